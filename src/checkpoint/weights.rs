@@ -1,0 +1,129 @@
+//! Weights by name: the view that an encoder builds itself from.
+
+use crate::error::{Error, Result};
+use candle_core::{DType, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex};
+
+/// The tensors of a checkpoint, seen below a prefix. Cheap to clone.
+///
+/// ```
+/// # use std::collections::BTreeMap;
+/// # use crocuta::checkpoint::Weights;
+/// # use candle_core::{DType, Device, Tensor};
+/// let bias = Tensor::zeros(4, DType::F32, &Device::Cpu)?;
+/// let weights = Weights::new("model", BTreeMap::from([("layers.0.bias".to_string(), bias)]));
+/// assert_eq!(weights.at("layers").at(0).tensor("bias", &[4])?.dims(), [4]);
+/// assert!(weights.tensor("layers.0.bias", &[5]).is_err());
+/// # Ok::<(), crocuta::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Weights {
+    all: Arc<All>,
+    prefix: String,
+}
+
+struct All {
+    /// The file or directory, for messages.
+    file: String,
+    tensors: BTreeMap<String, Tensor>,
+    used: Mutex<BTreeSet<String>>,
+}
+
+impl Weights {
+    /// The tensors read from `file`, by their full names.
+    pub fn new(file: impl Display, tensors: BTreeMap<String, Tensor>) -> Self {
+        Self {
+            all: Arc::new(All {
+                file: file.to_string(),
+                tensors,
+                used: Mutex::default(),
+            }),
+            prefix: String::new(),
+        }
+    }
+
+    /// The tensors whose names continue with `name` and a dot.
+    #[must_use]
+    pub fn at(&self, name: impl Display) -> Self {
+        Self {
+            all: Arc::clone(&self.all),
+            prefix: format!("{}{name}.", self.prefix),
+        }
+    }
+
+    /// Is there a tensor of that name below the prefix?
+    pub fn has(&self, name: &str) -> bool {
+        self.all.tensors.contains_key(&self.full(name))
+    }
+
+    /// The tensor's shape as stored.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.all.tensors.get(&self.full(name)).map(Tensor::dims)
+    }
+
+    /// The tensor as f32, contiguous. An error names it if it is missing or has another shape.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let full = self.full(name);
+        let found = self.all.tensors.get(&full).ok_or_else(|| {
+            self.error(&full, "missing tensor")
+                .todo(format!("expected shape {shape:?}"))
+        })?;
+        if found.dims() != shape {
+            return Err(self.error(
+                &full,
+                format!(
+                    "shape {:?}, but the configuration says {shape:?}",
+                    found.dims()
+                ),
+            ));
+        }
+        if let Ok(mut used) = self.all.used.lock() {
+            used.insert(full);
+        }
+        Ok(found.to_dtype(DType::F32)?.contiguous()?)
+    }
+
+    /// The tensor, if there is one; an error if it has another shape.
+    pub fn optional(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
+        self.has(name).then(|| self.tensor(name, shape)).transpose()
+    }
+
+    /// Full names of all tensors that no call of [`Weights::tensor`] has asked for.
+    pub fn unused(&self) -> Vec<String> {
+        let used = self
+            .all
+            .used
+            .lock()
+            .map(|used| used.clone())
+            .unwrap_or_default();
+        self.all
+            .tensors
+            .keys()
+            .filter(|name| !used.contains(*name))
+            .cloned()
+            .collect()
+    }
+
+    /// Full names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.tensors.keys().map(String::as_str)
+    }
+
+    /// The number of values in all tensors.
+    pub fn values(&self) -> usize {
+        self.all.tensors.values().map(Tensor::elem_count).sum()
+    }
+
+    /// An error about a tensor of this checkpoint.
+    pub fn error(&self, name: &str, what: impl Display) -> Error {
+        Error::model(what)
+            .file(&self.all.file)
+            .place(format!("tensor {name}"))
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}

@@ -1,0 +1,48 @@
+//! Encoders: token ids in, hidden vectors out, state carried from one call to the next.
+//! One architecture is one file. Encoders know nothing of files or genomes.
+
+mod vocabulary;
+
+pub use vocabulary::Vocabulary;
+
+use crate::error::Result;
+use candle_core::Tensor;
+
+/// One run of consecutive tokens of one sequence within a step.
+///
+/// A step packs the pieces of many sequences end to end, without padding: per-token layers see
+/// one long list of T tokens, and only layers that mix along the sequence look at segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The row of the state that belongs to this sequence. Not touched by a segment that both
+    /// starts and ends its sequence.
+    pub lane: usize,
+    /// Tokens of this segment; at least 1.
+    pub len: usize,
+    /// The sequence starts here: whatever the lane's state held is forgotten first.
+    pub starts: bool,
+    /// The sequence ends here: the lane's state is not needed again.
+    pub ends: bool,
+}
+
+/// A sequence encoder that carries its state.
+///
+/// Held to four invariants, by tests over every implementation: *chunk* (any split of a sequence
+/// into segments gives the same hidden vectors, within 1e-5 of the largest magnitude in f32),
+/// *lane* (a sequence gives the same whatever shares its step), *fork* (a cloned state runs on
+/// without touching the original) and *golden* (hidden vectors equal the published model's).
+pub trait Encoder {
+    /// What one call leaves behind for the next.
+    type State: Clone + Send;
+
+    /// An empty state for `lanes` unfinished sequences at a time.
+    fn start(&self, lanes: usize) -> Result<Self::State>;
+
+    /// Hidden vectors (T, D) of token ids (T), u32. The segments' lengths sum to T.
+    fn forward(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut Self::State,
+    ) -> Result<Tensor>;
+}

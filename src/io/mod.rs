@@ -1,0 +1,1 @@
+//! Files in and out. Knows nothing of tensors or models.

@@ -1,0 +1,15 @@
+//! Crocuta runs long-context DNA models over whole genomes: it streams sequences of any length
+//! through Hyena and state-space encoders piece by piece, carrying the model's state, and writes
+//! keyed tables.
+//!
+//! Data flows one way: source ([`io`]) → steps ([`stream`]) → encoder ([`encoder`]) → heads
+//! ([`head`]) → sink ([`io`]).
+
+pub mod checkpoint;
+pub mod encoder;
+pub mod error;
+pub mod io;
+pub mod ops;
+pub mod sequence;
+
+pub use error::{Error, Result};

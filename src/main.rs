@@ -1,0 +1,2 @@
+//! The `crocuta` program.
+fn main() {}

@@ -1,0 +1,56 @@
+//! DNA as numbers: base codes, complements, contigs and regions. Pure: no files, no tensors.
+//!
+//! ASCII ends at the file readers; everything downstream sees base codes, one byte a base:
+//! the low three bits are the base, bit 3 says that it was written in lower case.
+
+/// Adenine.
+pub const A: u8 = 0;
+/// Cytosine.
+pub const C: u8 = 1;
+/// Guanine.
+pub const G: u8 = 2;
+/// Thymine; uracil reads as thymine.
+pub const T: u8 = 3;
+/// Unknown, and every IUPAC ambiguity code.
+pub const N: u8 = 4;
+/// Set on a base that was written in lower case (soft-masked).
+pub const SOFT_MASKED: u8 = 8;
+
+/// The letters of base codes 0 to 4.
+pub const LETTERS: [&str; 5] = ["A", "C", "G", "T", "N"];
+
+/// The base of a code, without its soft-mask bit: `A`, `C`, `G`, `T` or `N`.
+///
+/// ```
+/// use crocuta::sequence::{base, complement, G, SOFT_MASKED};
+/// assert_eq!(base(G | SOFT_MASKED), G);
+/// assert_eq!(complement(G | SOFT_MASKED), crocuta::sequence::C | SOFT_MASKED);
+/// ```
+pub fn base(code: u8) -> u8 {
+    code & 7
+}
+
+/// The complement of a base code; N stays N, the soft-mask bit stays.
+pub fn complement(code: u8) -> u8 {
+    match base(code) {
+        N => code,
+        b => (3 - b) | (code & SOFT_MASKED),
+    }
+}
+
+/// Reverse-complements codes in place.
+pub fn reverse_complement(codes: &mut [u8]) {
+    codes.reverse();
+    for code in codes {
+        *code = complement(*code);
+    }
+}
+
+/// A sequence of the reference: a chromosome, plasmid or scaffold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contig {
+    /// Its name: the FASTA header up to the first blank.
+    pub name: String,
+    /// Its length in bases.
+    pub length: u64,
+}
