@@ -1,2 +1,65 @@
 //! Numeric kernels on candle tensors. Each op has a CPU form on slices (rayon over rows or
 //! channels, SIMD chosen at run time) and is tested against a plain f64 loop.
+//!
+//! Work is cut into tiles whose size depends on the shapes alone, never on the number of
+//! threads: results are the same bits with any number of threads.
+
+mod linear;
+mod long_conv;
+pub mod math;
+mod norm;
+mod short_conv;
+
+pub(crate) use linear::product;
+pub use linear::{Activation, Linear};
+pub use long_conv::{LongConv, Past, Taps};
+pub use norm::{LayerNorm, RmsNorm};
+pub use short_conv::{ShortConv, Tail};
+
+use crate::error::{Error, Kind, Result};
+use candle_core::{Storage, Tensor};
+
+/// Runs `f` on the values of contiguous f32 tensors on the CPU.
+pub(crate) fn with_slices<const N: usize, R>(
+    tensors: [&Tensor; N],
+    f: impl FnOnce([&[f32]; N]) -> Result<R>,
+) -> Result<R> {
+    let guards = tensors.map(Tensor::storage_and_layout);
+    let mut slices = [&[][..]; N];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
+        let Storage::Cpu(storage) = &**storage else {
+            return Err(Error::new(Kind::Internal, "this op runs on the CPU only"));
+        };
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            return Err(Error::new(Kind::Internal, "a tensor is not contiguous"));
+        };
+        *slice = &storage.as_slice::<f32>()?[start..end];
+    }
+    f(slices)
+}
+
+/// Checks a shape that the callers' own arithmetic guarantees.
+pub(crate) fn expect_shape(name: &str, tensor: &Tensor, shape: &[usize]) -> Result<()> {
+    if tensor.dims() == shape {
+        return Ok(());
+    }
+    let found = tensor.dims();
+    Err(Error::new(
+        Kind::Internal,
+        format!("{name}: shape {found:?}, expected {shape:?}"),
+    ))
+}
+
+/// A vector of `len` values that the caller writes before anyone reads it.
+///
+/// Zeroing costs a pass over memory for every activation; kernels write all of their output.
+pub(crate) fn unwritten(len: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    // SAFETY: the capacity is `len`, every bit pattern is a valid f32, and the kernels that call
+    // this write each value before it is read.
+    #[allow(clippy::uninit_vec)]
+    unsafe {
+        values.set_len(len);
+    }
+    values
+}

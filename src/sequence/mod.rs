@@ -54,3 +54,20 @@ pub struct Contig {
     /// Its length in bases.
     pub length: u64,
 }
+
+/// One run of consecutive tokens of one sequence within a step.
+///
+/// A step packs the pieces of many sequences end to end, without padding: per-token layers see
+/// one long list of T tokens, and only layers that mix along the sequence look at segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The row of the state that belongs to this sequence. Not touched by a segment that both
+    /// starts and ends its sequence.
+    pub lane: usize,
+    /// Tokens of this segment; at least 1.
+    pub len: usize,
+    /// The sequence starts here: whatever the lane's state held is forgotten first.
+    pub starts: bool,
+    /// The sequence ends here: the lane's state is not needed again.
+    pub ends: bool,
+}

@@ -1,0 +1,403 @@
+//! HyenaDNA: Nguyen et al. 2023, arXiv:2306.15794; the operator is Poli et al. 2023,
+//! arXiv:2302.10866.
+//!
+//! Symbols: T tokens in a step, D width, L the filter's length (the trained context), E = 5
+//! features of a filter position, F = 64 width of the filter network.
+//! Keys: `hyena.backbone.layers.{i}.mixer.in_proj.weight`, … (also `backbone.` and
+//! `model.backbone.`).
+//!
+//! Differences from the published code: `forward` continues a sequence from its state, beyond L
+//! too, where the filter is zero; the convolution is tiled (see [`crate::ops::LongConv`]).
+
+use super::{Encoder, Segment, Vocabulary};
+use crate::checkpoint::{Config, Weights};
+use crate::error::Result;
+use crate::ops::{self, Activation, LayerNorm, Linear, LongConv, Past, ShortConv, Tail};
+use candle_core::Tensor;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Spectra that are kept take no more than this in all layers together.
+const SPECTRA: usize = 2 << 30;
+
+/// The sizes of a model, from its `config.json`: Hugging Face's or the original's keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hyperparameters {
+    /// D, `d_model`.
+    pub width: usize,
+    /// `n_layer`.
+    pub layers: usize,
+    /// Width of the feed-forward layer, `d_inner`.
+    pub inner: usize,
+    /// L, `max_seq_len` or `layer.l_max`.
+    pub length: usize,
+    /// Tokens, `vocab_size` padded to a multiple of `pad_vocab_size_multiple`.
+    pub vocabulary: usize,
+    /// E, `emb_dim`.
+    pub features: usize,
+    /// F, `filter_order`.
+    pub filter_width: usize,
+    /// Hidden layers of the filter network, `num_inner_mlps`.
+    pub filter_layers: usize,
+    /// Taps of the short convolution, `short_filter_order`.
+    pub short: usize,
+    /// Of the final norm, `layer_norm_epsilon`.
+    pub eps: f64,
+    /// Added to the filter's decay; 0.05 in the published inference code, `filter_shift`.
+    pub shift: f64,
+}
+
+impl Hyperparameters {
+    /// Reads and checks `config.json`.
+    pub fn read(config: &Config) -> Result<Self> {
+        let layer = config.object("layer")?;
+        // The original configuration keeps the operator's keys in an object of their own.
+        let original = config.has("layer");
+        let operator = if original { &layer } else { config };
+        let width = config.size("d_model", 1..=1 << 16, Some(256))?;
+        let order_key = if original { "order" } else { "hyena_order" };
+        if operator.size(order_key, 1..=64, Some(2))? != 2 {
+            return Err(operator.error(order_key, "only order 2, the published one, is supported"));
+        }
+        let vocabulary = config.size("vocab_size", 1..=1 << 20, Some(12))?;
+        let multiple = config.size("pad_vocab_size_multiple", 1..=1 << 20, Some(8))?;
+        let length_key = if original { "l_max" } else { "max_seq_len" };
+        let length = operator.size(length_key, 2..=1 << 28, Some(1024))?;
+        Ok(Self {
+            width,
+            layers: config.size("n_layer", 1..=1 << 12, Some(12))?,
+            inner: config.size("d_inner", 1..=1 << 18, Some(4 * width))?,
+            length,
+            vocabulary: vocabulary.next_multiple_of(multiple),
+            features: operator.size("emb_dim", 3..=1 << 10, Some(3))?,
+            filter_width: operator.size("filter_order", 1..=1 << 14, Some(64))?,
+            filter_layers: operator.size("num_inner_mlps", 0..=1 << 8, Some(2))?,
+            short: operator.size("short_filter_order", 1..=1 << 10, Some(3))?,
+            eps: config.number("layer_norm_epsilon", Some(1e-5))?,
+            shift: config.number("filter_shift", Some(0.05))?,
+        })
+    }
+
+    /// Bytes of state for one unfinished sequence that is at least as long as the filter.
+    pub fn state_bytes(&self) -> usize {
+        let tail = (self.short - 1) * 3 * self.width * size_of::<f32>();
+        self.layers * (tail + LongConv::past_bytes(self.length, self.width))
+    }
+
+    /// Bytes of filter spectra that the model keeps at most.
+    pub fn spectra_bytes(&self) -> usize {
+        (self.layers * LongConv::past_bytes(self.length, self.width)).min(SPECTRA)
+    }
+}
+
+/// What a sequence leaves behind: two rows before the short convolution, and the gated past.
+#[derive(Clone)]
+pub struct State {
+    layers: Vec<(Tail, Past)>,
+}
+
+/// The HyenaDNA encoder.
+pub struct Model {
+    embedding: Tensor, // (V, D)
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+}
+
+struct Block {
+    norm1: LayerNorm,
+    mixer: Mixer,
+    norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+struct Mixer {
+    in_proj: Linear,
+    short_conv: ShortConv,
+    long_conv: LongConv,
+    out_proj: Linear,
+}
+
+impl Model {
+    /// Takes the weights below `backbone`.
+    pub fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
+        let backbone = backbone(weights);
+        let d = sizes.width;
+        let budget = sizes.spectra_bytes() / sizes.layers;
+        let blocks = (0..sizes.layers)
+            .map(|i| Block::load(sizes, &backbone.at("layers").at(i), budget))
+            .collect::<Result<_>>()?;
+        let words = backbone.at("embeddings").at("word_embeddings");
+        Ok(Self {
+            embedding: words.tensor("weight", &[sizes.vocabulary, d])?,
+            blocks,
+            norm: layer_norm(&backbone.at("ln_f"), d, sizes.eps)?,
+        })
+    }
+
+    /// The embedding (V, D), to which the output head is tied where it is not stored.
+    pub fn embedding(&self) -> &Tensor {
+        &self.embedding
+    }
+}
+
+/// The tokens of HyenaDNA.
+pub fn vocabulary(sizes: &Hyperparameters) -> Vocabulary {
+    Vocabulary::characters(sizes.vocabulary)
+}
+
+/// The encoder's weights, whichever prefix they were saved with.
+fn backbone(weights: &Weights) -> Weights {
+    let probe = "embeddings.word_embeddings.weight";
+    ["hyena.backbone", "model.backbone"]
+        .map(|prefix| weights.at(prefix))
+        .into_iter()
+        .find(|weights| weights.has(probe))
+        .unwrap_or_else(|| weights.at("backbone"))
+}
+
+impl Encoder for Model {
+    type State = State;
+
+    fn start(&self, lanes: usize) -> Result<State> {
+        let layer = |block: &Block| {
+            (
+                block.mixer.short_conv.start(lanes),
+                block.mixer.long_conv.start(lanes),
+            )
+        };
+        Ok(State {
+            layers: self.blocks.iter().map(layer).collect(),
+        })
+    }
+
+    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+        let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
+        for (block, (tail, past)) in self.blocks.iter().zip(&mut state.layers) {
+            let y = block.norm1.forward(&x)?;
+            x = block.mixer.forward(&y, &x, tail, past, segments)?; // (T, D)
+            let y = block.norm2.forward(&x)?;
+            let y = block.fc1.forward_activated(&y, Activation::GeluTanh)?; // (T, 4D)
+            x = block.fc2.forward_residual(&y, &x)?; // (T, D)
+        }
+        self.norm.forward(&x)
+    }
+}
+
+impl Block {
+    fn load(sizes: &Hyperparameters, weights: &Weights, budget: usize) -> Result<Self> {
+        let (d, inner) = (sizes.width, sizes.inner);
+        let mlp = weights.at("mlp");
+        Ok(Self {
+            // The published block norms keep PyTorch's eps, whatever the configuration says.
+            norm1: layer_norm(&weights.at("norm1"), d, 1e-5)?,
+            mixer: Mixer::load(sizes, &weights.at("mixer"), budget)?,
+            norm2: layer_norm(&weights.at("norm2"), d, 1e-5)?,
+            fc1: linear(&mlp.at("fc1"), d, inner)?,
+            fc2: linear(&mlp.at("fc2"), inner, d)?,
+        })
+    }
+}
+
+impl Mixer {
+    fn load(sizes: &Hyperparameters, weights: &Weights, budget: usize) -> Result<Self> {
+        let d = sizes.width;
+        let short = weights.at("short_filter");
+        let filter = Filter::load(sizes, &weights.at("filter_fn"))?;
+        let bias = weights.at("filter_fn").tensor("bias", &[d])?;
+        let taps = Arc::new(move |channels, n| filter.taps(channels, n));
+        Ok(Self {
+            in_proj: linear(&weights.at("in_proj"), d, 3 * d)?,
+            short_conv: ShortConv::new(
+                &short.tensor("weight", &[3 * d, 1, sizes.short])?,
+                Some(&short.tensor("bias", &[3 * d])?),
+                Activation::None,
+            )?,
+            long_conv: LongConv::new(sizes.length, &bias, taps, budget)?,
+            out_proj: linear(&weights.at("out_proj"), d, d)?,
+        })
+    }
+
+    /// (T, D) to (T, D), added to `residual`.
+    fn forward(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        tail: &mut Tail,
+        past: &mut Past,
+        segments: &[Segment],
+    ) -> Result<Tensor> {
+        let u = self.in_proj.forward(x)?; // (T, 3D): x0, x1, v
+        let u = self.short_conv.forward(&u, tail, segments)?; // (T, 3D)
+        let y = self.long_conv.forward(&u, past, segments)?; // (T, D)
+        self.out_proj.forward_residual(&y, residual)
+    }
+}
+
+fn linear(weights: &Weights, from: usize, to: usize) -> Result<Linear> {
+    let bias = weights.tensor("bias", &[to])?;
+    Ok(Linear::new(
+        weights.tensor("weight", &[to, from])?,
+        Some(bias),
+    ))
+}
+
+fn layer_norm(weights: &Weights, width: usize, eps: f64) -> Result<LayerNorm> {
+    let (weight, bias) = (
+        weights.tensor("weight", &[width])?,
+        weights.tensor("bias", &[width])?,
+    );
+    Ok(LayerNorm::new(weight, bias, eps))
+}
+
+/// The implicit filter: a small sine network of the position, times an exponential decay.
+struct Filter {
+    length: usize,
+    features: usize,
+    z: Vec<f32>, // (L, E)
+    t: Vec<f32>, // (L)
+    /// Weight (F, E or F) and bias (F) of each hidden layer.
+    hidden: Vec<(Vec<f32>, Vec<f32>)>,
+    freq: Vec<f32>,  // (F), shared by all hidden layers
+    out: Vec<f32>,   // (D, F)
+    decay: Vec<f32>, // (D), |deltas|
+    shift: f32,
+}
+
+/// Taps evaluated together.
+const TAPS: usize = 512;
+
+impl Filter {
+    fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
+        let (l, e, f, d) = (
+            sizes.length,
+            sizes.features,
+            sizes.filter_width,
+            sizes.width,
+        );
+        let network = weights.at("implicit_filter");
+        let hidden = (0..=sizes.filter_layers)
+            .map(|i| {
+                let layer = network.at(2 * i);
+                let from = if i == 0 { e } else { f };
+                Ok((
+                    values(&layer.tensor("weight", &[f, from])?)?,
+                    values(&layer.tensor("bias", &[f])?)?,
+                ))
+            })
+            .collect::<Result<_>>()?;
+        // One sine module three times: the other two names hold the same values, if they are there.
+        let freq = values(&network.at(1).tensor("freq", &[1, f])?)?;
+        for i in 1..=sizes.filter_layers {
+            network.at(2 * i + 1).optional("freq", &[1, f])?;
+        }
+        let last = network.at(2 * (sizes.filter_layers + 1));
+        let position = weights.at("pos_emb");
+        let z = position.optional("z", &[1, l, e])?;
+        let t = position.optional("t", &[1, l, 1])?;
+        let deltas = weights.at("modulation").optional("deltas", &[1, 1, d])?;
+        Ok(Self {
+            length: l,
+            features: e,
+            z: z.map_or_else(|| Ok(positions(l, e)), |z| values(&z))?,
+            t: t.map_or_else(|| Ok(times(l)), |t| values(&t))?,
+            hidden,
+            freq,
+            out: values(&last.tensor("weight", &[d, f])?)?,
+            decay: deltas
+                .map_or_else(|| Ok(decays(d)), |deltas| values(&deltas))?
+                .iter()
+                .map(|x| x.abs())
+                .collect(),
+            shift: sizes.shift as f32,
+        })
+    }
+
+    /// `k[c, j] = g(z_j)_c · (exp(−t_j |delta_c|) + shift)`: (channels, n), zeros beyond L.
+    fn taps(&self, channels: Range<usize>, n: usize) -> Result<Vec<f32>> {
+        let rows = n.min(self.length);
+        let f = self.freq.len();
+        let out = &self.out[channels.start * f..channels.end * f];
+        let tiles: Vec<Vec<f32>> = (0..rows)
+            .into_par_iter()
+            .step_by(TAPS)
+            .map(|from| {
+                let to = rows.min(from + TAPS);
+                let hidden = self.hidden(from..to); // (taps, F)
+                let mut g = vec![0.0; (to - from) * channels.len()]; // (channels, taps)
+                ops::product(&mut g, out, &hidden, f, to - from);
+                let t = &self.t[from..to];
+                for (g, decay) in g
+                    .chunks_exact_mut(to - from)
+                    .zip(&self.decay[channels.clone()])
+                {
+                    ops::math::decay(g, t, *decay, self.shift);
+                }
+                g
+            })
+            .collect();
+        let mut taps = vec![0.0; channels.len() * n];
+        taps.par_chunks_mut(n).enumerate().for_each(|(c, taps)| {
+            for (tile, taps) in tiles.iter().zip(taps[..rows].chunks_mut(TAPS)) {
+                taps.copy_from_slice(&tile[c * taps.len()..][..taps.len()]);
+            }
+        });
+        Ok(taps)
+    }
+
+    /// The network's last hidden layer at positions `rows`: (taps, F).
+    fn hidden(&self, rows: Range<usize>) -> Vec<f32> {
+        let (e, f) = (self.features, self.freq.len());
+        let mut x = self.z[rows.start * e..rows.end * e].to_vec();
+        for (weight, bias) in &self.hidden {
+            let mut y = vec![0.0; rows.len() * f];
+            ops::product(&mut y, &x, weight, weight.len() / f, f);
+            for row in y.chunks_exact_mut(f) {
+                ops::math::sine_layer(row, bias, &self.freq);
+            }
+            x = y;
+        }
+        x
+    }
+}
+
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1()?)
+}
+
+/// `t_j = j / (L − 1)`
+pub(crate) fn times(length: usize) -> Vec<f32> {
+    (0..length)
+        .map(|j| (j as f64 / (length - 1) as f64) as f32)
+        .collect()
+}
+
+/// `z_j = [t_j, cos(f w_j), −sin(f w_j)]`, `w_j = 2π j / L` (L here, L − 1 in t), (E − 1) / 2
+/// frequencies f from 1e-4 up.
+pub(crate) fn positions(length: usize, features: usize) -> Vec<f32> {
+    let bands = (features - 1) / 2;
+    let step = match bands {
+        0 | 1 => 0.0,
+        _ => (bands as f64 - 1.0 - 1e-4) / (bands - 1) as f64,
+    };
+    let times = times(length);
+    let mut z = Vec::with_capacity(length * features);
+    for (j, t) in times.into_iter().enumerate() {
+        let w = 2.0 * std::f64::consts::PI * j as f64 / length as f64;
+        let angles = (0..bands).map(|i| (1e-4 + step * i as f64) * w);
+        z.push(t);
+        z.extend(angles.clone().map(|a| a.cos() as f32));
+        z.extend(angles.map(|a| -a.sin() as f32));
+    }
+    z
+}
+
+/// Decay rates evenly spaced from ln(0.01) / 1.5 to ln(0.01) / 0.3.
+pub(crate) fn decays(width: usize) -> Vec<f32> {
+    let (slow, fast) = (0.01f64.ln() / 1.5, 0.01f64.ln() / 0.3);
+    let step = (fast - slow) / (width.max(2) - 1) as f64;
+    (0..width)
+        .map(|c| (slow + step * c as f64) as f32)
+        .collect()
+}

@@ -1,0 +1,464 @@
+//! The gated long convolution of Hyena, streamed exactly: Poli et al. 2023, arXiv:2302.10866.
+//!
+//! For one channel, `y[t] = x0[t] · (b · v[t] + Σ_{s < L} k[s] · v[t − s])` with `v = x1 · x2`: the
+//! filter k is as long as the training context L, so every output looks back over L inputs, and
+//! there is no finite state. What is carried from call to call is the past itself, and the sums
+//! that it already owes to the future. Both live in one ring of S ≥ L − 1 slots a channel: before
+//! position t a slot holds `v[t]`, after it the part of the sum for `y[t]` that inputs before t
+//! have contributed so far. Position t's slot changes its meaning exactly when t is read.
+//!
+//! Work is tiled by powers of two (relaxed multiplication, van der Hoeven 2002; for long
+//! convolutions Oncescu et al. 2024, arXiv:2410.12982). When position e is reached and W is the
+//! largest power of two that divides e, the last W inputs are convolved with k[0, 2W) and added
+//! to the next W sums: one FFT of size 2W. At the ring's end, W = S and the next turn's sums
+//! replace the past: inputs further back meet only zeros of the filter. Within a piece of W
+//! inputs that arrive at once, one FFT of size 2W with k[0, W) does. That is O(log² L) a base,
+//! exact at any split of the input, and the state is S values a channel, no spectra.
+//!
+//! Two channels are the real and imaginary part of one complex signal z. With real filters a
+//! and b, P = (A + B) / 2 and M = (A − B) / 2, the product spectrum is
+//! `P[k] · Z[k] + M[k] · conj(Z[N − k])`: one complex FFT serves two channels.
+
+mod spectrum;
+
+use super::{expect_shape, unwritten, with_slices};
+use crate::error::{Error, Kind, Result};
+use crate::sequence::Segment;
+use candle_core::Tensor;
+use rayon::prelude::*;
+use rustfft::num_complex::Complex32;
+use spectrum::{Convolver, Spectra, Spectrum};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Taps `0..n` of the filters of a range of channels: (channels, n), zeros beyond the filter.
+pub type Taps = dyn Fn(Range<usize>, usize) -> Result<Vec<f32>> + Send + Sync;
+
+/// Channels of one task: 16 values are one cache line of a row.
+const GROUP: usize = 16;
+/// Complex signals of one task.
+const PAIRS: usize = GROUP / 2;
+/// Up to this many inputs a plain loop beats the FFT.
+const DIRECT: usize = 32;
+/// The longest piece that one diagonal FFT takes.
+const DIAGONAL: usize = 1 << 15;
+
+/// The filters of one layer, and those spectra of them that fit the budget.
+pub struct LongConv {
+    channels: usize,
+    ring: usize,
+    bias: Vec<f32>,
+    spectra: Spectra,
+}
+
+/// The past of each lane's unfinished sequence: `lanes · ring · channels` values at most, memory
+/// touched only as far as a sequence has come.
+#[derive(Clone)]
+pub struct Past {
+    lanes: Vec<Lane>,
+}
+
+#[derive(Clone, Default)]
+struct Lane {
+    /// Next position, in `0..ring`.
+    position: usize,
+    /// Slots that are not zero lie below this.
+    touched: usize,
+    /// One ring a channel pair; empty until the lane is first used.
+    slots: Vec<Vec<Complex32>>,
+}
+
+/// Inputs that one diagonal convolution takes, and the push that follows it.
+struct Tile {
+    position: usize,
+    width: usize,
+    /// k[0, width) in an FFT of twice the width; none for a width that is done directly.
+    diagonal: Option<Arc<Spectrum>>,
+    push: Option<Push>,
+    /// The push's spectrum; none for one that is done directly, or that is not kept.
+    pushed: Option<Arc<Spectrum>>,
+}
+
+/// The last `width` inputs before `from`, convolved into the next `count` sums.
+#[derive(Clone, Copy)]
+struct Push {
+    from: usize,
+    width: usize,
+    count: usize,
+}
+
+impl LongConv {
+    /// Filters of `length` taps, the skip weights `bias` (C), and room in bytes for spectra that
+    /// are kept rather than computed at each use.
+    pub fn new(length: usize, bias: &Tensor, taps: Arc<Taps>, budget: usize) -> Result<Self> {
+        let bias: Vec<f32> = bias.to_vec1()?;
+        Ok(Self {
+            channels: bias.len(),
+            ring: ring(length),
+            spectra: Spectra::new(length, bias.len(), taps, budget)?,
+            bias,
+        })
+    }
+
+    /// An empty past for `lanes` sequences.
+    pub fn start(&self, lanes: usize) -> Past {
+        Past {
+            lanes: vec![Lane::default(); lanes],
+        }
+    }
+
+    /// Bytes of one lane's past when a sequence is at least as long as the filter.
+    pub fn past_bytes(length: usize, channels: usize) -> usize {
+        ring(length) * channels.next_multiple_of(2) * size_of::<f32>()
+    }
+
+    /// (T, 3C), the columns x0, x1 and x2, to the gated convolution (T, C).
+    pub fn forward(&self, x: &Tensor, past: &mut Past, segments: &[Segment]) -> Result<Tensor> {
+        let (rows, _) = x.dims2()?;
+        expect_shape("long convolution", x, &[rows, 3 * self.channels])?;
+        let out = with_slices([x], |[x]| {
+            let mut out = unwritten(rows * self.channels);
+            let io = Columns {
+                x,
+                out: out.as_mut_ptr(),
+                channels: self.channels,
+                bias: &self.bias,
+            };
+            let mut short = Vec::new();
+            let mut from = 0;
+            for segment in segments {
+                let rows = from..from + segment.len;
+                from = rows.end;
+                if segment.starts && segment.ends && segment.len <= DIAGONAL {
+                    short.push((rows, self.diagonal(segment.len.next_power_of_two())?));
+                    continue;
+                }
+                let mut own = Lane::default();
+                let lane = match segment.starts && segment.ends {
+                    true => &mut own,
+                    false => past.lanes.get_mut(segment.lane).ok_or_else(|| {
+                        Error::new(Kind::Internal, format!("no lane {}", segment.lane))
+                    })?,
+                };
+                if segment.starts {
+                    self.reset(lane);
+                }
+                self.stream(&io, rows, lane, segment.ends)?;
+            }
+            self.whole(&io, &short);
+            Ok(out)
+        })?;
+        Ok(Tensor::from_vec(out, (rows, self.channels), x.device())?)
+    }
+
+    fn reset(&self, lane: &mut Lane) {
+        if lane.slots.is_empty() {
+            lane.slots = (0..self.channels.div_ceil(2))
+                .map(|_| vec![Complex32::default(); self.ring])
+                .collect();
+        }
+        let touched = lane.touched;
+        lane.slots
+            .par_iter_mut()
+            .for_each(|slots| slots[..touched].fill(Complex32::default()));
+        (lane.position, lane.touched) = (0, 0);
+    }
+
+    /// Sequences that start and end within this step: one diagonal convolution, nothing kept.
+    fn whole(&self, io: &Columns, sequences: &[(Range<usize>, Option<Arc<Spectrum>>)]) {
+        (0..self.channels.div_ceil(GROUP))
+            .into_par_iter()
+            .for_each(|group| {
+                let mut convolver = Convolver::default();
+                for (rows, diagonal) in sequences {
+                    let v = io.load(group, rows);
+                    let mut y = vec![Complex32::default(); v.len()];
+                    let pairs = v.chunks(rows.len()).zip(y.chunks_mut(rows.len()));
+                    for (pair, (v, y)) in (group * PAIRS..self.channels.div_ceil(2)).zip(pairs) {
+                        self.add_diagonal(&mut convolver, diagonal.as_deref(), pair, v, y);
+                    }
+                    io.store(group, rows, &v, &y);
+                }
+            });
+    }
+
+    /// One segment of a sequence whose past is kept.
+    fn stream(&self, io: &Columns, rows: Range<usize>, lane: &mut Lane, ends: bool) -> Result<()> {
+        let mut from = rows.start;
+        while from < rows.end {
+            let (span, tiles) = self.plan(from..rows.end, lane.position, ends)?;
+            lane.slots
+                .par_chunks_mut(PAIRS)
+                .enumerate()
+                .for_each(|(group, slots)| {
+                    let mut convolver = Convolver::default();
+                    let v = io.load(group, &span);
+                    let mut y = vec![Complex32::default(); v.len()];
+                    let pairs = v
+                        .chunks(span.len())
+                        .zip(y.chunks_mut(span.len()))
+                        .zip(slots);
+                    for (pair, ((v, y), slots)) in (group * PAIRS..).zip(pairs) {
+                        self.run(&mut convolver, &tiles, pair, v, y, slots);
+                    }
+                    io.store(group, &span, &v, &y);
+                });
+            for tile in &tiles {
+                let reached = tile
+                    .push
+                    .map_or(0, |push| (push.from % self.ring) + push.count);
+                lane.touched = lane.touched.max(tile.position + tile.width).max(reached);
+                lane.position = (tile.position + tile.width) % self.ring;
+            }
+            // A push whose spectrum is not kept ends its span, and runs over all channels here.
+            if let Some(push) = tiles
+                .last()
+                .and_then(|tile| tile.push.filter(|_| tile.pushed.is_none()))
+                && push.width > DIRECT
+            {
+                let (taps, size) = self.extent(push);
+                self.spectra
+                    .each(taps, size, &mut lane.slots, |convolver, spectrum, slots| {
+                        push_fft(convolver, spectrum, 0, slots, push);
+                    })?;
+            }
+            from = span.end;
+        }
+        Ok(())
+    }
+
+    /// Tiles from a ring position on: as far as `rows` reach, or to the first push whose spectrum
+    /// is not kept.
+    fn plan(
+        &self,
+        rows: Range<usize>,
+        position: usize,
+        ends: bool,
+    ) -> Result<(Range<usize>, Vec<Tile>)> {
+        let (mut to, mut position) = (rows.start, position);
+        let mut tiles = Vec::new();
+        while to < rows.end {
+            let width = width(position, (rows.end - to).min(self.ring - position));
+            to += width;
+            let push = (!ends || to < rows.end).then(|| self.push(position + width));
+            let pushed = match push.filter(|push| push.width > DIRECT) {
+                Some(push) => {
+                    let (taps, size) = self.extent(push);
+                    self.spectra.kept(taps, size)?
+                }
+                None => None,
+            };
+            let computed = push.is_some_and(|push| push.width > DIRECT) && pushed.is_none();
+            tiles.push(Tile {
+                position,
+                width,
+                diagonal: self.diagonal(width)?,
+                push,
+                pushed,
+            });
+            position = (position + width) % self.ring;
+            if computed {
+                break;
+            }
+        }
+        Ok((rows.start..to, tiles))
+    }
+
+    /// What position `reached` owes to the sums after it.
+    fn push(&self, reached: usize) -> Push {
+        if reached == self.ring {
+            return Push {
+                from: reached,
+                width: reached,
+                count: reached,
+            };
+        }
+        let width = 1 << reached.trailing_zeros();
+        Push {
+            from: reached,
+            width,
+            count: width.min(self.ring - reached),
+        }
+    }
+
+    /// Taps and FFT size of a push.
+    fn extent(&self, push: Push) -> (usize, usize) {
+        (2 * push.width, 2 * push.width)
+    }
+
+    /// The spectrum for a piece of `width` inputs, which need not be kept: it is in any case.
+    fn diagonal(&self, width: usize) -> Result<Option<Arc<Spectrum>>> {
+        match width <= DIRECT {
+            true => Ok(None),
+            false => self.spectra.always(width, 2 * width).map(Some),
+        }
+    }
+
+    /// One channel pair through the tiles of a span.
+    fn run(
+        &self,
+        convolver: &mut Convolver,
+        tiles: &[Tile],
+        pair: usize,
+        v: &[Complex32],
+        y: &mut [Complex32],
+        slots: &mut [Complex32],
+    ) {
+        let mut from = 0;
+        for tile in tiles {
+            let v = &v[from..from + tile.width];
+            let y = &mut y[from..from + tile.width];
+            from += tile.width;
+            let here = &mut slots[tile.position..tile.position + tile.width];
+            y.copy_from_slice(here);
+            here.copy_from_slice(v);
+            self.add_diagonal(convolver, tile.diagonal.as_deref(), pair, v, y);
+            match (tile.push, &tile.pushed) {
+                (Some(push), Some(spectrum)) => push_fft(convolver, spectrum, pair, slots, push),
+                (Some(push), None) if push.width <= DIRECT => self.push_direct(pair, slots, push),
+                _ => {}
+            }
+        }
+    }
+
+    /// `y[t] += Σ_{s ≤ t} k[s] v[t − s]`
+    fn add_diagonal(
+        &self,
+        convolver: &mut Convolver,
+        spectrum: Option<&Spectrum>,
+        pair: usize,
+        v: &[Complex32],
+        y: &mut [Complex32],
+    ) {
+        if let Some(spectrum) = spectrum {
+            for (y, c) in y.iter_mut().zip(convolver.convolve(spectrum, pair, v)) {
+                *y += c;
+            }
+            return;
+        }
+        let taps = self.spectra.head(pair);
+        for (s, k) in taps.iter().enumerate().take(v.len()) {
+            for (y, v) in y[s..].iter_mut().zip(v) {
+                y.re += k.re * v.re;
+                y.im += k.im * v.im;
+            }
+        }
+    }
+
+    fn push_direct(&self, pair: usize, slots: &mut [Complex32], push: Push) {
+        let (past, future) = slots.split_at_mut(push.from);
+        let taps = self.spectra.head(pair);
+        for (j, v) in past.iter().rev().take(push.width).enumerate() {
+            for (y, k) in future.iter_mut().take(push.count).zip(&taps[j + 1..]) {
+                y.re += k.re * v.re;
+                y.im += k.im * v.im;
+            }
+        }
+    }
+}
+
+fn push_fft(
+    convolver: &mut Convolver,
+    spectrum: &Spectrum,
+    pair: usize,
+    slots: &mut [Complex32],
+    push: Push,
+) {
+    let sums = convolver.convolve(spectrum, pair, &slots[push.from - push.width..push.from]);
+    let sums = &sums[push.width..push.width + push.count];
+    if push.from == slots.len() {
+        slots.copy_from_slice(sums);
+    } else {
+        for (slot, sum) in slots[push.from..].iter_mut().zip(sums) {
+            *slot += sum;
+        }
+    }
+}
+
+/// The largest power of two that divides `position` and is at most `room`.
+fn width(position: usize, room: usize) -> usize {
+    let aligned = match position {
+        0 => DIAGONAL,
+        _ => DIAGONAL.min(1 << position.trailing_zeros()),
+    };
+    let fits = 1 << (usize::BITS - 1 - room.leading_zeros());
+    aligned.min(fits)
+}
+
+/// The ring's length: at least `length − 1`, four to seven times a power of two, so that FFTs of
+/// twice the length are fast.
+fn ring(length: usize) -> usize {
+    let needed = length.saturating_sub(1).max(2 * DIRECT);
+    let unit = (needed.div_ceil(7)).next_power_of_two();
+    // Seven units may be up to half too long: fewer, shorter ones fit closer.
+    [(4, 2 * unit), (5, unit), (6, unit), (7, unit), (4, unit)]
+        .into_iter()
+        .map(|(times, unit)| times * unit)
+        .filter(|&ring| ring >= needed)
+        .min()
+        .unwrap_or(8 * unit)
+}
+
+/// The rows of a step, read and written in groups of 16 columns as channel pairs.
+struct Columns<'a> {
+    x: &'a [f32],
+    out: *mut f32,
+    channels: usize,
+    bias: &'a [f32],
+}
+
+// SAFETY: `out` is written through `store` only, each group by one task, and groups are disjoint
+// columns.
+unsafe impl Sync for Columns<'_> {}
+
+impl Columns<'_> {
+    /// `v = x1 · x2` of a group's channels: (pairs, rows).
+    fn load(&self, group: usize, rows: &Range<usize>) -> Vec<Complex32> {
+        let n = rows.len();
+        let columns = self.columns(group);
+        let mut v = vec![Complex32::default(); PAIRS * n];
+        for (i, row) in rows.clone().enumerate() {
+            let row = &self.x[row * 3 * self.channels..][..3 * self.channels];
+            let x1 = &row[self.channels..][columns.clone()];
+            let x2 = &row[2 * self.channels..][columns.clone()];
+            for (pair, (x1, x2)) in x1.chunks(2).zip(x2.chunks(2)).enumerate() {
+                v[pair * n + i] = match (x1, x2) {
+                    ([a, b], [c, d]) => Complex32::new(a * c, b * d),
+                    _ => Complex32::new(x1[0] * x2[0], 0.0),
+                };
+            }
+        }
+        v
+    }
+
+    /// `out = x0 · (y + bias · v)`
+    fn store(&self, group: usize, rows: &Range<usize>, v: &[Complex32], y: &[Complex32]) {
+        let n = rows.len();
+        let columns = self.columns(group);
+        let bias = &self.bias[columns.clone()];
+        for (i, row) in rows.clone().enumerate() {
+            let x0 = &self.x[row * 3 * self.channels..][columns.clone()];
+            // SAFETY: row and columns lie inside `out`, and no other task has these columns.
+            let out = unsafe {
+                let start = self.out.add(row * self.channels + columns.start);
+                std::slice::from_raw_parts_mut(start, columns.len())
+            };
+            for (c, ((out, x0), bias)) in out.iter_mut().zip(x0).zip(bias).enumerate() {
+                let (v, y) = (v[c / 2 * n + i], y[c / 2 * n + i]);
+                let (v, y) = if c % 2 == 0 {
+                    (v.re, y.re)
+                } else {
+                    (v.im, y.im)
+                };
+                *out = x0 * (y + bias * v);
+            }
+        }
+    }
+
+    fn columns(&self, group: usize) -> Range<usize> {
+        group * GROUP..self.channels.min((group + 1) * GROUP)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! Filter spectra of channel pairs, and the convolution of one pair by FFT.
+
+use super::{DIRECT, GROUP, Taps};
+use crate::error::Result;
+use rayon::prelude::*;
+use rustfft::num_complex::Complex32;
+use rustfft::{Fft, FftPlanner};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Channels whose taps are in memory at once while a large spectrum is computed.
+const BLOCK: usize = 4 * GROUP;
+
+/// The spectra of one layer's filters, by (taps, FFT size).
+pub(super) struct Spectra {
+    length: usize,
+    channels: usize,
+    taps: Arc<Taps>,
+    /// Taps `0..2·DIRECT` of each pair.
+    head: Vec<Vec<Complex32>>,
+    /// Bytes that may still be kept, and what is kept.
+    kept: Mutex<(usize, HashMap<(usize, usize), Arc<Spectrum>>)>,
+}
+
+/// P and M of each channel pair (see the module above), for frequencies `0..=N/2`, scaled by 1/N.
+pub(super) struct Spectrum {
+    plan: Plan,
+    bins: Vec<[Complex32; 2]>, // (pairs, N/2 + 1)
+}
+
+#[derive(Clone)]
+struct Plan {
+    size: usize,
+    forward: Arc<dyn Fft<f32>>,
+    inverse: Arc<dyn Fft<f32>>,
+}
+
+/// Buffers of one task.
+#[derive(Default)]
+pub(super) struct Convolver {
+    signal: Vec<Complex32>,
+    scratch: Vec<Complex32>,
+}
+
+impl Spectra {
+    pub(super) fn new(
+        length: usize,
+        channels: usize,
+        taps: Arc<Taps>,
+        budget: usize,
+    ) -> Result<Self> {
+        let n = 2 * DIRECT;
+        let head = paired(&taps(0..channels, n)?, n);
+        Ok(Self {
+            length,
+            channels,
+            taps,
+            head,
+            kept: Mutex::new((budget, HashMap::new())),
+        })
+    }
+
+    /// The first taps of a pair.
+    pub(super) fn head(&self, pair: usize) -> &[Complex32] {
+        self.head.get(pair).map_or(&[], Vec::as_slice)
+    }
+
+    /// The spectrum, if it is kept or the budget still has room for it.
+    pub(super) fn kept(&self, taps: usize, size: usize) -> Result<Option<Arc<Spectrum>>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(spectrum) = kept.1.get(&(taps, size)) {
+            return Ok(Some(Arc::clone(spectrum)));
+        }
+        let bytes =
+            self.channels.next_multiple_of(2) / 2 * (size / 2 + 1) * size_of::<[Complex32; 2]>();
+        if bytes > kept.0 {
+            return Ok(None);
+        }
+        kept.0 -= bytes;
+        let spectrum = Arc::new(self.compute(taps, size)?);
+        kept.1.insert((taps, size), Arc::clone(&spectrum));
+        Ok(Some(spectrum))
+    }
+
+    /// The spectrum, kept in any case: the diagonals, whose sizes are bounded.
+    pub(super) fn always(&self, taps: usize, size: usize) -> Result<Arc<Spectrum>> {
+        if let Some(spectrum) = self.kept(taps, size)? {
+            return Ok(spectrum);
+        }
+        let spectrum = Arc::new(self.compute(taps, size)?);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(kept.1.entry((taps, size)).or_insert(spectrum)))
+    }
+
+    fn compute(&self, taps: usize, size: usize) -> Result<Spectrum> {
+        let taps = taps.min(self.length);
+        let plan = Plan::new(size);
+        let mut bins = Vec::with_capacity(self.channels.div_ceil(2) * (size / 2 + 1));
+        for first in (0..self.channels).step_by(BLOCK) {
+            let block = (self.taps)(first..self.channels.min(first + BLOCK), taps)?;
+            let parts: Vec<_> = block
+                .par_chunks(2 * taps)
+                .map(|pair| plan.spectrum(pair, taps))
+                .collect();
+            bins.extend(parts.into_iter().flatten());
+        }
+        Ok(Spectrum { plan, bins })
+    }
+
+    /// Runs `f` on every pair's slots with that pair's spectrum (as pair 0), which is not kept.
+    pub(super) fn each(
+        &self,
+        taps: usize,
+        size: usize,
+        slots: &mut [Vec<Complex32>],
+        f: impl Fn(&mut Convolver, &Spectrum, &mut [Complex32]) + Sync,
+    ) -> Result<()> {
+        let taps = taps.min(self.length);
+        let plan = Plan::new(size);
+        for (i, slots) in slots.chunks_mut(BLOCK / 2).enumerate() {
+            let channels = i * BLOCK..self.channels.min((i + 1) * BLOCK);
+            if channels.is_empty() {
+                break;
+            }
+            let block = (self.taps)(channels, taps)?;
+            slots
+                .par_iter_mut()
+                .zip(block.par_chunks(2 * taps))
+                .for_each(|(slots, pair)| {
+                    let spectrum = Spectrum {
+                        bins: plan.spectrum(pair, taps),
+                        plan: plan.clone(),
+                    };
+                    f(&mut Convolver::default(), &spectrum, slots);
+                });
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn new(size: usize) -> Self {
+        let mut planner = FftPlanner::new();
+        Self {
+            size,
+            forward: planner.plan_fft_forward(size),
+            inverse: planner.plan_fft_inverse(size),
+        }
+    }
+
+    /// P and M of one pair: `pair` is one or two rows of `taps` taps.
+    fn spectrum(&self, pair: &[f32], taps: usize) -> Vec<[Complex32; 2]> {
+        let (even, odd) = pair.split_at(taps);
+        let mut z = vec![Complex32::default(); self.size];
+        for (i, (z, even)) in z.iter_mut().zip(even).enumerate() {
+            *z = Complex32::new(*even, odd.get(i).copied().unwrap_or_default());
+        }
+        self.forward.process(&mut z);
+        let scale = 0.5 / self.size as f32;
+        (0..=self.size / 2)
+            .map(|k| {
+                // Z = A + iB with A(N−k) = conj A(k): A = (Z(k) + conj Z(N−k)) / 2, B = (Z(k) − …) / 2i.
+                let (here, there) = (z[k], z[(self.size - k) % self.size].conj());
+                let a = (here + there) * 0.5;
+                let b = (here - there) * Complex32::new(0.0, -0.5);
+                [(a + b) * scale, (a - b) * scale]
+            })
+            .collect()
+    }
+}
+
+impl Convolver {
+    /// The cyclic convolution of `v`, padded with zeros to the FFT's size, with a pair's filters.
+    pub(super) fn convolve(
+        &mut self,
+        spectrum: &Spectrum,
+        pair: usize,
+        v: &[Complex32],
+    ) -> &[Complex32] {
+        let plan = &spectrum.plan;
+        let scratch = plan
+            .forward
+            .get_inplace_scratch_len()
+            .max(plan.inverse.get_inplace_scratch_len());
+        if self.scratch.len() < scratch {
+            self.scratch.resize(scratch, Complex32::default());
+        }
+        self.signal.clear();
+        self.signal.extend_from_slice(v);
+        self.signal.resize(plan.size, Complex32::default());
+        plan.forward
+            .process_with_scratch(&mut self.signal, &mut self.scratch);
+        let bins = plan.size / 2 + 1;
+        multiply(&mut self.signal, &spectrum.bins[pair * bins..][..bins]);
+        plan.inverse
+            .process_with_scratch(&mut self.signal, &mut self.scratch);
+        &self.signal
+    }
+}
+
+/// `Z[k] ← P[k] Z[k] + M[k] conj(Z[N − k])` for all k; P and M are Hermitian.
+fn multiply(z: &mut [Complex32], bins: &[[Complex32; 2]]) {
+    let n = z.len();
+    for k in [0, n / 2] {
+        let [p, m] = bins[k];
+        z[k] = p * z[k] + m * z[k].conj();
+    }
+    let (low, high) = z.split_at_mut(n / 2);
+    let pairs = low[1..].iter_mut().zip(high[1..].iter_mut().rev());
+    for ((a, b), [p, m]) in pairs.zip(&bins[1..]) {
+        let (here, there) = (*a, *b);
+        *a = p * here + m * there.conj();
+        *b = p.conj() * there + m.conj() * here.conj();
+    }
+}
+
+/// Rows of taps (channels, n) as complex pairs.
+fn paired(taps: &[f32], n: usize) -> Vec<Vec<Complex32>> {
+    taps.chunks(2 * n)
+        .map(|pair| {
+            let (even, odd) = pair.split_at(n);
+            (0..n)
+                .map(|i| Complex32::new(even[i], odd.get(i).copied().unwrap_or_default()))
+                .collect()
+        })
+        .collect()
+}

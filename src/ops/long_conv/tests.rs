@@ -1,0 +1,165 @@
+use super::*;
+use candle_core::Device;
+use proptest::prelude::*;
+
+const CHANNELS: usize = 18;
+
+fn tap(channel: usize, j: usize, length: usize) -> f32 {
+    let decay = (-3.0 * j as f32 / length as f32).exp() + 0.05;
+    ((channel * 7 + j * 3) as f32 * 0.61).sin() * decay
+}
+
+fn conv(length: usize, budget: usize) -> LongConv {
+    let taps = move |channels: Range<usize>, n: usize| {
+        Ok(channels
+            .flat_map(|c| (0..n).map(move |j| if j < length { tap(c, j, length) } else { 0.0 }))
+            .collect())
+    };
+    let bias: Vec<f32> = (0..CHANNELS).map(|c| (c as f32).cos()).collect();
+    let bias = Tensor::new(bias, &Device::Cpu).unwrap();
+    LongConv::new(length, &bias, Arc::new(taps), budget).unwrap()
+}
+
+fn input(rows: usize) -> Vec<f32> {
+    (0..rows * 3 * CHANNELS)
+        .map(|i| ((i * i % 1009) as f32 * 0.37).sin())
+        .collect()
+}
+
+fn run(conv: &LongConv, x: &[f32], past: &mut Past, segments: &[Segment]) -> Vec<f32> {
+    let rows = x.len() / (3 * CHANNELS);
+    let x = Tensor::from_slice(x, (rows, 3 * CHANNELS), &Device::Cpu).unwrap();
+    conv.forward(&x, past, segments)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
+}
+
+/// The definition, in f64.
+fn plain(x: &[f32], length: usize) -> Vec<f64> {
+    let rows = x.len() / (3 * CHANNELS);
+    let at = |t: usize, part: usize, c: usize| f64::from(x[(t * 3 + part) * CHANNELS + c]);
+    let mut out = vec![0.0; rows * CHANNELS];
+    for t in 0..rows {
+        for c in 0..CHANNELS {
+            let v = |t: usize| at(t, 1, c) * at(t, 2, c);
+            let sum: f64 = (0..=t.min(length - 1))
+                .map(|s| f64::from(tap(c, s, length)) * v(t - s))
+                .sum();
+            out[t * CHANNELS + c] = at(t, 0, c) * (sum + f64::from((c as f32).cos()) * v(t));
+        }
+    }
+    out
+}
+
+fn worst(out: &[f32], expected: &[f64]) -> f64 {
+    let largest = expected.iter().fold(0f64, |a, b| a.max(b.abs()));
+    let worst = out
+        .iter()
+        .zip(expected)
+        .fold(0f64, |a, (x, y)| a.max((f64::from(*x) - y).abs()));
+    worst / largest
+}
+
+const WHOLE: Segment = Segment {
+    lane: 0,
+    len: 0,
+    starts: true,
+    ends: true,
+};
+
+#[test]
+fn whole_sequences_equal_a_plain_f64_loop() {
+    for (length, rows) in [(1, 5), (40, 33), (300, 700), (1026, 1500), (2050, 900)] {
+        let (conv, x) = (conv(length, 1 << 30), input(rows));
+        let out = run(
+            &conv,
+            &x,
+            &mut conv.start(0),
+            &[Segment { len: rows, ..WHOLE }],
+        );
+        assert!(
+            worst(&out, &plain(&x, length)) < 2e-6,
+            "length {length}, rows {rows}"
+        );
+    }
+}
+
+#[test]
+fn sequences_stream_past_the_filter_s_length() {
+    for (length, rows, step) in [(7, 60, 1), (66, 900, 7), (300, 2000, 64), (1026, 6000, 777)] {
+        for budget in [0, 1 << 30] {
+            let (conv, x) = (conv(length, budget), input(rows));
+            let mut past = conv.start(1);
+            let mut out = Vec::new();
+            for (i, x) in x.chunks(step * 3 * CHANNELS).enumerate() {
+                let len = x.len() / (3 * CHANNELS);
+                let segment = Segment {
+                    lane: 0,
+                    len,
+                    starts: i == 0,
+                    ends: false,
+                };
+                out.extend(run(&conv, x, &mut past, &[segment]));
+            }
+            assert!(
+                worst(&out, &plain(&x, length)) < 2e-6,
+                "length {length}, step {step}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_ring_holds_every_lag_of_the_filter() {
+    for length in (1..3000).chain([32_770, 160_002, 450_002, 1_000_002]) {
+        let ring = ring(length);
+        assert!(
+            ring + 1 >= length && ring < length.max(64) + length / 4 + 16,
+            "{length}: {ring}"
+        );
+    }
+    assert_eq!((ring(32_770), ring(160_002)), (40_960, 163_840));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn any_split_among_any_neighbours_gives_the_same_rows(
+        cuts in prop::collection::vec(1usize..300, 1..12),
+        length in 2usize..400,
+        before in 1usize..90,
+    ) {
+        let conv = conv(length, 1 << 16);
+        let rows = cuts.iter().sum();
+        let (x, other) = (input(rows), input(before));
+        let expected = plain(&x, length);
+        let mut past = conv.start(2);
+        let (mut out, mut from) = (Vec::new(), 0);
+        for (i, &len) in cuts.iter().enumerate() {
+            let neighbour = Segment { len: before, ..WHOLE };
+            let ours = Segment { lane: 1, len, starts: i == 0, ends: i + 1 == cuts.len() };
+            let step = [&other[..], &x[from * 3 * CHANNELS..][..len * 3 * CHANNELS]].concat();
+            out.extend_from_slice(&run(&conv, &step, &mut past, &[neighbour, ours])[before * CHANNELS..]);
+            from += len;
+        }
+        prop_assert!(worst(&out, &expected) < 2e-6);
+    }
+
+    #[test]
+    fn a_lane_forgets_its_last_sequence_and_a_clone_leaves_the_original(first in 1usize..500, second in 1usize..500) {
+        let conv = conv(200, 1 << 30);
+        let (a, b) = (input(first), input(second));
+        let open = Segment { lane: 0, len: first, starts: true, ends: false };
+        let mut past = conv.start(1);
+        run(&conv, &a, &mut past, &[open]);
+        let mut fork = past.clone();
+        let more = Segment { lane: 0, len: second, starts: false, ends: false };
+        let forked = run(&conv, &b, &mut fork, &[more]);
+        prop_assert_eq!(&forked, &run(&conv, &b, &mut past, &[more]));
+        let again = run(&conv, &b, &mut past, &[Segment { lane: 0, len: second, starts: true, ends: false }]);
+        prop_assert!(worst(&again, &plain(&b, 200)) < 2e-6);
+    }
+}

@@ -1,0 +1,166 @@
+//! Elementary functions that compilers can vectorise: polynomials without branches or tables.
+//!
+//! [`simd!`] compiles one function body three times (AVX-512, AVX2 with FMA, and the target's
+//! baseline) and picks one at run time.
+
+/// Defines a function whose body is compiled for AVX-512, AVX2 and the baseline, and chosen once
+/// per call by the processor's features. Everything that the body calls must be inlined.
+macro_rules! simd {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+
+                if std::arch::is_x86_feature_detected!("avx512f")
+                    && std::arch::is_x86_feature_detected!("avx512bw")
+                    && std::arch::is_x86_feature_detected!("avx512dq")
+                    && std::arch::is_x86_feature_detected!("avx512vl")
+                {
+                    // SAFETY: the features were detected just above.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if std::arch::is_x86_feature_detected!("avx2")
+                    && std::arch::is_x86_feature_detected!("fma")
+                {
+                    // SAFETY: the features were detected just above.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(crate) use simd;
+
+/// Adding and subtracting 1.5·2²³ rounds an f32 below 2²² to the nearest whole number, which then
+/// stands in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// `exp(x)` to 2 units in the last place, for x from −87.3 to 88.3; clamped outside.
+///
+/// exp(x) = 2ⁿ exp(r), n = round(x / ln 2), |r| ≤ ln 2 / 2, exp(r) by a polynomial of degree 6.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    let x = x.clamp(-87.3, 88.3);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    // ln 2 in two parts, so that n · high is exact.
+    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
+    let mut p = 1.388_889e-3;
+    p = p * r + 8.333_334e-3;
+    p = p * r + 4.166_666_6e-2;
+    p = p * r + 1.666_666_7e-1;
+    p = p * r + 0.5;
+    p = p * r + 1.0;
+    p = p * r + 1.0;
+    let scale = f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23);
+    p * scale
+}
+
+/// `sin(x)` within 1e-6 for |x| below 10⁴ (the implicit filters' arguments stay below 10³).
+#[inline(always)]
+pub fn sin(x: f32) -> f32 {
+    let shifted = x * std::f32::consts::FRAC_1_PI + ROUND;
+    let n = shifted - ROUND;
+    // π in three parts, each short enough that n · part is exact for n below 2¹².
+    let r = x - n * 3.140_625;
+    let r = r - n * 9.670_257_6e-4;
+    let r = r - n * 6.277_114e-7;
+    let s = r * r;
+    let mut p = -2.388_985_9e-8;
+    p = p * s + 2.752_556_2e-6;
+    p = p * s - 1.984_087_4e-4;
+    p = p * s + 8.333_331e-3;
+    p = p * s - 1.666_666_7e-1;
+    let value = r + r * s * p;
+    // An odd multiple of π turns the sign.
+    f32::from_bits(value.to_bits() ^ (shifted.to_bits() << 31))
+}
+
+/// `1 / (1 + exp(-x))`
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `x · sigmoid(x)`
+#[inline(always)]
+pub fn silu(x: f32) -> f32 {
+    x * sigmoid(x)
+}
+
+/// GELU by its tanh formula: `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`, as `x · sigmoid(2 …)`.
+#[inline(always)]
+pub fn gelu_tanh(x: f32) -> f32 {
+    x * sigmoid(1.595_769_1 * (x + 0.044_715 * x * x * x))
+}
+
+simd! {
+/// `x ← sin(freq · (x + bias))`, element by element.
+pub fn sine_layer(x: &mut [f32], bias: &[f32], freq: &[f32]) {
+    for ((x, bias), freq) in x.iter_mut().zip(bias).zip(freq) {
+        *x = sin(freq * (*x + bias));
+    }
+}
+}
+
+simd! {
+/// `x ← x · (exp(−t · rate) + shift)`, element by element.
+pub fn decay(x: &mut [f32], t: &[f32], rate: f32, shift: f32) {
+    for (x, t) in x.iter_mut().zip(t) {
+        *x *= exp(-t * rate) + shift;
+    }
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Largest |f(x) − exact(x)| over a grid, relative to max(1, |exact|).
+    fn worst(
+        range: std::ops::Range<i32>,
+        step: f64,
+        f: fn(f32) -> f32,
+        exact: fn(f64) -> f64,
+    ) -> f64 {
+        range
+            .map(|i| {
+                let x = (f64::from(i) * step) as f32;
+                let exact = exact(f64::from(x));
+                (f64::from(f(x)) - exact).abs() / exact.abs().max(1.0)
+            })
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn elementary_functions_are_accurate() {
+        assert!(worst(-80_000..80_000, 1e-3, exp, f64::exp) < 3e-7);
+        assert!(worst(-900_000..900_000, 1e-3, sin, f64::sin) < 1e-6);
+        assert!(worst(-40_000..40_000, 1e-3, sigmoid, |x| 1.0 / (1.0 + (-x).exp())) < 3e-7);
+        let gelu = |x: f64| {
+            0.5 * x
+                * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+        };
+        assert!(worst(-40_000..40_000, 1e-3, gelu_tanh, gelu) < 1e-6);
+    }
+
+    #[test]
+    fn exp_has_no_infinities_or_nans_at_the_ends() {
+        assert!(exp(-1e30) >= 0.0 && exp(-1e30) < 1e-37);
+        assert!(exp(1e30).is_finite());
+        assert_eq!(exp(0.0), 1.0);
+    }
+}

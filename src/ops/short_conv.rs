@@ -1,0 +1,213 @@
+//! Short causal depthwise convolution that carries its last inputs from call to call.
+
+use super::{Activation, expect_shape, math, math::simd, unwritten, with_slices};
+use crate::error::Result;
+use crate::sequence::Segment;
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+/// Rows of a tile.
+const ROWS: usize = 64;
+
+/// `y[t, c] = bias[c] + Σ_j weight[c, j] · x[t − (K−1) + j, c]`, zeros before a sequence's start.
+#[derive(Clone, Debug)]
+pub struct ShortConv {
+    taps: Vec<f32>, // (K, C): the last row multiplies the current token
+    bias: Vec<f32>, // (C)
+    activation: Activation,
+}
+
+/// The last K−1 inputs of each lane's unfinished sequence.
+#[derive(Clone, Debug)]
+pub struct Tail {
+    rows: Vec<f32>, // (lanes, K−1, C)
+}
+
+impl ShortConv {
+    /// `weight` (C, 1, K) as PyTorch stores a depthwise convolution, `bias` (C).
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Self> {
+        let (channels, _, taps) = weight.dims3()?;
+        Ok(Self {
+            taps: weight
+                .reshape((channels, taps))?
+                .t()?
+                .flatten_all()?
+                .to_vec1()?,
+            bias: match bias {
+                Some(bias) => bias.to_vec1()?,
+                None => vec![0.0; channels],
+            },
+            activation,
+        })
+    }
+
+    /// Zeros for `lanes` sequences.
+    pub fn start(&self, lanes: usize) -> Tail {
+        Tail {
+            rows: vec![0.0; lanes * self.tail_len()],
+        }
+    }
+
+    /// (T, C) to (T, C).
+    pub fn forward(&self, x: &Tensor, tail: &mut Tail, segments: &[Segment]) -> Result<Tensor> {
+        let channels = self.bias.len();
+        let rows = x.dim(0)?;
+        expect_shape("short convolution", x, &[rows, channels])?;
+        let out = with_slices([x], |[x]| {
+            let mut out = unwritten(x.len());
+            let mut from = 0;
+            let mut rest = &mut out[..];
+            for segment in segments {
+                let x = &x[from * channels..][..segment.len * channels];
+                let (out, later) = rest.split_at_mut(x.len());
+                self.segment(out, x, tail, segment);
+                rest = later;
+                from += segment.len;
+            }
+            Ok(out)
+        })?;
+        Ok(Tensor::from_vec(out, x.shape(), x.device())?)
+    }
+
+    fn segment(&self, out: &mut [f32], x: &[f32], tail: &mut Tail, segment: &Segment) {
+        let channels = self.bias.len();
+        let len = self.tail_len();
+        // What came before this segment: the lane's tail, zeros at a sequence's start.
+        let before = match segment.starts {
+            true => vec![0.0; len],
+            false => tail.rows[segment.lane * len..][..len].to_vec(),
+        };
+        out.par_chunks_mut(ROWS * channels)
+            .enumerate()
+            .for_each(|(i, out)| {
+                convolve(
+                    out,
+                    x,
+                    &before,
+                    &self.taps,
+                    &self.bias,
+                    i * ROWS,
+                    self.activation,
+                );
+            });
+        if !segment.ends {
+            let tail = &mut tail.rows[segment.lane * len..][..len];
+            let kept = len.saturating_sub(x.len());
+            tail[..kept].copy_from_slice(&before[len - kept..]);
+            tail[kept..].copy_from_slice(&x[x.len() - (len - kept)..]);
+        }
+    }
+
+    /// Values of one lane's tail: (K−1) · C.
+    fn tail_len(&self) -> usize {
+        self.taps.len() - self.bias.len()
+    }
+}
+
+simd! {
+/// Rows `first..` of the convolution of [before | x].
+fn convolve(out: &mut [f32], x: &[f32], before: &[f32], taps: &[f32], bias: &[f32], first: usize, activation: Activation) {
+    let channels = bias.len();
+    let kernel = taps.len() / channels;
+    for (i, out) in out.chunks_exact_mut(channels).enumerate() {
+        out.copy_from_slice(bias);
+        for (j, taps) in taps.chunks_exact(channels).enumerate() {
+            // Row first + i + j of [before | x], where `before` has kernel − 1 rows.
+            let row = first + i + j;
+            let x = match row.checked_sub(kernel - 1) {
+                Some(row) => &x[row * channels..][..channels],
+                None => &before[row * channels..][..channels],
+            };
+            for ((out, x), tap) in out.iter_mut().zip(x).zip(taps) {
+                *out += x * tap;
+            }
+        }
+        match activation {
+            Activation::None => {}
+            Activation::Silu => out.iter_mut().for_each(|x| *x = math::silu(*x)),
+            Activation::GeluTanh => out.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
+        }
+    }
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use proptest::prelude::*;
+
+    const CHANNELS: usize = 5;
+
+    fn conv(kernel: usize) -> ShortConv {
+        let weight: Vec<f32> = (0..CHANNELS * kernel).map(|i| (i as f32).cos()).collect();
+        let weight = Tensor::from_vec(weight, (CHANNELS, 1, kernel), &Device::Cpu).unwrap();
+        let bias = Tensor::new(&[0.1f32, 0.2, 0.3, 0.4, 0.5], &Device::Cpu).unwrap();
+        ShortConv::new(&weight, Some(&bias), Activation::None).unwrap()
+    }
+
+    fn input(rows: usize) -> Vec<f32> {
+        (0..rows * CHANNELS)
+            .map(|i| (i as f32 * 0.7).sin())
+            .collect()
+    }
+
+    fn run(conv: &ShortConv, x: &[f32], tail: &mut Tail, segments: &[Segment]) -> Vec<f32> {
+        let x = Tensor::from_slice(x, (x.len() / CHANNELS, CHANNELS), &Device::Cpu).unwrap();
+        conv.forward(&x, tail, segments)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap()
+    }
+
+    #[test]
+    fn whole_sequences_equal_a_plain_f64_loop() {
+        for kernel in [1, 3, 4, 7] {
+            let (conv, x) = (conv(kernel), input(150));
+            let whole = Segment {
+                lane: 0,
+                len: 150,
+                starts: true,
+                ends: true,
+            };
+            let out = run(&conv, &x, &mut conv.start(1), &[whole]);
+            for t in 0..150 {
+                for c in 0..CHANNELS {
+                    let mut y = f64::from(conv.bias[c]);
+                    for j in 0..kernel {
+                        if t + j + 1 >= kernel {
+                            let x = x[(t + j + 1 - kernel) * CHANNELS + c];
+                            y += f64::from(((c * kernel + j) as f32).cos()) * f64::from(x);
+                        }
+                    }
+                    assert!((f64::from(out[t * CHANNELS + c]) - y).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_among_any_neighbours_gives_the_same_rows(cuts in prop::collection::vec(1usize..9, 1..12)) {
+            let conv = conv(4);
+            let rows = cuts.iter().sum();
+            let x = input(rows);
+            let other = input(3);
+            let whole = Segment { lane: 0, len: rows, starts: true, ends: true };
+            let expected = run(&conv, &x, &mut conv.start(1), &[whole]);
+            let mut tail = conv.start(2);
+            let (mut out, mut from) = (Vec::new(), 0);
+            for (i, &len) in cuts.iter().enumerate() {
+                // Another whole sequence shares each step, before ours.
+                let neighbour = Segment { lane: 0, len: 3, starts: true, ends: true };
+                let ours = Segment { lane: 1, len, starts: i == 0, ends: i + 1 == cuts.len() };
+                let step = [&other[..], &x[from * CHANNELS..][..len * CHANNELS]].concat();
+                out.extend_from_slice(&run(&conv, &step, &mut tail, &[neighbour, ours])[3 * CHANNELS..]);
+                from += len;
+            }
+            prop_assert_eq!(out, expected);
+        }
+    }
+}
