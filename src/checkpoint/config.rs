@@ -3,7 +3,13 @@
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
 use std::ops::RangeInclusive;
+use std::path::Path;
+
+/// Published files have a few kB; this is far above and bounds the memory.
+const MAX_BYTES: u64 = 1 << 24;
 
 /// A JSON object of a model's configuration, with the path to it for messages.
 #[derive(Clone, Debug)]
@@ -21,6 +27,32 @@ impl Config {
             path: String::new(),
             object,
         }
+    }
+
+    /// Reads the JSON object in the file at `path`, of at most 16 MiB and 127 levels.
+    ///
+    /// Python writes `Infinity`, `-Infinity` and `NaN` bare, which is not JSON: they are read as
+    /// the texts of that name, so that a key of which a number is asked refuses them.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut text = String::new();
+        let mut file = File::open(path).map_err(|e| Error::io(path, &e))?;
+        match file.by_ref().take(MAX_BYTES + 1).read_to_string(&mut text) {
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(Error::model("is not UTF-8").file(path.display()));
+            }
+            read => read.map_err(|e| Error::io(path, &e))?,
+        };
+        Self::parse(path.display(), &text)
+    }
+
+    /// The JSON object `text` that was read from `file`; as [`Config::read`].
+    pub fn parse(file: impl Display, text: &str) -> Result<Self> {
+        if text.len() as u64 > MAX_BYTES {
+            return Err(Error::model(format!("longer than {MAX_BYTES} bytes")).file(file));
+        }
+        let object = serde_json::from_str(&quote_bare_numbers(text))
+            .map_err(|e| Error::model(format!("not a JSON object: {e}")).file(&file))?;
+        Ok(Self::new(file, object))
     }
 
     /// Is the key there, and not null?
@@ -123,6 +155,32 @@ impl Config {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
+    /// The object itself.
+    pub fn as_json(&self) -> &Map<String, Value> {
+        &self.object
+    }
+
+    /// An error for the first key that is neither in `known`, nor one that transformers writes
+    /// into every file, nor private (`_…`): a misspelt key would otherwise silently mean its
+    /// default.
+    pub fn deny_unknown(&self, known: &[&str]) -> Result<()> {
+        let generic = TRANSFORMERS.split_whitespace().collect::<Vec<_>>();
+        for key in self.keys() {
+            if key.starts_with('_') || known.contains(&key) || generic.contains(&key) {
+                continue;
+            }
+            let error = self.error(key, "unknown key");
+            let nearest = known.iter().min_by_key(|name| distance(key, name));
+            return Err(
+                match nearest.filter(|name| distance(key, name) * 3 <= key.len()) {
+                    Some(name) => error.todo(format!("is {name} meant?")),
+                    None => error.todo("remove it, or use a release that knows it"),
+                },
+            );
+        }
+        Ok(())
+    }
+
     /// An error about `key`.
     pub fn error(&self, key: &str, what: impl Display) -> Error {
         Error::model(what)
@@ -147,5 +205,130 @@ impl Config {
             "" => key.to_string(),
             path => format!("{path}.{key}"),
         }
+    }
+}
+
+/// `text` with the numbers that Python writes and JSON lacks in quotes.
+fn quote_bare_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 64);
+    let mut rest = text;
+    let (mut quoted, mut escaped) = (false, false);
+    while let Some(c) = rest.chars().next() {
+        if !quoted
+            && let Some(word) = ["-Infinity", "Infinity", "NaN"]
+                .into_iter()
+                .find(|word| rest.starts_with(word))
+        {
+            out.extend(['"'].into_iter().chain(word.chars()).chain(['"']));
+            rest = &rest[word.len()..];
+            continue;
+        }
+        match c {
+            '"' if !escaped => quoted = !quoted,
+            _ => {}
+        }
+        escaped = quoted && c == '\\' && !escaped;
+        out.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    out
+}
+
+/// Levenshtein's distance, in bytes. Keys longer than any real one are simply far.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len() > 100 {
+        return a.len();
+    }
+    let mut row = (0..=b.len()).collect::<Vec<_>>();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let cost = (diagonal + usize::from(x != y))
+                .min(row[j] + 1)
+                .min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], cost);
+        }
+    }
+    row[b.len()]
+}
+
+/// Keys of `PretrainedConfig`, written by transformers 4.38 to 4.57 into any model's file. None
+/// changes a forward pass here. `quantization_config` would, and is therefore not among them.
+const TRANSFORMERS: &str = "
+    add_cross_attention architectures auto_map bad_words_ids begin_suppress_tokens bos_token_id
+    chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty
+    do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
+    id2label is_decoder is_encoder_decoder label2id length_penalty max_length min_length model_type
+    no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences
+    output_attentions output_hidden_states output_scores pad_token_id prefix problem_type
+    pruned_heads remove_invalid_values repetition_penalty return_dict return_dict_in_generate
+    sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
+    tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript
+    transformers_version typical_p use_bfloat16 use_cache
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config> {
+        Config::parse("config.json", text)
+    }
+
+    #[test]
+    fn infinity_is_read_but_is_not_a_number() {
+        let text =
+            r#"{"limit": [0.0, Infinity], "low": -Infinity, "nan": NaN, "s": "NaN \\\" NaN"}"#;
+        let config = parse(text).unwrap();
+        assert_eq!(config.get("limit").unwrap()[1], "Infinity");
+        assert_eq!(config.text("s", None).unwrap(), "NaN \\\" NaN");
+        for key in ["low", "nan"] {
+            let error = config.number(key, None).unwrap_err().to_string();
+            assert!(error.contains(&format!("key {key}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_shallow_object_is_an_error() {
+        let deep = "[".repeat(100_000);
+        for text in [
+            "",
+            "[]",
+            "1",
+            "{",
+            "{}x",
+            &format!("{{\"a\":{deep}"),
+            &"{\"a\":".repeat(100_000),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+        }
+    }
+
+    #[test]
+    fn values_of_the_wrong_kind_name_their_key() {
+        let config = parse(r#"{"ssm_cfg": {"d": "8", "zero": 0, "huge": 1000000000000}}"#).unwrap();
+        let ssm = config.object("ssm_cfg").unwrap();
+        for key in ["d", "zero", "huge", "absent"] {
+            let error = ssm.size(key, 1..=65536, None).unwrap_err().to_string();
+            assert!(error.contains(&format!("key ssm_cfg.{key}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_the_nearest_name() {
+        let config = parse(r#"{"_name_or_path": "x", "use_cache": true, "d_modle": 8}"#).unwrap();
+        let error = config
+            .deny_unknown(&["d_model", "n_layer"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("key d_modle") && error.contains("d_model meant"),
+            "{error}"
+        );
+        let config = parse(r#"{"quantization_config": {}}"#).unwrap();
+        assert!(config.deny_unknown(&["d_model"]).is_err());
     }
 }

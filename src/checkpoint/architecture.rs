@@ -1,0 +1,130 @@
+//! Which architecture a `config.json` describes.
+
+use super::Config;
+use crate::error::Result;
+use std::fmt;
+
+/// The architectures that crocuta runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// HyenaDNA: Hyena operators with implicit filters.
+    HyenaDna,
+    /// Mamba: selective state spaces.
+    Mamba,
+    /// Mamba-2: state space duality.
+    Mamba2,
+    /// Caduceus: bidirectional Mamba, with (PS) or without (Ph) a stream for each strand.
+    Caduceus,
+    /// Evo: StripedHyena with modal filters.
+    Evo1,
+    /// Evo 2: StripedHyena 2 with short, medium and long filters.
+    Evo2,
+}
+
+impl Architecture {
+    /// Recognises the architecture by `model_type`, and where there is none by the keys that
+    /// only its files have: the original HyenaDNA, mamba_ssm and Evo files.
+    pub fn of(config: &Config) -> Result<Self> {
+        if config.has("model_type") {
+            let name = config.text("model_type", None)?;
+            return match name.as_str() {
+                "hyenadna" => Ok(Self::HyenaDna),
+                "mamba" => Ok(Self::Mamba),
+                "mamba2" => Ok(Self::Mamba2),
+                "caduceus" => Ok(Self::Caduceus),
+                "stripedhyena" if config.has("hcl_layer_idxs") => Ok(Self::Evo2),
+                "stripedhyena" => Ok(Self::Evo1),
+                other => Err(config
+                    .error("model_type", format!("unknown architecture {other}"))
+                    .todo("known are hyenadna, mamba, mamba2, caduceus and stripedhyena")),
+            };
+        }
+        if config.has("layer") && config.object("layer")?.text("_name_", Some(""))? == "hyena" {
+            return Ok(Self::HyenaDna);
+        }
+        if config.has("hcl_layer_idxs") {
+            return Ok(Self::Evo2);
+        }
+        if config.has("hyena_layer_idxs") {
+            return Ok(Self::Evo1);
+        }
+        if ["d_model", "n_layer", "ssm_cfg"]
+            .iter()
+            .all(|key| config.has(key))
+        {
+            return match config
+                .object("ssm_cfg")?
+                .text("layer", Some("Mamba1"))?
+                .as_str()
+            {
+                "Mamba1" => Ok(Self::Mamba),
+                "Mamba2" => Ok(Self::Mamba2),
+                other => Err(config.error("ssm_cfg.layer", format!("unknown layer {other}"))),
+            };
+        }
+        Err(config
+            .error(
+                "model_type",
+                "missing, and no other key tells the architecture",
+            )
+            .todo("add \"model_type\": hyenadna, mamba, mamba2, caduceus or stripedhyena"))
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HyenaDna => "HyenaDNA",
+            Self::Mamba => "Mamba",
+            Self::Mamba2 => "Mamba-2",
+            Self::Caduceus => "Caduceus",
+            Self::Evo1 => "Evo",
+            Self::Evo2 => "Evo 2",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_layouts_without_a_model_type_are_recognised() {
+        for (text, expected) in [
+            (
+                r#"{"layer": {"_name_": "hyena"}, "d_model": 8, "n_layer": 2}"#,
+                Architecture::HyenaDna,
+            ),
+            (
+                r#"{"d_model": 8, "n_layer": 2, "ssm_cfg": {}}"#,
+                Architecture::Mamba,
+            ),
+            (
+                r#"{"d_model": 8, "n_layer": 2, "ssm_cfg": {"layer": "Mamba2"}}"#,
+                Architecture::Mamba2,
+            ),
+            (r#"{"hyena_layer_idxs": [0]}"#, Architecture::Evo1),
+            (
+                r#"{"hcl_layer_idxs": [0], "hcm_layer_idxs": [1]}"#,
+                Architecture::Evo2,
+            ),
+            (
+                r#"{"model_type": "stripedhyena", "hyena_layer_idxs": [0]}"#,
+                Architecture::Evo1,
+            ),
+        ] {
+            let config = Config::parse("config.json", text).unwrap();
+            assert_eq!(Architecture::of(&config).unwrap(), expected, "{text}");
+        }
+        for text in [
+            "{}",
+            r#"{"model_type": "bert"}"#,
+            r#"{"model_type": 1}"#,
+            r#"{"layer": 1}"#,
+        ] {
+            let config = Config::parse("config.json", text).unwrap();
+            let error = Architecture::of(&config).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Model);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Opens a model's directory in Hugging Face layout.
+
+use super::{Architecture, Config, Weights, presets, safetensors};
+use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// A model as read from its directory: configuration and weights, not yet an encoder.
+pub struct Checkpoint {
+    /// The directory.
+    pub dir: PathBuf,
+    /// What the configuration describes.
+    pub architecture: Architecture,
+    /// `config.json`.
+    pub config: Config,
+    /// All tensors by name, on the CPU.
+    pub weights: Weights,
+    /// SHA-256 in hex over the weight files, in the order of their names. For a single file, what
+    /// `sha256sum` prints.
+    pub digest: String,
+    /// The directory's own name.
+    pub name: String,
+}
+
+impl Checkpoint {
+    /// Opens the directory at `path`: `config.json` beside `model.safetensors`, or beside the
+    /// shards that `model.safetensors.index.json` lists.
+    ///
+    /// Memory: the weights, and one tensor twice. Errors are of kind `Model`, or `Usage` for a
+    /// pickle, which only `models convert` reads.
+    pub fn open(path: &Path) -> Result<Self> {
+        directory(path)?;
+        let config_path = path.join("config.json");
+        if !config_path.is_file() {
+            return Err(Error::model("no config.json")
+                .file(path.display())
+                .todo("give a directory with config.json and model.safetensors"));
+        }
+        let files = weight_files(path)?;
+        let config = Config::read(&config_path)?;
+        let architecture = Architecture::of(&config)?;
+        let (mut tensors, mut sum) = (BTreeMap::new(), Sha256::new());
+        for file in &files {
+            safetensors::read(file, &mut tensors, &mut sum)?;
+        }
+        if !path.join(SINGLE).is_file() {
+            check_index(&path.join(INDEX), &tensors)?;
+        }
+        let absolute = fs::canonicalize(path).map_err(|e| Error::io(path, &e))?;
+        let name = absolute.file_name().unwrap_or(path.as_os_str());
+        Ok(Self {
+            dir: path.to_path_buf(),
+            architecture,
+            config,
+            weights: Weights::new(path.display(), tensors),
+            digest: safetensors::hex(sum),
+            name: name.to_string_lossy().into_owned(),
+        })
+    }
+}
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// An error unless `path` is a directory, with what to do instead.
+fn directory(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let error = |what: &str| Error::model(what).file(path.display());
+    if path.is_file() {
+        let mut start = Vec::new();
+        let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+        file.take(8)
+            .read_to_end(&mut start)
+            .map_err(|e| Error::io(path, &e))?;
+        return Err(match safetensors::is_pickle_or_zip(&start) {
+            true => pickle(path),
+            false => error("is a file")
+                .todo("give the directory that holds config.json and model.safetensors"),
+        });
+    }
+    Err(match path.to_str().filter(|name| presets().any(|preset| preset == *name)) {
+        Some(name) => error("no such directory, but a preset").todo(format!(
+            "make untrained weights with `crocuta models new --preset {name} -o DIR`, or give the directory of the published ones"
+        )),
+        None => error("no such model").todo("give a directory with config.json and model.safetensors"),
+    })
+}
+
+/// The safetensors files of the directory, sorted by name.
+pub(super) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let single = dir.join(SINGLE);
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    let index = dir.join(INDEX);
+    if index.is_file() {
+        let shards = shards(&index)?
+            .into_iter()
+            .map(|(_, shard)| shard)
+            .collect::<BTreeSet<_>>();
+        return Ok(shards.into_iter().map(|shard| dir.join(shard)).collect());
+    }
+    for entry in fs::read_dir(dir).map_err(|e| Error::io(dir, &e))? {
+        let path = entry.map_err(|e| Error::io(dir, &e))?.path();
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        if ["bin", "ckpt", "pt", "pth", "pkl"].contains(&extension) {
+            return Err(pickle(&path));
+        }
+    }
+    Err(Error::model(format!("neither {SINGLE} nor {INDEX}")).file(dir.display()))
+}
+
+/// The index's tensors, each with its shard. Shards are plain names: a path in a downloaded file
+/// must not lead out of the directory.
+fn shards(index: &Path) -> Result<Vec<(String, String)>> {
+    let map = Config::read(index)?.object("weight_map")?;
+    let pairs = map.as_json().keys().map(|tensor| {
+        let shard = map.text(tensor, None)?;
+        let plain = !shard.contains(['/', '\\', '\0']) && shard.ends_with(".safetensors");
+        match plain {
+            true => Ok((tensor.clone(), shard)),
+            false => Err(map.error(
+                tensor,
+                format!("{shard} is not the plain name of a safetensors file"),
+            )),
+        }
+    });
+    let pairs = pairs.collect::<Result<Vec<_>>>()?;
+    match pairs.is_empty() {
+        true => Err(Error::model("weight_map is missing or empty").file(index.display())),
+        false => Ok(pairs),
+    }
+}
+
+/// Every tensor that the index lists must have been in the shards.
+fn check_index(index: &Path, tensors: &BTreeMap<String, candle_core::Tensor>) -> Result<()> {
+    match shards(index)?
+        .iter()
+        .find(|(tensor, _)| !tensors.contains_key(tensor))
+    {
+        Some((tensor, shard)) => Err(Error::model(format!("listed, but not in {shard}"))
+            .file(index.display())
+            .place(format!("tensor {tensor}"))),
+        None => Ok(()),
+    }
+}
+
+fn pickle(path: &Path) -> Error {
+    Error::usage("a PyTorch pickle, which can run code when it is opened")
+        .file(path.display())
+        .todo("use crocuta models convert")
+}
