@@ -1,1 +1,3 @@
 //! Files in and out. Knows nothing of tensors or models.
+
+pub mod atomic;
