@@ -1,3 +1,5 @@
 //! Files in and out. Knows nothing of tensors or models.
 
 pub mod atomic;
+pub mod table;
+pub mod vector;
