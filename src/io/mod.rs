@@ -1,5 +1,6 @@
 //! Files in and out. Knows nothing of tensors or models.
 
 pub mod atomic;
+pub mod schema;
 pub mod table;
 pub mod vector;

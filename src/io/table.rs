@@ -487,7 +487,10 @@ mod tests {
             Values::U8(at.clone().map(|i| i as u8).collect()),
             Values::I32(at.clone().map(|i| i as i32).collect()),
             Values::F32(at.clone().map(number).collect()),
-            Values::OptionalF32(at.map(|i| (i % 7 != 0).then(|| number(i))).collect()),
+            Values::OptionalF32(
+                at.map(|i| (!i.is_multiple_of(7)).then(|| number(i)))
+                    .collect(),
+            ),
             Values::F16Vectors(numbers().map(f16::from_f32).collect()),
             Values::F32Vectors(numbers().collect()),
         ]
@@ -544,7 +547,11 @@ mod tests {
                 let singles = singles.values().as_primitive::<Float32Type>().values();
                 for row in 0..batch.num_rows() {
                     assert_eq!(starts.value(row), at as i64);
-                    assert_eq!(logp.iter().nth(row).unwrap().is_none(), at % 7 == 0, "{at}");
+                    assert_eq!(
+                        logp.iter().nth(row).unwrap().is_none(),
+                        at.is_multiple_of(7),
+                        "{at}"
+                    );
                     for d in 0..DIM {
                         assert_eq!(halves[row * DIM + d].to_f32(), number(at * DIM + d));
                         assert_eq!(singles[row * DIM + d], number(at * DIM + d));

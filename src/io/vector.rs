@@ -26,7 +26,9 @@ use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, Trac
 use parquet::schema::types::ColumnDescPtr;
 use rayon::prelude::*;
 
-/// Compression of vectors.
+/// Compression of vectors. Level 3 gains nothing over 1 (smoothed noise, 256 dimensions: float16
+/// 0.919 of raw against 0.918, float32 0.852 against 0.843) and float32 is a third slower; at level
+/// 1 one core encodes 160 M float16 or 59 M float32 values a second.
 const ZSTD_LEVEL: i32 = 1;
 
 /// The size of a page's values, in bytes, before compression.
