@@ -5,5 +5,9 @@ pub mod bgzf;
 pub mod fasta;
 pub mod input;
 
+pub mod atomic;
+pub mod schema;
+pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod vector;

@@ -1,0 +1,672 @@
+//! Parquet tables: named columns in, one self-describing file out.
+//!
+//! Rows are written in the order given. Memory holds one row group; the caller says where groups
+//! end ([`TableWriter::close_group`]), and this module how they are encoded:
+//!
+//! | column | encoding |
+//! |---|---|
+//! | words (`chrom`, `strand`, `base`) | dictionary |
+//! | `I64`, `I32` | DELTA_BINARY_PACKED |
+//! | `U8` | dictionary |
+//! | float scalars | PLAIN |
+//! | vectors | see [`super::vector`] |
+//!
+//! Everything is zstd-compressed. `chrom`, `start` and `end` carry a page index, so that a region
+//! is read without the rest of the file.
+//!
+//! No `sorting_columns` are declared, though rows are sorted by contig order, then `start`: the
+//! format can only say "sorted by the value of `chrom`", which for strings means alphabetically
+//! (chr1, chr10, chr2), and a reader that trusted this would merge and search wrongly. Statistics
+//! prune as well.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_array::types::Int32Type;
+use arrow_array::{
+    ArrayRef, DictionaryArray, Float32Array, Int32Array, Int64Array, StringArray, UInt8Array,
+};
+use arrow_schema::{DataType, Field, Schema};
+use half::f16;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
+
+use super::atomic::AtomicFile;
+use super::vector::{Element, VectorChunk};
+use crate::error::{Error, Kind, Result};
+
+/// Compression of the scalar columns: they are small, and level 3 is the best bargain.
+const ZSTD_LEVEL: i32 = 3;
+
+/// A column: its name and what its rows hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The name in the table.
+    pub name: String,
+    /// The type of its rows.
+    pub kind: ColumnKind,
+}
+
+/// What the rows of a column hold. Only `OptionalF32` can be NULL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnKind {
+    /// One of a few strings: `dictionary<int32, string>`.
+    Words,
+    /// A coordinate: `int64`.
+    I64,
+    /// A count: `int32`.
+    I32,
+    /// Bits: `uint8`.
+    U8,
+    /// `float32`.
+    F32,
+    /// `float32`, or NULL.
+    OptionalF32,
+    /// `fixed_size_list<element>[dim]`, one vector a row.
+    Vector {
+        /// The type of the numbers.
+        element: Element,
+        /// How many of them a row has; at least 1.
+        dim: usize,
+    },
+}
+
+/// The rows of one column in one [`write`](TableWriter::write).
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// Row i is `words[codes[i]]`.
+    Words {
+        /// Index into `words`, one a row.
+        codes: Vec<i32>,
+        /// The strings.
+        words: Vec<String>,
+    },
+    /// For [`ColumnKind::I64`].
+    I64(Vec<i64>),
+    /// For [`ColumnKind::I32`].
+    I32(Vec<i32>),
+    /// For [`ColumnKind::U8`].
+    U8(Vec<u8>),
+    /// For [`ColumnKind::F32`].
+    F32(Vec<f32>),
+    /// For [`ColumnKind::OptionalF32`]: `None` is NULL.
+    OptionalF32(Vec<Option<f32>>),
+    /// For a vector of [`Element::F16`]: rows × dim, row-major.
+    F16Vectors(Vec<f16>),
+    /// For a vector of [`Element::F32`]: rows × dim, row-major.
+    F32Vectors(Vec<f32>),
+}
+
+impl Values {
+    /// `rows` times the same word.
+    pub fn word(word: &str, rows: usize) -> Self {
+        Self::Words {
+            codes: vec![0; rows],
+            words: vec![word.to_string()],
+        }
+    }
+}
+
+/// What a finished table is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its rows.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of the file, in hexadecimal: Parquet pages carry no checksum of their own.
+    pub sha256: String,
+}
+
+/// Writes one table. Dropped before [`finish`](Self::finish), it leaves nothing behind.
+///
+/// ```
+/// use crocuta::io::atomic::AtomicFile;
+/// use crocuta::io::table::{Column, ColumnKind, TableWriter, Values};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("t.parquet");
+/// let columns = [
+///     Column::new("chrom", ColumnKind::Words),
+///     Column::new("start", ColumnKind::I64),
+/// ];
+/// let mut table = TableWriter::create(AtomicFile::create(&path, false)?, &columns)?;
+/// table.write(vec![Values::word("chr1", 3), Values::I64(vec![0, 1, 2])])?;
+/// table.close_group()?;
+/// let receipt = table.finish(&serde_json::json!({"version": "1.0.0"}))?;
+/// assert_eq!(receipt.rows, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct TableWriter {
+    columns: Vec<Column>,
+    file: Arc<Mutex<AtomicFile>>,
+    writer: SerializedFileWriter<Shared>,
+    factory: ArrowRowGroupWriterFactory,
+    group: Vec<ColumnWriter>,
+    rows: u64,
+}
+
+/// The row group being filled, column by column.
+enum ColumnWriter {
+    Scalar(Arc<Field>, Box<ArrowColumnWriter>),
+    Vector(VectorChunk),
+}
+
+/// The file as the Parquet writer sees it. That writer wraps a failure to hand the file back in a
+/// text, without the operating system's error; so the file is never handed back, but shared.
+struct Shared(Arc<Mutex<AtomicFile>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.flush()
+    }
+}
+
+impl Column {
+    /// A column called `name`.
+    pub fn new(name: impl Into<String>, kind: ColumnKind) -> Self {
+        let name = name.into();
+        Self { name, kind }
+    }
+
+    fn field(&self) -> Field {
+        let words = || DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
+        let data_type = match self.kind {
+            ColumnKind::Words => words(),
+            ColumnKind::I64 => DataType::Int64,
+            ColumnKind::I32 => DataType::Int32,
+            ColumnKind::U8 => DataType::UInt8,
+            ColumnKind::F32 | ColumnKind::OptionalF32 => DataType::Float32,
+            ColumnKind::Vector { element, dim } => {
+                let item = match element {
+                    Element::F16 => DataType::Float16,
+                    Element::F32 => DataType::Float32,
+                };
+                let dim = i32::try_from(dim).unwrap_or(i32::MAX);
+                DataType::FixedSizeList(Field::new("element", item, false).into(), dim)
+            }
+        };
+        Field::new(&self.name, data_type, self.kind == ColumnKind::OptionalF32)
+    }
+}
+
+impl TableWriter {
+    /// Starts a table of `columns` in `target`.
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses.
+    pub fn create(target: AtomicFile, columns: &[Column]) -> Result<Self> {
+        let fields: Vec<Field> = columns.iter().map(Column::field).collect();
+        let zero_based = (ZERO_BASED_KEY.to_string(), "true".to_string());
+        let zero_based = HashMap::from([zero_based]);
+        let schema = Arc::new(Schema::new_with_metadata(fields, zero_based));
+        let mut properties = properties(columns);
+        add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
+        let file = Arc::new(Mutex::new(target));
+        let started = || {
+            let root = ArrowSchemaConverter::new()
+                .convert(&schema)?
+                .root_schema_ptr();
+            SerializedFileWriter::new(Shared(Arc::clone(&file)), root, Arc::new(properties))
+        };
+        let writer = started().map_err(|e| failed(&file, e))?;
+        let factory = ArrowRowGroupWriterFactory::new(&writer, schema);
+        Ok(Self {
+            columns: columns.to_vec(),
+            file,
+            writer,
+            factory,
+            group: Vec::new(),
+            rows: 0,
+        })
+    }
+
+    /// Appends rows: one [`Values`] for each column, in the order of the columns, all of the same
+    /// number of rows.
+    ///
+    /// # Errors
+    /// `Internal` if the values do not fit the columns.
+    pub fn write(&mut self, batch: Vec<Values>) -> Result<()> {
+        let rows = self.rows_of(&batch)?;
+        if rows == 0 {
+            return Ok(());
+        }
+        if self.group.is_empty() {
+            self.group = self.open_group().map_err(|e| failed(&self.file, e))?;
+        }
+        for (writer, values) in self.group.iter_mut().zip(batch) {
+            match writer {
+                ColumnWriter::Vector(chunk) => match &values {
+                    Values::F16Vectors(v) => chunk.push_f16(v),
+                    Values::F32Vectors(v) => chunk.push_f32(v),
+                    _ => return Err(mismatch("a vector column was given scalars")),
+                },
+                ColumnWriter::Scalar(field, writer) => {
+                    let array = array(values)?;
+                    let written = compute_leaves(field, &array)
+                        .and_then(|leaves| leaves.iter().try_for_each(|leaf| writer.write(leaf)));
+                    written.map_err(|e| failed(&self.file, e))?;
+                }
+            }
+        }
+        self.rows += rows as u64;
+        Ok(())
+    }
+
+    /// Ends the row group: the rows since the last one go to the file. Without rows, nothing
+    /// happens.
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses.
+    pub fn close_group(&mut self) -> Result<()> {
+        let group = std::mem::take(&mut self.group);
+        if group.is_empty() {
+            return Ok(());
+        }
+        let close = || {
+            let mut out = self.writer.next_row_group()?;
+            for column in group {
+                match column {
+                    ColumnWriter::Scalar(_, writer) => {
+                        writer.close()?.append_to_row_group(&mut out)?;
+                    }
+                    ColumnWriter::Vector(chunk) => chunk.append_to(&mut out)?,
+                }
+            }
+            out.close().map(drop)
+        };
+        close().map_err(|e| failed(&self.file, e))
+    }
+
+    /// Ends the table, writes `footer` under the key `crocuta`, and gives the file its name.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::finish`]; the target is then absent or unchanged.
+    pub fn finish(mut self, footer: &serde_json::Value) -> Result<Receipt> {
+        self.close_group()?;
+        for (key, value) in [
+            (FOOTER_KEY, footer.to_string()),
+            (ZERO_BASED_KEY, "true".into()),
+        ] {
+            self.writer
+                .append_key_value_metadata(KeyValue::new(key.to_string(), value));
+        }
+        self.writer.finish().map_err(|e| failed(&self.file, e))?;
+        drop(self.writer);
+        let file = Arc::into_inner(self.file)
+            .ok_or_else(|| Error::new(Kind::Internal, "the table's file is still in use"))?;
+        let written = file
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .finish()?;
+        Ok(Receipt {
+            rows: self.rows,
+            bytes: written.bytes,
+            sha256: written.sha256,
+        })
+    }
+
+    /// The rows of a batch, checked against the columns.
+    fn rows_of(&self, batch: &[Values]) -> Result<usize> {
+        if batch.len() != self.columns.len() {
+            return Err(mismatch(
+                "a batch has another number of columns than its table",
+            ));
+        }
+        let mut rows = None;
+        for (column, values) in self.columns.iter().zip(batch) {
+            let n = match (column.kind, values) {
+                (ColumnKind::Words, Values::Words { codes, .. }) => codes.len(),
+                (ColumnKind::I64, Values::I64(v)) => v.len(),
+                (ColumnKind::I32, Values::I32(v)) => v.len(),
+                (ColumnKind::U8, Values::U8(v)) => v.len(),
+                (ColumnKind::F32, Values::F32(v)) => v.len(),
+                (ColumnKind::OptionalF32, Values::OptionalF32(v)) => v.len(),
+                (
+                    ColumnKind::Vector {
+                        element: Element::F16,
+                        dim,
+                    },
+                    Values::F16Vectors(v),
+                ) if v.len().is_multiple_of(dim) => v.len() / dim,
+                (
+                    ColumnKind::Vector {
+                        element: Element::F32,
+                        dim,
+                    },
+                    Values::F32Vectors(v),
+                ) if v.len().is_multiple_of(dim) => v.len() / dim,
+                _ => {
+                    return Err(mismatch(format!(
+                        "column {} was given other values",
+                        column.name
+                    )));
+                }
+            };
+            if *rows.get_or_insert(n) != n {
+                return Err(mismatch(format!(
+                    "column {} has another length",
+                    column.name
+                )));
+            }
+        }
+        Ok(rows.unwrap_or(0))
+    }
+
+    fn open_group(&self) -> Result<Vec<ColumnWriter>, ParquetError> {
+        let index = self.writer.flushed_row_groups().len();
+        let leaves = self.writer.schema_descr().columns();
+        let scalars = self.factory.create_column_writers(index)?;
+        let each = self.columns.iter().zip(leaves).zip(scalars);
+        Ok(each
+            .map(|((column, leaf), scalar)| match column.kind {
+                ColumnKind::Vector { element, dim } => {
+                    ColumnWriter::Vector(VectorChunk::new(Arc::clone(leaf), element, dim))
+                }
+                _ => ColumnWriter::Scalar(Arc::new(column.field()), Box::new(scalar)),
+            })
+            .collect())
+    }
+}
+
+/// The footer key of our metadata.
+pub const FOOTER_KEY: &str = "crocuta";
+/// The key by which polars-bio and datafusion-bio know that `start` counts from 0.
+pub const ZERO_BASED_KEY: &str = "bio.coordinate_system_zero_based";
+
+fn properties(columns: &[Column]) -> WriterProperties {
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default();
+    let mut builder = WriterProperties::builder()
+        .set_created_by(format!("crocuta version {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(Compression::ZSTD(level))
+        .set_statistics_enabled(EnabledStatistics::Chunk);
+    for column in columns {
+        let path = || ColumnPath::from(column.name.as_str());
+        match column.kind {
+            ColumnKind::I64 | ColumnKind::I32 => {
+                builder = builder
+                    .set_column_dictionary_enabled(path(), false)
+                    .set_column_encoding(path(), Encoding::DELTA_BINARY_PACKED);
+            }
+            ColumnKind::F32 | ColumnKind::OptionalF32 => {
+                builder = builder.set_column_dictionary_enabled(path(), false);
+            }
+            ColumnKind::Words | ColumnKind::U8 | ColumnKind::Vector { .. } => {}
+        }
+        if matches!(column.name.as_str(), "chrom" | "start" | "end") {
+            builder = builder.set_column_statistics_enabled(path(), EnabledStatistics::Page);
+        }
+    }
+    builder.build()
+}
+
+fn array(values: Values) -> Result<ArrayRef> {
+    Ok(match values {
+        Values::Words { codes, words } => {
+            let words = Arc::new(StringArray::from(words));
+            let built = DictionaryArray::<Int32Type>::try_new(Int32Array::from(codes), words);
+            Arc::new(built.map_err(mismatch)?)
+        }
+        Values::I64(v) => Arc::new(Int64Array::from(v)),
+        Values::I32(v) => Arc::new(Int32Array::from(v)),
+        Values::U8(v) => Arc::new(UInt8Array::from(v)),
+        Values::F32(v) => Arc::new(Float32Array::from(v)),
+        Values::OptionalF32(v) => Arc::new(Float32Array::from(v)),
+        Values::F16Vectors(_) | Values::F32Vectors(_) => {
+            return Err(mismatch("a scalar column was given vectors"));
+        }
+    })
+}
+
+fn mismatch(what: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Internal, format!("table: {what}"))
+}
+
+/// A Parquet error is the operating system's if it holds one, else ours.
+fn failed(file: &Mutex<AtomicFile>, error: ParquetError) -> Error {
+    let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    let source = match &error {
+        ParquetError::External(source) => source.downcast_ref::<io::Error>(),
+        _ => None,
+    };
+    match source {
+        Some(source) => Error::io(file.name(), source),
+        None => Error::new(Kind::Internal, &error).file(file.name().display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::atomic::failing_from;
+    use super::*;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::{Float16Type, Float32Type, Int64Type};
+    use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+    use std::fs::File;
+    use std::path::Path;
+
+    const DIM: usize = 5;
+
+    fn columns() -> Vec<Column> {
+        let vector = |element| ColumnKind::Vector { element, dim: DIM };
+        vec![
+            Column::new("chrom", ColumnKind::Words),
+            Column::new("start", ColumnKind::I64),
+            Column::new("flags", ColumnKind::U8),
+            Column::new("context_left", ColumnKind::I32),
+            Column::new("score", ColumnKind::F32),
+            Column::new("logp", ColumnKind::OptionalF32),
+            Column::new("half", vector(Element::F16)),
+            Column::new("single", vector(Element::F32)),
+        ]
+    }
+
+    fn number(i: usize) -> f32 {
+        f16::from_f32((i as f32 * 0.37).sin() * 8.0).to_f32()
+    }
+
+    fn batch(chrom: &str, from: usize, rows: usize) -> Vec<Values> {
+        let numbers = || (from * DIM..(from + rows) * DIM).map(number);
+        let at = from..from + rows;
+        vec![
+            Values::word(chrom, rows),
+            Values::I64(at.clone().map(|i| i as i64).collect()),
+            Values::U8(at.clone().map(|i| i as u8).collect()),
+            Values::I32(at.clone().map(|i| i as i32).collect()),
+            Values::F32(at.clone().map(number).collect()),
+            Values::OptionalF32(
+                at.map(|i| (!i.is_multiple_of(7)).then(|| number(i)))
+                    .collect(),
+            ),
+            Values::F16Vectors(numbers().map(f16::from_f32).collect()),
+            Values::F32Vectors(numbers().collect()),
+        ]
+    }
+
+    /// Two groups in uneven batches; the second group's vectors fill several pages.
+    fn write(path: &Path, force: bool, rows: usize) -> Result<Receipt> {
+        let mut table = TableWriter::create(AtomicFile::create(path, force)?, &columns())?;
+        table.write(batch("chr2", 0, 10))?;
+        table.close_group()?;
+        let half = 10 + (rows - 10) / 2;
+        table.write(batch("chr10", 10, half - 10))?;
+        table.write(batch("chr10", half, rows - half))?;
+        table.finish(&serde_json::json!({"version": "1.0.0", "complete": true}))
+    }
+
+    #[test]
+    fn every_value_is_read_back_and_page_index_ranges_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.parquet");
+        let rows = 150_000;
+        let receipt = write(&path, false, rows).unwrap();
+        assert_eq!(receipt.rows, rows as u64);
+        assert_eq!(receipt.bytes, std::fs::metadata(&path).unwrap().len());
+
+        let options = || {
+            let page_index = parquet::file::metadata::PageIndexPolicy::Required;
+            ArrowReaderOptions::new().with_page_index_policy(page_index)
+        };
+        let open = || {
+            let file = File::open(&path).unwrap();
+            ParquetRecordBatchReaderBuilder::try_new_with_options(file, options()).unwrap()
+        };
+        let reader = open();
+        assert_eq!(reader.metadata().num_row_groups(), 2);
+        let declared: Vec<Field> = columns().iter().map(Column::field).collect();
+        let read: Vec<Field> = reader
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| (**f).clone())
+            .collect();
+        assert_eq!(read, declared);
+
+        let check = |builder: ParquetRecordBatchReaderBuilder<File>, mut at: usize| {
+            let first = at;
+            for batch in builder.build().unwrap() {
+                let batch = batch.unwrap();
+                let starts = batch.column(1).as_primitive::<Int64Type>();
+                let logp = batch.column(5).as_primitive::<Float32Type>();
+                let halves = batch.column(6).as_fixed_size_list();
+                let singles = batch.column(7).as_fixed_size_list();
+                let halves = halves.values().as_primitive::<Float16Type>().values();
+                let singles = singles.values().as_primitive::<Float32Type>().values();
+                for row in 0..batch.num_rows() {
+                    assert_eq!(starts.value(row), at as i64);
+                    assert_eq!(
+                        logp.iter().nth(row).unwrap().is_none(),
+                        at.is_multiple_of(7),
+                        "{at}"
+                    );
+                    for d in 0..DIM {
+                        assert_eq!(halves[row * DIM + d].to_f32(), number(at * DIM + d));
+                        assert_eq!(singles[row * DIM + d], number(at * DIM + d));
+                    }
+                    at += 1;
+                }
+            }
+            at - first
+        };
+        assert_eq!(check(reader, 0), rows);
+        let tail = open()
+            .with_offset(120_000)
+            .with_limit(9_000)
+            .with_batch_size(1_000);
+        assert_eq!(check(tail, 120_000), 9_000);
+    }
+
+    #[test]
+    fn encodings_statistics_and_metadata_are_as_documented() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.parquet");
+        write(&path, false, 1_000).unwrap();
+        let file = File::open(&path).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let about = reader.metadata().file_metadata();
+        let created_by = about.created_by().unwrap();
+        assert_eq!(
+            created_by,
+            format!("crocuta version {}", env!("CARGO_PKG_VERSION"))
+        );
+        let pairs = about.key_value_metadata().unwrap();
+        let value = |key: &str| pairs.iter().find(|kv| kv.key == key).unwrap().value.clone();
+        let footer: serde_json::Value = serde_json::from_str(&value("crocuta").unwrap()).unwrap();
+        assert_eq!(footer["complete"], true);
+        assert_eq!(value(ZERO_BASED_KEY).unwrap(), "true");
+        assert!(value("ARROW:schema").is_some());
+        let group = reader.metadata().row_group(1);
+        assert_eq!(group.sorting_columns(), None);
+        let has = |column: usize, encoding| {
+            group
+                .column(column)
+                .encodings()
+                .any(|found| found == encoding)
+        };
+        assert!(has(0, Encoding::RLE_DICTIONARY));
+        assert!(has(1, Encoding::DELTA_BINARY_PACKED));
+        assert!(!has(4, Encoding::RLE_DICTIONARY));
+        assert!(has(6, Encoding::PLAIN) && !has(6, Encoding::BYTE_STREAM_SPLIT));
+        assert!(has(7, Encoding::BYTE_STREAM_SPLIT));
+        assert!(group.column(1).column_index_offset().is_some());
+        let chrom = group.column(0).statistics().unwrap();
+        assert_eq!(chrom.min_bytes_opt(), Some(&b"chr10"[..]));
+    }
+
+    #[test]
+    fn the_same_rows_give_the_same_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let a = write(&at("a"), false, 5_000).unwrap();
+        let b = write(&at("b"), false, 5_000).unwrap();
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn a_failure_at_any_system_call_is_an_io_error_and_leaves_the_old_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.parquet");
+        let mut n = 0;
+        loop {
+            std::fs::write(&path, "old").unwrap();
+            let result = failing_from(n, || write(&path, true, 5_000));
+            let Err(error) = result else { break };
+            assert_eq!(error.kind(), Kind::Io, "{n}: {error}");
+            assert!(error.to_string().contains("No space left"), "{n}: {error}");
+            let after = std::fs::read(&path).unwrap();
+            assert!(after == b"old" || after.ends_with(b"PAR1"), "{n}");
+            assert_eq!(
+                std::fs::read_dir(directory.path()).unwrap().count(),
+                1,
+                "{n}"
+            );
+            n += 1;
+        }
+        assert!(n > 6, "only {n} calls");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_io_error() {
+        let error = write(Path::new("/dev/full"), false, 5_000).unwrap_err();
+        assert_eq!(error.kind(), Kind::Io);
+        assert!(error.to_string().contains("No space left"), "{error}");
+    }
+
+    #[test]
+    fn values_that_do_not_fit_the_columns_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = AtomicFile::create(&directory.path().join("t"), false).unwrap();
+        let mut table = TableWriter::create(target, &columns()).unwrap();
+        let mut short = batch("chr1", 0, 4);
+        short[6] = Values::F16Vectors(vec![f16::ZERO; 4 * DIM - 1]);
+        let mut swapped = batch("chr1", 0, 4);
+        swapped.swap(0, 1);
+        for wrong in [short, swapped, Vec::new()] {
+            assert_eq!(table.write(wrong).unwrap_err().kind(), Kind::Internal);
+        }
+    }
+
+    #[test]
+    fn a_table_without_rows_is_a_table() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t");
+        let target = AtomicFile::create(&path, false).unwrap();
+        let table = TableWriter::create(target, &columns()).unwrap();
+        assert_eq!(table.finish(&serde_json::json!({})).unwrap().rows, 0);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap();
+        assert_eq!(reader.schema().fields().len(), 8);
+    }
+}

@@ -1,0 +1,238 @@
+//! The column chunk of one vector column, encoded here.
+//!
+//! arrow-rs turns every float16 into an object of its own (29 million values a second, an eighth
+//! of its float32 rate). A vector of float16 is already laid out as Parquet wants it, so pages are
+//! built from the bytes as they are and handed to the file as a finished chunk:
+//! float16 PLAIN (DuckDB cannot read BYTE_STREAM_SPLIT on it), float32 BYTE_STREAM_SPLIT.
+//!
+//! A page (Parquet format, "Data Pages", v1) is: length and bytes of the repetition levels, length
+//! and bytes of the definition levels, values; compressed together. Every vector has `dim` values
+//! and none is NULL, so the repetition levels are 0 followed by `dim - 1` ones in every row, the
+//! definition levels are all 1, and both are run-length encoded.
+
+use std::sync::Arc;
+
+use bytemuck::cast_slice;
+use bytes::Bytes;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use parquet::basic::{Compression, Encoding, EncodingMask, ZstdLevel};
+use parquet::column::page::{CompressedPage, Page, PageWriter};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::page_index::offset_index::{OffsetIndexMetaData, PageLocation};
+use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
+use parquet::schema::types::ColumnDescPtr;
+use rayon::prelude::*;
+
+/// Compression of vectors. Level 3 gains nothing over 1 (smoothed noise, 256 dimensions: float16
+/// 0.919 of raw against 0.918, float32 0.852 against 0.843) and float32 is a third slower; at level
+/// 1 one core encodes 160 M float16 or 59 M float32 values a second.
+const ZSTD_LEVEL: i32 = 1;
+
+/// The size of a page's values, in bytes, before compression.
+const PAGE_BYTES: usize = 1 << 20;
+
+const _: () = assert!(
+    cfg!(target_endian = "little"),
+    "Parquet values are little-endian"
+);
+
+/// The type of a vector's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// IEEE 754 binary16.
+    F16,
+    /// IEEE 754 binary32.
+    F32,
+}
+
+impl Element {
+    /// Bytes of one number.
+    fn size(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+
+    /// Its name, as NumPy spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "float16",
+            Self::F32 => "float32",
+        }
+    }
+}
+
+/// The vectors of one row group: rows × `dim` numbers, held uncompressed until appended.
+pub(super) struct VectorChunk {
+    column: ColumnDescPtr,
+    element: Element,
+    dim: usize,
+    bytes: Vec<u8>,
+}
+
+/// One encoded page.
+struct EncodedPage {
+    rows: usize,
+    /// Bytes before compression.
+    size: usize,
+    compressed: Vec<u8>,
+}
+
+impl VectorChunk {
+    pub(super) fn new(column: ColumnDescPtr, element: Element, dim: usize) -> Self {
+        Self {
+            column,
+            element,
+            dim,
+            bytes: Vec::new(),
+        }
+    }
+
+    pub(super) fn push_f16(&mut self, values: &[f16]) {
+        self.bytes
+            .extend_from_slice(cast_slice(values.reinterpret_cast()));
+    }
+
+    pub(super) fn push_f32(&mut self, values: &[f32]) {
+        self.bytes.extend_from_slice(cast_slice(values));
+    }
+
+    /// Encodes the pages, on all cores, and appends the chunk to a row group.
+    pub(super) fn append_to<W: std::io::Write + Send>(
+        self,
+        group: &mut SerializedRowGroupWriter<'_, W>,
+    ) -> Result<(), ParquetError> {
+        let row = self.dim * self.element.size();
+        let page = (PAGE_BYTES / row).max(1) * row;
+        let encoded: Vec<EncodedPage> = self
+            .bytes
+            .par_chunks(page)
+            .map(|values| encode(values, self.element, self.dim))
+            .collect::<Result<_, _>>()?;
+        let rows = self.bytes.len() / row;
+        drop(self.bytes);
+
+        let mut chunk = TrackedWrite::new(Vec::new());
+        let mut index = OffsetIndexMetaData {
+            page_locations: Vec::with_capacity(encoded.len()),
+            unencoded_byte_array_data_bytes: None,
+        };
+        let (mut first_row_index, mut uncompressed) = (0, 0);
+        for page in encoded {
+            let page_rows = page.rows;
+            let page = page.into_parquet(self.element, self.dim)?;
+            let written = SerializedPageWriter::new(&mut chunk).write_page(page)?;
+            index.page_locations.push(PageLocation {
+                offset: to_i64(written.offset)?,
+                compressed_page_size: i32::try_from(written.bytes_written).map_err(too_large)?,
+                first_row_index,
+            });
+            first_row_index += to_i64(page_rows)?;
+            uncompressed += written.uncompressed_size;
+        }
+        let chunk = chunk.into_inner()?;
+
+        let metadata = ColumnChunkMetaData::builder(Arc::clone(&self.column))
+            .set_encodings_mask(EncodingMask::new_from_encodings(
+                [Encoding::RLE, values_encoding(self.element)].iter(),
+            ))
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+            .set_num_values(to_i64(rows * self.dim)?)
+            .set_total_compressed_size(to_i64(chunk.len())?)
+            .set_total_uncompressed_size(to_i64(uncompressed)?)
+            .set_data_page_offset(0)
+            .build()?;
+        let close = ColumnCloseResult {
+            bytes_written: chunk.len() as u64,
+            rows_written: rows as u64,
+            metadata,
+            bloom_filter: None,
+            column_index: None,
+            offset_index: Some(index),
+        };
+        group.append_column(&Bytes::from(chunk), close)
+    }
+}
+
+impl EncodedPage {
+    fn into_parquet(self, element: Element, dim: usize) -> Result<CompressedPage, ParquetError> {
+        let page = Page::DataPage {
+            buf: self.compressed.into(),
+            num_values: u32::try_from(self.rows * dim).map_err(too_large)?,
+            encoding: values_encoding(element),
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        Ok(CompressedPage::new(page, self.size))
+    }
+}
+
+fn values_encoding(element: Element) -> Encoding {
+    match element {
+        Element::F16 => Encoding::PLAIN,
+        Element::F32 => Encoding::BYTE_STREAM_SPLIT,
+    }
+}
+
+fn encode(values: &[u8], element: Element, dim: usize) -> Result<EncodedPage, ParquetError> {
+    let rows = values.len() / (dim * element.size());
+    let mut page = Vec::with_capacity(values.len() + 10 * rows + 32);
+    let mut row = Vec::new();
+    run(1, 0, &mut row);
+    run(dim - 1, 1, &mut row);
+    levels(&row.repeat(rows), &mut page)?;
+    let mut all_defined = Vec::new();
+    run(rows * dim, 1, &mut all_defined);
+    levels(&all_defined, &mut page)?;
+    match element {
+        Element::F16 => page.extend_from_slice(values),
+        Element::F32 => split_bytes(values, &mut page),
+    }
+    let compressed = zstd::bulk::compress(&page, ZSTD_LEVEL)?;
+    Ok(EncodedPage {
+        rows,
+        size: page.len(),
+        compressed,
+    })
+}
+
+/// Levels in a v1 page: their length in bytes, then they.
+fn levels(encoded: &[u8], page: &mut Vec<u8>) -> Result<(), ParquetError> {
+    let length = u32::try_from(encoded.len()).map_err(too_large)?;
+    page.extend_from_slice(&length.to_le_bytes());
+    page.extend_from_slice(encoded);
+    Ok(())
+}
+
+/// A run of the RLE/bit-packing hybrid at bit width 1: `count << 1` as a varint, then the value.
+fn run(count: usize, value: u8, out: &mut Vec<u8>) {
+    if count == 0 {
+        return;
+    }
+    let mut header = (count as u64) << 1;
+    while header >= 0x80 {
+        out.push(header as u8 | 0x80);
+        header >>= 7;
+    }
+    out.extend([header as u8, value]);
+}
+
+/// BYTE_STREAM_SPLIT: the first bytes of all values, then the second bytes, and so on.
+fn split_bytes(values: &[u8], page: &mut Vec<u8>) {
+    for stream in 0..4 {
+        page.extend(values.chunks_exact(4).map(|value| value[stream]));
+    }
+}
+
+fn to_i64<T: TryInto<i64>>(n: T) -> Result<i64, ParquetError> {
+    n.try_into().map_err(|_| too_large("a column chunk"))
+}
+
+fn too_large(what: impl std::fmt::Display) -> ParquetError {
+    ParquetError::General(format!("too large for Parquet: {what}"))
+}
