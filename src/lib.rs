@@ -8,6 +8,7 @@
 pub mod checkpoint;
 pub mod encoder;
 pub mod error;
+pub mod head;
 pub mod io;
 pub mod ops;
 pub mod sequence;

@@ -9,7 +9,7 @@
 //! Differences from the published code: `forward` continues a sequence from its state, beyond L
 //! too, where the filter is zero; the convolution is tiled (see [`crate::ops::LongConv`]).
 
-use super::{Encoder, Segment, Vocabulary};
+use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
 use crate::ops::{self, Activation, LayerNorm, Linear, LongConv, Past, ShortConv, Tail};
@@ -79,6 +79,22 @@ impl Hyperparameters {
         })
     }
 
+    /// What a user wants to know of the model.
+    pub fn facts(&self) -> Facts {
+        let d = self.width;
+        Facts {
+            width: d,
+            layers: self.layers,
+            // Two of the positions are for special tokens.
+            context: self.length - 2,
+            vocabulary: Vocabulary::characters(self.vocabulary),
+            state_bytes: self.state_bytes(),
+            kept_bytes: self.spectra_bytes(),
+            flops: self.layers * 2 * (4 * d * d + 2 * d * self.inner),
+            layer: "ln_f",
+        }
+    }
+
     /// Bytes of state for one unfinished sequence that is at least as long as the filter.
     pub fn state_bytes(&self) -> usize {
         let tail = (self.short - 1) * 3 * self.width * size_of::<f32>();
@@ -140,11 +156,6 @@ impl Model {
     pub fn embedding(&self) -> &Tensor {
         &self.embedding
     }
-}
-
-/// The tokens of HyenaDNA.
-pub fn vocabulary(sizes: &Hyperparameters) -> Vocabulary {
-    Vocabulary::characters(sizes.vocabulary)
 }
 
 /// The encoder's weights, whichever prefix they were saved with.
@@ -252,7 +263,7 @@ fn layer_norm(weights: &Weights, width: usize, eps: f64) -> Result<LayerNorm> {
 }
 
 /// The implicit filter: a small sine network of the position, times an exponential decay.
-struct Filter {
+pub struct Filter {
     length: usize,
     features: usize,
     z: Vec<f32>, // (L, E)
@@ -269,7 +280,8 @@ struct Filter {
 const TAPS: usize = 512;
 
 impl Filter {
-    fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
+    /// Takes the weights below `filter_fn`.
+    pub fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
         let (l, e, f, d) = (
             sizes.length,
             sizes.features,
@@ -315,7 +327,7 @@ impl Filter {
     }
 
     /// `k[c, j] = g(z_j)_c · (exp(−t_j |delta_c|) + shift)`: (channels, n), zeros beyond L.
-    fn taps(&self, channels: Range<usize>, n: usize) -> Result<Vec<f32>> {
+    pub fn taps(&self, channels: Range<usize>, n: usize) -> Result<Vec<f32>> {
         let rows = n.min(self.length);
         let f = self.freq.len();
         let out = &self.out[channels.start * f..channels.end * f];

@@ -2,9 +2,11 @@
 //! One architecture is one file. Encoders know nothing of files or genomes.
 
 pub mod hyena;
+mod model;
 mod vocabulary;
 
 pub use crate::sequence::Segment;
+pub use model::{Facts, Model, State};
 pub use vocabulary::Vocabulary;
 
 use crate::error::Result;

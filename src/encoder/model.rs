@@ -1,0 +1,82 @@
+//! The encoder that a checkpoint holds, whichever architecture it is.
+
+use super::{Encoder, Segment, Vocabulary, hyena};
+use crate::checkpoint::{Architecture, Checkpoint};
+use crate::error::{Error, Kind, Result};
+use candle_core::Tensor;
+
+/// An encoder of any architecture.
+pub enum Model {
+    /// HyenaDNA.
+    Hyena(hyena::Model),
+}
+
+/// The state of a [`Model`].
+#[derive(Clone)]
+pub enum State {
+    /// HyenaDNA.
+    Hyena(hyena::State),
+}
+
+/// What is known of a model besides its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// Width D of the hidden vectors.
+    pub width: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Bases of the training context.
+    pub context: usize,
+    /// The tokens.
+    pub vocabulary: Vocabulary,
+    /// Bytes of state for one unfinished sequence of any length.
+    pub state_bytes: usize,
+    /// Bytes that the model keeps besides weights and state (filter spectra), at most.
+    pub kept_bytes: usize,
+    /// Floating-point operations a base in the matrix products.
+    pub flops: usize,
+    /// What [`Encoder::forward`] returns.
+    pub layer: &'static str,
+}
+
+impl Model {
+    /// Builds the encoder from a checkpoint's configuration and weights.
+    pub fn load(checkpoint: &Checkpoint) -> Result<(Self, Facts)> {
+        match checkpoint.architecture {
+            Architecture::HyenaDna => {
+                let sizes = hyena::Hyperparameters::read(&checkpoint.config)?;
+                let model = hyena::Model::load(&sizes, &checkpoint.weights)?;
+                Ok((Self::Hyena(model), sizes.facts()))
+            }
+            other => Err(Error::model(format!("{other} is not supported yet"))),
+        }
+    }
+
+    /// The embedding (V, D), to which the output head is tied where none is stored.
+    pub fn embedding(&self) -> &Tensor {
+        match self {
+            Self::Hyena(model) => model.embedding(),
+        }
+    }
+}
+
+impl Encoder for Model {
+    type State = State;
+
+    fn start(&self, lanes: usize) -> Result<State> {
+        match self {
+            Self::Hyena(model) => model.start(lanes).map(State::Hyena),
+        }
+    }
+
+    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+        match (self, state) {
+            (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
+            #[allow(unreachable_patterns)]
+            _ => Err(Error::new(
+                Kind::Internal,
+                "the state is another architecture's",
+            )),
+        }
+    }
+}
