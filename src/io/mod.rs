@@ -2,5 +2,6 @@
 
 pub mod atomic;
 pub mod schema;
+pub mod spill;
 pub mod table;
 pub mod vector;
