@@ -73,10 +73,9 @@ impl AtomicFile {
             return Self::in_place(Path::new("stdout"), File::from(stdout));
         }
         let target = match fs::metadata(path) {
-            Ok(found) if found.is_dir() => {
-                return Err(Error::usage("output is a directory")
-                    .file(path.display())
-                    .todo("name a file"));
+            Ok(found) if found.is_dir() => return Err(is_directory(path)),
+            Err(_) if path.as_os_str().as_bytes().ends_with(b"/") => {
+                return Err(is_directory(path));
             }
             Ok(found) if is_stream(&found) => {
                 let file = OpenOptions::new().write(true).open(path);
@@ -273,6 +272,12 @@ pub fn must_differ(output: &Path, inputs: &[&Path]) -> Result<()> {
     Ok(())
 }
 
+fn is_directory(path: &Path) -> Error {
+    Error::usage("output is a directory")
+        .file(path.display())
+        .todo("name a file")
+}
+
 fn exists(path: &Path) -> Error {
     Error::new(Kind::Usage, "output exists")
         .file(path.display())
@@ -371,165 +376,4 @@ pub(super) fn failing_from<T>(n: usize, work: impl FnOnce() -> T) -> T {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listing(directory: &Path) -> Vec<OsString> {
-        let entries = fs::read_dir(directory).unwrap();
-        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
-        names.sort();
-        names
-    }
-
-    fn write(path: &Path, force: bool, bytes: &[u8]) -> Result<Written> {
-        let mut file = AtomicFile::create(path, force)?;
-        for piece in bytes.chunks(3) {
-            file.write_all(piece).map_err(|e| Error::io(path, &e))?;
-        }
-        file.finish()
-    }
-
-    #[test]
-    fn a_finished_file_holds_what_was_written_and_nothing_stands_there_before() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("out");
-        let mut file = AtomicFile::create(&path, false).unwrap();
-        file.write_all(b"abc").unwrap();
-        assert!(!path.exists());
-        let written = file.finish().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"abc");
-        assert_eq!(written.bytes, 3);
-        assert!(
-            written
-                .sha256
-                .starts_with("ba7816bf8f01cfea414140de5dae2223b00361a3")
-        );
-        assert_eq!(listing(directory.path()), ["out"]);
-    }
-
-    #[test]
-    fn a_failure_at_any_system_call_leaves_the_old_file_and_no_temporary() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("out");
-        for before in [None, Some(b"old")] {
-            let mut n = 0;
-            loop {
-                let _ = fs::remove_file(&path);
-                if let Some(old) = before {
-                    fs::write(&path, old).unwrap();
-                }
-                let result = failing_from(n, || write(&path, before.is_some(), b"0123456789"));
-                let now = fs::read(&path).ok();
-                let Err(error) = result else { break };
-                assert_eq!(error.kind(), Kind::Io);
-                assert!(error.to_string().contains("No space left"), "{error}");
-                // Only the directory's fsync comes after the rename: the file is then complete.
-                let complete = now.as_deref() == Some(b"0123456789");
-                assert!(
-                    now.as_deref() == before.map(|b| &b[..]) || (complete && n == 6),
-                    "{n}"
-                );
-                assert_eq!(listing(directory.path()).len(), usize::from(now.is_some()));
-                n += 1;
-            }
-            assert_eq!(n, 7, "4 writes, fsync, rename, fsync of the directory");
-        }
-    }
-
-    #[test]
-    fn an_existing_file_is_replaced_only_with_force() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("out");
-        fs::write(&path, "old").unwrap();
-        let error = AtomicFile::create(&path, false).unwrap_err();
-        assert_eq!(error.kind(), Kind::Usage);
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        write(&path, true, b"new").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(listing(directory.path()), ["out"]);
-    }
-
-    #[test]
-    fn a_file_that_appears_during_the_run_is_not_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("out");
-        let file = AtomicFile::create(&path, false).unwrap();
-        fs::write(&path, "other").unwrap();
-        assert_eq!(file.finish().unwrap_err().kind(), Kind::Usage);
-        assert_eq!(fs::read(&path).unwrap(), b"other");
-        assert_eq!(listing(directory.path()), ["out"]);
-    }
-
-    #[test]
-    fn directories_and_dangling_links_are_usage_errors_and_a_missing_directory_is_io() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        std::os::unix::fs::symlink("nothing", at("link")).unwrap();
-        let kind = |path: &Path| AtomicFile::create(path, true).unwrap_err().kind();
-        assert_eq!(kind(directory.path()), Kind::Usage);
-        assert_eq!(kind(&at("link")), Kind::Usage);
-        assert_eq!(kind(&at("missing/out")), Kind::Io);
-        assert_eq!(listing(directory.path()), ["link"]);
-    }
-
-    #[test]
-    fn a_link_stays_and_the_file_it_points_to_is_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
-        fs::write(&file, "old").unwrap();
-        std::os::unix::fs::symlink("file", &link).unwrap();
-        assert_eq!(
-            AtomicFile::create(&link, false).unwrap_err().kind(),
-            Kind::Usage
-        );
-        write(&link, true, b"new").unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(fs::read(&file).unwrap(), b"new");
-    }
-
-    #[test]
-    fn devices_are_written_in_place_and_a_full_one_is_an_io_error() {
-        write(Path::new("/dev/null"), false, b"abc").unwrap();
-        assert!(is_stream(&fs::metadata("/dev/null").unwrap()));
-        let error = write(Path::new("/dev/full"), false, b"a").unwrap_err();
-        assert_eq!(error.kind(), Kind::Io);
-        assert!(error.to_string().contains("No space left"), "{error}");
-    }
-
-    #[test]
-    fn a_second_writer_of_the_same_output_is_told_that_it_is_in_use() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("out");
-        let first = AtomicFile::create(&path, false).unwrap();
-        let error = AtomicFile::create(&path, true).unwrap_err();
-        assert_eq!(error.kind(), Kind::Usage);
-        assert!(error.to_string().contains("in use"), "{error}");
-        first.finish().unwrap();
-    }
-
-    #[test]
-    fn what_a_killed_run_left_is_removed_and_files_of_other_outputs_are_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let dead = i32::MAX; // above every kernel's pid_max
-        for name in [".out", ".other"] {
-            let name = format!("{name}.tmp-{dead}-0123abcd");
-            fs::write(directory.path().join(name), "x").unwrap();
-        }
-        write(&directory.path().join("out"), false, b"abc").unwrap();
-        let other = format!(".other.tmp-{dead}-0123abcd");
-        assert_eq!(listing(directory.path()), [other.as_str(), "out"]);
-    }
-
-    #[test]
-    fn an_output_that_is_also_an_input_is_refused_under_any_path() {
-        let directory = tempfile::tempdir().unwrap();
-        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
-        fs::write(&file, "x").unwrap();
-        std::os::unix::fs::symlink("file", &link).unwrap();
-        assert_eq!(
-            must_differ(&link, &[&file]).unwrap_err().kind(),
-            Kind::Usage
-        );
-        must_differ(&directory.path().join("new"), &[&file]).unwrap();
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ pub mod input;
 
 pub mod atomic;
 pub mod schema;
+pub mod spill;
 pub mod table;
 #[cfg(test)]
 mod testing;

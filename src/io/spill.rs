@@ -1,0 +1,168 @@
+//! A scratch file that is written forwards and read backwards, block by block: how the reverse
+//! strand of a chromosome is put into reference order without holding it in memory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Kind, Result};
+
+/// Blocks of bytes on disk, last in, first out.
+///
+/// The file has no name: it is unlinked as soon as it is open, so its space is free again when the
+/// process ends, however it ends. In memory there are 8 bytes a block.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let mut spill = crocuta::io::spill::Spill::create(dir.path())?;
+/// spill.push(b"first")?;
+/// spill.push(b"second")?;
+/// assert_eq!(spill.pop()?.as_deref(), Some(&b"second"[..]));
+/// assert_eq!(spill.pop()?.as_deref(), Some(&b"first"[..]));
+/// assert_eq!(spill.pop()?, None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Spill {
+    file: File,
+    /// Where it lay, for messages.
+    directory: PathBuf,
+    /// Where each block ends.
+    ends: Vec<u64>,
+}
+
+impl Spill {
+    /// Opens a scratch file in `directory`.
+    ///
+    /// # Errors
+    /// `Io` if `directory` is missing or cannot be written.
+    pub fn create(directory: &Path) -> Result<Self> {
+        let name = format!(
+            ".crocuta-{}-{:016x}",
+            std::process::id(),
+            rand::random::<u64>()
+        );
+        let path = directory.join(name);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let opened = options.open(&path);
+        let file = opened.and_then(|file| fs::remove_file(&path).map(|()| file));
+        Ok(Self {
+            file: file.map_err(|e| failed(directory, &e))?,
+            directory: directory.to_path_buf(),
+            ends: Vec::new(),
+        })
+    }
+
+    /// Where to put scratch files: `given` with `--scratch`, else `$TMPDIR`, else the directory of
+    /// `output`, which the user has chosen for large files; `/tmp` is often memory.
+    pub fn directory(given: Option<&Path>, output: &Path) -> PathBuf {
+        let tmpdir = || {
+            std::env::var_os("TMPDIR")
+                .filter(|d| !d.is_empty())
+                .map(PathBuf::from)
+        };
+        match given {
+            Some(given) => given.to_path_buf(),
+            None => tmpdir().unwrap_or_else(|| super::atomic::directory_of(output)),
+        }
+    }
+
+    /// Appends a block.
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses; the blocks before are still there.
+    pub fn push(&mut self, block: &[u8]) -> Result<()> {
+        let start = self.bytes();
+        let written = self.file.write_all_at(block, start);
+        written.map_err(|e| failed(&self.directory, &e))?;
+        self.ends.push(start + block.len() as u64);
+        Ok(())
+    }
+
+    /// Takes the last block off; `None` when there is none. The disk space of popped blocks is
+    /// used again by the next [`push`](Self::push).
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses.
+    pub fn pop(&mut self) -> Result<Option<Vec<u8>>> {
+        let Some(end) = self.ends.pop() else {
+            return Ok(None);
+        };
+        let start = self.bytes();
+        // A block was a slice in memory before, so its length fits one.
+        let mut block = vec![0; (end - start) as usize];
+        let read = self.file.read_exact_at(&mut block, start);
+        read.map_err(|e| failed(&self.directory, &e))?;
+        Ok(Some(block))
+    }
+
+    /// The bytes of the blocks that are held.
+    pub fn bytes(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+}
+
+fn failed(directory: &Path, error: &io::Error) -> Error {
+    Error::new(Kind::Io, error)
+        .file(directory.display())
+        .place("scratch file")
+        .todo("give --scratch a directory with room")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_come_back_last_first_and_the_file_has_no_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spill = Spill::create(directory.path()).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        let block = |i: usize| vec![i as u8; i * 1_000];
+        for i in 0..20 {
+            spill.push(&block(i)).unwrap();
+        }
+        for i in (10..20).rev() {
+            assert_eq!(spill.pop().unwrap().unwrap(), block(i));
+        }
+        spill.push(b"new").unwrap();
+        assert_eq!(spill.pop().unwrap().unwrap(), b"new");
+        for i in (0..10).rev() {
+            assert_eq!(spill.pop().unwrap().unwrap(), block(i));
+        }
+        assert_eq!(spill.pop().unwrap(), None);
+        assert_eq!(spill.bytes(), 0);
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_io_error_that_names_it() {
+        let error = Spill::create(Path::new("/nonexistent")).unwrap_err();
+        assert_eq!(error.kind(), Kind::Io);
+        assert!(
+            error
+                .to_string()
+                .starts_with("/nonexistent: scratch file: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_an_io_error() {
+        let mut spill = Spill {
+            file: OpenOptions::new().write(true).open("/dev/full").unwrap(),
+            directory: PathBuf::from("/dev"),
+            ends: Vec::new(),
+        };
+        let error = spill.push(b"x").unwrap_err();
+        assert_eq!(error.kind(), Kind::Io);
+        assert!(error.to_string().contains("No space left"), "{error}");
+    }
+
+    #[test]
+    fn scratch_goes_where_it_is_told() {
+        let given = Spill::directory(Some(Path::new("/scratch")), Path::new("out/t.parquet"));
+        assert_eq!(given, Path::new("/scratch"));
+    }
+}
