@@ -12,5 +12,6 @@ pub mod head;
 pub mod io;
 pub mod ops;
 pub mod sequence;
+pub mod stream;
 
 pub use error::{Error, Result};

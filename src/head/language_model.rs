@@ -1,14 +1,20 @@
-//! The language-model head: hidden vectors to logits over tokens.
+//! The language-model head: hidden vectors to logits over tokens, logits to probabilities of
+//! bases.
 
 use crate::checkpoint::{Architecture, Checkpoint};
-use crate::encoder::{Facts, Model};
+use crate::encoder::{Facts, Model, Vocabulary};
 use crate::error::Result;
 use crate::ops::Linear;
+use crate::sequence::{N, base, complement};
 use candle_core::Tensor;
+
+/// Numbers of one prediction: `logp_base`, `p_A`, `p_C`, `p_G`, `p_T`, `p_other`, `entropy`.
+pub const PREDICTIONS: usize = 7;
 
 /// Hidden vectors (T, D) to logits (T, V).
 pub struct LanguageModel {
     linear: Linear,
+    vocabulary: Vocabulary,
 }
 
 impl LanguageModel {
@@ -24,13 +30,75 @@ impl LanguageModel {
             Some(name) => checkpoint.weights.tensor(name, &shape)?,
             None => model.embedding().clone(),
         };
-        Ok(Self {
-            linear: Linear::new(weight, None),
-        })
+        let vocabulary = facts.vocabulary.clone();
+        Ok(Self { linear: Linear::new(weight, None), vocabulary })
     }
 
     /// (T, D) to (T, V).
     pub fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
         self.linear.forward(hidden)
+    }
+
+    /// Length of the logits, V.
+    pub fn width(&self) -> usize {
+        self.vocabulary.size
+    }
+
+    /// What the logits after the bases before say of the base `code`: [`PREDICTIONS`] numbers
+    /// into `out`, natural logarithms. Without logits (a sequence's first base) `out` stays.
+    ///
+    /// `reverse`: code and logits are of the reverse strand; probabilities are given for the
+    /// letters of the forward strand.
+    pub fn predict(&self, logits: &[f32], code: u8, reverse: bool, out: &mut [f32]) {
+        if logits.is_empty() {
+            return;
+        }
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exp = |x: f32| f64::from(x - largest).exp();
+        let all: f64 = logits.iter().map(|&x| exp(x)).sum();
+        let token = self.vocabulary.token(code) as usize;
+        let mut bases = [0.0; 4];
+        for (b, p) in (0..N).zip(&mut bases) {
+            let read = if reverse { complement(b) } else { b };
+            *p = exp(logits[self.vocabulary.token(base(read)) as usize]);
+        }
+        let four: f64 = bases.iter().sum();
+        out[0] = (f64::from(logits[token] - largest) - all.ln()) as f32;
+        let mut entropy = 0.0;
+        for (out, p) in out[1..5].iter_mut().zip(bases) {
+            let p = p / four;
+            *out = p as f32;
+            entropy -= if p > 0.0 { p * p.ln() } else { 0.0 };
+        }
+        out[5] = (1.0 - four / all).max(0.0) as f32;
+        out[6] = entropy as f32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn predictions_are_those_of_a_softmax_and_turn_with_the_strand() {
+        let vocabulary = Vocabulary::characters(16);
+        let weight = Tensor::zeros((16, 4), DType::F32, &Device::Cpu).unwrap();
+        let head = LanguageModel { linear: Linear::new(weight, None), vocabulary };
+        let logits: Vec<f32> = (0..16).map(|i| i as f32 / 4.0).collect();
+        let mut out = [f32::NAN; PREDICTIONS];
+        head.predict(&[], 0, false, &mut out);
+        assert!(out.iter().all(|x| x.is_nan()));
+        head.predict(&logits, 1, false, &mut out);
+        let all: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+        let four: f64 = logits[7..11].iter().map(|&x| f64::from(x).exp()).sum();
+        assert!((f64::from(out[0]) - (2.0f64.exp() / all).ln()).abs() < 1e-6);
+        assert!((f64::from(out[1]) - 1.75f64.exp() / four).abs() < 1e-6);
+        assert!((f64::from(out[5]) - (1.0 - four / all)).abs() < 1e-6);
+        let forward = out;
+        head.predict(&logits, 2, true, &mut out);
+        let mut turned = forward[1..5].to_vec();
+        turned.reverse();
+        assert_eq!(out[1..5], turned);
     }
 }

@@ -98,6 +98,17 @@ impl Spill {
         Ok(Some(block))
     }
 
+    /// `len` of the bytes that are held, from byte `start` on, whatever block they were pushed with.
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses, or fewer bytes are held.
+    pub fn read(&self, start: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let read = self.file.read_exact_at(&mut bytes, start);
+        read.map_err(|e| failed(&self.directory, &e))?;
+        Ok(bytes)
+    }
+
     /// The bytes of the blocks that are held.
     pub fn bytes(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)

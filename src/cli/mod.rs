@@ -1,0 +1,67 @@
+//! The command line: one file for each command, a struct of options for each concern.
+
+mod check;
+mod models;
+mod options;
+mod process;
+mod run;
+
+pub use process::Allocator;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Long-context DNA models over whole genomes: exact at any chunk size, in bounded memory.
+#[derive(Parser)]
+#[command(name = "crocuta", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done; 1 internal error; 2 usage; 3 bad input; 4 model missing \
+or damaged; 5 cannot read or write; 6 records failed (--strict); 130, 143 stopped by a signal; \
+137 out of memory.\n\nExample:\n  crocuta embed genome.fa.gz -m MODEL -o embeddings.parquet")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    logging: process::Logging,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a hidden vector for every base, or bin of bases, of a FASTA file.
+    Embed(run::Embed),
+    /// Write the language model's probabilities for every base of a FASTA file.
+    Predict(run::Predict),
+    /// List, show, make, verify and convert models.
+    #[command(subcommand)]
+    Models(models::Models),
+    /// Open everything that a run would, and estimate its size, memory and time.
+    #[command(subcommand)]
+    Check(check::Check),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    process::set_up();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return process::explain(&error),
+    };
+    process::start(&cli.logging);
+    let result = match cli.command {
+        Command::Embed(embed) => embed.run(&cli.logging),
+        Command::Predict(predict) => predict.run(&cli.logging),
+        Command::Models(models) => models.run(),
+        Command::Check(check) => check.run(),
+    };
+    process::end(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

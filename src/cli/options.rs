@@ -1,0 +1,187 @@
+//! Options that commands share.
+
+use crate::checkpoint::Checkpoint;
+use crate::encoder::Model;
+use crate::error::{Error, Result};
+use crate::io::genome::{Genome, Options};
+use crate::io::{bed, spill::Spill};
+use crate::sequence::region::Query;
+use crate::stream::{Pool, Strand};
+use std::path::{Path, PathBuf};
+
+/// Which sequences are read.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Source {
+    /// FASTA: plain, gzip, BGZF or zstd; - is stdin.
+    pub fasta: PathBuf,
+    /// Only this region, as in samtools: chr, chr:beg-end, 1-based, end included. Repeatable.
+    #[arg(long, value_name = "REGION", help_heading = "Input")]
+    pub region: Vec<String>,
+    /// Only the regions of this BED file.
+    #[arg(long, value_name = "BED", help_heading = "Input")]
+    pub regions_file: Option<PathBuf>,
+    /// Bases read before a region, so that its rows know their context [default: the model's
+    /// trained length].
+    #[arg(long, value_name = "BASES", help_heading = "Input")]
+    pub context: Option<u64>,
+    /// Do not join regions that overlap: their rows come twice.
+    #[arg(long, help_heading = "Input")]
+    pub keep_overlaps: bool,
+    /// Write an empty table if there are no sequences.
+    #[arg(long, help_heading = "Input")]
+    pub allow_empty: bool,
+    /// Read a BGZF file without its end marker.
+    #[arg(long, help_heading = "Input")]
+    pub allow_missing_eof: bool,
+}
+
+impl Source {
+    /// Opens the input; `trained` is the default context.
+    pub fn open(&self, trained: usize, strand: Strand) -> Result<Genome> {
+        let mut regions = Vec::new();
+        for text in &self.region {
+            regions.push(Query::parse(text)?);
+        }
+        if let Some(path) = &self.regions_file {
+            regions.extend(bed::read(path)?);
+        }
+        let context = self.context.unwrap_or(trained as u64);
+        Genome::open(
+            &self.fasta,
+            Options {
+                regions,
+                context: if strand == Strand::Reverse { 0 } else { context },
+                context_after: if strand == Strand::Forward { 0 } else { context },
+                keep_overlaps: self.keep_overlaps,
+                allow_missing_eof: self.allow_missing_eof,
+                allow_empty: self.allow_empty,
+            },
+        )
+    }
+
+    /// The regions as given, for the metadata.
+    pub fn described(&self) -> Vec<String> {
+        let bed = self.regions_file.iter().filter_map(|path| path.file_name());
+        let bed = bed.map(|name| format!("BED {}", name.to_string_lossy()));
+        self.region.iter().cloned().chain(bed).collect()
+    }
+}
+
+/// The model and how it runs.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Compute {
+    /// The model: a directory with config.json and model.safetensors.
+    #[arg(short, long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Bases that the model reads at a time. Changes speed and memory, not the numbers.
+    #[arg(long, value_name = "BASES", default_value_t = 16_384, help_heading = "Run",
+          value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
+    pub chunk: u32,
+    /// Strands to read; - rows have their context on the right.
+    #[arg(long, value_enum, default_value = "forward", help_heading = "Run")]
+    pub strand: Strand,
+    /// Where to compute.
+    #[arg(long, default_value = "auto", value_parser = device, help_heading = "Run")]
+    pub device: String,
+    /// Worker threads [default: all processors that the process may use].
+    #[arg(short, long, value_name = "N", help_heading = "Run",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Directory for scratch files, needed by --strand other than forward [default: $TMPDIR, or
+    /// the output's].
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    pub scratch: Option<PathBuf>,
+}
+
+fn device(text: &str) -> Result<String, String> {
+    match text {
+        "auto" | "cpu" => Ok("cpu".to_string()),
+        _ if text == "cuda" || text.starts_with("cuda:") => {
+            Err("this build has no CUDA; use cpu, or build with the feature cuda".to_string())
+        }
+        _ => Err("expected auto, cpu, cuda or cuda:N".to_string()),
+    }
+}
+
+impl Compute {
+    /// Opens the model and builds its encoder.
+    pub fn load(&self) -> Result<(Checkpoint, Model, crate::encoder::Facts)> {
+        if let Some(threads) = self.threads {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
+            pool.build_global().map_err(|e| Error::usage(format!("--threads: {e}")))?;
+        }
+        let checkpoint = Checkpoint::open(&self.model)?;
+        let (model, facts) = Model::load(&checkpoint)?;
+        Ok((checkpoint, model, facts))
+    }
+
+    /// Where scratch files lie.
+    pub fn scratch(&self, output: &Path) -> PathBuf {
+        Spill::directory(self.scratch.as_deref(), output)
+    }
+}
+
+/// Bins of bases.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Binning {
+    /// One row for every BASES bases, at multiples of it.
+    #[arg(long, value_name = "BASES", help_heading = "Output",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub bin: Option<u32>,
+    /// How the bases of a bin become one vector.
+    #[arg(long, value_enum, default_value = "mean", requires = "bin", help_heading = "Output")]
+    pub pool: Pool,
+}
+
+/// Where the table goes.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Output {
+    /// The table to write, Parquet; - is stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace the output if it exists.
+    #[arg(long, help_heading = "Output")]
+    pub force: bool,
+    /// Refuse to start if the table may become larger, such as 500G.
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Output")]
+    pub max_output: Option<u64>,
+    /// Write counts, speed and memory of the run as JSON.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub summary: Option<PathBuf>,
+    /// Exit with code 6 if there were warnings about records.
+    #[arg(long, help_heading = "Output")]
+    pub strict: bool,
+}
+
+/// `500`, `10k`, `5M`, `1.5G`, `2T`: bytes, powers of ten.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text}: expected a number of bytes, such as 500M or 1.5G");
+    let text = text.strip_suffix(['B', 'b']).unwrap_or(text);
+    let (number, unit) = match text.chars().last().ok_or_else(wrong)?.to_ascii_uppercase() {
+        'K' => (&text[..text.len() - 1], 1e3),
+        'M' => (&text[..text.len() - 1], 1e6),
+        'G' => (&text[..text.len() - 1], 1e9),
+        'T' => (&text[..text.len() - 1], 1e12),
+        _ => (text, 1.0),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    match (number * unit).is_finite() && number >= 0.0 {
+        true => Ok((number * unit) as u64),
+        false => Err(wrong()),
+    }
+}
+
+/// `1.5 GB`: bytes, powers of ten.
+pub fn readable(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} B"),
+        _ => format!("{value:.1} {}", units[unit]),
+    }
+}

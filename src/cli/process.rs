@@ -1,0 +1,246 @@
+//! The process around a command: memory, threads, signals, logging, exit code.
+
+use crate::error::{Error, Kind, Result};
+use crate::io::atomic;
+use crate::stream::{self, SIGNAL};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tracing::Level;
+
+/// The system's allocator; when it has no memory left, the process ends with exit code 137, on
+/// which schedulers retry with more memory, instead of an abort.
+pub struct Allocator;
+
+// SAFETY: every call goes to the system's allocator with the caller's arguments.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller of this function promises.
+        unsafe { or_exit(System.alloc(layout), layout.size()) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller of this function promises.
+        unsafe { or_exit(System.alloc_zeroed(layout), layout.size()) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as the caller of this function promises.
+        unsafe { or_exit(System.realloc(block, layout, size), size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as the caller of this function promises.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+fn or_exit(block: *mut u8, size: usize) -> *mut u8 {
+    if block.is_null() && size > 0 {
+        let message = b"crocuta: error: out of memory: give it more, or a smaller --chunk\n";
+        // SAFETY: writes a static message; nothing here allocates.
+        unsafe {
+            libc::write(2, message.as_ptr().cast(), message.len());
+            libc::_exit(i32::from(Kind::Memory as u8));
+        }
+    }
+    block
+}
+
+/// What is said on stderr.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Logging {
+    /// Say only warnings and errors, show no progress.
+    #[arg(short, long, global = true, help_heading = "Messages")]
+    pub quiet: bool,
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Messages")]
+    pub log_format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Logging {
+    /// How progress is shown under these options.
+    pub fn progress(&self) -> stream::Style {
+        match (self.quiet, self.log_format) {
+            (true, _) => stream::Style::None,
+            (false, LogFormat::Text) if std::io::stderr().is_terminal() => stream::Style::Bar,
+            _ => stream::Style::Lines,
+        }
+    }
+}
+
+/// Before anything else: how this process meets the operating system.
+pub fn set_up() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets parameters of the allocator before any thread starts. Activations are freed
+    // and allocated again at every step: returned to the system each time, their pages would be
+    // faulted in anew (a third of the time of a small model).
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+    }
+    // SAFETY: ignoring a signal has no preconditions. A write beyond RLIMIT_FSIZE then fails with
+    // EFBIG and is reported, as other failed writes are.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|l| format!(" at {}:{}", l.file(), l.line()));
+        say(&format!(
+            "crocuta: error: internal error{}: please report it with the command line (version {})",
+            place.unwrap_or_default(),
+            env!("CARGO_PKG_VERSION")
+        ));
+    }));
+}
+
+/// Signals and logging, once the command line is known.
+pub fn start(logging: &Logging) {
+    let level = if logging.quiet { Level::WARN } else { Level::INFO };
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false);
+    // Fails only if a logger was set before.
+    let _ = match logging.log_format {
+        LogFormat::Text => subscriber.without_time().event_format(Lines).try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+    if let Ok(mut signals) = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]) {
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                if SIGNAL.swap(signal, Ordering::Relaxed) != 0 {
+                    leave();
+                }
+                // The run stops at its next step; one that takes longer is not waited for.
+                std::thread::spawn(|| {
+                    std::thread::sleep(Duration::from_secs(3));
+                    leave();
+                });
+            }
+        });
+    }
+}
+
+fn leave() {
+    atomic::remove_all_temporaries();
+    let error = stream::interrupted();
+    say(&format!("crocuta: error: {error}"));
+    // SAFETY: ends the process; temporary files are gone, and other threads' work with it.
+    unsafe { libc::_exit(i32::from(error.exit_code())) }
+}
+
+/// `crocuta: warning: …`, one line an event.
+struct Lines;
+
+impl<S, N> tracing_subscriber::fmt::FormatEvent<S, N> for Lines
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    N: for<'a> tracing_subscriber::fmt::FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &tracing_subscriber::fmt::FmtContext<'_, S, N>,
+        mut writer: tracing_subscriber::fmt::format::Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error: ",
+            Level::WARN => "warning: ",
+            _ => "",
+        };
+        let mut fields = String::new();
+        let plain = tracing_subscriber::fmt::format::Writer::new(&mut fields);
+        context.format_fields(plain, event)?;
+        writeln!(writer, "crocuta: {level}{}", crate::error::printable(&fields))
+    }
+}
+
+/// What clap has to say: help and versions on stdout, usage errors on stderr.
+pub fn explain(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    match (error.use_stderr(), printed) {
+        (false, Err(e)) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            ExitCode::from(Kind::Io as u8)
+        }
+        (false, _) => ExitCode::SUCCESS,
+        (true, _) => ExitCode::from(Kind::Usage as u8),
+    }
+}
+
+/// Reports an error, and gives the exit code.
+pub fn end(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A panic has said so already.
+            say(&format!("crocuta: error: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// A line on stderr, which may be closed.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Prints a command's output; a reader that has left is no error.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io(std::path::Path::new("stdout"), &e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Memory that this process may still take, in bytes: the least of what the machine has free,
+/// its cgroup's limit and its own address space limit.
+pub fn available_memory() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |text: String| text.trim().parse::<u64>().ok();
+    let kilobytes = |file: &str, key: &str| {
+        let text = read(file)?;
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kb| kb << 10)
+    };
+    let free = kilobytes("/proc/meminfo", "MemAvailable:");
+    let cgroup = || {
+        let own = read("/proc/self/cgroup")?;
+        let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let folder = format!("/sys/fs/cgroup{path}");
+        let limit = number(read(&format!("{folder}/memory.max"))?)?;
+        let used = number(read(&format!("{folder}/memory.current"))?)?;
+        Some(limit.saturating_sub(used))
+    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the result.
+    let got = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
+    let address = (got == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then(|| {
+        let used = kilobytes("/proc/self/status", "VmSize:").unwrap_or_default();
+        limit.rlim_cur.saturating_sub(used)
+    });
+    [free, cgroup(), address].into_iter().flatten().min()
+}
+
+/// The most memory that this process has had resident, in bytes.
+pub fn peak_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kb| kb << 10)
+}

@@ -1,0 +1,272 @@
+//! The path that all data takes: source → steps → encoder → head → rows → table.
+//!
+//! Three threads: one reads and packs steps, one computes (with rayon inside the ops), one writes.
+//! They are joined by channels that hold a few steps, so memory does not depend on the input.
+
+mod blocks;
+mod progress;
+mod steps;
+mod table;
+
+pub use progress::{Progress, Style};
+pub use steps::{Piece, Step, Steps};
+pub use table::Sink;
+
+use crate::encoder::{Encoder, Facts, Model};
+use crate::error::{Error, Kind, Result};
+use crate::head::{LanguageModel, PREDICTIONS};
+use crate::io::genome::Genome;
+use crate::io::schema::flag;
+use crate::sequence::{N, SOFT_MASKED, base, complement};
+use blocks::{Bins, Block, Strands};
+use candle_core::{Device, Tensor};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+/// The number of a signal that asks the run to stop; 0: none came.
+pub static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// Which strands are read, and how they are brought together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Strand {
+    /// The sequence as it stands: context from the left.
+    Forward,
+    /// Its reverse complement: context from the right.
+    Reverse,
+    /// Two rows a position.
+    Both,
+    /// The mean of the two.
+    Mean,
+}
+
+/// How the bases of a bin become one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pool {
+    /// The mean of each dimension.
+    Mean,
+    /// The largest value of each dimension.
+    Max,
+    /// The base read last.
+    Last,
+}
+
+/// What is computed for each base.
+pub enum Head {
+    /// The encoder's hidden vector.
+    Embedding,
+    /// Probabilities of the language model, and its raw logits if asked for.
+    Prediction {
+        /// Hidden vectors to logits.
+        model: LanguageModel,
+        /// Write the logits too.
+        logits: bool,
+    },
+}
+
+/// How a run is done.
+pub struct Settings {
+    /// Tokens of a step.
+    pub chunk: usize,
+    /// Strands.
+    pub strand: Strand,
+    /// Bases of a bin and how they are pooled; none: a row for each base.
+    pub bins: Option<(u64, Pool)>,
+    /// Where scratch files lie.
+    pub scratch: PathBuf,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Bases that went through the encoder, both strands and contexts counted.
+    pub bases: u64,
+    /// Calls of the encoder.
+    pub steps: u64,
+    /// Rows.
+    pub rows: u64,
+}
+
+/// A model with its facts and what is computed from it.
+pub struct Engine {
+    /// The encoder.
+    pub model: Model,
+    /// Its sizes and tokens.
+    pub facts: Facts,
+    /// What its hidden vectors become.
+    pub head: Head,
+}
+
+/// Steps that may wait for the encoder, and blocks that may wait for the table.
+const WAITING: usize = 2;
+
+/// Runs all sequences of `genome` through `engine` into `sink`, in order.
+///
+/// Memory: the model and its state, and of steps and rows a multiple of `settings.chunk`.
+pub fn run(
+    genome: &mut Genome,
+    engine: &Engine,
+    sink: &mut Sink,
+    settings: &Settings,
+    progress: &mut Progress,
+) -> Result<Totals> {
+    let (to_model, steps) = sync_channel(WAITING);
+    let (to_table, blocks) = sync_channel(WAITING);
+    thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let mut steps = Steps::new(genome, settings.chunk, settings.strand, &settings.scratch);
+            read(&mut steps, &to_model)
+        });
+        let writer = scope.spawn(move || write(sink, &blocks));
+        let computed = compute(engine, settings, &steps, &to_table, progress);
+        // The other two threads see their channels closed, and end.
+        drop((steps, to_table));
+        let read = reader.join().unwrap_or_else(|_| Err(panicked("reading")));
+        let written = writer.join().unwrap_or_else(|_| Err(panicked("writing")));
+        // What stopped the run is what the reader or the writer met, if anything.
+        read.and(written).and(computed)
+    })
+}
+
+fn panicked(thread: &str) -> Error {
+    Error::new(Kind::Internal, format!("the {thread} thread panicked"))
+}
+
+fn read(steps: &mut Steps, to_model: &SyncSender<Step>) -> Result<()> {
+    while let Some(step) = steps.next_step()? {
+        if to_model.send(step).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn write(sink: &mut Sink, blocks: &Receiver<Block>) -> Result<()> {
+    for block in blocks {
+        sink.write(&block)?;
+    }
+    Ok(())
+}
+
+fn compute(
+    engine: &Engine,
+    settings: &Settings,
+    steps: &Receiver<Step>,
+    to_table: &SyncSender<Block>,
+    progress: &mut Progress,
+) -> Result<Totals> {
+    let mut state = engine.model.start(1)?;
+    let mut totals = Totals::default();
+    let mut bins = settings.bins.map(|(size, pool)| Bins::new(size, pool));
+    let mut strands = Strands::new(settings.strand, settings.scratch.clone());
+    // The logits after the last base of the unfinished sequence: they predict its next base.
+    let mut before = Vec::new();
+    for step in steps {
+        if SIGNAL.load(Ordering::Relaxed) != 0 {
+            return Err(interrupted());
+        }
+        let vocabulary = &engine.facts.vocabulary;
+        let codes = step.pieces.iter().flat_map(|piece| &piece.codes);
+        let tokens: Vec<u32> = codes.map(|&code| vocabulary.token(code)).collect();
+        let tokens = Tensor::new(tokens, &Device::Cpu)?;
+        let hidden = engine.model.forward(&tokens, &step.segments(), &mut state)?; // (T, D)
+        let values = match &engine.head {
+            Head::Embedding => hidden,
+            Head::Prediction { model, .. } => model.forward(&hidden)?, // (T, V)
+        };
+        let width = values.dim(1)?;
+        let values: Vec<f32> = values.flatten_all()?.to_vec1()?;
+        let mut values = values.chunks_exact(width);
+        for piece in &step.pieces {
+            if piece.segment.starts {
+                before.clear();
+            }
+            let mut block = keys(piece);
+            for (i, row) in values.by_ref().take(piece.codes.len()).enumerate() {
+                let wanted = piece.sequence.rows.contains(&piece.position(i));
+                match &engine.head {
+                    Head::Embedding if wanted => block.values.extend_from_slice(row),
+                    Head::Embedding => {}
+                    Head::Prediction { model, logits } => {
+                        if wanted {
+                            let start = block.values.len();
+                            block.values.resize(start + PREDICTIONS, f32::NAN);
+                            let out = &mut block.values[start..];
+                            model.predict(&before, piece.codes[i], piece.reverse, out);
+                            if *logits {
+                                block.values.extend_from_slice(row);
+                            }
+                        }
+                        before.clear();
+                        before.extend_from_slice(row);
+                    }
+                }
+            }
+            check(&block, engine)?;
+            if let Some(bins) = &mut bins {
+                block = bins.push(&block, piece.segment.ends);
+            }
+            strands.push(block, piece.reverse, piece.segment.ends, &mut |block| {
+                totals.rows += block.len() as u64;
+                // A closed channel means that the writer failed; its error is the one reported.
+                to_table.send(block).map_err(|_| Error::new(Kind::Io, "the writer stopped"))
+            })?;
+        }
+        totals.bases += step.len() as u64;
+        totals.steps += 1;
+        progress.advance(&step);
+    }
+    Ok(totals)
+}
+
+/// A number that is no number would pass for a missing one.
+fn check(block: &Block, engine: &Engine) -> Result<()> {
+    let Head::Embedding = engine.head else {
+        return Ok(());
+    };
+    let width = engine.facts.width.max(1);
+    match block.values.iter().position(|x| x.is_nan()) {
+        None => Ok(()),
+        Some(i) => Err(Error::model("the model's output is not a number")
+            .place(format!("{}:{}", block.name, block.starts[i / width] + 1))
+            .todo("check the weights with crocuta models verify")),
+    }
+}
+
+/// The key columns of a piece's rows, in reading order.
+fn keys(piece: &Piece) -> Block {
+    let mut block = Block { name: Arc::from(piece.sequence.name.as_str()), ..Block::default() };
+    for (i, &code) in piece.codes.iter().enumerate() {
+        let position = piece.position(i);
+        if !piece.sequence.rows.contains(&position) {
+            continue;
+        }
+        let read = piece.before + i as u64;
+        let code = if piece.reverse { complement(code) } else { code };
+        let mut flags = 0;
+        for (bit, set) in [
+            (flag::AMBIGUOUS, base(code) == N),
+            (flag::SOFT_MASKED, code & SOFT_MASKED != 0),
+            (flag::RESET, read == 0),
+        ] {
+            flags |= if set { bit } else { 0 };
+        }
+        block.starts.push(position.cast_signed());
+        block.ends.push(position.cast_signed() + 1);
+        block.strands.push(if piece.reverse { b'-' } else { b'+' });
+        block.bases.push(base(code));
+        block.flags.push(flags);
+        block.context.push(i32::try_from(read).unwrap_or(i32::MAX));
+    }
+    block
+}
+
+/// The error of a run that a signal stopped.
+pub fn interrupted() -> Error {
+    match SIGNAL.load(Ordering::Relaxed) {
+        libc::SIGTERM => Error::new(Kind::Terminated, "terminated"),
+        _ => Error::new(Kind::Interrupted, "interrupted"),
+    }
+}

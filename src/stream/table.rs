@@ -1,0 +1,137 @@
+//! Rows to the columns of a table, in row groups that start where a reader can compute.
+
+use super::blocks::Block;
+use crate::error::{Error, Kind, Result};
+use crate::io::schema::{GROUP_POSITIONS, flag};
+use crate::io::table::{Column, ColumnKind, Receipt, TableWriter, Values};
+use crate::io::vector::Element;
+use crate::sequence::LETTERS;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+/// Rows after which a group is closed though no multiple of [`GROUP_POSITIONS`] came: many short
+/// sequences share a group.
+const GROUP_ROWS: usize = 2 * GROUP_POSITIONS as usize;
+
+/// Writes blocks of rows to a table.
+pub struct Sink {
+    columns: Vec<Column>,
+    table: TableWriter,
+    /// Rows of the open group.
+    rows: usize,
+    /// Values that did not fit float16 and were cut to its largest number.
+    clipped: u64,
+}
+
+impl Sink {
+    /// Writes to `table`, which has these columns: the keys of [`crate::io::schema`], then the
+    /// values' columns, one number each but for vectors.
+    pub fn new(table: TableWriter, columns: Vec<Column>) -> Self {
+        Self { columns, table, rows: 0, clipped: 0 }
+    }
+
+    /// Appends rows.
+    pub(super) fn write(&mut self, block: &Block) -> Result<()> {
+        let mut from = 0;
+        while from < block.len() {
+            // Groups end before each multiple of GROUP_POSITIONS; both rows of a position, with
+            // two strands, stay together.
+            let group = block.starts[from] / GROUP_POSITIONS.cast_signed();
+            let same = |start: &&i64| **start / GROUP_POSITIONS.cast_signed() == group;
+            let here = block.starts[from..].iter().take_while(same).count();
+            let to = from + here;
+            self.table.write(self.values(block, from..to)?)?;
+            self.rows += here;
+            let complete = block.ends[to - 1] % GROUP_POSITIONS.cast_signed() == 0;
+            if complete || to < block.len() || self.rows >= GROUP_ROWS {
+                self.table.close_group()?;
+                self.rows = 0;
+            }
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// Closes the table.
+    pub fn finish(self, footer: &serde_json::Value) -> Result<Receipt> {
+        self.table.finish(footer)
+    }
+
+    /// Values that were cut to float16's largest number.
+    pub fn clipped(&self) -> u64 {
+        self.clipped
+    }
+
+    fn values(&mut self, block: &Block, rows: std::ops::Range<usize>) -> Result<Vec<Values>> {
+        let width = block.values.len() / block.len();
+        let values = &block.values[rows.start * width..rows.end * width];
+        let mut flags = block.flags[rows.clone()].to_vec();
+        let mut at = 0;
+        let mut out = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            out.push(match (column.name.as_str(), column.kind) {
+                ("chrom", _) => Values::word(&block.name, rows.len()),
+                ("start", _) => Values::I64(block.starts[rows.clone()].to_vec()),
+                ("end", _) => Values::I64(block.ends[rows.clone()].to_vec()),
+                ("strand", _) => Values::Words {
+                    codes: block.strands[rows.clone()].iter().map(|s| strand_code(*s)).collect(),
+                    words: ["+", "-", "."].map(str::to_string).to_vec(),
+                },
+                ("base", _) => Values::Words {
+                    codes: block.bases[rows.clone()].iter().map(|&b| i32::from(b)).collect(),
+                    words: LETTERS.map(str::to_string).to_vec(),
+                },
+                ("flags", _) => Values::U8(Vec::new()),
+                ("context_left", _) => Values::I32(block.context[rows.clone()].to_vec()),
+                (_, ColumnKind::OptionalF32) => {
+                    let column = values.iter().skip(at).step_by(width);
+                    at += 1;
+                    Values::OptionalF32(column.map(|x| (!x.is_nan()).then_some(*x)).collect())
+                }
+                (_, ColumnKind::Vector { element, dim }) => {
+                    let part: Vec<f32> = match dim == width {
+                        true => values.to_vec(),
+                        false => values.chunks(width).flat_map(|row| &row[at..at + dim]).copied().collect(),
+                    };
+                    at += dim;
+                    match element {
+                        Element::F32 => Values::F32Vectors(part),
+                        Element::F16 => Values::F16Vectors(self.halves(part, dim, &mut flags)),
+                    }
+                }
+                (name, _) => {
+                    return Err(Error::new(Kind::Internal, format!("no values for column {name}")));
+                }
+            });
+        }
+        for (column, values) in self.columns.iter().zip(&mut out) {
+            if column.name == "flags" {
+                *values = Values::U8(std::mem::take(&mut flags));
+            }
+        }
+        Ok(out)
+    }
+
+    /// float32 to float16; rows with a number beyond its range get a flag.
+    fn halves(&mut self, mut values: Vec<f32>, dim: usize, flags: &mut [u8]) -> Vec<f16> {
+        let largest = f16::MAX.to_f32();
+        for (row, flags) in values.chunks_mut(dim).zip(flags) {
+            if row.iter().any(|x| x.abs() > largest) {
+                row.iter_mut().for_each(|x| *x = x.clamp(-largest, largest));
+                *flags |= flag::CLIPPED;
+                self.clipped += 1;
+            }
+        }
+        let mut halves = vec![f16::ZERO; values.len()];
+        halves.convert_from_f32_slice(&values);
+        halves
+    }
+}
+
+fn strand_code(strand: u8) -> i32 {
+    match strand {
+        b'+' => 0,
+        b'-' => 1,
+        _ => 2,
+    }
+}
