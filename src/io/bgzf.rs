@@ -35,7 +35,15 @@ pub struct Reader<R> {
     offset: u64,
     /// The last block was [`EOF_BLOCK`].
     closed: bool,
-    allow_missing_eof: bool,
+    missing_eof: MissingEof,
+}
+
+/// What to do about a file without its closing block.
+#[derive(Clone, Copy)]
+enum MissingEof {
+    Refuse,
+    Warn,
+    Ignore,
 }
 
 impl<R: Read> Reader<R> {
@@ -50,7 +58,10 @@ impl<R: Read> Reader<R> {
             used: 0,
             offset: 0,
             closed: false,
-            allow_missing_eof,
+            missing_eof: match allow_missing_eof {
+                true => MissingEof::Warn,
+                false => MissingEof::Refuse,
+            },
         }
     }
 
@@ -124,13 +135,15 @@ impl<R: Read> Reader<R> {
     }
 
     fn end(&self) -> Result<bool> {
-        match (self.closed, self.allow_missing_eof) {
-            (true, _) => Ok(false),
-            (false, true) => {
+        match self.missing_eof {
+            MissingEof::Refuse if !self.closed => {
+                Err(self.damage("missing BGZF EOF block: the file is truncated"))
+            }
+            MissingEof::Warn if !self.closed => {
                 tracing::warn!("missing BGZF EOF block: the file may be truncated");
                 Ok(false)
             }
-            (false, false) => Err(self.damage("missing BGZF EOF block: the file is truncated")),
+            _ => Ok(false),
         }
     }
 
@@ -140,6 +153,22 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R: Read + Seek> Reader<R> {
+    /// Looks for the closing block now, so that random access, which may never come to the end,
+    /// finds it missing too.
+    pub fn check_end(&mut self) -> Result<()> {
+        let size = EOF_BLOCK.len();
+        let end = (self.inner.seek(SeekFrom::End(0))).map_err(|e| Error::new(Kind::Io, e))?;
+        let start = end.saturating_sub(size as u64);
+        (self.inner.seek(SeekFrom::Start(start))).map_err(|e| Error::new(Kind::Io, e))?;
+        let mut last = [0; EOF_BLOCK.len()];
+        let got = read_up_to(&mut self.inner, &mut last)?;
+        self.offset = end;
+        self.closed = got == size && last == EOF_BLOCK;
+        self.end()?;
+        self.missing_eof = MissingEof::Ignore;
+        Ok(())
+    }
+
     /// Goes to byte `within` of the block that starts at byte `compressed` of the file.
     /// Returns the block's uncompressed size; `within` may not be larger.
     pub fn seek(&mut self, compressed: u64, within: u64) -> Result<u64> {

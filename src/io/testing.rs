@@ -30,6 +30,18 @@ pub fn bgzf(text: &[u8], block: usize) -> Vec<u8> {
     out
 }
 
+/// The `.gzi` of `file`, which holds `size` bytes of text in blocks of `block`.
+pub fn gzi(size: usize, block: usize, file: &[u8]) -> Vec<u8> {
+    let (mut entries, mut at) = (vec![], 0);
+    for text in (block..size).step_by(block) {
+        at += usize::from(u16::from_le_bytes([file[at + 16], file[at + 17]])) + 1;
+        entries.extend([at as u64, text as u64]);
+    }
+    let count = entries.len() as u64 / 2;
+    let words = std::iter::once(count).chain(entries);
+    words.flat_map(u64::to_le_bytes).collect()
+}
+
 /// One gzip member.
 pub fn gzip(text: &[u8]) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());

@@ -3,6 +3,8 @@
 //! ASCII ends at the file readers; everything downstream sees base codes, one byte a base:
 //! the low three bits are the base, bit 3 says that it was written in lower case.
 
+pub mod region;
+
 /// Adenine.
 pub const A: u8 = 0;
 /// Cytosine.

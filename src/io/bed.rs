@@ -1,0 +1,179 @@
+//! BED files: regions to read, one a line, 0-based and half-open.
+
+use super::input::{self, Input};
+use crate::error::{Error, Result};
+use crate::sequence::region::Region;
+use std::io::{BufRead, Read};
+use std::path::Path;
+
+/// The longest line, in bytes.
+const MAX_LINE: u64 = 1 << 20;
+
+/// One line of a BED file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Columns 1 to 3.
+    pub region: Region,
+    /// Column 4.
+    pub name: Option<String>,
+}
+
+/// Reads all regions of a BED file, in its order: 3 to 12 columns, between tabs; if a line has
+/// none, between blanks. Lines of `track`, `browser` and `#`, and empty ones, are passed over.
+/// Regions without a base are left out, with one warning.
+///
+/// The file may be compressed, or standard input (`-`). Memory: the regions.
+///
+/// # Errors
+/// Input, naming the line: other columns, positions that are no numbers or negative, an end
+/// before its start.
+pub fn read(path: &Path) -> Result<Vec<Record>> {
+    let input = Input::open(path, false)?;
+    let name = input.name().to_string();
+    parse(input).map_err(|error| error.file(name))
+}
+
+fn parse(mut input: impl BufRead) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    let mut empty = 0u64;
+    let mut line = Vec::new();
+    for number in 1u64.. {
+        line.clear();
+        (&mut input)
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line)
+            .map_err(input::error)?;
+        if line.is_empty() {
+            break;
+        }
+        let record = match std::str::from_utf8(&line) {
+            _ if line.len() as u64 == MAX_LINE => Err("line too long".to_string()),
+            Err(_) => Err("not UTF-8".to_string()),
+            Ok(text) => parse_line(text.trim_end_matches(['\n', '\r'])),
+        };
+        match record.map_err(|what| Error::input(what).place(format!("line {number}")))? {
+            Some(record) if record.region.start == record.region.end => empty += 1,
+            Some(record) => records.push(record),
+            None => {}
+        }
+    }
+    if empty > 0 {
+        tracing::warn!("{empty} BED regions without a base (start = end) are left out");
+    }
+    Ok(records)
+}
+
+/// One line's record; `None` for a line that holds none.
+fn parse_line(line: &str) -> Result<Option<Record>, String> {
+    let fields: Vec<_> = match line.contains('\t') {
+        true => line.split('\t').collect(),
+        false => line.split_ascii_whitespace().collect(),
+    };
+    let first = fields.first().map_or("", |field| field.trim());
+    let word = first.split(' ').next().unwrap_or("");
+    if first.is_empty() && fields.len() <= 1 || first.starts_with('#') {
+        return Ok(None);
+    }
+    let position = |text: &str| match text.parse::<i64>() {
+        Ok(position) if position >= 0 => Ok(position.unsigned_abs()),
+        Ok(_) => Err(format!("position {text} is negative")),
+        Err(_) => Err(format!("\"{text}\" is not a position")),
+    };
+    // A contig may be called "track": only a line that is no region is a track line.
+    let is_region = fields.len() >= 3 && position(fields[1]).is_ok() && position(fields[2]).is_ok();
+    if !is_region && (word == "track" || word == "browser") {
+        return Ok(None);
+    }
+    if !(3..=12).contains(&fields.len()) {
+        let columns = fields.len();
+        return Err(format!("expected 3 to 12 columns, found {columns}"));
+    }
+    if fields[0].is_empty() {
+        return Err("the contig's name is empty".to_string());
+    }
+    let (start, end) = (position(fields[1])?, position(fields[2])?);
+    if end < start {
+        return Err(format!("the end {end} is before the start {start}"));
+    }
+    Ok(Some(Record {
+        region: Region {
+            contig: fields[0].to_string(),
+            start,
+            end,
+        },
+        name: fields.get(3).map(|name| (*name).to_string()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::io::testing::{gzip, logged};
+
+    fn spans(text: &str) -> Vec<(String, u64, u64)> {
+        let records = parse(text.as_bytes()).unwrap();
+        let regions = records.into_iter().map(|record| record.region);
+        regions.map(|r| (r.contig, r.start, r.end)).collect()
+    }
+
+    #[test]
+    fn three_to_twelve_columns_are_read_and_other_lines_passed_over() {
+        let text = "browser position chr7:1-2\r\ntrack name=\"x y\" a=b\r\n#c\r\n\r\n\
+            chr1\t0\t5\r\nchr1\t3\t9\tpeak one\t0\t+\r\n\
+            c:1\t3\t9\tg\t0\t+\t3\t9\t0,0,0\t1\t6\t0\ntrack\t1\t2\nb 4 6 n";
+        let expected = [
+            ("chr1", 0, 5),
+            ("chr1", 3, 9),
+            ("c:1", 3, 9),
+            ("track", 1, 2),
+            ("b", 4, 6),
+        ];
+        let expected = expected.map(|(name, start, end)| (name.to_string(), start, end));
+        assert_eq!(spans(text), expected);
+        let records = parse(text.as_bytes()).unwrap();
+        assert_eq!(records[0].name, None);
+        assert_eq!(records[1].name.as_deref(), Some("peak one"));
+    }
+
+    #[test]
+    fn wrong_lines_are_errors_with_their_number() {
+        for bad in [
+            "a\t5\t4",
+            "a\t-1\t4",
+            "a\t1\t-4",
+            "a\t1",
+            "a\tx\t4",
+            "a\t1e3\t2000",
+            "a\t1\t99999999999999999999",
+            "\t1\t4",
+            "a\t1\t2\t3\t4\t5\t6\t7\t8\t9\t10\t11\t12",
+            "a",
+        ] {
+            let error = parse(format!("a\t1\t2\n{bad}\n").as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Input);
+            assert!(error.to_string().starts_with("line 2: "), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn regions_without_a_base_are_left_out_with_a_warning() {
+        let (found, log) = logged(|| spans("a\t5\t5\na\t5\t6\na\t0\t0\n"));
+        assert_eq!(found, [("a".to_string(), 5, 6)]);
+        assert_eq!(log.matches("left out").count(), 1);
+        assert!(log.contains("2 BED regions"), "{log}");
+    }
+
+    #[test]
+    fn a_compressed_file_is_read_and_a_truncated_one_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r.bed.gz");
+        let file = gzip(b"a\t5\t6\n");
+        std::fs::write(&path, &file).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 1);
+        std::fs::write(&path, &file[..file.len() - 4]).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("r.bed.gz: byte "), "{error}");
+        assert!(error.contains("truncated"), "{error}");
+    }
+}

@@ -1,0 +1,455 @@
+//! Regions of contigs: how they are written on the command line, and what they mean.
+//!
+//! Inside, spans are 0-based and half-open; text is 1-based and closed, as samtools has it.
+
+use super::Contig;
+use crate::error::{Error, Result};
+use std::fmt;
+
+/// The end of a region that goes to the end of its contig, whatever its length.
+pub const TO_END: u64 = u64::MAX;
+
+const RULE: &str = "a region is NAME, NAME:BEG or NAME:BEG-END with 1 <= BEG <= END, 1-based and closed; \
+     a name that holds ':' may need braces, {NAME}:BEG-END";
+
+/// A part of a named contig, 0-based and half-open; `start < end`.
+///
+/// Displays as text that [`Query::parse`] reads back, with braces where the name needs them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The contig's name.
+    pub contig: String,
+    /// First base.
+    pub start: u64,
+    /// One past the last base, or [`TO_END`].
+    pub end: u64,
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.contig.contains(':') || self.contig.starts_with('{') {
+            write!(f, "{{{}}}", self.contig)?;
+        } else {
+            f.write_str(&self.contig)?;
+        }
+        match (self.start, self.end) {
+            (0, TO_END) => Ok(()),
+            (start, TO_END) => write!(f, ":{}", start + 1),
+            (start, end) => write!(f, ":{}-{end}", start + 1),
+        }
+    }
+}
+
+/// A part of a contig of a dictionary, 0-based and half-open. Orders as tables do: by contig,
+/// then start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// The contig's place in the dictionary.
+    pub contig: usize,
+    /// First base.
+    pub start: u64,
+    /// One past the last base.
+    pub end: u64,
+}
+
+/// Sorts spans by contig and start, and joins those that overlap or touch.
+pub fn merge(spans: &mut Vec<Span>) {
+    spans.sort_unstable();
+    spans.dedup_by(|next, kept| {
+        let joins = next.contig == kept.contig && next.start <= kept.end;
+        if joins {
+            kept.end = kept.end.max(next.end);
+        }
+        joins
+    });
+}
+
+/// A region as it was asked for. What it means may depend on the names that exist: `HLA:A:1-5`
+/// is a part of `HLA:A`, or all of `HLA:A:1-5`.
+///
+/// `NAME` is a whole contig, `NAME:BEG` goes from BEG to the contig's end, `NAME:BEG-END` names
+/// a part; BEG and END may hold commas. These are the spans of `samtools faidx`; its open forms
+/// `NAME:-END` and `NAME:BEG-` are refused.
+///
+/// ```
+/// # fn main() -> crocuta::Result<()> {
+/// use crocuta::sequence::{Contig, region::{Query, Span}};
+/// let contigs = [Contig { name: "chr1".into(), length: 5000 }];
+/// let span = Query::parse("chr1:1,001-2,000")?.resolve(&contigs)?;
+/// assert_eq!(span, Span { contig: 0, start: 1000, end: 2000 });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    text: String,
+    /// What the text may mean: all of a contig of that name, a part of a contig, or both.
+    readings: Vec<Region>,
+    /// Why it is no region, unless a contig has the whole text for its name.
+    fault: Option<String>,
+}
+
+impl Query {
+    /// Reads the text of one region.
+    ///
+    /// # Errors
+    /// Usage, when no contig's name could make sense of it. A text that only a contig of just
+    /// that name would save fails in [`Self::resolve`] and [`Self::check`].
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut query = Self {
+            text: text.to_string(),
+            readings: vec![],
+            fault: None,
+        };
+        if text.is_empty() {
+            return Err(query.error("the name is empty"));
+        }
+        if let Some((name, span)) = braces(text) {
+            if name.is_empty() {
+                return Err(query.error("the name is empty"));
+            }
+            let (start, end) = match span {
+                Some(span) => parse_span(span).map_err(|fault| query.error(fault))?,
+                None => (0, TO_END),
+            };
+            query.readings.push(region(name, start, end));
+            return Ok(query);
+        }
+        query.readings.push(region(text, 0, TO_END));
+        let Some((name, span)) = text.rsplit_once(':') else {
+            return Ok(query);
+        };
+        let like_a_span = |c: char| c.is_ascii_digit() || c == ',' || c == '-';
+        if span.is_empty() || !span.chars().all(like_a_span) {
+            return Ok(query);
+        }
+        match parse_span(span) {
+            _ if name.is_empty() => query.fault = Some("the name is empty".to_string()),
+            Ok((start, end)) => query.readings.push(region(name, start, end)),
+            Err(fault) => query.fault = Some(fault),
+        }
+        Ok(query)
+    }
+
+    /// A region that means just one thing.
+    pub fn exact(region: Region) -> Self {
+        Self {
+            text: region.to_string(),
+            readings: vec![region],
+            fault: None,
+        }
+    }
+
+    /// The text as it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Fails if the text is wrong, unless a contig should have it for its name: for readers that
+    /// do not know the names beforehand.
+    pub fn check(&self) -> Result<()> {
+        match &self.fault {
+            Some(fault) => Err(self.error(fault)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is asked of the contig called `name`, if anything.
+    pub fn on(&self, name: &str) -> Option<&Region> {
+        self.readings.iter().find(|region| region.contig == name)
+    }
+
+    /// The span that is meant, its end clipped to the contig, with a warning.
+    ///
+    /// # Errors
+    /// Usage, naming the text: unknown contig, ambiguous, or begins beyond the contig's end.
+    pub fn resolve(&self, contigs: &[Contig]) -> Result<Span> {
+        let mut found = None;
+        for (i, contig) in contigs.iter().enumerate() {
+            if let Some(region) = self.on(&contig.name) {
+                if found.is_some() {
+                    return Err(self.ambiguous());
+                }
+                found = Some((i, region));
+            }
+        }
+        let Some((contig, region)) = found else {
+            self.check()?;
+            return Err(self.unknown(contigs));
+        };
+        let length = contigs[contig].length;
+        self.check_start(region.start, length)?;
+        if region.end != TO_END {
+            self.warn_if_clipped(region.end, length);
+        }
+        Ok(Span {
+            contig,
+            start: region.start,
+            end: region.end.min(length),
+        })
+    }
+
+    /// Fails if the region begins at or after the end of its contig.
+    pub fn check_start(&self, start: u64, length: u64) -> Result<()> {
+        if start < length {
+            return Ok(());
+        }
+        let what = format!(
+            "region \"{}\": begins at {} of a contig of {length} bases",
+            self.text,
+            start + 1
+        );
+        Err(Error::usage(what))
+    }
+
+    /// Warns if `end` lies beyond the contig.
+    pub fn warn_if_clipped(&self, end: u64, length: u64) {
+        if end > length {
+            let text = crate::error::printable(&self.text);
+            tracing::warn!("region {text}: clipped to the contig's end at {length}");
+        }
+    }
+
+    /// The error for a text that two contigs answer to.
+    pub fn ambiguous(&self) -> Error {
+        let forms: Vec<_> = self
+            .readings
+            .iter()
+            .map(|region| match (region.start, region.end) {
+                (0, TO_END) => format!("{{{}}}", region.contig),
+                _ => region.to_string(),
+            })
+            .collect();
+        let what = format!("region \"{}\" is ambiguous", self.text);
+        Error::usage(what).todo(format!("write {}", forms.join(" or ")))
+    }
+
+    /// The error for a text that none of `contigs` answers to.
+    pub fn unknown(&self, contigs: &[Contig]) -> Error {
+        let wanted = self.readings.last().map_or("", |region| &region.contig);
+        let todo = match nearest(wanted, contigs) {
+            Some(name) => format!("did you mean \"{name}\"? {RULE}"),
+            None => RULE.to_string(),
+        };
+        Error::usage(format!("region \"{}\": no such contig", self.text)).todo(todo)
+    }
+
+    fn error(&self, fault: impl fmt::Display) -> Error {
+        Error::usage(format!("region \"{}\": {fault}", self.text)).todo(RULE)
+    }
+}
+
+fn region(contig: &str, start: u64, end: u64) -> Region {
+    Region {
+        contig: contig.to_string(),
+        start,
+        end,
+    }
+}
+
+/// The name and, if any, the span of `{NAME}` or `{NAME}:SPAN`.
+fn braces(text: &str) -> Option<(&str, Option<&str>)> {
+    let (name, rest) = text.strip_prefix('{')?.rsplit_once('}')?;
+    match rest.strip_prefix(':') {
+        Some(span) => Some((name, Some(span))),
+        None => rest.is_empty().then_some((name, None)),
+    }
+}
+
+/// `BEG` or `BEG-END` as a 0-based half-open span.
+fn parse_span(span: &str) -> Result<(u64, u64), String> {
+    let (start, end) = match span.split_once('-') {
+        Some((start, end)) => (position(start)?, position(end)?),
+        None => (position(span)?, TO_END),
+    };
+    if start == 0 {
+        return Err("positions begin at 1".to_string());
+    }
+    if end < start {
+        return Err("ends before it begins".to_string());
+    }
+    Ok((start - 1, end))
+}
+
+fn position(text: &str) -> Result<u64, String> {
+    let digits = text.replace(',', "");
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("\"{text}\" is not a position"));
+    }
+    match digits.parse::<i64>() {
+        Ok(position) => Ok(position.unsigned_abs()),
+        Err(_) => Err(format!("\"{text}\" is too large")),
+    }
+}
+
+/// The contig whose name is spelled most like `name`, if at most three letters differ.
+fn nearest<'a>(name: &str, contigs: &'a [Contig]) -> Option<&'a str> {
+    contigs
+        .iter()
+        .filter(|contig| contig.name.len().abs_diff(name.len()) <= 3 && name.len() <= 64)
+        .map(|contig| (edit_distance(name, &contig.name), contig))
+        .filter(|(distance, contig)| {
+            *distance <= 3 && *distance < name.len().max(contig.name.len())
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, contig)| contig.name.as_str())
+}
+
+/// Levenshtein's distance, over bytes.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use proptest::prelude::*;
+
+    fn contigs(names: &[&str]) -> Vec<Contig> {
+        names
+            .iter()
+            .map(|name| Contig {
+                name: name.to_string(),
+                length: 5000,
+            })
+            .collect()
+    }
+
+    fn resolve(text: &str, names: &[&str]) -> Result<(usize, u64, u64)> {
+        let span = Query::parse(text)?.resolve(&contigs(names))?;
+        Ok((span.contig, span.start, span.end))
+    }
+
+    fn failure(text: &str, names: &[&str]) -> String {
+        let error = resolve(text, names).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+        error.to_string()
+    }
+
+    #[test]
+    fn spans_are_those_of_samtools() {
+        let names = ["chr2", "chr1"];
+        for (text, span) in [
+            ("chr1", (1, 0, 5000)),
+            ("chr1:5", (1, 4, 5000)),
+            ("chr1:5-8", (1, 4, 8)),
+            ("chr2:1,000-2,000", (0, 999, 2000)),
+            ("{chr1}", (1, 0, 5000)),
+            ("{chr1}:5-5", (1, 4, 5)),
+            ("chr1:4000-6000", (1, 3999, 5000)),
+        ] {
+            assert_eq!(resolve(text, &names).unwrap(), span, "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_regions_are_errors_that_repeat_the_text_and_the_rule() {
+        for text in [
+            "chr1:8-5",
+            "chr1:0-5",
+            "chr1:-8",
+            "chr1:1-",
+            ":1-5",
+            "",
+            "{}",
+            "{}:1-5",
+            "chr1:5-8-9",
+            "chr1:1e3-2e3",
+            "chr1:12345678901234567890",
+            "chr1:9223372036854775808",
+            "{chr1}:8-5",
+            "{chr1}:",
+            "chr1:",
+            "chr1:-",
+            "chr1:,",
+            " chr1:1-2",
+        ] {
+            let found = failure(text, &["chr1"]);
+            assert!(found.contains(&format!("\"{text}\"")), "{found}");
+            assert!(found.contains("NAME:BEG-END"), "{found}");
+        }
+        assert!(Query::parse("chr1:8-5").unwrap().check().is_err());
+        assert!(Query::parse("chr1:5-8").unwrap().check().is_ok());
+    }
+
+    #[test]
+    fn names_that_hold_colons_resolve_or_are_ambiguous() {
+        let hla = "HLA-A*01:01:01:01";
+        assert_eq!(resolve(hla, &[hla]).unwrap(), (0, 0, 5000));
+        let text = "HLA-A*01:01:01:01:7-9";
+        assert_eq!(resolve(text, &[hla]).unwrap(), (0, 6, 9));
+        assert_eq!(resolve("a:8-5", &["a:8-5"]).unwrap(), (0, 0, 5000));
+        let both = ["HLA:A", "HLA:A:1-5"];
+        let found = failure("HLA:A:1-5", &both);
+        assert!(found.contains("ambiguous"), "{found}");
+        assert!(found.contains("{HLA:A}:1-5 or") || found.contains("or {HLA:A}:1-5"));
+        assert!(found.contains("{HLA:A:1-5}"), "{found}");
+        assert_eq!(resolve("{HLA:A}:1-5", &both).unwrap(), (0, 0, 5));
+        assert_eq!(resolve("{HLA:A:1-5}", &both).unwrap(), (1, 0, 5000));
+    }
+
+    #[test]
+    fn an_unknown_contig_gets_the_nearest_name() {
+        let found = failure("1:5-8", &["chr2", "chr1"]);
+        assert!(found.contains("no such contig: did you mean \"chr1\"?"));
+        assert!(!failure("xyz", &["1", "2"]).contains("did you mean"));
+        let found = failure("chr1:5001", &["chr1"]);
+        assert!(found.contains("begins at 5001 of a contig of 5000"));
+    }
+
+    #[test]
+    fn merged_spans_cover_the_same_bases_once() {
+        let span = |contig, start, end| Span { contig, start, end };
+        let mut spans = vec![
+            span(1, 0, 5),
+            span(0, 10, 20),
+            span(0, 0, 3),
+            span(0, 12, 14),
+            span(0, 20, 21),
+            span(0, 30, 31),
+            span(0, 10, 20),
+        ];
+        merge(&mut spans);
+        let expected = [
+            span(0, 0, 3),
+            span(0, 10, 21),
+            span(0, 30, 31),
+            span(1, 0, 5),
+        ];
+        assert_eq!(spans, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_back(
+            contig in "[a:,{}*1-]{1,8}",
+            start in 0u64..4000,
+            length in 1u64..1000,
+            to_end: bool,
+        ) {
+            let end = if to_end { TO_END } else { start + length };
+            let region = Region { contig: contig.clone(), start, end };
+            let query = Query::parse(&region.to_string()).unwrap();
+            prop_assert_eq!(query.on(&contig), Some(&region));
+            prop_assert_eq!(resolve(&region.to_string(), &[&contig]).unwrap(), (0, start, end.min(5000)));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,12}") {
+            if let Ok(query) = Query::parse(&text) {
+                let _ = query.resolve(&contigs(&["a"]));
+            }
+        }
+    }
+}
