@@ -6,6 +6,7 @@
 //! ([`head`]) → sink ([`io`]).
 
 pub mod checkpoint;
+pub mod cli;
 pub mod encoder;
 pub mod error;
 pub mod head;

@@ -1,6 +1,7 @@
 //! The command line: one file for each command, a struct of options for each concern.
 
 mod check;
+mod estimate;
 mod models;
 mod options;
 mod process;
@@ -13,10 +14,17 @@ use std::process::ExitCode;
 
 /// Long-context DNA models over whole genomes: exact at any chunk size, in bounded memory.
 #[derive(Parser)]
-#[command(name = "crocuta", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done; 1 internal error; 2 usage; 3 bad input; 4 model missing \
+#[command(
+    name = "crocuta",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 internal error; 2 usage; 3 bad input; 4 model missing \
 or damaged; 5 cannot read or write; 6 records failed (--strict); 130, 143 stopped by a signal; \
-137 out of memory.\n\nExample:\n  crocuta embed genome.fa.gz -m MODEL -o embeddings.parquet")]
+137 out of memory.\n\nExample:\n  crocuta embed genome.fa.gz -m MODEL -o embeddings.parquet"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -43,15 +43,27 @@ impl Source {
             regions.push(Query::parse(text)?);
         }
         if let Some(path) = &self.regions_file {
-            regions.extend(bed::read(path)?);
+            regions.extend(
+                bed::read(path)?
+                    .into_iter()
+                    .map(|record| Query::exact(record.region)),
+            );
         }
         let context = self.context.unwrap_or(trained as u64);
         Genome::open(
             &self.fasta,
             Options {
                 regions,
-                context: if strand == Strand::Reverse { 0 } else { context },
-                context_after: if strand == Strand::Forward { 0 } else { context },
+                context: if strand == Strand::Reverse {
+                    0
+                } else {
+                    context
+                },
+                context_after: if strand == Strand::Forward {
+                    0
+                } else {
+                    context
+                },
                 keep_overlaps: self.keep_overlaps,
                 allow_missing_eof: self.allow_missing_eof,
                 allow_empty: self.allow_empty,
@@ -108,7 +120,8 @@ impl Compute {
     pub fn load(&self) -> Result<(Checkpoint, Model, crate::encoder::Facts)> {
         if let Some(threads) = self.threads {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
-            pool.build_global().map_err(|e| Error::usage(format!("--threads: {e}")))?;
+            pool.build_global()
+                .map_err(|e| Error::usage(format!("--threads: {e}")))?;
         }
         let checkpoint = Checkpoint::open(&self.model)?;
         let (model, facts) = Model::load(&checkpoint)?;
@@ -129,7 +142,13 @@ pub struct Binning {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub bin: Option<u32>,
     /// How the bases of a bin become one vector.
-    #[arg(long, value_enum, default_value = "mean", requires = "bin", help_heading = "Output")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "mean",
+        requires = "bin",
+        help_heading = "Output"
+    )]
     pub pool: Pool,
 }
 
@@ -137,7 +156,7 @@ pub struct Binning {
 #[derive(clap::Args, Clone, Debug)]
 pub struct Output {
     /// The table to write, Parquet; - is stdout.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
     /// Replace the output if it exists.
     #[arg(long, help_heading = "Output")]

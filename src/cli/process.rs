@@ -56,7 +56,13 @@ pub struct Logging {
     #[arg(short, long, global = true, help_heading = "Messages")]
     pub quiet: bool,
     /// How log lines look.
-    #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Messages")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        help_heading = "Messages"
+    )]
     pub log_format: LogFormat,
 }
 
@@ -96,7 +102,9 @@ pub fn set_up() {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(|l| format!(" at {}:{}", l.file(), l.line()));
+        let place = panic
+            .location()
+            .map(|l| format!(" at {}:{}", l.file(), l.line()));
         say(&format!(
             "crocuta: error: internal error{}: please report it with the command line (version {})",
             place.unwrap_or_default(),
@@ -107,7 +115,11 @@ pub fn set_up() {
 
 /// Signals and logging, once the command line is known.
 pub fn start(logging: &Logging) {
-    let level = if logging.quiet { Level::WARN } else { Level::INFO };
+    let level = if logging.quiet {
+        Level::WARN
+    } else {
+        Level::INFO
+    };
     let subscriber = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(level)
@@ -164,7 +176,11 @@ where
         let mut fields = String::new();
         let plain = tracing_subscriber::fmt::format::Writer::new(&mut fields);
         context.format_fields(plain, event)?;
-        writeln!(writer, "crocuta: {level}{}", crate::error::printable(&fields))
+        writeln!(
+            writer,
+            "crocuta: {level}{}",
+            crate::error::printable(&fields)
+        )
     }
 }
 
@@ -200,7 +216,9 @@ fn say(line: &str) {
 /// Prints a command's output; a reader that has left is no error.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
     match written {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::io(std::path::Path::new("stdout"), &e))
@@ -217,7 +235,11 @@ pub fn available_memory() -> Option<u64> {
     let kilobytes = |file: &str, key: &str| {
         let text = read(file)?;
         let line = text.lines().find(|line| line.starts_with(key))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kb| kb << 10)
+        line.split_whitespace()
+            .nth(1)?
+            .parse::<u64>()
+            .ok()
+            .map(|kb| kb << 10)
     };
     let free = kilobytes("/proc/meminfo", "MemAvailable:");
     let cgroup = || {
@@ -228,7 +250,10 @@ pub fn available_memory() -> Option<u64> {
         let used = number(read(&format!("{folder}/memory.current"))?)?;
         Some(limit.saturating_sub(used))
     };
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: `limit` is a valid place for the result.
     let got = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
     let address = (got == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then(|| {
@@ -242,5 +267,9 @@ pub fn available_memory() -> Option<u64> {
 pub fn peak_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kb| kb << 10)
+    line.split_whitespace()
+        .nth(1)?
+        .parse::<u64>()
+        .ok()
+        .map(|kb| kb << 10)
 }

@@ -31,7 +31,10 @@ impl LanguageModel {
             None => model.embedding().clone(),
         };
         let vocabulary = facts.vocabulary.clone();
-        Ok(Self { linear: Linear::new(weight, None), vocabulary })
+        Ok(Self {
+            linear: Linear::new(weight, None),
+            vocabulary,
+        })
     }
 
     /// (T, D) to (T, V).
@@ -84,7 +87,10 @@ mod tests {
     fn predictions_are_those_of_a_softmax_and_turn_with_the_strand() {
         let vocabulary = Vocabulary::characters(16);
         let weight = Tensor::zeros((16, 4), DType::F32, &Device::Cpu).unwrap();
-        let head = LanguageModel { linear: Linear::new(weight, None), vocabulary };
+        let head = LanguageModel {
+            linear: Linear::new(weight, None),
+            vocabulary,
+        };
         let logits: Vec<f32> = (0..16).map(|i| i as f32 / 4.0).collect();
         let mut out = [f32::NAN; PREDICTIONS];
         head.predict(&[], 0, false, &mut out);

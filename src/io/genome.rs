@@ -20,6 +20,8 @@ pub struct Options {
     pub regions: Vec<Query>,
     /// Bases before a region that are handed out too, as far as there are any.
     pub context: u64,
+    /// Bases after a region that are handed out too: the reverse strand's context.
+    pub context_after: u64,
     /// Keeps regions as they are, instead of joining those that overlap or touch.
     pub keep_overlaps: bool,
     /// Lets a BGZF file pass, with a warning, that lacks its closing block.
@@ -37,7 +39,10 @@ pub struct Sequence {
     pub name: String,
     /// The position of the first base that is handed out, context included.
     pub start: u64,
-    /// The positions that are asked for; those before are context. When the contig's length is
+    /// The end of what is handed out, context included; may lie beyond the contig when its length
+    /// is not known yet.
+    pub end: u64,
+    /// The positions that are asked for; those before and after are context. When the contig's length is
     /// not known yet the end may lie beyond it, and is [`TO_END`] for all of a contig.
     pub rows: Range<u64>,
     /// The contig's length, if it is known.
@@ -171,6 +176,7 @@ fn whole_hint(path: &Path, input: &Input) -> Option<u64> {
 struct Spans {
     reader: Indexed,
     context: u64,
+    context_after: u64,
     left: VecDeque<Span>,
 }
 
@@ -187,12 +193,17 @@ impl Spans {
         Ok(Self {
             reader,
             context: options.context,
+            context_after: options.context_after,
             left: spans.into(),
         })
     }
 
     fn bases(&self) -> u64 {
-        let bases = |span: &Span| span.end - span.start.saturating_sub(self.context);
+        let bases = |span: &Span| {
+            let length = self.reader.contigs()[span.contig].length;
+            let end = span.end.saturating_add(self.context_after).min(length);
+            end - span.start.saturating_sub(self.context)
+        };
         self.left.iter().map(bases).sum()
     }
 
@@ -201,12 +212,15 @@ impl Spans {
             return Ok(None);
         };
         let start = span.start.saturating_sub(self.context);
-        self.reader.seek(Span { start, ..span })?;
+        let length = self.reader.contigs()[span.contig].length;
+        let end = span.end.saturating_add(self.context_after).min(length);
+        self.reader.seek(Span { start, end, ..span })?;
         let contig = &self.reader.contigs()[span.contig];
         Ok(Some(Sequence {
             contig: span.contig,
             name: contig.name.clone(),
             start,
+            end,
             rows: span.start..span.end,
             length: Some(contig.length),
         }))
@@ -321,11 +335,13 @@ impl Stream {
                 return Ok(None);
             }
         }
-        self.span = start..span.end;
+        let end = span.end.saturating_add(self.options.context_after);
+        self.span = start..end;
         Ok(Some(Sequence {
             contig: span.contig,
             name,
             start,
+            end,
             rows: span.start..span.end,
             length: None,
         }))

@@ -71,7 +71,8 @@ impl Block {
         self.bases.extend_from_slice(&other.bases[rows.clone()]);
         self.flags.extend_from_slice(&other.flags[rows.clone()]);
         self.context.extend_from_slice(&other.context[rows.clone()]);
-        self.values.extend_from_slice(&other.values[rows.start * width..rows.end * width]);
+        self.values
+            .extend_from_slice(&other.values[rows.start * width..rows.end * width]);
     }
 
     /// The first `rows` rows, which leave the block.
@@ -133,7 +134,12 @@ pub struct Bins {
 impl Bins {
     /// Bins of `size` bases.
     pub fn new(size: u64, pool: Pool) -> Self {
-        Self { size: size.cast_signed(), pool, open: Block::default(), bases: 0 }
+        Self {
+            size: size.cast_signed(),
+            pool,
+            open: Block::default(),
+            bases: 0,
+        }
     }
 
     /// Per-base rows in reading order to the bins that they finish; `ends`: the last ones too.
@@ -194,7 +200,12 @@ pub struct Strands {
 impl Strands {
     /// Scratch files lie in `scratch`.
     pub fn new(strand: Strand, scratch: PathBuf) -> Self {
-        Self { strand, scratch, waiting: None, next: Block::default() }
+        Self {
+            strand,
+            scratch,
+            waiting: None,
+            next: Block::default(),
+        }
     }
 
     /// Rows in reading order; `ends`: the strand ends with them. Rows go to `emit` from left to
@@ -239,7 +250,10 @@ impl Strands {
     fn waited(&mut self, rows: usize, name: &Arc<str>) -> Result<Block> {
         while self.next.len() < rows {
             let Some(bytes) = self.waiting.as_mut().map_or(Ok(None), Spill::pop)? else {
-                return Err(Error::new(Kind::Internal, "rows of the reverse strand are missing"));
+                return Err(Error::new(
+                    Kind::Internal,
+                    "rows of the reverse strand are missing",
+                ));
             };
             let more = Block::from_bytes(name, &bytes);
             self.next.append(&more, 0..more.len());
@@ -299,7 +313,12 @@ mod tests {
             out.append(&rest, 0..rest.len());
             assert_eq!(out.starts, [7, 10, 20, 30, 40]);
             assert_eq!(out.ends, [10, 20, 30, 40, 42]);
-            assert_eq!(out.values, [8.0, -8.0, 14.5, -14.5, 24.5, -24.5, 34.5, -34.5, 40.5, -40.5]);
+            assert_eq!(
+                out.values,
+                [
+                    8.0, -8.0, 14.5, -14.5, 24.5, -24.5, 34.5, -34.5, 40.5, -40.5
+                ]
+            );
             assert_eq!(out.context, [7, 10, 20, 30, 40]);
         }
         let mut last = Bins::new(10, Pool::Last);
@@ -318,11 +337,19 @@ mod tests {
                 out.append(&block, 0..block.len());
                 Ok(())
             };
-            strands.push(rows(&[9, 8, 7], b'-'), true, false, &mut emit).unwrap();
-            strands.push(rows(&[6, 5], b'-'), true, true, &mut emit).unwrap();
+            strands
+                .push(rows(&[9, 8, 7], b'-'), true, false, &mut emit)
+                .unwrap();
+            strands
+                .push(rows(&[6, 5], b'-'), true, true, &mut emit)
+                .unwrap();
             if strand != Strand::Reverse {
-                strands.push(rows(&[5, 6, 7, 8], b'+'), false, false, &mut emit).unwrap();
-                strands.push(rows(&[9], b'+'), false, true, &mut emit).unwrap();
+                strands
+                    .push(rows(&[5, 6, 7, 8], b'+'), false, false, &mut emit)
+                    .unwrap();
+                strands
+                    .push(rows(&[9], b'+'), false, true, &mut emit)
+                    .unwrap();
             }
             let expected: &[i64] = match strand {
                 Strand::Both => &[5, 5, 6, 6, 7, 7, 8, 8, 9, 9],
@@ -332,11 +359,14 @@ mod tests {
             let values = expected.iter().flat_map(|&s| [s as f32, -s as f32]);
             assert_eq!(out.values, values.collect::<Vec<_>>());
             let strands = String::from_utf8(out.strands).unwrap();
-            assert_eq!(strands[..2], *match strand {
-                Strand::Both => "+-",
-                Strand::Mean => "..",
-                _ => "--",
-            });
+            assert_eq!(
+                strands[..2],
+                *match strand {
+                    Strand::Both => "+-",
+                    Strand::Mean => "..",
+                    _ => "--",
+                }
+            );
         }
     }
 }

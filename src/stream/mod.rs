@@ -171,7 +171,9 @@ fn compute(
         let codes = step.pieces.iter().flat_map(|piece| &piece.codes);
         let tokens: Vec<u32> = codes.map(|&code| vocabulary.token(code)).collect();
         let tokens = Tensor::new(tokens, &Device::Cpu)?;
-        let hidden = engine.model.forward(&tokens, &step.segments(), &mut state)?; // (T, D)
+        let hidden = engine
+            .model
+            .forward(&tokens, &step.segments(), &mut state)?; // (T, D)
         let values = match &engine.head {
             Head::Embedding => hidden,
             Head::Prediction { model, .. } => model.forward(&hidden)?, // (T, V)
@@ -211,7 +213,9 @@ fn compute(
             strands.push(block, piece.reverse, piece.segment.ends, &mut |block| {
                 totals.rows += block.len() as u64;
                 // A closed channel means that the writer failed; its error is the one reported.
-                to_table.send(block).map_err(|_| Error::new(Kind::Io, "the writer stopped"))
+                to_table
+                    .send(block)
+                    .map_err(|_| Error::new(Kind::Io, "the writer stopped"))
             })?;
         }
         totals.bases += step.len() as u64;
@@ -237,14 +241,21 @@ fn check(block: &Block, engine: &Engine) -> Result<()> {
 
 /// The key columns of a piece's rows, in reading order.
 fn keys(piece: &Piece) -> Block {
-    let mut block = Block { name: Arc::from(piece.sequence.name.as_str()), ..Block::default() };
+    let mut block = Block {
+        name: Arc::from(piece.sequence.name.as_str()),
+        ..Block::default()
+    };
     for (i, &code) in piece.codes.iter().enumerate() {
         let position = piece.position(i);
         if !piece.sequence.rows.contains(&position) {
             continue;
         }
         let read = piece.before + i as u64;
-        let code = if piece.reverse { complement(code) } else { code };
+        let code = if piece.reverse {
+            complement(code)
+        } else {
+            code
+        };
         let mut flags = 0;
         for (bit, set) in [
             (flag::AMBIGUOUS, base(code) == N),

@@ -31,7 +31,9 @@ impl Progress {
     /// `total`: bases to be read, if known.
     pub fn new(style: Style, total: Option<u64>) -> Self {
         let bar = match style {
-            Style::Bar => ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(4)),
+            Style::Bar => {
+                ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(4))
+            }
             _ => ProgressBar::hidden(),
         };
         let template = match total {
@@ -42,7 +44,14 @@ impl Progress {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { style, bar, total, done: 0, started: now, said: now }
+        Self {
+            style,
+            bar,
+            total,
+            done: 0,
+            started: now,
+            said: now,
+        }
     }
 
     pub(super) fn advance(&mut self, step: &Step) {
@@ -53,9 +62,10 @@ impl Progress {
         if self.style == Style::Lines && self.said.elapsed() > INTERVAL {
             self.said = Instant::now();
             let rate = self.done as f64 / self.started.elapsed().as_secs_f64();
-            let left = self.total.filter(|total| *total > self.done).map(|total| {
-                format!(", about {:.0} s left", (total - self.done) as f64 / rate)
-            });
+            let left = self
+                .total
+                .filter(|total| *total > self.done)
+                .map(|total| format!(", about {:.0} s left", (total - self.done) as f64 / rate));
             let left = left.unwrap_or_default();
             tracing::info!("{} bases, {rate:.0} a second, at {name}{left}", self.done);
         }

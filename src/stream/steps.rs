@@ -57,7 +57,7 @@ impl Piece {
         let read = self.before + i as u64;
         match self.reverse {
             false => self.sequence.start + read,
-            true => self.sequence.end() - 1 - read,
+            true => self.sequence.end - 1 - read,
         }
     }
 }
@@ -78,13 +78,25 @@ enum Current {
     /// Straight from the source.
     Forward { sequence: Arc<Sequence>, read: u64 },
     /// Once from the right, once from the left, out of a scratch file.
-    Strands { sequence: Arc<Sequence>, codes: Spill, reverse: bool, read: u64 },
+    Strands {
+        sequence: Arc<Sequence>,
+        codes: Spill,
+        reverse: bool,
+        read: u64,
+    },
 }
 
 impl<'a> Steps<'a> {
     /// Steps of at most `chunk` tokens; scratch files lie in `scratch`.
     pub fn new(genome: &'a mut Genome, chunk: usize, strand: Strand, scratch: &'a Path) -> Self {
-        Self { genome, chunk, strand, scratch, ahead: Vec::new(), current: None }
+        Self {
+            genome,
+            chunk,
+            strand,
+            scratch,
+            ahead: Vec::new(),
+            current: None,
+        }
     }
 
     /// The next step; `None` after the last sequence.
@@ -103,9 +115,12 @@ impl<'a> Steps<'a> {
             };
             let (piece, rest) = match current {
                 Current::Forward { sequence, read } => self.forward(sequence, read, room)?,
-                Current::Strands { sequence, codes, reverse, read } => {
-                    self.strands(sequence, codes, reverse, read, room)?
-                }
+                Current::Strands {
+                    sequence,
+                    codes,
+                    reverse,
+                    read,
+                } => self.strands(sequence, codes, reverse, read, room)?,
             };
             self.current = rest;
             if let Some(piece) = piece {
@@ -118,7 +133,10 @@ impl<'a> Steps<'a> {
 
     fn open(&mut self, mut sequence: Sequence) -> Result<Current> {
         if self.strand == Strand::Forward {
-            return Ok(Current::Forward { sequence: Arc::new(sequence), read: 0 });
+            return Ok(Current::Forward {
+                sequence: Arc::new(sequence),
+                read: 0,
+            });
         }
         let mut codes = Spill::create(self.scratch)?;
         let mut block = Vec::new();
@@ -128,7 +146,12 @@ impl<'a> Steps<'a> {
         }
         sequence.end = sequence.start + codes.bytes();
         sequence.rows.end = sequence.rows.end.min(sequence.end);
-        Ok(Current::Strands { sequence: Arc::new(sequence), codes, reverse: true, read: 0 })
+        Ok(Current::Strands {
+            sequence: Arc::new(sequence),
+            codes,
+            reverse: true,
+            read: 0,
+        })
     }
 
     fn forward(&mut self, sequence: Arc<Sequence>, read: u64, room: usize) -> Result<Next> {
@@ -141,9 +164,17 @@ impl<'a> Steps<'a> {
         }
         let rest = self.ahead.split_off(room.min(self.ahead.len()));
         let codes = std::mem::replace(&mut self.ahead, rest);
-        Ok(cut(codes, read, self.ahead.is_empty(), &sequence, false, |read| {
-            Current::Forward { sequence: Arc::clone(&sequence), read }
-        }))
+        Ok(cut(
+            codes,
+            read,
+            self.ahead.is_empty(),
+            &sequence,
+            false,
+            |read| Current::Forward {
+                sequence: Arc::clone(&sequence),
+                read,
+            },
+        ))
     }
 
     fn strands(
@@ -172,8 +203,18 @@ impl<'a> Steps<'a> {
         let other = ends && reverse && self.strand != Strand::Reverse;
         let (piece, rest) = cut(piece, read, ends, &sequence, reverse, |_| ());
         let rest = match (rest, other) {
-            (Some(()), _) => Some(Current::Strands { sequence, codes, reverse, read: read + n }),
-            (None, true) => Some(Current::Strands { sequence, codes, reverse: false, read: 0 }),
+            (Some(()), _) => Some(Current::Strands {
+                sequence,
+                codes,
+                reverse,
+                read: read + n,
+            }),
+            (None, true) => Some(Current::Strands {
+                sequence,
+                codes,
+                reverse: false,
+                read: 0,
+            }),
             (None, false) => None,
         };
         Ok((piece, rest))
@@ -192,8 +233,19 @@ fn cut<R>(
     rest: impl Fn(u64) -> R,
 ) -> (Option<Piece>, Option<R>) {
     let read = before + codes.len() as u64;
-    let segment = Segment { lane: 0, len: codes.len(), starts: before == 0, ends };
+    let segment = Segment {
+        lane: 0,
+        len: codes.len(),
+        starts: before == 0,
+        ends,
+    };
     let sequence = Arc::clone(sequence);
-    let piece = (!codes.is_empty()).then_some(Piece { sequence, reverse, before, codes, segment });
+    let piece = (!codes.is_empty()).then_some(Piece {
+        sequence,
+        reverse,
+        before,
+        codes,
+        segment,
+    });
     (piece, (!ends).then(|| rest(read)))
 }

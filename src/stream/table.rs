@@ -21,17 +21,37 @@ pub struct Sink {
     rows: usize,
     /// Values that did not fit float16 and were cut to its largest number.
     clipped: u64,
+    /// Bytes that the table may take, and bytes of a row.
+    largest: Option<(u64, u64)>,
+    written: u64,
 }
 
 impl Sink {
     /// Writes to `table`, which has these columns: the keys of [`crate::io::schema`], then the
     /// values' columns, one number each but for vectors.
-    pub fn new(table: TableWriter, columns: Vec<Column>) -> Self {
-        Self { columns, table, rows: 0, clipped: 0 }
+    ///
+    /// `largest`: bytes that the table may take, and about how many a row takes.
+    pub fn new(table: TableWriter, columns: Vec<Column>, largest: Option<(u64, u64)>) -> Self {
+        Self {
+            columns,
+            table,
+            rows: 0,
+            clipped: 0,
+            largest,
+            written: 0,
+        }
     }
 
     /// Appends rows.
     pub(super) fn write(&mut self, block: &Block) -> Result<()> {
+        self.written += block.len() as u64;
+        if let Some((largest, row)) = self.largest
+            && self.written * row > largest
+        {
+            return Err(Error::usage(
+                "the table is becoming larger than --max-output",
+            ));
+        }
         let mut from = 0;
         while from < block.len() {
             // Groups end before each multiple of GROUP_POSITIONS; both rows of a position, with
@@ -74,11 +94,17 @@ impl Sink {
                 ("start", _) => Values::I64(block.starts[rows.clone()].to_vec()),
                 ("end", _) => Values::I64(block.ends[rows.clone()].to_vec()),
                 ("strand", _) => Values::Words {
-                    codes: block.strands[rows.clone()].iter().map(|s| strand_code(*s)).collect(),
+                    codes: block.strands[rows.clone()]
+                        .iter()
+                        .map(|s| strand_code(*s))
+                        .collect(),
                     words: ["+", "-", "."].map(str::to_string).to_vec(),
                 },
                 ("base", _) => Values::Words {
-                    codes: block.bases[rows.clone()].iter().map(|&b| i32::from(b)).collect(),
+                    codes: block.bases[rows.clone()]
+                        .iter()
+                        .map(|&b| i32::from(b))
+                        .collect(),
                     words: LETTERS.map(str::to_string).to_vec(),
                 },
                 ("flags", _) => Values::U8(Vec::new()),
@@ -91,7 +117,11 @@ impl Sink {
                 (_, ColumnKind::Vector { element, dim }) => {
                     let part: Vec<f32> = match dim == width {
                         true => values.to_vec(),
-                        false => values.chunks(width).flat_map(|row| &row[at..at + dim]).copied().collect(),
+                        false => values
+                            .chunks(width)
+                            .flat_map(|row| &row[at..at + dim])
+                            .copied()
+                            .collect(),
                     };
                     at += dim;
                     match element {
@@ -100,7 +130,10 @@ impl Sink {
                     }
                 }
                 (name, _) => {
-                    return Err(Error::new(Kind::Internal, format!("no values for column {name}")));
+                    return Err(Error::new(
+                        Kind::Internal,
+                        format!("no values for column {name}"),
+                    ));
                 }
             });
         }

@@ -1,0 +1,148 @@
+//! What a run will take: rows, bytes, memory, time.
+
+use super::options::readable;
+use super::process::available_memory;
+use crate::encoder::{Encoder, Facts, Segment};
+use crate::error::{Error, Result};
+use crate::io::schema::GROUP_POSITIONS;
+use crate::io::table::{Column, ColumnKind};
+use crate::io::vector::Element;
+use crate::stream::Engine;
+use candle_core::{Device, Tensor};
+use std::fmt;
+use std::time::Instant;
+
+/// An estimate of a run, before it starts.
+pub struct Estimate {
+    /// Bases through the encoder; none if the input does not tell.
+    pub bases: Option<u64>,
+    /// Rows of the table.
+    pub rows: Option<u64>,
+    /// Bytes of a row.
+    pub row_bytes: u64,
+    /// Tokens of a step.
+    pub chunk: u64,
+    /// Bytes that the run takes besides the loaded weights.
+    pub memory: u64,
+}
+
+impl Estimate {
+    /// Bytes of a row as stored: scalars compress well, vectors hardly.
+    pub fn row_bytes(columns: &[Column]) -> u64 {
+        let bytes = columns.iter().map(|column| match column.kind {
+            ColumnKind::Vector {
+                element: Element::F16,
+                dim,
+            } => 1.9 * dim as f64,
+            ColumnKind::Vector {
+                element: Element::F32,
+                dim,
+            } => 3.5 * dim as f64,
+            ColumnKind::OptionalF32 | ColumnKind::F32 => 3.7,
+            _ => 0.2,
+        });
+        (bytes.sum::<f64>().ceil() as u64).max(1)
+    }
+
+    /// Bytes of state, spectra, activations, and of rows on their way to the file.
+    pub fn memory(facts: &Facts, chunk: u64, columns: &[Column]) -> u64 {
+        let vectors: u64 = columns
+            .iter()
+            .map(|column| match column.kind {
+                ColumnKind::Vector {
+                    element: Element::F16,
+                    dim,
+                } => 2 * dim as u64,
+                ColumnKind::Vector {
+                    element: Element::F32,
+                    dim,
+                } => 4 * dim as u64,
+                _ => 8,
+            })
+            .sum();
+        let width = facts.width as u64 * 4;
+        // At the widest point of a layer about 16 vectors a token are alive; five blocks of rows
+        // wait or are at work; a row group is held raw and compressed.
+        let activations = chunk * width * 16;
+        let rows = chunk * (width + vectors) * 5 / 2 + 2 * 2 * GROUP_POSITIONS * vectors;
+        (facts.state_bytes + facts.kept_bytes) as u64 + activations + rows + (64 << 20)
+    }
+
+    /// Refuses to start a run that would not fit.
+    pub fn check_memory(&self) -> Result<()> {
+        match available_memory() {
+            Some(available) if self.memory > available => Err(Error::memory(format!(
+                "the run needs about {}, and {} are available",
+                readable(self.memory),
+                readable(available)
+            ))
+            .todo("give it more memory, a smaller --chunk, or a model with a shorter context")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to start a run whose table would be larger than `largest`.
+    pub fn check_output(&self, largest: Option<u64>) -> Result<()> {
+        match (largest, self.rows) {
+            (Some(largest), Some(rows)) if rows * self.row_bytes > largest => {
+                Err(Error::usage(format!(
+                    "the table would take about {}, more than --max-output {}",
+                    readable(rows * self.row_bytes),
+                    readable(largest)
+                ))
+                .todo("use --bin, --region, --dtype f16, or allow more"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Bases a second, by running one step.
+    pub fn measure(&self, engine: &Engine) -> Result<f64> {
+        let len = self.chunk.min(8192) as usize;
+        let tokens: Vec<u32> = (0..len)
+            .map(|i| engine.facts.vocabulary.token((i * i % 4) as u8))
+            .collect();
+        let tokens = Tensor::new(tokens, &Device::Cpu)?;
+        let segment = Segment {
+            lane: 0,
+            len,
+            starts: true,
+            ends: true,
+        };
+        let mut state = engine.model.start(1)?;
+        // The first call computes what is kept for the later ones.
+        engine.model.forward(&tokens, &[segment], &mut state)?;
+        let start = Instant::now();
+        engine.model.forward(&tokens, &[segment], &mut state)?;
+        Ok(len as f64 / start.elapsed().as_secs_f64())
+    }
+
+    /// The estimate in lines of `name: value`.
+    pub fn describe(&self, speed: f64) -> String {
+        let unknown = || "unknown (no index, compressed or a pipe)".to_string();
+        let number = |x: Option<u64>| x.map_or_else(unknown, |x| x.to_string());
+        let size = self.rows.map(|rows| readable(rows * self.row_bytes));
+        let time = self
+            .bases
+            .map(|bases| format!("{:.0} s", bases as f64 / speed));
+        format!(
+            "bases through the encoder: {}\nrows: {}\noutput: {}\nmemory besides the weights: {}\n\
+             speed: {speed:.0} bases a second\ntime: {}\n",
+            number(self.bases),
+            number(self.rows),
+            size.unwrap_or_else(unknown),
+            readable(self.memory),
+            time.unwrap_or_else(unknown),
+        )
+    }
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rows {
+            Some(rows) => write!(f, "about {rows} rows, {}", readable(rows * self.row_bytes))?,
+            None => write!(f, "{} a row", readable(self.row_bytes))?,
+        }
+        write!(f, ", memory about {}", readable(self.memory))
+    }
+}

@@ -1,0 +1,428 @@
+//! `embed` and `predict`: a FASTA file through a model into a table.
+
+use super::estimate::Estimate;
+use super::options::{Binning, Compute, Output, Source, readable};
+use super::process::{Logging, peak_memory};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Kind, Result};
+use crate::head::LanguageModel;
+use crate::io::atomic::{self, AtomicFile};
+use crate::io::genome::Genome;
+use crate::io::schema::{self, ColumnMeaning, Metadata, Rows};
+use crate::io::table::{Column, Receipt, TableWriter};
+use crate::io::vector::Element;
+use crate::stream::{self, Engine, Head, Progress, Settings, Sink, Strand, Totals};
+use clap::ValueEnum;
+use std::collections::BTreeMap;
+use std::io::Write;
+
+/// Options of `crocuta embed`.
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Example:\n  crocuta embed genome.fa.gz -m MODEL -o embeddings.parquet --bin 128"
+)]
+pub struct Embed {
+    #[command(flatten)]
+    inputs: Inputs,
+    #[command(flatten)]
+    binning: Binning,
+    /// Numbers of the vectors.
+    #[arg(long, value_enum, default_value = "f16", help_heading = "Output")]
+    dtype: Dtype,
+}
+
+/// Options of `crocuta predict`.
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Example:\n  crocuta predict genome.fa.gz -m MODEL -o predictions.parquet --strand both"
+)]
+pub struct Predict {
+    #[command(flatten)]
+    inputs: Inputs,
+    /// Write the raw logits too, as a float32 vector over the model's tokens.
+    #[arg(long, help_heading = "Output")]
+    logits: bool,
+}
+
+/// What both need.
+#[derive(clap::Args, Clone, Debug)]
+struct Inputs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// The type of a vector's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Dtype {
+    /// Half precision: half the size, 11 bits.
+    F16,
+    /// Single precision: as computed.
+    F32,
+}
+
+/// What the rows hold.
+#[derive(Clone, Copy)]
+enum Table<'a> {
+    Embeddings { dtype: Dtype, binning: &'a Binning },
+    Predictions { logits: bool },
+}
+
+impl Embed {
+    /// Runs the command.
+    pub fn run(&self, logging: &Logging) -> Result<()> {
+        self.inputs.run(self.table(), logging)
+    }
+
+    /// Opens everything and says what the run would take.
+    pub fn check(&self) -> Result<()> {
+        self.inputs.check(self.table())
+    }
+
+    fn table(&self) -> Table<'_> {
+        Table::Embeddings {
+            dtype: self.dtype,
+            binning: &self.binning,
+        }
+    }
+}
+
+impl Predict {
+    /// Runs the command.
+    pub fn run(&self, logging: &Logging) -> Result<()> {
+        self.inputs.run(self.table(), logging)
+    }
+
+    /// Opens everything and says what the run would take.
+    pub fn check(&self) -> Result<()> {
+        self.inputs.check(self.table())
+    }
+
+    fn table(&self) -> Table<'_> {
+        Table::Predictions {
+            logits: self.logits,
+        }
+    }
+}
+
+/// Everything that a run reads, open.
+struct Opened {
+    checkpoint: Checkpoint,
+    engine: Engine,
+    genome: Genome,
+    columns: Vec<Column>,
+    estimate: Estimate,
+}
+
+impl Inputs {
+    fn run(&self, table: Table, logging: &Logging) -> Result<()> {
+        let Self {
+            source,
+            compute,
+            output,
+        } = self;
+        atomic::must_differ(&output.output, &[&source.fasta])?;
+        // Before any work, so that a run does not end at a file that it may not write.
+        let target = AtomicFile::create(&output.output, output.force)?;
+        let summary = output
+            .summary
+            .as_deref()
+            .map(|path| AtomicFile::create(path, true));
+        let summary = summary.transpose()?;
+        let mut opened = self.open(table)?;
+        opened.estimate.check_memory()?;
+        opened.estimate.check_output(output.max_output)?;
+        tracing::info!(
+            "on the CPU, {} threads; {}",
+            rayon::current_num_threads(),
+            opened.estimate
+        );
+        let writer = TableWriter::create(target, &opened.columns)?;
+        let largest = output
+            .max_output
+            .map(|bytes| (bytes, opened.estimate.row_bytes));
+        let mut sink = Sink::new(writer, opened.columns.clone(), largest);
+        let mut progress = Progress::new(logging.progress(), opened.estimate.bases);
+        let settings = Settings {
+            chunk: compute.chunk as usize,
+            strand: compute.strand,
+            bins: table.bins(),
+            scratch: compute.scratch(&output.output),
+        };
+        let run = stream::run(
+            &mut opened.genome,
+            &opened.engine,
+            &mut sink,
+            &settings,
+            &mut progress,
+        );
+        progress.finish();
+        let totals = run?;
+        let clipped = sink.clipped();
+        let receipt = sink.finish(&self.metadata(table, &opened).to_json()?)?;
+        let seconds = progress.elapsed().as_secs_f64();
+        self.report(&opened, &totals, &receipt, seconds, clipped, summary)
+    }
+
+    fn check(&self, table: Table) -> Result<()> {
+        let opened = self.open(table)?;
+        let speed = opened.estimate.measure(&opened.engine)?;
+        super::process::print(&opened.estimate.describe(speed))?;
+        opened.estimate.check_memory()?;
+        opened.estimate.check_output(self.output.max_output)
+    }
+
+    fn open(&self, table: Table) -> Result<Opened> {
+        let (checkpoint, model, facts) = self.compute.load()?;
+        let genome = self.source.open(facts.context, self.compute.strand)?;
+        let (head, columns) = match table {
+            Table::Embeddings { dtype, .. } => {
+                let rows = if table.bins().is_some() {
+                    Rows::Bins
+                } else {
+                    Rows::Bases
+                };
+                (
+                    Head::Embedding,
+                    schema::embeddings(rows, dtype.element(), facts.width),
+                )
+            }
+            Table::Predictions { logits } => {
+                let model = LanguageModel::load(&checkpoint, &model, &facts)?;
+                let vector = logits.then(|| (Element::F32, model.width()));
+                (
+                    Head::Prediction { model, logits },
+                    schema::predictions(vector),
+                )
+            }
+        };
+        let unused = checkpoint.weights.unused();
+        let unused: Vec<_> = unused
+            .iter()
+            .filter(|name| !name.contains("lm_head"))
+            .collect();
+        if let Some(first) = unused.first() {
+            tracing::warn!(
+                "{}: {} tensors are not used, such as {first}",
+                checkpoint.name,
+                unused.len()
+            );
+        }
+        let engine = Engine { model, facts, head };
+        let bin = table.bins().map_or(1, |(size, _)| size);
+        let strands = if self.compute.strand == Strand::Both {
+            2
+        } else {
+            1
+        };
+        let passes = if matches!(self.compute.strand, Strand::Both | Strand::Mean) {
+            2
+        } else {
+            1
+        };
+        let estimate = Estimate {
+            bases: genome.bases_hint().map(|bases| bases * passes),
+            rows: genome
+                .bases_hint()
+                .map(|bases| bases.div_ceil(bin) * strands),
+            row_bytes: Estimate::row_bytes(&columns),
+            chunk: u64::from(self.compute.chunk),
+            memory: Estimate::memory(&engine.facts, u64::from(self.compute.chunk), &columns),
+        };
+        Ok(Opened {
+            checkpoint,
+            engine,
+            genome,
+            columns,
+            estimate,
+        })
+    }
+
+    fn metadata(&self, table: Table, opened: &Opened) -> Metadata {
+        let Opened {
+            checkpoint,
+            engine,
+            genome,
+            ..
+        } = opened;
+        let (name, columns) = match table {
+            Table::Embeddings { dtype, .. } => {
+                let pool = table.bins().map(|(_, pool)| name_of(pool));
+                let facts = &engine.facts;
+                let element = dtype.element();
+                let meaning =
+                    ColumnMeaning::embedding(element, facts.width, facts.layer, pool.as_deref());
+                (
+                    "embeddings",
+                    BTreeMap::from([("embedding".to_string(), meaning)]),
+                )
+            }
+            Table::Predictions { logits } => {
+                let mut columns = ColumnMeaning::probabilities();
+                if logits {
+                    let mut meaning = ColumnMeaning::embedding(
+                        Element::F32,
+                        engine.facts.vocabulary.size,
+                        "lm_head",
+                        None,
+                    );
+                    meaning.semantics =
+                        "logits after reading the base at start, of the base that follows"
+                            .to_string();
+                    columns.insert("logits".to_string(), meaning);
+                }
+                ("predictions", columns)
+            }
+        };
+        let mut params = serde_json::Map::new();
+        if let Some((size, _)) = table.bins() {
+            params.insert("bin".to_string(), size.into());
+        }
+        if !self.source.described().is_empty() {
+            let context = self.source.context.unwrap_or(engine.facts.context as u64);
+            params.insert("context".to_string(), context.into());
+        }
+        Metadata {
+            version: schema::VERSION.to_string(),
+            table: name.to_string(),
+            primary_columns: columns.keys().cloned().collect(),
+            coordinates: schema::Coordinates::zero_based(),
+            reference: schema::Reference {
+                path: file_name(&self.source.fasta),
+                contigs: genome
+                    .finished_contigs()
+                    .iter()
+                    .map(|contig| schema::ContigDigest {
+                        name: contig.name.clone(),
+                        length: contig.length,
+                        md5: None,
+                        sha512t24u: None,
+                    })
+                    .collect(),
+            },
+            model: schema::Model {
+                name: checkpoint.name.clone(),
+                architecture: checkpoint.architecture.to_string(),
+                sha256: checkpoint.digest.clone(),
+                n_params: checkpoint.weights.values() as u64,
+            },
+            columns,
+            inference: schema::Inference {
+                mode: "stream".to_string(),
+                chunk: u64::from(self.compute.chunk),
+                window: None,
+                strand: name_of(self.compute.strand),
+                precision: "f32".to_string(),
+                device: "cpu".to_string(),
+            },
+            selection: schema::Selection {
+                regions: self.source.described(),
+                shard: (0, 1),
+            },
+            tool: schema::Tool::this(),
+            params,
+            command: None,
+            complete: true,
+        }
+    }
+
+    /// Says what was done, on stderr and in the summary.
+    fn report(
+        &self,
+        opened: &Opened,
+        totals: &Totals,
+        receipt: &Receipt,
+        seconds: f64,
+        clipped: u64,
+        summary: Option<AtomicFile>,
+    ) -> Result<()> {
+        let counts = opened.genome.counts();
+        let speed = totals.bases as f64 / seconds.max(1e-9);
+        let peak = peak_memory();
+        if counts.ambiguous_total() > 0 {
+            let codes: String = counts.ambiguous.keys().collect();
+            tracing::warn!("{} ambiguous → N ({codes})", counts.ambiguous_total());
+        }
+        if clipped > 0 {
+            tracing::warn!("{clipped} rows were cut to float16's range: use --dtype f32");
+        }
+        tracing::info!(
+            "{} rows of {} sequences, {} in {seconds:.1} s: {speed:.0} bases a second, peak memory {}",
+            receipt.rows,
+            counts.sequences,
+            readable(receipt.bytes),
+            readable(peak.unwrap_or_default()),
+        );
+        if let Some(mut file) = summary {
+            let summary = serde_json::json!({
+                "rows": receipt.rows,
+                "sequences": counts.sequences,
+                "empty_sequences": counts.empty,
+                "bases_read": counts.bases,
+                "n": counts.n,
+                "soft_masked": counts.soft_masked,
+                "ambiguous": counts.ambiguous,
+                "clipped_rows": clipped,
+                "encoder_bases": totals.bases,
+                "encoder_steps": totals.steps,
+                "seconds": seconds,
+                "bases_per_second": speed,
+                "peak_memory_bytes": peak,
+                "output_bytes": receipt.bytes,
+                "output_sha256": receipt.sha256,
+                "model": opened.checkpoint.name,
+                "model_sha256": opened.checkpoint.digest,
+                "device": "cpu",
+                "threads": rayon::current_num_threads(),
+                "version": env!("CARGO_PKG_VERSION"),
+            });
+            let text = format!("{summary:#}\n");
+            file.write_all(text.as_bytes())
+                .map_err(|e| Error::io(file.name(), &e))?;
+            file.finish()?;
+        }
+        match self.output.strict && counts.empty > 0 {
+            true => Err(Error::new(
+                Kind::Strict,
+                format!("{} sequences are empty", counts.empty),
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Table<'_> {
+    fn bins(&self) -> Option<(u64, stream::Pool)> {
+        match self {
+            Self::Embeddings { binning, .. } => binning.bin.map(|n| (u64::from(n), binning.pool)),
+            Self::Predictions { .. } => None,
+        }
+    }
+}
+
+impl Dtype {
+    fn element(self) -> Element {
+        match self {
+            Self::F16 => Element::F16,
+            Self::F32 => Element::F32,
+        }
+    }
+}
+
+/// An option's value as it is spelled on the command line.
+fn name_of(value: impl ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .map(|value| value.get_name().to_string())
+        .unwrap_or_default()
+}
+
+fn file_name(path: &std::path::Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
