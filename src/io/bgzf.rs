@@ -4,6 +4,7 @@
 //! Every header, checksum and size is checked, so a file cut or changed anywhere is an error;
 //! only the absence of the closing block may be excused.
 
+use super::input;
 use crate::error::{Error, Kind, Result};
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
@@ -218,7 +219,7 @@ pub(super) fn read_up_to(input: &mut impl Read, out: &mut [u8]) -> Result<usize>
             Ok(0) => break,
             Ok(n) => got += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::new(Kind::Io, error)),
+            Err(error) => return Err(input::error(error)),
         }
     }
     Ok(got)

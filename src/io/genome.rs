@@ -9,7 +9,7 @@ use super::input::{Format, Input};
 use crate::error::{Error, Result};
 use crate::sequence::Contig;
 use crate::sequence::region::{Query, Span, TO_END, merge};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::path::Path;
 
@@ -182,9 +182,15 @@ struct Spans {
 
 impl Spans {
     fn new(reader: Indexed, options: &Options) -> Result<Self> {
+        let contigs = reader.contigs();
+        let places: HashMap<&str, usize> = contigs
+            .iter()
+            .enumerate()
+            .map(|(i, contig)| (contig.name.as_str(), i))
+            .collect();
         let mut spans = Vec::new();
         for region in &options.regions {
-            spans.push(region.resolve(reader.contigs())?);
+            spans.push(region.resolve_by(contigs, |name| places.get(name).copied())?);
         }
         spans.sort_unstable();
         if !options.keep_overlaps {
@@ -231,6 +237,8 @@ impl Spans {
 struct Stream {
     reader: Reader<Input>,
     options: Options,
+    /// The regions that may mean a contig, by its name.
+    asked: HashMap<String, Vec<usize>>,
     /// The contig that answers to each region.
     answers: Vec<Option<usize>>,
     contigs: Vec<Contig>,
@@ -248,7 +256,14 @@ struct Stream {
 
 impl Stream {
     fn new(input: Input, options: Options) -> Self {
+        let mut asked: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, region) in options.regions.iter().enumerate() {
+            for name in region.names() {
+                asked.entry(name.to_string()).or_default().push(i);
+            }
+        }
         Self {
+            asked,
             reader: Reader::new(input).allow_empty(options.allow_empty),
             answers: vec![None; options.regions.len()],
             options,
@@ -289,14 +304,14 @@ impl Stream {
                 end: TO_END,
             });
         }
-        for (region, answer) in self.options.regions.iter().zip(&mut self.answers) {
+        for &i in self.asked.get(&name).map_or(&[][..], Vec::as_slice) {
+            let region = &self.options.regions[i];
             let Some(wanted) = region.on(&name) else {
                 continue;
             };
-            if answer.is_some() {
+            if self.answers[i].replace(contig).is_some() {
                 return Err(region.ambiguous());
             }
-            *answer = Some(contig);
             spans.push(Span {
                 contig,
                 start: wanted.start,
@@ -393,7 +408,8 @@ impl Stream {
         self.left.clear();
         self.span = 0..0;
         let length = self.reader.finish_sequence()?;
-        for region in &self.options.regions {
+        for &i in self.asked.get(&name).map_or(&[][..], Vec::as_slice) {
+            let region = &self.options.regions[i];
             if let Some(wanted) = region.on(&name) {
                 region.check_start(wanted.start, length)?;
                 if wanted.end != TO_END {

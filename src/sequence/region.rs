@@ -159,18 +159,34 @@ impl Query {
         self.readings.iter().find(|region| region.contig == name)
     }
 
+    /// The names of contigs that this may ask for: one, or two of which one should exist.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.readings.iter().map(|region| region.contig.as_str())
+    }
+
     /// The span that is meant, its end clipped to the contig, with a warning.
     ///
     /// # Errors
     /// Usage, naming the text: unknown contig, ambiguous, or begins beyond the contig's end.
     pub fn resolve(&self, contigs: &[Contig]) -> Result<Span> {
+        self.resolve_by(contigs, |name| {
+            contigs.iter().position(|contig| contig.name == name)
+        })
+    }
+
+    /// As [`Self::resolve`], for many regions: `find` gives a name's place in `contigs`.
+    pub fn resolve_by(
+        &self,
+        contigs: &[Contig],
+        find: impl Fn(&str) -> Option<usize>,
+    ) -> Result<Span> {
         let mut found = None;
-        for (i, contig) in contigs.iter().enumerate() {
-            if let Some(region) = self.on(&contig.name) {
+        for region in &self.readings {
+            if let Some(contig) = find(&region.contig) {
                 if found.is_some() {
                     return Err(self.ambiguous());
                 }
-                found = Some((i, region));
+                found = Some((contig, region));
             }
         }
         let Some((contig, region)) = found else {

@@ -126,6 +126,12 @@ fn ragged_lines_in_a_span_are_an_error_with_their_line() {
         assert!(error.contains("line length"), "{error}");
         assert!(error.contains("line 3: "), "{error}");
     }
+    let longer = ">a first\nACGTGACGT\nAC\n>b\nTTTT\n>c\n>d\nGGGGG\nC";
+    let mut indexed = open(dir.path(), longer.as_bytes(), FAI).unwrap();
+    for span in [(0, 3, 5), (0, 4, 5), (0, 6, 7)] {
+        let error = read(&mut indexed, span, 9).unwrap_err().to_string();
+        assert!(error.contains("line length"), "{error}");
+    }
     let mixed = ">a first\nACGT\nACG\r\nAC\n>b\nTTTT\n>c\n>d\nGGGGG\nC";
     let mut indexed = open(dir.path(), mixed.as_bytes(), FAI).unwrap();
     let error = read(&mut indexed, (0, 0, 10), 9).unwrap_err().to_string();
