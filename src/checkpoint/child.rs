@@ -91,3 +91,43 @@ pub fn run(mut command: Command, file: &Path, time: Duration) -> Result<()> {
     };
     Err(error.file(file.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, time: Duration) -> Result<()> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        run(command, Path::new("x.pt"), time)
+    }
+
+    #[test]
+    fn however_a_child_ends_it_is_one_error() {
+        let minute = Duration::from_secs(60);
+        assert!(shell("exit 0", minute).is_ok());
+        for (script, kind, message) in [
+            (
+                "echo 'crocuta: error: x.pt: bad' >&2; exit 4",
+                Kind::Model,
+                "x.pt: bad",
+            ),
+            ("echo no config >&2; exit 2", Kind::Usage, "x.pt: no config"),
+            ("echo disk full >&2; exit 5", Kind::Io, "x.pt: disk full"),
+            ("kill -6 $$", Kind::Model, "signal: 6"),
+            ("yes | head -c 1000000 >&2; exit 101", Kind::Model, "101"),
+        ] {
+            let error = shell(script, minute).unwrap_err();
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_does_not_end_is_ended() {
+        let begun = Instant::now();
+        let error = shell("exec sleep 60", Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Model);
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+}

@@ -5,9 +5,11 @@ use super::safetensors::{self, Entry};
 use super::staging::Staging;
 use super::torch::{Archive, View};
 use super::{Architecture, Config, child, presets};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -86,11 +88,13 @@ fn convert(file: &Path, dir: &Path, config_path: &Path) -> Result<()> {
                 .file(file.display()),
         );
     }
-    let mut text = serde_json::to_string_pretty(config.as_json())
-        .map_err(|e| Error::new(Kind::Internal, e))?;
-    text.push('\n');
     let path = dir.join("config.json");
-    std::fs::write(&path, text).map_err(|e| Error::io(&path, &e))?;
+    File::create(&path)
+        .and_then(|mut out| {
+            out.write_all(config.to_text().as_bytes())
+                .and_then(|()| out.sync_all())
+        })
+        .map_err(|e| Error::io(&path, &e))?;
     let entries = views.iter().map(|(name, view)| Entry {
         name: name.clone(),
         ..view.entry.clone()

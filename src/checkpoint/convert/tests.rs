@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::checkpoint::{Checkpoint, Created, create, preset};
-use crate::error::printable;
-use std::io::{Cursor, Write};
+use crate::error::{Kind, printable};
+use std::io::Cursor;
 use zip::write::SimpleFileOptions;
 
 /// The pickle of a text.
@@ -416,5 +416,28 @@ fn a_lightning_file_of_hyenadna_becomes_the_published_layout() {
             found == value || found.as_f64() == value.as_f64(),
             "{key}: {found} {value}"
         );
+    }
+}
+
+#[test]
+fn no_flipped_bit_and_no_cut_is_a_panic() {
+    let good = with_tensor(tensor("0", 6, 0, &[3, 2], &[1, 3]));
+    let dir = tempfile::tempdir().unwrap();
+    let (file, config) = (dir.path().join("x.pt"), dir.path().join("in.json"));
+    std::fs::write(&config, CONFIG).unwrap();
+    let try_it = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        convert(&file, dir.path(), &config)
+    };
+    assert!(try_it(&good).is_ok());
+    for end in 0..good.len() {
+        assert!(try_it(&good[..end]).is_err());
+    }
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        if let Err(error) = try_it(&bad) {
+            assert!(error.kind() != Kind::Internal, "{error}");
+        }
     }
 }
