@@ -70,6 +70,8 @@ fn convert(file: &Path, dir: &Path, config_path: &Path) -> Result<()> {
     let bytes = archive.pickle()?;
     let pickle = Pickle::read(&bytes).map_err(|e| e.file(file.display()))?;
     let mut views = archive.views(&pickle)?;
+    // Transformer Engine's scaling history (Evo 2): not weights.
+    views.retain(|name, _| !name.ends_with("._extra_state"));
     if architecture == Architecture::HyenaDna {
         views = hyenadna_names(views, &mut archive).map_err(|e| e.file(file.display()))?;
         config = hyenadna_config(config)?;

@@ -167,6 +167,7 @@ fn tensors_are_read_whatever_their_strides() {
         ("empty", tensor("0", 6, 0, &[0, 3], &[3, 1])),
         ("parameter", parameter.concat()),
         ("epoch", b"K\x03".to_vec()),
+        ("projections._extra_state", tensor("0", 6, 0, &[6], &[1])),
         (
             "settings",
             b"comegaconf.dictconfig\nDictConfig\n)\x81}X\x01\0\0\0xctyping\nAny\nsb".to_vec(),
