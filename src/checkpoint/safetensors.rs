@@ -105,6 +105,15 @@ pub fn write(
     Ok(hex(sum))
 }
 
+/// The SHA-256 of a file in hex, as `sha256sum` prints it.
+pub fn digest(path: &Path) -> Result<String> {
+    let mut sum = Sha256::new();
+    File::open(path)
+        .and_then(|mut file| std::io::copy(&mut file, &mut sum))
+        .map_err(|e| Error::io(path, &e))?;
+    Ok(hex(sum))
+}
+
 /// A digest in lower-case hexadecimal.
 pub fn hex(sum: Sha256) -> String {
     sum.finalize()
