@@ -174,6 +174,7 @@ where
             _ => "",
         };
         let mut fields = String::new();
+        use tracing_subscriber::fmt::FormatFields as _;
         let plain = tracing_subscriber::fmt::format::Writer::new(&mut fields);
         context.format_fields(plain, event)?;
         writeln!(

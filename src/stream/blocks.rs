@@ -4,7 +4,8 @@ use super::{Pool, Strand};
 use crate::error::{Error, Kind, Result};
 use crate::io::schema::flag;
 use crate::io::spill::Spill;
-use bytemuck::{cast_slice, pod_collect_to_vec};
+use bytemuck::allocation::pod_collect_to_vec;
+use bytemuck::cast_slice;
 use std::path::PathBuf;
 use std::sync::Arc;
 

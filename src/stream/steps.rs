@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::io::genome::{Genome, Sequence};
 use crate::io::spill::Spill;
 use crate::sequence::{Segment, reverse_complement};
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -60,7 +60,8 @@ impl Sink {
             let same = |start: &&i64| **start / GROUP_POSITIONS.cast_signed() == group;
             let here = block.starts[from..].iter().take_while(same).count();
             let to = from + here;
-            self.table.write(self.values(block, from..to)?)?;
+            let values = self.values(block, from..to)?;
+            self.table.write(values)?;
             self.rows += here;
             let complete = block.ends[to - 1] % GROUP_POSITIONS.cast_signed() == 0;
             if complete || to < block.len() || self.rows >= GROUP_ROWS {
@@ -86,7 +87,7 @@ impl Sink {
         let width = block.values.len() / block.len();
         let values = &block.values[rows.start * width..rows.end * width];
         let mut flags = block.flags[rows.clone()].to_vec();
-        let mut at = 0;
+        let (mut at, mut clipped) = (0, 0);
         let mut out = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             out.push(match (column.name.as_str(), column.kind) {
@@ -126,7 +127,11 @@ impl Sink {
                     at += dim;
                     match element {
                         Element::F32 => Values::F32Vectors(part),
-                        Element::F16 => Values::F16Vectors(self.halves(part, dim, &mut flags)),
+                        Element::F16 => {
+                            let (halves, cut) = halves(part, dim, &mut flags);
+                            clipped += cut;
+                            Values::F16Vectors(halves)
+                        }
                     }
                 }
                 (name, _) => {
@@ -142,23 +147,25 @@ impl Sink {
                 *values = Values::U8(std::mem::take(&mut flags));
             }
         }
+        self.clipped += clipped;
         Ok(out)
     }
+}
 
-    /// float32 to float16; rows with a number beyond its range get a flag.
-    fn halves(&mut self, mut values: Vec<f32>, dim: usize, flags: &mut [u8]) -> Vec<f16> {
-        let largest = f16::MAX.to_f32();
-        for (row, flags) in values.chunks_mut(dim).zip(flags) {
-            if row.iter().any(|x| x.abs() > largest) {
-                row.iter_mut().for_each(|x| *x = x.clamp(-largest, largest));
-                *flags |= flag::CLIPPED;
-                self.clipped += 1;
-            }
+/// float32 to float16, and how many rows had a number beyond its range; those get a flag.
+fn halves(mut values: Vec<f32>, dim: usize, flags: &mut [u8]) -> (Vec<f16>, u64) {
+    let largest = f16::MAX.to_f32();
+    let mut clipped = 0;
+    for (row, flags) in values.chunks_mut(dim).zip(flags) {
+        if row.iter().any(|x| x.abs() > largest) {
+            row.iter_mut().for_each(|x| *x = x.clamp(-largest, largest));
+            *flags |= flag::CLIPPED;
+            clipped += 1;
         }
-        let mut halves = vec![f16::ZERO; values.len()];
-        halves.convert_from_f32_slice(&values);
-        halves
     }
+    let mut halves = vec![f16::ZERO; values.len()];
+    halves.convert_from_f32_slice(&values);
+    (halves, clipped)
 }
 
 fn strand_code(strand: u8) -> i32 {
