@@ -6,6 +6,7 @@ use crate::checkpoint::{self, Checkpoint, Config};
 use crate::encoder::Model;
 use crate::error::{Error, Result};
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Commands on models.
 #[derive(clap::Subcommand, Clone, Debug)]
@@ -38,6 +39,32 @@ pub enum Models {
         #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
         max_size: u64,
     },
+    /// Check a model's files: complete, undamaged, finite numbers. Prints their digests.
+    Verify {
+        /// The model's directory.
+        model: PathBuf,
+    },
+    /// Convert a PyTorch checkpoint (.ckpt, .pt, .pth, .bin) to safetensors.
+    Convert {
+        /// The checkpoint. It is read by a child process with limits, and nothing in it is run.
+        file: PathBuf,
+        /// The directory to make.
+        #[arg(short, long, value_name = "DIR")]
+        output: PathBuf,
+        /// The model's config.json, if it does not lie beside the checkpoint.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// The child process of `convert`.
+    #[command(hide = true)]
+    ConvertChild {
+        /// The checkpoint.
+        file: PathBuf,
+        /// The directory to make.
+        output: PathBuf,
+        /// The model's config.json.
+        config: PathBuf,
+    },
 }
 
 impl Models {
@@ -69,8 +96,43 @@ impl Models {
                     output.join("model.safetensors").display()
                 ))
             }
+            Self::Verify { model } => verify(model),
+            Self::Convert {
+                file,
+                output,
+                config,
+            } => {
+                let own = std::env::current_exe()
+                    .map_err(|e| Error::io(std::path::Path::new("crocuta"), &e))?;
+                let mut child = Command::new(own);
+                child.args(["--quiet", "models", "convert-child"]);
+                let digest = checkpoint::convert_in_child(child, file, output, config.as_deref())?;
+                print(&format!(
+                    "{digest}  {}\n",
+                    output.join("model.safetensors").display()
+                ))
+            }
+            Self::ConvertChild {
+                file,
+                output,
+                config,
+            } => checkpoint::convert_as_child(file, output, config),
         }
     }
+}
+
+fn verify(path: &std::path::Path) -> Result<()> {
+    let verified = checkpoint::verify(path)?;
+    // The configuration must describe the tensors: building the encoder asks for each by shape.
+    Model::load(&Checkpoint::open(path)?)?;
+    let mut lines = String::new();
+    for (file, digest) in &verified.files {
+        lines.push_str(&format!("{digest}  {}\n", crate::error::printable(file)));
+    }
+    print(&format!(
+        "{lines}{} tensors, {} values\n",
+        verified.tensors, verified.values
+    ))
 }
 
 fn show(path: &std::path::Path) -> Result<()> {

@@ -86,7 +86,7 @@ pub struct Compute {
     #[arg(short, long, value_name = "DIR")]
     pub model: PathBuf,
     /// Bases that the model reads at a time. Changes speed and memory, not the numbers.
-    #[arg(long, value_name = "BASES", default_value_t = 16_384, help_heading = "Run",
+    #[arg(long, value_name = "BASES", default_value_t = 8192, help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
     pub chunk: u32,
     /// Strands to read; - rows have their context on the right.

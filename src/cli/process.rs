@@ -93,8 +93,9 @@ pub fn set_up() {
     // and allocated again at every step: returned to the system each time, their pages would be
     // faulted in anew (a third of the time of a small model).
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
     // SAFETY: ignoring a signal has no preconditions. A write beyond RLIMIT_FSIZE then fails with
     // EFBIG and is reported, as other failed writes are.

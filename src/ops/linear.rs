@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 /// Rows of a tile. Each tile packs the weight anew: below a few hundred rows that shows, above
 /// it the tile's output leaves the L2 cache before the activation reads it.
-const ROWS: usize = 512;
+const ROWS: usize = 1024;
 
 /// What follows the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

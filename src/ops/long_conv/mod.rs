@@ -21,7 +21,7 @@
 
 mod spectrum;
 
-use super::{expect_shape, unwritten, with_slices};
+use super::{expect_shape, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use candle_core::Tensor;
@@ -414,50 +414,96 @@ unsafe impl Sync for Columns<'_> {}
 impl Columns<'_> {
     /// `v = x1 · x2` of a group's channels: (pairs, rows).
     fn load(&self, group: usize, rows: &Range<usize>) -> Vec<Complex32> {
-        let n = rows.len();
-        let columns = self.columns(group);
-        let mut v = vec![Complex32::default(); PAIRS * n];
-        for (i, row) in rows.clone().enumerate() {
-            let row = &self.x[row * 3 * self.channels..][..3 * self.channels];
-            let x1 = &row[self.channels..][columns.clone()];
-            let x2 = &row[2 * self.channels..][columns.clone()];
-            for (pair, (x1, x2)) in x1.chunks(2).zip(x2.chunks(2)).enumerate() {
-                v[pair * n + i] = match (x1, x2) {
-                    ([a, b], [c, d]) => Complex32::new(a * c, b * d),
-                    _ => Complex32::new(x1[0] * x2[0], 0.0),
-                };
-            }
-        }
+        let mut v = vec![Complex32::default(); PAIRS * rows.len()];
+        let x = &self.x[rows.start * 3 * self.channels..rows.end * 3 * self.channels];
+        load(
+            &mut v,
+            x,
+            self.channels,
+            self.columns(group).start,
+            self.columns(group).len(),
+        );
         v
     }
 
     /// `out = x0 · (y + bias · v)`
     fn store(&self, group: usize, rows: &Range<usize>, v: &[Complex32], y: &[Complex32]) {
-        let n = rows.len();
         let columns = self.columns(group);
-        let bias = &self.bias[columns.clone()];
-        for (i, row) in rows.clone().enumerate() {
-            let x0 = &self.x[row * 3 * self.channels..][columns.clone()];
-            // SAFETY: row and columns lie inside `out`, and no other task has these columns.
-            let out = unsafe {
-                let start = self.out.add(row * self.channels + columns.start);
-                std::slice::from_raw_parts_mut(start, columns.len())
-            };
-            for (c, ((out, x0), bias)) in out.iter_mut().zip(x0).zip(bias).enumerate() {
-                let (v, y) = (v[c / 2 * n + i], y[c / 2 * n + i]);
-                let (v, y) = if c % 2 == 0 {
-                    (v.re, y.re)
-                } else {
-                    (v.im, y.im)
-                };
-                *out = x0 * (y + bias * v);
-            }
-        }
+        let x = &self.x[rows.start * 3 * self.channels..rows.end * 3 * self.channels];
+        // SAFETY: the rows lie inside `out`, and no other task has these columns.
+        let out = unsafe { self.out.add(rows.start * self.channels + columns.start) };
+        store(
+            out,
+            x,
+            v,
+            y,
+            self.bias,
+            self.channels,
+            columns.start,
+            columns.len(),
+        );
     }
 
     fn columns(&self, group: usize) -> Range<usize> {
         group * GROUP..self.channels.min((group + 1) * GROUP)
     }
+}
+
+/// Rows that are turned at a time: their tile stays in registers and the L1 cache.
+const TURN: usize = 16;
+
+simd! {
+fn load(v: &mut [Complex32], x: &[f32], channels: usize, first: usize, width: usize) {
+    let rows = x.len() / (3 * channels);
+    let mut tile = [[0f32; GROUP]; TURN];
+    for top in (0..rows).step_by(TURN) {
+        let height = TURN.min(rows - top);
+        for (i, tile) in tile.iter_mut().enumerate().take(height) {
+            let row = &x[(top + i) * 3 * channels..][..3 * channels];
+            let x1 = &row[channels + first..][..width];
+            let x2 = &row[2 * channels + first..][..width];
+            for ((tile, x1), x2) in tile.iter_mut().zip(x1).zip(x2) {
+                *tile = x1 * x2;
+            }
+        }
+        for pair in 0..width.div_ceil(2) {
+            let v = &mut v[pair * rows + top..][..height];
+            for (v, tile) in v.iter_mut().zip(&tile) {
+                *v = Complex32::new(tile[2 * pair], tile[2 * pair + 1]);
+            }
+        }
+    }
+}
+}
+
+simd! {
+/// Writes the columns `first..first + width` of rows of `channels` values; `out` points to the
+/// first of them.
+fn store(out: *mut f32, x: &[f32], v: &[Complex32], y: &[Complex32], bias: &[f32], channels: usize, first: usize, width: usize) {
+    let rows = x.len() / (3 * channels);
+    let bias = &bias[first..][..width];
+    let mut tile = [[0f32; GROUP]; TURN];
+    for top in (0..rows).step_by(TURN) {
+        let height = TURN.min(rows - top);
+        for pair in 0..width.div_ceil(2) {
+            let (even, odd) = (bias[2 * pair], bias.get(2 * pair + 1).copied().unwrap_or_default());
+            let v = &v[pair * rows + top..][..height];
+            let y = &y[pair * rows + top..][..height];
+            for ((tile, v), y) in tile.iter_mut().zip(v).zip(y) {
+                tile[2 * pair] = y.re + even * v.re;
+                tile[2 * pair + 1] = y.im + odd * v.im;
+            }
+        }
+        for (i, tile) in tile.iter().enumerate().take(height) {
+            let x0 = &x[(top + i) * 3 * channels + first..][..width];
+            // SAFETY: the caller has these columns of these rows to itself.
+            let out = unsafe { std::slice::from_raw_parts_mut(out.add((top + i) * channels), width) };
+            for ((out, x0), tile) in out.iter_mut().zip(x0).zip(tile) {
+                *out = x0 * tile;
+            }
+        }
+    }
+}
 }
 
 #[cfg(test)]

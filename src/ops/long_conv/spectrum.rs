@@ -2,6 +2,7 @@
 
 use super::{DIRECT, GROUP, Taps};
 use crate::error::Result;
+use crate::ops::math::simd;
 use rayon::prelude::*;
 use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
@@ -25,7 +26,8 @@ pub(super) struct Spectra {
 /// P and M of each channel pair (see the module above), for frequencies `0..=N/2`, scaled by 1/N.
 pub(super) struct Spectrum {
     plan: Plan,
-    bins: Vec<[Complex32; 2]>, // (pairs, N/2 + 1)
+    p: Vec<Complex32>, // (pairs, N/2 + 1)
+    m: Vec<Complex32>, // (pairs, N/2 + 1)
 }
 
 #[derive(Clone)]
@@ -72,7 +74,7 @@ impl Spectra {
             return Ok(Some(Arc::clone(spectrum)));
         }
         let bytes =
-            self.channels.next_multiple_of(2) / 2 * (size / 2 + 1) * size_of::<[Complex32; 2]>();
+            self.channels.next_multiple_of(2) / 2 * (size / 2 + 1) * 2 * size_of::<Complex32>();
         if bytes > kept.0 {
             return Ok(None);
         }
@@ -95,16 +97,20 @@ impl Spectra {
     fn compute(&self, taps: usize, size: usize) -> Result<Spectrum> {
         let taps = taps.min(self.length);
         let plan = Plan::new(size);
-        let mut bins = Vec::with_capacity(self.channels.div_ceil(2) * (size / 2 + 1));
+        let bins = self.channels.div_ceil(2) * (size / 2 + 1);
+        let (mut p, mut m) = (Vec::with_capacity(bins), Vec::with_capacity(bins));
         for first in (0..self.channels).step_by(BLOCK) {
             let block = (self.taps)(first..self.channels.min(first + BLOCK), taps)?;
             let parts: Vec<_> = block
                 .par_chunks(2 * taps)
                 .map(|pair| plan.spectrum(pair, taps))
                 .collect();
-            bins.extend(parts.into_iter().flatten());
+            for (part_p, part_m) in parts {
+                p.extend(part_p);
+                m.extend(part_m);
+            }
         }
-        Ok(Spectrum { plan, bins })
+        Ok(Spectrum { plan, p, m })
     }
 
     /// Runs `f` on every pair's slots with that pair's spectrum (as pair 0), which is not kept.
@@ -127,9 +133,11 @@ impl Spectra {
                 .par_iter_mut()
                 .zip(block.par_chunks(2 * taps))
                 .for_each(|(slots, pair)| {
+                    let (p, m) = plan.spectrum(pair, taps);
                     let spectrum = Spectrum {
-                        bins: plan.spectrum(pair, taps),
                         plan: plan.clone(),
+                        p,
+                        m,
                     };
                     f(&mut Convolver::default(), &spectrum, slots);
                 });
@@ -149,7 +157,7 @@ impl Plan {
     }
 
     /// P and M of one pair: `pair` is one or two rows of `taps` taps.
-    fn spectrum(&self, pair: &[f32], taps: usize) -> Vec<[Complex32; 2]> {
+    fn spectrum(&self, pair: &[f32], taps: usize) -> (Vec<Complex32>, Vec<Complex32>) {
         let (even, odd) = pair.split_at(taps);
         let mut z = vec![Complex32::default(); self.size];
         for (i, (z, even)) in z.iter_mut().zip(even).enumerate() {
@@ -163,9 +171,9 @@ impl Plan {
                 let (here, there) = (z[k], z[(self.size - k) % self.size].conj());
                 let a = (here + there) * 0.5;
                 let b = (here - there) * Complex32::new(0.0, -0.5);
-                [(a + b) * scale, (a - b) * scale]
+                ((a + b) * scale, (a - b) * scale)
             })
-            .collect()
+            .unzip()
     }
 }
 
@@ -191,27 +199,42 @@ impl Convolver {
         plan.forward
             .process_with_scratch(&mut self.signal, &mut self.scratch);
         let bins = plan.size / 2 + 1;
-        multiply(&mut self.signal, &spectrum.bins[pair * bins..][..bins]);
+        let (p, m) = (
+            &spectrum.p[pair * bins..][..bins],
+            &spectrum.m[pair * bins..][..bins],
+        );
+        multiply(&mut self.signal, p, m);
         plan.inverse
             .process_with_scratch(&mut self.signal, &mut self.scratch);
         &self.signal
     }
 }
 
+simd! {
 /// `Z[k] ← P[k] Z[k] + M[k] conj(Z[N − k])` for all k; P and M are Hermitian.
-fn multiply(z: &mut [Complex32], bins: &[[Complex32; 2]]) {
-    let n = z.len();
-    for k in [0, n / 2] {
-        let [p, m] = bins[k];
-        z[k] = p * z[k] + m * z[k].conj();
+fn multiply(z: &mut [Complex32], p: &[Complex32], m: &[Complex32]) {
+    let half = z.len() / 2;
+    for k in [0, half] {
+        z[k] = p[k] * z[k] + m[k] * z[k].conj();
     }
-    let (low, high) = z.split_at_mut(n / 2);
-    let pairs = low[1..].iter_mut().zip(high[1..].iter_mut().rev());
-    for ((a, b), [p, m]) in pairs.zip(&bins[1..]) {
-        let (here, there) = (*a, *b);
-        *a = p * here + m * there.conj();
-        *b = p.conj() * there + m.conj() * here.conj();
+    let (low, high) = z.split_at_mut(half);
+    let n = half - 1;
+    let (low, high) = (&mut low[1..][..n], &mut high[1..][..n]);
+    let (p, m) = (&p[1..][..n], &m[1..][..n]);
+    // Indexed, and spelled out in real numbers: so the compiler makes vectors of it.
+    for k in 0..n {
+        let (a, b) = (low[k], high[n - 1 - k].conj());
+        let (p, m) = (p[k], m[k]);
+        low[k] = Complex32::new(
+            p.re * a.re - p.im * a.im + m.re * b.re - m.im * b.im,
+            p.re * a.im + p.im * a.re + m.re * b.im + m.im * b.re,
+        );
+        high[n - 1 - k] = Complex32::new(
+            p.re * b.re - p.im * b.im + m.re * a.re - m.im * a.im,
+            -(p.re * b.im + p.im * b.re + m.re * a.im + m.im * a.re),
+        );
     }
+}
 }
 
 /// Rows of taps (channels, n) as complex pairs.
