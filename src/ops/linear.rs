@@ -5,9 +5,9 @@ use crate::error::Result;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-/// Rows of a tile. Each tile packs the weight anew: below a few hundred rows that shows, above
-/// it the tile's output leaves the L2 cache before the activation reads it.
-const ROWS: usize = 1024;
+/// Rows of a tile. Each tile packs the weight anew, which shows below some 200 rows; above, the
+/// tile's output leaves the L2 cache before the activation reads it.
+const ROWS: usize = 256;
 
 /// What follows the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,9 +53,9 @@ pub(crate) fn expect_shape(name: &str, tensor: &Tensor, shape: &[usize]) -> Resu
 /// A vector of `len` values that the caller writes before anyone reads it.
 ///
 /// Zeroing costs a pass over memory for every activation; kernels write all of their output.
-pub(crate) fn unwritten(len: usize) -> Vec<f32> {
+pub(crate) fn unwritten<T: bytemuck::Pod>(len: usize) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is `len`, every bit pattern is a valid f32, and the kernels that call
+    // SAFETY: the capacity is `len`, every bit pattern is a valid T, and the kernels that call
     // this write each value before it is read.
     #[allow(clippy::uninit_vec)]
     unsafe {

@@ -25,8 +25,8 @@ use super::{expect_shape, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use candle_core::Tensor;
+use num_complex::Complex32;
 use rayon::prelude::*;
-use rustfft::num_complex::Complex32;
 use spectrum::{Convolver, Spectra, Spectrum};
 use std::ops::Range;
 use std::sync::Arc;
@@ -414,7 +414,7 @@ unsafe impl Sync for Columns<'_> {}
 impl Columns<'_> {
     /// `v = x1 · x2` of a group's channels: (pairs, rows).
     fn load(&self, group: usize, rows: &Range<usize>) -> Vec<Complex32> {
-        let mut v = vec![Complex32::default(); PAIRS * rows.len()];
+        let mut v = unwritten(self.columns(group).len().div_ceil(2) * rows.len());
         let x = &self.x[rows.start * 3 * self.channels..rows.end * 3 * self.channels];
         load(
             &mut v,

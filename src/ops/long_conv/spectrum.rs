@@ -2,9 +2,9 @@
 
 use super::{DIRECT, GROUP, Taps};
 use crate::error::Result;
-use crate::ops::math::simd;
+use crate::ops::{math::simd, unwritten};
+use num_complex::Complex32;
 use rayon::prelude::*;
-use rustfft::num_complex::Complex32;
 use rustfft::{Fft, FftPlanner};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,18 +97,19 @@ impl Spectra {
     fn compute(&self, taps: usize, size: usize) -> Result<Spectrum> {
         let taps = taps.min(self.length);
         let plan = Plan::new(size);
-        let bins = self.channels.div_ceil(2) * (size / 2 + 1);
-        let (mut p, mut m) = (Vec::with_capacity(bins), Vec::with_capacity(bins));
-        for first in (0..self.channels).step_by(BLOCK) {
-            let block = (self.taps)(first..self.channels.min(first + BLOCK), taps)?;
-            let parts: Vec<_> = block
-                .par_chunks(2 * taps)
-                .map(|pair| plan.spectrum(pair, taps))
-                .collect();
-            for (part_p, part_m) in parts {
-                p.extend(part_p);
-                m.extend(part_m);
-            }
+        let bins = size / 2 + 1;
+        let mut p = vec![Complex32::default(); self.channels.div_ceil(2) * bins];
+        let mut m = p.clone();
+        let blocks = p
+            .chunks_mut(BLOCK / 2 * bins)
+            .zip(m.chunks_mut(BLOCK / 2 * bins));
+        for (i, (p, m)) in blocks.enumerate() {
+            let channels = i * BLOCK..self.channels.min((i + 1) * BLOCK);
+            let block = (self.taps)(channels, taps)?;
+            p.par_chunks_mut(bins)
+                .zip(m.par_chunks_mut(bins))
+                .zip(block.par_chunks(2 * taps))
+                .for_each(|((p, m), pair)| plan.spectrum(p, m, pair, taps));
         }
         Ok(Spectrum { plan, p, m })
     }
@@ -133,7 +134,9 @@ impl Spectra {
                 .par_iter_mut()
                 .zip(block.par_chunks(2 * taps))
                 .for_each(|(slots, pair)| {
-                    let (p, m) = plan.spectrum(pair, taps);
+                    let mut p = unwritten(size / 2 + 1);
+                    let mut m = unwritten(size / 2 + 1);
+                    plan.spectrum(&mut p, &mut m, pair, taps);
                     let spectrum = Spectrum {
                         plan: plan.clone(),
                         p,
@@ -157,7 +160,7 @@ impl Plan {
     }
 
     /// P and M of one pair: `pair` is one or two rows of `taps` taps.
-    fn spectrum(&self, pair: &[f32], taps: usize) -> (Vec<Complex32>, Vec<Complex32>) {
+    fn spectrum(&self, p: &mut [Complex32], m: &mut [Complex32], pair: &[f32], taps: usize) {
         let (even, odd) = pair.split_at(taps);
         let mut z = vec![Complex32::default(); self.size];
         for (i, (z, even)) in z.iter_mut().zip(even).enumerate() {
@@ -165,15 +168,16 @@ impl Plan {
         }
         self.forward.process(&mut z);
         let scale = 0.5 / self.size as f32;
-        (0..=self.size / 2)
-            .map(|k| {
-                // Z = A + iB with A(N−k) = conj A(k): A = (Z(k) + conj Z(N−k)) / 2, B = (Z(k) − …) / 2i.
-                let (here, there) = (z[k], z[(self.size - k) % self.size].conj());
-                let a = (here + there) * 0.5;
-                let b = (here - there) * Complex32::new(0.0, -0.5);
-                ((a + b) * scale, (a - b) * scale)
-            })
-            .unzip()
+        // Z = A + iB with A(N−k) = conj A(k): A = (Z(k) + conj Z(N−k)) / 2, B = (Z(k) − …) / 2i.
+        let there = std::iter::once(&z[0]).chain(z.iter().rev());
+        for (((p, m), here), there) in p.iter_mut().zip(m).zip(&z).zip(there) {
+            let (sum, difference) = (here + there.conj(), here - there.conj());
+            let (a, b) = (
+                sum * 0.5,
+                Complex32::new(difference.im, -difference.re) * 0.5,
+            );
+            (*p, *m) = ((a + b) * scale, (a - b) * scale);
+        }
     }
 }
 
