@@ -2,6 +2,7 @@
 //! One architecture is one file. Encoders know nothing of files or genomes.
 
 pub mod hyena;
+pub mod mamba;
 mod model;
 mod vocabulary;
 

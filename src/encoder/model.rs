@@ -1,6 +1,6 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
-use super::{Encoder, Segment, Vocabulary, hyena};
+use super::{Encoder, Segment, Vocabulary, hyena, mamba};
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
 use candle_core::Tensor;
@@ -9,6 +9,8 @@ use candle_core::Tensor;
 pub enum Model {
     /// HyenaDNA.
     Hyena(hyena::Model),
+    /// Mamba.
+    Mamba(mamba::Model),
 }
 
 /// The state of a [`Model`].
@@ -16,6 +18,8 @@ pub enum Model {
 pub enum State {
     /// HyenaDNA.
     Hyena(hyena::State),
+    /// Mamba.
+    Mamba(mamba::State),
 }
 
 /// What is known of a model besides its weights.
@@ -25,8 +29,10 @@ pub struct Facts {
     pub width: usize,
     /// Layers.
     pub layers: usize,
-    /// Bases of the training context.
-    pub context: usize,
+    /// Bases of the training context, where the configuration knows it.
+    pub context: Option<usize>,
+    /// A hidden vector depends on no later token: sequences may be run in pieces.
+    pub causal: bool,
     /// The tokens.
     pub vocabulary: Vocabulary,
     /// Bytes of state for one unfinished sequence of any length.
@@ -48,6 +54,12 @@ impl Model {
                 let model = hyena::Model::load(&sizes, &checkpoint.weights)?;
                 Ok((Self::Hyena(model), sizes.facts()))
             }
+            Architecture::Mamba => {
+                let sizes = mamba::Hyperparameters::read(&checkpoint.config)?;
+                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let model = mamba::Model::load(&sizes, &checkpoint.weights)?;
+                Ok((Self::Mamba(model), sizes.facts(vocabulary)))
+            }
             other => Err(Error::model(format!("{other} is not supported yet"))),
         }
     }
@@ -56,6 +68,7 @@ impl Model {
     pub fn embedding(&self) -> &Tensor {
         match self {
             Self::Hyena(model) => model.embedding(),
+            Self::Mamba(model) => model.embedding(),
         }
     }
 }
@@ -66,13 +79,14 @@ impl Encoder for Model {
     fn start(&self, lanes: usize) -> Result<State> {
         match self {
             Self::Hyena(model) => model.start(lanes).map(State::Hyena),
+            Self::Mamba(model) => model.start(lanes).map(State::Mamba),
         }
     }
 
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         match (self, state) {
             (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
-            #[allow(unreachable_patterns)]
+            (Self::Mamba(model), State::Mamba(state)) => model.forward(tokens, segments, state),
             _ => Err(Error::new(
                 Kind::Internal,
                 "the state is another architecture's",

@@ -68,6 +68,11 @@ fn hyenadna_equals_the_published_model() {
 }
 
 #[test]
+fn mamba_equals_the_published_model() {
+    equals_published("mamba1");
+}
+
+#[test]
 fn hyenadna_s_filter_equals_the_published_filter() {
     use crocuta::encoder::hyena::{Filter, Hyperparameters};
     let checkpoint = Checkpoint::open(&folder("hyenadna")).unwrap();
