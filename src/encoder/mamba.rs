@@ -225,13 +225,17 @@ impl Encoder for Model {
 impl Block {
     fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
         let mixer = weights.at("mixer");
-        let (in_u, in_z) = in_proj(&sizes.mixer, &mixer.at("in_proj"))?;
+        let MixerSizes {
+            width, inner, bias, ..
+        } = sizes.mixer;
+        let (in_u, in_z) = halves(projection(&mixer.at("in_proj"), [2 * inner, width], bias)?)?;
+        let (out, out_bias) = projection(&mixer.at("out_proj"), [width, inner], bias)?;
         Ok(Self {
-            norm: rms_norm(&weights.at("norm"), sizes.width, sizes.eps)?,
+            norm: rms_norm(&weights.at("norm"), width, sizes.eps)?,
             in_u,
             in_z,
             state_space: StateSpace::load(&sizes.mixer, &mixer)?,
-            out_proj: out_proj(&sizes.mixer, &mixer.at("out_proj"))?,
+            out_proj: Linear::new(out, out_bias),
         })
     }
 
@@ -323,14 +327,22 @@ impl StateSpace {
     }
 }
 
-/// The projection in, as its halves u and z.
-pub(super) fn in_proj(sizes: &MixerSizes, weights: &Weights) -> Result<(Linear, Linear)> {
-    let inner = sizes.inner;
-    let weight = weights.tensor("weight", &[2 * inner, sizes.width])?;
-    let bias = match sizes.bias {
-        true => Some(weights.tensor("bias", &[2 * inner])?),
+/// The weight (rows, columns) and bias (rows) of a projection in or out.
+pub(super) fn projection(
+    weights: &Weights,
+    [rows, columns]: [usize; 2],
+    bias: bool,
+) -> Result<(Tensor, Option<Tensor>)> {
+    let bias = match bias {
+        true => Some(weights.tensor("bias", &[rows])?),
         false => None,
     };
+    Ok((weights.tensor("weight", &[rows, columns])?, bias))
+}
+
+/// The projection in, as its halves u and z: (2I, D) to (I, D) each.
+pub(super) fn halves((weight, bias): (Tensor, Option<Tensor>)) -> Result<(Linear, Linear)> {
+    let inner = weight.dim(0)? / 2;
     let half = |from: usize| -> Result<Linear> {
         let bias = bias.as_ref().map(|bias| bias.narrow(0, from, inner));
         Ok(Linear::new(
@@ -339,18 +351,6 @@ pub(super) fn in_proj(sizes: &MixerSizes, weights: &Weights) -> Result<(Linear, 
         ))
     };
     Ok((half(0)?, half(inner)?))
-}
-
-/// The projection out.
-pub(super) fn out_proj(sizes: &MixerSizes, weights: &Weights) -> Result<Linear> {
-    let bias = match sizes.bias {
-        true => Some(weights.tensor("bias", &[sizes.width])?),
-        false => None,
-    };
-    Ok(Linear::new(
-        weights.tensor("weight", &[sizes.width, sizes.inner])?,
-        bias,
-    ))
 }
 
 /// A norm with its weight (D).

@@ -1,6 +1,6 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
-use super::{Encoder, Segment, Vocabulary, hyena, mamba};
+use super::{Encoder, Segment, Vocabulary, caduceus, hyena, mamba};
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
 use candle_core::Tensor;
@@ -11,6 +11,8 @@ pub enum Model {
     Hyena(hyena::Model),
     /// Mamba.
     Mamba(mamba::Model),
+    /// Caduceus.
+    Caduceus(caduceus::Model),
 }
 
 /// The state of a [`Model`].
@@ -20,6 +22,8 @@ pub enum State {
     Hyena(hyena::State),
     /// Mamba.
     Mamba(mamba::State),
+    /// Caduceus.
+    Caduceus(caduceus::State),
 }
 
 /// What is known of a model besides its weights.
@@ -60,6 +64,12 @@ impl Model {
                 let model = mamba::Model::load(&sizes, &checkpoint.weights)?;
                 Ok((Self::Mamba(model), sizes.facts(vocabulary)))
             }
+            Architecture::Caduceus => {
+                let sizes = caduceus::Hyperparameters::read(&checkpoint.config)?;
+                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let model = caduceus::Model::load(&sizes, &checkpoint.weights)?;
+                Ok((Self::Caduceus(model), sizes.facts(vocabulary)))
+            }
             other => Err(Error::model(format!("{other} is not supported yet"))),
         }
     }
@@ -69,6 +79,15 @@ impl Model {
         match self {
             Self::Hyena(model) => model.embedding(),
             Self::Mamba(model) => model.embedding(),
+            Self::Caduceus(model) => model.embedding(),
+        }
+    }
+
+    /// The complement of each token, if the hidden vectors hold both strands: [`caduceus`].
+    pub fn complement(&self) -> Option<&[u32]> {
+        match self {
+            Self::Caduceus(model) => model.complement(),
+            _ => None,
         }
     }
 }
@@ -80,6 +99,7 @@ impl Encoder for Model {
         match self {
             Self::Hyena(model) => model.start(lanes).map(State::Hyena),
             Self::Mamba(model) => model.start(lanes).map(State::Mamba),
+            Self::Caduceus(model) => model.start(lanes).map(State::Caduceus),
         }
     }
 
@@ -87,6 +107,9 @@ impl Encoder for Model {
         match (self, state) {
             (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
             (Self::Mamba(model), State::Mamba(state)) => model.forward(tokens, segments, state),
+            (Self::Caduceus(model), State::Caduceus(state)) => {
+                model.forward(tokens, segments, state)
+            }
             _ => Err(Error::new(
                 Kind::Internal,
                 "the state is another architecture's",

@@ -31,8 +31,17 @@ impl Vocabulary {
         }
     }
 
+    /// The tokens of PlantCaduceus: three special tokens, then a c g t; N is unknown.
+    pub fn plant(size: usize) -> Self {
+        Self {
+            size,
+            bases: [3, 4, 5, 6, 2],
+        }
+    }
+
     /// The tokens of the model in directory `dir` with `size` rows of embedding: its tokenizer's
-    /// where it has one, else HyenaDNA's characters (12 to 16 rows) or bytes (256 and more).
+    /// where it has one, else PlantCaduceus' letters (8 rows), HyenaDNA's characters (12 to 16
+    /// rows) or bytes (256 and more).
     pub fn find(dir: &Path, size: usize) -> Result<Self> {
         if let Some(bases) = tokenizer(dir)? {
             return match bases.iter().all(|&id| (id as usize) < size) {
@@ -44,6 +53,7 @@ impl Vocabulary {
             };
         }
         match size {
+            8 => Ok(Self::plant(size)),
             12..=16 => Ok(Self::characters(size)),
             256.. => Ok(Self::bytes(size)),
             _ => Err(Error::model(format!("unknown vocabulary of {size} tokens"))

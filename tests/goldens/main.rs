@@ -92,6 +92,16 @@ fn hyenadna_s_filter_equals_the_published_filter() {
 }
 
 #[test]
+fn caduceus_ph_equals_the_published_model() {
+    equals_published("caduceus-ph");
+}
+
+#[test]
+fn caduceus_ps_equals_the_published_model() {
+    equals_published("caduceus-ps");
+}
+
+#[test]
 fn mamba_in_the_original_layout_equals_candle_s_token_by_token() {
     use candle_transformers::models::mamba as oracle;
     use crocuta::checkpoint::{Config, Weights};

@@ -1,8 +1,10 @@
-//! What every causal encoder promises: pieces, neighbours, forks and threads change nothing.
+//! What every encoder promises: pieces, neighbours, forks and threads change nothing; and what
+//! bidirectional ones promise instead.
 
 use candle_core::{Device, Tensor};
 use crocuta::checkpoint::Checkpoint;
 use crocuta::encoder::{Encoder, Model, Segment};
+use crocuta::head::LanguageModel;
 use proptest::prelude::*;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -17,11 +19,16 @@ static MODELS: LazyLock<Vec<(&str, Model)>> = LazyLock::new(|| {
         .collect()
 });
 
-fn open(name: &str) -> Model {
-    let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "goldens", name]
+fn folder(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "goldens", name]
         .iter()
-        .collect();
-    Model::load(&Checkpoint::open(&folder).unwrap()).unwrap().0
+        .collect()
+}
+
+fn open(name: &str) -> Model {
+    Model::load(&Checkpoint::open(&folder(name)).unwrap())
+        .unwrap()
+        .0
 }
 
 /// Bases as the goldens' token ids.
@@ -145,6 +152,80 @@ fn any_number_of_threads_gives_the_same_bits() {
             pool.unwrap().install(|| pieces(model, &tokens, &lengths))
         };
         assert_eq!(on(1), on(2), "{name}");
+    }
+}
+
+#[test]
+fn both_strands_give_the_same_bits_whichever_is_given() {
+    let checkpoint = Checkpoint::open(&folder("caduceus-ps")).unwrap();
+    let (model, facts) = Model::load(&checkpoint).unwrap();
+    let head = LanguageModel::load(&checkpoint, &model, &facts).unwrap();
+    let complement = model.complement().unwrap();
+    // Several lengths in a step; more rows than a tile of the matrix products.
+    let lengths = [1, 130, 2, 1301, 61];
+    let segments = lengths.map(|len| Segment {
+        lane: 0,
+        len,
+        starts: true,
+        ends: true,
+    });
+    let tokens = sequence(lengths.iter().sum(), 7);
+    let reverse_complement = |tokens: &[u32]| -> Vec<u32> {
+        let mirror = |piece: &[u32]| {
+            let other = piece.iter().rev().map(|&id| complement[id as usize]);
+            other.collect::<Vec<_>>()
+        };
+        split(tokens, &lengths).flat_map(mirror).collect()
+    };
+    let run = |tokens: &[u32]| {
+        let tokens = Tensor::new(tokens, &Device::Cpu).unwrap();
+        let mut state = model.start(1).unwrap();
+        let hidden = model.forward(&tokens, &segments, &mut state).unwrap();
+        let logits = head.forward(&hidden).unwrap();
+        (
+            hidden.to_vec2::<f32>().unwrap(),
+            logits.to_vec2::<f32>().unwrap(),
+        )
+    };
+    let (hidden, logits) = run(&tokens);
+    let (other_hidden, other_logits) = run(&reverse_complement(&tokens));
+    let mirrored = |rows: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
+        let mirror = |piece: &[Vec<f32>]| piece.iter().rev().cloned().collect::<Vec<_>>();
+        split(&rows, &lengths).flat_map(mirror).collect()
+    };
+    for (row, other) in hidden.iter().zip(mirrored(other_hidden)) {
+        assert!(row.iter().eq(other.iter().rev()));
+    }
+    for (row, other) in logits.iter().zip(mirrored(other_logits)) {
+        for (logit, &token) in row.iter().zip(complement) {
+            assert_eq!(*logit, other[token as usize]);
+        }
+    }
+}
+
+/// The consecutive pieces of these lengths.
+fn split<'a, T>(all: &'a [T], lengths: &'a [usize]) -> impl Iterator<Item = &'a [T]> {
+    lengths.iter().scan(0, move |from, len| {
+        *from += len;
+        Some(&all[*from - len..*from])
+    })
+}
+
+#[test]
+fn a_bidirectional_encoder_refuses_pieces() {
+    for name in ["caduceus-ph", "caduceus-ps"] {
+        let model = open(name);
+        for (starts, ends) in [(true, false), (false, true)] {
+            let piece = Segment {
+                lane: 0,
+                len: 2,
+                starts,
+                ends,
+            };
+            let tokens = Tensor::new(&[7u32, 8], &Device::Cpu).unwrap();
+            let mut state = model.start(1).unwrap();
+            assert!(model.forward(&tokens, &[piece], &mut state).is_err());
+        }
     }
 }
 
