@@ -116,14 +116,15 @@ impl Weights {
         self.all.tensors.values().map(Tensor::elem_count).sum()
     }
 
-    /// An error about a tensor of this checkpoint.
+    /// An error about the tensor of that full name.
     pub fn error(&self, name: &str, what: impl Display) -> Error {
         Error::model(what)
             .file(&self.all.file)
             .place(format!("tensor {name}"))
     }
 
-    fn full(&self, name: &str) -> String {
+    /// The full name of a tensor below the prefix.
+    pub fn full(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 }

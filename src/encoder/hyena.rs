@@ -86,7 +86,8 @@ impl Hyperparameters {
             width: d,
             layers: self.layers,
             // Two of the positions are for special tokens.
-            context: self.length - 2,
+            context: Some(self.length - 2),
+            causal: true,
             vocabulary: Vocabulary::characters(self.vocabulary),
             state_bytes: self.state_bytes(),
             kept_bytes: self.spectra_bytes(),

@@ -1,7 +1,9 @@
 //! Encoders: token ids in, hidden vectors out, state carried from one call to the next.
 //! One architecture is one file. Encoders know nothing of files or genomes.
 
+pub mod caduceus;
 pub mod hyena;
+pub mod mamba;
 mod model;
 mod vocabulary;
 

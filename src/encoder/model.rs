@@ -1,6 +1,6 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
-use super::{Encoder, Segment, Vocabulary, hyena};
+use super::{Encoder, Segment, Vocabulary, caduceus, hyena, mamba};
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
 use candle_core::Tensor;
@@ -9,6 +9,10 @@ use candle_core::Tensor;
 pub enum Model {
     /// HyenaDNA.
     Hyena(hyena::Model),
+    /// Mamba.
+    Mamba(mamba::Model),
+    /// Caduceus.
+    Caduceus(caduceus::Model),
 }
 
 /// The state of a [`Model`].
@@ -16,6 +20,10 @@ pub enum Model {
 pub enum State {
     /// HyenaDNA.
     Hyena(hyena::State),
+    /// Mamba.
+    Mamba(mamba::State),
+    /// Caduceus.
+    Caduceus(caduceus::State),
 }
 
 /// What is known of a model besides its weights.
@@ -25,8 +33,10 @@ pub struct Facts {
     pub width: usize,
     /// Layers.
     pub layers: usize,
-    /// Bases of the training context.
-    pub context: usize,
+    /// Bases of the training context, where the configuration knows it.
+    pub context: Option<usize>,
+    /// A hidden vector depends on no later token: sequences may be run in pieces.
+    pub causal: bool,
     /// The tokens.
     pub vocabulary: Vocabulary,
     /// Bytes of state for one unfinished sequence of any length.
@@ -48,6 +58,18 @@ impl Model {
                 let model = hyena::Model::load(&sizes, &checkpoint.weights)?;
                 Ok((Self::Hyena(model), sizes.facts()))
             }
+            Architecture::Mamba => {
+                let sizes = mamba::Hyperparameters::read(&checkpoint.config)?;
+                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let model = mamba::Model::load(&sizes, &checkpoint.weights)?;
+                Ok((Self::Mamba(model), sizes.facts(vocabulary)))
+            }
+            Architecture::Caduceus => {
+                let sizes = caduceus::Hyperparameters::read(&checkpoint.config)?;
+                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let model = caduceus::Model::load(&sizes, &checkpoint.weights)?;
+                Ok((Self::Caduceus(model), sizes.facts(vocabulary)))
+            }
             other => Err(Error::model(format!("{other} is not supported yet"))),
         }
     }
@@ -56,6 +78,16 @@ impl Model {
     pub fn embedding(&self) -> &Tensor {
         match self {
             Self::Hyena(model) => model.embedding(),
+            Self::Mamba(model) => model.embedding(),
+            Self::Caduceus(model) => model.embedding(),
+        }
+    }
+
+    /// The complement of each token, if the hidden vectors hold both strands: [`caduceus`].
+    pub fn complement(&self) -> Option<&[u32]> {
+        match self {
+            Self::Caduceus(model) => model.complement(),
+            _ => None,
         }
     }
 }
@@ -66,13 +98,18 @@ impl Encoder for Model {
     fn start(&self, lanes: usize) -> Result<State> {
         match self {
             Self::Hyena(model) => model.start(lanes).map(State::Hyena),
+            Self::Mamba(model) => model.start(lanes).map(State::Mamba),
+            Self::Caduceus(model) => model.start(lanes).map(State::Caduceus),
         }
     }
 
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         match (self, state) {
             (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
-            #[allow(unreachable_patterns)]
+            (Self::Mamba(model), State::Mamba(state)) => model.forward(tokens, segments, state),
+            (Self::Caduceus(model), State::Caduceus(state)) => {
+                model.forward(tokens, segments, state)
+            }
             _ => Err(Error::new(
                 Kind::Internal,
                 "the state is another architecture's",

@@ -1,6 +1,9 @@
 //! From base codes to an architecture's token ids.
 
+use crate::checkpoint::Config;
+use crate::error::{Error, Result};
 use crate::sequence;
+use std::path::Path;
 
 /// Which token each base is, and how many tokens there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +31,93 @@ impl Vocabulary {
         }
     }
 
+    /// The tokens of PlantCaduceus: three special tokens, then a c g t; N is unknown.
+    pub fn plant(size: usize) -> Self {
+        Self {
+            size,
+            bases: [3, 4, 5, 6, 2],
+        }
+    }
+
+    /// The tokens of the model in directory `dir` with `size` rows of embedding: its tokenizer's
+    /// where it has one, else PlantCaduceus' letters (8 rows), HyenaDNA's characters (12 to 16
+    /// rows) or bytes (256 and more).
+    pub fn find(dir: &Path, size: usize) -> Result<Self> {
+        if let Some(bases) = tokenizer(dir)? {
+            return match bases.iter().all(|&id| (id as usize) < size) {
+                true => Ok(Self { size, bases }),
+                false => Err(Error::model(format!(
+                    "the tokenizer has ids beyond the model's {size} tokens"
+                ))
+                .file(dir.display())),
+            };
+        }
+        match size {
+            8 => Ok(Self::plant(size)),
+            12..=16 => Ok(Self::characters(size)),
+            256.. => Ok(Self::bytes(size)),
+            _ => Err(Error::model(format!("unknown vocabulary of {size} tokens"))
+                .file(dir.display())
+                .todo("put the model's tokenizer.json or vocab.json beside its config.json")),
+        }
+    }
+
     /// The token of a base code; the soft-mask bit is ignored.
     pub fn token(&self, code: u8) -> u32 {
         self.bases[usize::from(sequence::base(code).min(sequence::N))]
+    }
+}
+
+/// The ids of A, C, G, T and N in the tokenizer files of `dir`, if one of them lists letters.
+fn tokenizer(dir: &Path) -> Result<Option<[u32; 5]>> {
+    for name in ["tokenizer.json", "vocab.json", "tokenizer_config.json"] {
+        let path = dir.join(name);
+        if !path.is_file() {
+            continue;
+        }
+        let file = Config::read(&path)?;
+        let model = file.get("model").and_then(|model| model.get("vocab"));
+        let vocab = model.or_else(|| file.get("vocab"));
+        let vocab = vocab
+            .and_then(|vocab| vocab.as_object())
+            .unwrap_or(file.as_json());
+        let id = |names: &[&str]| {
+            let id = names.iter().find_map(|name| vocab.get(*name))?.as_u64()?;
+            u32::try_from(id).ok()
+        };
+        let bases = [
+            id(&["A", "a"]),
+            id(&["C", "c"]),
+            id(&["G", "g"]),
+            id(&["T", "t"]),
+            id(&["N", "n", "[UNK]", "<unk>", "UNK"]),
+        ];
+        if let [Some(a), Some(c), Some(g), Some(t), Some(n)] = bases {
+            return Ok(Some([a, c, g, t, n]));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokenizer_beside_the_model_decides_the_ids() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(
+            Vocabulary::find(dir.path(), 16).unwrap().bases,
+            [7, 8, 9, 10, 11]
+        );
+        assert_eq!(Vocabulary::find(dir.path(), 512).unwrap().bases[0], 65);
+        assert!(Vocabulary::find(dir.path(), 40).is_err());
+        let text = r#"{"model": {"vocab": {"[UNK]": 0, "a": 1, "c": 2, "g": 3, "t": 4}}}"#;
+        std::fs::write(dir.path().join("tokenizer.json"), text).unwrap();
+        assert_eq!(
+            Vocabulary::find(dir.path(), 16).unwrap().bases,
+            [1, 2, 3, 4, 0]
+        );
+        assert!(Vocabulary::find(dir.path(), 4).is_err());
     }
 }

@@ -8,12 +8,14 @@ mod linear;
 mod long_conv;
 pub mod math;
 mod norm;
+mod selective_scan;
 mod short_conv;
 
 pub(crate) use linear::product;
 pub use linear::{Activation, Linear};
 pub use long_conv::{LongConv, Past, Taps};
 pub use norm::{LayerNorm, RmsNorm};
+pub use selective_scan::{Hidden, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
 
 use crate::error::{Error, Kind, Result};

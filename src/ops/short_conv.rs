@@ -15,6 +15,7 @@ pub struct ShortConv {
     taps: Vec<f32>, // (K, C): the last row multiplies the current token
     bias: Vec<f32>, // (C)
     activation: Activation,
+    reversed: bool,
 }
 
 /// The last K−1 inputs of each lane's unfinished sequence.
@@ -38,7 +39,16 @@ impl ShortConv {
                 None => vec![0.0; channels],
             },
             activation,
+            reversed: false,
         })
+    }
+
+    /// The same convolution from the last row of each segment to its first. A segment then
+    /// `starts` at the sequence's right end.
+    #[must_use]
+    pub fn reversed(mut self) -> Self {
+        self.reversed = true;
+        self
     }
 
     /// Zeros for `lanes` sequences.
@@ -88,13 +98,23 @@ impl ShortConv {
                     &self.bias,
                     i * ROWS,
                     self.activation,
+                    self.reversed,
                 );
             });
         if !segment.ends {
             let tail = &mut tail.rows[segment.lane * len..][..len];
             let kept = len.saturating_sub(x.len());
             tail[..kept].copy_from_slice(&before[len - kept..]);
-            tail[kept..].copy_from_slice(&x[x.len() - (len - kept)..]);
+            let fresh = &mut tail[kept..];
+            match self.reversed {
+                // The rows scanned last are the first ones.
+                true => fresh
+                    .chunks_exact_mut(channels)
+                    .rev()
+                    .zip(x.chunks_exact(channels))
+                    .for_each(|(tail, x)| tail.copy_from_slice(x)),
+                false => fresh.copy_from_slice(&x[x.len() - (len - kept)..]),
+            }
         }
     }
 
@@ -105,16 +125,19 @@ impl ShortConv {
 }
 
 simd! {
-/// Rows `first..` of the convolution of [before | x].
-fn convolve(out: &mut [f32], x: &[f32], before: &[f32], taps: &[f32], bias: &[f32], first: usize, activation: Activation) {
+/// Rows `first..` of the convolution of [before | x], where `x` is read backwards if `reversed`.
+fn convolve(out: &mut [f32], x: &[f32], before: &[f32], taps: &[f32], bias: &[f32], first: usize, activation: Activation, reversed: bool) {
     let channels = bias.len();
     let kernel = taps.len() / channels;
+    let rows = x.len() / channels;
     for (i, out) in out.chunks_exact_mut(channels).enumerate() {
         out.copy_from_slice(bias);
         for (j, taps) in taps.chunks_exact(channels).enumerate() {
-            // Row first + i + j of [before | x], where `before` has kernel − 1 rows.
-            let row = first + i + j;
+            // The output's place in the order of reading; `before` has kernel − 1 rows.
+            let place = if reversed { rows - 1 - first - i } else { first + i };
+            let row = place + j;
             let x = match row.checked_sub(kernel - 1) {
+                Some(row) if reversed => &x[(rows - 1 - row) * channels..][..channels],
                 Some(row) => &x[row * channels..][..channels],
                 None => &before[row * channels..][..channels],
             };
@@ -208,6 +231,25 @@ mod tests {
                 from += len;
             }
             prop_assert_eq!(out, expected);
+        }
+
+        #[test]
+        fn reversed_pieces_from_the_right_equal_the_reversed_whole(cuts in prop::collection::vec(1usize..90, 1..6)) {
+            let (conv, backwards) = (conv(4), conv(4).reversed());
+            let rows: usize = cuts.iter().sum();
+            let x = input(rows);
+            let flip = |x: &[f32]| x.chunks(CHANNELS).rev().flatten().copied().collect::<Vec<_>>();
+            let whole = Segment { lane: 0, len: rows, starts: true, ends: true };
+            let expected = flip(&run(&conv, &flip(&x), &mut conv.start(1), &[whole]));
+            prop_assert_eq!(&run(&backwards, &x, &mut conv.start(1), &[whole]), &expected);
+            let (mut tail, mut to) = (conv.start(1), rows);
+            for (i, &len) in cuts.iter().enumerate() {
+                let piece = Segment { lane: 0, len, starts: i == 0, ends: i + 1 == cuts.len() };
+                let range = (to - len) * CHANNELS..to * CHANNELS;
+                let out = run(&backwards, &x[range.clone()], &mut tail, &[piece]);
+                prop_assert_eq!(&out[..], &expected[range]);
+                to -= len;
+            }
         }
     }
 }

@@ -68,6 +68,11 @@ fn hyenadna_equals_the_published_model() {
 }
 
 #[test]
+fn mamba_equals_the_published_model() {
+    equals_published("mamba1");
+}
+
+#[test]
 fn hyenadna_s_filter_equals_the_published_filter() {
     use crocuta::encoder::hyena::{Filter, Hyperparameters};
     let checkpoint = Checkpoint::open(&folder("hyenadna")).unwrap();
@@ -84,4 +89,90 @@ fn hyenadna_s_filter_equals_the_published_filter() {
         .unwrap();
     let taps = Tensor::from_vec(taps, (sizes.width, sizes.length), &Device::Cpu).unwrap();
     assert!(difference(&taps.t().unwrap(), &expected("hyenadna")["layer0_filter"]) < 1e-5);
+}
+
+#[test]
+fn caduceus_ph_equals_the_published_model() {
+    equals_published("caduceus-ph");
+}
+
+#[test]
+fn caduceus_ps_equals_the_published_model() {
+    equals_published("caduceus-ps");
+}
+
+#[test]
+fn mamba_in_the_original_layout_equals_candle_s_token_by_token() {
+    use candle_transformers::models::mamba as oracle;
+    use crocuta::checkpoint::{Config, Weights};
+    use crocuta::encoder::mamba;
+
+    let (d, inner, states, rank, rows) = (40, 80, 16, 3, 16);
+    let mut tensors = HashMap::new();
+    let mut add = |name: String, shape: &[usize], scale: f64| {
+        let n = shape.iter().product::<usize>();
+        let seed = name.len() as f32 + tensors.len() as f32;
+        let values: Vec<f32> = (0..n).map(|i| (i as f32 * 1.7 + seed).sin()).collect();
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+        tensors.insert(name, (tensor * scale).unwrap());
+    };
+    add("embedding.weight".into(), &[rows, d], 1.0);
+    add("norm_f.weight".into(), &[d], 1.0);
+    for i in 0..2 {
+        add(format!("layers.{i}.norm.weight"), &[d], 1.0);
+        let at = format!("layers.{i}.mixer");
+        add(format!("{at}.in_proj.weight"), &[2 * inner, d], 0.3);
+        add(format!("{at}.conv1d.weight"), &[inner, 1, 4], 0.5);
+        add(format!("{at}.conv1d.bias"), &[inner], 0.5);
+        add(
+            format!("{at}.x_proj.weight"),
+            &[rank + 2 * states, inner],
+            0.3,
+        );
+        add(format!("{at}.dt_proj.weight"), &[inner, rank], 0.5);
+        add(format!("{at}.dt_proj.bias"), &[inner], 2.0);
+        add(format!("{at}.A_log"), &[inner, states], 2.0);
+        add(format!("{at}.D"), &[inner], 1.0);
+        add(format!("{at}.out_proj.weight"), &[d, inner], 0.3);
+    }
+    let config = Config::parse(
+        "config.json",
+        r#"{"d_model": 40, "n_layer": 2, "vocab_size": 12, "ssm_cfg": {}, "rms_norm": true}"#,
+    );
+    let sizes = mamba::Hyperparameters::read(&config.unwrap()).unwrap();
+    assert_eq!((sizes.mixer.rank, sizes.vocabulary), (rank, rows));
+    let weights = Weights::new("oracle", tensors.clone().into_iter().collect());
+    let model = mamba::Model::load(&sizes, &weights).unwrap();
+    assert_eq!(weights.unused(), Vec::<String>::new());
+
+    let ids: Vec<u32> = (0..90).map(|i| 7 + (i * i / 3) % 5).collect();
+    let whole = Segment {
+        lane: 0,
+        len: ids.len(),
+        starts: true,
+        ends: true,
+    };
+    let tokens = Tensor::new(&ids[..], &Device::Cpu).unwrap();
+    let hidden = model
+        .forward(&tokens, &[whole], &mut model.start(1).unwrap())
+        .unwrap();
+    let logits = hidden.matmul(&model.embedding().t().unwrap()).unwrap();
+
+    let config = oracle::Config {
+        d_model: d,
+        n_layer: 2,
+        vocab_size: 12,
+        pad_vocab_size_multiple: 8,
+    };
+    let weights = candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    let theirs = oracle::Model::new(&config, weights).unwrap();
+    let mut state = oracle::State::new(1, &config, DType::F32, &Device::Cpu).unwrap();
+    let expected: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            let token = Tensor::new(&[*id], &Device::Cpu).unwrap();
+            theirs.forward(&token, &mut state).unwrap()
+        })
+        .collect();
+    assert!(difference(&logits, &Tensor::cat(&expected, 0).unwrap()) < 1e-5);
 }

@@ -1,0 +1,428 @@
+//! Caduceus: Schiff et al. 2024, arXiv:2403.03234; Ph (one strand) and PS (both strands).
+//!
+//! Symbols: T tokens in a step, D width of a strand, I inner width, V tokens.
+//! Keys: `caduceus.backbone.layers.{i}.mixer.mamba_fwd.…`, for PS `….mixer.submodule.…`.
+//!
+//! Differences from the published code: the projections in and out, which both directions share,
+//! run once; the two strands of PS run side by side, each in its own direction of reading, with
+//! the exchange of strands that the published fused norm makes before each layer folded into the
+//! weights of every other layer (see [`Block::load`]).
+
+use super::mamba::{Carry, MixerSizes, StateSpace, halves, projection};
+use super::{Encoder, Facts, Segment, Vocabulary};
+use crate::checkpoint::{Config, Weights};
+use crate::error::{Error, Kind, Result};
+use crate::ops::{Linear, RmsNorm};
+use candle_core::Tensor;
+
+/// The sizes of a model, from its `config.json`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hyperparameters {
+    /// D, `d_model`: the width of one strand.
+    pub width: usize,
+    /// `n_layer`.
+    pub layers: usize,
+    /// V, `vocab_size` padded to a multiple of `pad_vocab_size_multiple`.
+    pub vocabulary: usize,
+    /// Of every norm, `norm_epsilon`.
+    pub eps: f64,
+    /// The mixer's sizes, `ssm_cfg`.
+    pub mixer: MixerSizes,
+    /// `bidirectional_strategy`: directions are multiplied, not added.
+    pub multiply: bool,
+    /// `fused_add_norm`: PS layers exchange the strands, as in all published models.
+    pub exchange: bool,
+    /// PS: the complement of each token, `complement_map`. Ph: `None`.
+    pub complement: Option<Vec<u32>>,
+}
+
+impl Hyperparameters {
+    /// Reads and checks `config.json`.
+    pub fn read(config: &Config) -> Result<Self> {
+        let width = config.size("d_model", 1..=1 << 16, None)?;
+        for key in ["bidirectional", "bidirectional_weight_tie", "rms_norm"] {
+            if !config.flag(key, Some(true))? {
+                return Err(config.error(key, "only true, as published, is supported"));
+            }
+        }
+        let multiply = match config.text("bidirectional_strategy", Some("add"))?.as_str() {
+            "add" => false,
+            "ew_multiply" => true,
+            other => {
+                let error = config.error("bidirectional_strategy", format!("unknown: {other}"));
+                return Err(error.todo("add and ew_multiply are known"));
+            }
+        };
+        let multiple = config.size("pad_vocab_size_multiple", 1..=1 << 20, Some(8))?;
+        let vocabulary = config
+            .size("vocab_size", 1..=1 << 20, None)?
+            .next_multiple_of(multiple);
+        let complement = match config.flag("rcps", Some(false))? {
+            true => Some(complement(&config.object("complement_map")?, vocabulary)?),
+            false => None,
+        };
+        Ok(Self {
+            width,
+            layers: config.size("n_layer", 1..=1 << 12, None)?,
+            vocabulary,
+            eps: config.number("norm_epsilon", Some(1e-5))?,
+            mixer: MixerSizes::read(&config.object("ssm_cfg")?, width)?,
+            multiply,
+            exchange: complement.is_some() && config.flag("fused_add_norm", Some(true))?,
+            complement,
+        })
+    }
+
+    /// What a user wants to know of the model.
+    pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
+        let strands = 1 + usize::from(self.complement.is_some());
+        let products = 2 * self.mixer.flops() + self.mixer.flops_in_out();
+        Facts {
+            width: strands * self.width,
+            layers: self.layers,
+            context: None,
+            causal: false,
+            vocabulary,
+            state_bytes: 0,
+            kept_bytes: 0,
+            flops: strands * self.layers * products,
+            layer: "norm_f",
+        }
+    }
+}
+
+/// The complement of each token; tokens beyond the map's are their own.
+fn complement(map: &Config, vocabulary: usize) -> Result<Vec<u32>> {
+    let mut complement: Vec<u32> = (0..vocabulary as u32).collect();
+    for key in map.keys() {
+        let wrong = || map.error(key, format!("not one of {vocabulary} tokens"));
+        let token: usize = key.parse().map_err(|_| wrong())?;
+        let other = map.size(key, 0..=vocabulary - 1, None)?;
+        *complement.get_mut(token).ok_or_else(wrong)? = other as u32;
+    }
+    for (token, other) in complement.iter().enumerate() {
+        if complement[*other as usize] as usize != token {
+            return Err(map.error(&token.to_string(), "the complement's complement is another"));
+        }
+    }
+    Ok(complement)
+}
+
+/// Nothing outlives a call: every segment is a whole sequence.
+#[derive(Clone)]
+pub struct State;
+
+/// The Caduceus encoder.
+pub struct Model {
+    embedding: Tensor, // (V, D)
+    blocks: Vec<Block>,
+    norm: RmsNorm,
+    complement: Option<Vec<u32>>,
+    /// The strands are to be exchanged once more after the last layer.
+    exchange: bool,
+}
+
+/// One layer, scanned in both directions.
+struct Block {
+    norm: RmsNorm,
+    in_u: Linear,
+    in_z: Linear,
+    /// From the first token to the last.
+    rightward: StateSpace,
+    /// From the last token to the first.
+    leftward: StateSpace,
+    out_proj: Linear,
+    multiply: bool,
+}
+
+impl Model {
+    /// Takes the weights below `caduceus.backbone`.
+    pub fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
+        let backbone = match weights.at("backbone.layers").at(0).has("norm.weight") {
+            true => weights.at("backbone"),
+            false => weights.at("caduceus.backbone"),
+        };
+        let mut words = backbone.at("embeddings.word_embeddings");
+        if let Some(complement) = &sizes.complement {
+            check_complement(&words, complement)?;
+            check_complement(&weights.at("lm_head"), complement)?;
+            words = words.at("embedding");
+        }
+        let blocks = (0..sizes.layers)
+            .map(|i| {
+                let exchanged = sizes.exchange && i % 2 == 0;
+                Block::load(sizes, &backbone.at("layers").at(i), exchanged)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            embedding: words.tensor("weight", &[sizes.vocabulary, sizes.width])?,
+            blocks,
+            norm: RmsNorm::new(norm(sizes, &backbone.at("norm_f"))?, sizes.eps),
+            complement: sizes.complement.clone(),
+            exchange: sizes.exchange && sizes.layers % 2 == 1,
+        })
+    }
+
+    /// The embedding (V, D), to which the output head is tied.
+    pub fn embedding(&self) -> &Tensor {
+        &self.embedding
+    }
+
+    /// PS: the complement of each token.
+    pub fn complement(&self) -> Option<&[u32]> {
+        self.complement.as_deref()
+    }
+}
+
+impl Encoder for Model {
+    type State = State;
+
+    fn start(&self, _lanes: usize) -> Result<State> {
+        Ok(State)
+    }
+
+    /// For PS (T, 2D): the strand as given, then the other strand at the same base, its channels
+    /// in reverse, as published.
+    fn forward(&self, tokens: &Tensor, segments: &[Segment], _: &mut State) -> Result<Tensor> {
+        if !segments
+            .iter()
+            .all(|segment| segment.starts && segment.ends)
+        {
+            let what = "a bidirectional encoder was given a piece of a sequence";
+            return Err(Error::new(Kind::Internal, what));
+        }
+        let Some(complement) = &self.complement else {
+            return self.norm.forward(&self.run(tokens, segments)?);
+        };
+        let ids = tokens.to_vec1::<u32>()?;
+        let (rows, beyond) = (ids.len(), complement.len() as u32);
+        let flip = flip(segments);
+        let other = flip.iter().map(|&row| ids.get(row as usize));
+        let other = other.map(|id| complement.get(*id? as usize).copied());
+        let other = other.map(|id| id.unwrap_or(beyond));
+        let both: Vec<u32> = ids.iter().copied().chain(other).collect();
+        let both = Tensor::from_vec(both, 2 * rows, tokens.device())?;
+        let x = self.run(&both, &[segments, segments].concat())?; // (2T, D)
+        let flip = Tensor::from_vec(flip, rows, tokens.device())?;
+        let reverse_complement = |x: &Tensor| x.index_select(&flip, 0)?.flip(&[1]);
+        let (mut f, mut g) = (x.narrow(0, 0, rows)?, x.narrow(0, rows, rows)?);
+        if self.exchange {
+            (f, g) = (reverse_complement(&g)?, reverse_complement(&f)?);
+        }
+        let (f, g) = (self.norm.forward(&f)?, self.norm.forward(&g)?);
+        Ok(Tensor::cat(&[f, reverse_complement(&g)?], 1)?)
+    }
+}
+
+impl Model {
+    /// All layers, before the final norm: (T) to (T, D).
+    fn run(&self, tokens: &Tensor, segments: &[Segment]) -> Result<Tensor> {
+        let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
+        for block in &self.blocks {
+            let (mut right, mut left) = (block.rightward.start(1), block.leftward.start(1));
+            x = block.forward(&x, &mut right, &mut left, segments)?; // (T, D)
+        }
+        Ok(x)
+    }
+}
+
+impl Block {
+    /// Takes the weights below `layers.{i}`.
+    ///
+    /// The published fused norm of PS reads, before each layer, the other strand's reverse
+    /// complement (rows and channels reversed). Every second exchange undoes the one before, so
+    /// the strands stay in place where every even layer, from 0, is `exchanged`: norm, columns of
+    /// the projection in and rows of the projection out reversed, and its directions exchanged.
+    fn load(sizes: &Hyperparameters, weights: &Weights, exchanged: bool) -> Result<Self> {
+        let (width, inner) = (sizes.width, sizes.mixer.inner);
+        let mixer = match sizes.complement {
+            Some(_) => weights.at("mixer.submodule"),
+            None => weights.at("mixer"),
+        };
+        let (fwd, rev) = (mixer.at("mamba_fwd"), mixer.at("mamba_rev"));
+        let tied = |name, shape| tied([fwd.at(name), rev.at(name)], shape, sizes.mixer.bias);
+        let mut norm = norm(sizes, &weights.at("norm"))?;
+        let (mut into, into_bias) = tied("in_proj", [2 * inner, width])?;
+        let (mut out, mut out_bias) = tied("out_proj", [width, inner])?;
+        let (mut rightward, mut leftward) = (
+            StateSpace::load(&sizes.mixer, &fwd)?,
+            StateSpace::load(&sizes.mixer, &rev)?,
+        );
+        if exchanged {
+            norm = norm.flip(&[0])?;
+            into = into.flip(&[1])?;
+            out = out.flip(&[0])?;
+            out_bias = out_bias.map(|bias| bias.flip(&[0])).transpose()?;
+            std::mem::swap(&mut rightward, &mut leftward);
+        }
+        let (in_u, in_z) = halves((into, into_bias))?;
+        Ok(Self {
+            norm: RmsNorm::new(norm, sizes.eps),
+            in_u,
+            in_z,
+            rightward,
+            leftward: leftward.reversed(),
+            out_proj: Linear::new(out, out_bias),
+            multiply: sizes.multiply,
+        })
+    }
+
+    /// (T, D) to (T, D), residual included.
+    fn forward(
+        &self,
+        x: &Tensor,
+        right: &mut Carry,
+        left: &mut Carry,
+        segments: &[Segment],
+    ) -> Result<Tensor> {
+        let y = self.norm.forward(x)?;
+        let u = self.in_u.forward(&y)?; // (T, I)
+        let z = self.in_z.forward(&y)?; // (T, I)
+        let (rightward, leftward) = (&self.rightward, &self.leftward);
+        if self.multiply {
+            let right = rightward.forward(&u, None, Some(&z), right, segments)?; // (T, I)
+            let left = leftward.forward(&u, None, Some(&z), left, segments)?; // (T, I)
+            let product = (self.out_proj.forward(&right)? * self.out_proj.forward(&left)?)?;
+            return Ok((product + x)?);
+        }
+        // Gate and projection out are linear in y, and the same for both directions.
+        let y = rightward.forward(&u, None, None, right, segments)?; // (T, I)
+        let y = leftward.forward(&u, Some(&y), Some(&z), left, segments)?; // (T, I)
+        self.out_proj.forward_residual(&y, x)
+    }
+}
+
+/// The row of each row's mirror image within its segment.
+fn flip(segments: &[Segment]) -> Vec<u32> {
+    let mut rows = Vec::new();
+    for segment in segments {
+        let from = rows.len() as u32;
+        rows.extend((from..from + segment.len as u32).rev());
+    }
+    rows
+}
+
+/// The weight (D) of a norm, which PS models without fused norms save one level deeper.
+fn norm(sizes: &Hyperparameters, weights: &Weights) -> Result<Tensor> {
+    let deeper = weights.at("submodule");
+    let weights = if deeper.has("weight") {
+        &deeper
+    } else {
+        weights
+    };
+    weights.tensor("weight", &[sizes.width])
+}
+
+/// The projection that both directions share: published files keep the first, files saved anew
+/// either or both.
+fn tied(
+    [fwd, rev]: [Weights; 2],
+    shape: [usize; 2],
+    bias: bool,
+) -> Result<(Tensor, Option<Tensor>)> {
+    if !(fwd.has("weight") && rev.has("weight")) {
+        let stored = if rev.has("weight") { rev } else { fwd };
+        return projection(&stored, shape, bias);
+    }
+    let (kept, other) = (
+        projection(&fwd, shape, bias)?,
+        projection(&rev, shape, bias)?,
+    );
+    let differ = |a: &Tensor, b: &Tensor| -> Result<bool> {
+        Ok(a.ne(b)?
+            .to_dtype(candle_core::DType::F32)?
+            .sum_all()?
+            .to_scalar::<f32>()?
+            > 0.0)
+    };
+    let biases_differ = match (&kept.1, &other.1) {
+        (Some(a), Some(b)) => differ(a, b)?,
+        _ => false,
+    };
+    if differ(&kept.0, &other.0)? || biases_differ {
+        let what = "differs from mamba_fwd's, but the configuration says that they are tied";
+        return Err(rev.error(&rev.full("weight"), what));
+    }
+    Ok(kept)
+}
+
+/// An error if a complement map is stored that is not the configuration's.
+fn check_complement(weights: &Weights, complement: &[u32]) -> Result<()> {
+    let name = "complement_map";
+    let Some(stored) = weights.optional(name, &[complement.len()])? else {
+        return Ok(());
+    };
+    let stored = stored.to_vec1::<f32>()?;
+    match stored.iter().zip(complement).all(|(a, b)| *a == *b as f32) {
+        true => Ok(()),
+        false => Err(weights.error(&weights.full(name), "differs from the configuration's")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use candle_core::Device;
+    use std::path::Path;
+
+    fn checkpoint(name: &str) -> Checkpoint {
+        let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+        Checkpoint::open(&goldens.join(name)).unwrap()
+    }
+
+    #[test]
+    fn any_number_of_layers_equals_exchanging_the_strands_before_each() {
+        let checkpoint = checkpoint("caduceus-ps");
+        for layers in 1..=4 {
+            let mut sizes = Hyperparameters::read(&checkpoint.config).unwrap();
+            sizes.layers = layers;
+            let folded = Model::load(&sizes, &checkpoint.weights).unwrap();
+            sizes.exchange = false;
+            let plain = Model::load(&sizes, &checkpoint.weights).unwrap();
+            let ids: Vec<u32> = (0..50).map(|i| 7 + i * i % 5).collect();
+            let segment = Segment {
+                lane: 0,
+                len: ids.len(),
+                starts: true,
+                ends: true,
+            };
+            let tokens = Tensor::new(&ids[..], &Device::Cpu).unwrap();
+            let found = folded.forward(&tokens, &[segment], &mut State).unwrap();
+
+            let complement = plain.complement().unwrap();
+            let other: Vec<u32> = ids.iter().rev().map(|&i| complement[i as usize]).collect();
+            let other = Tensor::new(other, &Device::Cpu).unwrap();
+            let mut f = plain.embedding.index_select(&tokens, 0).unwrap();
+            let mut g = plain.embedding.index_select(&other, 0).unwrap();
+            for block in &plain.blocks {
+                (f, g) = (g.flip(&[0, 1]).unwrap(), f.flip(&[0, 1]).unwrap());
+                let run = |x: &Tensor| {
+                    let (mut right, mut left) = (block.rightward.start(1), block.leftward.start(1));
+                    block.forward(x, &mut right, &mut left, &[segment]).unwrap()
+                };
+                (f, g) = (run(&f), run(&g));
+            }
+            let (f, g) = (plain.norm.forward(&f), plain.norm.forward(&g));
+            let expected = Tensor::cat(&[f.unwrap(), g.unwrap().flip(&[0, 1]).unwrap()], 1);
+            let error = (found - expected.unwrap()).unwrap().abs().unwrap();
+            let error = error.flatten_all().unwrap().max(0).unwrap();
+            assert!(error.to_scalar::<f32>().unwrap() < 2e-5, "{layers} layers");
+        }
+    }
+
+    #[test]
+    fn a_complement_map_that_is_none_is_an_error() {
+        for map in [
+            r#"{"7": 10, "10": 8}"#,
+            r#"{"7": 99}"#,
+            r#"{"x": 7}"#,
+            r#"{"99": 7}"#,
+        ] {
+            let map = Config::parse("config.json", map).unwrap();
+            assert!(complement(&map, 16).is_err());
+        }
+        let map = Config::parse("config.json", r#"{"3": 6, "6": 3}"#).unwrap();
+        assert_eq!(complement(&map, 8).unwrap(), [0, 1, 2, 6, 4, 5, 3, 7]);
+    }
+}

@@ -1,0 +1,275 @@
+//! What every encoder promises: pieces, neighbours, forks and threads change nothing; and what
+//! bidirectional ones promise instead.
+
+use candle_core::{Device, Tensor};
+use crocuta::checkpoint::Checkpoint;
+use crocuta::encoder::{Encoder, Model, Segment};
+use crocuta::head::LanguageModel;
+use proptest::prelude::*;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// Longer than the HyenaDNA golden's filter of 130 taps.
+const LENGTH: usize = 300;
+
+static MODELS: LazyLock<Vec<(&str, Model)>> = LazyLock::new(|| {
+    ["hyenadna", "mamba1"]
+        .map(|name| (name, open(name)))
+        .into_iter()
+        .collect()
+});
+
+fn folder(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "goldens", name]
+        .iter()
+        .collect()
+}
+
+fn open(name: &str) -> Model {
+    Model::load(&Checkpoint::open(&folder(name)).unwrap())
+        .unwrap()
+        .0
+}
+
+/// Bases as the goldens' token ids.
+fn sequence(length: usize, seed: usize) -> Vec<u32> {
+    (0..length)
+        .map(|i| 7 + ((i * i + seed * i * 7 + i / 5 + seed) % 5) as u32)
+        .collect()
+}
+
+fn step<E: Encoder>(
+    model: &E,
+    tokens: &[u32],
+    segments: &[Segment],
+    state: &mut E::State,
+) -> Vec<f32> {
+    let tokens = Tensor::new(tokens, &Device::Cpu).unwrap();
+    let hidden = model.forward(&tokens, segments, state).unwrap();
+    hidden.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn whole<E: Encoder>(model: &E, tokens: &[u32]) -> Vec<f32> {
+    pieces(model, tokens, &[tokens.len()])
+}
+
+/// The hidden vectors of one sequence, run in pieces of these lengths.
+fn pieces<E: Encoder>(model: &E, tokens: &[u32], lengths: &[usize]) -> Vec<f32> {
+    let mut state = model.start(1).unwrap();
+    let (mut out, mut from) = (Vec::new(), 0);
+    for &len in lengths {
+        let segment = Segment {
+            lane: 0,
+            len,
+            starts: from == 0,
+            ends: from + len == tokens.len(),
+        };
+        out.extend(step(
+            model,
+            &tokens[from..from + len],
+            &[segment],
+            &mut state,
+        ));
+        from += len;
+    }
+    assert_eq!(from, tokens.len());
+    out
+}
+
+/// Lengths of at most `chunk` that sum to `length`.
+fn even(length: usize, chunk: usize) -> Vec<usize> {
+    (0..length)
+        .step_by(chunk)
+        .map(|from| chunk.min(length - from))
+        .collect()
+}
+
+/// Equal within 1e-5 of the largest magnitude.
+fn close(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (found - expected).abs();
+        assert!(
+            error <= 1e-5 * largest,
+            "{what}: value {i}: {found}, {expected}"
+        );
+    }
+}
+
+#[test]
+fn chunks_of_any_size_give_the_same() {
+    for (name, model) in MODELS.iter() {
+        let tokens = sequence(LENGTH, 1);
+        let expected = whole(model, &tokens);
+        for chunk in [1, 7, 64] {
+            let found = pieces(model, &tokens, &even(LENGTH, chunk));
+            close(&found, &expected, &format!("{name}, chunk {chunk}"));
+        }
+    }
+}
+
+#[test]
+fn a_cloned_state_runs_on_without_touching_the_original() {
+    for (name, model) in MODELS.iter() {
+        let (tokens, other) = (sequence(LENGTH, 1), sequence(90, 2));
+        let expected = whole(model, &tokens);
+        let piece = |len, starts, ends| Segment {
+            lane: 0,
+            len,
+            starts,
+            ends,
+        };
+        let mut state = model.start(1).unwrap();
+        let mut found = step(
+            model,
+            &tokens[..150],
+            &[piece(150, true, false)],
+            &mut state,
+        );
+        let mut fork = state.clone();
+        let forked = step(model, &other, &[piece(90, false, true)], &mut fork);
+        found.extend(step(
+            model,
+            &tokens[150..],
+            &[piece(150, false, true)],
+            &mut state,
+        ));
+        close(&found, &expected, name);
+        let joined = whole(model, &[&tokens[..150], &other].concat());
+        let width = expected.len() / LENGTH;
+        close(&forked, &joined[150 * width..], name);
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    for (name, model) in MODELS.iter() {
+        let tokens = sequence(LENGTH, 3);
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let lengths = even(LENGTH, 128);
+            pool.unwrap().install(|| pieces(model, &tokens, &lengths))
+        };
+        assert_eq!(on(1), on(2), "{name}");
+    }
+}
+
+#[test]
+fn both_strands_give_the_same_bits_whichever_is_given() {
+    let checkpoint = Checkpoint::open(&folder("caduceus-ps")).unwrap();
+    let (model, facts) = Model::load(&checkpoint).unwrap();
+    let head = LanguageModel::load(&checkpoint, &model, &facts).unwrap();
+    let complement = model.complement().unwrap();
+    // Several lengths in a step; more rows than a tile of the matrix products.
+    let lengths = [1, 130, 2, 1301, 61];
+    let segments = lengths.map(|len| Segment {
+        lane: 0,
+        len,
+        starts: true,
+        ends: true,
+    });
+    let tokens = sequence(lengths.iter().sum(), 7);
+    let reverse_complement = |tokens: &[u32]| -> Vec<u32> {
+        let mirror = |piece: &[u32]| {
+            let other = piece.iter().rev().map(|&id| complement[id as usize]);
+            other.collect::<Vec<_>>()
+        };
+        split(tokens, &lengths).flat_map(mirror).collect()
+    };
+    let run = |tokens: &[u32]| {
+        let tokens = Tensor::new(tokens, &Device::Cpu).unwrap();
+        let mut state = model.start(1).unwrap();
+        let hidden = model.forward(&tokens, &segments, &mut state).unwrap();
+        let logits = head.forward(&hidden).unwrap();
+        (
+            hidden.to_vec2::<f32>().unwrap(),
+            logits.to_vec2::<f32>().unwrap(),
+        )
+    };
+    let (hidden, logits) = run(&tokens);
+    let (other_hidden, other_logits) = run(&reverse_complement(&tokens));
+    let mirrored = |rows: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
+        let mirror = |piece: &[Vec<f32>]| piece.iter().rev().cloned().collect::<Vec<_>>();
+        split(&rows, &lengths).flat_map(mirror).collect()
+    };
+    for (row, other) in hidden.iter().zip(mirrored(other_hidden)) {
+        assert!(row.iter().eq(other.iter().rev()));
+    }
+    for (row, other) in logits.iter().zip(mirrored(other_logits)) {
+        for (logit, &token) in row.iter().zip(complement) {
+            assert_eq!(*logit, other[token as usize]);
+        }
+    }
+}
+
+/// The consecutive pieces of these lengths.
+fn split<'a, T>(all: &'a [T], lengths: &'a [usize]) -> impl Iterator<Item = &'a [T]> {
+    lengths.iter().scan(0, move |from, len| {
+        *from += len;
+        Some(&all[*from - len..*from])
+    })
+}
+
+#[test]
+fn a_bidirectional_encoder_refuses_pieces() {
+    for name in ["caduceus-ph", "caduceus-ps"] {
+        let model = open(name);
+        for (starts, ends) in [(true, false), (false, true)] {
+            let piece = Segment {
+                lane: 0,
+                len: 2,
+                starts,
+                ends,
+            };
+            let tokens = Tensor::new(&[7u32, 8], &Device::Cpu).unwrap();
+            let mut state = model.start(1).unwrap();
+            assert!(model.forward(&tokens, &[piece], &mut state).is_err());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Two sequences stream through one state in random pieces, beside a read that starts and
+    /// ends within the step; each gives what it gives alone.
+    #[test]
+    fn neighbours_and_random_pieces_change_nothing(
+        cuts in prop::collection::vec((1usize..60, 1usize..60), 1..8),
+    ) {
+        for (name, model) in MODELS.iter() {
+            let totals = cuts.iter().fold((0, 0), |sum, cut| (sum.0 + cut.0, sum.1 + cut.1));
+            let ours = [sequence(totals.0, 4), sequence(totals.1, 5)];
+            let read = sequence(20, 6);
+            let read_alone = whole(model, &read);
+            let width = read_alone.len() / read.len();
+            let mut state = model.start(2).unwrap();
+            let mut found = [Vec::new(), Vec::new()];
+            let mut from = [0, 0];
+            for (i, &(first, second)) in cuts.iter().enumerate() {
+                let (starts, ends) = (i == 0, i + 1 == cuts.len());
+                let segments = [
+                    Segment { lane: 1, len: first, starts, ends },
+                    Segment { lane: 0, len: read.len(), starts: true, ends: true },
+                    Segment { lane: 0, len: second, starts, ends },
+                ];
+                let tokens = [
+                    &ours[0][from[0]..from[0] + first],
+                    &read,
+                    &ours[1][from[1]..from[1] + second],
+                ].concat();
+                let hidden = step(model, &tokens, &segments, &mut state);
+                let (a, rest) = hidden.split_at(first * width);
+                let (b, c) = rest.split_at(read.len() * width);
+                found[0].extend_from_slice(a);
+                close(b, &read_alone, name);
+                found[1].extend_from_slice(c);
+                from = [from[0] + first, from[1] + second];
+            }
+            for (found, tokens) in found.iter().zip(&ours) {
+                close(found, &whole(model, tokens), name);
+            }
+        }
+    }
+}
