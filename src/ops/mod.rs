@@ -7,6 +7,7 @@
 mod linear;
 mod long_conv;
 pub mod math;
+mod modal;
 mod norm;
 mod selective_scan;
 mod short_conv;
@@ -14,6 +15,7 @@ mod short_conv;
 pub(crate) use linear::product;
 pub use linear::{Activation, Linear};
 pub use long_conv::{LongConv, Past, Taps};
+pub use modal::{Modal, ModalState};
 pub use norm::{LayerNorm, RmsNorm};
 pub use selective_scan::{Hidden, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
