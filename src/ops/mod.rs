@@ -4,6 +4,8 @@
 //! Work is cut into tiles whose size depends on the shapes alone, never on the number of
 //! threads: results are the same bits with any number of threads.
 
+mod attention;
+mod gate;
 mod linear;
 mod long_conv;
 pub mod math;
@@ -12,6 +14,8 @@ mod norm;
 mod selective_scan;
 mod short_conv;
 
+pub use attention::{Attention, Cache, Reach, Rotary};
+pub use gate::gate;
 pub(crate) use linear::product;
 pub use linear::{Activation, Linear};
 pub use long_conv::{LongConv, Past, Taps};
