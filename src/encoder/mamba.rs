@@ -105,9 +105,11 @@ impl Hyperparameters {
             causal: true,
             vocabulary,
             state_bytes: self.layers * self.mixer.state_bytes(),
+            token_bytes: 0,
             kept_bytes: 0,
             flops: self.layers * (self.mixer.flops() + self.mixer.flops_in_out()),
             layer: "norm_f",
+            note: None,
         }
     }
 }

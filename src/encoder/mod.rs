@@ -2,9 +2,12 @@
 //! One architecture is one file. Encoders know nothing of files or genomes.
 
 pub mod caduceus;
+pub mod evo1;
+pub mod evo2;
 pub mod hyena;
 pub mod mamba;
 mod model;
+pub mod striped_hyena;
 mod vocabulary;
 
 pub use crate::sequence::Segment;

@@ -46,7 +46,7 @@ impl Lane {
         values: impl Iterator<Item = &'a [f32]>,
     ) {
         for (key, value) in keys.zip(values) {
-            if self.next % PAGE == 0 {
+            if self.next.is_multiple_of(PAGE) {
                 self.pages.push_back(Arc::default());
             }
             if let Some(page) = self.pages.back_mut() {
