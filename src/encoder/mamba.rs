@@ -196,7 +196,7 @@ impl Model {
 }
 
 /// The encoder's weights and its embedding, however they were saved.
-fn backbone(weights: &Weights) -> (Weights, Weights) {
+pub(super) fn backbone(weights: &Weights) -> (Weights, Weights) {
     let below = weights.at("backbone");
     let roots = [&below, weights].into_iter();
     roots

@@ -6,6 +6,7 @@ pub mod evo1;
 pub mod evo2;
 pub mod hyena;
 pub mod mamba;
+pub mod mamba2;
 mod model;
 pub mod striped_hyena;
 mod vocabulary;

@@ -1,6 +1,8 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
-use super::{Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, striped_hyena};
+use super::{
+    Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, striped_hyena,
+};
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
 use candle_core::Tensor;
@@ -11,6 +13,8 @@ pub enum Model {
     Hyena(hyena::Model),
     /// Mamba.
     Mamba(mamba::Model),
+    /// Mamba-2.
+    Mamba2(mamba2::Model),
     /// Caduceus.
     Caduceus(caduceus::Model),
     /// Evo and Evo 2.
@@ -24,6 +28,8 @@ pub enum State {
     Hyena(hyena::State),
     /// Mamba.
     Mamba(mamba::State),
+    /// Mamba-2.
+    Mamba2(mamba2::State),
     /// Caduceus.
     Caduceus(caduceus::State),
     /// Evo and Evo 2.
@@ -73,6 +79,12 @@ impl Model {
                 let model = mamba::Model::load(&sizes, &checkpoint.weights)?;
                 Ok((Self::Mamba(model), sizes.facts(vocabulary)))
             }
+            Architecture::Mamba2 => {
+                let sizes = mamba2::Hyperparameters::read(&checkpoint.config)?;
+                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let model = mamba2::Model::load(&sizes, &checkpoint.weights)?;
+                Ok((Self::Mamba2(model), sizes.facts(vocabulary)))
+            }
             Architecture::Caduceus => {
                 let sizes = caduceus::Hyperparameters::read(&checkpoint.config)?;
                 let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
@@ -97,6 +109,7 @@ impl Model {
         match self {
             Self::Hyena(model) => model.embedding(),
             Self::Mamba(model) => model.embedding(),
+            Self::Mamba2(model) => model.embedding(),
             Self::Caduceus(model) => model.embedding(),
             Self::StripedHyena(model) => model.embedding(),
         }
@@ -130,6 +143,7 @@ impl Encoder for Model {
         match self {
             Self::Hyena(model) => model.start(lanes).map(State::Hyena),
             Self::Mamba(model) => model.start(lanes).map(State::Mamba),
+            Self::Mamba2(model) => model.start(lanes).map(State::Mamba2),
             Self::Caduceus(model) => model.start(lanes).map(State::Caduceus),
             Self::StripedHyena(model) => model.start(lanes).map(State::StripedHyena),
         }
@@ -139,6 +153,7 @@ impl Encoder for Model {
         match (self, state) {
             (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
             (Self::Mamba(model), State::Mamba(state)) => model.forward(tokens, segments, state),
+            (Self::Mamba2(model), State::Mamba2(state)) => model.forward(tokens, segments, state),
             (Self::Caduceus(model), State::Caduceus(state)) => {
                 model.forward(tokens, segments, state)
             }
