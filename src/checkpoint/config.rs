@@ -160,6 +160,15 @@ impl Config {
         &self.object
     }
 
+    /// The object as Python would write it: bare `Infinity` and `NaN` again.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{:#}\n", Value::Object(self.object.clone()));
+        for word in BARE {
+            text = text.replace(&format!("\"{word}\""), word);
+        }
+        text
+    }
+
     /// An error for the first key that is neither in `known`, nor one that transformers writes
     /// into every file, nor private (`_…`): a misspelt key would otherwise silently mean its
     /// default.
@@ -208,17 +217,16 @@ impl Config {
     }
 }
 
+/// Numbers that Python writes and JSON lacks.
+const BARE: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+
 /// `text` with the numbers that Python writes and JSON lacks in quotes.
 fn quote_bare_numbers(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 64);
     let mut rest = text;
     let (mut quoted, mut escaped) = (false, false);
     while let Some(c) = rest.chars().next() {
-        if !quoted
-            && let Some(word) = ["-Infinity", "Infinity", "NaN"]
-                .into_iter()
-                .find(|word| rest.starts_with(word))
-        {
+        if !quoted && let Some(word) = BARE.into_iter().find(|word| rest.starts_with(word)) {
             out.extend(['"'].into_iter().chain(word.chars()).chain(['"']));
             rest = &rest[word.len()..];
             continue;
@@ -284,6 +292,11 @@ mod tests {
         let config = parse(text).unwrap();
         assert_eq!(config.get("limit").unwrap()[1], "Infinity");
         assert_eq!(config.text("s", None).unwrap(), "NaN \\\" NaN");
+        assert_eq!(
+            parse(&config.to_text()).unwrap().as_json(),
+            config.as_json()
+        );
+        assert!(config.to_text().contains(": -Infinity"));
         for key in ["low", "nan"] {
             let error = config.number(key, None).unwrap_err().to_string();
             assert!(error.contains(&format!("key {key}")), "{error}");

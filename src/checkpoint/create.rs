@@ -3,7 +3,7 @@
 use super::layout::{self, Fill, Planned};
 use super::staging::Staging;
 use super::{Config, safetensors};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use ::safetensors::Dtype;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -36,10 +36,7 @@ pub fn create(config: &Config, seed: u64, out: &Path, max_bytes: u64) -> Result<
             .todo("raise --max-size"));
     }
     let staging = Staging::begin(out)?;
-    let mut text = serde_json::to_string_pretty(config.as_json())
-        .map_err(|e| Error::new(Kind::Internal, e))?;
-    text.push('\n');
-    staging.write("config.json", text.as_bytes())?;
+    staging.write("config.json", config.to_text().as_bytes())?;
 
     let entries = plan.iter().map(|planned| planned.entry.clone()).collect();
     let plan = plan
@@ -98,6 +95,7 @@ fn values(planned: &Planned, seed: u64) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::checkpoint::{Architecture, Checkpoint, preset};
+    use crate::error::Kind;
     use candle_core::DType;
     use serde_json::json;
 

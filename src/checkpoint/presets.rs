@@ -53,7 +53,7 @@ pub fn preset(name: &str) -> Result<Map<String, Value>> {
 }
 
 /// LongSafari/hyenadna-*-hf; the length is the published one plus two special tokens.
-fn hyenadna(width: usize, layers: usize, length: usize) -> Value {
+pub fn hyenadna(width: usize, layers: usize, length: usize) -> Value {
     json!({
         "model_type": "hyenadna",
         "architectures": ["HyenaDNAForCausalLM"],

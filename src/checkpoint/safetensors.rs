@@ -55,14 +55,14 @@ pub fn read(path: &Path, tensors: &mut BTreeMap<String, Tensor>, sum: &mut Sha25
 }
 
 /// Writes a file at `path`: `data` gives each entry's little-endian bytes, in any order of names.
-/// Entries are laid out by falling width of their values, as the format advises, and fsynced.
+/// Laid out as the reference writer does, by falling width of the values, then by name; fsynced.
 /// Memory: one tensor. Returns the SHA-256 in hex.
 pub fn write(
     path: &Path,
     mut entries: Vec<Entry>,
     mut data: impl FnMut(&Entry) -> Result<Vec<u8>>,
 ) -> Result<String> {
-    entries.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.bitsize()));
+    entries.sort_by(|a, b| (b.dtype.bitsize(), &a.name).cmp(&(a.dtype.bitsize(), &b.name)));
     let mut header = serde_json::Map::new();
     // transformers refuses a file that does not name its framework.
     header.insert("__metadata__".into(), serde_json::json!({ "format": "pt" }));
@@ -102,6 +102,15 @@ pub fn write(
     }
     let file = out.into_inner().map_err(|e| Error::io(path, e.error()))?;
     file.sync_all().map_err(io)?;
+    Ok(hex(sum))
+}
+
+/// The SHA-256 of a file in hex, as `sha256sum` prints it.
+pub fn digest(path: &Path) -> Result<String> {
+    let mut sum = Sha256::new();
+    File::open(path)
+        .and_then(|mut file| std::io::copy(&mut file, &mut sum))
+        .map_err(|e| Error::io(path, &e))?;
     Ok(hex(sum))
 }
 

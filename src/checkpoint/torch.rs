@@ -1,0 +1,385 @@
+//! PyTorch's file: a zip of one pickle, `<root>/data.pkl`, and of raw storages,
+//! `<root>/data/<key>`. Entries are only looked up by name; no name becomes a path.
+
+use super::pickle::{Id, Pickle, Value};
+use super::safetensors::{Entry, is_pickle_or_zip};
+use crate::error::{Error, Result};
+use ::safetensors::Dtype;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use zip::{CompressionMethod, ZipArchive};
+
+/// The pickle holds names and shapes, not weights; published ones have less than 1 MB.
+const MAX_PICKLE: u64 = 1 << 26;
+
+/// An open file and the places of its entries.
+pub struct Archive {
+    path: PathBuf,
+    file: File,
+    entries: HashMap<String, Place>,
+    root: String,
+}
+
+/// Bytes of an entry, stored as they are.
+#[derive(Clone, Copy)]
+struct Place {
+    start: u64,
+    size: u64,
+    crc32: u32,
+}
+
+/// A tensor of the pickle: a view of a storage.
+#[derive(Clone)]
+pub struct View {
+    /// Name, type and shape.
+    pub entry: Entry,
+    place: Place,
+    /// In values, not bytes.
+    offset: usize,
+    strides: Vec<usize>,
+}
+
+impl Archive {
+    /// Opens the file and checks every entry's size against the file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let io = |e: std::io::Error| Error::io(path, &e);
+        let wrong = |what: String| Error::model(what).file(path.display());
+        let mut file = File::open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let mut start = Vec::new();
+        file.by_ref().take(8).read_to_end(&mut start).map_err(io)?;
+        if !start.starts_with(b"PK") {
+            return Err(match is_pickle_or_zip(&start) {
+                true => wrong("PyTorch's old format, from before 1.6".into())
+                    .todo("load it in PyTorch that you trust it with, and torch.save it again"),
+                false => wrong("not a PyTorch file".into())
+                    .todo("files in parts (.pt.part0, …) are concatenated first, with cat"),
+            });
+        }
+        let damaged = |e: zip::result::ZipError| wrong(format!("damaged zip: {e}"));
+        let mut zip = ZipArchive::new(BufReader::new(&mut file)).map_err(damaged)?;
+        let (mut entries, mut sum) = (HashMap::new(), 0u64);
+        for index in 0..zip.len() {
+            let entry = zip.by_index_raw(index).map_err(damaged)?;
+            let name = entry.name().to_string();
+            let wrong = |what: &str| wrong(what.into()).place(format!("entry {name}"));
+            if name.starts_with('/')
+                || name.contains('\\')
+                || name.split('/').any(|part| part == "..")
+            {
+                return Err(wrong("leads out of the archive"));
+            }
+            // PyTorch never compresses, so there is nothing to expand, and no bomb.
+            if entry.compression() != CompressionMethod::Stored
+                || entry.encrypted()
+                || entry.size() != entry.compressed_size()
+            {
+                return Err(wrong("compressed or encrypted, which PyTorch does not do"));
+            }
+            let place = Place {
+                start: entry.data_start(),
+                size: entry.size(),
+                crc32: entry.crc32(),
+            };
+            sum = sum.saturating_add(place.size);
+            if sum > length
+                || place
+                    .start
+                    .checked_add(place.size)
+                    .is_none_or(|end| end > length)
+            {
+                return Err(wrong("reaches beyond the file, or overlaps another entry"));
+            }
+            entries.insert(name, place);
+        }
+        // The zip crate keeps the last of two entries of one name; Python may read the first.
+        let directory = zip.central_directory_start();
+        if count_entries(&mut file, directory).map_err(io)? != entries.len() {
+            return Err(wrong("two entries have the same name".into()));
+        }
+        let mut roots = entries
+            .keys()
+            .filter_map(|name| name.strip_suffix("/data.pkl"));
+        let root = match (roots.next(), roots.next()) {
+            (Some(root), None) => root.to_string(),
+            (None, _) => return Err(wrong("a zip, but not PyTorch's: no data.pkl".into())),
+            (Some(_), Some(_)) => return Err(wrong("two data.pkl".into())),
+        };
+        let mut archive = Self {
+            path: path.to_path_buf(),
+            file,
+            entries,
+            root,
+        };
+        if let Some(&order) = archive.entries.get(&format!("{}/byteorder", archive.root))
+            && archive.bytes(order, 0, order.size.min(6))? != b"little"
+        {
+            return Err(wrong("big-endian values are not supported".into()));
+        }
+        Ok(archive)
+    }
+
+    /// The bytes of the pickle.
+    pub fn pickle(&mut self) -> Result<Vec<u8>> {
+        let name = format!("{}/data.pkl", self.root);
+        let place = self
+            .entries
+            .get(&name)
+            .copied()
+            .ok_or_else(|| self.wrong("no data.pkl"))?;
+        if place.size > MAX_PICKLE {
+            return Err(self.wrong(&format!(
+                "data.pkl has {} bytes, more than {MAX_PICKLE}",
+                place.size
+            )));
+        }
+        self.check(place).map_err(|e| e.place("entry data.pkl"))?;
+        self.bytes(place, 0, place.size)
+    }
+
+    /// The tensors of the state dictionary: the dictionary in the pickle, or its item
+    /// `state_dict` (Lightning) or `model_state_dict`. Items that are not tensors are left out.
+    pub fn views(&self, pickle: &Pickle) -> Result<BTreeMap<String, View>> {
+        let root = pickle.root();
+        let inner = ["state_dict", "model_state_dict"].into_iter();
+        let state = inner
+            .filter_map(|key| pickle.get(root, key))
+            .next()
+            .unwrap_or(root);
+        let Value::Dict(items) = state else {
+            return Err(self.wrong("the pickle is not a dictionary of tensors"));
+        };
+        let mut views = BTreeMap::new();
+        for (key, value) in items {
+            let &Value::Text(name) = pickle.at(*key) else {
+                continue;
+            };
+            let Some(args) = rebuilt(pickle, *value) else {
+                continue;
+            };
+            let view = self.view(pickle, name, args);
+            let view =
+                view.map_err(|e| e.file(self.path.display()).place(format!("tensor {name}")))?;
+            views.insert(name.to_string(), view);
+        }
+        match views.is_empty() {
+            true => Err(self.wrong("no tensor in the pickle")),
+            false => Ok(views),
+        }
+    }
+
+    /// A view from the arguments (storage, offset, shape, strides, …) of the call that was to
+    /// rebuild it, checked against its storage.
+    fn view(&self, pickle: &Pickle, name: &str, args: &[Id]) -> Result<View> {
+        let wrong = |what: &str| Error::model(what);
+        let [storage, offset, shape, strides, ..] = args else {
+            return Err(wrong("rebuilt from too few arguments"));
+        };
+        let number = |id: Id| match pickle.at(id) {
+            Value::Int(n) => usize::try_from(*n).map_err(|_| wrong("a negative size or stride")),
+            _ => Err(wrong("a size that is not a number")),
+        };
+        let numbers = |id: Id| match pickle.at(id) {
+            Value::List(items) => items
+                .iter()
+                .map(|id| number(*id))
+                .collect::<Result<Vec<_>>>(),
+            _ => Err(wrong("a shape that is not a tuple")),
+        };
+        let (offset, shape, strides) = (number(*offset)?, numbers(*shape)?, numbers(*strides)?);
+        let Value::Persistent(storage) = pickle.at(*storage) else {
+            return Err(wrong("no storage"));
+        };
+        let (class, key, length) = match pickle.at(*storage) {
+            Value::List(items) => match items[..] {
+                [_, class, key, _, length, ..] => (class, key, number(length)?),
+                _ => return Err(wrong("a storage of too few parts")),
+            },
+            _ => return Err(wrong("a storage that is not a tuple")),
+        };
+        let dtype = match pickle.at(class) {
+            Value::Global("torch", class) => dtype(class),
+            _ => None,
+        };
+        let dtype = dtype.ok_or_else(|| wrong("a storage of an unknown type"))?;
+        let &Value::Text(key) = pickle.at(key) else {
+            return Err(wrong("a storage without a key"));
+        };
+        let place = self
+            .entries
+            .get(&format!("{}/data/{key}", self.root))
+            .copied();
+        let place = place.ok_or_else(|| wrong("its storage is not in the archive"))?;
+        let bytes = length
+            .checked_mul(dtype.bitsize() / 8)
+            .map(|bytes| bytes as u64);
+        if bytes != Some(place.size) {
+            return Err(wrong(&format!(
+                "a storage of {length} values of {dtype:?}, but of {} bytes",
+                place.size
+            )));
+        }
+        let values = shape.iter().try_fold(1usize, |n, dim| n.checked_mul(*dim));
+        let end = shape
+            .iter()
+            .zip(&strides)
+            .try_fold(offset, |end, (dim, stride)| {
+                end.checked_add(dim.saturating_sub(1).checked_mul(*stride)?)
+            });
+        // A view of more values than its storage has would only be an expanded one.
+        let fits = match (values, end) {
+            (Some(0), _) => true,
+            (Some(values), Some(end)) => values <= length && end < length,
+            _ => false,
+        };
+        if !fits || shape.len() != strides.len() {
+            return Err(wrong(&format!(
+                "shape {shape:?} with strides {strides:?} at {offset} reaches beyond its storage of {length} values"
+            )));
+        }
+        let entry = Entry {
+            name: name.to_string(),
+            dtype,
+            shape,
+        };
+        Ok(View {
+            entry,
+            place,
+            offset,
+            strides,
+        })
+    }
+
+    /// The view's values in row-major order, little-endian. Memory: the part of the storage that
+    /// it spans, and the result.
+    pub fn read(&mut self, view: &View) -> Result<Vec<u8>> {
+        self.check(view.place)
+            .map_err(|e| e.place(format!("tensor {}", view.entry.name)))?;
+        let width = view.entry.dtype.bitsize() / 8;
+        let shape = &view.entry.shape;
+        if shape.contains(&0) {
+            return Ok(Vec::new());
+        }
+        let span = shape
+            .iter()
+            .zip(&view.strides)
+            .map(|(dim, stride)| (dim - 1) * stride)
+            .sum::<usize>()
+            + 1;
+        let bytes = self.bytes(
+            view.place,
+            (view.offset * width) as u64,
+            (span * width) as u64,
+        )?;
+        let mut dense = 1;
+        let contiguous = shape.iter().zip(&view.strides).rev().all(|(dim, stride)| {
+            let fits = *dim == 1 || *stride == dense;
+            dense *= dim;
+            fits
+        });
+        if contiguous {
+            return Ok(bytes);
+        }
+        let mut out = Vec::with_capacity(view.entry.bytes());
+        let (mut index, mut from) = (vec![0; shape.len()], 0);
+        loop {
+            out.extend_from_slice(&bytes[from * width..(from + 1) * width]);
+            // The next index, as an odometer.
+            let mut axis = shape.len();
+            loop {
+                if axis == 0 {
+                    return Ok(out);
+                }
+                axis -= 1;
+                index[axis] += 1;
+                from += view.strides[axis];
+                if index[axis] < shape[axis] {
+                    break;
+                }
+                from -= index[axis] * view.strides[axis];
+                index[axis] = 0;
+            }
+        }
+    }
+
+    /// An error unless the entry has its CRC-32. Zero: PyTorch was told not to compute it.
+    fn check(&mut self, place: Place) -> Result<()> {
+        let io = |e: std::io::Error| Error::io(&self.path, &e);
+        self.file.seek(SeekFrom::Start(place.start)).map_err(io)?;
+        let mut input = self.file.by_ref().take(place.size);
+        let (mut crc, mut buffer) = (flate2::Crc::new(), vec![0; 1 << 16]);
+        loop {
+            match input.read(&mut buffer).map_err(io)? {
+                0 => break,
+                n => crc.update(&buffer[..n]),
+            }
+        }
+        match place.crc32 == 0 || crc.sum() == place.crc32 {
+            true => Ok(()),
+            false => Err(self.wrong("its checksum does not match: the file is damaged")),
+        }
+    }
+
+    fn bytes(&mut self, place: Place, from: u64, length: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length as usize];
+        self.file
+            .seek(SeekFrom::Start(place.start + from))
+            .and_then(|_| self.file.read_exact(&mut bytes))
+            .map_err(|e| Error::io(&self.path, &e))?;
+        Ok(bytes)
+    }
+
+    fn wrong(&self, what: &str) -> Error {
+        Error::model(what).file(self.path.display())
+    }
+}
+
+/// The arguments with which a tensor was to be rebuilt; a parameter wraps a tensor.
+fn rebuilt<'p>(pickle: &'p Pickle, value: Id) -> Option<&'p [Id]> {
+    let mut value = value;
+    for _ in 0..2 {
+        let Value::Call(callable, args) = pickle.at(value) else {
+            return None;
+        };
+        let Value::List(args) = pickle.at(*args) else {
+            return None;
+        };
+        match pickle.at(*callable) {
+            Value::Global("torch._utils", "_rebuild_tensor_v2") => return Some(args),
+            Value::Global("torch._utils", "_rebuild_parameter") => value = *args.first()?,
+            _ => return None,
+        }
+    }
+    None
+}
+
+fn dtype(class: &str) -> Option<Dtype> {
+    Some(match class {
+        "DoubleStorage" => Dtype::F64,
+        "FloatStorage" => Dtype::F32,
+        "HalfStorage" => Dtype::F16,
+        "BFloat16Storage" => Dtype::BF16,
+        "LongStorage" => Dtype::I64,
+        "IntStorage" => Dtype::I32,
+        "ShortStorage" => Dtype::I16,
+        "CharStorage" => Dtype::I8,
+        "ByteStorage" => Dtype::U8,
+        "BoolStorage" => Dtype::BOOL,
+        _ => return None,
+    })
+}
+
+/// Entries in the zip's central directory (APPNOTE 4.3.12).
+fn count_entries(file: &mut File, start: u64) -> std::io::Result<usize> {
+    file.seek(SeekFrom::Start(start))?;
+    let mut input = BufReader::new(file);
+    let (mut count, mut header) = (0, [0; 46]);
+    while input.read_exact(&mut header).is_ok() && header.starts_with(b"PK\x01\x02") {
+        let length = |at: usize| i64::from(u16::from_le_bytes([header[at], header[at + 1]]));
+        input.seek_relative(length(28) + length(30) + length(32))?;
+        count += 1;
+    }
+    Ok(count)
+}
