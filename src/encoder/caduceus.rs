@@ -84,9 +84,11 @@ impl Hyperparameters {
             causal: false,
             vocabulary,
             state_bytes: 0,
+            token_bytes: 0,
             kept_bytes: 0,
             flops: strands * self.layers * products,
             layer: "norm_f",
+            note: None,
         }
     }
 }

@@ -90,9 +90,11 @@ impl Hyperparameters {
             causal: true,
             vocabulary: Vocabulary::characters(self.vocabulary),
             state_bytes: self.state_bytes(),
+            token_bytes: 0,
             kept_bytes: self.spectra_bytes(),
             flops: self.layers * 2 * (4 * d * d + 2 * d * self.inner),
             layer: "ln_f",
+            note: None,
         }
     }
 

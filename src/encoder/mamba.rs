@@ -105,9 +105,11 @@ impl Hyperparameters {
             causal: true,
             vocabulary,
             state_bytes: self.layers * self.mixer.state_bytes(),
+            token_bytes: 0,
             kept_bytes: 0,
             flops: self.layers * (self.mixer.flops() + self.mixer.flops_in_out()),
             layer: "norm_f",
+            note: None,
         }
     }
 }
@@ -194,7 +196,7 @@ impl Model {
 }
 
 /// The encoder's weights and its embedding, however they were saved.
-fn backbone(weights: &Weights) -> (Weights, Weights) {
+pub(super) fn backbone(weights: &Weights) -> (Weights, Weights) {
     let below = weights.at("backbone");
     let roots = [&below, weights].into_iter();
     roots

@@ -2,9 +2,13 @@
 //! One architecture is one file. Encoders know nothing of files or genomes.
 
 pub mod caduceus;
+pub mod evo1;
+pub mod evo2;
 pub mod hyena;
 pub mod mamba;
+pub mod mamba2;
 mod model;
+pub mod striped_hyena;
 mod vocabulary;
 
 pub use crate::sequence::Segment;

@@ -1,6 +1,8 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
-use super::{Encoder, Segment, Vocabulary, caduceus, hyena, mamba};
+use super::{
+    Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, striped_hyena,
+};
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
 use candle_core::Tensor;
@@ -11,8 +13,12 @@ pub enum Model {
     Hyena(hyena::Model),
     /// Mamba.
     Mamba(mamba::Model),
+    /// Mamba-2.
+    Mamba2(mamba2::Model),
     /// Caduceus.
     Caduceus(caduceus::Model),
+    /// Evo and Evo 2.
+    StripedHyena(striped_hyena::Model),
 }
 
 /// The state of a [`Model`].
@@ -22,8 +28,12 @@ pub enum State {
     Hyena(hyena::State),
     /// Mamba.
     Mamba(mamba::State),
+    /// Mamba-2.
+    Mamba2(mamba2::State),
     /// Caduceus.
     Caduceus(caduceus::State),
+    /// Evo and Evo 2.
+    StripedHyena(striped_hyena::State),
 }
 
 /// What is known of a model besides its weights.
@@ -39,14 +49,19 @@ pub struct Facts {
     pub causal: bool,
     /// The tokens.
     pub vocabulary: Vocabulary,
-    /// Bytes of state for one unfinished sequence of any length.
+    /// Bytes of state for one unfinished sequence of any length, without what grows with it.
     pub state_bytes: usize,
+    /// Bytes by which that state grows with each token (attention's keys and values without a
+    /// window); 0 where it does not grow.
+    pub token_bytes: usize,
     /// Bytes that the model keeps besides weights and state (filter spectra), at most.
     pub kept_bytes: usize,
     /// Floating-point operations a base in the matrix products.
     pub flops: usize,
     /// What [`Encoder::forward`] returns.
     pub layer: &'static str,
+    /// What a user should know of the numbers: where they differ from the published model's.
+    pub note: Option<String>,
 }
 
 impl Model {
@@ -64,11 +79,26 @@ impl Model {
                 let model = mamba::Model::load(&sizes, &checkpoint.weights)?;
                 Ok((Self::Mamba(model), sizes.facts(vocabulary)))
             }
+            Architecture::Mamba2 => {
+                let sizes = mamba2::Hyperparameters::read(&checkpoint.config)?;
+                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let model = mamba2::Model::load(&sizes, &checkpoint.weights)?;
+                Ok((Self::Mamba2(model), sizes.facts(vocabulary)))
+            }
             Architecture::Caduceus => {
                 let sizes = caduceus::Hyperparameters::read(&checkpoint.config)?;
                 let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
                 let model = caduceus::Model::load(&sizes, &checkpoint.weights)?;
                 Ok((Self::Caduceus(model), sizes.facts(vocabulary)))
+            }
+            Architecture::Evo1 | Architecture::Evo2 => {
+                let sizes = match checkpoint.architecture {
+                    Architecture::Evo1 => evo1::read(&checkpoint.config)?,
+                    _ => evo2::read(&checkpoint.config)?,
+                };
+                let facts = sizes.facts();
+                let model = striped_hyena::Model::load(sizes, &checkpoint.weights)?;
+                Ok((Self::StripedHyena(model), facts))
             }
             other => Err(Error::model(format!("{other} is not supported yet"))),
         }
@@ -79,7 +109,9 @@ impl Model {
         match self {
             Self::Hyena(model) => model.embedding(),
             Self::Mamba(model) => model.embedding(),
+            Self::Mamba2(model) => model.embedding(),
             Self::Caduceus(model) => model.embedding(),
+            Self::StripedHyena(model) => model.embedding(),
         }
     }
 
@@ -88,6 +120,18 @@ impl Model {
         match self {
             Self::Caduceus(model) => model.complement(),
             _ => None,
+        }
+    }
+
+    /// Lets attention see only the keys less than `window` tokens away, which bounds the state;
+    /// `None`, as published: all of them. The facts change with it. A usage error where the model
+    /// has no attention.
+    pub fn set_attention_window(&mut self, window: Option<usize>) -> Result<Facts> {
+        match self {
+            Self::StripedHyena(model) => model.set_attention_window(window),
+            _ => Err(Error::usage(
+                "the model has no attention to set a window for",
+            )),
         }
     }
 }
@@ -99,7 +143,9 @@ impl Encoder for Model {
         match self {
             Self::Hyena(model) => model.start(lanes).map(State::Hyena),
             Self::Mamba(model) => model.start(lanes).map(State::Mamba),
+            Self::Mamba2(model) => model.start(lanes).map(State::Mamba2),
             Self::Caduceus(model) => model.start(lanes).map(State::Caduceus),
+            Self::StripedHyena(model) => model.start(lanes).map(State::StripedHyena),
         }
     }
 
@@ -107,7 +153,11 @@ impl Encoder for Model {
         match (self, state) {
             (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
             (Self::Mamba(model), State::Mamba(state)) => model.forward(tokens, segments, state),
+            (Self::Mamba2(model), State::Mamba2(state)) => model.forward(tokens, segments, state),
             (Self::Caduceus(model), State::Caduceus(state)) => {
+                model.forward(tokens, segments, state)
+            }
+            (Self::StripedHyena(model), State::StripedHyena(state)) => {
                 model.forward(tokens, segments, state)
             }
             _ => Err(Error::new(

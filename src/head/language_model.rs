@@ -25,6 +25,9 @@ impl LanguageModel {
         let shape = [facts.vocabulary.size, model.embedding().dim(1)?];
         let names = match checkpoint.architecture {
             Architecture::HyenaDna => ["lm_head.weight", "model.lm_head.weight"],
+            Architecture::Evo1 | Architecture::Evo2 => {
+                ["unembed.weight", "backbone.unembed.weight"]
+            }
             _ => ["lm_head.weight", "lm_head.lm_head.weight"],
         };
         let stored = names.into_iter().find(|name| checkpoint.weights.has(name));

@@ -16,6 +16,8 @@ pub enum Activation {
     None,
     /// GELU by its tanh formula.
     GeluTanh,
+    /// GELU as defined, by the error function.
+    GeluErf,
     /// `x · sigmoid(x)`
     Silu,
 }
@@ -127,12 +129,14 @@ fn epilogue(out: &mut [f32], bias: Option<&[f32]>, added: Option<&[f32]>, width:
         match activation {
             Activation::None => rows(out, bias, width, |x| x),
             Activation::GeluTanh => rows(out, bias, width, math::gelu_tanh),
+            Activation::GeluErf => rows(out, bias, width, math::gelu_erf),
             Activation::Silu => rows(out, bias, width, math::silu),
         }
     } else {
         match activation {
             Activation::None => {}
             Activation::GeluTanh => out.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
+            Activation::GeluErf => out.iter_mut().for_each(|x| *x = math::gelu_erf(*x)),
             Activation::Silu => out.iter_mut().for_each(|x| *x = math::silu(*x)),
         }
     }

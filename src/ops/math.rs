@@ -152,6 +152,26 @@ pub fn gelu_tanh(x: f32) -> f32 {
     x * sigmoid(1.595_769_1 * (x + 0.044_715 * x * x * x))
 }
 
+/// GELU as defined, `x · Φ(x)` with the normal distribution's Φ, within 3e-7 of max(1, |x|).
+///
+/// Φ(−a) = exp(−a²/2) · M(a), and M is smooth: a polynomial in 1 / (1 + 0.3 a), fitted to a
+/// relative error of 1.5e-7 for a up to 14, where Φ(−a) is below f32.
+#[inline(always)]
+pub fn gelu_erf(x: f32) -> f32 {
+    let a = x.abs();
+    let t = 1.0 / (1.0 + 0.3 * a);
+    let mut m = 3.567_401_7e-2;
+    m = m * t - 1.571_996_6e-1;
+    m = m * t + 2.063_471_6e-1;
+    m = m * t - 5.367_74e-2;
+    m = m * t + 1.285_581_2e-1;
+    m = m * t + 9.991_461e-2;
+    m = m * t + 1.207_537_7e-1;
+    m = m * t + 1.196_293_1e-1;
+    let tail = exp(-0.5 * a * a) * m * t;
+    x * if x < 0.0 { tail } else { 1.0 - tail }
+}
+
 simd! {
 /// `x ← sin(freq · (x + bias))`, element by element.
 pub fn sine_layer(x: &mut [f32], bias: &[f32], freq: &[f32]) {
@@ -200,6 +220,24 @@ mod tests {
                 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
         };
         assert!(worst(-40_000..40_000, 1e-3, gelu_tanh, gelu) < 1e-6);
+        assert!(worst(-40_000..40_000, 1e-3, gelu_erf, |x| x * normal(x)) < 3e-7);
+    }
+
+    /// Φ(x): the series Σ x²ⁿ⁺¹ / (1·3·…·(2n+1)) times the density, or a continued fraction.
+    fn normal(x: f64) -> f64 {
+        let density = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        if x.abs() > 4.0 {
+            let a = x.abs();
+            let fraction = (1..200).rev().fold(a, |f, k| a + f64::from(k) / f);
+            let tail = density / fraction;
+            return if x < 0.0 { tail } else { 1.0 - tail };
+        }
+        let terms = (0..100).scan(x, |term, n| {
+            let now = *term;
+            *term *= x * x / f64::from(2 * n + 3);
+            Some(now)
+        });
+        0.5 + density * terms.sum::<f64>()
     }
 
     #[test]

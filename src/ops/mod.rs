@@ -4,19 +4,28 @@
 //! Work is cut into tiles whose size depends on the shapes alone, never on the number of
 //! threads: results are the same bits with any number of threads.
 
+mod attention;
+mod gate;
 mod linear;
 mod long_conv;
 pub mod math;
+mod matrix;
+mod modal;
 mod norm;
 mod selective_scan;
 mod short_conv;
+mod ssd;
 
+pub use attention::{Attention, Cache, Reach, Rotary};
+pub use gate::gate;
 pub(crate) use linear::product;
 pub use linear::{Activation, Linear};
 pub use long_conv::{LongConv, Past, Taps};
-pub use norm::{LayerNorm, RmsNorm};
+pub use modal::{Modal, ModalState};
+pub use norm::{GatedRmsNorm, LayerNorm, RmsNorm};
 pub use selective_scan::{Hidden, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
+pub use ssd::{Ssd, SsdSizes, SsdState};
 
 use crate::error::{Error, Kind, Result};
 use candle_core::{Storage, Tensor};

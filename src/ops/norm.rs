@@ -1,6 +1,6 @@
 //! Layer and root-mean-square normalisation over the last dimension, in f32.
 
-use super::{expect_shape, math::simd, unwritten, with_slices};
+use super::{expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -120,6 +120,59 @@ fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], inside: f32, outside: f3
 }
 }
 
+/// The RMS norm of `y · silu(gate)`, as Mamba-2 does before its projection out.
+#[derive(Clone, Debug)]
+pub struct GatedRmsNorm {
+    weight: Tensor, // (D)
+    groups: usize,
+    eps: f32,
+}
+
+impl GatedRmsNorm {
+    /// `weight` is (D); each of `groups` equal parts of a row is normalised by itself.
+    pub fn new(weight: Tensor, groups: usize, eps: f64) -> Self {
+        Self {
+            weight,
+            groups,
+            eps: eps as f32,
+        }
+    }
+
+    /// (T, D) to (T, D).
+    pub fn forward(&self, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
+        let width = self.weight.elem_count();
+        expect_shape("gated norm", y, &[y.dim(0)?, width])?;
+        expect_shape("gate", gate, y.dims())?;
+        let out = with_slices([y, gate, &self.weight], |[y, gate, weight]| {
+            let mut out = unwritten(y.len());
+            out.par_chunks_mut(ROWS * width)
+                .zip(y.par_chunks(ROWS * width))
+                .zip(gate.par_chunks(ROWS * width))
+                .for_each(|((out, y), gate)| {
+                    gated_rms_norm(out, y, gate, weight, width / self.groups, self.eps);
+                });
+            Ok(out)
+        })?;
+        Ok(Tensor::from_vec(out, y.shape(), y.device())?)
+    }
+}
+
+simd! {
+fn gated_rms_norm(out: &mut [f32], y: &[f32], gate: &[f32], weight: &[f32], group: usize, eps: f32) {
+    for ((out, y), gate) in out.iter_mut().zip(y).zip(gate) {
+        *out = y * math::silu(*gate);
+    }
+    for row in out.chunks_exact_mut(weight.len()) {
+        for (out, weight) in row.chunks_exact_mut(group).zip(weight.chunks_exact(group)) {
+            let scale = 1.0 / (sum(out, |x| x * x) / group as f32 + eps).sqrt();
+            for (out, weight) in out.iter_mut().zip(weight) {
+                *out *= scale * weight;
+            }
+        }
+    }
+}
+}
+
 /// Sums `f(x)` in 16 lanes: vectorisable, and more exact than one running sum.
 #[inline(always)]
 fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
@@ -189,6 +242,30 @@ mod tests {
                     assert!((f64::from(inside[i][j]) - expected).abs() < 1e-5);
                     let expected = x / (square.sqrt() + 1e-6) * w;
                     assert!((f64::from(outside[i][j]) - expected).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gated_norms_equal_a_plain_f64_loop() {
+        for (width, groups) in [(6, 2), (32, 1), (96, 3)] {
+            let (y_values, y) = input(70, width);
+            let gate = y.affine(-0.7, 0.2).unwrap();
+            let gates = gate.to_vec2::<f32>().unwrap();
+            let (weights, weight) = input(1, width);
+            let norm = GatedRmsNorm::new(weight.flatten_all().unwrap(), groups, 1e-5);
+            let found = norm.forward(&y, &gate).unwrap().to_vec2::<f32>().unwrap();
+            for (i, row) in row(&y_values, width).enumerate() {
+                let silu = |x: f64| x / (1.0 + (-x).exp());
+                let gates = gates[i].iter().map(|&x| f64::from(x));
+                let gated: Vec<_> = row.iter().zip(gates).map(|(y, g)| y * silu(g)).collect();
+                for (j, x) in gated.iter().enumerate() {
+                    let size = width / groups;
+                    let group = &gated[j / size * size..][..size];
+                    let square = group.iter().map(|x| x * x).sum::<f64>() / size as f64;
+                    let expected = x / (square + 1e-5).sqrt() * f64::from(weights[j]);
+                    assert!((f64::from(found[i][j]) - expected).abs() < 1e-5);
                 }
             }
         }

@@ -148,6 +148,7 @@ fn convolve(out: &mut [f32], x: &[f32], before: &[f32], taps: &[f32], bias: &[f3
         match activation {
             Activation::None => {}
             Activation::Silu => out.iter_mut().for_each(|x| *x = math::silu(*x)),
+            Activation::GeluErf => out.iter_mut().for_each(|x| *x = math::gelu_erf(*x)),
             Activation::GeluTanh => out.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
         }
     }

@@ -73,6 +73,21 @@ fn mamba_equals_the_published_model() {
 }
 
 #[test]
+fn evo1_equals_the_published_model() {
+    equals_published("evo1");
+}
+
+#[test]
+fn evo2_equals_the_published_model() {
+    equals_published("evo2");
+}
+
+#[test]
+fn mamba2_equals_the_published_model() {
+    equals_published("mamba2");
+}
+
+#[test]
 fn hyenadna_s_filter_equals_the_published_filter() {
     use crocuta::encoder::hyena::{Filter, Hyperparameters};
     let checkpoint = Checkpoint::open(&folder("hyenadna")).unwrap();

@@ -13,9 +13,12 @@ use std::sync::LazyLock;
 const LENGTH: usize = 300;
 
 static MODELS: LazyLock<Vec<(&str, Model)>> = LazyLock::new(|| {
-    ["hyenadna", "mamba1"]
+    let mut windowed = open("evo1");
+    windowed.set_attention_window(Some(40)).unwrap();
+    ["hyenadna", "mamba1", "evo1", "evo2"]
         .map(|name| (name, open(name)))
         .into_iter()
+        .chain([("evo1 with a window", windowed)])
         .collect()
 });
 

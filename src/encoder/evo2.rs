@@ -1,0 +1,49 @@
+//! Evo 2: Brixi et al. 2025, doi:10.1101/2025.02.18.638918. [StripedHyena](super::striped_hyena) with
+//! short, medium and long filters: Ku et al. 2025, arXiv:2503.01868.
+//!
+//! Keys of a filter: [`FilterKind::Short`], [`FilterKind::Medium`] and [`FilterKind::Real`].
+
+use super::striped_hyena::{FilterKind, Hyperparameters, MixerKind, Order, mixers};
+use crate::checkpoint::Config;
+use crate::error::Result;
+
+/// Reads and checks `config.json`: the keys of the published YAML files.
+pub fn read(config: &Config) -> Result<Hyperparameters> {
+    let taps = |key: &str, published| config.size(key, 1..=1 << 12, Some(published));
+    let modes = config.size("state_size", 1..=1 << 10, Some(16))?;
+    let short = FilterKind::Short(taps("hcs_filter_length", 7)?);
+    let medium = FilterKind::Medium(taps("hcm_filter_length", 128)?);
+    let lists = [
+        ("attn_layer_idxs", MixerKind::Attention),
+        ("hcs_layer_idxs", MixerKind::Hyena(short)),
+        ("hcm_layer_idxs", MixerKind::Hyena(medium)),
+        ("hcl_layer_idxs", MixerKind::Hyena(FilterKind::Real(modes))),
+    ];
+    if config.flag("hyena_flip_x1x2", Some(false))? {
+        return Err(config.error(
+            "hyena_flip_x1x2",
+            "only false, the published value, is supported",
+        ));
+    }
+    let shared = Hyperparameters::read(config, mixers(config, &lists)?)?;
+    Ok(Hyperparameters {
+        short_bias: config.flag("short_filter_bias", Some(false))?,
+        qkv_bias: config.flag("qkv_proj_bias", Some(false))?,
+        projection_bias: false,
+        hyena_order: match config.flag("interleave", Some(true))? {
+            true => Order::PerChannel,
+            false if config.flag("column_split_hyena", Some(false))? => Order::PerHead,
+            false => Order::Whole,
+        },
+        qkv_order: match config.flag("column_split", Some(true))? {
+            true => Order::PerHead,
+            false => Order::Whole,
+        },
+        first_activated: config.flag("evo2_style_activations", Some(true))?,
+        note: match config.flag("use_fp8_input_projections", Some(false))? {
+            true => Some("published with input projections in FP8, which are computed in f32 here"),
+            false => None,
+        },
+        ..shared
+    })
+}

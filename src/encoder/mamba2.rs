@@ -1,0 +1,299 @@
+//! Mamba-2: Dao & Gu 2024, arXiv:2405.21060.
+//!
+//! Symbols: T tokens in a step, D width, H heads of P channels (I = H · P), G groups that share B
+//! and C, N states of a channel, K taps of the short convolution.
+//! Keys: `backbone.layers.{i}.mixer.in_proj.weight`, … (transformers and mamba_ssm, which differ
+//! in `embeddings` and `embedding`; the prefix may be missing).
+//!
+//! Differences from the published code: `forward` continues a sequence from its state. With more
+//! than one group the two published codes disagree on the gated norm: transformers normalises
+//! all I channels together, mamba_ssm each group's. The configuration's style says which is meant.
+
+use super::mamba::{backbone, projection, rms_norm};
+use super::{Encoder, Facts, Segment, Vocabulary};
+use crate::checkpoint::{Config, Weights};
+use crate::error::Result;
+use crate::ops::{
+    Activation, GatedRmsNorm, Linear, RmsNorm, ShortConv, Ssd, SsdSizes, SsdState, Tail,
+};
+use candle_core::Tensor;
+
+/// The sizes of a model, from its `config.json`: transformers' or mamba_ssm's keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hyperparameters {
+    /// D, `hidden_size` or `d_model`.
+    pub width: usize,
+    /// `num_hidden_layers` or `n_layer`.
+    pub layers: usize,
+    /// Rows of the embedding.
+    pub vocabulary: usize,
+    /// Of every norm.
+    pub eps: f64,
+    /// H, P, G and N.
+    pub scan: SsdSizes,
+    /// K, `conv_kernel` or `d_conv`.
+    pub taps: usize,
+    /// The projections in and out have a bias.
+    pub bias: bool,
+    /// The short convolution has a bias.
+    pub conv_bias: bool,
+    /// Least and largest time step, `time_step_limit` or `dt_limit`.
+    pub limit: (f64, f64),
+    /// Parts of I that the gated norm normalises by themselves.
+    pub norm_groups: usize,
+}
+
+impl Hyperparameters {
+    /// Reads and checks `config.json`.
+    pub fn read(config: &Config) -> Result<Self> {
+        if !config.has("hidden_size") {
+            return Self::read_mamba_ssm(config);
+        }
+        let width = config.size("hidden_size", 1..=1 << 16, None)?;
+        if config.text("hidden_act", Some("silu"))? != "silu" {
+            return Err(config.error("hidden_act", "only silu, the published one, is supported"));
+        }
+        let scan = SsdSizes {
+            heads: config.size("num_heads", 1..=1 << 16, Some(128))?,
+            channels: config.size("head_dim", 1..=1 << 16, Some(64))?,
+            groups: config.size("n_groups", 1..=1 << 16, Some(8))?,
+            states: config.size("state_size", 1..=1 << 16, Some(128))?,
+        };
+        let expand = config.number("expand", Some(2.0))?;
+        if (expand * width as f64) as usize != scan.inner() {
+            return Err(config.error(
+                "num_heads",
+                "num_heads × head_dim is not expand × hidden_size",
+            ));
+        }
+        if scan.heads % scan.groups != 0 {
+            return Err(config.error("n_groups", "does not divide num_heads"));
+        }
+        Ok(Self {
+            width,
+            layers: config.size("num_hidden_layers", 1..=1 << 12, Some(64))?,
+            vocabulary: config.size("vocab_size", 1..=1 << 20, Some(32768))?,
+            eps: config.number("layer_norm_epsilon", Some(1e-5))?,
+            scan,
+            taps: config.size("conv_kernel", 1..=1 << 10, Some(4))?,
+            bias: config.flag("use_bias", Some(false))?,
+            conv_bias: config.flag("use_conv_bias", Some(true))?,
+            limit: limit(config, "time_step_limit")?,
+            norm_groups: 1,
+        })
+    }
+
+    fn read_mamba_ssm(config: &Config) -> Result<Self> {
+        let width = config.size("d_model", 1..=1 << 16, None)?;
+        let ssm = config.object("ssm_cfg")?;
+        only(config, "rms_norm", true)?;
+        only(&ssm, "rmsnorm", true)?;
+        only(&ssm, "norm_before_gate", false)?;
+        only(&ssm, "D_has_hdim", false)?;
+        if !config.sizes("attn_layer_idx", 0..=1 << 12)?.is_empty() {
+            return Err(config.error("attn_layer_idx", "attention layers are not supported"));
+        }
+        if config.size("d_intermediate", 0..=1 << 20, Some(0))? != 0 {
+            return Err(config.error("d_intermediate", "feed-forward layers are not supported"));
+        }
+        let inner = width * ssm.size("expand", 1..=64, Some(2))?;
+        if ssm.size("d_ssm", 1..=1 << 22, Some(inner))? != inner {
+            return Err(ssm.error("d_ssm", "only the whole inner width is supported"));
+        }
+        let channels = ssm.size("headdim", 1..=1 << 16, Some(64))?;
+        let groups = ssm.size("ngroups", 1..=1 << 16, Some(1))?;
+        if inner % channels != 0 {
+            return Err(ssm.error("headdim", "does not divide expand × d_model"));
+        }
+        if (inner / channels) % groups != 0 {
+            return Err(ssm.error("ngroups", "does not divide the number of heads"));
+        }
+        let multiple = config.size("pad_vocab_size_multiple", 1..=1 << 20, Some(8))?;
+        Ok(Self {
+            width,
+            layers: config.size("n_layer", 1..=1 << 12, None)?,
+            vocabulary: config
+                .size("vocab_size", 1..=1 << 20, None)?
+                .next_multiple_of(multiple),
+            eps: config.number("norm_epsilon", Some(1e-5))?,
+            scan: SsdSizes {
+                heads: inner / channels,
+                channels,
+                groups,
+                states: ssm.size("d_state", 1..=1 << 16, Some(128))?,
+            },
+            taps: ssm.size("d_conv", 1..=1 << 10, Some(4))?,
+            bias: ssm.flag("bias", Some(false))?,
+            conv_bias: ssm.flag("conv_bias", Some(true))?,
+            limit: limit(&ssm, "dt_limit")?,
+            norm_groups: groups,
+        })
+    }
+
+    /// What a user wants to know of the model.
+    pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
+        let tail = (self.taps - 1) * self.scan.columns() * size_of::<f32>();
+        let projections = 2 * self.width * (self.projected() + self.scan.inner());
+        Facts {
+            width: self.width,
+            layers: self.layers,
+            context: None,
+            causal: true,
+            vocabulary,
+            state_bytes: self.layers * (tail + self.scan.state_bytes()),
+            kept_bytes: 0,
+            flops: self.layers * (projections + self.scan.flops()),
+            layer: "norm_f",
+        }
+    }
+
+    /// Width of the projection in: z, then x, B and C, then the time steps.
+    fn projected(&self) -> usize {
+        self.scan.inner() + self.scan.columns() + self.scan.heads
+    }
+}
+
+/// An error unless `key` is `value`, which it also is when absent.
+fn only(config: &Config, key: &str, value: bool) -> Result<()> {
+    match config.flag(key, Some(value))? == value {
+        true => Ok(()),
+        false => Err(config.error(key, format!("only {value}, as published, is supported"))),
+    }
+}
+
+/// Two numbers, the second of which may be `Infinity`.
+fn limit(config: &Config, key: &str) -> Result<(f64, f64)> {
+    let Some(value) = config.get(key) else {
+        return Ok((0.0, f64::INFINITY));
+    };
+    let bounds = value.as_array().map(|bounds| {
+        let number = |bound: &serde_json::Value| match bound.as_str() {
+            Some("Infinity") => Some(f64::INFINITY),
+            _ => bound.as_f64(),
+        };
+        bounds.iter().map(number).collect::<Vec<_>>()
+    });
+    match bounds.as_deref() {
+        Some(&[Some(least), Some(most)]) if least <= most => Ok((least, most)),
+        _ => Err(config.error(key, "is not a list of two numbers, the lesser first")),
+    }
+}
+
+/// What a sequence leaves behind: K − 1 rows before the short convolution, and the scan's state.
+#[derive(Clone)]
+pub struct State {
+    layers: Vec<(Tail, SsdState)>,
+}
+
+/// The Mamba-2 encoder.
+pub struct Model {
+    embedding: Tensor, // (V, D)
+    blocks: Vec<Block>,
+    norm: RmsNorm,
+}
+
+struct Block {
+    norm: RmsNorm,
+    in_z: Linear,
+    in_xbc: Linear,
+    in_step: Linear,
+    conv: ShortConv,
+    scan: Ssd,
+    gated_norm: GatedRmsNorm,
+    out_proj: Linear,
+}
+
+impl Model {
+    /// Takes the weights below `backbone`.
+    pub fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
+        let (backbone, words) = backbone(weights);
+        let blocks = (0..sizes.layers)
+            .map(|i| Block::load(sizes, &backbone.at("layers").at(i)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            embedding: words.tensor("weight", &[sizes.vocabulary, sizes.width])?,
+            blocks,
+            norm: rms_norm(&backbone.at("norm_f"), sizes.width, sizes.eps)?,
+        })
+    }
+
+    /// The embedding (V, D), to which the output head is tied where it is not stored.
+    pub fn embedding(&self) -> &Tensor {
+        &self.embedding
+    }
+}
+
+impl Encoder for Model {
+    type State = State;
+
+    fn start(&self, lanes: usize) -> Result<State> {
+        let layer = |block: &Block| (block.conv.start(lanes), block.scan.start(lanes));
+        Ok(State {
+            layers: self.blocks.iter().map(layer).collect(),
+        })
+    }
+
+    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+        let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
+        for (block, (tail, state)) in self.blocks.iter().zip(&mut state.layers) {
+            let y = block.norm.forward(&x)?;
+            let xbc = block.in_xbc.forward(&y)?; // (T, I + 2GN)
+            let xbc = block.conv.forward(&xbc, tail, segments)?;
+            let steps = block.in_step.forward(&y)?; // (T, H)
+            let scanned = block.scan.forward(&xbc, &steps, state, segments)?; // (T, I)
+            let z = block.in_z.forward(&y)?; // (T, I)
+            let y = block.gated_norm.forward(&scanned, &z)?;
+            x = block.out_proj.forward_residual(&y, &x)?; // (T, D)
+        }
+        self.norm.forward(&x)
+    }
+}
+
+impl Block {
+    fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
+        let mixer = weights.at("mixer");
+        let Hyperparameters {
+            width, scan, bias, ..
+        } = *sizes;
+        let (inner, columns, heads) = (scan.inner(), scan.columns(), scan.heads);
+        let conv = mixer.at("conv1d");
+        let conv_bias = match sizes.conv_bias {
+            true => Some(conv.tensor("bias", &[columns])?),
+            false => None,
+        };
+        let shape = [sizes.projected(), width];
+        let (in_proj, in_bias) = projection(&mixer.at("in_proj"), shape, bias)?;
+        let rows = |from: usize, count: usize| -> Result<Linear> {
+            let bias = in_bias.as_ref().map(|bias| bias.narrow(0, from, count));
+            Ok(Linear::new(
+                in_proj.narrow(0, from, count)?,
+                bias.transpose()?,
+            ))
+        };
+        let (out, out_bias) = projection(&mixer.at("out_proj"), [width, inner], bias)?;
+        let gate = mixer.at("norm").tensor("weight", &[inner])?;
+        Ok(Self {
+            norm: rms_norm(&weights.at("norm"), width, sizes.eps)?,
+            in_z: rows(0, inner)?,
+            in_xbc: rows(inner, columns)?,
+            in_step: rows(inner + columns, heads)?,
+            conv: ShortConv::new(
+                &conv.tensor("weight", &[columns, 1, sizes.taps])?,
+                conv_bias.as_ref(),
+                Activation::Silu,
+            )?,
+            scan: Ssd::new(
+                scan,
+                &mixer.tensor("A_log", &[heads])?,
+                &mixer.tensor("dt_bias", &[heads])?,
+                &mixer.tensor("D", &[heads])?,
+                sizes.limit,
+            )?,
+            gated_norm: GatedRmsNorm::new(gate, sizes.norm_groups, sizes.eps),
+            out_proj: Linear::new(out, out_bias),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+use super::*;
+use candle_core::Device;
+use std::collections::BTreeMap;
+
+const WIDTH: usize = 24;
+
+/// transformers' configuration, two layers of 6 heads of 8 channels.
+fn config(groups: usize) -> Config {
+    let text = format!(
+        r#"{{"hidden_size": {WIDTH}, "num_hidden_layers": 2, "num_heads": 6, "head_dim": 8,
+            "state_size": 10, "n_groups": {groups}, "vocab_size": 16,
+            "time_step_limit": [0.0, Infinity]}}"#
+    );
+    Config::parse("config.json", &text).unwrap()
+}
+
+/// mamba_ssm's for the same sizes.
+fn original(groups: usize) -> Config {
+    let text = format!(
+        r#"{{"d_model": {WIDTH}, "n_layer": 2, "vocab_size": 12, "rms_norm": true,
+            "pad_vocab_size_multiple": 16, "attn_layer_idx": [], "d_intermediate": 0,
+            "ssm_cfg": {{"layer": "Mamba2", "headdim": 8, "d_state": 10, "ngroups": {groups}}}}}"#
+    );
+    Config::parse("config.json", &text).unwrap()
+}
+
+fn weights(sizes: &Hyperparameters, words: &str) -> Weights {
+    let (scan, d) = (sizes.scan, sizes.width);
+    let mut tensors = BTreeMap::new();
+    let mut add = |name: String, shape: &[usize], scale: f64, shift: f64| {
+        let n = shape.iter().product::<usize>();
+        let seed = tensors.len() as f32;
+        let values: Vec<f32> = (0..n).map(|i| (i as f32 * 1.7 + seed).sin()).collect();
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+        tensors.insert(name, tensor.affine(scale, shift).unwrap());
+    };
+    add(format!("backbone.{words}.weight"), &[16, d], 1.0, 0.0);
+    add("backbone.norm_f.weight".into(), &[d], 0.2, 1.0);
+    for i in 0..2 {
+        let at = format!("backbone.layers.{i}");
+        add(format!("{at}.norm.weight"), &[d], 0.2, 1.0);
+        let at = format!("{at}.mixer");
+        let (inner, columns, heads) = (scan.inner(), scan.columns(), scan.heads);
+        add(
+            format!("{at}.in_proj.weight"),
+            &[sizes.projected(), d],
+            0.3,
+            0.0,
+        );
+        add(format!("{at}.conv1d.weight"), &[columns, 1, 4], 0.5, 0.0);
+        add(format!("{at}.conv1d.bias"), &[columns], 0.5, 0.0);
+        add(format!("{at}.A_log"), &[heads], 2.0, 0.0);
+        add(format!("{at}.dt_bias"), &[heads], 2.0, -2.0);
+        add(format!("{at}.D"), &[heads], 1.0, 0.0);
+        add(format!("{at}.norm.weight"), &[inner], 0.2, 1.0);
+        add(format!("{at}.out_proj.weight"), &[d, inner], 0.3, 0.0);
+    }
+    Weights::new("test", tensors)
+}
+
+fn model(groups: usize) -> Model {
+    let sizes = Hyperparameters::read(&config(groups)).unwrap();
+    let weights = weights(&sizes, "embeddings");
+    let model = Model::load(&sizes, &weights).unwrap();
+    assert_eq!(weights.unused(), Vec::<String>::new());
+    model
+}
+
+fn tokens(rows: usize, seed: usize) -> Vec<u32> {
+    (0..rows)
+        .map(|i| 7 + ((i * i + seed * i * 7 + i / 5 + seed) % 5) as u32)
+        .collect()
+}
+
+fn piece(lane: usize, len: usize, starts: bool, ends: bool) -> Segment {
+    Segment {
+        lane,
+        len,
+        starts,
+        ends,
+    }
+}
+
+fn step(model: &Model, tokens: &[u32], segments: &[Segment], state: &mut State) -> Vec<f32> {
+    let tokens = Tensor::new(tokens, &Device::Cpu).unwrap();
+    let hidden = model.forward(&tokens, segments, state).unwrap();
+    hidden.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn whole(model: &Model, tokens: &[u32]) -> Vec<f32> {
+    let segment = piece(0, tokens.len(), true, true);
+    step(model, tokens, &[segment], &mut model.start(1).unwrap())
+}
+
+fn close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(
+            (found - expected).abs() <= 1e-5 * largest,
+            "{found} {expected}"
+        );
+    }
+}
+
+#[test]
+fn chunks_neighbours_and_forks_change_nothing() {
+    for groups in [1, 2, 3] {
+        let model = model(groups);
+        let (ours, read) = (tokens(300, 1), tokens(90, 2));
+        let (expected, alone) = (whole(&model, &ours), whole(&model, &read));
+        for chunk in [1, 7, 64, 131] {
+            let mut state = model.start(2).unwrap();
+            let mut found = Vec::new();
+            for (i, part) in ours.chunks(chunk).enumerate() {
+                let ends = (i + 1) * chunk >= ours.len();
+                let segments = [piece(1, 90, true, true), piece(1, part.len(), i == 0, ends)];
+                let tokens = [&read, part].concat();
+                let mut fork = state.clone();
+                let out = step(&model, &tokens, &segments, &mut state);
+                // The clone does the same, whatever became of the original.
+                assert_eq!(step(&model, &tokens, &segments, &mut fork), out);
+                let (beside, here) = out.split_at(90 * WIDTH);
+                close(beside, &alone);
+                found.extend_from_slice(here);
+            }
+            close(&found, &expected);
+        }
+    }
+}
+
+#[test]
+fn both_styles_are_one_model_with_one_group_and_differ_in_the_norm_with_more() {
+    for groups in [1, 2] {
+        let sizes = Hyperparameters::read(&original(groups)).unwrap();
+        let model = Model::load(&sizes, &weights(&sizes, "embedding")).unwrap();
+        let other = Hyperparameters::read(&config(groups)).unwrap();
+        assert_eq!(sizes.norm_groups, groups);
+        assert_eq!(sizes == other, groups == 1);
+        let other = Model::load(&other, &weights(&other, "embeddings")).unwrap();
+        let tokens = tokens(40, 3);
+        assert_eq!(
+            whole(&model, &tokens) == whole(&other, &tokens),
+            groups == 1
+        );
+    }
+}
+
+#[test]
+fn what_would_run_as_another_model_is_an_error() {
+    let changed = |config: Config, key: &str, value: serde_json::Value| {
+        let mut json = config.as_json().clone();
+        match key.strip_prefix("ssm_cfg.") {
+            Some(key) => json["ssm_cfg"][key] = value,
+            None => drop(json.insert(key.into(), value)),
+        }
+        Hyperparameters::read(&Config::new("config.json", json))
+    };
+    for (key, value) in [
+        ("n_groups", 4.into()),
+        ("num_heads", 5.into()),
+        ("hidden_act", "gelu".into()),
+        ("time_step_limit", serde_json::json!([1.0, 0.0])),
+        ("time_step_limit", serde_json::json!(["Infinity"])),
+    ] {
+        let error = changed(config(1), key, value).unwrap_err();
+        assert!(error.to_string().contains(&format!("key {key}")), "{error}");
+    }
+    for (key, value) in [
+        ("rms_norm", false.into()),
+        ("attn_layer_idx", serde_json::json!([1])),
+        ("d_intermediate", 8.into()),
+        ("ssm_cfg.norm_before_gate", true.into()),
+        ("ssm_cfg.D_has_hdim", true.into()),
+        ("ssm_cfg.d_ssm", 8.into()),
+        ("ssm_cfg.ngroups", 4.into()),
+        ("ssm_cfg.headdim", 7.into()),
+    ] {
+        let error = changed(original(1), key, value).unwrap_err();
+        assert!(error.to_string().contains(&format!("key {key}")), "{error}");
+    }
+}

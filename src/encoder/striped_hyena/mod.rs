@@ -1,0 +1,307 @@
+//! StripedHyena: Hyena operators with short or modal filters, and a few layers of attention
+//! between them. Poli et al. 2023 (github.com/togethercomputer/stripedhyena). [`evo1`](super::evo1)
+//! and [`evo2`](super::evo2) say which filters stand where, and how the checkpoints name them.
+//!
+//! Symbols: T tokens in a step, D width, H heads, M width of the feed-forward layer, K taps.
+//! Keys: `blocks.{i}.projections.weight`, `blocks.{i}.inner_mha_cls.Wqkv.weight`, … (also
+//! `backbone.`).
+//!
+//! Differences from the published code: projections are permuted when they are loaded, so that
+//! their columns are `[x2 | x1 | v]` and `[q | k | v]` whatever the order in the file; everything
+//! is computed in f32; `forward` continues a sequence from its state.
+
+mod filter;
+mod sizes;
+
+use super::{Encoder, Facts, Segment};
+use crate::checkpoint::Weights;
+use crate::error::{Error, Kind, Result};
+use crate::ops::{Activation, Attention, Cache, Linear, RmsNorm, ShortConv, Tail, gate};
+use candle_core::Tensor;
+pub use filter::FilterKind;
+use filter::{Filter, FilterState};
+pub(super) use sizes::mixers;
+pub use sizes::{Hyperparameters, MixerKind, Order};
+
+/// A StripedHyena encoder.
+pub struct Model {
+    sizes: Hyperparameters,
+    embedding: Tensor, // (V, D)
+    blocks: Vec<Block>,
+    norm: RmsNorm,
+}
+
+struct Block {
+    pre_norm: RmsNorm,
+    mixer: Mixer,
+    post_norm: RmsNorm,
+    mlp: Mlp,
+}
+
+enum Mixer {
+    Hyena(Box<Hyena>),
+    Attention {
+        qkv: Linear,
+        attention: Attention,
+        out: Linear,
+    },
+}
+
+struct Hyena {
+    projections: Linear,
+    short_conv: ShortConv,
+    filter: Filter,
+    out: Linear,
+}
+
+struct Mlp {
+    l1: Linear,
+    l2: Linear,
+    l3: Linear,
+    activation: Activation,
+}
+
+/// What a sequence leaves behind.
+#[derive(Clone)]
+pub struct State {
+    blocks: Vec<BlockState>,
+}
+
+#[derive(Clone)]
+enum BlockState {
+    /// The last rows of the projections, and what the filter carries.
+    Hyena(Tail, FilterState),
+    Attention(Cache),
+}
+
+impl Model {
+    /// Takes the weights, with or without the prefix `backbone`.
+    pub fn load(sizes: Hyperparameters, weights: &Weights) -> Result<Self> {
+        let weights = match weights.has("backbone.embedding_layer.weight") {
+            true => weights.at("backbone"),
+            false => weights.clone(),
+        };
+        let blocks = (0..sizes.mixers.len())
+            .map(|i| Block::load(&sizes, i, &weights.at("blocks").at(i)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            embedding: weights
+                .at("embedding_layer")
+                .tensor("weight", &[sizes.vocabulary, sizes.width])?,
+            blocks,
+            norm: norm(&weights.at("norm"), &sizes)?,
+            sizes,
+        })
+    }
+
+    /// The embedding (V, D), to which the output head is tied.
+    pub fn embedding(&self) -> &Tensor {
+        &self.embedding
+    }
+
+    /// Lets attention see only the keys less than `window` positions away, and bounds the state.
+    /// An error where there is no attention.
+    pub fn set_attention_window(&mut self, window: Option<usize>) -> Result<Facts> {
+        self.sizes.window = window;
+        let mut found = false;
+        for block in &mut self.blocks {
+            if let Mixer::Attention { attention, .. } = &mut block.mixer {
+                attention.set_window(window);
+                found = true;
+            }
+        }
+        match found {
+            true => Ok(self.sizes.facts()),
+            false => Err(Error::usage(
+                "the model has no attention to set a window for",
+            )),
+        }
+    }
+}
+
+impl Encoder for Model {
+    type State = State;
+
+    fn start(&self, lanes: usize) -> Result<State> {
+        let start = |block: &Block| match &block.mixer {
+            Mixer::Attention { attention, .. } => BlockState::Attention(attention.start(lanes)),
+            Mixer::Hyena(hyena) => {
+                BlockState::Hyena(hyena.short_conv.start(lanes), hyena.filter.start(lanes))
+            }
+        };
+        Ok(State {
+            blocks: self.blocks.iter().map(start).collect(),
+        })
+    }
+
+    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+        let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
+        for (block, state) in self.blocks.iter().zip(&mut state.blocks) {
+            let y = block.pre_norm.forward(&x)?;
+            x = block.mixer.forward(&y, &x, state, segments)?; // (T, D)
+            let y = block.post_norm.forward(&x)?;
+            x = block.mlp.forward(&y, &x)?; // (T, D)
+        }
+        self.norm.forward(&x)
+    }
+}
+
+impl Block {
+    fn load(sizes: &Hyperparameters, i: usize, weights: &Weights) -> Result<Self> {
+        let (d, inner) = (sizes.width, sizes.inner);
+        let mixer = match sizes.mixers[i] {
+            MixerKind::Attention => {
+                let weights = weights.at("inner_mha_cls");
+                let rows = sizes.rows(sizes.qkv_order);
+                // Stored, but a matter of the configuration.
+                weights
+                    .at("rotary_emb")
+                    .optional("inv_freq", &[d / sizes.heads / 2])?;
+                Mixer::Attention {
+                    qkv: linear(&weights.at("Wqkv"), sizes.qkv_bias, d, 3 * d, Some(&rows))?,
+                    attention: sizes.attention(),
+                    out: linear(
+                        &weights.at("out_proj"),
+                        sizes.attention_out_bias,
+                        d,
+                        d,
+                        None,
+                    )?,
+                }
+            }
+            MixerKind::Hyena(kind) => {
+                let rows = sizes.rows(sizes.hyena_order);
+                let short = weights.at("filter");
+                let taps = short.tensor("short_filter_weight", &[3 * d, 1, sizes.short])?;
+                let bias = match sizes.short_bias {
+                    true => Some(select(
+                        &short.tensor("short_filter_bias", &[3 * d])?,
+                        &rows,
+                    )?),
+                    false => None,
+                };
+                Mixer::Hyena(Box::new(Hyena {
+                    projections: linear(
+                        &weights.at("projections"),
+                        sizes.projection_bias,
+                        d,
+                        3 * d,
+                        Some(&rows),
+                    )?,
+                    short_conv: ShortConv::new(
+                        &select(&taps, &rows)?,
+                        bias.as_ref(),
+                        Activation::None,
+                    )?,
+                    filter: Filter::load(kind, d, &short)?,
+                    out: linear(
+                        &weights.at("out_filter_dense"),
+                        sizes.hyena_out_bias,
+                        d,
+                        d,
+                        None,
+                    )?,
+                }))
+            }
+        };
+        let mlp = weights.at("mlp");
+        Ok(Self {
+            pre_norm: norm(&weights.at("pre_norm"), sizes)?,
+            mixer,
+            post_norm: norm(&weights.at("post_norm"), sizes)?,
+            mlp: Mlp {
+                l1: linear(&mlp.at("l1"), false, d, inner, None)?,
+                l2: linear(&mlp.at("l2"), false, d, inner, None)?,
+                l3: linear(&mlp.at("l3"), false, inner, d, None)?,
+                activation: match i > 0 && sizes.first_activated {
+                    true => Activation::None,
+                    false => Activation::GeluErf,
+                },
+            },
+        })
+    }
+}
+
+impl Mixer {
+    /// (T, D) to (T, D), added to `residual`.
+    fn forward(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        state: &mut BlockState,
+        segments: &[Segment],
+    ) -> Result<Tensor> {
+        let d = x.dim(1)?;
+        match (self, state) {
+            (Self::Hyena(hyena), BlockState::Hyena(tail, state)) => {
+                let u = hyena.projections.forward(x)?; // (T, 3D): x2, x1, v
+                let u = hyena.short_conv.forward(&u, tail, segments)?;
+                let g = gate((&u, 1), (&u, 2), d)?; // (T, D)
+                let y = hyena.filter.forward(&g, state, segments)?;
+                let y = gate((&u, 0), (&y, 0), d)?;
+                hyena.out.forward_residual(&y, residual)
+            }
+            (
+                Self::Attention {
+                    qkv,
+                    attention,
+                    out,
+                },
+                BlockState::Attention(cache),
+            ) => {
+                let y = qkv.forward(x)?; // (T, 3D): q, k, v
+                let y = attention.forward(&y, cache, segments)?; // (T, D)
+                out.forward_residual(&y, residual)
+            }
+            _ => Err(foreign_state()),
+        }
+    }
+}
+
+impl Mlp {
+    /// `residual + l3(act(l1 x) · l2 x)`
+    fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let opened = self.l1.forward_activated(x, self.activation)?; // (T, M)
+        let inner = opened.dim(1)?;
+        let y = gate((&opened, 0), (&self.l2.forward(x)?, 0), inner)?;
+        self.l3.forward_residual(&y, residual)
+    }
+}
+
+fn foreign_state() -> Error {
+    Error::new(Kind::Internal, "the state is another model's")
+}
+
+/// A layer whose rows are taken in the order of `rows`.
+fn linear(
+    weights: &Weights,
+    biased: bool,
+    from: usize,
+    to: usize,
+    rows: Option<&[u32]>,
+) -> Result<Linear> {
+    let mut weight = weights.tensor("weight", &[to, from])?;
+    let mut bias = match biased {
+        true => Some(weights.tensor("bias", &[to])?),
+        false => None,
+    };
+    if let Some(rows) = rows {
+        weight = select(&weight, rows)?;
+        bias = bias.map(|bias| select(&bias, rows)).transpose()?;
+    }
+    Ok(Linear::new(weight, bias))
+}
+
+/// The named rows of a tensor.
+fn select(tensor: &Tensor, rows: &[u32]) -> Result<Tensor> {
+    let rows = Tensor::new(rows, tensor.device())?;
+    Ok(tensor.index_select(&rows, 0)?)
+}
+
+fn norm(weights: &Weights, sizes: &Hyperparameters) -> Result<RmsNorm> {
+    let weight = weights.tensor("scale", &[sizes.width])?;
+    Ok(RmsNorm::with_eps_outside(weight, sizes.eps))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! Keys and values of unfinished sequences.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Positions of a page, and keys of a tile.
+pub(super) const PAGE: usize = 256;
+
+/// The keys and values of each lane's unfinished sequence. Clones share their full pages.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    pub(super) lanes: Vec<Lane>,
+}
+
+/// One sequence's keys and values so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lane {
+    /// The next position.
+    pub(super) next: usize,
+    /// Pages that were dropped before the first one held.
+    dropped: usize,
+    /// All full but the last. Page i holds positions from i · PAGE on.
+    pages: VecDeque<Arc<Page>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Page {
+    pub(super) keys: Vec<f32>,   // (rows, D)
+    pub(super) values: Vec<f32>, // (rows, D)
+}
+
+impl Cache {
+    pub(super) fn new(lanes: usize) -> Self {
+        Self {
+            lanes: vec![Lane::default(); lanes],
+        }
+    }
+}
+
+impl Lane {
+    /// Adds the rows that come next.
+    pub(super) fn append<'a>(
+        &mut self,
+        keys: impl Iterator<Item = &'a [f32]>,
+        values: impl Iterator<Item = &'a [f32]>,
+    ) {
+        for (key, value) in keys.zip(values) {
+            if self.next.is_multiple_of(PAGE) {
+                self.pages.push_back(Arc::default());
+            }
+            if let Some(page) = self.pages.back_mut() {
+                let page = Arc::make_mut(page);
+                page.keys.extend_from_slice(key);
+                page.values.extend_from_slice(value);
+            }
+            self.next += 1;
+        }
+    }
+
+    /// Drops the pages that hold only positions before `position`.
+    pub(super) fn drop_before(&mut self, position: usize) {
+        while self.dropped < position / PAGE && self.pages.pop_front().is_some() {
+            self.dropped += 1;
+        }
+    }
+
+    /// The pages that hold a range of positions, each with its first position.
+    pub(super) fn pages(&self, positions: Range<usize>) -> impl Iterator<Item = (usize, &Page)> {
+        let indices = positions.start / PAGE..positions.end.div_ceil(PAGE);
+        indices.filter_map(|i| {
+            let page = self.pages.get(i.checked_sub(self.dropped)?)?;
+            Some((i * PAGE, &**page))
+        })
+    }
+}

@@ -1,0 +1,415 @@
+//! Multi-head softmax attention: Vaswani et al. 2017, arXiv:1706.03762, with rotary positions: Su
+//! et al. 2021, arXiv:2104.09864.
+//!
+//! Scores are never held for a whole sequence: a tile of queries meets one page of keys at a time
+//! and keeps a running maximum and sum (Rabe & Staats 2021, arXiv:2112.05682; Dao et al. 2022,
+//! arXiv:2205.14135). Memory grows with T, not T².
+//!
+//! A causal form carries the keys, already rotated, and values of each unfinished sequence from
+//! call to call, in pages at fixed positions. Pages are shared between a state and its clones:
+//! a fork copies no more than the last page. With a window W, query p sees keys p − W + 1 to p, and
+//! pages that no later query can see are dropped.
+
+mod cache;
+
+use super::{expect_shape, math, math::simd, unwritten, with_slices};
+use crate::error::{Error, Kind, Result};
+use crate::sequence::Segment;
+pub use cache::Cache;
+use cache::{Lane, PAGE};
+use candle_core::Tensor;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Queries of a tile.
+const QUERIES: usize = 128;
+
+/// Which keys a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Its own and those before it. Streams.
+    Causal,
+    /// All of its sequence, which must start and end within one step.
+    Bidirectional,
+}
+
+/// Rotation of queries and keys by their positions, first half of a head against the second.
+#[derive(Clone, Debug)]
+pub struct Rotary {
+    frequencies: Vec<f32>, // (d / 2)
+    scale: f32,
+}
+
+impl Rotary {
+    /// Positions up to here, the longest published context, are rotated in f32 as published.
+    const PUBLISHED: usize = 1 << 20;
+
+    /// For heads of `width` d: angle `position / scale · base^(−2i / d)` of pair i.
+    pub fn new(width: usize, base: f64, scale: f64) -> Self {
+        let frequency = |i: usize| base.powf(-2.0 * i as f64 / width as f64) as f32;
+        Self {
+            frequencies: (0..width / 2).map(frequency).collect(),
+            scale: scale as f32,
+        }
+    }
+
+    /// Cosines and sines at a position.
+    fn turn(&self, position: usize) -> Vec<(f32, f32)> {
+        let angle = |frequency: &f32| match position < Self::PUBLISHED {
+            true => f64::from(position as f32 / self.scale * frequency),
+            // Beyond it f32 would lose whole positions.
+            false => position as f64 / f64::from(self.scale) * f64::from(*frequency),
+        };
+        let pair = |angle: f64| (angle.cos() as f32, angle.sin() as f32);
+        self.frequencies.iter().map(angle).map(pair).collect()
+    }
+}
+
+/// Attention over rows of queries, keys and values.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    heads: usize,
+    width: usize, // of a head
+    reach: Reach,
+    rotary: Option<Rotary>,
+    window: Option<usize>,
+}
+
+/// A segment within a step, and all keys and values that it sees.
+struct Sequence {
+    lane: Lane,
+    /// Position of its first row.
+    from: usize,
+    rows: Range<usize>,
+}
+
+impl Attention {
+    /// `heads` of `width` d each.
+    pub fn new(heads: usize, width: usize, reach: Reach, rotary: Option<Rotary>) -> Self {
+        Self {
+            heads,
+            width,
+            reach,
+            rotary,
+            window: None,
+        }
+    }
+
+    /// Lets a query see only the keys less than `window` (at least 1) positions away.
+    pub fn set_window(&mut self, window: Option<usize>) {
+        self.window = window.map(|window| window.max(1));
+    }
+
+    /// An empty cache for `lanes` sequences.
+    pub fn start(&self, lanes: usize) -> Cache {
+        Cache::new(lanes)
+    }
+
+    /// Bytes that a cache grows by with each token, where no window bounds it.
+    pub fn token_bytes(&self) -> usize {
+        2 * self.heads * self.width * size_of::<f32>()
+    }
+
+    /// Bytes of one lane's cache with a window.
+    pub fn window_bytes(&self, window: usize) -> usize {
+        window
+            .saturating_add(PAGE)
+            .saturating_mul(self.token_bytes())
+    }
+
+    /// (T, 3D), the columns `[q | k | v]` of D = heads · d each, to (T, D).
+    pub fn forward(&self, x: &Tensor, cache: &mut Cache, segments: &[Segment]) -> Result<Tensor> {
+        let (rows, d) = (x.dim(0)?, self.heads * self.width);
+        expect_shape("attention", x, &[rows, 3 * d])?;
+        let out = with_slices([x], |[x]| {
+            let positions = self.positions(cache, segments)?;
+            let turned = self.turn(x, &positions); // (T, 2D)
+            let sequences = self.store(x, &turned, cache, segments)?;
+            let mut out = unwritten(rows * d);
+            let mut tiles = Vec::new();
+            let mut rest = &mut out[..];
+            for sequence in &sequences {
+                let (here, later) = rest.split_at_mut(sequence.rows.len() * d);
+                tiles.extend(
+                    here.chunks_mut(QUERIES * d)
+                        .enumerate()
+                        .map(|tile| (sequence, tile)),
+                );
+                rest = later;
+            }
+            tiles.into_par_iter().for_each(|(sequence, (i, out))| {
+                let n = out.len() / d;
+                let heads: Vec<_> = (0..self.heads)
+                    .into_par_iter()
+                    .map(|head| self.tile(&turned, sequence, head, i * QUERIES, n))
+                    .collect();
+                for (head, from) in heads.iter().enumerate() {
+                    let rows = out.chunks_exact_mut(d).zip(from.chunks_exact(self.width));
+                    for (out, from) in rows {
+                        out[head * self.width..][..self.width].copy_from_slice(from);
+                    }
+                }
+            });
+            Ok(out)
+        })?;
+        Ok(Tensor::from_vec(out, (rows, d), x.device())?)
+    }
+
+    /// The position of each row in its sequence.
+    fn positions(&self, cache: &Cache, segments: &[Segment]) -> Result<Vec<usize>> {
+        let mut next: Vec<usize> = cache.lanes.iter().map(|lane| lane.next).collect();
+        let mut positions = Vec::new();
+        for segment in segments {
+            let whole = segment.starts && segment.ends;
+            if self.reach == Reach::Bidirectional && !whole {
+                let what = "bidirectional attention takes whole sequences only";
+                return Err(Error::new(Kind::Internal, what));
+            }
+            let mut own = 0;
+            let next = match whole {
+                true => &mut own,
+                false => next.get_mut(segment.lane).ok_or_else(|| no_lane(segment))?,
+            };
+            let from = if segment.starts { 0 } else { *next };
+            *next = from + segment.len;
+            positions.extend(from..*next);
+        }
+        Ok(positions)
+    }
+
+    /// Queries and keys, rotated: (T, 2D).
+    fn turn(&self, x: &[f32], positions: &[usize]) -> Vec<f32> {
+        let d = self.heads * self.width;
+        let mut turned = unwritten(positions.len() * 2 * d);
+        turned
+            .par_chunks_exact_mut(2 * d)
+            .zip(x.par_chunks_exact(3 * d))
+            .zip(positions)
+            .with_min_len(16)
+            .for_each(|((out, x), position)| {
+                out.copy_from_slice(&x[..2 * d]);
+                let Some(rotary) = &self.rotary else { return };
+                let turn = rotary.turn(*position);
+                for head in out.chunks_exact_mut(self.width) {
+                    let (low, high) = head.split_at_mut(turn.len());
+                    for ((low, high), (cos, sin)) in low.iter_mut().zip(high).zip(&turn) {
+                        (*low, *high) = (*low * cos - *high * sin, *low * sin + *high * cos);
+                    }
+                }
+            });
+        turned
+    }
+
+    /// Appends the rows' keys and values to their lanes.
+    fn store(
+        &self,
+        x: &[f32],
+        turned: &[f32],
+        cache: &mut Cache,
+        segments: &[Segment],
+    ) -> Result<Vec<Sequence>> {
+        let d = self.heads * self.width;
+        let mut sequences = Vec::with_capacity(segments.len());
+        let mut start = 0;
+        for segment in segments {
+            let rows = start..start + segment.len;
+            start = rows.end;
+            let mut own = Lane::default();
+            let lane = match segment.starts && segment.ends {
+                true => &mut own,
+                false => cache
+                    .lanes
+                    .get_mut(segment.lane)
+                    .ok_or_else(|| no_lane(segment))?,
+            };
+            if segment.starts {
+                *lane = Lane::default();
+            }
+            let from = lane.next;
+            let keys = turned[rows.start * 2 * d..rows.end * 2 * d].chunks_exact(2 * d);
+            let values = x[rows.start * 3 * d..rows.end * 3 * d].chunks_exact(3 * d);
+            lane.append(keys.map(|row| &row[d..]), values.map(|row| &row[2 * d..]));
+            sequences.push(Sequence {
+                lane: lane.clone(),
+                from,
+                rows,
+            });
+            if segment.ends {
+                *lane = Lane::default();
+            } else if let Some(window) = self.window {
+                lane.drop_before((lane.next + 1).saturating_sub(window));
+            }
+        }
+        Ok(sequences)
+    }
+
+    /// The keys that the query at `position` sees, in a sequence known up to `end`.
+    fn seen(&self, position: usize, end: usize) -> Range<usize> {
+        let window = self.window.unwrap_or(usize::MAX);
+        let first = (position + 1).saturating_sub(window);
+        match self.reach {
+            Reach::Causal => first..position + 1,
+            Reach::Bidirectional => first..end.min(position.saturating_add(window)),
+        }
+    }
+
+    /// One head of `n` queries from row `first` of a sequence on: (n, d).
+    fn tile(
+        &self,
+        turned: &[f32],
+        sequence: &Sequence,
+        head: usize,
+        first: usize,
+        n: usize,
+    ) -> Vec<f32> {
+        let (d, width) = (self.heads * self.width, self.width);
+        let queries = Matrix {
+            values: &turned[(sequence.rows.start + first) * 2 * d + head * width..],
+            rows: n,
+            columns: width,
+            strides: (2 * d, 1),
+        };
+        let scale = 1.0 / (width as f32).sqrt();
+        let position = sequence.from + first;
+        let seen = |row: usize| self.seen(position + row, sequence.lane.next);
+        let mut out = vec![0.0; n * width];
+        let (mut largest, mut sums) = (vec![f32::NEG_INFINITY; n], vec![0.0; n]);
+        let mut scores = unwritten(n * PAGE);
+        for (start, page) in sequence.lane.pages(seen(0).start..seen(n - 1).end) {
+            let columns = page.keys.len() / d;
+            let scores = &mut scores[..n * columns];
+            let keys = Matrix {
+                values: &page.keys[head * width..],
+                rows: width,
+                columns,
+                strides: (1, d),
+            };
+            multiply(scores, false, queries, keys, scale);
+            for (row, weights) in scores.chunks_exact_mut(columns).enumerate() {
+                let seen = seen(row);
+                let low = seen.start.saturating_sub(start).min(columns);
+                let high = seen.end.saturating_sub(start).min(columns).max(low);
+                weights[..low].fill(0.0);
+                weights[high..].fill(0.0);
+                let out = &mut out[row * width..][..width];
+                weigh(
+                    &mut weights[low..high],
+                    &mut largest[row],
+                    &mut sums[row],
+                    out,
+                );
+            }
+            let weights = Matrix {
+                values: scores,
+                rows: n,
+                columns,
+                strides: (columns, 1),
+            };
+            let values = Matrix {
+                values: &page.values[head * width..],
+                rows: columns,
+                columns: width,
+                strides: (d, 1),
+            };
+            multiply(&mut out, true, weights, values, 1.0);
+        }
+        for (out, sum) in out.chunks_exact_mut(width).zip(&sums) {
+            out.iter_mut().for_each(|x| *x /= sum);
+        }
+        out
+    }
+}
+
+fn no_lane(segment: &Segment) -> Error {
+    Error::new(Kind::Internal, format!("no lane {}", segment.lane))
+}
+
+simd! {
+/// Turns scores into weights relative to the largest score so far, and brings the row's sum and
+/// output from the largest before to the largest now.
+fn weigh(scores: &mut [f32], largest: &mut f32, sum: &mut f32, out: &mut [f32]) {
+    if scores.is_empty() {
+        return;
+    }
+    // Sixteen lanes, as far as they go: a maximum and a sum that vectorise.
+    let mut most = [*largest; 16];
+    let (groups, rest) = scores.as_chunks::<16>();
+    for group in groups {
+        for (most, x) in most.iter_mut().zip(group) {
+            *most = if *x > *most { *x } else { *most };
+        }
+    }
+    let now = most.iter().chain(rest).fold(*largest, |a, b| a.max(*b));
+    if now > *largest {
+        let factor = math::exp(*largest - now);
+        *sum *= factor;
+        out.iter_mut().for_each(|x| *x *= factor);
+        *largest = now;
+    }
+    let mut sums = [0f32; 16];
+    let (groups, rest) = scores.as_chunks_mut::<16>();
+    for group in groups {
+        for (sum, x) in sums.iter_mut().zip(group) {
+            *x = math::exp(*x - now);
+            *sum += *x;
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *x = math::exp(*x - now);
+        *sum += *x;
+    }
+    *sum += sums.iter().sum::<f32>();
+}
+}
+
+/// A matrix within a slice, by its strides.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    /// From one row to the next, and from one column to the next.
+    strides: (usize, usize),
+}
+
+impl Matrix<'_> {
+    /// Values from the first to the last, both included.
+    fn extent(&self) -> usize {
+        (self.rows - 1) * self.strides.0 + (self.columns - 1) * self.strides.1 + 1
+    }
+}
+
+/// `out = scale · x y`, or `out += scale · x y`, row-major, on one thread.
+fn multiply(out: &mut [f32], add: bool, x: Matrix, y: Matrix, scale: f32) {
+    let (m, n, k) = (x.rows, y.columns, x.columns);
+    assert!(m > 0 && n > 0 && k > 0 && y.rows == k && out.len() == m * n);
+    assert!(x.extent() <= x.values.len() && y.extent() <= y.values.len());
+    // SAFETY: all three matrices are not empty and lie within their slices, checked above; `out`
+    // is borrowed mutably and so overlaps neither.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            add,
+            x.values.as_ptr(),
+            x.strides.1 as isize,
+            x.strides.0 as isize,
+            y.values.as_ptr(),
+            y.strides.1 as isize,
+            y.strides.0 as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

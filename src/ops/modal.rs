@@ -1,0 +1,394 @@
+//! Filters that are sums of exponentials, run as recurrences: the modal form of S4D (Gu et al.
+//! 2022, arXiv:2206.11893) and of StripedHyena (Massaroli et al. 2023, arXiv:2310.18780).
+//!
+//! Symbols: T rows of a step, C channels, N modes of a channel.
+//!
+//! Channels are the SIMD lanes; the recurrence runs row by row, so any split of a sequence gives
+//! the same bits. A chunk form (a local convolution plus powers of the poles) would do more work
+//! a row for N below some hundreds.
+
+use super::math::{mul_add, simd};
+use super::{expect_shape, unwritten, with_slices};
+use crate::error::Result;
+use crate::sequence::Segment;
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+/// Channels of a group: one AVX-512 register, one cache line of a row.
+const WIDTH: usize = 16;
+/// Modes that are advanced together: four keep their poles, residues and states in registers.
+const MODES: usize = 4;
+/// Rows of a tile: its scratch stays in the L1 cache.
+const ROWS: usize = 128;
+
+/// One value for each channel of a group.
+type Lanes = [f32; WIDTH];
+/// One value for each channel of a group and each of four modes.
+type Four = [Lanes; MODES];
+
+/// `s_t = λ s_{t−1} + g_t`, `y_t = Re Σ_n R_n s_t + D g_t`: the convolution of g with the filter
+/// `h[t] = Re Σ_n R_n λ_n^t`, and a skip.
+#[derive(Clone, Debug)]
+pub struct Modal {
+    groups: Vec<Group>,
+    channels: usize,
+    /// 2 with complex poles and residues, 1 with real ones.
+    parts: usize,
+    /// Modes in fours, the last filled up with zeros.
+    fours: usize,
+}
+
+/// The parameters of up to [`WIDTH`] channels, zeros for those that are not there. Fours of real
+/// parts, each followed by its four of imaginary parts if there are any.
+#[derive(Clone, Debug)]
+struct Group {
+    poles: Vec<Four>,
+    residues: Vec<Four>,
+    skip: Lanes,
+}
+
+/// The modes' values s of each lane's unfinished sequence.
+#[derive(Clone, Debug)]
+pub struct ModalState {
+    values: Vec<Four>, // (groups, lanes, fours, parts)
+}
+
+impl Modal {
+    /// Complex `poles` λ and `residues` R, both (C, N, 2) as real and imaginary part, and the
+    /// skip D (C), if there is one.
+    ///
+    /// Only the poles given count: where conjugate ones are implied, double the residues.
+    pub fn complex(poles: &Tensor, residues: &Tensor, skip: Option<&Tensor>) -> Result<Self> {
+        let (channels, modes, _) = poles.dims3()?;
+        expect_shape("poles", poles, &[channels, modes, 2])?;
+        Self::new(poles, residues, skip, 2)
+    }
+
+    /// Real `poles` λ and `residues` R, both (C, N), and the skip D (C), if there is one.
+    pub fn real(poles: &Tensor, residues: &Tensor, skip: Option<&Tensor>) -> Result<Self> {
+        poles.dims2()?;
+        Self::new(poles, residues, skip, 1)
+    }
+
+    fn new(poles: &Tensor, residues: &Tensor, skip: Option<&Tensor>, parts: usize) -> Result<Self> {
+        let (channels, modes) = (poles.dim(0)?, poles.dim(1)?);
+        expect_shape("residues", residues, poles.dims())?;
+        if let Some(skip) = skip {
+            expect_shape("skip", skip, &[channels])?;
+        }
+        let fours = modes.div_ceil(MODES).max(1);
+        let groups = with_slices(
+            [poles, residues, skip.unwrap_or(poles)],
+            |[poles, residues, skip_values]| {
+                let group = |first: usize| {
+                    let width = WIDTH.min(channels - first);
+                    let arranged = |values: &[f32]| {
+                        let mut arranged = vec![[[0.0; WIDTH]; MODES]; fours * parts];
+                        for c in 0..width {
+                            let channel = &values[(first + c) * modes * parts..][..modes * parts];
+                            for (i, &value) in channel.iter().enumerate() {
+                                let (mode, part) = (i / parts, i % parts);
+                                arranged[mode / MODES * parts + part][mode % MODES][c] = value;
+                            }
+                        }
+                        arranged
+                    };
+                    let mut lanes = [0.0; WIDTH];
+                    if skip.is_some() {
+                        lanes[..width].copy_from_slice(&skip_values[first..first + width]);
+                    }
+                    Group {
+                        poles: arranged(poles),
+                        residues: arranged(residues),
+                        skip: lanes,
+                    }
+                };
+                Ok((0..channels).step_by(WIDTH).map(group).collect())
+            },
+        )?;
+        Ok(Self {
+            groups,
+            channels,
+            parts,
+            fours,
+        })
+    }
+
+    /// Zeros for `lanes` sequences.
+    pub fn start(&self, lanes: usize) -> ModalState {
+        let fours = self.groups.len() * lanes.max(1) * self.fours * self.parts;
+        ModalState {
+            values: vec![[[0.0; WIDTH]; MODES]; fours],
+        }
+    }
+
+    /// Bytes of [`ModalState`] for one sequence, with N modes a channel.
+    pub fn state_bytes(channels: usize, modes: usize, complex: bool) -> usize {
+        let values = channels.next_multiple_of(WIDTH) * modes.next_multiple_of(MODES);
+        values * size_of::<f32>() * if complex { 2 } else { 1 }
+    }
+
+    /// (T, C) to (T, C).
+    pub fn forward(
+        &self,
+        g: &Tensor,
+        state: &mut ModalState,
+        segments: &[Segment],
+    ) -> Result<Tensor> {
+        let rows = g.dim(0)?;
+        expect_shape("modal filter", g, &[rows, self.channels])?;
+        let out = with_slices([g], |[g]| {
+            let mut out = unwritten(g.len());
+            let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
+            columns.resize_with(self.groups.len(), || Vec::with_capacity(rows));
+            for row in out.chunks_exact_mut(self.channels) {
+                for (column, part) in columns.iter_mut().zip(row.chunks_mut(WIDTH)) {
+                    column.push(part);
+                }
+            }
+            let kept = state.values.len() / self.groups.len();
+            columns
+                .into_par_iter()
+                .zip(state.values.par_chunks_mut(kept))
+                .enumerate()
+                .for_each(|(i, (mut out, state))| self.group(i, g, &mut out, state, segments));
+            Ok(out)
+        })?;
+        Ok(Tensor::from_vec(out, g.shape(), g.device())?)
+    }
+
+    /// All segments of one group of channels, one after the other.
+    fn group(
+        &self,
+        index: usize,
+        g: &[f32],
+        out: &mut [&mut [f32]],
+        state: &mut [Four],
+        segments: &[Segment],
+    ) {
+        let group = &self.groups[index];
+        let len = self.fours * self.parts;
+        let mut tile = Tile::default();
+        let mut from = 0;
+        for segment in segments {
+            let kept = segment.lane * len..(segment.lane + 1) * len;
+            let mut s = match segment.starts {
+                true => vec![[[0.0; WIDTH]; MODES]; len],
+                false => state[kept.clone()].to_vec(),
+            };
+            for rows in out[from..from + segment.len].chunks_mut(ROWS) {
+                let g = &g[from * self.channels..][..rows.len() * self.channels];
+                tile.load(g, self.channels, index * WIDTH);
+                let tile_rows = rows.len();
+                match self.parts {
+                    2 => complex(&mut tile, group, &mut s, tile_rows),
+                    _ => real(&mut tile, group, &mut s, tile_rows),
+                }
+                for (out, y) in rows.iter_mut().zip(&tile.output) {
+                    out.copy_from_slice(&y[..out.len()]);
+                }
+                from += tile_rows;
+            }
+            if !segment.ends {
+                state[kept].copy_from_slice(&s);
+            }
+        }
+    }
+}
+
+/// The rows of one group between the passes.
+struct Tile {
+    input: [Lanes; ROWS],  // g
+    output: [Lanes; ROWS], // y
+}
+
+impl Default for Tile {
+    fn default() -> Self {
+        Self {
+            input: [[0.0; WIDTH]; ROWS],
+            output: [[0.0; WIDTH]; ROWS],
+        }
+    }
+}
+
+impl Tile {
+    /// The group's columns, from `first` on, of the rows of `g` (rows, channels).
+    fn load(&mut self, g: &[f32], channels: usize, first: usize) {
+        let width = WIDTH.min(channels - first);
+        for (lanes, row) in self.input.iter_mut().zip(g.chunks_exact(channels)) {
+            lanes[..width].copy_from_slice(&row[first..first + width]);
+        }
+    }
+}
+
+simd! {
+/// Rows `0..rows` of a tile, complex modes.
+fn complex(tile: &mut Tile, group: &Group, state: &mut [Four], rows: usize) {
+    skip::<FMA>(tile, group, rows);
+    let modes = group.poles.chunks_exact(2).zip(group.residues.chunks_exact(2));
+    for (s, (poles, residues)) in state.chunks_exact_mut(2).zip(modes) {
+        let (mut re, mut im) = (s[0], s[1]);
+        for (g, y) in tile.input[..rows].iter().zip(&mut tile.output[..rows]) {
+            let mut sum = *y;
+            for m in 0..MODES {
+                for c in 0..WIDTH {
+                    let (a, b) = (re[m][c], im[m][c]);
+                    let (p, q) = (poles[0][m][c], poles[1][m][c]);
+                    let new = mul_add::<FMA>(p, a, mul_add::<FMA>(-q, b, g[c]));
+                    let imaginary = mul_add::<FMA>(p, b, q * a);
+                    sum[c] = mul_add::<FMA>(residues[0][m][c], new, sum[c]);
+                    sum[c] = mul_add::<FMA>(-residues[1][m][c], imaginary, sum[c]);
+                    (re[m][c], im[m][c]) = (new, imaginary);
+                }
+            }
+            *y = sum;
+        }
+        (s[0], s[1]) = (re, im);
+    }
+}
+}
+
+simd! {
+/// Rows `0..rows` of a tile, real modes.
+fn real(tile: &mut Tile, group: &Group, state: &mut [Four], rows: usize) {
+    skip::<FMA>(tile, group, rows);
+    for (s, (poles, residues)) in state.iter_mut().zip(group.poles.iter().zip(&group.residues)) {
+        let mut re = *s;
+        for (g, y) in tile.input[..rows].iter().zip(&mut tile.output[..rows]) {
+            let mut sum = *y;
+            for m in 0..MODES {
+                for c in 0..WIDTH {
+                    re[m][c] = mul_add::<FMA>(poles[m][c], re[m][c], g[c]);
+                    sum[c] = mul_add::<FMA>(residues[m][c], re[m][c], sum[c]);
+                }
+            }
+            *y = sum;
+        }
+        *s = re;
+    }
+}
+}
+
+/// `y = D g`
+#[inline(always)]
+fn skip<const FMA: bool>(tile: &mut Tile, group: &Group, rows: usize) {
+    for (g, y) in tile.input[..rows].iter().zip(&mut tile.output[..rows]) {
+        for c in 0..WIDTH {
+            y[c] = group.skip[c] * g[c];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use proptest::prelude::*;
+
+    const CHANNELS: usize = 21;
+    const MODES_USED: usize = 6;
+
+    fn tensor(shape: &[usize], f: impl Fn(usize) -> f32) -> Tensor {
+        let values: Vec<f32> = (0..shape.iter().product()).map(f).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Poles of magnitude 0.5 to 0.999 at any angle.
+    fn poles(parts: usize) -> Tensor {
+        tensor(&[CHANNELS, MODES_USED, 2][..1 + parts], |i| {
+            let mode = i / parts;
+            let (magnitude, angle) = (0.999 - (mode % 7) as f32 * 0.08, mode as f32);
+            match (parts, i % 2) {
+                (1, _) => magnitude,
+                (_, 0) => magnitude * angle.cos(),
+                _ => magnitude * angle.sin(),
+            }
+        })
+    }
+
+    fn filter(parts: usize) -> Modal {
+        let residues = tensor(&[CHANNELS, MODES_USED, 2][..1 + parts], |i| {
+            (i as f32 * 1.7).sin()
+        });
+        let skip = tensor(&[CHANNELS], |i| i as f32 * 0.1);
+        match parts {
+            2 => Modal::complex(&poles(2), &residues, Some(&skip)),
+            _ => Modal::real(&poles(1), &residues, Some(&skip)),
+        }
+        .unwrap()
+    }
+
+    fn input(rows: usize) -> Tensor {
+        tensor(&[rows, CHANNELS], |i| (i as f32 * 0.37).sin())
+    }
+
+    fn values(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn piece(lane: usize, len: usize, starts: bool, ends: bool) -> Segment {
+        Segment {
+            lane,
+            len,
+            starts,
+            ends,
+        }
+    }
+
+    #[test]
+    fn whole_sequences_equal_a_plain_f64_recurrence() {
+        const ROWS: usize = 300;
+        for parts in [1, 2] {
+            let modal = filter(parts);
+            let x = input(ROWS);
+            let whole = piece(0, ROWS, true, true);
+            let found = values(&modal.forward(&x, &mut modal.start(1), &[whole]).unwrap());
+            let (x, poles) = (values(&x), values(&poles(parts)));
+            for c in 0..CHANNELS {
+                let mut states = [(0f64, 0f64); MODES_USED];
+                for t in 0..ROWS {
+                    let g = f64::from(x[t * CHANNELS + c]);
+                    let mut y = f64::from(c as f32 * 0.1) * g;
+                    for (n, (a, b)) in states.iter_mut().enumerate() {
+                        let at = (c * MODES_USED + n) * parts;
+                        let value = |i: usize| f64::from((i as f32 * 1.7).sin());
+                        let (p, r) = (f64::from(poles[at]), value(at));
+                        let (q, i) = match parts {
+                            2 => (f64::from(poles[at + 1]), value(at + 1)),
+                            _ => (0.0, 0.0),
+                        };
+                        (*a, *b) = (p * *a - q * *b + g, p * *b + q * *a);
+                        y += r * *a - i * *b;
+                    }
+                    let found = f64::from(found[t * CHANNELS + c]);
+                    assert!((found - y).abs() < 1e-4, "{parts} {c} {t}: {found} {y}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_among_any_neighbours_gives_the_same_bits(
+            cuts in prop::collection::vec(1usize..200, 1..8),
+            parts in 1usize..=2,
+        ) {
+            let modal = filter(parts);
+            let rows = cuts.iter().sum();
+            let x = input(rows);
+            let expected = modal.forward(&x, &mut modal.start(1), &[piece(0, rows, true, true)]).unwrap();
+            // Lane 1 held another sequence before.
+            let mut state = modal.start(2);
+            modal.forward(&input(9), &mut state, &[piece(1, 9, true, false)]).unwrap();
+            let (mut found, mut from) = (Vec::new(), 0);
+            for (i, &len) in cuts.iter().enumerate() {
+                let ours = piece(1, len, i == 0, i + 1 == cuts.len());
+                let step = Tensor::cat(&[&input(3), &x.narrow(0, from, len).unwrap()], 0).unwrap();
+                let out = modal.forward(&step, &mut state, &[piece(0, 3, true, true), ours]).unwrap();
+                found.extend_from_slice(&values(&out)[3 * CHANNELS..]);
+                from += len;
+            }
+            prop_assert_eq!(found, values(&expected));
+        }
+    }
+}
