@@ -144,7 +144,7 @@ fn show(path: &std::path::Path) -> Result<()> {
         false => unused.join(", "),
     };
     print(&format!(
-        "name: {}\narchitecture: {}\nsha256: {}\nvalues: {}\nlayers: {}\nwidth: {}\ncontext: {} bases\n\
+        "name: {}\narchitecture: {}\nsha256: {}\nvalues: {}\nlayers: {}\nwidth: {}\ncontext: {}\n\
          tokens: {}\ndefault layer: {}\nstate of a lane: {}\nkept besides weights and state: {}\n\
          matrix products: {:.2} MFLOP a base\ntensors not used by the encoder: {unused}\n",
         checkpoint.name,
@@ -153,7 +153,9 @@ fn show(path: &std::path::Path) -> Result<()> {
         checkpoint.weights.values(),
         facts.layers,
         facts.width,
-        facts.context,
+        facts
+            .context
+            .map_or("not stated".to_string(), |n| format!("{n} bases")),
         facts.vocabulary.size,
         facts.layer,
         readable(facts.state_bytes as u64),

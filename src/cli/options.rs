@@ -9,6 +9,9 @@ use crate::sequence::region::Query;
 use crate::stream::{Pool, Strand};
 use std::path::{Path, PathBuf};
 
+/// Context of a region for a model that does not state the length it was trained on.
+const CONTEXT: usize = 1 << 16;
+
 /// Which sequences are read.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Source {
@@ -36,8 +39,13 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens the input; `trained` is the default context.
-    pub fn open(&self, trained: usize, strand: Strand) -> Result<Genome> {
+    /// Bases of context that a region gets; `trained` is the model's trained length.
+    pub fn context(&self, trained: Option<usize>) -> u64 {
+        self.context.unwrap_or(trained.unwrap_or(CONTEXT) as u64)
+    }
+
+    /// Opens the input; `trained` is the model's trained length.
+    pub fn open(&self, trained: Option<usize>, strand: Strand) -> Result<Genome> {
         let mut regions = Vec::new();
         for text in &self.region {
             regions.push(Query::parse(text)?);
@@ -49,7 +57,7 @@ impl Source {
                     .map(|record| Query::exact(record.region)),
             );
         }
-        let context = self.context.unwrap_or(trained as u64);
+        let context = self.context(trained);
         Genome::open(
             &self.fasta,
             Options {

@@ -282,7 +282,7 @@ impl Inputs {
             params.insert("bin".to_string(), size.into());
         }
         if !self.source.described().is_empty() {
-            let context = self.source.context.unwrap_or(engine.facts.context as u64);
+            let context = self.source.context(engine.facts.context);
             params.insert("context".to_string(), context.into());
         }
         Metadata {

@@ -100,7 +100,6 @@ impl Model {
                 let model = striped_hyena::Model::load(sizes, &checkpoint.weights)?;
                 Ok((Self::StripedHyena(model), facts))
             }
-            other => Err(Error::model(format!("{other} is not supported yet"))),
         }
     }
 
