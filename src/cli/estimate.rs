@@ -45,7 +45,10 @@ impl Estimate {
     }
 
     /// Bytes of state, spectra, activations, and of rows on their way to the file.
-    pub fn memory(facts: &Facts, chunk: u64, columns: &[Column]) -> u64 {
+    ///
+    /// `bases`: of the input, if known; a state that grows with the sequence is counted as far as
+    /// that.
+    pub fn memory(facts: &Facts, chunk: u64, bases: Option<u64>, columns: &[Column]) -> u64 {
         let vectors: u64 = columns
             .iter()
             .map(|column| match column.kind {
@@ -65,7 +68,8 @@ impl Estimate {
         // wait or are at work; a row group is held raw and compressed.
         let activations = chunk * width * 16;
         let rows = chunk * (width + vectors) * 5 / 2 + 2 * 2 * GROUP_POSITIONS * vectors;
-        (facts.state_bytes + facts.kept_bytes) as u64 + activations + rows + (64 << 20)
+        let grown = facts.token_bytes as u64 * bases.unwrap_or_default();
+        (facts.state_bytes + facts.kept_bytes) as u64 + grown + activations + rows + (64 << 20)
     }
 
     /// Refuses to start a run that would not fit.

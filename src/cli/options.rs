@@ -1,12 +1,12 @@
 //! Options that commands share.
 
 use crate::checkpoint::Checkpoint;
-use crate::encoder::Model;
+use crate::encoder::{Facts, Model};
 use crate::error::{Error, Result};
 use crate::io::genome::{Genome, Options};
 use crate::io::{bed, spill::Spill};
 use crate::sequence::region::Query;
-use crate::stream::{Pool, Strand};
+use crate::stream::{Pool, Strand, Windows};
 use std::path::{Path, PathBuf};
 
 /// Context of a region for a model that does not state the length it was trained on.
@@ -39,13 +39,16 @@ pub struct Source {
 }
 
 impl Source {
-    /// Bases of context that a region gets; `trained` is the model's trained length.
-    pub fn context(&self, trained: Option<usize>) -> u64 {
-        self.context.unwrap_or(trained.unwrap_or(CONTEXT) as u64)
+    /// Bases of context that a region gets: the trained length, or half of it on either side for
+    /// a model that looks both ways.
+    pub fn context(&self, facts: &Facts) -> u64 {
+        let trained = facts.context.unwrap_or(CONTEXT);
+        let default = if facts.causal { trained } else { trained / 2 };
+        self.context.unwrap_or(default as u64)
     }
 
-    /// Opens the input; `trained` is the model's trained length.
-    pub fn open(&self, trained: Option<usize>, strand: Strand) -> Result<Genome> {
+    /// Opens the input.
+    pub fn open(&self, facts: &Facts, strand: Strand) -> Result<Genome> {
         let mut regions = Vec::new();
         for text in &self.region {
             regions.push(Query::parse(text)?);
@@ -57,21 +60,18 @@ impl Source {
                     .map(|record| Query::exact(record.region)),
             );
         }
-        let context = self.context(trained);
+        let context = self.context(facts);
+        let (left, right) = match strand {
+            Strand::Forward if facts.causal => (context, 0),
+            Strand::Reverse if facts.causal => (0, context),
+            _ => (context, context),
+        };
         Genome::open(
             &self.fasta,
             Options {
                 regions,
-                context: if strand == Strand::Reverse {
-                    0
-                } else {
-                    context
-                },
-                context_after: if strand == Strand::Forward {
-                    0
-                } else {
-                    context
-                },
+                context: left,
+                context_after: right,
                 keep_overlaps: self.keep_overlaps,
                 allow_missing_eof: self.allow_missing_eof,
                 allow_empty: self.allow_empty,
@@ -100,6 +100,19 @@ pub struct Compute {
     /// Strands to read; - rows have their context on the right.
     #[arg(long, value_enum, default_value = "forward", help_heading = "Run")]
     pub strand: Strand,
+    /// Read windows of so many bases, each with an empty state, instead of carrying it. Models
+    /// that look both ways always do [default for them: the trained length].
+    #[arg(long, value_name = "BASES", help_heading = "Run",
+          value_parser = clap::value_parser!(u32).range(2..=1 << 26))]
+    pub window: Option<u32>,
+    /// Bases that neighbouring windows share; rows come from the centre of a window, or from its
+    /// end if the model looks only back [default: half a window].
+    #[arg(long, value_name = "BASES", help_heading = "Run")]
+    pub overlap: Option<u32>,
+    /// Let attention look back only so many bases, which bounds its memory [default: all].
+    #[arg(long, value_name = "BASES", help_heading = "Run",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub attention_window: Option<u32>,
     /// Where to compute.
     #[arg(long, default_value = "auto", value_parser = device, help_heading = "Run")]
     pub device: String,
@@ -125,15 +138,39 @@ fn device(text: &str) -> Result<String, String> {
 
 impl Compute {
     /// Opens the model and builds its encoder.
-    pub fn load(&self) -> Result<(Checkpoint, Model, crate::encoder::Facts)> {
+    pub fn load(&self) -> Result<(Checkpoint, Model, Facts)> {
         if let Some(threads) = self.threads {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
             pool.build_global()
                 .map_err(|e| Error::usage(format!("--threads: {e}")))?;
         }
         let checkpoint = Checkpoint::open(&self.model)?;
-        let (model, facts) = Model::load(&checkpoint)?;
+        let (mut model, mut facts) = Model::load(&checkpoint)?;
+        if let Some(window) = self.attention_window {
+            facts = model.set_attention_window(Some(window as usize))?;
+        }
         Ok((checkpoint, model, facts))
+    }
+
+    /// The windows to read, if any.
+    pub fn windows(&self, facts: &Facts) -> Result<Option<Windows>> {
+        let size = match (self.window, facts.causal) {
+            (Some(size), _) => size as usize,
+            (None, false) => facts.context.unwrap_or(CONTEXT),
+            (None, true) if self.overlap.is_some() => {
+                return Err(Error::usage("--overlap needs --window"));
+            }
+            (None, true) => return Ok(None),
+        };
+        let overlap = self.overlap.map_or(size / 2, |overlap| overlap as usize);
+        match overlap < size {
+            true => Ok(Some(Windows {
+                size,
+                overlap,
+                centred: !facts.causal,
+            })),
+            false => Err(Error::usage("--overlap must be less than --window")),
+        }
     }
 
     /// Where scratch files lie.

@@ -11,7 +11,7 @@ use crate::io::genome::Genome;
 use crate::io::schema::{self, ColumnMeaning, Metadata, Rows};
 use crate::io::table::{Column, Receipt, TableWriter};
 use crate::io::vector::Element;
-use crate::stream::{self, Engine, Head, Progress, Settings, Sink, Strand, Totals};
+use crate::stream::{self, Engine, Head, Progress, Settings, Sink, Strand, Totals, Windows};
 use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -42,6 +42,11 @@ pub struct Predict {
     /// Write the raw logits too, as a float32 vector over the model's tokens.
     #[arg(long, help_heading = "Output")]
     logits: bool,
+    /// For models that look both ways: hide one base in so many at a time, in as many runs of the
+    /// model, and predict the hidden ones.
+    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Run",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    mask_every: u16,
 }
 
 /// What both need.
@@ -68,7 +73,7 @@ enum Dtype {
 #[derive(Clone, Copy)]
 enum Table<'a> {
     Embeddings { dtype: Dtype, binning: &'a Binning },
-    Predictions { logits: bool },
+    Predictions { logits: bool, mask_every: u16 },
 }
 
 impl Embed {
@@ -104,6 +109,7 @@ impl Predict {
     fn table(&self) -> Table<'_> {
         Table::Predictions {
             logits: self.logits,
+            mask_every: self.mask_every,
         }
     }
 }
@@ -114,6 +120,7 @@ struct Opened {
     engine: Engine,
     genome: Genome,
     columns: Vec<Column>,
+    windows: Option<Windows>,
     estimate: Estimate,
 }
 
@@ -148,6 +155,7 @@ impl Inputs {
         let mut progress = Progress::new(logging.progress(), opened.estimate.bases);
         let settings = Settings {
             chunk: compute.chunk as usize,
+            windows: opened.windows,
             strand: compute.strand,
             bins: table.bins(),
             scratch: compute.scratch(&output.output),
@@ -177,7 +185,8 @@ impl Inputs {
 
     fn open(&self, table: Table) -> Result<Opened> {
         let (checkpoint, model, facts) = self.compute.load()?;
-        let genome = self.source.open(facts.context, self.compute.strand)?;
+        let windows = self.compute.windows(&facts)?;
+        let genome = self.source.open(&facts, self.compute.strand)?;
         let (head, columns) = match table {
             Table::Embeddings { dtype, .. } => {
                 let rows = if table.bins().is_some() {
@@ -190,11 +199,16 @@ impl Inputs {
                     schema::embeddings(rows, dtype.element(), facts.width),
                 )
             }
-            Table::Predictions { logits } => {
+            Table::Predictions { logits, mask_every } => {
+                let masked = (!facts.causal).then_some(usize::from(mask_every));
                 let model = LanguageModel::load(&checkpoint, &model, &facts)?;
                 let vector = logits.then(|| (Element::F32, model.width()));
                 (
-                    Head::Prediction { model, logits },
+                    Head::Prediction {
+                        model,
+                        logits,
+                        masked,
+                    },
                     schema::predictions(vector),
                 )
             }
@@ -223,20 +237,24 @@ impl Inputs {
         } else {
             1
         };
+        let window = windows.map_or(0, |windows| windows.size as u64);
+        let chunk = u64::from(self.compute.chunk).max(window);
+        let genome_bases = genome.bases_hint();
         let estimate = Estimate {
             bases: genome.bases_hint().map(|bases| bases * passes),
             rows: genome
                 .bases_hint()
                 .map(|bases| bases.div_ceil(bin) * strands),
             row_bytes: Estimate::row_bytes(&columns),
-            chunk: u64::from(self.compute.chunk),
-            memory: Estimate::memory(&engine.facts, u64::from(self.compute.chunk), &columns),
+            chunk,
+            memory: Estimate::memory(&engine.facts, chunk, genome_bases, &columns),
         };
         Ok(Opened {
             checkpoint,
             engine,
             genome,
             columns,
+            windows,
             estimate,
         })
     }
@@ -260,7 +278,7 @@ impl Inputs {
                     BTreeMap::from([("embedding".to_string(), meaning)]),
                 )
             }
-            Table::Predictions { logits } => {
+            Table::Predictions { logits, .. } => {
                 let mut columns = ColumnMeaning::probabilities();
                 if logits {
                     let mut meaning = ColumnMeaning::embedding(
@@ -281,8 +299,21 @@ impl Inputs {
         if let Some((size, _)) = table.bins() {
             params.insert("bin".to_string(), size.into());
         }
+        if let Some(windows) = opened.windows {
+            params.insert("overlap".to_string(), windows.overlap.into());
+        }
+        if let Some(window) = self.compute.attention_window {
+            params.insert("attention-window".to_string(), window.into());
+        }
+        if let Head::Prediction {
+            masked: Some(stride),
+            ..
+        } = engine.head
+        {
+            params.insert("mask-every".to_string(), stride.into());
+        }
         if !self.source.described().is_empty() {
-            let context = self.source.context(engine.facts.context);
+            let context = self.source.context(&engine.facts);
             params.insert("context".to_string(), context.into());
         }
         Metadata {
@@ -311,9 +342,12 @@ impl Inputs {
             },
             columns,
             inference: schema::Inference {
-                mode: "stream".to_string(),
+                mode: match opened.windows {
+                    Some(_) => "window".to_string(),
+                    None => "stream".to_string(),
+                },
                 chunk: u64::from(self.compute.chunk),
-                window: None,
+                window: opened.windows.map(|windows| windows.size as u64),
                 strand: name_of(self.compute.strand),
                 precision: "f32".to_string(),
                 device: "cpu".to_string(),

@@ -12,6 +12,8 @@ pub struct Vocabulary {
     pub size: usize,
     /// Token ids of A, C, G, T and N.
     pub bases: [u32; 5],
+    /// The token that hides a base from a masked language model.
+    pub mask: Option<u32>,
 }
 
 impl Vocabulary {
@@ -20,6 +22,7 @@ impl Vocabulary {
         Self {
             size,
             bases: [7, 8, 9, 10, 11],
+            mask: Some(3),
         }
     }
 
@@ -28,6 +31,7 @@ impl Vocabulary {
         Self {
             size,
             bases: [b'A', b'C', b'G', b'T', b'N'].map(u32::from),
+            mask: None,
         }
     }
 
@@ -36,6 +40,7 @@ impl Vocabulary {
         Self {
             size,
             bases: [3, 4, 5, 6, 2],
+            mask: Some(1),
         }
     }
 
@@ -43,9 +48,9 @@ impl Vocabulary {
     /// where it has one, else PlantCaduceus' letters (8 rows), HyenaDNA's characters (12 to 16
     /// rows) or bytes (256 and more).
     pub fn find(dir: &Path, size: usize) -> Result<Self> {
-        if let Some(bases) = tokenizer(dir)? {
-            return match bases.iter().all(|&id| (id as usize) < size) {
-                true => Ok(Self { size, bases }),
+        if let Some((bases, mask)) = tokenizer(dir)? {
+            return match bases.iter().chain(&mask).all(|&id| (id as usize) < size) {
+                true => Ok(Self { size, bases, mask }),
                 false => Err(Error::model(format!(
                     "the tokenizer has ids beyond the model's {size} tokens"
                 ))
@@ -68,8 +73,9 @@ impl Vocabulary {
     }
 }
 
-/// The ids of A, C, G, T and N in the tokenizer files of `dir`, if one of them lists letters.
-fn tokenizer(dir: &Path) -> Result<Option<[u32; 5]>> {
+/// The ids of A, C, G, T and N, and of the mask, in the tokenizer files of `dir`, if one of them
+/// lists letters.
+fn tokenizer(dir: &Path) -> Result<Option<([u32; 5], Option<u32>)>> {
     for name in ["tokenizer.json", "vocab.json", "tokenizer_config.json"] {
         let path = dir.join(name);
         if !path.is_file() {
@@ -93,7 +99,7 @@ fn tokenizer(dir: &Path) -> Result<Option<[u32; 5]>> {
             id(&["N", "n", "[UNK]", "<unk>", "UNK"]),
         ];
         if let [Some(a), Some(c), Some(g), Some(t), Some(n)] = bases {
-            return Ok(Some([a, c, g, t, n]));
+            return Ok(Some(([a, c, g, t, n], id(&["[MASK]", "<mask>", "MASK"]))));
         }
     }
     Ok(None)

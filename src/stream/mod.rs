@@ -9,15 +9,15 @@ mod steps;
 mod table;
 
 pub use progress::{Progress, Style};
-pub use steps::{Piece, Step, Steps};
+pub use steps::{Piece, Step, Steps, Windows};
 pub use table::Sink;
 
-use crate::encoder::{Encoder, Facts, Model};
+use crate::encoder::{Encoder, Facts, Model, State};
 use crate::error::{Error, Kind, Result};
 use crate::head::{LanguageModel, PREDICTIONS};
 use crate::io::genome::Genome;
 use crate::io::schema::flag;
-use crate::sequence::{N, SOFT_MASKED, base, complement};
+use crate::sequence::{N, SOFT_MASKED, Segment, base, complement};
 use blocks::{Bins, Block, Strands};
 use candle_core::{Device, Tensor};
 use std::path::PathBuf;
@@ -63,6 +63,9 @@ pub enum Head {
         model: LanguageModel,
         /// Write the logits too.
         logits: bool,
+        /// For an encoder that looks both ways: every base is hidden once, one in so many at a
+        /// time, in as many runs of the encoder.
+        masked: Option<usize>,
     },
 }
 
@@ -70,6 +73,8 @@ pub enum Head {
 pub struct Settings {
     /// Tokens of a step.
     pub chunk: usize,
+    /// Windows that are read with an empty state each; none: the state is carried.
+    pub windows: Option<Windows>,
     /// Strands.
     pub strand: Strand,
     /// Bases of a bin and how they are pooled; none: a row for each base.
@@ -116,7 +121,13 @@ pub fn run(
     let (to_table, blocks) = sync_channel(WAITING);
     thread::scope(|scope| {
         let reader = scope.spawn(move || {
-            let mut steps = Steps::new(genome, settings.chunk, settings.strand, &settings.scratch);
+            let mut steps = Steps::new(
+                genome,
+                settings.chunk,
+                settings.windows,
+                settings.strand,
+                &settings.scratch,
+            );
             read(&mut steps, &to_model)
         });
         let writer = scope.spawn(move || write(sink, &blocks));
@@ -167,19 +178,23 @@ fn compute(
         if SIGNAL.load(Ordering::Relaxed) != 0 {
             return Err(interrupted());
         }
-        let vocabulary = &engine.facts.vocabulary;
-        let codes = step.pieces.iter().flat_map(|piece| &piece.codes);
-        let tokens: Vec<u32> = codes.map(|&code| vocabulary.token(code)).collect();
-        let tokens = Tensor::new(tokens, &Device::Cpu)?;
-        let hidden = engine
-            .model
-            .forward(&tokens, &step.segments(), &mut state)?; // (T, D)
-        let values = match &engine.head {
-            Head::Embedding => hidden,
-            Head::Prediction { model, .. } => model.forward(&hidden)?, // (T, V)
+        let tokens = engine.tokens(&step);
+        let segments = step.segments();
+        let mut run = |tokens| engine.outputs(tokens, &segments, &mut state);
+        // Of a masked model, each base's logits come from the run in which it was hidden.
+        let hidden = match &engine.head {
+            Head::Prediction {
+                masked: Some(stride),
+                ..
+            } => Some(hidden_bases(&step, &tokens, *stride, engine, &mut run)?),
+            _ => None,
         };
-        let width = values.dim(1)?;
-        let values: Vec<f32> = values.flatten_all()?.to_vec1()?;
+        let values = match (&hidden, &engine.head) {
+            (Some(hidden), Head::Prediction { logits: false, .. }) => hidden.clone(),
+            _ => run(tokens)?,
+        };
+        let width = values.len() / step.len();
+        let mut hidden = hidden.as_ref().map(|hidden| hidden.chunks_exact(width));
         let mut values = values.chunks_exact(width);
         for piece in &step.pieces {
             if piece.segment.starts {
@@ -187,16 +202,22 @@ fn compute(
             }
             let mut block = keys(piece);
             for (i, row) in values.by_ref().take(piece.codes.len()).enumerate() {
-                let wanted = piece.sequence.rows.contains(&piece.position(i));
+                let wanted = piece.has_row(i);
+                let alone = hidden.as_mut().and_then(Iterator::next);
                 match &engine.head {
                     Head::Embedding if wanted => block.values.extend_from_slice(row),
                     Head::Embedding => {}
-                    Head::Prediction { model, logits } => {
+                    Head::Prediction { model, logits, .. } => {
                         if wanted {
                             let start = block.values.len();
                             block.values.resize(start + PREDICTIONS, f32::NAN);
                             let out = &mut block.values[start..];
-                            model.predict(&before, piece.codes[i], piece.reverse, out);
+                            model.predict(
+                                alone.unwrap_or(&before),
+                                piece.codes[i],
+                                piece.reverse,
+                                out,
+                            );
                             if *logits {
                                 block.values.extend_from_slice(row);
                             }
@@ -208,9 +229,9 @@ fn compute(
             }
             check(&block, engine)?;
             if let Some(bins) = &mut bins {
-                block = bins.push(&block, piece.segment.ends);
+                block = bins.push(&block, piece.last);
             }
-            strands.push(block, piece.reverse, piece.segment.ends, &mut |block| {
+            strands.push(block, piece.reverse, piece.last, &mut |block| {
                 totals.rows += block.len() as u64;
                 // A closed channel means that the writer failed; its error is the one reported.
                 to_table
@@ -223,6 +244,67 @@ fn compute(
         progress.advance(&step);
     }
     Ok(totals)
+}
+
+impl Engine {
+    fn tokens(&self, step: &Step) -> Vec<u32> {
+        let codes = step.pieces.iter().flat_map(|piece| &piece.codes);
+        codes
+            .map(|&code| self.facts.vocabulary.token(code))
+            .collect()
+    }
+
+    /// Hidden vectors (T, D) or logits (T, V), as the head wants them.
+    fn outputs(
+        &self,
+        tokens: Vec<u32>,
+        segments: &[Segment],
+        state: &mut State,
+    ) -> Result<Vec<f32>> {
+        let tokens = Tensor::new(tokens, &Device::Cpu)?; // (T)
+        let hidden = self.model.forward(&tokens, segments, state)?; // (T, D)
+        let values = match &self.head {
+            Head::Embedding => hidden,
+            Head::Prediction { model, .. } => model.forward(&hidden)?, // (T, V)
+        };
+        Ok(values.flatten_all()?.to_vec1()?)
+    }
+}
+
+/// The logits of each base from the run in which it was hidden: base p in run p modulo `stride`.
+fn hidden_bases(
+    step: &Step,
+    tokens: &[u32],
+    stride: usize,
+    engine: &Engine,
+    run: &mut impl FnMut(Vec<u32>) -> Result<Vec<f32>>,
+) -> Result<Vec<f32>> {
+    let mask = engine.facts.vocabulary.mask.ok_or_else(|| {
+        Error::model("the model's vocabulary has no mask token, so it cannot predict bases")
+    })?;
+    let positions = step.pieces.iter().flat_map(|piece| {
+        (0..piece.codes.len()).map(|i| (piece.position(i) % stride as u64) as usize)
+    });
+    let turns: Vec<usize> = positions.collect();
+    let mut logits = Vec::new();
+    for turn in 0..stride {
+        let mut hidden = tokens.to_vec();
+        for (token, &at) in hidden.iter_mut().zip(&turns) {
+            *token = if at == turn { mask } else { *token };
+        }
+        let values = run(hidden)?;
+        let width = values.len() / turns.len();
+        logits.resize(values.len(), 0.0);
+        let rows = logits
+            .chunks_exact_mut(width)
+            .zip(values.chunks_exact(width));
+        for ((kept, row), &at) in rows.zip(&turns) {
+            if at == turn {
+                kept.copy_from_slice(row);
+            }
+        }
+    }
+    Ok(logits)
 }
 
 /// A number that is no number would pass for a missing one.
@@ -247,10 +329,10 @@ fn keys(piece: &Piece) -> Block {
     };
     for (i, &code) in piece.codes.iter().enumerate() {
         let position = piece.position(i);
-        if !piece.sequence.rows.contains(&position) {
+        if !piece.has_row(i) {
             continue;
         }
-        let read = piece.before + i as u64;
+        let read = piece.context + i as u64;
         let code = if piece.reverse {
             complement(code)
         } else {

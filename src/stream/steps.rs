@@ -3,12 +3,16 @@
 //! A step holds at most `chunk` tokens. Long sequences fill one step after another; short ones
 //! share a step, end to end, both strands of a sequence side by side. At most one sequence is
 //! unfinished at a time, so one lane of state suffices.
+//!
+//! An encoder that looks both ways reads whole windows instead, each with an empty state; they
+//! overlap, and each keeps the rows of its centre.
 
 use super::Strand;
 use crate::error::Result;
 use crate::io::genome::{Genome, Sequence};
 use crate::io::spill::Spill;
 use crate::sequence::{Segment, reverse_complement};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,12 +29,29 @@ pub struct Piece {
     pub sequence: Arc<Sequence>,
     /// The reverse complement is read, from the right end of the sequence.
     pub reverse: bool,
-    /// Bases of this strand that were read before.
+    /// Bases of this strand before the piece.
     pub before: u64,
+    /// Bases that the state has read before the piece.
+    pub context: u64,
     /// Base codes in the order in which they are read.
     pub codes: Vec<u8>,
+    /// Tokens of the piece that get rows, if they are wanted: all, or the centre of a window.
+    pub kept: Range<usize>,
+    /// The strand ends with this piece.
+    pub last: bool,
     /// Where the piece stands in the state.
     pub segment: Segment,
+}
+
+/// Windows, in bases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Length of a window.
+    pub size: usize,
+    /// Bases that a window shares with the next; less than `size`.
+    pub overlap: usize,
+    /// The encoder looks both ways: rows come from a window's centre, else from its end.
+    pub centred: bool,
 }
 
 impl Step {
@@ -59,82 +80,102 @@ impl Piece {
             true => self.sequence.end - 1 - read,
         }
     }
+
+    /// Whether token `i` gets a row.
+    pub fn has_row(&self, i: usize) -> bool {
+        self.kept.contains(&i) && self.sequence.rows.contains(&self.position(i))
+    }
 }
 
 /// Makes steps of a genome's sequences.
 pub struct Steps<'a> {
     genome: &'a mut Genome,
     chunk: usize,
+    windows: Option<Windows>,
     strand: Strand,
     scratch: &'a Path,
-    /// Bases of the sequence being read that no piece has taken yet.
-    ahead: Vec<u8>,
     current: Option<Current>,
 }
 
-/// The sequence being read.
-enum Current {
-    /// Straight from the source.
-    Forward { sequence: Arc<Sequence>, read: u64 },
-    /// Once from the right, once from the left, out of a scratch file.
-    Strands {
-        sequence: Arc<Sequence>,
-        codes: Spill,
-        reverse: bool,
-        read: u64,
-    },
+/// The strand being read.
+struct Current {
+    sequence: Arc<Sequence>,
+    reverse: bool,
+    bases: Bases,
+    /// Bases before the next piece.
+    before: u64,
+}
+
+/// Where a strand's bases come from.
+enum Bases {
+    /// Straight from the source; what was read ahead of the next piece's start.
+    Source(Vec<u8>),
+    /// Out of a scratch file that holds the sequence; the number of this strand's bases.
+    Scratch(Spill, u64),
 }
 
 impl<'a> Steps<'a> {
-    /// Steps of at most `chunk` tokens; scratch files lie in `scratch`.
-    pub fn new(genome: &'a mut Genome, chunk: usize, strand: Strand, scratch: &'a Path) -> Self {
+    /// Steps of at most `chunk` tokens, or of one window if that is longer. Scratch files lie in
+    /// `scratch`.
+    pub fn new(
+        genome: &'a mut Genome,
+        chunk: usize,
+        windows: Option<Windows>,
+        strand: Strand,
+        scratch: &'a Path,
+    ) -> Self {
         Self {
             genome,
             chunk,
+            windows,
             strand,
             scratch,
-            ahead: Vec::new(),
             current: None,
         }
     }
 
     /// The next step; `None` after the last sequence.
     ///
-    /// Memory: a few times `chunk` bytes.
+    /// Memory: a few times the step's bytes.
     pub fn next_step(&mut self) -> Result<Option<Step>> {
         let mut step = Step::default();
         let mut room = self.chunk;
         while room > 0 {
-            let Some(current) = self.current.take() else {
+            let Some(mut current) = self.current.take() else {
                 match self.genome.next_sequence()? {
                     Some(sequence) => self.current = Some(self.open(sequence)?),
                     None => break,
                 }
                 continue;
             };
-            let (piece, rest) = match current {
-                Current::Forward { sequence, read } => self.forward(sequence, read, room)?,
-                Current::Strands {
-                    sequence,
-                    codes,
-                    reverse,
-                    read,
-                } => self.strands(sequence, codes, reverse, read, room)?,
+            let wanted = self.windows.map_or(room, |windows| windows.size);
+            let (codes, last) = self.peek(&mut current, wanted)?;
+            if codes.len() > room && !step.is_empty() {
+                self.current = Some(current);
+                break;
+            }
+            room = room.saturating_sub(codes.len());
+            let piece = self.piece(&current, codes, last);
+            let advance = match (last, self.windows) {
+                (false, Some(windows)) => piece.codes.len() - windows.overlap,
+                _ => piece.codes.len(),
             };
-            self.current = rest;
-            if let Some(piece) = piece {
-                room -= piece.codes.len();
+            if !piece.codes.is_empty() {
                 step.pieces.push(piece);
             }
+            self.current = self.advance(current, advance, last);
         }
         Ok((!step.is_empty()).then_some(step))
     }
 
     fn open(&mut self, mut sequence: Sequence) -> Result<Current> {
         if self.strand == Strand::Forward {
-            return Ok(Current::Forward {
+            let bases = Bases::Source(Vec::new());
+            return Ok(Current {
                 sequence: Arc::new(sequence),
-                read: 0,
+                reverse: false,
+                bases,
+                before: 0,
             });
         }
         let mut codes = Spill::create(self.scratch)?;
@@ -145,106 +186,125 @@ impl<'a> Steps<'a> {
         }
         sequence.end = sequence.start + codes.bytes();
         sequence.rows.end = sequence.rows.end.min(sequence.end);
-        Ok(Current::Strands {
+        // Each strand is read from its own end, as far as there are rows.
+        let total = sequence.end - sequence.rows.start;
+        let bases = Bases::Scratch(codes, total);
+        Ok(Current {
             sequence: Arc::new(sequence),
-            codes,
             reverse: true,
-            read: 0,
+            bases,
+            before: 0,
         })
     }
 
-    fn forward(&mut self, sequence: Arc<Sequence>, read: u64, room: usize) -> Result<Next> {
-        // One base more than asked for tells whether the sequence ends with this piece.
-        while self.ahead.len() <= room {
-            let wanted = room + 1 - self.ahead.len();
-            if self.genome.read_bases(&mut self.ahead, wanted)? == 0 {
-                break;
+    /// The next bases of the strand, `wanted` at most, and whether it ends with them.
+    fn peek(&mut self, current: &mut Current, wanted: usize) -> Result<(Vec<u8>, bool)> {
+        let Current {
+            sequence,
+            reverse,
+            bases,
+            before,
+        } = current;
+        match bases {
+            Bases::Source(ahead) => {
+                // One base more tells whether the sequence ends here.
+                while ahead.len() <= wanted {
+                    let missing = wanted + 1 - ahead.len();
+                    if self.genome.read_bases(ahead, missing)? == 0 {
+                        break;
+                    }
+                }
+                Ok((
+                    ahead[..wanted.min(ahead.len())].to_vec(),
+                    ahead.len() <= wanted,
+                ))
+            }
+            Bases::Scratch(codes, total) => {
+                let n = (*total - *before).min(wanted as u64);
+                let from = match *reverse {
+                    true => sequence.end - sequence.start - *before - n,
+                    false => *before,
+                };
+                let mut piece = codes.read(from, n as usize)?;
+                if *reverse {
+                    reverse_complement(&mut piece);
+                }
+                Ok((piece, *before + n == *total))
             }
         }
-        let rest = self.ahead.split_off(room.min(self.ahead.len()));
-        let codes = std::mem::replace(&mut self.ahead, rest);
-        Ok(cut(
+    }
+
+    fn piece(&self, current: &Current, codes: Vec<u8>, last: bool) -> Piece {
+        let (len, before) = (codes.len(), current.before);
+        let (kept, context, segment) = match self.windows {
+            None => {
+                let segment = Segment {
+                    lane: 0,
+                    len,
+                    starts: before == 0,
+                    ends: last,
+                };
+                (0..len, before, segment)
+            }
+            Some(windows) => {
+                let after = if windows.centred {
+                    windows.overlap / 2
+                } else {
+                    0
+                };
+                let from = if before == 0 {
+                    0
+                } else {
+                    windows.overlap - after
+                };
+                let to = if last { len } else { len - after };
+                (
+                    from..to,
+                    0,
+                    Segment {
+                        lane: 0,
+                        len,
+                        starts: true,
+                        ends: true,
+                    },
+                )
+            }
+        };
+        let (sequence, reverse) = (Arc::clone(&current.sequence), current.reverse);
+        Piece {
+            sequence,
+            reverse,
+            before,
+            context,
             codes,
-            read,
-            self.ahead.is_empty(),
-            &sequence,
-            false,
-            |read| Current::Forward {
-                sequence: Arc::clone(&sequence),
-                read,
-            },
-        ))
-    }
-
-    fn strands(
-        &mut self,
-        sequence: Arc<Sequence>,
-        codes: Spill,
-        reverse: bool,
-        read: u64,
-        room: usize,
-    ) -> Result<Next> {
-        // Each strand is read from its own end through its context, as far as there are rows.
-        let total = match reverse {
-            true => sequence.end - sequence.rows.start,
-            false => sequence.rows.end - sequence.start,
-        };
-        let n = (total - read).min(room as u64);
-        let from = match reverse {
-            true => sequence.end - sequence.start - read - n,
-            false => read,
-        };
-        let mut piece = codes.read(from, n as usize)?;
-        if reverse {
-            reverse_complement(&mut piece);
+            kept,
+            last,
+            segment,
         }
-        let ends = read + n == total;
-        let other = ends && reverse && self.strand != Strand::Reverse;
-        let (piece, rest) = cut(piece, read, ends, &sequence, reverse, |_| ());
-        let rest = match (rest, other) {
-            (Some(()), _) => Some(Current::Strands {
-                sequence,
-                codes,
-                reverse,
-                read: read + n,
-            }),
-            (None, true) => Some(Current::Strands {
-                sequence,
-                codes,
-                reverse: false,
-                read: 0,
-            }),
-            (None, false) => None,
-        };
-        Ok((piece, rest))
     }
-}
 
-/// A piece, if there are any bases, and how to go on.
-type Next = (Option<Piece>, Option<Current>);
-
-fn cut<R>(
-    codes: Vec<u8>,
-    before: u64,
-    ends: bool,
-    sequence: &Arc<Sequence>,
-    reverse: bool,
-    rest: impl Fn(u64) -> R,
-) -> (Option<Piece>, Option<R>) {
-    let read = before + codes.len() as u64;
-    let segment = Segment {
-        lane: 0,
-        len: codes.len(),
-        starts: before == 0,
-        ends,
-    };
-    let sequence = Arc::clone(sequence);
-    let piece = (!codes.is_empty()).then_some(Piece {
-        sequence,
-        reverse,
-        before,
-        codes,
-        segment,
-    });
-    (piece, (!ends).then(|| rest(read)))
+    /// The strand after `bases` more; after its end, the other strand, if there is one.
+    fn advance(&self, mut current: Current, bases: usize, last: bool) -> Option<Current> {
+        current.before += bases as u64;
+        if !last {
+            if let Bases::Source(ahead) = &mut current.bases {
+                ahead.drain(..bases);
+            }
+            return Some(current);
+        }
+        match current.bases {
+            Bases::Scratch(codes, _) if current.reverse && self.strand != Strand::Reverse => {
+                let sequence = current.sequence;
+                let total = sequence.rows.end - sequence.start;
+                let bases = Bases::Scratch(codes, total);
+                Some(Current {
+                    sequence,
+                    reverse: false,
+                    bases,
+                    before: 0,
+                })
+            }
+            _ => None,
+        }
+    }
 }
