@@ -3,12 +3,12 @@
 //! Symbols: T rows of a step, I channels, N states of a channel, R rank of the time step.
 //!
 //! Channels are the SIMD lanes, so the sum over states needs no shuffles; 32 channels × 4 states
-//! stay in registers along the time axis. Measured: 0.14 ns for each of the T · I · N updates
-//! (one exponential each) on one thread with AVX-512, 0.22 ns with AVX2.
+//! stay in registers along the time axis. Measured on one thread of a Sapphire Rapids: 0.15 ns
+//! for each of the T · I · N updates (one exponential each), 0.3 ns with time steps and gate.
 
 use super::math::{self, mul_add, simd};
 use super::{expect_shape, unwritten, with_slices};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -49,7 +49,7 @@ struct Group {
 /// The hidden states h of each lane's unfinished sequence.
 #[derive(Clone, Debug)]
 pub struct Hidden {
-    values: Vec<Four>, // (groups, lanes, states in fours)
+    groups: Vec<Vec<Four>>, // (lanes, states in fours) each
 }
 
 impl SelectiveScan {
@@ -114,9 +114,9 @@ impl SelectiveScan {
 
     /// Zeros for `lanes` sequences.
     pub fn start(&self, lanes: usize) -> Hidden {
-        let fours = self.groups.len() * lanes * self.fours();
+        let zeros = vec![[[0.0; WIDTH]; STATES]; lanes * self.fours()];
         Hidden {
-            values: vec![[[0.0; WIDTH]; STATES]; fours],
+            groups: vec![zeros; self.groups.len()],
         }
     }
 
@@ -144,6 +144,9 @@ impl SelectiveScan {
         }
         let width = self.rank + 2 * self.states;
         expect_shape("scan projections", projected, &[rows, width])?;
+        if rows != segments.iter().map(|segment| segment.len).sum::<usize>() {
+            return Err(Error::new(Kind::Internal, "the segments are not the rows"));
+        }
         let out = with_slices(
             [u, projected, added.unwrap_or(u), gate.unwrap_or(u)],
             |[u, projected, added_values, gate_values]| {
@@ -162,10 +165,9 @@ impl SelectiveScan {
                         column.push(part);
                     }
                 }
-                let kept = hidden.values.len() / self.groups.len();
                 columns
                     .into_par_iter()
-                    .zip(hidden.values.par_chunks_mut(kept))
+                    .zip(&mut hidden.groups)
                     .enumerate()
                     .for_each(|(group, (mut out, hidden))| {
                         self.group(group, &io, &mut out, hidden, segments);
