@@ -24,6 +24,8 @@ use candle_core::Tensor;
 /// into segments gives the same hidden vectors, within 1e-5 of the largest magnitude in f32),
 /// *lane* (a sequence gives the same whatever shares its step), *fork* (a cloned state runs on
 /// without touching the original) and *golden* (hidden vectors equal the published model's).
+/// A bidirectional encoder carries nothing and takes whole sequences only: a segment that does
+/// not both start and end its sequence is an error.
 pub trait Encoder {
     /// What one call leaves behind for the next.
     type State: Clone + Send;

@@ -1,5 +1,7 @@
 //! Outputs equal those of the published implementations.
 
+#![allow(clippy::unwrap_used)] // helpers outside the test functions
+
 use candle_core::{DType, Device, Tensor};
 use crocuta::checkpoint::Checkpoint;
 use crocuta::encoder::{Encoder, Model, Segment};

@@ -1,6 +1,8 @@
 //! What every encoder promises: pieces, neighbours, forks and threads change nothing; and what
 //! bidirectional ones promise instead.
 
+#![allow(clippy::unwrap_used)] // helpers outside the test functions
+
 use candle_core::{Device, Tensor};
 use crocuta::checkpoint::Checkpoint;
 use crocuta::encoder::{Encoder, Model, Segment};
@@ -212,6 +214,33 @@ fn split<'a, T>(all: &'a [T], lengths: &'a [usize]) -> impl Iterator<Item = &'a 
         *from += len;
         Some(&all[*from - len..*from])
     })
+}
+
+#[test]
+fn whole_sequences_do_not_see_each_other_in_either_direction() {
+    for name in ["caduceus-ph", "caduceus-ps"] {
+        let model = open(name);
+        let lengths = [70, 1, 200, 3];
+        let segments = lengths.map(|len| Segment {
+            lane: 0,
+            len,
+            starts: true,
+            ends: true,
+        });
+        let tokens = sequence(lengths.iter().sum(), 8);
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let mut state = model.start(1).unwrap();
+            pool.unwrap()
+                .install(|| step(&model, &tokens, &segments, &mut state))
+        };
+        let together = on(2);
+        assert_eq!(on(1), together, "{name}");
+        let alone: Vec<f32> = split(&tokens, &lengths)
+            .flat_map(|tokens| whole(&model, tokens))
+            .collect();
+        close(&together, &alone, name);
+    }
 }
 
 #[test]

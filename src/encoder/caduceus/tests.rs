@@ -1,0 +1,106 @@
+//! The folded exchange of strands, and what loading accepts.
+
+use super::*;
+use crate::checkpoint::Checkpoint;
+use candle_core::Device;
+use std::path::Path;
+
+fn checkpoint(name: &str) -> Checkpoint {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    Checkpoint::open(&goldens.join(name)).unwrap()
+}
+
+#[test]
+fn any_number_of_layers_equals_exchanging_the_strands_before_each() {
+    let checkpoint = checkpoint("caduceus-ps");
+    for layers in 1..=4 {
+        let mut sizes = Hyperparameters::read(&checkpoint.config).unwrap();
+        sizes.layers = layers;
+        let folded = Model::load(&sizes, &checkpoint.weights).unwrap();
+        sizes.exchange = false;
+        let plain = Model::load(&sizes, &checkpoint.weights).unwrap();
+        let ids: Vec<u32> = (0..50).map(|i| 7 + i * i % 5).collect();
+        let segment = Segment {
+            lane: 0,
+            len: ids.len(),
+            starts: true,
+            ends: true,
+        };
+        let tokens = Tensor::new(&ids[..], &Device::Cpu).unwrap();
+        let found = folded.forward(&tokens, &[segment], &mut State).unwrap();
+
+        let complement = plain.complement().unwrap();
+        let other: Vec<u32> = ids.iter().rev().map(|&i| complement[i as usize]).collect();
+        let other = Tensor::new(other, &Device::Cpu).unwrap();
+        let mut f = plain.embedding.index_select(&tokens, 0).unwrap();
+        let mut g = plain.embedding.index_select(&other, 0).unwrap();
+        for block in &plain.blocks {
+            (f, g) = (g.flip(&[0, 1]).unwrap(), f.flip(&[0, 1]).unwrap());
+            let run = |x: &Tensor| {
+                let (mut right, mut left) = (block.rightward.start(1), block.leftward.start(1));
+                block.forward(x, &mut right, &mut left, &[segment]).unwrap()
+            };
+            (f, g) = (run(&f), run(&g));
+        }
+        let (f, g) = (plain.norm.forward(&f), plain.norm.forward(&g));
+        let expected = Tensor::cat(&[f.unwrap(), g.unwrap().flip(&[0, 1]).unwrap()], 1);
+        let error = (found - expected.unwrap()).unwrap().abs().unwrap();
+        let error = error.flatten_all().unwrap().max(0).unwrap();
+        assert!(error.to_scalar::<f32>().unwrap() < 2e-5, "{layers} layers");
+    }
+}
+
+#[test]
+fn shared_projections_may_be_stored_with_either_direction_but_not_differ() {
+    let weights = checkpoint("caduceus-ph").weights;
+    let sizes = Hyperparameters::read(&checkpoint("caduceus-ph").config).unwrap();
+    // Each projection in is stored, times `scale`, with the other direction too; `moved`:
+    // with the other direction only.
+    let load = |scale: f64, moved: bool| {
+        let mut tensors = std::collections::BTreeMap::new();
+        for name in weights.names() {
+            let tensor = weights.tensor(name, weights.shape(name).unwrap()).unwrap();
+            if name.ends_with("mamba_fwd.in_proj.weight") {
+                let copy = (&tensor * scale).unwrap();
+                tensors.insert(name.replace("mamba_fwd", "mamba_rev"), copy);
+                if moved {
+                    continue;
+                }
+            }
+            tensors.insert(name.to_string(), tensor);
+        }
+        let weights = Weights::new("copy", tensors);
+        let model = Model::load(&sizes, &weights)?;
+        assert_eq!(weights.unused(), Vec::<String>::new());
+        let tokens = Tensor::new(&[7u32, 8, 9], &Device::Cpu)?;
+        let segment = Segment {
+            lane: 0,
+            len: 3,
+            starts: true,
+            ends: true,
+        };
+        let hidden = model.forward(&tokens, &[segment], &mut State)?;
+        Ok::<_, crate::Error>(hidden.to_vec2::<f32>()?)
+    };
+    assert_eq!(load(1.0, true).unwrap(), load(1.0, false).unwrap());
+    let error = load(1.5, false).unwrap_err().to_string();
+    assert!(
+        error.contains("layers.0.mixer.mamba_rev.in_proj.weight"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_map_that_is_not_its_own_inverse_is_an_error() {
+    for map in [
+        r#"{"7": 10, "10": 8}"#,
+        r#"{"7": 99}"#,
+        r#"{"x": 7}"#,
+        r#"{"99": 7}"#,
+    ] {
+        let map = Config::parse("config.json", map).unwrap();
+        assert!(complement(&map, 16).is_err());
+    }
+    let map = Config::parse("config.json", r#"{"3": 6, "6": 3}"#).unwrap();
+    assert_eq!(complement(&map, 8).unwrap(), [0, 1, 2, 6, 4, 5, 3, 7]);
+}
