@@ -24,6 +24,7 @@ const PRESETS: &[(&str, Make)] = &[
     ("evo-1-131k", || evo1(131_072)),
     ("evo2-1b", evo2_1b),
     ("evo2-7b", evo2_7b),
+    ("s4d-d256-l8", s4d),
 ];
 
 /// The presets' names.
@@ -324,6 +325,26 @@ fn evo2(mut config: Value, layers: usize) -> Value {
     config
 }
 
+/// Ours: blocks of S4D before which a layer norm stands, with the characters of HyenaDNA as
+/// vocabulary.
+fn s4d() -> Value {
+    json!({
+        "model_type": "s4d",
+        "architectures": ["S4dForCausalLM"],
+        "d_model": 256,
+        "d_state": 64,
+        "dt_max": 0.1,
+        "dt_min": 0.001,
+        "initializer_range": 0.02,
+        "layer_norm_epsilon": 1e-5,
+        "n_layer": 8,
+        "pad_token_id": 4,
+        "tie_word_embeddings": true,
+        "torch_dtype": "float32",
+        "vocab_size": 16
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,6 +361,7 @@ mod tests {
                 "mamba" => Architecture::Mamba,
                 "mamba2" => Architecture::Mamba2,
                 "evo" => Architecture::Evo1,
+                "s4d" => Architecture::S4d,
                 _ => Architecture::Evo2,
             };
             assert_eq!(architecture, expected, "{name}");

@@ -141,9 +141,11 @@ impl Hyperparameters {
             causal: true,
             vocabulary,
             state_bytes: self.layers * (tail + self.scan.state_bytes()),
+            token_bytes: 0,
             kept_bytes: 0,
             flops: self.layers * (projections + self.scan.flops()),
             layer: "norm_f",
+            note: None,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod hyena;
 pub mod mamba;
 pub mod mamba2;
 mod model;
+pub mod s4d;
 pub mod striped_hyena;
 mod vocabulary;
 

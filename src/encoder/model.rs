@@ -1,7 +1,7 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
 use super::{
-    Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, striped_hyena,
+    Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d, striped_hyena,
 };
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
@@ -19,6 +19,8 @@ pub enum Model {
     Caduceus(caduceus::Model),
     /// Evo and Evo 2.
     StripedHyena(striped_hyena::Model),
+    /// S4D.
+    S4d(s4d::Model),
 }
 
 /// The state of a [`Model`].
@@ -34,6 +36,8 @@ pub enum State {
     Caduceus(caduceus::State),
     /// Evo and Evo 2.
     StripedHyena(striped_hyena::State),
+    /// S4D.
+    S4d(s4d::State),
 }
 
 /// What is known of a model besides its weights.
@@ -100,7 +104,12 @@ impl Model {
                 let model = striped_hyena::Model::load(sizes, &checkpoint.weights)?;
                 Ok((Self::StripedHyena(model), facts))
             }
-            other => Err(Error::model(format!("{other} is not supported yet"))),
+            Architecture::S4d => {
+                let sizes = s4d::Hyperparameters::read(&checkpoint.config)?;
+                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let model = s4d::Model::load(&sizes, &checkpoint.weights)?;
+                Ok((Self::S4d(model), sizes.facts(vocabulary)))
+            }
         }
     }
 
@@ -112,6 +121,7 @@ impl Model {
             Self::Mamba2(model) => model.embedding(),
             Self::Caduceus(model) => model.embedding(),
             Self::StripedHyena(model) => model.embedding(),
+            Self::S4d(model) => model.embedding(),
         }
     }
 
@@ -146,6 +156,7 @@ impl Encoder for Model {
             Self::Mamba2(model) => model.start(lanes).map(State::Mamba2),
             Self::Caduceus(model) => model.start(lanes).map(State::Caduceus),
             Self::StripedHyena(model) => model.start(lanes).map(State::StripedHyena),
+            Self::S4d(model) => model.start(lanes).map(State::S4d),
         }
     }
 
@@ -153,6 +164,7 @@ impl Encoder for Model {
         match (self, state) {
             (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
             (Self::Mamba(model), State::Mamba(state)) => model.forward(tokens, segments, state),
+            (Self::S4d(model), State::S4d(state)) => model.forward(tokens, segments, state),
             (Self::Mamba2(model), State::Mamba2(state)) => model.forward(tokens, segments, state),
             (Self::Caduceus(model), State::Caduceus(state)) => {
                 model.forward(tokens, segments, state)

@@ -6,6 +6,7 @@
 
 mod attention;
 mod gate;
+mod glu;
 mod linear;
 mod long_conv;
 pub mod math;
@@ -18,6 +19,7 @@ mod ssd;
 
 pub use attention::{Attention, Cache, Reach, Rotary};
 pub use gate::gate;
+pub use glu::{gelu_erf, glu_residual};
 pub(crate) use linear::product;
 pub use linear::{Activation, Linear};
 pub use long_conv::{LongConv, Past, Taps};

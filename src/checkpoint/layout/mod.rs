@@ -3,6 +3,7 @@
 mod evo;
 mod hyenadna;
 mod mamba;
+mod s4d;
 
 use super::safetensors::Entry;
 use super::{Architecture, Config};
@@ -61,6 +62,7 @@ pub fn plan(config: &Config) -> Result<Vec<Planned>> {
         Architecture::Caduceus => mamba::caduceus(config, &mut plan)?,
         Architecture::Evo1 => evo::evo1(config, &mut plan)?,
         Architecture::Evo2 => evo::evo2(config, &mut plan)?,
+        Architecture::S4d => s4d::plan(config, &mut plan)?,
     }
     Ok(plan.0)
 }
