@@ -21,6 +21,8 @@ pub enum Architecture {
     Evo2,
     /// S4D: diagonal state spaces that do not depend on the input.
     S4d,
+    /// A Transformer: the baseline, with exact or approximate attention.
+    Transformer,
 }
 
 impl Architecture {
@@ -35,11 +37,12 @@ impl Architecture {
                 "mamba2" => Ok(Self::Mamba2),
                 "caduceus" => Ok(Self::Caduceus),
                 "s4d" => Ok(Self::S4d),
+                "crocuta-transformer" => Ok(Self::Transformer),
                 "stripedhyena" if config.has("hcl_layer_idxs") => Ok(Self::Evo2),
                 "stripedhyena" => Ok(Self::Evo1),
                 other => Err(config
                     .error("model_type", format!("unknown architecture {other}"))
-                    .todo("known are hyenadna, mamba, mamba2, caduceus, stripedhyena and s4d")),
+                    .todo("known are hyenadna, mamba, mamba2, caduceus, stripedhyena, s4d and crocuta-transformer")),
             };
         }
         if config.has("layer") && config.object("layer")?.text("_name_", Some(""))? == "hyena" {
@@ -84,6 +87,7 @@ impl fmt::Display for Architecture {
             Self::Evo1 => "Evo",
             Self::Evo2 => "Evo 2",
             Self::S4d => "S4D",
+            Self::Transformer => "Transformer",
         })
     }
 }

@@ -20,6 +20,7 @@ const PRESETS: &[(&str, Make)] = &[
     ("caduceus-ps-1k", || caduceus(true, 4)),
     ("mamba-d256-l16", mamba),
     ("mamba2-d256-l16", mamba2),
+    ("transformer-d256-l8", transformer),
     ("evo-1-8k", || evo1(8192)),
     ("evo-1-131k", || evo1(131_072)),
     ("evo2-1b", evo2_1b),
@@ -199,6 +200,23 @@ fn mamba2() -> Value {
     })
 }
 
+/// The baseline: about as many parameters as `mamba-d256-l16`.
+fn transformer() -> Value {
+    json!({
+        "model_type": "crocuta-transformer",
+        "attention": "causal",
+        "hidden_size": 256,
+        "initializer_range": 0.02,
+        "inner_size": 1024,
+        "max_seq_len": 8192,
+        "norm_eps": 1e-5,
+        "num_heads": 4,
+        "num_layers": 8,
+        "rotary_base": 10000,
+        "vocab_size": 16
+    })
+}
+
 /// togethercomputer/evo-1-8k-base and evo-1-131k-base, revision 1.1_fix.
 fn evo1(length: usize) -> Value {
     let attention = [8, 16, 24];
@@ -360,6 +378,7 @@ mod tests {
                 "caduceus" => Architecture::Caduceus,
                 "mamba" => Architecture::Mamba,
                 "mamba2" => Architecture::Mamba2,
+                "transformer" => Architecture::Transformer,
                 "evo" => Architecture::Evo1,
                 "s4d" => Architecture::S4d,
                 _ => Architecture::Evo2,

@@ -10,6 +10,7 @@ pub mod mamba2;
 mod model;
 pub mod s4d;
 pub mod striped_hyena;
+pub mod transformer;
 mod vocabulary;
 
 pub use crate::sequence::Segment;

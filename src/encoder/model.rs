@@ -2,6 +2,7 @@
 
 use super::{
     Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d, striped_hyena,
+    transformer,
 };
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
@@ -21,6 +22,8 @@ pub enum Model {
     StripedHyena(striped_hyena::Model),
     /// S4D.
     S4d(s4d::Model),
+    /// A Transformer.
+    Transformer(transformer::Model),
 }
 
 /// The state of a [`Model`].
@@ -38,6 +41,8 @@ pub enum State {
     StripedHyena(striped_hyena::State),
     /// S4D.
     S4d(s4d::State),
+    /// A Transformer.
+    Transformer(transformer::State),
 }
 
 /// What is known of a model besides its weights.
@@ -110,6 +115,13 @@ impl Model {
                 let model = s4d::Model::load(&sizes, &checkpoint.weights)?;
                 Ok((Self::S4d(model), sizes.facts(vocabulary)))
             }
+            Architecture::Transformer => {
+                let sizes = transformer::Hyperparameters::read(&checkpoint.config)?;
+                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let facts = sizes.facts(vocabulary);
+                let model = transformer::Model::load(sizes, &checkpoint.weights)?;
+                Ok((Self::Transformer(model), facts))
+            }
         }
     }
 
@@ -122,6 +134,7 @@ impl Model {
             Self::Caduceus(model) => model.embedding(),
             Self::StripedHyena(model) => model.embedding(),
             Self::S4d(model) => model.embedding(),
+            Self::Transformer(model) => model.embedding(),
         }
     }
 
@@ -134,11 +147,12 @@ impl Model {
     }
 
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;
-    /// `None`, as published: all of them. The facts change with it. A usage error where the model
-    /// has no attention.
-    pub fn set_attention_window(&mut self, window: Option<usize>) -> Result<Facts> {
+    /// `None`, as published: all of them. The facts of state change with it. A usage error where
+    /// the model has no attention, or only an approximation.
+    pub fn set_attention_window(&mut self, window: Option<usize>, facts: &mut Facts) -> Result<()> {
         match self {
-            Self::StripedHyena(model) => model.set_attention_window(window),
+            Self::StripedHyena(model) => model.set_attention_window(window, facts),
+            Self::Transformer(model) => model.set_attention_window(window, facts),
             _ => Err(Error::usage(
                 "the model has no attention to set a window for",
             )),
@@ -157,6 +171,7 @@ impl Encoder for Model {
             Self::Caduceus(model) => model.start(lanes).map(State::Caduceus),
             Self::StripedHyena(model) => model.start(lanes).map(State::StripedHyena),
             Self::S4d(model) => model.start(lanes).map(State::S4d),
+            Self::Transformer(model) => model.start(lanes).map(State::Transformer),
         }
     }
 
@@ -170,6 +185,9 @@ impl Encoder for Model {
                 model.forward(tokens, segments, state)
             }
             (Self::StripedHyena(model), State::StripedHyena(state)) => {
+                model.forward(tokens, segments, state)
+            }
+            (Self::Transformer(model), State::Transformer(state)) => {
                 model.forward(tokens, segments, state)
             }
             _ => Err(Error::new(

@@ -17,7 +17,7 @@ mod selective_scan;
 mod short_conv;
 mod ssd;
 
-pub use attention::{Attention, Cache, Reach, Rotary};
+pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
 pub use gate::gate;
 pub use glu::{gelu_erf, glu_residual};
 pub(crate) use linear::product;

@@ -4,6 +4,7 @@ mod evo;
 mod hyenadna;
 mod mamba;
 mod s4d;
+mod transformer;
 
 use super::safetensors::Entry;
 use super::{Architecture, Config};
@@ -63,6 +64,7 @@ pub fn plan(config: &Config) -> Result<Vec<Planned>> {
         Architecture::Evo1 => evo::evo1(config, &mut plan)?,
         Architecture::Evo2 => evo::evo2(config, &mut plan)?,
         Architecture::S4d => s4d::plan(config, &mut plan)?,
+        Architecture::Transformer => transformer::plan(config, &mut plan)?,
     }
     Ok(plan.0)
 }
