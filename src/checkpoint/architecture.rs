@@ -19,6 +19,10 @@ pub enum Architecture {
     Evo1,
     /// Evo 2: StripedHyena 2 with short, medium and long filters.
     Evo2,
+    /// S4D: diagonal state spaces that do not depend on the input.
+    S4d,
+    /// A Transformer: the baseline, with exact or approximate attention.
+    Transformer,
 }
 
 impl Architecture {
@@ -32,11 +36,13 @@ impl Architecture {
                 "mamba" => Ok(Self::Mamba),
                 "mamba2" => Ok(Self::Mamba2),
                 "caduceus" => Ok(Self::Caduceus),
+                "s4d" => Ok(Self::S4d),
+                "crocuta-transformer" => Ok(Self::Transformer),
                 "stripedhyena" if config.has("hcl_layer_idxs") => Ok(Self::Evo2),
                 "stripedhyena" => Ok(Self::Evo1),
                 other => Err(config
                     .error("model_type", format!("unknown architecture {other}"))
-                    .todo("known are hyenadna, mamba, mamba2, caduceus and stripedhyena")),
+                    .todo("known are hyenadna, mamba, mamba2, caduceus, stripedhyena, s4d and crocuta-transformer")),
             };
         }
         if config.has("layer") && config.object("layer")?.text("_name_", Some(""))? == "hyena" {
@@ -67,7 +73,7 @@ impl Architecture {
                 "model_type",
                 "missing, and no other key tells the architecture",
             )
-            .todo("add \"model_type\": hyenadna, mamba, mamba2, caduceus or stripedhyena"))
+            .todo("add \"model_type\": hyenadna, mamba, mamba2, caduceus, stripedhyena or s4d"))
     }
 }
 
@@ -80,6 +86,8 @@ impl fmt::Display for Architecture {
             Self::Caduceus => "Caduceus",
             Self::Evo1 => "Evo",
             Self::Evo2 => "Evo 2",
+            Self::S4d => "S4D",
+            Self::Transformer => "Transformer",
         })
     }
 }

@@ -20,10 +20,12 @@ const PRESETS: &[(&str, Make)] = &[
     ("caduceus-ps-1k", || caduceus(true, 4)),
     ("mamba-d256-l16", mamba),
     ("mamba2-d256-l16", mamba2),
+    ("transformer-d256-l8", transformer),
     ("evo-1-8k", || evo1(8192)),
     ("evo-1-131k", || evo1(131_072)),
     ("evo2-1b", evo2_1b),
     ("evo2-7b", evo2_7b),
+    ("s4d-d256-l8", s4d),
 ];
 
 /// The presets' names.
@@ -198,6 +200,23 @@ fn mamba2() -> Value {
     })
 }
 
+/// The baseline: about as many parameters as `mamba-d256-l16`.
+fn transformer() -> Value {
+    json!({
+        "model_type": "crocuta-transformer",
+        "attention": "causal",
+        "hidden_size": 256,
+        "initializer_range": 0.02,
+        "inner_size": 1024,
+        "max_seq_len": 8192,
+        "norm_eps": 1e-5,
+        "num_heads": 4,
+        "num_layers": 8,
+        "rotary_base": 10000,
+        "vocab_size": 16
+    })
+}
+
 /// togethercomputer/evo-1-8k-base and evo-1-131k-base, revision 1.1_fix.
 fn evo1(length: usize) -> Value {
     let attention = [8, 16, 24];
@@ -324,6 +343,26 @@ fn evo2(mut config: Value, layers: usize) -> Value {
     config
 }
 
+/// Ours: blocks of S4D before which a layer norm stands, with the characters of HyenaDNA as
+/// vocabulary.
+fn s4d() -> Value {
+    json!({
+        "model_type": "s4d",
+        "architectures": ["S4dForCausalLM"],
+        "d_model": 256,
+        "d_state": 64,
+        "dt_max": 0.1,
+        "dt_min": 0.001,
+        "initializer_range": 0.02,
+        "layer_norm_epsilon": 1e-5,
+        "n_layer": 8,
+        "pad_token_id": 4,
+        "tie_word_embeddings": true,
+        "torch_dtype": "float32",
+        "vocab_size": 16
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,7 +378,9 @@ mod tests {
                 "caduceus" => Architecture::Caduceus,
                 "mamba" => Architecture::Mamba,
                 "mamba2" => Architecture::Mamba2,
+                "transformer" => Architecture::Transformer,
                 "evo" => Architecture::Evo1,
+                "s4d" => Architecture::S4d,
                 _ => Architecture::Evo2,
             };
             assert_eq!(architecture, expected, "{name}");

@@ -257,7 +257,8 @@ fn linear(weights: &Weights, from: usize, to: usize) -> Result<Linear> {
     ))
 }
 
-fn layer_norm(weights: &Weights, width: usize, eps: f64) -> Result<LayerNorm> {
+/// A norm with its weight and bias (D).
+pub(super) fn layer_norm(weights: &Weights, width: usize, eps: f64) -> Result<LayerNorm> {
     let (weight, bias) = (
         weights.tensor("weight", &[width])?,
         weights.tensor("bias", &[width])?,

@@ -8,7 +8,9 @@ pub mod hyena;
 pub mod mamba;
 pub mod mamba2;
 mod model;
+pub mod s4d;
 pub mod striped_hyena;
+pub mod transformer;
 mod vocabulary;
 
 pub use crate::sequence::Segment;

@@ -1,7 +1,8 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
 use super::{
-    Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, striped_hyena,
+    Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d, striped_hyena,
+    transformer,
 };
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
@@ -19,6 +20,10 @@ pub enum Model {
     Caduceus(caduceus::Model),
     /// Evo and Evo 2.
     StripedHyena(striped_hyena::Model),
+    /// S4D.
+    S4d(s4d::Model),
+    /// A Transformer.
+    Transformer(transformer::Model),
 }
 
 /// The state of a [`Model`].
@@ -34,6 +39,10 @@ pub enum State {
     Caduceus(caduceus::State),
     /// Evo and Evo 2.
     StripedHyena(striped_hyena::State),
+    /// S4D.
+    S4d(s4d::State),
+    /// A Transformer.
+    Transformer(transformer::State),
 }
 
 /// What is known of a model besides its weights.
@@ -100,6 +109,19 @@ impl Model {
                 let model = striped_hyena::Model::load(sizes, &checkpoint.weights)?;
                 Ok((Self::StripedHyena(model), facts))
             }
+            Architecture::S4d => {
+                let sizes = s4d::Hyperparameters::read(&checkpoint.config)?;
+                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let model = s4d::Model::load(&sizes, &checkpoint.weights)?;
+                Ok((Self::S4d(model), sizes.facts(vocabulary)))
+            }
+            Architecture::Transformer => {
+                let sizes = transformer::Hyperparameters::read(&checkpoint.config)?;
+                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let facts = sizes.facts(vocabulary);
+                let model = transformer::Model::load(sizes, &checkpoint.weights)?;
+                Ok((Self::Transformer(model), facts))
+            }
         }
     }
 
@@ -111,6 +133,8 @@ impl Model {
             Self::Mamba2(model) => model.embedding(),
             Self::Caduceus(model) => model.embedding(),
             Self::StripedHyena(model) => model.embedding(),
+            Self::S4d(model) => model.embedding(),
+            Self::Transformer(model) => model.embedding(),
         }
     }
 
@@ -123,11 +147,12 @@ impl Model {
     }
 
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;
-    /// `None`, as published: all of them. The facts change with it. A usage error where the model
-    /// has no attention.
-    pub fn set_attention_window(&mut self, window: Option<usize>) -> Result<Facts> {
+    /// `None`, as published: all of them. The facts of state change with it. A usage error where
+    /// the model has no attention, or only an approximation.
+    pub fn set_attention_window(&mut self, window: Option<usize>, facts: &mut Facts) -> Result<()> {
         match self {
-            Self::StripedHyena(model) => model.set_attention_window(window),
+            Self::StripedHyena(model) => model.set_attention_window(window, facts),
+            Self::Transformer(model) => model.set_attention_window(window, facts),
             _ => Err(Error::usage(
                 "the model has no attention to set a window for",
             )),
@@ -145,6 +170,8 @@ impl Encoder for Model {
             Self::Mamba2(model) => model.start(lanes).map(State::Mamba2),
             Self::Caduceus(model) => model.start(lanes).map(State::Caduceus),
             Self::StripedHyena(model) => model.start(lanes).map(State::StripedHyena),
+            Self::S4d(model) => model.start(lanes).map(State::S4d),
+            Self::Transformer(model) => model.start(lanes).map(State::Transformer),
         }
     }
 
@@ -152,11 +179,15 @@ impl Encoder for Model {
         match (self, state) {
             (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
             (Self::Mamba(model), State::Mamba(state)) => model.forward(tokens, segments, state),
+            (Self::S4d(model), State::S4d(state)) => model.forward(tokens, segments, state),
             (Self::Mamba2(model), State::Mamba2(state)) => model.forward(tokens, segments, state),
             (Self::Caduceus(model), State::Caduceus(state)) => {
                 model.forward(tokens, segments, state)
             }
             (Self::StripedHyena(model), State::StripedHyena(state)) => {
+                model.forward(tokens, segments, state)
+            }
+            (Self::Transformer(model), State::Transformer(state)) => {
                 model.forward(tokens, segments, state)
             }
             _ => Err(Error::new(

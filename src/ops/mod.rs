@@ -6,6 +6,7 @@
 
 mod attention;
 mod gate;
+mod glu;
 mod linear;
 mod long_conv;
 pub mod math;
@@ -16,8 +17,9 @@ mod selective_scan;
 mod short_conv;
 mod ssd;
 
-pub use attention::{Attention, Cache, Reach, Rotary};
+pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
 pub use gate::gate;
+pub use glu::{gelu_erf, glu_residual};
 pub(crate) use linear::product;
 pub use linear::{Activation, Linear};
 pub use long_conv::{LongConv, Past, Taps};

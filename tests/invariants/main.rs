@@ -5,7 +5,7 @@
 
 use candle_core::{Device, Tensor};
 use crocuta::checkpoint::Checkpoint;
-use crocuta::encoder::{Encoder, Model, Segment};
+use crocuta::encoder::{Encoder, Facts, Model, Segment};
 use crocuta::head::LanguageModel;
 use proptest::prelude::*;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use std::sync::LazyLock;
 const LENGTH: usize = 300;
 
 static MODELS: LazyLock<Vec<(&str, Model)>> = LazyLock::new(|| {
-    let mut windowed = open("evo1");
-    windowed.set_attention_window(Some(40)).unwrap();
+    let (mut windowed, mut facts) = load("evo1");
+    windowed.set_attention_window(Some(40), &mut facts).unwrap();
     ["hyenadna", "mamba1", "evo1", "evo2"]
         .map(|name| (name, open(name)))
         .into_iter()
@@ -30,10 +30,12 @@ fn folder(name: &str) -> PathBuf {
         .collect()
 }
 
+fn load(name: &str) -> (Model, Facts) {
+    Model::load(&Checkpoint::open(&folder(name)).unwrap()).unwrap()
+}
+
 fn open(name: &str) -> Model {
-    Model::load(&Checkpoint::open(&folder(name)).unwrap())
-        .unwrap()
-        .0
+    load(name).0
 }
 
 /// Bases as the goldens' token ids.

@@ -3,6 +3,8 @@
 mod evo;
 mod hyenadna;
 mod mamba;
+mod s4d;
+mod transformer;
 
 use super::safetensors::Entry;
 use super::{Architecture, Config};
@@ -61,6 +63,8 @@ pub fn plan(config: &Config) -> Result<Vec<Planned>> {
         Architecture::Caduceus => mamba::caduceus(config, &mut plan)?,
         Architecture::Evo1 => evo::evo1(config, &mut plan)?,
         Architecture::Evo2 => evo::evo2(config, &mut plan)?,
+        Architecture::S4d => s4d::plan(config, &mut plan)?,
+        Architecture::Transformer => transformer::plan(config, &mut plan)?,
     }
     Ok(plan.0)
 }

@@ -99,9 +99,8 @@ impl Model {
         &self.embedding
     }
 
-    /// Lets attention see only the keys less than `window` positions away, and bounds the state.
-    /// An error where there is no attention.
-    pub fn set_attention_window(&mut self, window: Option<usize>) -> Result<Facts> {
+    /// As [`super::Model::set_attention_window`].
+    pub fn set_attention_window(&mut self, window: Option<usize>, facts: &mut Facts) -> Result<()> {
         self.sizes.window = window;
         let mut found = false;
         for block in &mut self.blocks {
@@ -110,12 +109,13 @@ impl Model {
                 found = true;
             }
         }
-        match found {
-            true => Ok(self.sizes.facts()),
-            false => Err(Error::usage(
+        if !found {
+            return Err(Error::usage(
                 "the model has no attention to set a window for",
-            )),
+            ));
         }
+        *facts = self.sizes.facts();
+        Ok(())
     }
 }
 

@@ -90,6 +90,7 @@ impl Hyperparameters {
                 "only gelu, the published one, is supported",
             ));
         }
+        let rows = config.size("make_vocab_size_divisible_by", 1..=1 << 16, Some(8))?;
         let multiple = config.size("inner_size_multiple_of", 1..=1 << 16, Some(16))?;
         let inner = (width * 8 / 3).next_multiple_of(multiple);
         let length_key = match config.has("max_seqlen") {
@@ -101,7 +102,9 @@ impl Hyperparameters {
             mixers,
             heads: heads(config, width)?,
             inner: config.size("inner_mlp_size", 1..=1 << 20, Some(inner))?,
-            vocabulary: config.size("vocab_size", 128..=1 << 20, Some(512))?,
+            vocabulary: config
+                .size("vocab_size", 128..=1 << 20, Some(512))?
+                .next_multiple_of(rows),
             context: config.size(length_key, 1..=1 << 40, Some(8192))?,
             eps: config.number("eps", Some(1e-6))?,
             base: positive(config, "rotary_emb_base", 1e4)?,
@@ -129,9 +132,8 @@ impl Hyperparameters {
     /// What a user wants to know of the model.
     pub fn facts(&self) -> Facts {
         let (d, layers) = (self.width, self.mixers.len());
-        let attention = self.attention();
         let states = self.mixers.iter().map(|mixer| match mixer {
-            MixerKind::Attention => self.window.map_or(0, |w| attention.window_bytes(w)),
+            MixerKind::Attention => self.window.map_or(0, |w| Attention::window_bytes(d, w)),
             MixerKind::Hyena(filter) => {
                 filter.state_bytes(d) + (self.short - 1) * 3 * d * size_of::<f32>()
             }
@@ -149,7 +151,7 @@ impl Hyperparameters {
             vocabulary: Vocabulary::bytes(self.vocabulary),
             state_bytes: states.fold(0, usize::saturating_add),
             token_bytes: match self.window {
-                None => caches * attention.token_bytes(),
+                None => caches * Attention::token_bytes(d),
                 Some(_) => 0,
             },
             kept_bytes: 0,

@@ -11,6 +11,9 @@
 //! pages that no later query can see are dropped.
 
 mod cache;
+mod nystrom;
+mod performer;
+mod rotary;
 
 use super::{expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
@@ -18,7 +21,11 @@ use crate::sequence::Segment;
 pub use cache::Cache;
 use cache::{Lane, PAGE};
 use candle_core::Tensor;
+pub use nystrom::Nystrom;
+pub use performer::{Performer, Sums};
 use rayon::prelude::*;
+pub use rotary::Rotary;
+use rotary::no_lane;
 use std::ops::Range;
 
 /// Queries of a tile.
@@ -31,38 +38,6 @@ pub enum Reach {
     Causal,
     /// All of its sequence, which must start and end within one step.
     Bidirectional,
-}
-
-/// Rotation of queries and keys by their positions, first half of a head against the second.
-#[derive(Clone, Debug)]
-pub struct Rotary {
-    frequencies: Vec<f32>, // (d / 2)
-    scale: f32,
-}
-
-impl Rotary {
-    /// Positions up to here, the longest published context, are rotated in f32 as published.
-    const PUBLISHED: usize = 1 << 20;
-
-    /// For heads of `width` d: angle `position / scale · base^(−2i / d)` of pair i.
-    pub fn new(width: usize, base: f64, scale: f64) -> Self {
-        let frequency = |i: usize| base.powf(-2.0 * i as f64 / width as f64) as f32;
-        Self {
-            frequencies: (0..width / 2).map(frequency).collect(),
-            scale: scale as f32,
-        }
-    }
-
-    /// Cosines and sines at a position.
-    fn turn(&self, position: usize) -> Vec<(f32, f32)> {
-        let angle = |frequency: &f32| match position < Self::PUBLISHED {
-            true => f64::from(position as f32 / self.scale * frequency),
-            // Beyond it f32 would lose whole positions.
-            false => position as f64 / f64::from(self.scale) * f64::from(*frequency),
-        };
-        let pair = |angle: f64| (angle.cos() as f32, angle.sin() as f32);
-        self.frequencies.iter().map(angle).map(pair).collect()
-    }
 }
 
 /// Attention over rows of queries, keys and values.
@@ -105,16 +80,17 @@ impl Attention {
         Cache::new(lanes)
     }
 
-    /// Bytes that a cache grows by with each token, where no window bounds it.
-    pub fn token_bytes(&self) -> usize {
-        2 * self.heads * self.width * size_of::<f32>()
+    /// Bytes that a cache of D = heads · d columns grows by with each token, where no window
+    /// bounds it.
+    pub fn token_bytes(d: usize) -> usize {
+        2 * d * size_of::<f32>()
     }
 
     /// Bytes of one lane's cache with a window.
-    pub fn window_bytes(&self, window: usize) -> usize {
+    pub fn window_bytes(d: usize, window: usize) -> usize {
         window
             .saturating_add(PAGE)
-            .saturating_mul(self.token_bytes())
+            .saturating_mul(Self::token_bytes(d))
     }
 
     /// (T, 3D), the columns `[q | k | v]` of D = heads · d each, to (T, D).
@@ -122,8 +98,12 @@ impl Attention {
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("attention", x, &[rows, 3 * d])?;
         let out = with_slices([x], |[x]| {
-            let positions = self.positions(cache, segments)?;
-            let turned = self.turn(x, &positions); // (T, 2D)
+            if self.reach == Reach::Bidirectional {
+                whole(segments)?;
+            }
+            let next = cache.lanes.iter().map(|lane| lane.next).collect();
+            let positions = rotary::positions(next, segments)?;
+            let turned = rotary::turned(self.rotary.as_ref(), x, &positions, self.width); // (T, 2D)
             let sequences = self.store(x, &turned, cache, segments)?;
             let mut out = unwritten(rows * d);
             let mut tiles = Vec::new();
@@ -153,51 +133,6 @@ impl Attention {
             Ok(out)
         })?;
         Ok(Tensor::from_vec(out, (rows, d), x.device())?)
-    }
-
-    /// The position of each row in its sequence.
-    fn positions(&self, cache: &Cache, segments: &[Segment]) -> Result<Vec<usize>> {
-        let mut next: Vec<usize> = cache.lanes.iter().map(|lane| lane.next).collect();
-        let mut positions = Vec::new();
-        for segment in segments {
-            let whole = segment.starts && segment.ends;
-            if self.reach == Reach::Bidirectional && !whole {
-                let what = "bidirectional attention takes whole sequences only";
-                return Err(Error::new(Kind::Internal, what));
-            }
-            let mut own = 0;
-            let next = match whole {
-                true => &mut own,
-                false => next.get_mut(segment.lane).ok_or_else(|| no_lane(segment))?,
-            };
-            let from = if segment.starts { 0 } else { *next };
-            *next = from + segment.len;
-            positions.extend(from..*next);
-        }
-        Ok(positions)
-    }
-
-    /// Queries and keys, rotated: (T, 2D).
-    fn turn(&self, x: &[f32], positions: &[usize]) -> Vec<f32> {
-        let d = self.heads * self.width;
-        let mut turned = unwritten(positions.len() * 2 * d);
-        turned
-            .par_chunks_exact_mut(2 * d)
-            .zip(x.par_chunks_exact(3 * d))
-            .zip(positions)
-            .with_min_len(16)
-            .for_each(|((out, x), position)| {
-                out.copy_from_slice(&x[..2 * d]);
-                let Some(rotary) = &self.rotary else { return };
-                let turn = rotary.turn(*position);
-                for head in out.chunks_exact_mut(self.width) {
-                    let (low, high) = head.split_at_mut(turn.len());
-                    for ((low, high), (cos, sin)) in low.iter_mut().zip(high).zip(&turn) {
-                        (*low, *high) = (*low * cos - *high * sin, *low * sin + *high * cos);
-                    }
-                }
-            });
-        turned
     }
 
     /// Appends the rows' keys and values to their lanes.
@@ -278,13 +213,13 @@ impl Attention {
         for (start, page) in sequence.lane.pages(seen(0).start..seen(n - 1).end) {
             let columns = page.keys.len() / d;
             let scores = &mut scores[..n * columns];
-            let keys = Matrix {
-                values: &page.keys[head * width..],
-                rows: width,
-                columns,
-                strides: (1, d),
-            };
-            multiply(scores, false, queries, keys, scale);
+            let [keys, values] = [&page.keys, &page.values].map(|rows| Matrix {
+                values: &rows[head * width..],
+                rows: columns,
+                columns: width,
+                strides: (d, 1),
+            });
+            multiply(scores, false, queries, keys.transposed(), scale);
             for (row, weights) in scores.chunks_exact_mut(columns).enumerate() {
                 let seen = seen(row);
                 let low = seen.start.saturating_sub(start).min(columns);
@@ -299,18 +234,7 @@ impl Attention {
                     out,
                 );
             }
-            let weights = Matrix {
-                values: scores,
-                rows: n,
-                columns,
-                strides: (columns, 1),
-            };
-            let values = Matrix {
-                values: &page.values[head * width..],
-                rows: columns,
-                columns: width,
-                strides: (d, 1),
-            };
+            let weights = Matrix::new(scores, n, columns);
             multiply(&mut out, true, weights, values, 1.0);
         }
         for (out, sum) in out.chunks_exact_mut(width).zip(&sums) {
@@ -320,8 +244,32 @@ impl Attention {
     }
 }
 
-fn no_lane(segment: &Segment) -> Error {
-    Error::new(Kind::Internal, format!("no lane {}", segment.lane))
+/// (T, heads · d) of each head's (T, d).
+fn beside(heads: &[Vec<f32>], rows: usize, width: usize) -> Vec<f32> {
+    let mut out = unwritten(rows * heads.len() * width);
+    out.par_chunks_exact_mut(heads.len() * width)
+        .with_min_len(16)
+        .enumerate()
+        .for_each(|(i, out)| {
+            for (out, head) in out.chunks_exact_mut(width).zip(heads) {
+                out.copy_from_slice(&head[i * width..][..width]);
+            }
+        });
+    out
+}
+
+/// An error unless every segment is a whole sequence.
+fn whole(segments: &[Segment]) -> Result<()> {
+    match segments
+        .iter()
+        .all(|segment| segment.starts && segment.ends)
+    {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::Internal,
+            "bidirectional attention takes whole sequences only",
+        )),
+    }
 }
 
 simd! {
@@ -372,7 +320,35 @@ struct Matrix<'a> {
     strides: (usize, usize),
 }
 
-impl Matrix<'_> {
+impl<'a> Matrix<'a> {
+    /// Rows one after the other.
+    fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self {
+            values,
+            rows,
+            columns,
+            strides: (columns, 1),
+        }
+    }
+
+    fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            strides: (self.strides.1, self.strides.0),
+            ..self
+        }
+    }
+
+    /// At most `n` rows from row `first` on.
+    fn at(self, first: usize, n: usize) -> Self {
+        Self {
+            values: &self.values[first * self.strides.0..],
+            rows: n.min(self.rows - first),
+            ..self
+        }
+    }
+
     /// Values from the first to the last, both included.
     fn extent(&self) -> usize {
         (self.rows - 1) * self.strides.0 + (self.columns - 1) * self.strides.1 + 1

@@ -125,7 +125,7 @@ fn a_window_bounds_the_cache() {
             .pages(0..lane.next)
             .map(|(_, page)| page.keys.len() + page.values.len())
             .sum();
-        assert!(held * size_of::<f32>() <= attention.window_bytes(100));
+        assert!(held * size_of::<f32>() <= Attention::window_bytes(D, 100));
     }
 }
 

@@ -1,0 +1,331 @@
+//! Causal attention with positive random features, in linear time: Performer, Choromanski et al.
+//! 2020, arXiv:2009.14794, FAVOR+.
+//!
+//! With x' = x / d^¼ and features W (F, d), `exp(q·k / √d)` is the mean over W's rows of
+//! `φ(q') φ(k')`, `φ(x') = exp(W x' − |x'|²/2)`. So the sums over past keys of φ(k) v and φ(k) are all
+//! that a query needs: a finite state. The published form subtracts from the exponent of a key its
+//! maximum over the whole sequence, which a stream does not know; none is needed, as
+//! `w·x − |x|²/2 ≤ |w|²/2`. For a query the maximum over its own features cancels.
+
+use super::rotary::{self, Rotary};
+use super::{Matrix, multiply};
+use crate::error::Result;
+use crate::ops::math::{self, simd};
+use crate::ops::{expect_shape, unwritten, with_slices};
+use crate::sequence::Segment;
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+/// Rows of a tile.
+const ROWS: usize = 128;
+/// Added to every feature, as published.
+const EPS: f32 = 1e-6;
+
+/// Performer attention over rows of queries, keys and values. Streams.
+#[derive(Clone, Debug)]
+pub struct Performer {
+    heads: usize,
+    width: usize,       // d, of a head
+    features: Vec<f32>, // (F, d)
+    rotary: Option<Rotary>,
+}
+
+/// The sums over each lane's unfinished sequence.
+#[derive(Clone, Debug)]
+pub struct Sums {
+    /// The next position of each lane.
+    next: Vec<usize>,
+    values: Vec<f32>, // (heads, lanes, F, d + 1): Σ φ(k) [v | 1]
+}
+
+impl Performer {
+    /// `features` is (F, d), shared by the heads.
+    pub fn new(heads: usize, features: &Tensor, rotary: Option<Rotary>) -> Result<Self> {
+        let (_, width) = features.dims2()?;
+        Ok(Self {
+            heads,
+            width,
+            features: features.flatten_all()?.to_vec1()?,
+            rotary,
+        })
+    }
+
+    /// Zeros for `lanes` sequences.
+    pub fn start(&self, lanes: usize) -> Sums {
+        let lanes = lanes.max(1);
+        Sums {
+            next: vec![0; lanes],
+            values: vec![0.0; self.heads * lanes * self.sums()],
+        }
+    }
+
+    /// Bytes of [`Sums`] for one sequence, with heads of `width` and `features` F.
+    pub fn state_bytes(heads: usize, width: usize, features: usize) -> usize {
+        heads * features * (width + 1) * size_of::<f32>()
+    }
+
+    /// (T, 3D), the columns `[q | k | v]` of D = heads · d each, to (T, D).
+    pub fn forward(&self, x: &Tensor, sums: &mut Sums, segments: &[Segment]) -> Result<Tensor> {
+        let (rows, d) = (x.dim(0)?, self.heads * self.width);
+        expect_shape("performer", x, &[rows, 3 * d])?;
+        let out = with_slices([x], |[x]| {
+            let positions = rotary::positions(sums.next.clone(), segments)?;
+            let turned = rotary::turned(self.rotary.as_ref(), x, &positions, self.width);
+            let kept = sums.values.len() / self.heads;
+            let heads: Vec<Vec<f32>> = sums
+                .values
+                .par_chunks_mut(kept)
+                .enumerate()
+                .map(|(head, sums)| self.head(head, x, &turned, sums, segments))
+                .collect();
+            let mut from = 0;
+            for segment in segments {
+                from += segment.len;
+                if !segment.ends {
+                    let next = sums.next.get_mut(segment.lane);
+                    *next.ok_or_else(|| rotary::no_lane(segment))? = positions[from - 1] + 1;
+                }
+            }
+            Ok(super::beside(&heads, rows, self.width))
+        })?;
+        Ok(Tensor::from_vec(out, (rows, d), x.device())?)
+    }
+
+    /// Values of one lane's sums in one head.
+    fn sums(&self) -> usize {
+        self.features.len() / self.width * (self.width + 1)
+    }
+
+    /// All rows of one head: (T, d). `lanes` is (lanes, F, d + 1).
+    fn head(
+        &self,
+        head: usize,
+        x: &[f32],
+        turned: &[f32],
+        lanes: &mut [f32],
+        segments: &[Segment],
+    ) -> Vec<f32> {
+        let (width, len) = (self.width, self.sums());
+        let mut out = Vec::with_capacity(turned.len() / self.heads / 2);
+        let mut from = 0;
+        for segment in segments {
+            let kept = segment.lane * len..(segment.lane + 1) * len;
+            let mut sums = match segment.starts {
+                true => vec![0.0; len],
+                false => lanes[kept.clone()].to_vec(),
+            };
+            let end = from + segment.len;
+            while from < end {
+                let n = ROWS.min(end - from);
+                let stride = self.heads * width;
+                let queries = &turned[from * 2 * stride + head * width..];
+                let keys = &queries[stride..];
+                let values = &x[from * 3 * stride + 2 * stride + head * width..];
+                self.tile(&mut out, [queries, keys, values], n, &mut sums);
+                from += n;
+            }
+            if !segment.ends {
+                lanes[kept].copy_from_slice(&sums);
+            }
+        }
+        out
+    }
+
+    /// Appends `n` rows to `out` and adds them to `sums`.
+    fn tile(&self, out: &mut Vec<f32>, x: [&[f32]; 3], n: usize, sums: &mut [f32]) {
+        let (width, stride) = (self.width, self.heads * self.width);
+        let features = self.features.len() / width;
+        let [queries, keys, values] = x;
+        let (q, k) = (
+            self.features(queries, n, false),
+            self.features(keys, n, true),
+        );
+        let mut v = unwritten(n * (width + 1)); // [v | 1]
+        for (v, x) in v.chunks_exact_mut(width + 1).zip(values.chunks(3 * stride)) {
+            v[..width].copy_from_slice(&x[..width]);
+            v[width] = 1.0;
+        }
+        let (q, k) = (Matrix::new(&q, n, features), Matrix::new(&k, n, features));
+        let v = Matrix::new(&v, n, width + 1);
+        let mut weights = unwritten(n * n);
+        multiply(&mut weights, false, q, k.transposed(), 1.0);
+        for (i, row) in weights.chunks_exact_mut(n).enumerate() {
+            row[i + 1..].fill(0.0);
+        }
+        let mut y = unwritten(n * (width + 1));
+        multiply(
+            &mut y,
+            false,
+            q,
+            Matrix::new(sums, features, width + 1),
+            1.0,
+        );
+        multiply(&mut y, true, Matrix::new(&weights, n, n), v, 1.0);
+        multiply(sums, true, k.transposed(), v, 1.0);
+        for row in y.chunks_exact(width + 1) {
+            out.extend(row[..width].iter().map(|y| y / row[width]));
+        }
+    }
+
+    /// φ of `n` rows: (n, F). Of keys with their length, of queries relative to their largest.
+    fn features(&self, x: &[f32], n: usize, keys: bool) -> Vec<f32> {
+        let (width, stride) = (self.width, 2 * self.heads * self.width);
+        let features = self.features.len() / width;
+        let rows = Matrix {
+            values: x,
+            rows: n,
+            columns: width,
+            strides: (stride, 1),
+        };
+        let scale = (width as f32).powf(-0.25);
+        let mut out = unwritten(n * features);
+        let weight = Matrix::new(&self.features, features, width);
+        multiply(&mut out, false, rows, weight.transposed(), scale);
+        for (out, x) in out.chunks_exact_mut(features).zip(x.chunks(stride)) {
+            let less = match keys {
+                true => x[..width].iter().map(|x| x * x).sum::<f32>() * scale * scale / 2.0,
+                false => out.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            };
+            exponentials(out, less);
+        }
+        out
+    }
+}
+
+simd! {
+/// `x ← exp(x − less) + ε`
+fn exponentials(x: &mut [f32], less: f32) {
+    for x in x {
+        *x = math::exp(*x - less) + EPS;
+    }
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Attention, Reach};
+    use candle_core::Device;
+    use rand::{SeedableRng, rngs::StdRng};
+    use rand_distr::{Distribution, StandardNormal};
+
+    const HEADS: usize = 2;
+    const WIDTH: usize = 4;
+    const D: usize = HEADS * WIDTH;
+    const ROWS_USED: usize = 2 * ROWS + 9;
+
+    fn normal(count: usize, seed: u64) -> Vec<f32> {
+        let rng = StdRng::seed_from_u64(seed);
+        StandardNormal.sample_iter(rng).take(count).collect()
+    }
+
+    fn performer(features: usize) -> (Vec<f32>, Performer) {
+        let values = normal(features * WIDTH, 1);
+        let tensor = Tensor::from_slice(&values, (features, WIDTH), &Device::Cpu).unwrap();
+        (values, Performer::new(HEADS, &tensor, None).unwrap())
+    }
+
+    fn input() -> (Vec<f32>, Tensor) {
+        let x = normal(ROWS_USED * 3 * D, 2);
+        let tensor = Tensor::from_slice(&x, (ROWS_USED, 3 * D), &Device::Cpu).unwrap();
+        (x, tensor)
+    }
+
+    fn piece(len: usize, starts: bool, ends: bool) -> Segment {
+        Segment {
+            lane: 0,
+            len,
+            starts,
+            ends,
+        }
+    }
+
+    fn whole(performer: &Performer, x: &Tensor) -> Vec<Vec<f32>> {
+        let mut sums = performer.start(1);
+        let out = performer.forward(x, &mut sums, &[piece(ROWS_USED, true, true)]);
+        out.unwrap().to_vec2().unwrap()
+    }
+
+    #[test]
+    fn whole_sequences_equal_a_plain_f64_loop() {
+        let (w, performer) = performer(10);
+        let (x, tensor) = input();
+        let found = whole(&performer, &tensor);
+        for head in 0..HEADS {
+            let part = |t: usize, part: usize, i: usize| {
+                f64::from(x[t * 3 * D + part * D + head * WIDTH + i])
+            };
+            let phi = |t: usize, which: usize| -> Vec<f64> {
+                let x: Vec<f64> = (0..WIDTH)
+                    .map(|i| part(t, which, i) / (WIDTH as f64).powf(0.25))
+                    .collect();
+                let dots: Vec<f64> = w
+                    .chunks(WIDTH)
+                    .map(|w| w.iter().zip(&x).map(|(w, x)| f64::from(*w) * x).sum())
+                    .collect();
+                let less = match which {
+                    0 => dots.iter().copied().fold(f64::MIN, f64::max),
+                    _ => x.iter().map(|x| x * x).sum::<f64>() / 2.0,
+                };
+                dots.iter().map(|dot| (dot - less).exp() + 1e-6).collect()
+            };
+            for (t, found) in found.iter().enumerate() {
+                let q = phi(t, 0);
+                let weights: Vec<f64> = (0..=t)
+                    .map(|s| q.iter().zip(phi(s, 1)).map(|(q, k)| q * k).sum())
+                    .collect();
+                for i in 0..WIDTH {
+                    let sum: f64 = weights
+                        .iter()
+                        .enumerate()
+                        .map(|(s, w)| w * part(s, 2, i))
+                        .sum();
+                    let expected = sum / weights.iter().sum::<f64>();
+                    assert!((f64::from(found[head * WIDTH + i]) - expected).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_features_come_close_to_softmax_attention() {
+        let tensor = (input().1 * 0.5).unwrap();
+        let attention = Attention::new(HEADS, WIDTH, Reach::Causal, None);
+        let segments = [piece(ROWS_USED, true, true)];
+        let exact = attention
+            .forward(&tensor, &mut attention.start(1), &segments)
+            .unwrap();
+        let exact = exact.to_vec2::<f32>().unwrap();
+        let error = |features| {
+            let found = whole(&performer(features).1, &tensor);
+            let pairs = found.iter().flatten().zip(exact.iter().flatten());
+            (pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>() / (ROWS_USED * D) as f32).sqrt()
+        };
+        let errors = [16, 256, 4096].map(error);
+        assert!(
+            errors[2] < 0.01 && errors[2] < errors[1] / 2.0 && errors[1] < errors[0] / 2.0,
+            "{errors:?}"
+        );
+    }
+
+    #[test]
+    fn a_lane_continues_where_it_was_and_a_clone_leaves_the_original() {
+        let (_, performer) = performer(10);
+        let (_, x) = input();
+        let expected = whole(&performer, &x);
+        let mut sums = performer.start(1);
+        let mut found = Vec::new();
+        for (from, len) in [(0, 1), (1, 150), (151, ROWS_USED - 151)] {
+            let segment = piece(len, from == 0, from + len == ROWS_USED);
+            let step = x.narrow(0, from, len).unwrap().contiguous().unwrap();
+            performer
+                .forward(&x, &mut sums.clone(), &[piece(ROWS_USED, false, false)])
+                .unwrap();
+            let out = performer.forward(&step, &mut sums, &[segment]).unwrap();
+            found.extend(out.to_vec2::<f32>().unwrap());
+        }
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((found - expected).abs() < 1e-5);
+        }
+    }
+}
