@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench state_space`; items per second are bases per second.
 
+#![allow(clippy::expect_used)] // A benchmark that cannot start has nothing else to do.
+
 use candle_core::{Device, Tensor};
 use crocuta::checkpoint::{Checkpoint, Config, create, preset};
 use crocuta::encoder::{Encoder, Model, Segment};
