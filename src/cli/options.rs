@@ -147,7 +147,7 @@ impl Compute {
         let checkpoint = Checkpoint::open(&self.model)?;
         let (mut model, mut facts) = Model::load(&checkpoint)?;
         if let Some(window) = self.attention_window {
-            facts = model.set_attention_window(Some(window as usize))?;
+            model.set_attention_window(Some(window as usize), &mut facts)?;
         }
         Ok((checkpoint, model, facts))
     }

@@ -66,7 +66,7 @@ impl Hyperparameters {
                 "num_heads × head_dim is not expand × hidden_size",
             ));
         }
-        if scan.heads % scan.groups != 0 {
+        if !scan.heads.is_multiple_of(scan.groups) {
             return Err(config.error("n_groups", "does not divide num_heads"));
         }
         Ok(Self {
@@ -102,10 +102,10 @@ impl Hyperparameters {
         }
         let channels = ssm.size("headdim", 1..=1 << 16, Some(64))?;
         let groups = ssm.size("ngroups", 1..=1 << 16, Some(1))?;
-        if inner % channels != 0 {
+        if !inner.is_multiple_of(channels) {
             return Err(ssm.error("headdim", "does not divide expand × d_model"));
         }
-        if (inner / channels) % groups != 0 {
+        if !(inner / channels).is_multiple_of(groups) {
             return Err(ssm.error("ngroups", "does not divide the number of heads"));
         }
         let multiple = config.size("pad_vocab_size_multiple", 1..=1 << 20, Some(8))?;

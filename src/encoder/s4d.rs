@@ -37,7 +37,7 @@ impl Hyperparameters {
     /// Reads and checks `config.json`.
     pub fn read(config: &Config) -> Result<Self> {
         let states = config.size("d_state", 2..=1 << 12, Some(64))?;
-        if states % 2 != 0 {
+        if !states.is_multiple_of(2) {
             return Err(config.error("d_state", "is odd, but modes come in conjugate pairs"));
         }
         Ok(Self {
