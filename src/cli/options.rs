@@ -212,6 +212,19 @@ pub struct Output {
     /// Write counts, speed and memory of the run as JSON.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub summary: Option<PathBuf>,
+    /// Go on where an earlier run of the same command was stopped; keeps checkpoints in a hidden
+    /// directory beside the output until the run ends.
+    #[arg(long, help_heading = "Output")]
+    pub resume: bool,
+    /// Seconds between checkpoints.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 600,
+        requires = "resume",
+        help_heading = "Output"
+    )]
+    pub checkpoint_every: u64,
     /// Exit with code 6 if there were warnings about records.
     #[arg(long, help_heading = "Output")]
     pub strict: bool,

@@ -8,13 +8,17 @@ use crate::error::{Error, Kind, Result};
 use crate::head::LanguageModel;
 use crate::io::atomic::{self, AtomicFile};
 use crate::io::genome::Genome;
+use crate::io::input;
 use crate::io::schema::{self, ColumnMeaning, Metadata, Rows};
-use crate::io::table::{Column, Receipt, TableWriter};
+use crate::io::table::{Column, Receipt};
 use crate::io::vector::Element;
-use crate::stream::{self, Engine, Head, Progress, Settings, Sink, Strand, Totals, Windows};
+use crate::stream::{
+    self, Engine, Head, Identity, Journal, Progress, Settings, Sink, Strand, Totals, Windows,
+};
 use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Options of `crocuta embed`.
 #[derive(clap::Args, Clone, Debug)]
@@ -147,11 +151,21 @@ impl Inputs {
             rayon::current_num_threads(),
             opened.estimate
         );
-        let writer = TableWriter::create(target, &opened.columns)?;
         let largest = output
             .max_output
             .map(|bytes| (bytes, opened.estimate.row_bytes));
-        let mut sink = Sink::new(writer, opened.columns.clone(), largest);
+        let journal = match output.resume {
+            true => {
+                let every = Duration::from_secs(output.checkpoint_every);
+                Some(Journal::open(
+                    &output.output,
+                    self.identity(table, &opened)?,
+                    every,
+                )?)
+            }
+            false => None,
+        };
+        let mut sink = Sink::create(target, opened.columns.clone(), largest, journal)?;
         let mut progress = Progress::new(logging.progress(), opened.estimate.bases);
         let settings = Settings {
             chunk: compute.chunk as usize,
@@ -173,6 +187,56 @@ impl Inputs {
         let receipt = sink.finish(&self.metadata(table, &opened).to_json()?)?;
         let seconds = progress.elapsed().as_secs_f64();
         self.report(&opened, &totals, &receipt, seconds, clipped, summary)
+    }
+
+    /// What must be the same for a run to go on with another's checkpoint.
+    fn identity(&self, table: Table, opened: &Opened) -> Result<Identity> {
+        let Self {
+            source, compute, ..
+        } = self;
+        if input::is_stdin(&source.fasta) {
+            return Err(Error::usage(
+                "--resume needs an input that can be read again, not stdin",
+            ));
+        }
+        let file = std::fs::metadata(&source.fasta).map_err(|e| Error::io(&source.fasta, &e))?;
+        let modified = file
+            .modified()
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let (dtype, bin, logits, mask) = match table {
+            Table::Embeddings { dtype, .. } => (Some(name_of(dtype)), table.bins(), None, None),
+            Table::Predictions { logits, mask_every } => {
+                (None, None, Some(logits), Some(mask_every))
+            }
+        };
+        let identity = serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "input": file_name(&source.fasta),
+            "input size": file.len(),
+            "input time": modified.map(|time| time.as_nanos().to_string()),
+            "model": opened.checkpoint.digest,
+            "regions": source.described(),
+            "context": source.context(&opened.engine.facts),
+            "keep-overlaps": source.keep_overlaps,
+            "chunk": compute.chunk,
+            "strand": name_of(compute.strand),
+            "window": opened.windows.map(|windows| windows.size),
+            "overlap": opened.windows.map(|windows| windows.overlap),
+            "attention-window": compute.attention_window,
+            "dtype": dtype,
+            "bin": bin.map(|(size, _)| size),
+            "pool": bin.map(|(_, pool)| name_of(pool)),
+            "logits": logits,
+            "mask-every": mask,
+        });
+        match identity {
+            serde_json::Value::Object(identity) => Ok(identity),
+            _ => Err(Error::new(
+                Kind::Internal,
+                "the identity of a run is an object",
+            )),
+        }
     }
 
     fn check(&self, table: Table) -> Result<()> {

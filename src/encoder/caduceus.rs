@@ -14,6 +14,7 @@ use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Linear, RmsNorm};
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 /// The sizes of a model, from its `config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,7 +112,7 @@ fn complement(map: &Config, vocabulary: usize) -> Result<Vec<u32>> {
 }
 
 /// Nothing outlives a call: every segment is a whole sequence.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct State;
 
 /// The Caduceus encoder.

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::ops::{self, Activation, LayerNorm, Linear, LongConv, Past, ShortConv, Tail};
 use candle_core::Tensor;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -111,7 +112,7 @@ impl Hyperparameters {
 }
 
 /// What a sequence leaves behind: two rows before the short convolution, and the gated past.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct State {
     layers: Vec<(Tail, Past)>,
 }

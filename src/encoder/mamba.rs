@@ -13,6 +13,7 @@ use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
 use crate::ops::{Activation, Hidden, Linear, RmsNorm, SelectiveScan, ShortConv, Tail};
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 /// The sizes of a model, from its `config.json`: transformers' or mamba_ssm's keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,7 +156,7 @@ fn rank(config: &Config, key: &str, width: usize) -> Result<usize> {
 }
 
 /// What a sequence leaves behind in each layer.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct State {
     layers: Vec<Carry>,
 }
@@ -261,7 +262,7 @@ pub(super) struct StateSpace {
 }
 
 /// What a sequence leaves behind in a [`StateSpace`].
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Carry {
     tail: Tail,
     hidden: Hidden,

@@ -17,6 +17,7 @@ use crate::ops::{
     Activation, GatedRmsNorm, Linear, RmsNorm, ShortConv, Ssd, SsdSizes, SsdState, Tail,
 };
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 /// The sizes of a model, from its `config.json`: transformers' or mamba_ssm's keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,7 +183,7 @@ fn limit(config: &Config, key: &str) -> Result<(f64, f64)> {
 }
 
 /// What a sequence leaves behind: K − 1 rows before the short convolution, and the scan's state.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct State {
     layers: Vec<(Tail, SsdState)>,
 }

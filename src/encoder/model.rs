@@ -7,6 +7,7 @@ use super::{
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 /// An encoder of any architecture.
 pub enum Model {
@@ -27,7 +28,7 @@ pub enum Model {
 }
 
 /// The state of a [`Model`].
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum State {
     /// HyenaDNA.
     Hyena(hyena::State),

@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::ops::{self, LayerNorm, Linear, Modal, ModalState};
 use candle_core::{Device, Tensor};
 use rustfft::num_complex::Complex64;
+use serde::{Deserialize, Serialize};
 
 /// The sizes of a model, from its `config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +70,7 @@ impl Hyperparameters {
 }
 
 /// What a sequence leaves behind: the modes of each layer.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct State {
     layers: Vec<ModalState>,
 }

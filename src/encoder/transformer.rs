@@ -23,6 +23,7 @@ use crate::ops::{
     Activation, Attention, Cache, Linear, Nystrom, Performer, Reach, RmsNorm, Rotary, Sums,
 };
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 /// The sizes of a model, from its `config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,12 +173,12 @@ enum Mixer {
 }
 
 /// What a sequence leaves behind.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct State {
     blocks: Vec<BlockState>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 enum BlockState {
     Cache(Cache),
     Sums(Sums),

@@ -5,6 +5,7 @@ pub mod bed;
 pub mod bgzf;
 pub mod fai;
 pub mod fasta;
+mod gather;
 pub mod genome;
 pub mod indexed;
 pub mod input;

@@ -161,7 +161,7 @@ enum ColumnWriter {
 
 /// The file as the Parquet writer sees it. That writer wraps a failure to hand the file back in a
 /// text, without the operating system's error; so the file is never handed back, but shared.
-struct Shared(Arc<Mutex<AtomicFile>>);
+pub(super) struct Shared(Arc<Mutex<AtomicFile>>);
 
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -289,6 +289,19 @@ impl TableWriter {
             out.close().map(drop)
         };
         close().map_err(|e| failed(&self.file, e))
+    }
+
+    /// Forgets the rows since the last group: they will be written again elsewhere.
+    pub fn abandon_group(&mut self) {
+        self.group.clear();
+    }
+
+    pub(super) fn parquet(&mut self) -> &mut SerializedFileWriter<Shared> {
+        &mut self.writer
+    }
+
+    pub(super) fn count(&mut self, rows: u64) {
+        self.rows += rows;
     }
 
     /// Ends the table, writes `footer` under the key `crocuta`, and gives the file its name.

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::sequence::Segment;
 use candle_core::Tensor;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// Channels of a group: one AVX-512 register, one cache line of a row.
 const WIDTH: usize = 16;
@@ -48,7 +49,7 @@ struct Group {
 }
 
 /// The modes' values s of each lane's unfinished sequence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModalState {
     values: Vec<Four>, // (groups, lanes, fours, parts)
 }

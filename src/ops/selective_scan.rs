@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use candle_core::Tensor;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -47,7 +48,7 @@ struct Group {
 }
 
 /// The hidden states h of each lane's unfinished sequence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hidden {
     groups: Vec<Vec<Four>>, // (lanes, states in fours) each
 }

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::sequence::Segment;
 use candle_core::Tensor;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// Rows of a tile.
 const ROWS: usize = 64;
@@ -19,7 +20,7 @@ pub struct ShortConv {
 }
 
 /// The last K−1 inputs of each lane's unfinished sequence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tail {
     rows: Vec<f32>, // (lanes, K−1, C)
 }

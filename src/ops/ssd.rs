@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use candle_core::Tensor;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Q. Longer chunks do more work within, shorter ones make the products inefficient.
@@ -73,7 +74,7 @@ pub struct Ssd {
 }
 
 /// The states S of each lane's unfinished sequence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SsdState {
     values: Vec<f32>, // (lanes, H, P, N)
 }

@@ -6,11 +6,12 @@ use crate::io::schema::flag;
 use crate::io::spill::Spill;
 use bytemuck::allocation::pod_collect_to_vec;
 use bytemuck::cast_slice;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Rows of one sequence. Columns of equal length, but for `values`, which is (rows, width).
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Block {
     /// The contig's name.
     pub name: Arc<str>,
@@ -63,7 +64,7 @@ impl Block {
     }
 
     /// Appends rows `rows` of another block of the same width.
-    fn append(&mut self, other: &Block, rows: std::ops::Range<usize>) {
+    pub(super) fn append(&mut self, other: &Block, rows: std::ops::Range<usize>) {
         let width = other.width();
         self.name = Arc::clone(&other.name);
         self.starts.extend_from_slice(&other.starts[rows.clone()]);
@@ -124,6 +125,7 @@ impl Block {
 
 /// Pools bases into bins of a fixed length, aligned to multiples of it along the contig and cut
 /// at the ends of what has rows.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Bins {
     size: i64,
     pool: Pool,

@@ -4,10 +4,12 @@
 //! They are joined by channels that hold a few steps, so memory does not depend on the input.
 
 mod blocks;
+mod journal;
 mod progress;
 mod steps;
 mod table;
 
+pub use journal::{Identity, Journal};
 pub use progress::{Progress, Style};
 pub use steps::{Piece, Step, Steps, Windows};
 pub use table::Sink;
@@ -20,11 +22,14 @@ use crate::io::schema::flag;
 use crate::sequence::{N, SOFT_MASKED, Segment, base, complement};
 use blocks::{Bins, Block, Strands};
 use candle_core::{Device, Tensor};
+use journal::{Clock, Snapshot};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use steps::Position;
 
 /// The number of a signal that asks the run to stop; 0: none came.
 pub static SIGNAL: AtomicI32 = AtomicI32::new(0);
@@ -43,7 +48,7 @@ pub enum Strand {
 }
 
 /// How the bases of a bin become one row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Pool {
     /// The mean of each dimension.
     Mean,
@@ -118,7 +123,15 @@ pub fn run(
     progress: &mut Progress,
 ) -> Result<Totals> {
     let (to_model, steps) = sync_channel(WAITING);
-    let (to_table, blocks) = sync_channel(WAITING);
+    let (to_table, rows) = sync_channel(WAITING);
+    let resumed = match sink.journal() {
+        Some(journal) => Some((journal.position(), journal.snapshot()?, journal.clock())),
+        None => None,
+    };
+    let (position, snapshot, clock) = match resumed {
+        Some((position, snapshot, clock)) => (position, snapshot, Some(clock)),
+        None => (Position::default(), None, None),
+    };
     thread::scope(|scope| {
         let reader = scope.spawn(move || {
             let mut steps = Steps::new(
@@ -128,10 +141,13 @@ pub fn run(
                 settings.strand,
                 &settings.scratch,
             );
+            steps.skip(position)?;
             read(&mut steps, &to_model)
         });
-        let writer = scope.spawn(move || write(sink, &blocks));
-        let computed = compute(engine, settings, &steps, &to_table, progress);
+        let writer = scope.spawn(move || write(sink, &rows));
+        let computed = compute(
+            engine, settings, &steps, &to_table, progress, snapshot, clock,
+        );
         // The other two threads see their channels closed, and end.
         drop((steps, to_table));
         let read = reader.join().unwrap_or_else(|_| Err(panicked("reading")));
@@ -154,9 +170,19 @@ fn read(steps: &mut Steps, to_model: &SyncSender<Step>) -> Result<()> {
     Ok(())
 }
 
-fn write(sink: &mut Sink, blocks: &Receiver<Block>) -> Result<()> {
-    for block in blocks {
-        sink.write(&block)?;
+/// What the table's thread is told, in order.
+enum Output {
+    Rows(Block),
+    /// The state after these rows is stored.
+    Checkpoint(Position),
+}
+
+fn write(sink: &mut Sink, outputs: &Receiver<Output>) -> Result<()> {
+    for output in outputs {
+        match output {
+            Output::Rows(block) => sink.write(&block)?,
+            Output::Checkpoint(position) => sink.checkpoint(position)?,
+        }
     }
     Ok(())
 }
@@ -165,15 +191,33 @@ fn compute(
     engine: &Engine,
     settings: &Settings,
     steps: &Receiver<Step>,
-    to_table: &SyncSender<Block>,
+    to_table: &SyncSender<Output>,
     progress: &mut Progress,
+    snapshot: Option<Snapshot>,
+    mut clock: Option<Clock>,
 ) -> Result<Totals> {
-    let mut state = engine.model.start(1)?;
     let mut totals = Totals::default();
-    let mut bins = settings.bins.map(|(size, pool)| Bins::new(size, pool));
+    let bins = settings.bins.map(|(size, pool)| Bins::new(size, pool));
     let mut strands = Strands::new(settings.strand, settings.scratch.clone());
-    // The logits after the last base of the unfinished sequence: they predict its next base.
-    let mut before = Vec::new();
+    // `before`: the logits after the last base of the unfinished sequence, which predict its next.
+    let Snapshot {
+        mut state,
+        mut before,
+        mut bins,
+    } = match snapshot {
+        Some(snapshot) => snapshot,
+        None => Snapshot {
+            state: engine.model.start(1)?,
+            before: Vec::new(),
+            bins,
+        },
+    };
+    // A closed channel means that the writer failed; its error is the one reported.
+    let send = |output| {
+        to_table
+            .send(output)
+            .map_err(|_| Error::new(Kind::Io, "the writer stopped"))
+    };
     for step in steps {
         if SIGNAL.load(Ordering::Relaxed) != 0 {
             return Err(interrupted());
@@ -233,15 +277,28 @@ fn compute(
             }
             strands.push(block, piece.reverse, piece.last, &mut |block| {
                 totals.rows += block.len() as u64;
-                // A closed channel means that the writer failed; its error is the one reported.
-                to_table
-                    .send(block)
-                    .map_err(|_| Error::new(Kind::Io, "the writer stopped"))
+                send(Output::Rows(block))
             })?;
         }
         totals.bases += step.len() as u64;
         totals.steps += 1;
         progress.advance(&step);
+        if let (Some(clock), Some(position)) = (&mut clock, step.next)
+            && clock.due()
+        {
+            let snapshot = Snapshot {
+                state,
+                before,
+                bins,
+            };
+            clock.store(&snapshot)?;
+            send(Output::Checkpoint(position))?;
+            Snapshot {
+                state,
+                before,
+                bins,
+            } = snapshot;
+        }
     }
     Ok(totals)
 }

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::io::genome::{Genome, Sequence};
 use crate::io::spill::Spill;
 use crate::sequence::{Segment, reverse_complement};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,18 @@ use std::sync::Arc;
 pub struct Step {
     /// Runs of consecutive bases, end to end.
     pub pieces: Vec<Piece>,
+    /// Where the next step starts, if a run can go on from there with the state alone: not while
+    /// a strand's rows wait for the other strand.
+    pub next: Option<Position>,
+}
+
+/// A place in the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Sequences before it.
+    pub sequences: u64,
+    /// Bases of the sequence before it.
+    pub bases: u64,
 }
 
 /// Consecutive bases of one strand of one sequence.
@@ -95,6 +108,8 @@ pub struct Steps<'a> {
     strand: Strand,
     scratch: &'a Path,
     current: Option<Current>,
+    /// Sequences that were read to their end.
+    finished: u64,
 }
 
 /// The strand being read.
@@ -131,7 +146,33 @@ impl<'a> Steps<'a> {
             strand,
             scratch,
             current: None,
+            finished: 0,
         }
+    }
+
+    /// Passes over everything before `position`.
+    pub fn skip(&mut self, position: Position) -> Result<()> {
+        for _ in 0..position.sequences {
+            self.genome.next_sequence()?;
+        }
+        self.finished = position.sequences;
+        if position.bases == 0 {
+            return Ok(());
+        }
+        if let Some(sequence) = self.genome.next_sequence()? {
+            let mut current = self.open(sequence)?;
+            let (mut passed, mut left) = (Vec::new(), position.bases as usize);
+            while left > 0 {
+                passed.clear();
+                match self.genome.read_bases(&mut passed, left.min(1 << 16))? {
+                    0 => break,
+                    n => left -= n,
+                }
+            }
+            current.before = position.bases;
+            self.current = Some(current);
+        }
+        Ok(())
     }
 
     /// The next step; `None` after the last sequence.
@@ -165,6 +206,16 @@ impl<'a> Steps<'a> {
             }
             self.current = self.advance(current, advance, last);
         }
+        step.next = match &self.current {
+            None => Some((self.finished, 0)),
+            Some(Current {
+                bases: Bases::Source(_),
+                before,
+                ..
+            }) => Some((self.finished, *before)),
+            Some(_) => None,
+        }
+        .map(|(sequences, bases)| Position { sequences, bases });
         Ok((!step.is_empty()).then_some(step))
     }
 
@@ -284,7 +335,7 @@ impl<'a> Steps<'a> {
     }
 
     /// The strand after `bases` more; after its end, the other strand, if there is one.
-    fn advance(&self, mut current: Current, bases: usize, last: bool) -> Option<Current> {
+    fn advance(&mut self, mut current: Current, bases: usize, last: bool) -> Option<Current> {
         current.before += bases as u64;
         if !last {
             if let Bases::Source(ahead) = &mut current.bases {
@@ -304,7 +355,10 @@ impl<'a> Steps<'a> {
                     before: 0,
                 })
             }
-            _ => None,
+            _ => {
+                self.finished += 1;
+                None
+            }
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Rows to the columns of a table, in row groups that start where a reader can compute.
 
 use super::blocks::Block;
+use super::journal::Journal;
+use super::steps::Position;
 use crate::error::{Error, Kind, Result};
+use crate::io::atomic::AtomicFile;
 use crate::io::schema::{GROUP_POSITIONS, flag};
 use crate::io::table::{Column, ColumnKind, Receipt, TableWriter, Values};
 use crate::io::vector::Element;
@@ -13,33 +16,74 @@ use half::slice::HalfFloatSliceExt;
 /// sequences share a group.
 const GROUP_ROWS: usize = 2 * GROUP_POSITIONS as usize;
 
-/// Writes blocks of rows to a table.
+/// Writes blocks of rows to a table, or to the parts of one.
 pub struct Sink {
     columns: Vec<Column>,
     table: TableWriter,
+    record: Option<Record>,
     /// Rows of the open group.
     rows: usize,
-    /// Values that did not fit float16 and were cut to its largest number.
+    /// Rows with values that did not fit float16 and were cut to its largest number.
     clipped: u64,
     /// Bytes that the table may take, and bytes of a row.
     largest: Option<(u64, u64)>,
     written: u64,
 }
 
+/// A run that can be resumed.
+struct Record {
+    journal: Journal,
+    target: AtomicFile,
+    /// Rows of the open group, as they were written.
+    pending: Vec<Block>,
+}
+
 impl Sink {
-    /// Writes to `table`, which has these columns: the keys of [`crate::io::schema`], then the
+    /// Writes to `target` a table of these columns: the keys of [`crate::io::schema`], then the
     /// values' columns, one number each but for vectors.
     ///
-    /// `largest`: bytes that the table may take, and about how many a row takes.
-    pub fn new(table: TableWriter, columns: Vec<Column>, largest: Option<(u64, u64)>) -> Self {
-        Self {
+    /// `largest`: bytes that the table may take, and about how many a row takes. With a journal,
+    /// the table is written in parts, which become one at the end.
+    pub fn create(
+        target: AtomicFile,
+        columns: Vec<Column>,
+        largest: Option<(u64, u64)>,
+        journal: Option<Journal>,
+    ) -> Result<Self> {
+        let (table, record, pending) = match journal {
+            None => (TableWriter::create(target, &columns)?, None, Vec::new()),
+            Some(journal) => {
+                let table = TableWriter::create(journal.create_part(1)?, &columns)?;
+                let pending = journal.pending()?;
+                (
+                    table,
+                    Some(Record {
+                        journal,
+                        target,
+                        pending: Vec::new(),
+                    }),
+                    pending,
+                )
+            }
+        };
+        let mut sink = Self {
             columns,
             table,
+            record,
             rows: 0,
             clipped: 0,
             largest,
             written: 0,
+        };
+        for block in &pending {
+            sink.write(block)?;
         }
+        Ok(sink)
+    }
+
+    /// The journal, if the run can be resumed.
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        self.record.as_ref().map(|record| &record.journal)
     }
 
     /// Appends rows.
@@ -62,23 +106,67 @@ impl Sink {
             let to = from + here;
             let values = self.values(block, from..to)?;
             self.table.write(values)?;
+            if let Some(record) = &mut self.record {
+                let mut rows = Block::default();
+                rows.append(block, from..to);
+                record.pending.push(rows);
+            }
             self.rows += here;
             let complete = block.ends[to - 1] % GROUP_POSITIONS.cast_signed() == 0;
             if complete || to < block.len() || self.rows >= GROUP_ROWS {
-                self.table.close_group()?;
-                self.rows = 0;
+                self.close_group()?;
             }
             from = to;
         }
         Ok(())
     }
 
-    /// Closes the table.
-    pub fn finish(self, footer: &serde_json::Value) -> Result<Receipt> {
-        self.table.finish(footer)
+    fn close_group(&mut self) -> Result<()> {
+        self.table.close_group()?;
+        self.rows = 0;
+        if let Some(record) = &mut self.record {
+            record.pending.clear();
+        }
+        Ok(())
     }
 
-    /// Values that were cut to float16's largest number.
+    /// Ends a part: its finished groups and the rows after them are safe then.
+    pub(super) fn checkpoint(&mut self, position: Position) -> Result<()> {
+        let Some(record) = &mut self.record else {
+            return Ok(());
+        };
+        let next = TableWriter::create(record.journal.create_part(2)?, &self.columns)?;
+        let mut part = std::mem::replace(&mut self.table, next);
+        part.abandon_group();
+        part.finish(&serde_json::Value::Null)?;
+        record.journal.commit(position, &record.pending)?;
+        self.rows = 0;
+        for block in std::mem::take(&mut record.pending) {
+            self.write(&block)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the table.
+    pub fn finish(mut self, footer: &serde_json::Value) -> Result<Receipt> {
+        self.close_group()?;
+        let Some(record) = self.record else {
+            return self.table.finish(footer);
+        };
+        let Record {
+            journal, target, ..
+        } = record;
+        self.table.finish(&serde_json::Value::Null)?;
+        let mut table = TableWriter::create(target, &self.columns)?;
+        for part in journal.parts() {
+            table.append(&part)?;
+        }
+        let receipt = table.finish(footer)?;
+        journal.remove()?;
+        Ok(receipt)
+    }
+
+    /// Rows with values that were cut to float16's largest number.
     pub fn clipped(&self) -> u64 {
         self.clipped
     }

@@ -6,6 +6,7 @@ use crate::encoder::Segment;
 use crate::error::Result;
 use crate::ops::{Activation, Modal, ModalState, ShortConv, Tail};
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 /// What filters the gated input of a Hyena operator, and how the checkpoint stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(super) enum Filter {
     Modal(Modal),
 }
 
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) enum FilterState {
     Taps(Tail),
     Modal(ModalState),

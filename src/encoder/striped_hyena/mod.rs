@@ -20,6 +20,7 @@ use crate::ops::{Activation, Attention, Cache, Linear, RmsNorm, ShortConv, Tail,
 use candle_core::Tensor;
 pub use filter::FilterKind;
 use filter::{Filter, FilterState};
+use serde::{Deserialize, Serialize};
 pub(super) use sizes::mixers;
 pub use sizes::{Hyperparameters, MixerKind, Order};
 
@@ -62,12 +63,12 @@ struct Mlp {
 }
 
 /// What a sequence leaves behind.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct State {
     blocks: Vec<BlockState>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 enum BlockState {
     /// The last rows of the projections, and what the filter carries.
     Hyena(Tail, FilterState),

@@ -1,5 +1,6 @@
 //! Keys and values of unfinished sequences.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,13 +9,13 @@ use std::sync::Arc;
 pub(super) const PAGE: usize = 256;
 
 /// The keys and values of each lane's unfinished sequence. Clones share their full pages.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cache {
     pub(super) lanes: Vec<Lane>,
 }
 
 /// One sequence's keys and values so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Lane {
     /// The next position.
     pub(super) next: usize,
@@ -24,7 +25,7 @@ pub(super) struct Lane {
     pages: VecDeque<Arc<Page>>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Page {
     pub(super) keys: Vec<f32>,   // (rows, D)
     pub(super) values: Vec<f32>, // (rows, D)

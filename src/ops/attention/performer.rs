@@ -15,6 +15,7 @@ use crate::ops::{expect_shape, unwritten, with_slices};
 use crate::sequence::Segment;
 use candle_core::Tensor;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// Rows of a tile.
 const ROWS: usize = 128;
@@ -31,7 +32,7 @@ pub struct Performer {
 }
 
 /// The sums over each lane's unfinished sequence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sums {
     /// The next position of each lane.
     next: Vec<usize>,

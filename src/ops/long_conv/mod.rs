@@ -27,6 +27,7 @@ use crate::sequence::Segment;
 use candle_core::Tensor;
 use num_complex::Complex32;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use spectrum::{Convolver, Spectra, Spectrum};
 use std::ops::Range;
 use std::sync::Arc;
@@ -53,12 +54,12 @@ pub struct LongConv {
 
 /// The past of each lane's unfinished sequence: `lanes · ring · channels` values at most, memory
 /// touched only as far as a sequence has come.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Past {
     lanes: Vec<Lane>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Lane {
     /// Next position, in `0..ring`.
     position: usize,

@@ -1,0 +1,51 @@
+//! Row groups copied from one table to another as they are, without decoding them.
+
+use super::table::TableWriter;
+use crate::error::{Error, Kind, Result};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
+use std::fs::File;
+use std::path::Path;
+
+impl TableWriter {
+    /// Appends all row groups of the finished table at `path`, which has the same columns.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be read or the disk refuses; `Internal` if it is not such a table.
+    pub fn append(&mut self, path: &Path) -> Result<()> {
+        self.close_group()?;
+        let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+        let rows = self.copy_groups(&file).map_err(|error| match error {
+            ParquetError::External(source) => Error::new(Kind::Io, source),
+            other => Error::new(Kind::Internal, other),
+        });
+        self.count(rows.map_err(|error| error.file(path.display()))?);
+        Ok(())
+    }
+
+    fn copy_groups(&mut self, file: &File) -> Result<u64, ParquetError> {
+        let metadata = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Optional)
+            .parse_and_finish(file)?;
+        let mut rows = 0;
+        for (i, group) in metadata.row_groups().iter().enumerate() {
+            let index = metadata.page_index_for_row_group(i);
+            let mut out = self.parquet().next_row_group()?;
+            for (j, column) in group.columns().iter().enumerate() {
+                let close = ColumnCloseResult {
+                    bytes_written: column.compressed_size().unsigned_abs(),
+                    rows_written: group.num_rows().unsigned_abs(),
+                    metadata: column.clone(),
+                    bloom_filter: None,
+                    column_index: index.column_index(j).cloned(),
+                    offset_index: index.offset_index(j).cloned(),
+                };
+                out.append_column(file, close)?;
+            }
+            out.close()?;
+            rows += group.num_rows().unsigned_abs();
+        }
+        Ok(rows)
+    }
+}
