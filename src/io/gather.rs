@@ -4,7 +4,7 @@ use super::table::TableWriter;
 use crate::error::{Error, Kind, Result};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataOptions, ParquetMetaDataReader};
 use std::fs::File;
 use std::path::Path;
 
@@ -25,7 +25,10 @@ impl TableWriter {
     }
 
     fn copy_groups(&mut self, file: &File) -> Result<u64, ParquetError> {
+        // As written, not summarised: the copy's footer is then that of a table written at once.
+        let options = ParquetMetaDataOptions::new().with_encoding_stats_as_mask(false);
         let metadata = ParquetMetaDataReader::new()
+            .with_metadata_options(Some(options))
             .with_page_index_policy(PageIndexPolicy::Optional)
             .parse_and_finish(file)?;
         let mut rows = 0;
