@@ -172,4 +172,33 @@ mod tests {
             "a.fa: line 3: bad\\x1b[31m name: rename it"
         );
     }
+
+    #[test]
+    fn the_documented_exit_codes_are_those_of_the_code() {
+        use Kind::*;
+        let kinds = [
+            Internal,
+            Usage,
+            Input,
+            Model,
+            Io,
+            Strict,
+            Interrupted,
+            Memory,
+            Terminated,
+        ];
+        let table = include_str!("../docs/exit-codes.md");
+        let rows = table.lines().filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            Some((cells.next()?.parse::<u8>().ok()?, cells.next()?.to_string()))
+        });
+        let success = (0, String::new());
+        let codes = kinds.map(|kind| (Error::new(kind, "").exit_code(), format!("{kind:?}")));
+        let expected: Vec<_> = std::iter::once(success).chain(codes).collect();
+        assert_eq!(rows.collect::<Vec<_>>(), expected);
+        // A kind that is added here must be added to both lists.
+        match Internal {
+            Internal | Usage | Input | Model | Io | Strict | Interrupted | Memory | Terminated => {}
+        }
+    }
 }
