@@ -20,6 +20,7 @@ use crate::io::schema::flag;
 use crate::sequence::{N, SOFT_MASKED, base, complement};
 use blocks::{Bins, Block, Strands};
 use candle_core::{Device, Tensor};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -123,15 +124,11 @@ pub fn run(
         let computed = compute(engine, settings, &steps, &to_table, progress);
         // The other two threads see their channels closed, and end.
         drop((steps, to_table));
-        let read = reader.join().unwrap_or_else(|_| Err(panicked("reading")));
-        let written = writer.join().unwrap_or_else(|_| Err(panicked("writing")));
+        let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
         // What stopped the run is what the reader or the writer met, if anything.
         read.and(written).and(computed)
     })
-}
-
-fn panicked(thread: &str) -> Error {
-    Error::new(Kind::Internal, format!("the {thread} thread panicked"))
 }
 
 fn read(steps: &mut Steps, to_model: &SyncSender<Step>) -> Result<()> {
