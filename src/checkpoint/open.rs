@@ -1,6 +1,6 @@
 //! Opens a model's directory in Hugging Face layout.
 
-use super::{Architecture, Config, Weights, presets, safetensors};
+use super::{Architecture, Config, Weights, layout, presets, safetensors};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +59,55 @@ impl Checkpoint {
             digest: safetensors::hex(sum),
             name: name.to_string_lossy().into_owned(),
         })
+    }
+}
+
+impl Checkpoint {
+    /// The tensors that an encoder built from this left alone, besides the language model's head.
+    pub fn unused(&self) -> Vec<String> {
+        let mut unused = self.weights.unused();
+        unused.retain(|name| !name.contains("lm_head"));
+        unused
+    }
+
+    /// `error`, met when an encoder asked for a tensor, with all that is wrong: up to ten tensors
+    /// that are missing, have another shape than the configuration says, or are not of such a
+    /// model. As it is if the tensors are not named as in the published layout.
+    pub fn explain(&self, error: Error) -> Error {
+        let Ok(plan) = layout::plan(&self.config) else {
+            return error;
+        };
+        let expected: BTreeMap<_, _> = plan
+            .iter()
+            .map(|planned| (planned.entry.name.as_str(), &planned.entry.shape))
+            .collect();
+        let found: BTreeSet<_> = self.weights.names().collect();
+        if !found.iter().any(|name| expected.contains_key(name)) {
+            return error;
+        }
+        let mut faults = Vec::new();
+        for (name, shape) in &expected {
+            match self.weights.shape(name) {
+                None => faults.push(format!("{name} is missing, expected {shape:?}")),
+                Some(other) if other != shape.as_slice() => {
+                    faults.push(format!("{name} is {other:?}, expected {shape:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+        let extra = found.iter().filter(|name| !expected.contains_key(*name));
+        faults.extend(extra.map(|name| format!("{name} is not expected")));
+        if faults.is_empty() {
+            return error;
+        }
+        let count = faults.len();
+        faults.truncate(10);
+        let more = if count > 10 { ", …" } else { "" };
+        Error::model(format!(
+            "{count} tensors do not fit config.json: {}{more}",
+            faults.join(", ")
+        ))
+        .file(self.dir.display())
     }
 }
 

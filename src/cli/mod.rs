@@ -54,13 +54,12 @@ pub fn main() -> ExitCode {
         Err(error) => return process::explain(&error),
     };
     process::start(&cli.logging);
-    let result = match cli.command {
+    process::finish(|| match cli.command {
         Command::Embed(embed) => embed.run(&cli.logging),
         Command::Predict(predict) => predict.run(&cli.logging),
         Command::Models(models) => models.run(),
         Command::Check(check) => check.run(),
-    };
-    process::end(result)
+    })
 }
 
 #[cfg(test)]

@@ -124,7 +124,18 @@ impl Models {
 fn verify(path: &std::path::Path) -> Result<()> {
     let verified = checkpoint::verify(path)?;
     // The configuration must describe the tensors: building the encoder asks for each by shape.
-    Model::load(&Checkpoint::open(path)?)?;
+    let checkpoint = Checkpoint::open(path)?;
+    Model::load(&checkpoint)?;
+    let unused = checkpoint.unused();
+    if !unused.is_empty() {
+        return Err(Error::model(format!(
+            "{} tensors are not used by the encoder: {}",
+            unused.len(),
+            unused[..unused.len().min(10)].join(", ")
+        ))
+        .file(path.display())
+        .todo("is config.json of another model?"));
+    }
     let mut lines = String::new();
     for (file, digest) in &verified.files {
         lines.push_str(&format!("{digest}  {}\n", crate::error::printable(file)));

@@ -5,6 +5,7 @@ use crate::io::atomic;
 use crate::stream::{self, SIGNAL};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -198,15 +199,20 @@ pub fn explain(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Reports an error, and gives the exit code.
-pub fn end(result: Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // A panic has said so already.
+/// Runs a command, reports its error, and gives the exit code.
+pub fn finish(command: impl FnOnce() -> Result<()>) -> ExitCode {
+    ExitCode::from(exit_code(command))
+}
+
+fn exit_code(command: impl FnOnce() -> Result<()>) -> u8 {
+    // Nothing of the command is used after a panic, which the hook has reported.
+    match catch_unwind(AssertUnwindSafe(command)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
             say(&format!("crocuta: error: {error}"));
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
+        Err(_) => Kind::Internal as u8,
     }
 }
 
@@ -274,4 +280,16 @@ pub fn peak_memory() -> Option<u64> {
         .parse::<u64>()
         .ok()
         .map(|kb| kb << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_internal_error() {
+        assert_eq!(exit_code(|| panic!("a bug")), 1);
+        assert_eq!(exit_code(|| Err(Error::input("bad"))), 3);
+        assert_eq!(exit_code(|| Ok(())), 0);
+    }
 }

@@ -277,11 +277,7 @@ impl Inputs {
                 )
             }
         };
-        let unused = checkpoint.weights.unused();
-        let unused: Vec<_> = unused
-            .iter()
-            .filter(|name| !name.contains("lm_head"))
-            .collect();
+        let unused = checkpoint.unused();
         if let Some(first) = unused.first() {
             tracing::warn!(
                 "{}: {} tensors are not used, such as {first}",

@@ -16,6 +16,25 @@ use crate::ops::{Linear, RmsNorm};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+/// Keys of the configuration. Those that are not read concern training and kernels.
+const KEYS: [&str; 15] = [
+    "bidirectional",
+    "bidirectional_strategy",
+    "bidirectional_weight_tie",
+    "complement_map",
+    "d_model",
+    "fused_add_norm",
+    "initializer_cfg",
+    "n_layer",
+    "norm_epsilon",
+    "pad_vocab_size_multiple",
+    "rcps",
+    "residual_in_fp32",
+    "rms_norm",
+    "ssm_cfg",
+    "vocab_size",
+];
+
 /// The sizes of a model, from its `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
@@ -40,6 +59,7 @@ pub struct Hyperparameters {
 impl Hyperparameters {
     /// Reads and checks `config.json`.
     pub fn read(config: &Config) -> Result<Self> {
+        config.deny_unknown(&KEYS)?;
         let width = config.size("d_model", 1..=1 << 16, None)?;
         for key in ["bidirectional", "bidirectional_weight_tie", "rms_norm"] {
             if !config.flag(key, Some(true))? {

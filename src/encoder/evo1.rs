@@ -17,5 +17,5 @@ pub fn read(config: &Config) -> Result<Hyperparameters> {
             MixerKind::Hyena(FilterKind::Complex(modes)),
         ),
     ];
-    Hyperparameters::read(config, mixers(config, &lists)?)
+    Hyperparameters::read(config, mixers(config, &lists)?, &["hyena_layer_idxs"])
 }

@@ -7,6 +7,22 @@ use super::striped_hyena::{FilterKind, Hyperparameters, MixerKind, Order, mixers
 use crate::checkpoint::Config;
 use crate::error::Result;
 
+/// Keys that Evo does not have. The groups are read off the tensors' shapes.
+const KEYS: [&str; 12] = [
+    "evo2_style_activations",
+    "hcl_filter_groups",
+    "hcl_layer_idxs",
+    "hcm_filter_groups",
+    "hcm_filter_length",
+    "hcm_layer_idxs",
+    "hcs_filter_groups",
+    "hcs_filter_length",
+    "hcs_layer_idxs",
+    "hyena_flip_x1x2",
+    "interleave",
+    "use_fp8_input_projections",
+];
+
 /// Reads and checks `config.json`: the keys of the published YAML files.
 pub fn read(config: &Config) -> Result<Hyperparameters> {
     let taps = |key: &str, published| config.size(key, 1..=1 << 12, Some(published));
@@ -25,7 +41,7 @@ pub fn read(config: &Config) -> Result<Hyperparameters> {
             "only false, the published value, is supported",
         ));
     }
-    let shared = Hyperparameters::read(config, mixers(config, &lists)?)?;
+    let shared = Hyperparameters::read(config, mixers(config, &lists)?, &KEYS)?;
     Ok(Hyperparameters {
         short_bias: config.flag("short_filter_bias", Some(false))?,
         qkv_bias: config.flag("qkv_proj_bias", Some(false))?,

@@ -22,6 +22,67 @@ use std::sync::Arc;
 /// Spectra that are kept take no more than this in all layers together.
 const SPECTRA: usize = 2 << 30;
 
+/// Keys of Hugging Face's configuration. Those that are not read say how it was trained.
+const KEYS: [&str; 20] = [
+    "activation_freq",
+    "d_inner",
+    "d_model",
+    "emb_dim",
+    "embed_dropout",
+    "filter_order",
+    "filter_shift",
+    "hyena_dropout",
+    "hyena_filter_dropout",
+    "hyena_order",
+    "initializer_range",
+    "layer_norm_epsilon",
+    "max_seq_len",
+    "n_layer",
+    "num_inner_mlps",
+    "pad_vocab_size_multiple",
+    "short_filter_order",
+    "train_freq",
+    "use_bias",
+    "vocab_size",
+];
+
+/// Keys of the original's configuration, and of its object `layer`.
+const ORIGINAL_KEYS: [&str; 16] = [
+    "checkpoint_mixer",
+    "checkpoint_mlp",
+    "d_inner",
+    "d_model",
+    "embed_dropout",
+    "filter_shift",
+    "fused_dropout_add_ln",
+    "fused_mlp",
+    "layer",
+    "layer_norm_epsilon",
+    "n_layer",
+    "pad_vocab_size_multiple",
+    "resid_dropout",
+    "residual_in_fp32",
+    "return_hidden_state",
+    "vocab_size",
+];
+
+/// See [`ORIGINAL_KEYS`].
+const LAYER_KEYS: [&str; 13] = [
+    "_name_",
+    "emb_dim",
+    "filter_order",
+    "l_max",
+    "local_order",
+    "lr",
+    "lr_pos_emb",
+    "modulate",
+    "num_inner_mlps",
+    "order",
+    "short_filter_order",
+    "w",
+    "wd",
+];
+
 /// The sizes of a model, from its `config.json`: Hugging Face's or the original's keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
@@ -56,6 +117,13 @@ impl Hyperparameters {
         // The original configuration keeps the operator's keys in an object of their own.
         let original = config.has("layer");
         let operator = if original { &layer } else { config };
+        match original {
+            true => {
+                config.deny_unknown(&ORIGINAL_KEYS)?;
+                layer.deny_unknown(&LAYER_KEYS)?;
+            }
+            false => config.deny_unknown(&KEYS)?,
+        }
         let width = config.size("d_model", 1..=1 << 16, Some(256))?;
         let order_key = if original { "order" } else { "hyena_order" };
         if operator.size(order_key, 1..=64, Some(2))? != 2 {

@@ -15,6 +15,65 @@ use crate::ops::{Activation, Hidden, Linear, RmsNorm, SelectiveScan, ShortConv, 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+/// Keys of transformers' configuration. Those that are not read concern training and kernels.
+const KEYS: [&str; 21] = [
+    "conv_kernel",
+    "expand",
+    "hidden_act",
+    "hidden_size",
+    "initializer_range",
+    "intermediate_size",
+    "layer_norm_epsilon",
+    "num_hidden_layers",
+    "rescale_prenorm_residual",
+    "residual_in_fp32",
+    "state_size",
+    "time_step_floor",
+    "time_step_init_scheme",
+    "time_step_max",
+    "time_step_min",
+    "time_step_rank",
+    "time_step_scale",
+    "use_bias",
+    "use_conv_bias",
+    "use_mambapy",
+    "vocab_size",
+];
+
+/// Keys of mamba_ssm's configuration.
+const ORIGINAL_KEYS: [&str; 13] = [
+    "attn_cfg",
+    "attn_layer_idx",
+    "d_intermediate",
+    "d_model",
+    "fused_add_norm",
+    "n_layer",
+    "norm_epsilon",
+    "pad_vocab_size_multiple",
+    "residual_in_fp32",
+    "rms_norm",
+    "ssm_cfg",
+    "tie_embeddings",
+    "vocab_size",
+];
+
+/// Keys of mamba_ssm's `ssm_cfg`.
+const MIXER_KEYS: [&str; 13] = [
+    "bias",
+    "conv_bias",
+    "d_conv",
+    "d_state",
+    "dt_init",
+    "dt_init_floor",
+    "dt_max",
+    "dt_min",
+    "dt_rank",
+    "dt_scale",
+    "expand",
+    "layer",
+    "use_fast_path",
+];
+
 /// The sizes of a model, from its `config.json`: transformers' or mamba_ssm's keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
@@ -55,6 +114,7 @@ impl Hyperparameters {
         if !config.has("hidden_size") {
             return Self::read_mamba_ssm(config);
         }
+        config.deny_unknown(&KEYS)?;
         let width = config.size("hidden_size", 1..=1 << 16, None)?;
         let expand = config.size("expand", 1..=64, Some(2))?;
         if config.text("hidden_act", Some("silu"))? != "silu" {
@@ -78,7 +138,14 @@ impl Hyperparameters {
     }
 
     fn read_mamba_ssm(config: &Config) -> Result<Self> {
+        config.deny_unknown(&ORIGINAL_KEYS)?;
         let width = config.size("d_model", 1..=1 << 16, None)?;
+        if !config.sizes("attn_layer_idx", 0..=1 << 12)?.is_empty() {
+            return Err(config.error("attn_layer_idx", "attention layers are not supported"));
+        }
+        if config.size("d_intermediate", 0..=1 << 20, Some(0))? != 0 {
+            return Err(config.error("d_intermediate", "feed-forward layers are not supported"));
+        }
         if !config.flag("rms_norm", Some(true))? {
             return Err(config.error(
                 "rms_norm",
@@ -118,6 +185,7 @@ impl Hyperparameters {
 impl MixerSizes {
     /// Reads mamba_ssm's `ssm_cfg`.
     pub fn read(config: &Config, width: usize) -> Result<Self> {
+        config.deny_unknown(&MIXER_KEYS)?;
         Ok(Self {
             width,
             inner: width * config.size("expand", 1..=64, Some(2))?,

@@ -19,6 +19,74 @@ use crate::ops::{
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+/// Keys of transformers' configuration. Those that are not read concern training and kernels.
+const KEYS: [&str; 23] = [
+    "chunk_size",
+    "conv_kernel",
+    "expand",
+    "head_dim",
+    "hidden_act",
+    "hidden_size",
+    "initializer_range",
+    "layer_norm_epsilon",
+    "n_groups",
+    "num_heads",
+    "num_hidden_layers",
+    "rescale_prenorm_residual",
+    "residual_in_fp32",
+    "rms_norm",
+    "state_size",
+    "time_step_floor",
+    "time_step_limit",
+    "time_step_max",
+    "time_step_min",
+    "time_step_rank",
+    "use_bias",
+    "use_conv_bias",
+    "vocab_size",
+];
+
+/// Keys of mamba_ssm's configuration.
+const ORIGINAL_KEYS: [&str; 13] = [
+    "attn_cfg",
+    "attn_layer_idx",
+    "d_intermediate",
+    "d_model",
+    "fused_add_norm",
+    "n_layer",
+    "norm_epsilon",
+    "pad_vocab_size_multiple",
+    "residual_in_fp32",
+    "rms_norm",
+    "ssm_cfg",
+    "tie_embeddings",
+    "vocab_size",
+];
+
+/// Keys of mamba_ssm's `ssm_cfg`.
+const MIXER_KEYS: [&str; 20] = [
+    "A_init_range",
+    "D_has_hdim",
+    "bias",
+    "chunk_size",
+    "conv_bias",
+    "conv_init",
+    "d_conv",
+    "d_ssm",
+    "d_state",
+    "dt_init_floor",
+    "dt_limit",
+    "dt_max",
+    "dt_min",
+    "expand",
+    "headdim",
+    "layer",
+    "ngroups",
+    "norm_before_gate",
+    "rmsnorm",
+    "use_mem_eff_path",
+];
+
 /// The sizes of a model, from its `config.json`: transformers' or mamba_ssm's keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
@@ -50,6 +118,7 @@ impl Hyperparameters {
         if !config.has("hidden_size") {
             return Self::read_mamba_ssm(config);
         }
+        config.deny_unknown(&KEYS)?;
         let width = config.size("hidden_size", 1..=1 << 16, None)?;
         if config.text("hidden_act", Some("silu"))? != "silu" {
             return Err(config.error("hidden_act", "only silu, the published one, is supported"));
@@ -87,6 +156,8 @@ impl Hyperparameters {
     fn read_mamba_ssm(config: &Config) -> Result<Self> {
         let width = config.size("d_model", 1..=1 << 16, None)?;
         let ssm = config.object("ssm_cfg")?;
+        config.deny_unknown(&ORIGINAL_KEYS)?;
+        ssm.deny_unknown(&MIXER_KEYS)?;
         only(config, "rms_norm", true)?;
         only(&ssm, "rmsnorm", true)?;
         only(&ssm, "norm_before_gate", false)?;

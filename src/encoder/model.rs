@@ -76,29 +76,34 @@ pub struct Facts {
 
 impl Model {
     /// Builds the encoder from a checkpoint's configuration and weights.
+    ///
+    /// # Errors
+    /// Model: the configuration is wrong, or the tensors do not fit it; up to ten are named.
     pub fn load(checkpoint: &Checkpoint) -> Result<(Self, Facts)> {
+        let weights = &checkpoint.weights;
+        let explain = |error| checkpoint.explain(error);
         match checkpoint.architecture {
             Architecture::HyenaDna => {
                 let sizes = hyena::Hyperparameters::read(&checkpoint.config)?;
-                let model = hyena::Model::load(&sizes, &checkpoint.weights)?;
+                let model = hyena::Model::load(&sizes, weights).map_err(explain)?;
                 Ok((Self::Hyena(model), sizes.facts()))
             }
             Architecture::Mamba => {
                 let sizes = mamba::Hyperparameters::read(&checkpoint.config)?;
                 let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
-                let model = mamba::Model::load(&sizes, &checkpoint.weights)?;
+                let model = mamba::Model::load(&sizes, weights).map_err(explain)?;
                 Ok((Self::Mamba(model), sizes.facts(vocabulary)))
             }
             Architecture::Mamba2 => {
                 let sizes = mamba2::Hyperparameters::read(&checkpoint.config)?;
                 let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
-                let model = mamba2::Model::load(&sizes, &checkpoint.weights)?;
+                let model = mamba2::Model::load(&sizes, weights).map_err(explain)?;
                 Ok((Self::Mamba2(model), sizes.facts(vocabulary)))
             }
             Architecture::Caduceus => {
                 let sizes = caduceus::Hyperparameters::read(&checkpoint.config)?;
                 let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
-                let model = caduceus::Model::load(&sizes, &checkpoint.weights)?;
+                let model = caduceus::Model::load(&sizes, weights).map_err(explain)?;
                 Ok((Self::Caduceus(model), sizes.facts(vocabulary)))
             }
             Architecture::Evo1 | Architecture::Evo2 => {
@@ -107,7 +112,7 @@ impl Model {
                     _ => evo2::read(&checkpoint.config)?,
                 };
                 let facts = sizes.facts();
-                let model = striped_hyena::Model::load(sizes, &checkpoint.weights)?;
+                let model = striped_hyena::Model::load(sizes, weights).map_err(explain)?;
                 Ok((Self::StripedHyena(model), facts))
             }
             Architecture::S4d => {

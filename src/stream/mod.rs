@@ -24,6 +24,7 @@ use blocks::{Bins, Block, Strands};
 use candle_core::{Device, Tensor};
 use journal::{Clock, Snapshot};
 use serde::{Deserialize, Serialize};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -150,15 +151,11 @@ pub fn run(
         );
         // The other two threads see their channels closed, and end.
         drop((steps, to_table));
-        let read = reader.join().unwrap_or_else(|_| Err(panicked("reading")));
-        let written = writer.join().unwrap_or_else(|_| Err(panicked("writing")));
+        let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
         // What stopped the run is what the reader or the writer met, if anything.
         read.and(written).and(computed)
     })
-}
-
-fn panicked(thread: &str) -> Error {
-    Error::new(Kind::Internal, format!("the {thread} thread panicked"))
 }
 
 fn read(steps: &mut Steps, to_model: &SyncSender<Step>) -> Result<()> {

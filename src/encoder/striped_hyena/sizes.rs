@@ -71,10 +71,74 @@ pub enum Order {
     PerChannel,
 }
 
+/// Keys that Evo and Evo 2 share. Those that are not read concern training, kernels and the way that a prompt is read.
+const KEYS: [&str; 54] = [
+    "attn_block_dtype",
+    "attn_layer_idxs",
+    "column_split",
+    "column_split_hyena",
+    "eps",
+    "final_norm",
+    "hidden_size",
+    "hyena_block_dtype",
+    "hyena_filter_groups",
+    "hyena_out_proj_bias",
+    "inference_mode",
+    "inner_mlp_size",
+    "inner_size_multiple_of",
+    "log_intermediate_values",
+    "make_vocab_size_divisible_by",
+    "max_batch_size",
+    "max_seqlen",
+    "max_sequence_len",
+    "mha_out_proj_bias",
+    "mlp_activation",
+    "mlp_dtype",
+    "mlp_init_method",
+    "mlp_output_init_method",
+    "model_name",
+    "model_parallel_size",
+    "num_attention_heads",
+    "num_filters",
+    "num_layers",
+    "params_dtype",
+    "pile_parallel_size",
+    "pipe_parallel_size",
+    "prefill_style",
+    "print_activations",
+    "proj_groups",
+    "qkv_proj_bias",
+    "rng_fork",
+    "rotary_emb_base",
+    "rotary_emb_scaling_factor",
+    "short_filter_bias",
+    "short_filter_length",
+    "smeared_gqa",
+    "split_k0",
+    "state_size",
+    "tie_embeddings",
+    "tokenizer_type",
+    "use_cache",
+    "use_flash_attention_2",
+    "use_flash_attn",
+    "use_flash_depthwise",
+    "use_flash_rmsnorm",
+    "use_flashfft",
+    "use_interpolated_rotary_pos_emb",
+    "use_laughing_hyena",
+    "vocab_size",
+];
+
 impl Hyperparameters {
     /// Reads and checks what the two architectures' configurations share, in Hugging Face's or
-    /// the original's keys. What is not in the configuration is as in Evo.
-    pub(in crate::encoder) fn read(config: &Config, mixers: Vec<MixerKind>) -> Result<Self> {
+    /// the original's keys. What is not in the configuration is as in Evo. `own_keys` are those
+    /// that the other one does not have.
+    pub(in crate::encoder) fn read(
+        config: &Config,
+        mixers: Vec<MixerKind>,
+        own_keys: &[&str],
+    ) -> Result<Self> {
+        config.deny_unknown(&[&KEYS, own_keys].concat())?;
         let width = config.size("hidden_size", 2..=1 << 16, None)?;
         for key in ["final_norm", "tie_embeddings"] {
             if !config.flag(key, Some(true))? {
