@@ -38,7 +38,10 @@ fn a_damaged_header_is_a_model_error() {
         safetensors("not json", data),
         safetensors(&format!(" {text}"), data),
     ] {
-        weights(&bad).memory(1 << 30).run().fails(4, &["model.safetensors", "header"]);
+        weights(&bad)
+            .memory(1 << 30)
+            .run()
+            .fails(4, &["model.safetensors", "header"]);
     }
 }
 
@@ -55,12 +58,16 @@ fn tensors_that_do_not_tile_the_data_are_model_errors_that_name_one() {
     ];
     for change in cases {
         let bytes = changed(|header| change(&mut header[NORM]));
-        weights(&bytes).run().fails(4, &["model.safetensors", "tensor"]);
+        weights(&bytes)
+            .run()
+            .fails(4, &["model.safetensors", "tensor"]);
     }
     let trailing = [model_file("model.safetensors"), vec![0; 12]].concat();
     weights(&trailing).run().fails(4, &["model.safetensors"]);
     let good = model_file("model.safetensors");
-    weights(&good[..good.len() - 12]).run().fails(4, &["model.safetensors"]);
+    weights(&good[..good.len() - 12])
+        .run()
+        .fails(4, &["model.safetensors"]);
 }
 
 #[test]
@@ -69,7 +76,9 @@ fn a_tensor_that_comes_twice_is_a_model_error() {
     let (text, data) = header(&file);
     let parsed: Map<String, Value> = serde_json::from_str(&text).unwrap();
     let twice = format!("{{\"{NORM}\":{},{}", parsed[NORM], &text.trim()[1..]);
-    weights(&safetensors(&twice, data)).run().fails(4, &["duplicate tensor", NORM]);
+    weights(&safetensors(&twice, data))
+        .run()
+        .fails(4, &["duplicate tensor", NORM]);
 }
 
 #[test]
@@ -78,15 +87,26 @@ fn tensors_that_do_not_fit_the_configuration_are_listed() {
         let tensor = header.remove(NORM).unwrap();
         header.insert("unknown.weight".into(), tensor);
     });
-    let messages = [NORM, "is missing, expected [16]", "unknown.weight is not expected"];
+    let messages = [
+        NORM,
+        "is missing, expected [16]",
+        "unknown.weight is not expected",
+    ];
     weights(&renamed).run().fails(4, &messages);
 
     let reshaped = changed(|header| header[NORM]["shape"] = json!([4, 4]));
-    weights(&reshaped).run().fails(4, &[NORM, "[4, 4], expected [16]"]);
+    weights(&reshaped)
+        .run()
+        .fails(4, &[NORM, "[4, 4], expected [16]"]);
 
-    let config = CONFIG.replace("\"n_layer\": 2", "\"n_layer\": 3").replace("64, \"n_", "32, \"n_");
+    let config = CONFIG
+        .replace("\"n_layer\": 2", "\"n_layer\": 3")
+        .replace("64, \"n_", "32, \"n_");
     let mut case = Case::embed(">a\nACGT\n", "").file("model/config.json", config);
-    let out = case.run().fails(4, &["tensors do not fit config.json", "[64], expected [32]", "…"]);
+    let out = case.run().fails(
+        4,
+        &["tensors do not fit config.json", "[64], expected [32]", "…"],
+    );
     assert_eq!(out.stderr.matches("expected").count(), 10);
 }
 
@@ -106,8 +126,13 @@ fn extra_tensors_are_a_warning_and_fail_verify() {
         text.trim().strip_suffix('}').unwrap()
     );
     let bytes = safetensors(&extra, &[data, &[0; 8]].concat());
-    weights(&bytes).run().ends(0, &["warning", "extra"], &["out.parquet"]);
-    weights(&bytes).args("models verify model").run().fails(4, &["extra"]);
+    weights(&bytes)
+        .run()
+        .ends(0, &["warning", "extra"], &["out.parquet"]);
+    weights(&bytes)
+        .args("models verify model")
+        .run()
+        .fails(4, &["extra"]);
 }
 
 #[test]
@@ -115,20 +140,30 @@ fn numbers_that_are_not_finite_are_found() {
     let mut bytes = model_file("model.safetensors");
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
-    weights(&bytes).args("models verify model").run().fails(4, &["not a finite number"]);
+    weights(&bytes)
+        .args("models verify model")
+        .run()
+        .fails(4, &["not a finite number"]);
     let (_, data) = header(&bytes);
     let all = vec![0xff; data.len()];
     let (text, _) = header(&bytes);
-    weights(&safetensors(&text, &all)).run().fails(4, &["not a number", "a:1"]);
+    weights(&safetensors(&text, &all))
+        .run()
+        .fails(4, &["not a number", "a:1"]);
 }
 
 #[test]
 fn a_pickle_is_only_opened_by_convert() {
     let pickle = torch(b"\x80\x02}.", &[]);
     let given = Case::new("embed a.fa -m m.pt -o out.parquet").file("m.pt", &pickle);
-    given.file("a.fa", ">a\nA\n").run().fails(2, &["models convert"]);
+    given
+        .file("a.fa", ">a\nA\n")
+        .run()
+        .fails(2, &["models convert"]);
     let case = Case::new("embed a.fa -m m -o out.parquet").file("a.fa", ">a\nA\n");
-    let mut case = case.file("m/config.json", CONFIG).file("m/pytorch_model.bin", &pickle);
+    let mut case = case
+        .file("m/config.json", CONFIG)
+        .file("m/pytorch_model.bin", &pickle);
     case.run().fails(2, &["models convert"]);
     let out = weights(&pickle).run();
     assert!(matches!(out.code, Some(2 | 4)), "{}", out.stderr);
@@ -137,8 +172,14 @@ fn a_pickle_is_only_opened_by_convert() {
 
 #[test]
 fn a_missing_model_is_a_model_error() {
-    Case::embed(">a\nA\n", "").args("embed a.fa -m none -o o").run().fails(4, &["none", "no such model"]);
-    Case::embed(">a\nA\n", "").args("embed a.fa -m hyenadna-tiny-1k -o o").run().fails(4, &["preset"]);
+    Case::embed(">a\nA\n", "")
+        .args("embed a.fa -m none -o o")
+        .run()
+        .fails(4, &["none", "no such model"]);
+    Case::embed(">a\nA\n", "")
+        .args("embed a.fa -m hyenadna-tiny-1k -o o")
+        .run()
+        .fails(4, &["preset"]);
 }
 
 #[test]
@@ -148,7 +189,9 @@ fn a_wrong_configuration_is_a_model_error_that_names_the_key() {
         config.insert(key.into(), json!("HERE"));
         let text = Value::Object(config).to_string().replace("\"HERE\"", value);
         let fasta = ">a\nACGT\n";
-        Case::embed(fasta, "").file("model/config.json", text).memory(2 << 30)
+        Case::embed(fasta, "")
+            .file("model/config.json", text)
+            .memory(2 << 30)
     };
     for (key, value) in [
         ("d_modle", "16"),
@@ -172,7 +215,11 @@ fn a_wrong_configuration_is_a_model_error_that_names_the_key() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     with("d_model", &deep).run().fails(4, &["config.json"]);
     // The largest sizes that are allowed one by one, of tensors that are not there.
-    for (key, value) in [("d_model", "65536"), ("max_seq_len", "268435456"), ("n_layer", "1024")] {
+    for (key, value) in [
+        ("d_model", "65536"),
+        ("max_seq_len", "268435456"),
+        ("n_layer", "1024"),
+    ] {
         with(key, value).run().fails(4, &[]);
     }
 }

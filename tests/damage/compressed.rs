@@ -21,7 +21,9 @@ fn gzip_of_one_or_more_members_is_read_to_its_end() {
     let two = embed(&two, "").run().succeeds(&["out.parquet"]);
     assert!(two.file("out.parquet") == whole.file("out.parquet"));
     // A region of a file that cannot be read at random is found by reading it all.
-    let region = embed(&gzip(&text), "--region b:1-10").run().succeeds(&["out.parquet"]);
+    let region = embed(&gzip(&text), "--region b:1-10")
+        .run()
+        .succeeds(&["out.parquet"]);
     assert_eq!(region.table().rows(), 10);
 }
 
@@ -29,14 +31,18 @@ fn gzip_of_one_or_more_members_is_read_to_its_end() {
 fn truncated_gzip_is_an_error() {
     let good = gzip(&text());
     for n in [1, 4, 8, good.len() / 2, good.len() - 5, good.len() - 15] {
-        embed(cut(&good, n), "").run().fails(3, &["truncated", "byte"]);
+        embed(cut(&good, n), "")
+            .run()
+            .fails(3, &["truncated", "byte"]);
     }
 }
 
 #[test]
 fn bgzf_without_its_end_marker_is_an_error_unless_allowed() {
     let bytes = bgzf_without_eof(&text(), 500);
-    embed(&bytes, "").run().fails(3, &["missing BGZF EOF block"]);
+    embed(&bytes, "")
+        .run()
+        .fails(3, &["missing BGZF EOF block"]);
     let allowed = embed(&bytes, "--allow-missing-eof").run();
     let allowed = allowed.ends(0, &["warning", "EOF block"], &["out.parquet"]);
     assert_eq!(allowed.table().rows(), 2300);
@@ -50,7 +56,11 @@ fn bgzf_cut_anywhere_is_an_error() {
     let around = (0..=18).map(|k| block + k);
     let far = (1..12).map(|k| k * good.len() / 12);
     for n in around.chain(far).chain([good.len() - 1, good.len() - 28]) {
-        let messages: &[&str] = if n == block { &["missing BGZF EOF block"] } else { &[] };
+        let messages: &[&str] = if n == block {
+            &["missing BGZF EOF block"]
+        } else {
+            &[]
+        };
         embed(&good[..n], "").run().fails(3, messages);
     }
 }
@@ -65,7 +75,10 @@ fn a_flipped_bit_never_changes_rows() {
         let out = embed(&bytes, "").run();
         match out.code {
             // A field that means nothing, such as the time in a header.
-            Some(0) => assert!(out.file("out.parquet") == rows.file("out.parquet"), "byte {i}"),
+            Some(0) => assert!(
+                out.file("out.parquet") == rows.file("out.parquet"),
+                "byte {i}"
+            ),
             _ => drop(out.fails(3, &["a.fa.gz"])),
         }
     }
@@ -93,8 +106,12 @@ fn an_end_marker_in_the_middle_is_not_the_end() {
 #[test]
 fn the_content_decides_not_the_extension() {
     let text = text();
-    embed(&text, "").run().ends(0, &["warning"], &["out.parquet"]);
-    Case::embed(bgzf(&text, 500), "").run().ends(0, &["warning"], &["out.parquet"]);
+    embed(&text, "")
+        .run()
+        .ends(0, &["warning"], &["out.parquet"]);
+    Case::embed(bgzf(&text, 500), "")
+        .run()
+        .ends(0, &["warning"], &["out.parquet"]);
 }
 
 #[test]

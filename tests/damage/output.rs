@@ -32,35 +32,57 @@ fn a_full_disk_is_an_io_error_that_leaves_nothing() {
 #[test]
 fn a_full_standard_output_is_an_io_error() {
     for bases in [1, 20_000] {
-        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        let mut case = Case::new("embed a.fa -m model").file("a.fa", text(bases)).stdout(full);
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let mut case = Case::new("embed a.fa -m model")
+            .file("a.fa", text(bases))
+            .stdout(full);
         case.run().fails(5, &["stdout", "No space left"]);
     }
-    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    Case::new("models list").stdout(full).run().fails(5, &["stdout"]);
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    Case::new("models list")
+        .stdout(full)
+        .run()
+        .fails(5, &["stdout"]);
 }
 
 #[test]
 fn a_failed_write_leaves_nothing_whichever_it_is() {
     let embed = |bytes| Case::embed(text(3000), "-t 1").file_size(bytes).run();
-    let size = embed(1 << 30).succeeds(&["out.parquet"]).file("out.parquet").len() as u64;
+    let size = embed(1 << 30)
+        .succeeds(&["out.parquet"])
+        .file("out.parquet")
+        .len() as u64;
     for bytes in (0..size).step_by(size as usize / 12).chain([3, size - 1]) {
         embed(bytes).fails(5, &["out.parquet", "File too large"]);
     }
     embed(size).succeeds(&["out.parquet"]);
     // An output that exists stays as it is.
-    let mut case = Case::embed(text(3000), "--force").file("out.parquet", "old").file_size(100);
+    let mut case = Case::embed(text(3000), "--force")
+        .file("out.parquet", "old")
+        .file_size(100);
     case.run().fails(5, &["out.parquet"]);
 }
 
 #[test]
 fn a_failed_fsync_or_rename_leaves_nothing() {
     for call in [libc::SYS_fsync, libc::SYS_renameat2] {
-        Case::embed(text(300), "").refuse(call).run().fails(5, &["out.parquet", "os error 5"]);
+        Case::embed(text(300), "")
+            .refuse(call)
+            .run()
+            .fails(5, &["out.parquet", "os error 5"]);
     }
     let old = || Case::embed(text(300), "--force").file("out.parquet", "old");
     for call in [libc::SYS_fsync, libc::SYS_rename] {
-        old().refuse(call).run().fails(5, &["out.parquet", "os error 5"]);
+        old()
+            .refuse(call)
+            .run()
+            .fails(5, &["out.parquet", "os error 5"]);
     }
 }
 
@@ -107,7 +129,11 @@ fn a_symbolic_link_is_followed_and_its_target_replaced() {
 #[test]
 fn two_runs_do_not_share_an_output() {
     let mut case = Case::new("embed - -m model -o out.parquet");
-    let mut first = case.command().stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut first = case
+        .command()
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let start = std::time::Instant::now();
     while listing(&case.path("")).len() < 4 && start.elapsed().as_secs() < 10 {
         std::thread::yield_now();
@@ -131,7 +157,9 @@ fn binary_data_is_not_written_to_a_terminal() {
     }
     // SAFETY: the descriptor is open, and nobody else's.
     let terminal: std::os::fd::OwnedFd = unsafe { std::os::fd::FromRawFd::from_raw_fd(theirs) };
-    let mut case = Case::new("embed a.fa -m model").file("a.fa", text(10)).stdout(terminal);
+    let mut case = Case::new("embed a.fa -m model")
+        .file("a.fa", text(10))
+        .stdout(terminal);
     case.run().fails(2, &["stdout", "terminal"]);
     // SAFETY: as above.
     drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(ours) });

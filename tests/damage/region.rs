@@ -4,21 +4,40 @@ use crate::harness::{Case, bases, record};
 
 /// Contigs chr1 (3000 bases), chr2 (200), HLA:A (100), HLA:A:1-5 (50) and HLA-A*01:01:01:01 (40).
 fn case(args: &str) -> Case {
-    let lengths = [("chr1", 3000), ("chr2", 200), ("HLA:A", 100), ("HLA:A:1-5", 50), ("HLA-A*01:01:01:01", 40)];
-    let text = lengths.map(|(name, n)| record(name, &bases(n, n as usize), 60)).concat();
+    let lengths = [
+        ("chr1", 3000),
+        ("chr2", 200),
+        ("HLA:A", 100),
+        ("HLA:A:1-5", 50),
+        ("HLA-A*01:01:01:01", 40),
+    ];
+    let text = lengths
+        .map(|(name, n)| record(name, &bases(n, n as usize), 60))
+        .concat();
     Case::embed(text, args)
 }
 
 /// The first and last start of the rows, and how many there are.
 fn rows(mut case: Case) -> (i64, i64, usize) {
-    let starts = case.run().succeeds(&["out.parquet"]).table().integers("start");
+    let starts = case
+        .run()
+        .succeeds(&["out.parquet"])
+        .table()
+        .integers("start");
     (starts[0], *starts.last().unwrap(), starts.len())
 }
 
 #[test]
 fn what_is_no_region_is_a_usage_error_that_repeats_it() {
     for text in [
-        "chr1:8-5", "chr1:0-5", "chr1:-8", "chr1:1-", ":1-5", "", "chr1:5-8-9", "chr1:1e3-2e3",
+        "chr1:8-5",
+        "chr1:0-5",
+        "chr1:-8",
+        "chr1:1-",
+        ":1-5",
+        "",
+        "chr1:5-8-9",
+        "chr1:1e3-2e3",
         "chr1:12345678901234567890",
     ] {
         let out = case("--region").arg(text).run();
@@ -52,8 +71,12 @@ fn a_region_beyond_its_contig_is_cut_or_refused() {
     let cut = case("--region chr2:150-1000").run();
     let cut = cut.ends(0, &["warning", "chr2"], &["out.parquet"]);
     assert_eq!(cut.table().rows(), 51);
-    case("--region chr2:201-300").run().fails(2, &["201", "200"]);
-    case("--region chr3:1-5").run().fails(2, &["no such contig", "did you mean"]);
+    case("--region chr2:201-300")
+        .run()
+        .fails(2, &["201", "200"]);
+    case("--region chr3:1-5")
+        .run()
+        .fails(2, &["no such contig", "did you mean"]);
     // The same where an index is used.
     let fai = "chr1\t3000\t6\t60\t61\nchr2\t200\t3062\t60\t61\n";
     let indexed = |args| {
@@ -67,10 +90,14 @@ fn a_region_beyond_its_contig_is_cut_or_refused() {
 
 #[test]
 fn bed_files_are_read_as_documented() {
-    let bed = |text: &str, args: &str| {
-        case(&format!("--regions-file r.bed {args}")).file("r.bed", text)
+    let bed =
+        |text: &str, args: &str| case(&format!("--regions-file r.bed {args}")).file("r.bed", text);
+    let starts = |mut case: Case| {
+        case.run()
+            .succeeds(&["out.parquet"])
+            .table()
+            .integers("start")
     };
-    let starts = |mut case: Case| case.run().succeeds(&["out.parquet"]).table().integers("start");
     let joined: Vec<i64> = (10..40).collect();
     // Overlapping and unsorted: each base once.
     assert_eq!(starts(bed("chr2\t20\t40\nchr2\t10\t30\n", "")), joined);
@@ -97,5 +124,7 @@ fn bed_files_are_read_as_documented() {
         .run()
         .succeeds(&["out.parquet"]);
     assert_eq!(out.table().rows(), 40);
-    bed("chr2\t20\t40\nchr2\t10\t30\n", "--keep-overlaps").run().fails(2, &["overlap"]);
+    bed("chr2\t20\t40\nchr2\t10\t30\n", "--keep-overlaps")
+        .run()
+        .fails(2, &["overlap"]);
 }

@@ -14,7 +14,12 @@ fn endless(case: &Case, fed: bool) -> Child {
     let mut input = child.stdin.take().unwrap();
     input.write_all(b">a\nACGTACGTACGTACGTACGTACGT\n").unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("on the CPU")));
+    assert!(
+        lines
+            .by_ref()
+            .map_while(Result::ok)
+            .any(|line| line.contains("on the CPU"))
+    );
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     std::thread::spawn(move || {
         let line = [b"ACGT".repeat(15), b"\n".to_vec()].concat().repeat(50);
@@ -94,10 +99,17 @@ fn a_killed_run_leaves_all_or_nothing_and_the_next_one_succeeds() {
             continue;
         }
         let mut next = Vec::from(["out.parquet".to_string()]);
-        next.extend(listing(&case.path("")).into_keys().filter(|name| name.starts_with('.')));
+        next.extend(
+            listing(&case.path(""))
+                .into_keys()
+                .filter(|name| name.starts_with('.')),
+        );
         let status = case.command().stderr(Stdio::null()).status().unwrap();
         assert!(status.success());
-        let left: Vec<_> = listing(&case.path("")).into_keys().filter(|name| name.starts_with('.')).collect();
+        let left: Vec<_> = listing(&case.path(""))
+            .into_keys()
+            .filter(|name| name.starts_with('.'))
+            .collect();
         assert_eq!(left, Vec::<String>::new());
         case = case.args("check embed a.fa -m model");
         case.run().succeeds(&[]);
@@ -114,9 +126,18 @@ fn closed_pipe() -> Stdio {
 
 #[test]
 fn a_reader_that_has_left_is_no_error() {
-    for args in ["embed a.fa -m model --quiet", "models list", "--help", "check embed a.fa -m model"] {
+    for args in [
+        "embed a.fa -m model --quiet",
+        "models list",
+        "--help",
+        "check embed a.fa -m model",
+    ] {
         let text = record("a", &bases(1, 20_000), 60);
-        let out = Case::new(args).file("a.fa", text).stdout(closed_pipe()).run().succeeds(&[]);
+        let out = Case::new(args)
+            .file("a.fa", text)
+            .stdout(closed_pipe())
+            .run()
+            .succeeds(&[]);
         assert_eq!(out.stderr, "", "{args}");
     }
 }
@@ -128,7 +149,10 @@ fn closed_standard_streams_are_no_panic() {
         let status = case.command();
         let script = format!("exec \"$0\" {args} {redirection}");
         let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", &script]).arg(status.get_program()).current_dir(case.path(""));
+        shell
+            .args(["-c", &script])
+            .arg(status.get_program())
+            .current_dir(case.path(""));
         let out = shell.output().unwrap();
         assert!(out.status.signal().is_none());
         out.status.code().unwrap()
@@ -155,7 +179,9 @@ fn too_little_memory_is_said_before_the_run_with_an_estimate() {
 
 #[test]
 fn a_device_that_is_not_there_is_an_error() {
-    Case::embed(">a\nA\n", "--device cuda:7").run().fails(2, &["no CUDA"]);
+    Case::embed(">a\nA\n", "--device cuda:7")
+        .run()
+        .fails(2, &["no CUDA"]);
 }
 
 #[test]
@@ -163,8 +189,14 @@ fn few_file_descriptors_and_a_bare_environment_suffice() {
     let case = Case::embed(">a\nACGT\n", "");
     let mut shell = std::process::Command::new("sh");
     let script = "ulimit -n 24; exec \"$0\" embed a.fa -m model -o out.parquet --strand both";
-    shell.args(["-c", script]).arg(case.command().get_program()).current_dir(case.path(""));
-    shell.env_clear().env("LC_ALL", "tr_TR.UTF-8").env("TZ", "Asia/Tokyo");
+    shell
+        .args(["-c", script])
+        .arg(case.command().get_program())
+        .current_dir(case.path(""));
+    shell
+        .env_clear()
+        .env("LC_ALL", "tr_TR.UTF-8")
+        .env("TZ", "Asia/Tokyo");
     assert!(shell.output().unwrap().status.success());
     let bytes = std::fs::read(case.path("out.parquet")).unwrap();
     let plain = Case::embed(">a\nACGT\n", "--strand both").run();

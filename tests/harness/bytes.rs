@@ -61,19 +61,28 @@ pub fn cut(bytes: &[u8], n: usize) -> &[u8] {
 
 /// A safetensors file: its header as text, and data.
 pub fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
-    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+    [
+        &(header.len() as u64).to_le_bytes(),
+        header.as_bytes(),
+        data,
+    ]
+    .concat()
 }
 
 /// The header of a safetensors file, and its data.
 pub fn header(file: &[u8]) -> (String, &[u8]) {
     let len = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
-    (String::from_utf8(file[8..8 + len].to_vec()).unwrap(), &file[8 + len..])
+    (
+        String::from_utf8(file[8..8 + len].to_vec()).unwrap(),
+        &file[8 + len..],
+    )
 }
 
 /// A PyTorch file whose `data.pkl` is `pickle`.
 pub fn torch(pickle: &[u8], entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default();
+    let options = options.compression_method(zip::CompressionMethod::Stored);
     for (name, bytes) in [("archive/data.pkl", pickle)].iter().chain(entries) {
         zip.start_file(*name, options).unwrap();
         zip.write_all(bytes).unwrap();

@@ -32,7 +32,9 @@ static MODEL: LazyLock<[(&str, Vec<u8>); 2]> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("c.json"), CONFIG).unwrap();
     let made = Command::new(PROGRAM)
-        .args(["models", "new", "--config", "c.json", "--seed", "1", "-o", "m"])
+        .args([
+            "models", "new", "--config", "c.json", "--seed", "1", "-o", "m",
+        ])
         .current_dir(dir.path())
         .output()
         .unwrap();
@@ -148,7 +150,10 @@ impl Case {
     /// The program, ready to be spawned, with the limits of this case.
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.args(&self.args).current_dir(self.dir.path()).env_clear();
+        command
+            .args(&self.args)
+            .current_dir(self.dir.path())
+            .env_clear();
         let (memory, file_size, refused) = (self.memory, self.file_size, self.refused);
         // SAFETY: only system calls between fork and exec.
         unsafe {
@@ -171,7 +176,10 @@ impl Case {
         let start = Instant::now();
         let output = match self.stdout.take() {
             Some(stdout) => {
-                let child = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+                let child = command
+                    .stdin(Stdio::null())
+                    .stdout(stdout)
+                    .stderr(Stdio::piped());
                 child.spawn().unwrap().wait_with_output().unwrap()
             }
             None => assert_cmd::Command::from_std(command)
@@ -196,7 +204,10 @@ impl Case {
 }
 
 fn limit(resource: libc::__rlimit_resource_t, bytes: u64) -> std::io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
     // SAFETY: `limit` is valid for the call.
     match unsafe { libc::setrlimit(resource, &raw const limit) } {
         0 => Ok(()),
@@ -206,11 +217,26 @@ fn limit(resource: libc::__rlimit_resource_t, bytes: u64) -> std::io::Result<()>
 
 /// From now on `call` fails with EIO in this process.
 fn refuse(call: i64) -> std::io::Result<()> {
-    let op = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
+    let op = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
     let program = [
         op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 0, 1),
-        op(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EIO as u32, 0, 0),
+        op(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            call as u32,
+            0,
+            1,
+        ),
+        op(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_ERRNO | libc::EIO as u32,
+            0,
+            0,
+        ),
         op(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
     ];
     let filter = libc::sock_fprog {
@@ -220,7 +246,11 @@ fn refuse(call: i64) -> std::io::Result<()> {
     // SAFETY: `filter` and the program that it points to live during the calls.
     let set = unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) == 0
+            && libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const filter,
+            ) == 0
     };
     match set {
         true => Ok(()),
@@ -238,9 +268,12 @@ pub fn listing(dir: &Path) -> Listing {
         for entry in std::fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
             let metadata = path.symlink_metadata().unwrap();
-            let content = metadata
-                .is_file()
-                .then(|| (std::fs::read(&path).unwrap_or_default(), metadata.modified().unwrap()));
+            let content = metadata.is_file().then(|| {
+                (
+                    std::fs::read(&path).unwrap_or_default(),
+                    metadata.modified().unwrap(),
+                )
+            });
             let name = path.strip_prefix(dir).unwrap().display().to_string();
             found.insert(name, content);
             if metadata.is_dir() {
@@ -267,13 +300,29 @@ impl Outcome {
     /// What no run may do.
     fn check(&self) {
         let Self { name, stderr, .. } = self;
-        assert!(self.signal.is_none(), "{name}: signal or timeout {:?}\n{stderr}", self.signal);
-        assert!(![101, 134, 139].contains(&self.code.unwrap()), "{name}: {:?}\n{stderr}", self.code);
-        for word in ["panicked", "RUST_BACKTRACE", "internal error", "stack backtrace"] {
+        assert!(
+            self.signal.is_none(),
+            "{name}: signal or timeout {:?}\n{stderr}",
+            self.signal
+        );
+        assert!(
+            ![101, 134, 139].contains(&self.code.unwrap()),
+            "{name}: {:?}\n{stderr}",
+            self.code
+        );
+        for word in [
+            "panicked",
+            "RUST_BACKTRACE",
+            "error: internal error",
+            "stack backtrace",
+        ] {
             assert!(!stderr.contains(word), "{name}\n{stderr}");
         }
         let raw = |c: char| c.is_control() && c != '\n';
-        assert!(!stderr.contains(raw), "{name}: raw control character\n{stderr:?}");
+        assert!(
+            !stderr.contains(raw),
+            "{name}: raw control character\n{stderr:?}"
+        );
     }
 
     /// The run ended with `code`, said all of `messages`, and left every file as it was.
@@ -289,17 +338,30 @@ impl Outcome {
 
     /// The run ended with `code`, said all of `messages`, wrote `files`, and no others.
     pub fn ends(self, code: i32, messages: &[&str], files: &[&str]) -> Self {
-        let Self { name, stderr, before, after, .. } = &self;
+        let Self {
+            name,
+            stderr,
+            before,
+            after,
+            ..
+        } = &self;
         assert_eq!(self.code, Some(code), "{name}\n{stderr}");
         for message in messages {
-            assert!(stderr.contains(message), "{name}: not said: {message}\n{stderr}");
+            assert!(
+                stderr.contains(message),
+                "{name}: not said: {message}\n{stderr}"
+            );
         }
         for file in files {
             assert!(after.contains_key(*file), "{name}: no {file}");
         }
         let others = |listing: &Listing| -> Listing {
             let other = |name: &String| !files.contains(&name.as_str());
-            listing.iter().filter(|(name, _)| other(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
+            listing
+                .iter()
+                .filter(|(name, _)| other(name))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect()
         };
         let (old, new) = (others(before), others(after));
         let names = |listing: &Listing| listing.keys().cloned().collect::<Vec<_>>();

@@ -17,13 +17,21 @@ impl Table {
     pub fn read(bytes: &[u8]) -> Self {
         let file = Bytes::copy_from_slice(bytes);
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
-        let pairs = builder.metadata().file_metadata().key_value_metadata().unwrap();
+        let pairs = builder
+            .metadata()
+            .file_metadata()
+            .key_value_metadata()
+            .unwrap();
         let footer = pairs.iter().find(|pair| pair.key == "crocuta").unwrap();
         let footer = serde_json::from_str(footer.value.as_ref().unwrap()).unwrap();
         let fields = builder.schema().fields().iter();
         let columns = fields.map(|field| field.name().clone()).collect();
         let batches = builder.build().unwrap().map(Result::unwrap).collect();
-        Self { footer, columns, batches }
+        Self {
+            footer,
+            columns,
+            batches,
+        }
     }
 
     pub fn rows(&self) -> usize {
@@ -55,9 +63,21 @@ impl Table {
             match array.data_type() {
                 DataType::Int64 => out.extend(array.as_primitive::<Int64Type>().values()),
                 DataType::Int32 => {
-                    out.extend(array.as_primitive::<Int32Type>().values().iter().map(|&x| i64::from(x)));
+                    out.extend(
+                        array
+                            .as_primitive::<Int32Type>()
+                            .values()
+                            .iter()
+                            .map(|&x| i64::from(x)),
+                    );
                 }
-                _ => out.extend(array.as_primitive::<UInt8Type>().values().iter().map(|&x| i64::from(x))),
+                _ => out.extend(
+                    array
+                        .as_primitive::<UInt8Type>()
+                        .values()
+                        .iter()
+                        .map(|&x| i64::from(x)),
+                ),
             }
         }
         out
@@ -68,7 +88,12 @@ impl Table {
         use arrow_array::types::Float32Type;
         let arrays = self.arrays(name).into_iter();
         arrays
-            .flat_map(|array| array.as_primitive::<Float32Type>().iter().collect::<Vec<_>>())
+            .flat_map(|array| {
+                array
+                    .as_primitive::<Float32Type>()
+                    .iter()
+                    .collect::<Vec<_>>()
+            })
             .collect()
     }
 
@@ -84,7 +109,11 @@ impl Table {
                     let values = lists.values().as_primitive::<Float16Type>().values();
                     values.iter().map(|x| x.to_f32()).collect()
                 }
-                _ => lists.values().as_primitive::<Float32Type>().values().to_vec(),
+                _ => lists
+                    .values()
+                    .as_primitive::<Float32Type>()
+                    .values()
+                    .to_vec(),
             };
             out.extend(values.chunks(width).map(<[f32]>::to_vec));
         }
@@ -95,7 +124,11 @@ impl Table {
     pub fn keys(&self) -> Vec<(String, i64, String)> {
         let names = self.words("chrom").into_iter();
         let strands = self.words("strand");
-        names.zip(self.integers("start")).zip(strands).map(|((a, b), c)| (a, b, c)).collect()
+        names
+            .zip(self.integers("start"))
+            .zip(strands)
+            .map(|((a, b), c)| (a, b, c))
+            .collect()
     }
 }
 
@@ -103,7 +136,10 @@ impl Table {
 pub fn difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().flatten().fold(0f32, |m, x| m.max(x.abs()));
-    let pairs = found.iter().zip(expected).inspect(|(a, b)| assert_eq!(a.len(), b.len()));
+    let pairs = found
+        .iter()
+        .zip(expected)
+        .inspect(|(a, b)| assert_eq!(a.len(), b.len()));
     let apart = pairs.flat_map(|(a, b)| a.iter().zip(b).map(|(x, y)| (x - y).abs()));
     apart.fold(0f32, f32::max) / largest
 }
