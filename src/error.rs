@@ -6,6 +6,8 @@ use std::path::Path;
 /// What went wrong, as far as a scheduler needs to know: each kind is one exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// The reader of the output has left, as `head` does: no more was wanted, nothing is wrong.
+    Unread = 0,
     /// A bug in crocuta.
     Internal = 1,
     /// The command line asks for something that cannot be.
@@ -69,9 +71,14 @@ impl Error {
         Self::new(Kind::Model, what)
     }
 
-    /// The operating system refused to read or write `path` (exit 5).
+    /// The operating system refused to read or write `path` (exit 5, or 0 for a pipe that nobody
+    /// reads any more).
     pub fn io(path: &Path, error: &std::io::Error) -> Self {
-        Self::new(Kind::Io, error).file(path.display())
+        let kind = match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Kind::Unread,
+            _ => Kind::Io,
+        };
+        Self::new(kind, error).file(path.display())
     }
 
     /// Memory would not suffice (exit 137).

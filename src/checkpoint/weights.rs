@@ -63,7 +63,8 @@ impl Weights {
         self.all.tensors.get(&self.full(name)).map(Tensor::dims)
     }
 
-    /// The tensor as f32, contiguous. An error names it if it is missing or has another shape.
+    /// The tensor as f32, contiguous. An error names it if it is missing, has another shape,
+    /// or holds whole numbers.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let full = self.full(name);
         let found = self.all.tensors.get(&full).ok_or_else(|| {
@@ -79,10 +80,39 @@ impl Weights {
                 ),
             ));
         }
-        if let Ok(mut used) = self.all.used.lock() {
-            used.insert(full);
+        if !found.dtype().is_float() {
+            let what = format!("type {:?}, but weights are floating-point", found.dtype());
+            return Err(self.error(&full, what));
         }
+        self.use_up(full);
         Ok(found.to_dtype(DType::F32)?.contiguous()?)
+    }
+
+    /// The whole numbers of the tensor, if there is one; an error if it has another shape.
+    pub fn integers(&self, name: &str, shape: &[usize]) -> Result<Option<Vec<i64>>> {
+        let full = self.full(name);
+        let Some(found) = self.all.tensors.get(&full) else {
+            return Ok(None);
+        };
+        if found.dims() != shape {
+            let what = format!("shape {:?}, but expected {shape:?}", found.dims());
+            return Err(self.error(&full, what));
+        }
+        let numbers = found.to_dtype(DType::I64)?.flatten_all()?.to_vec1()?;
+        self.use_up(full);
+        Ok(Some(numbers))
+    }
+
+    /// Does the tensor hold floating-point numbers?
+    pub fn is_float(&self, name: &str) -> bool {
+        let found = self.all.tensors.get(&self.full(name));
+        found.is_some_and(|tensor| tensor.dtype().is_float())
+    }
+
+    fn use_up(&self, name: String) {
+        if let Ok(mut used) = self.all.used.lock() {
+            used.insert(name);
+        }
     }
 
     /// The tensor, if there is one; an error if it has another shape.

@@ -15,13 +15,18 @@ use std::process::Command;
 )]
 pub enum Models {
     /// List the published configurations that crocuta knows.
+    #[command(after_help = "Example:\n  crocuta models list")]
     List,
     /// Show a model's architecture and sizes.
+    #[command(after_help = "Example:\n  crocuta models show model")]
     Show {
         /// The model's directory.
         model: PathBuf,
     },
     /// Make a model with random weights in the published layout: for benchmarks and training.
+    #[command(
+        after_help = "Example:\n  crocuta models new --preset hyenadna-small-32k --seed 1 -o model"
+    )]
     New {
         /// A published configuration: see `crocuta models list`.
         #[arg(long, conflicts_with = "config", required_unless_present = "config")]
@@ -40,11 +45,15 @@ pub enum Models {
         max_size: u64,
     },
     /// Check a model's files: complete, undamaged, finite numbers. Prints their digests.
+    #[command(after_help = "Example:\n  crocuta models verify model")]
     Verify {
         /// The model's directory.
         model: PathBuf,
     },
     /// Convert a PyTorch checkpoint (.ckpt, .pt, .pth, .bin) to safetensors.
+    #[command(
+        after_help = "Example:\n  crocuta models convert weights.ckpt --config config.json -o model"
+    )]
     Convert {
         /// The checkpoint. It is read by a child process with limits, and nothing in it is run.
         file: PathBuf,

@@ -208,6 +208,7 @@ fn exit_code(command: impl FnOnce() -> Result<()>) -> u8 {
     // Nothing of the command is used after a panic, which the hook has reported.
     match catch_unwind(AssertUnwindSafe(command)) {
         Ok(Ok(())) => 0,
+        Ok(Err(error)) if error.kind() == Kind::Unread => 0,
         Ok(Err(error)) => {
             say(&format!("crocuta: error: {error}"));
             error.exit_code()
@@ -221,18 +222,13 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Prints a command's output; a reader that has left is no error.
+/// Prints a command's output.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
-    match written {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::io(std::path::Path::new("stdout"), &e))
-        }
-        _ => Ok(()),
-    }
+    written.map_err(|e| Error::io(std::path::Path::new("stdout"), &e))
 }
 
 /// Memory that this process may still take, in bytes: the least of what the machine has free,

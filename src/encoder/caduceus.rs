@@ -372,11 +372,14 @@ fn tied(
 /// An error if a complement map is stored that is not the configuration's.
 fn check_complement(weights: &Weights, complement: &[u32]) -> Result<()> {
     let name = "complement_map";
-    let Some(stored) = weights.optional(name, &[complement.len()])? else {
+    let Some(stored) = weights.integers(name, &[complement.len()])? else {
         return Ok(());
     };
-    let stored = stored.to_vec1::<f32>()?;
-    match stored.iter().zip(complement).all(|(a, b)| *a == *b as f32) {
+    match stored
+        .iter()
+        .zip(complement)
+        .all(|(a, b)| *a == i64::from(*b))
+    {
         true => Ok(()),
         false => Err(weights.error(&weights.full(name), "differs from the configuration's")),
     }

@@ -70,7 +70,8 @@ impl LanguageModel {
     }
 
     /// What the logits after the bases before say of the base `code`: [`PREDICTIONS`] numbers
-    /// into `out`, natural logarithms. Without logits (a sequence's first base) `out` stays.
+    /// into `out`, natural logarithms. Without logits (a sequence's first base) `out` stays;
+    /// for N its first number does.
     ///
     /// `reverse`: code and logits are of the reverse strand; probabilities are given for the
     /// letters of the forward strand.
@@ -88,7 +89,9 @@ impl LanguageModel {
             *p = exp(logits[self.vocabulary.token(base(read)) as usize]);
         }
         let four: f64 = bases.iter().sum();
-        out[0] = (f64::from(logits[token] - largest) - all.ln()) as f32;
+        if base(code) != N {
+            out[0] = (f64::from(logits[token] - largest) - all.ln()) as f32;
+        }
         let mut entropy = 0.0;
         for (out, p) in out[1..5].iter_mut().zip(bases) {
             let p = p / four;

@@ -86,7 +86,9 @@ impl Entry {
                 .and_then(|bytes| bytes.checked_add(offset)),
         };
         if end.is_none_or(|end| end > text_size) {
-            return Err("reaches beyond the end of the sequence file".to_string());
+            return Err(
+                "index does not match: reaches beyond the end of the sequence file".to_string(),
+            );
         }
         Ok(Self {
             name: (*name).to_string(),
@@ -141,6 +143,7 @@ pub fn read_fai(path: &Path, text_size: u64) -> Result<Vec<Entry>> {
             Error::input(what)
                 .file(path.display())
                 .place(format!("line {number}"))
+                .todo("make it anew with samtools faidx")
         })?);
     }
     if entries.is_empty() {

@@ -1,0 +1,11 @@
+//! What the commands promise of their results.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod embed;
+mod inputs;
+mod models;
+mod predict;
+mod readers;

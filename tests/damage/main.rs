@@ -1,0 +1,13 @@
+//! Damaged inputs, models, disks and processes: what the program promises then.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod checkpoint;
+mod compressed;
+mod fasta;
+mod output;
+mod pickle;
+mod region;
+mod signal;

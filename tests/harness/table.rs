@@ -1,0 +1,145 @@
+//! Tables read back.
+
+use arrow_array::types::Int32Type;
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, cast::AsArray};
+use arrow_schema::DataType;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+/// A Parquet table: its rows, and what its footer says.
+pub struct Table {
+    pub footer: serde_json::Value,
+    pub columns: Vec<String>,
+    batches: Vec<RecordBatch>,
+}
+
+impl Table {
+    pub fn read(bytes: &[u8]) -> Self {
+        let file = Bytes::copy_from_slice(bytes);
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let pairs = builder
+            .metadata()
+            .file_metadata()
+            .key_value_metadata()
+            .unwrap();
+        let footer = pairs.iter().find(|pair| pair.key == "crocuta").unwrap();
+        let footer = serde_json::from_str(footer.value.as_ref().unwrap()).unwrap();
+        let fields = builder.schema().fields().iter();
+        let columns = fields.map(|field| field.name().clone()).collect();
+        let batches = builder.build().unwrap().map(Result::unwrap).collect();
+        Self {
+            footer,
+            columns,
+            batches,
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    fn arrays(&self, name: &str) -> Vec<&ArrayRef> {
+        let column = |batch| RecordBatch::column_by_name(batch, name).unwrap();
+        self.batches.iter().map(column).collect()
+    }
+
+    /// A column of words.
+    pub fn words(&self, name: &str) -> Vec<String> {
+        let mut out = Vec::new();
+        for array in self.arrays(name) {
+            let dictionary = array.as_dictionary::<Int32Type>();
+            let words: &StringArray = dictionary.values().as_string();
+            let keys = dictionary.keys().values().iter();
+            out.extend(keys.map(|&key| words.value(key as usize).to_string()));
+        }
+        out
+    }
+
+    /// A column of whole numbers.
+    pub fn integers(&self, name: &str) -> Vec<i64> {
+        use arrow_array::types::{Int64Type, UInt8Type};
+        let mut out = Vec::new();
+        for array in self.arrays(name) {
+            match array.data_type() {
+                DataType::Int64 => out.extend(array.as_primitive::<Int64Type>().values()),
+                DataType::Int32 => {
+                    out.extend(
+                        array
+                            .as_primitive::<Int32Type>()
+                            .values()
+                            .iter()
+                            .map(|&x| i64::from(x)),
+                    );
+                }
+                _ => out.extend(
+                    array
+                        .as_primitive::<UInt8Type>()
+                        .values()
+                        .iter()
+                        .map(|&x| i64::from(x)),
+                ),
+            }
+        }
+        out
+    }
+
+    /// A column of numbers or NULL.
+    pub fn numbers(&self, name: &str) -> Vec<Option<f32>> {
+        use arrow_array::types::Float32Type;
+        let arrays = self.arrays(name).into_iter();
+        arrays
+            .flat_map(|array| {
+                array
+                    .as_primitive::<Float32Type>()
+                    .iter()
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// A column of vectors.
+    pub fn vectors(&self, name: &str) -> Vec<Vec<f32>> {
+        use arrow_array::types::{Float16Type, Float32Type};
+        let mut out = Vec::new();
+        for array in self.arrays(name) {
+            let lists = array.as_fixed_size_list();
+            let width = lists.value_length() as usize;
+            let values: Vec<f32> = match lists.value_type() {
+                DataType::Float16 => {
+                    let values = lists.values().as_primitive::<Float16Type>().values();
+                    values.iter().map(|x| x.to_f32()).collect()
+                }
+                _ => lists
+                    .values()
+                    .as_primitive::<Float32Type>()
+                    .values()
+                    .to_vec(),
+            };
+            out.extend(values.chunks(width).map(<[f32]>::to_vec));
+        }
+        out
+    }
+
+    /// `chrom`, `start` and `strand` of each row.
+    pub fn keys(&self) -> Vec<(String, i64, String)> {
+        let names = self.words("chrom").into_iter();
+        let strands = self.words("strand");
+        names
+            .zip(self.integers("start"))
+            .zip(strands)
+            .map(|((a, b), c)| (a, b, c))
+            .collect()
+    }
+}
+
+/// The largest difference, as a part of the largest magnitude.
+pub fn difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().flatten().fold(0f32, |m, x| m.max(x.abs()));
+    let pairs = found
+        .iter()
+        .zip(expected)
+        .inspect(|(a, b)| assert_eq!(a.len(), b.len()));
+    let apart = pairs.flat_map(|(a, b)| a.iter().zip(b).map(|(x, y)| (x - y).abs()));
+    apart.fold(0f32, f32::max) / largest
+}
