@@ -24,6 +24,8 @@ pub struct Estimate {
     pub chunk: u64,
     /// Bytes that the run takes besides the loaded weights.
     pub memory: u64,
+    /// Bytes of scratch files for a base of the longest sequence, with --exact; else 0.
+    pub scratch: u64,
 }
 
 impl Estimate {
@@ -121,6 +123,16 @@ impl Estimate {
         Ok(len as f64 / start.elapsed().as_secs_f64())
     }
 
+    /// What --exact takes of the disk: at most as much as if all bases were one sequence's.
+    fn disk(&self) -> Option<String> {
+        let each = format!("{} B for a base of the longest sequence", self.scratch);
+        let disk = match self.bases {
+            Some(bases) => format!("at most {}, {each}", readable(bases * self.scratch)),
+            None => each,
+        };
+        (self.scratch > 0).then_some(disk)
+    }
+
     /// The estimate in lines of `name: value`.
     pub fn describe(&self, speed: f64) -> String {
         let unknown = || "unknown (no index, compressed or a pipe)".to_string();
@@ -131,12 +143,14 @@ impl Estimate {
             .map(|bases| format!("{:.0} s", bases as f64 / speed));
         format!(
             "bases through the encoder: {}\nrows: {}\noutput: {}\nmemory besides the weights: {}\n\
-             speed: {speed:.0} bases a second\ntime: {}\n",
+             speed: {speed:.0} bases a second\ntime: {}\n{}",
             number(self.bases),
             number(self.rows),
             size.unwrap_or_else(unknown),
             readable(self.memory),
             time.unwrap_or_else(unknown),
+            self.disk()
+                .map_or_else(String::new, |disk| format!("scratch files: {disk}\n")),
         )
     }
 }
@@ -147,6 +161,10 @@ impl fmt::Display for Estimate {
             Some(rows) => write!(f, "about {rows} rows, {}", readable(rows * self.row_bytes))?,
             None => write!(f, "{} a row", readable(self.row_bytes))?,
         }
-        write!(f, ", memory about {}", readable(self.memory))
+        write!(f, ", memory about {}", readable(self.memory))?;
+        match self.disk() {
+            Some(disk) => write!(f, ", scratch files: {disk}"),
+            None => Ok(()),
+        }
     }
 }

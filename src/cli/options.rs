@@ -109,6 +109,10 @@ pub struct Compute {
     /// end if the model looks only back [default: half a window].
     #[arg(long, value_name = "BASES", help_heading = "Run")]
     pub overlap: Option<u32>,
+    /// For models that look both ways: run each sequence whole, however long it is, layer by layer
+    /// over scratch files, instead of windows. The forward strand only.
+    #[arg(long, conflicts_with_all = ["window", "overlap"], help_heading = "Run")]
+    pub exact: bool,
     /// Let attention look back only so many bases, which bounds its memory [default: all].
     #[arg(long, value_name = "BASES", help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -120,8 +124,8 @@ pub struct Compute {
     #[arg(short, long, value_name = "N", help_heading = "Run",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Directory for scratch files, needed by --strand other than forward [default: $TMPDIR, or
-    /// the output's].
+    /// Directory for scratch files, needed by --exact and by --strand other than forward
+    /// [default: $TMPDIR, or the output's].
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     pub scratch: Option<PathBuf>,
 }
@@ -152,8 +156,27 @@ impl Compute {
         Ok((checkpoint, model, facts))
     }
 
+    /// Bytes of scratch files for a base of a sequence; 0 without --exact. A usage error if
+    /// --exact does not fit the model or the strand.
+    pub fn exact_bytes(&self, model: &Model) -> Result<u64> {
+        match (self.exact, model.layered(), self.strand) {
+            (false, ..) => Ok(0),
+            (true, Some(model), Strand::Forward) => {
+                let values = model.stored() * size_of::<f32>();
+                Ok(values as u64 + 1) // and the base itself
+            }
+            (true, Some(_), _) => Err(Error::usage("--exact reads the forward strand only")),
+            (true, None, _) => Err(Error::usage(
+                "--exact is for models that look both ways; others are exact without it",
+            )),
+        }
+    }
+
     /// The windows to read, if any.
     pub fn windows(&self, facts: &Facts) -> Result<Option<Windows>> {
+        if self.exact {
+            return Ok(None);
+        }
         let size = match (self.window, facts.causal) {
             (Some(size), _) => size as usize,
             (None, false) => facts.context.unwrap_or(CONTEXT),

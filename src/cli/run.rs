@@ -47,7 +47,7 @@ pub struct Predict {
     #[arg(long, help_heading = "Output")]
     logits: bool,
     /// For models that look both ways: hide one base in so many at a time, in as many runs of the
-    /// model, and predict the hidden ones.
+    /// model, and predict the hidden ones. Not with --exact, which writes the logits alone.
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Run",
           value_parser = clap::value_parser!(u16).range(1..))]
     mask_every: u16,
@@ -174,7 +174,11 @@ impl Inputs {
             bins: table.bins(),
             scratch: compute.scratch(&output.output),
         };
-        let run = stream::run(
+        let run = match compute.exact {
+            true => stream::run_exact,
+            false => stream::run,
+        };
+        let run = run(
             &mut opened.genome,
             &opened.engine,
             &mut sink,
@@ -249,6 +253,13 @@ impl Inputs {
 
     fn open(&self, table: Table) -> Result<Opened> {
         let (checkpoint, model, facts) = self.compute.load()?;
+        let exact = self.compute.exact;
+        let scratch = self.compute.exact_bytes(&model)?;
+        if let (true, Table::Predictions { logits: false, .. }) = (exact, table) {
+            return Err(Error::usage(
+                "--exact does not hide bases, so it predicts none: it needs --logits",
+            ));
+        }
         let windows = self.compute.windows(&facts)?;
         let genome = self.source.open(&facts, self.compute.strand)?;
         let (head, columns) = match table {
@@ -264,7 +275,7 @@ impl Inputs {
                 )
             }
             Table::Predictions { logits, mask_every } => {
-                let masked = (!facts.causal).then_some(usize::from(mask_every));
+                let masked = (!facts.causal && !exact).then_some(usize::from(mask_every));
                 let model = LanguageModel::load(&checkpoint, &model, &facts)?;
                 let vector = logits.then(|| (Element::F32, model.width()));
                 (
@@ -308,6 +319,7 @@ impl Inputs {
             row_bytes: Estimate::row_bytes(&columns),
             chunk,
             memory: Estimate::memory(&engine.facts, chunk, genome_bases, &columns),
+            scratch,
         };
         Ok(Opened {
             checkpoint,
@@ -404,6 +416,7 @@ impl Inputs {
             inference: schema::Inference {
                 mode: match opened.windows {
                     Some(_) => "window".to_string(),
+                    None if self.compute.exact => "exact".to_string(),
                     None => "stream".to_string(),
                 },
                 chunk: u64::from(self.compute.chunk),

@@ -8,6 +8,10 @@
 //! the exchange of strands that the published fused norm makes before each layer folded into the
 //! weights of every other layer (see [`Block::load`]).
 
+mod exact;
+
+pub use exact::{Exact, Store};
+
 use super::mamba::{Carry, MixerSizes, StateSpace, halves, projection};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
@@ -154,7 +158,10 @@ struct Block {
     rightward: StateSpace,
     /// From the last token to the first.
     leftward: StateSpace,
+    /// Of one direction.
     out_proj: Linear,
+    /// Of the sum of both, each of which adds the bias.
+    out_sum: Linear,
     multiply: bool,
 }
 
@@ -226,18 +233,23 @@ impl Encoder for Model {
         let both: Vec<u32> = ids.iter().copied().chain(other).collect();
         let both = Tensor::from_vec(both, 2 * rows, tokens.device())?;
         let x = self.run(&both, &[segments, segments].concat())?; // (2T, D)
-        let flip = Tensor::from_vec(flip, rows, tokens.device())?;
+        self.join(x.narrow(0, 0, rows)?, x.narrow(0, rows, rows)?, flip)
+    }
+}
+
+impl Model {
+    /// The two strands after the last layer, (T, D) each in its own direction of reading, to
+    /// hidden vectors (T, 2D). `flip`: the row of each base in the other strand.
+    fn join(&self, mut f: Tensor, mut g: Tensor, flip: Vec<u32>) -> Result<Tensor> {
+        let flip = Tensor::new(flip, f.device())?;
         let reverse_complement = |x: &Tensor| x.index_select(&flip, 0)?.flip(&[1]);
-        let (mut f, mut g) = (x.narrow(0, 0, rows)?, x.narrow(0, rows, rows)?);
         if self.exchange {
             (f, g) = (reverse_complement(&g)?, reverse_complement(&f)?);
         }
         let (f, g) = (self.norm.forward(&f)?, self.norm.forward(&g)?);
         Ok(Tensor::cat(&[f, reverse_complement(&g)?], 1)?)
     }
-}
 
-impl Model {
     /// All layers, before the final norm: (T) to (T, D).
     fn run(&self, tokens: &Tensor, segments: &[Segment]) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
@@ -279,12 +291,14 @@ impl Block {
             std::mem::swap(&mut rightward, &mut leftward);
         }
         let (in_u, in_z) = halves((into, into_bias))?;
+        let twice = out_bias.as_ref().map(|bias| bias * 2.0);
         Ok(Self {
             norm: RmsNorm::new(norm, sizes.eps),
             in_u,
             in_z,
             rightward,
             leftward: leftward.reversed(),
+            out_sum: Linear::new(out.clone(), twice.transpose()?),
             out_proj: Linear::new(out, out_bias),
             multiply: sizes.multiply,
         })
@@ -308,10 +322,10 @@ impl Block {
             let product = (self.out_proj.forward(&right)? * self.out_proj.forward(&left)?)?;
             return Ok((product + x)?);
         }
-        // Gate and projection out are linear in y, and the same for both directions.
+        // Gate and weight of the projection out are the same for both directions.
         let y = rightward.forward(&u, None, None, right, segments)?; // (T, I)
         let y = leftward.forward(&u, Some(&y), Some(&z), left, segments)?; // (T, I)
-        self.out_proj.forward_residual(&y, x)
+        self.out_sum.forward_residual(&y, x)
     }
 }
 

@@ -27,7 +27,7 @@ use candle_core::Tensor;
 /// *lane* (a sequence gives the same whatever shares its step), *fork* (a cloned state runs on
 /// without touching the original) and *golden* (hidden vectors equal the published model's).
 /// A bidirectional encoder carries nothing and takes whole sequences only: a segment that does
-/// not both start and end its sequence is an error.
+/// not both start and end its sequence is an error. Those too long for memory: [`caduceus::Exact`].
 pub trait Encoder {
     /// What one call leaves behind for the next.
     type State: Clone + Send;

@@ -152,6 +152,14 @@ impl Model {
         }
     }
 
+    /// The encoder, if it looks both ways and can run layer by layer: [`caduceus::Exact`].
+    pub fn layered(&self) -> Option<&caduceus::Model> {
+        match self {
+            Self::Caduceus(model) => Some(model),
+            _ => None,
+        }
+    }
+
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;
     /// `None`, as published: all of them. The facts of state change with it. A usage error where
     /// the model has no attention, or only an approximation.

@@ -200,7 +200,8 @@ pub struct ColumnMeaning {
 /// How the model was run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inference {
-    /// `stream` (state carried along the contig) or `window` (reset at every window).
+    /// `stream` (state carried along the contig), `window` (reset at every window) or `exact`
+    /// (each sequence whole, in both directions).
     pub mode: String,
     /// Bases per call of the model; does not change the numbers beyond rounding.
     pub chunk: u64,

@@ -1,4 +1,5 @@
-//! A scratch file that is written forwards and read backwards, block by block: how the reverse
+//! Scratch files. [`Scratch`] is read and written anywhere: what a chromosome needs between two
+//! layers. [`Spill`] is written forwards and read backwards, block by block: how the reverse
 //! strand of a chromosome is put into reference order without holding it in memory.
 
 use std::fs::{self, File, OpenOptions};
@@ -8,31 +9,18 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
 
-/// Blocks of bytes on disk, last in, first out.
+/// Bytes on disk.
 ///
 /// The file has no name: it is unlinked as soon as it is open, so its space is free again when the
-/// process ends, however it ends. In memory there are 8 bytes a block.
-///
-/// ```
-/// # let dir = tempfile::tempdir()?;
-/// let mut spill = crocuta::io::spill::Spill::create(dir.path())?;
-/// spill.push(b"first")?;
-/// spill.push(b"second")?;
-/// assert_eq!(spill.pop()?.as_deref(), Some(&b"second"[..]));
-/// assert_eq!(spill.pop()?.as_deref(), Some(&b"first"[..]));
-/// assert_eq!(spill.pop()?, None);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// process ends, however it ends.
 #[derive(Debug)]
-pub struct Spill {
+pub struct Scratch {
     file: File,
     /// Where it lay, for messages.
     directory: PathBuf,
-    /// Where each block ends.
-    ends: Vec<u64>,
 }
 
-impl Spill {
+impl Scratch {
     /// Opens a scratch file in `directory`.
     ///
     /// # Errors
@@ -51,6 +39,55 @@ impl Spill {
         Ok(Self {
             file: file.map_err(|e| failed(directory, &e))?,
             directory: directory.to_path_buf(),
+        })
+    }
+
+    /// Fills `bytes` with those from byte `start` on.
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses, or nothing was written there.
+    pub fn read(&self, start: u64, bytes: &mut [u8]) -> Result<()> {
+        let read = self.file.read_exact_at(bytes, start);
+        read.map_err(|e| failed(&self.directory, &e))
+    }
+
+    /// Writes `bytes` from byte `start` on, over what was there.
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses.
+    pub fn write(&self, start: u64, bytes: &[u8]) -> Result<()> {
+        let written = self.file.write_all_at(bytes, start);
+        written.map_err(|e| failed(&self.directory, &e))
+    }
+}
+
+/// Blocks of bytes on disk, last in, first out. In memory there are 8 bytes a block.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// let mut spill = crocuta::io::spill::Spill::create(dir.path())?;
+/// spill.push(b"first")?;
+/// spill.push(b"second")?;
+/// assert_eq!(spill.pop()?.as_deref(), Some(&b"second"[..]));
+/// assert_eq!(spill.pop()?.as_deref(), Some(&b"first"[..]));
+/// assert_eq!(spill.pop()?, None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Spill {
+    scratch: Scratch,
+    /// Where each block ends.
+    ends: Vec<u64>,
+}
+
+impl Spill {
+    /// Opens a scratch file in `directory`.
+    ///
+    /// # Errors
+    /// `Io` if `directory` is missing or cannot be written.
+    pub fn create(directory: &Path) -> Result<Self> {
+        Ok(Self {
+            scratch: Scratch::create(directory)?,
             ends: Vec::new(),
         })
     }
@@ -75,8 +112,7 @@ impl Spill {
     /// `Io` if the disk refuses; the blocks before are still there.
     pub fn push(&mut self, block: &[u8]) -> Result<()> {
         let start = self.bytes();
-        let written = self.file.write_all_at(block, start);
-        written.map_err(|e| failed(&self.directory, &e))?;
+        self.scratch.write(start, block)?;
         self.ends.push(start + block.len() as u64);
         Ok(())
     }
@@ -93,8 +129,7 @@ impl Spill {
         let start = self.bytes();
         // A block was a slice in memory before, so its length fits one.
         let mut block = vec![0; (end - start) as usize];
-        let read = self.file.read_exact_at(&mut block, start);
-        read.map_err(|e| failed(&self.directory, &e))?;
+        self.scratch.read(start, &mut block)?;
         Ok(Some(block))
     }
 
@@ -104,8 +139,7 @@ impl Spill {
     /// `Io` if the disk refuses, or fewer bytes are held.
     pub fn read(&self, start: u64, len: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len];
-        let read = self.file.read_exact_at(&mut bytes, start);
-        read.map_err(|e| failed(&self.directory, &e))?;
+        self.scratch.read(start, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -148,6 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_read_and_written_anywhere_but_not_where_there_are_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let scratch = Scratch::create(directory.path()).unwrap();
+        scratch.write(5, b"world").unwrap();
+        scratch.write(0, b"hello").unwrap();
+        scratch.write(4, b"0W").unwrap();
+        let mut bytes = [0; 10];
+        scratch.read(0, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"hell0World");
+        let error = scratch.read(1, &mut bytes).unwrap_err();
+        assert_eq!(error.kind(), Kind::Io);
+    }
+
+    #[test]
     fn a_missing_directory_is_an_io_error_that_names_it() {
         let error = Spill::create(Path::new("/nonexistent")).unwrap_err();
         assert_eq!(error.kind(), Kind::Io);
@@ -161,9 +209,12 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_an_io_error() {
-        let mut spill = Spill {
+        let scratch = Scratch {
             file: OpenOptions::new().write(true).open("/dev/full").unwrap(),
             directory: PathBuf::from("/dev"),
+        };
+        let mut spill = Spill {
+            scratch,
             ends: Vec::new(),
         };
         let error = spill.push(b"x").unwrap_err();

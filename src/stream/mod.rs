@@ -5,11 +5,13 @@
 
 mod blocks;
 mod journal;
+mod exact;
 mod progress;
 mod steps;
 mod table;
 
 pub use journal::{Identity, Journal};
+pub use exact::run_exact;
 pub use progress::{Progress, Style};
 pub use steps::{Piece, Step, Steps, Windows};
 pub use table::Sink;
@@ -317,6 +319,11 @@ impl Engine {
     ) -> Result<Vec<f32>> {
         let tokens = Tensor::new(tokens, &Device::Cpu)?; // (T)
         let hidden = self.model.forward(&tokens, segments, state)?; // (T, D)
+        self.values(hidden)
+    }
+
+    /// What the head makes of hidden vectors (T, D).
+    fn values(&self, hidden: Tensor) -> Result<Vec<f32>> {
         let values = match &self.head {
             Head::Embedding => hidden,
             Head::Prediction { model, .. } => model.forward(&hidden)?, // (T, V)

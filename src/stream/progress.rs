@@ -55,8 +55,13 @@ impl Progress {
     }
 
     pub(super) fn advance(&mut self, step: &Step) {
-        self.done += step.len() as u64;
         let name = step.pieces.last().map_or("", |piece| &piece.sequence.name);
+        self.add(step.len() as u64, name);
+    }
+
+    /// So many bases more, of the sequence `name`.
+    pub(super) fn add(&mut self, bases: u64, name: &str) {
+        self.done += bases;
         self.bar.set_position(self.done);
         self.bar.set_message(crate::error::printable(name));
         if self.style == Style::Lines && self.said.elapsed() > INTERVAL {

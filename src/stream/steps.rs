@@ -129,6 +129,24 @@ enum Bases {
     Scratch(Spill, u64),
 }
 
+/// All bases of the genome's current sequence in a scratch file, and its true end.
+pub(super) fn whole(
+    genome: &mut Genome,
+    mut sequence: Sequence,
+    chunk: usize,
+    scratch: &Path,
+) -> Result<(Sequence, Spill)> {
+    let mut codes = Spill::create(scratch)?;
+    let mut block = Vec::new();
+    while genome.read_bases(&mut block, chunk)? > 0 {
+        codes.push(&block)?;
+        block.clear();
+    }
+    sequence.end = sequence.start + codes.bytes();
+    sequence.rows.end = sequence.rows.end.min(sequence.end);
+    Ok((sequence, codes))
+}
+
 impl<'a> Steps<'a> {
     /// Steps of at most `chunk` tokens, or of one window if that is longer. Scratch files lie in
     /// `scratch`.
@@ -219,7 +237,7 @@ impl<'a> Steps<'a> {
         Ok((!step.is_empty()).then_some(step))
     }
 
-    fn open(&mut self, mut sequence: Sequence) -> Result<Current> {
+    fn open(&mut self, sequence: Sequence) -> Result<Current> {
         if self.strand == Strand::Forward {
             let bases = Bases::Source(Vec::new());
             return Ok(Current {
@@ -229,14 +247,7 @@ impl<'a> Steps<'a> {
                 before: 0,
             });
         }
-        let mut codes = Spill::create(self.scratch)?;
-        let mut block = Vec::new();
-        while self.genome.read_bases(&mut block, self.chunk)? > 0 {
-            codes.push(&block)?;
-            block.clear();
-        }
-        sequence.end = sequence.start + codes.bytes();
-        sequence.rows.end = sequence.rows.end.min(sequence.end);
+        let (sequence, codes) = whole(self.genome, sequence, self.chunk, self.scratch)?;
         // Each strand is read from its own end, as far as there are rows.
         let total = sequence.end - sequence.rows.start;
         let bases = Bases::Scratch(codes, total);

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
+mod exact;
+
 use candle_core::{Device, Tensor};
 use crocuta::checkpoint::Checkpoint;
 use crocuta::encoder::{Encoder, Facts, Model, Segment};

@@ -51,6 +51,72 @@ fn any_number_of_layers_equals_exchanging_the_strands_before_each() {
 }
 
 #[test]
+fn tiles_give_the_same_with_odd_layers_multiplied_directions_and_biases() {
+    for (name, layers, multiply) in [
+        ("caduceus-ps", 1, false),
+        ("caduceus-ps", 3, true),
+        ("caduceus-ph", 2, true),
+        ("caduceus-ph", 2, false),
+    ] {
+        let checkpoint = checkpoint(name);
+        let mut sizes = Hyperparameters::read(&checkpoint.config).unwrap();
+        (sizes.layers, sizes.multiply, sizes.mixer.bias) = (layers, multiply, true);
+        let mut tensors = std::collections::BTreeMap::new();
+        for name in checkpoint.weights.names() {
+            let shape = checkpoint.weights.shape(name).unwrap();
+            let tensor = checkpoint.weights.tensor(name, shape).unwrap();
+            if name.ends_with("in_proj.weight") || name.ends_with("out_proj.weight") {
+                let bias = tensor.narrow(1, 0, 1).unwrap().flatten_all().unwrap();
+                tensors.insert(name.replace("weight", "bias"), bias);
+            }
+            tensors.insert(name.to_string(), tensor);
+        }
+        let model = Model::load(&sizes, &Weights::new("copy", tensors)).unwrap();
+        let ids: Vec<u32> = (0..50).map(|i| 7 + i * i % 5).collect();
+        let segment = Segment {
+            lane: 0,
+            len: ids.len(),
+            starts: true,
+            ends: true,
+        };
+        let tokens = Tensor::new(&ids[..], &Device::Cpu).unwrap();
+        let expected = model.forward(&tokens, &[segment], &mut State).unwrap();
+
+        let values = std::cell::RefCell::new(vec![f32::NAN; model.stored() * ids.len()]);
+        let exact = Exact {
+            model: &model,
+            store: Store {
+                read: &|from, out: &mut [f32]| {
+                    out.copy_from_slice(&values.borrow()[from as usize..][..out.len()]);
+                    Ok(())
+                },
+                write: &|from, new: &[f32]| {
+                    values.borrow_mut()[from as usize..][..new.len()].copy_from_slice(new);
+                    Ok(())
+                },
+            },
+            length: ids.len() as u64,
+            tile: 7,
+        };
+        let mut read = |range: std::ops::Range<u64>| {
+            Ok(ids[range.start as usize..range.end as usize].to_vec())
+        };
+        exact.layers(&mut read, &mut |_| Ok(())).unwrap();
+        let rows = |from: u64, to: u64| exact.rows(from..to).unwrap();
+        let found = Tensor::cat(&[rows(0, 13), rows(13, 50)], 0).unwrap();
+        let largest = expected.abs().unwrap().flatten_all().unwrap().max(0);
+        let error = (found - &expected).unwrap().abs().unwrap();
+        let error = error.flatten_all().unwrap().max(0).unwrap();
+        let error = error.to_scalar::<f32>().unwrap();
+        let largest = largest.unwrap().to_scalar::<f32>().unwrap();
+        assert!(
+            error <= 1e-5 * largest,
+            "{name}, {layers} layers: {error} of {largest}"
+        );
+    }
+}
+
+#[test]
 fn shared_projections_may_be_stored_with_either_direction_but_not_differ() {
     let weights = checkpoint("caduceus-ph").weights;
     let sizes = Hyperparameters::read(&checkpoint("caduceus-ph").config).unwrap();
