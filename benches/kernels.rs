@@ -6,6 +6,7 @@
 use candle_core::{Device, Tensor};
 use crocuta::checkpoint::{Config, Weights, preset};
 use crocuta::encoder::{Encoder, Segment, caduceus, mamba};
+use crocuta::head::{LocalAttention, LocalSizes};
 use crocuta::ops::{Activation, Linear, SelectiveScan, ShortConv};
 use divan::{Bencher, counter::ItemsCount};
 
@@ -71,6 +72,25 @@ fn linear(bencher: Bencher, [from, to]: [usize; 2]) {
     bencher
         .counter(ItemsCount::new(BASES))
         .bench_local(|| linear.forward(&x).unwrap());
+}
+
+/// The motif head on the vectors of one encoder, by its window.
+#[divan::bench(args = [8, 16, 64])]
+fn local_attention(bencher: Bencher, window: usize) {
+    let sizes = LocalSizes {
+        width: WIDTH,
+        heads: 4,
+        window,
+        classes: 4,
+        causal: false,
+    };
+    let weights = Weights::new("bench", LocalAttention::create(sizes, 0).unwrap());
+    let head = LocalAttention::load(sizes, &weights).unwrap();
+    let x = tensor(&[BASES, WIDTH], 1.0);
+    let mut state = head.start(1);
+    bencher
+        .counter(ItemsCount::new(BASES))
+        .bench_local(|| head.forward(&x, &[WHOLE], &mut state).unwrap());
 }
 
 #[divan::bench(sample_count = 10)]

@@ -1,5 +1,7 @@
 //! Heads: hidden vectors in, what the user asked for out.
 
 mod language_model;
+mod local_attention;
 
 pub use language_model::{LanguageModel, PREDICTIONS};
+pub use local_attention::{LocalAttention, LocalSizes, LocalState, Piece, Rows};

@@ -2,7 +2,7 @@
 
 /// A matrix within a slice, by its strides.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
+pub(crate) struct Matrix<'a> {
     pub values: &'a [f32],
     pub rows: usize,
     pub columns: usize,
@@ -38,7 +38,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// `out ← keep · out + x y`, `out` row-major; with `keep` zero, `out` is not read.
-pub(super) fn multiply(out: &mut [f32], keep: f32, x: Matrix, y: Matrix) {
+pub(crate) fn multiply(out: &mut [f32], keep: f32, x: Matrix, y: Matrix) {
     let (m, n, k) = (x.rows, y.columns, x.columns);
     assert!(m > 0 && n > 0 && k > 0 && y.rows == k && out.len() == m * n);
     assert!(x.extent() <= x.values.len() && y.extent() <= y.values.len());

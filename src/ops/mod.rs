@@ -23,6 +23,7 @@ pub use glu::{gelu_erf, glu_residual};
 pub(crate) use linear::product;
 pub use linear::{Activation, Linear};
 pub use long_conv::{LongConv, Past, Taps};
+pub(crate) use matrix::{Matrix, multiply};
 pub use modal::{Modal, ModalState};
 pub use norm::{GatedRmsNorm, LayerNorm, RmsNorm};
 pub use selective_scan::{Hidden, SelectiveScan};
