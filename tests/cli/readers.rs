@@ -6,8 +6,8 @@ use std::process::Command;
 #[test]
 fn pyarrow_polars_pandas_and_duckdb_read_the_same_numbers() {
     let Some(python) = std::env::var_os("CROCUTA_PYTHON") else {
-        eprintln!(
-            "SKIPPED: set CROCUTA_PYTHON to a Python with pyarrow, polars, pandas and duckdb"
+        crate::harness::skipped(
+            "set CROCUTA_PYTHON to a Python with pyarrow, polars, pandas and duckdb",
         );
         return;
     };

@@ -202,7 +202,7 @@ fn what_is_no_readable_file_is_an_io_error() {
     );
     // SAFETY: has no preconditions.
     if unsafe { libc::geteuid() } == 0 {
-        eprintln!("SKIPPED: an unreadable file, because root reads every file");
+        crate::harness::skipped("an unreadable file, because root reads every file");
         return;
     }
     use std::os::unix::fs::PermissionsExt;

@@ -22,7 +22,7 @@ fn a_full_disk_is_an_io_error_that_leaves_nothing() {
         .unwrap();
     let stderr = String::from_utf8_lossy(&out.stderr);
     if !out.status.success() && !stderr.contains("crocuta") {
-        eprintln!("SKIPPED: no file system of one's own here: {stderr}");
+        crate::harness::skipped(format!("no file system of one's own here: {stderr}"));
         return;
     }
     assert_eq!(String::from_utf8_lossy(&out.stdout), "code 5\n", "{stderr}");
@@ -109,7 +109,7 @@ fn an_output_that_cannot_be_is_refused() {
     { case }.run().fails(2, &["link"]);
     // SAFETY: has no preconditions.
     if unsafe { libc::geteuid() } == 0 {
-        eprintln!("SKIPPED: a directory without permission, because root writes everywhere");
+        crate::harness::skipped("a directory without permission, because root writes everywhere");
         return;
     }
     let case = to("closed/out.parquet").file("closed/x", "");
@@ -152,7 +152,7 @@ fn binary_data_is_not_written_to_a_terminal() {
         libc::openpty(&raw mut ours, &raw mut theirs, name, settings, size)
     };
     if opened != 0 {
-        eprintln!("SKIPPED: no terminals here");
+        crate::harness::skipped("no terminals here");
         return;
     }
     // SAFETY: the descriptor is open, and nobody else's.

@@ -3,8 +3,8 @@
 use crate::harness::bytes::torch;
 use crate::harness::{CONFIG, Case};
 
-/// `models convert` of a file, which must fail without leaving anything.
-fn refused(bytes: &[u8]) {
+/// `models convert` of a file, which must fail for `reason` without leaving anything.
+fn refused(reason: &str, bytes: &[u8]) {
     let mut case = Case::new("models convert m.pt --config c.json -o converted")
         .file("m.pt", bytes)
         .file("c.json", CONFIG)
@@ -12,8 +12,7 @@ fn refused(bytes: &[u8]) {
     let out = case.run();
     let code = out.code.unwrap();
     assert!([2, 3, 4, 137].contains(&code), "{code}: {}", out.stderr);
-    eprintln!("{}", out.stderr);
-    let out = out.fails(code, &["crocuta: error: "]);
+    let out = out.fails(code, &["crocuta: error: m.pt: ", reason]);
     assert!(out.seconds < 10.0);
     assert_eq!(out.stderr.matches("error").count(), 1, "{}", out.stderr);
 }
@@ -24,15 +23,23 @@ fn pickle(body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn calls_are_refused() {
-    refused(&pickle(
-        b"cposix\nsystem\nX\x0c\x00\x00\x00touch canaryq\x00\x85R.",
-    ));
-    refused(&pickle(b"cos\nsystem\n(X\x0c\x00\x00\x00touch canarytR."));
-    refused(&pickle(b"c__builtin__\neval\nX\x01\x00\x00\x001\x85R."));
+    refused(
+        "nothing was run",
+        &pickle(b"cposix\nsystem\nX\x0c\x00\x00\x00touch canaryq\x00\x85R."),
+    );
+    refused(
+        "nothing was run",
+        &pickle(b"cos\nsystem\n(X\x0c\x00\x00\x00touch canarytR."),
+    );
+    refused(
+        "nothing was run",
+        &pickle(b"c__builtin__\neval\nX\x01\x00\x00\x001\x85R."),
+    );
     // The right function with too few arguments.
-    refused(&pickle(
-        b"}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n)Rs.",
-    ));
+    refused(
+        "too few arguments",
+        &pickle(b"}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n)Rs."),
+    );
 }
 
 #[test]
@@ -44,7 +51,7 @@ fn absurd_shapes_are_refused() {
         &[b"\x80\x02", &tensor[..]].concat(),
         &[("archive/data/0", &[0; 16])],
     );
-    refused(&file);
+    refused("reaches beyond its storage", &file);
 }
 
 #[test]
@@ -59,22 +66,22 @@ fn bombs_of_memo_and_nesting_are_refused() {
         memo.extend([b'e', b'q', level + 1]);
     }
     memo.push(b'.');
-    refused(&pickle(&memo));
+    refused("not a dictionary of tensors", &pickle(&memo));
     let nested = [vec![b')'; 1], vec![0x85; 2 << 20], b".".to_vec()].concat();
-    refused(&pickle(&nested));
+    refused("not a dictionary of tensors", &pickle(&nested));
 }
 
 #[test]
 fn truncated_and_unknown_code_is_refused() {
-    refused(&pickle(b"}X\xff\x00\x00\x00abc"));
-    refused(&pickle(b"}"));
-    refused(&pickle(b"\xfe."));
-    refused(b"PK\x03\x04");
-    refused(b"");
-    refused(b"no checkpoint at all");
+    refused("truncated", &pickle(b"}X\xff\x00\x00\x00abc"));
+    refused("truncated", &pickle(b"}"));
+    refused("opcode 0xfe", &pickle(b"\xfe."));
+    refused("damaged zip", b"PK\x03\x04");
+    refused("not a PyTorch file", b"");
+    refused("not a PyTorch file", b"no checkpoint at all");
     let good = pickle(b"}.");
-    refused(&good[..good.len() / 2]);
-    refused(&good);
+    refused("damaged zip", &good[..good.len() / 2]);
+    refused("no tensor", &good);
 }
 
 #[test]
@@ -83,13 +90,19 @@ fn paths_in_a_file_lead_nowhere() {
         (X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x13\x00\x00\x00../../../etc/passwdX\x03\x00\x00\x00cpuK\x04tQ\
         K\x00K\x04\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.";
     let pickle = [b"\x80\x02", &tensor[..]].concat();
-    refused(&torch(&pickle, &[]));
-    refused(&torch(
-        &pickle,
-        &[("archive/data/../../../etc/passwd", &[0; 16])],
-    ));
-    refused(&torch(b"\x80\x02}.", &[("../escape", b"x")]));
-    refused(&torch(b"\x80\x02}.", &[("other/data.pkl", b"\x80\x02}.")]));
+    refused("not in the archive", &torch(&pickle, &[]));
+    refused(
+        "leads out of the archive",
+        &torch(&pickle, &[("archive/data/../../../etc/passwd", &[0; 16])]),
+    );
+    refused(
+        "leads out of the archive",
+        &torch(b"\x80\x02}.", &[("../escape", b"x")]),
+    );
+    refused(
+        "two data.pkl",
+        &torch(b"\x80\x02}.", &[("other/data.pkl", b"\x80\x02}.")]),
+    );
 }
 
 #[test]
@@ -99,5 +112,5 @@ fn a_compressed_entry_is_refused() {
     zip.start_file("archive/data.pkl", zip::write::SimpleFileOptions::default())
         .unwrap();
     zip.write_all(&vec![0; 64 << 20]).unwrap();
-    refused(&zip.finish().unwrap().into_inner());
+    refused("compressed", &zip.finish().unwrap().into_inner());
 }

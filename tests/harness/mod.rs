@@ -405,3 +405,9 @@ pub fn record(name: &str, bases: &str, width: usize) -> String {
     }
     text
 }
+
+/// Says that a test did not run. Not with `eprintln!`, which is shown only for tests that fail.
+pub fn skipped(why: impl std::fmt::Display) {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+}
