@@ -205,6 +205,8 @@ mod tests {
         assert_eq!(rows.collect::<Vec<_>>(), expected);
         // A kind that is added here must be added to both lists.
         match Internal {
+            // Exits as success does.
+            Unread => {}
             Internal | Usage | Input | Model | Io | Strict | Interrupted | Memory | Terminated => {}
         }
     }

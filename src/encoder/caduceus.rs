@@ -6,7 +6,7 @@
 //! Differences from the published code: the projections in and out, which both directions share,
 //! run once; the two strands of PS run side by side, each in its own direction of reading, with
 //! the exchange of strands that the published fused norm makes before each layer folded into the
-//! weights of every other layer (see [`Block::load`]).
+//! weights of every other layer (see `Block::load`).
 
 mod exact;
 

@@ -203,7 +203,7 @@ impl MixerSizes {
         tail + SelectiveScan::hidden_bytes(self.inner, self.states)
     }
 
-    /// Operations a token in the products of [`StateSpace`].
+    /// Operations a token in the products of `StateSpace`.
     pub fn flops(&self) -> usize {
         2 * self.inner * (2 * self.rank + 2 * self.states)
     }
@@ -329,7 +329,7 @@ pub(super) struct StateSpace {
     scan: SelectiveScan,
 }
 
-/// What a sequence leaves behind in a [`StateSpace`].
+/// What a sequence leaves behind in a `StateSpace`.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Carry {
     tail: Tail,

@@ -1,6 +1,6 @@
 //! Elementary functions that compilers can vectorise: polynomials without branches or tables.
 //!
-//! [`simd!`] compiles one function body three times (AVX-512, AVX2 with FMA, and the target's
+//! `simd!` compiles one function body three times (AVX-512, AVX2 with FMA, and the target's
 //! baseline) and picks one at run time.
 
 /// Defines a function whose body is compiled for AVX-512, AVX2 and the baseline, and chosen once
@@ -149,7 +149,7 @@ pub fn silu(x: f32) -> f32 {
 /// GELU by its tanh formula: `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`, as `x · sigmoid(2 …)`.
 #[inline(always)]
 pub fn gelu_tanh(x: f32) -> f32 {
-    x * sigmoid(1.595_769_1 * (x + 0.044_715 * x * x * x))
+    x * sigmoid(1.595_769 * (x + 0.044_715 * x * x * x))
 }
 
 /// GELU as defined, `x · Φ(x)` with the normal distribution's Φ, within 3e-7 of max(1, |x|).

@@ -4,14 +4,14 @@
 //! They are joined by channels that hold a few steps, so memory does not depend on the input.
 
 mod blocks;
-mod journal;
 mod exact;
+mod journal;
 mod progress;
 mod steps;
 mod table;
 
-pub use journal::{Identity, Journal};
 pub use exact::run_exact;
+pub use journal::{Identity, Journal};
 pub use progress::{Progress, Style};
 pub use steps::{Piece, Step, Steps, Windows};
 pub use table::Sink;

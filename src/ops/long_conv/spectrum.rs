@@ -19,8 +19,15 @@ pub(super) struct Spectra {
     taps: Arc<Taps>,
     /// Taps `0..2·DIRECT` of each pair.
     head: Vec<Vec<Complex32>>,
-    /// Bytes that may still be kept, and what is kept.
-    kept: Mutex<(usize, HashMap<(usize, usize), Arc<Spectrum>>)>,
+    kept: Mutex<Kept>,
+}
+
+/// Spectra that stay in memory.
+struct Kept {
+    /// Bytes that more may take.
+    budget: usize,
+    /// By taps and FFT size.
+    spectra: HashMap<(usize, usize), Arc<Spectrum>>,
 }
 
 /// P and M of each channel pair (see the module above), for frequencies `0..=N/2`, scaled by 1/N.
@@ -58,7 +65,10 @@ impl Spectra {
             channels,
             taps,
             head,
-            kept: Mutex::new((budget, HashMap::new())),
+            kept: Mutex::new(Kept {
+                budget,
+                spectra: HashMap::new(),
+            }),
         })
     }
 
@@ -70,17 +80,16 @@ impl Spectra {
     /// The spectrum, if it is kept or the budget still has room for it.
     pub(super) fn kept(&self, taps: usize, size: usize) -> Result<Option<Arc<Spectrum>>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(spectrum) = kept.1.get(&(taps, size)) {
+        if let Some(spectrum) = kept.spectra.get(&(taps, size)) {
             return Ok(Some(Arc::clone(spectrum)));
         }
-        let bytes =
-            self.channels.next_multiple_of(2) / 2 * (size / 2 + 1) * 2 * size_of::<Complex32>();
-        if bytes > kept.0 {
+        let bytes = self.channels.div_ceil(2) * (size / 2 + 1) * 2 * size_of::<Complex32>();
+        if bytes > kept.budget {
             return Ok(None);
         }
-        kept.0 -= bytes;
+        kept.budget -= bytes;
         let spectrum = Arc::new(self.compute(taps, size)?);
-        kept.1.insert((taps, size), Arc::clone(&spectrum));
+        kept.spectra.insert((taps, size), Arc::clone(&spectrum));
         Ok(Some(spectrum))
     }
 
@@ -91,7 +100,9 @@ impl Spectra {
         }
         let spectrum = Arc::new(self.compute(taps, size)?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(kept.1.entry((taps, size)).or_insert(spectrum)))
+        Ok(Arc::clone(
+            kept.spectra.entry((taps, size)).or_insert(spectrum),
+        ))
     }
 
     fn compute(&self, taps: usize, size: usize) -> Result<Spectrum> {
