@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 ///
 /// Memory: the model, and activations and rows of `settings.chunk` tokens. Scratch files: a byte a
 /// base of the sequence at work, and [`stored`](crate::encoder::caduceus::Model::stored) values.
+/// Measured (PS, D 32, chunk 8192, bins of 128): at most 26 MB for 0.1, 0.4 and 1.6 million bases.
 pub fn run_exact(
     genome: &mut Genome,
     engine: &Engine,
