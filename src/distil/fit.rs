@@ -254,7 +254,8 @@ fn improve(grid: &Grid, mut exponents: Vec<Complex64>, slowest: f64) -> Vec<Comp
                 }
             }
         }
-        let normal = jacobian.tr_mul(&jacobian);
+        // A product of two matrices takes the blocked kernel, `tr_mul` a dot product a number.
+        let normal = jacobian.transpose() * &jacobian;
         let gradient = jacobian.tr_mul(&error);
         let before = error.norm_squared();
         let mut better = false;
@@ -272,8 +273,11 @@ fn improve(grid: &Grid, mut exponents: Vec<Complex64>, slowest: f64) -> Vec<Comp
                 .enumerate()
                 .map(|(n, e)| bounded(e + Complex64::new(-step[4 * n], step[4 * n + 1]), slowest))
                 .collect();
-            // The residues follow the poles: variable projection.
-            let residues = residues(grid, &tried);
+            let residues: Vec<Complex64> = found
+                .iter()
+                .enumerate()
+                .map(|(n, r)| r + Complex64::new(step[4 * n + 2], step[4 * n + 3]))
+                .collect();
             let remaining = rest(&tried, &residues);
             better = remaining.norm_squared() < before;
             damping *= if better { 0.2 } else { 10.0 };
@@ -281,7 +285,7 @@ fn improve(grid: &Grid, mut exponents: Vec<Complex64>, slowest: f64) -> Vec<Comp
                 (exponents, found, error) = (tried, residues, remaining);
             }
         }
-        if !better || error.norm_squared() > before * (1.0 - 1e-4) {
+        if !better || error.norm_squared() > before * (1.0 - 1e-3) {
             break;
         }
     }

@@ -63,7 +63,7 @@ fn a_distilled_model_is_small_close_and_the_original_untouched() {
     let before = files(&from);
     let source = Checkpoint::open(&from).unwrap();
     let out = dir.path().join("distilled");
-    let (report, digest) = distil(&source, 8, None, &out).unwrap();
+    let (report, digest) = distil(&source, 16, None, &out).unwrap();
     assert_eq!(files(&from), before);
 
     let checkpoint = Checkpoint::open(&out).unwrap();
@@ -72,7 +72,7 @@ fn a_distilled_model_is_small_close_and_the_original_untouched() {
     let (model, facts) = Model::load(&checkpoint).unwrap();
     assert!(facts.state_bytes < exact_facts.state_bytes / 2);
     assert_eq!(facts.kept_bytes, 0);
-    assert!(facts.note.unwrap().contains("8 exponentials"));
+    assert!(facts.note.unwrap().contains("16 exponentials"));
 
     // Chunks change nothing, beyond the filter's length too.
     let check = Check::random(700);

@@ -103,8 +103,7 @@ fn undelayed(
         let mut sum = 0.0;
         for (pole, residue) in poles[at.clone()].chunks(2).zip(residues[at].chunks(2)) {
             let (pole, residue) = (complex(pole), complex(residue));
-            // Written so that not-a-number is refused too.
-            if !(pole.norm() < 1.0) {
+            if pole.norm().is_nan() || pole.norm() >= 1.0 {
                 return Err(format!("channel {c}: a pole of magnitude {}", pole.norm()));
             }
             let ratio = match residue.norm() == 0.0 {
