@@ -70,6 +70,7 @@ fn a_distilled_model_is_small_close_and_the_original_untouched() {
     assert_eq!(checkpoint.digest, digest);
     let (exact, exact_facts) = Model::load(&source).unwrap();
     let (model, facts) = Model::load(&checkpoint).unwrap();
+    assert_eq!(checkpoint.weights.unused(), ["lm_head.weight"]);
     assert!(facts.state_bytes < exact_facts.state_bytes / 2);
     assert_eq!(facts.kept_bytes, 0);
     assert!(facts.note.unwrap().contains("16 exponentials"));

@@ -37,6 +37,11 @@ impl Operator {
             let conv = LongConv::new(sizes.length, &bias, taps, budget)?;
             return Ok(Self::Implicit(conv));
         };
+        // The original filter may stay beside the modes, so that they can be compared: checked, and
+        // known to belong here, but not kept.
+        if weights.at("implicit_filter").has("0.weight") {
+            Filter::load(sizes, weights)?;
+        }
         let stored = weights.at("modal");
         let poles = stored.tensor("poles", &[d, n, 2])?;
         let residues = stored.tensor("residues", &[d, n, 2])?;
