@@ -7,6 +7,7 @@
 
 pub mod checkpoint;
 pub mod cli;
+pub mod distil;
 pub mod encoder;
 pub mod error;
 pub mod head;

@@ -141,6 +141,11 @@ impl Weights {
         self.all.tensors.keys().map(String::as_str)
     }
 
+    /// All tensors as stored, by their full names.
+    pub(crate) fn stored(&self) -> &BTreeMap<String, Tensor> {
+        &self.all.tensors
+    }
+
     /// The number of values in all tensors.
     pub fn values(&self) -> usize {
         self.all.tensors.values().map(Tensor::elem_count).sum()

@@ -3,9 +3,11 @@
 use super::options::readable;
 use super::process::print;
 use crate::checkpoint::{self, Checkpoint, Config};
+use crate::distil::{self, Check};
 use crate::encoder::Model;
 use crate::error::{Error, Result};
-use std::path::PathBuf;
+use crate::io::genome::{self, Genome};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Commands on models.
@@ -50,12 +52,15 @@ pub enum Models {
         /// The model's directory.
         model: PathBuf,
     },
-    /// Convert a PyTorch checkpoint (.ckpt, .pt, .pth, .bin) to safetensors.
+    /// Convert a PyTorch checkpoint (.ckpt, .pt, .pth, .bin) to safetensors, or a HyenaDNA model
+    /// to one with a small state (--distil).
     #[command(
-        after_help = "Example:\n  crocuta models convert weights.ckpt --config config.json -o model"
+        after_help = "Examples:\n  crocuta models convert weights.ckpt -o model\n  \
+crocuta models convert hyenadna-small-32k --distil 16 --check genome.fa -o small"
     )]
     Convert {
-        /// The checkpoint. It is read by a child process with limits, and nothing in it is run.
+        /// The checkpoint: it is read by a child process with limits, and nothing in it is run.
+        /// With --distil, the model's directory.
         file: PathBuf,
         /// The directory to make.
         #[arg(short, long, value_name = "DIR")]
@@ -63,6 +68,13 @@ pub enum Models {
         /// The model's config.json, if it does not lie beside the checkpoint.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Replace each filter by this many exponentials: constant state, but an approximation.
+        /// Prints its errors, and stores them in distillation.json.
+        #[arg(long, value_name = "MODES", conflicts_with = "config")]
+        distil: Option<usize>,
+        /// FASTA on whose first 262,144 bases the hidden vectors are compared; else random bases.
+        #[arg(long, value_name = "FASTA", requires = "distil")]
+        check: Option<PathBuf>,
     },
     /// The child process of `convert`.
     #[command(hide = true)]
@@ -109,10 +121,18 @@ impl Models {
             Self::Convert {
                 file,
                 output,
+                distil: Some(modes),
+                check,
+                ..
+            } => distilled(file, *modes, check.as_deref(), output),
+            Self::Convert {
+                file,
+                output,
                 config,
+                ..
             } => {
-                let own = std::env::current_exe()
-                    .map_err(|e| Error::io(std::path::Path::new("crocuta"), &e))?;
+                let own =
+                    std::env::current_exe().map_err(|e| Error::io(Path::new("crocuta"), &e))?;
                 let mut child = Command::new(own);
                 child.args(["--quiet", "models", "convert-child"]);
                 let digest = checkpoint::convert_in_child(child, file, output, config.as_deref())?;
@@ -130,7 +150,7 @@ impl Models {
     }
 }
 
-fn verify(path: &std::path::Path) -> Result<()> {
+fn verify(path: &Path) -> Result<()> {
     let verified = checkpoint::verify(path)?;
     // The configuration must describe the tensors: building the encoder asks for each by shape.
     let checkpoint = Checkpoint::open(path)?;
@@ -155,7 +175,38 @@ fn verify(path: &std::path::Path) -> Result<()> {
     ))
 }
 
-fn show(path: &std::path::Path) -> Result<()> {
+/// Bases that `--check` reads at most.
+const CHECK_BASES: usize = 1 << 18;
+
+fn distilled(model: &Path, modes: usize, check: Option<&Path>, output: &Path) -> Result<()> {
+    let source = Checkpoint::open(model)?;
+    let check = check.map(check_sequences).transpose()?;
+    let (report, digest) = distil::distil(&source, modes, check, output)?;
+    let path = output.join("model.safetensors");
+    print(&format!("{report}{digest}  {}\n", path.display()))
+}
+
+fn check_sequences(path: &Path) -> Result<Check> {
+    let mut genome = Genome::open(path, genome::Options::default())?;
+    let (mut sequences, mut left) = (Vec::new(), CHECK_BASES);
+    while left > 0 && genome.next_sequence()?.is_some() {
+        let mut codes = Vec::new();
+        while codes.len() < left {
+            let room = left - codes.len();
+            if genome.read_bases(&mut codes, room)? == 0 {
+                break;
+            }
+        }
+        left -= codes.len();
+        sequences.push(codes);
+    }
+    Ok(Check {
+        name: path.display().to_string(),
+        sequences,
+    })
+}
+
+fn show(path: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(path)?;
     let (_, facts) = Model::load(&checkpoint)?;
     let unused = checkpoint.weights.unused();

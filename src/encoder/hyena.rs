@@ -6,24 +6,31 @@
 //! Keys: `hyena.backbone.layers.{i}.mixer.in_proj.weight`, … (also `backbone.` and
 //! `model.backbone.`).
 //!
+//! A model whose filters were distilled ([`crate::distil`]) has `"filter": "modal"`, `"modes"` and,
+//! for each layer, `filter_fn.modal.{poles,residues,h0}`: its state is a few numbers a channel.
+//!
 //! Differences from the published code: `forward` continues a sequence from its state, beyond L
 //! too, where the filter is zero; the convolution is tiled (see [`crate::ops::LongConv`]).
+
+mod operator;
 
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
-use crate::ops::{self, Activation, LayerNorm, Linear, LongConv, Past, ShortConv, Tail};
+use crate::ops::{self, Activation, LayerNorm, Linear, LongConv, Modal, ShortConv, Tail};
 use candle_core::Tensor;
+use operator::{Carried, Operator};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Spectra that are kept take no more than this in all layers together.
 const SPECTRA: usize = 2 << 30;
 
 /// Keys of Hugging Face's configuration. Those that are not read say how it was trained.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 22] = [
+    "filter",
+    "modes",
     "activation_freq",
     "d_inner",
     "d_model",
@@ -47,7 +54,9 @@ const KEYS: [&str; 20] = [
 ];
 
 /// Keys of the original's configuration, and of its object `layer`.
-const ORIGINAL_KEYS: [&str; 16] = [
+const ORIGINAL_KEYS: [&str; 18] = [
+    "filter",
+    "modes",
     "checkpoint_mixer",
     "checkpoint_mlp",
     "d_inner",
@@ -108,6 +117,9 @@ pub struct Hyperparameters {
     pub eps: f64,
     /// Added to the filter's decay; 0.05 in the published inference code, `filter_shift`.
     pub shift: f64,
+    /// Complex exponentials of a filter, `modes`, if `filter` is `modal`; none for the published
+    /// `implicit` one.
+    pub modes: Option<usize>,
 }
 
 impl Hyperparameters {
@@ -145,6 +157,11 @@ impl Hyperparameters {
             short: operator.size("short_filter_order", 1..=1 << 10, Some(3))?,
             eps: config.number("layer_norm_epsilon", Some(1e-5))?,
             shift: config.number("filter_shift", Some(0.05))?,
+            modes: match config.text("filter", Some("implicit"))?.as_str() {
+                "implicit" => None,
+                "modal" => Some(config.size("modes", 1..=1 << 10, None)?),
+                _ => return Err(config.error("filter", "neither implicit nor modal")),
+            },
         })
     }
 
@@ -163,26 +180,39 @@ impl Hyperparameters {
             kept_bytes: self.spectra_bytes(),
             flops: self.layers * 2 * (4 * d * d + 2 * d * self.inner),
             layer: "ln_f",
-            note: None,
+            note: self.modes.map(|modes| {
+                format!(
+                    "filters are sums of {modes} exponentials fitted to the original ones: \
+                     distillation.json has the errors"
+                )
+            }),
         }
     }
 
     /// Bytes of state for one unfinished sequence that is at least as long as the filter.
     pub fn state_bytes(&self) -> usize {
         let tail = (self.short - 1) * 3 * self.width * size_of::<f32>();
-        self.layers * (tail + LongConv::past_bytes(self.length, self.width))
+        let operator = match self.modes {
+            Some(modes) => Modal::state_bytes(self.width, modes, true),
+            None => LongConv::past_bytes(self.length, self.width),
+        };
+        self.layers * (tail + operator)
     }
 
     /// Bytes of filter spectra that the model keeps at most.
     pub fn spectra_bytes(&self) -> usize {
+        if self.modes.is_some() {
+            return 0;
+        }
         (self.layers * LongConv::past_bytes(self.length, self.width)).min(SPECTRA)
     }
 }
 
-/// What a sequence leaves behind: two rows before the short convolution, and the gated past.
+/// What a sequence leaves behind: two rows before the short convolution, and the gated past or
+/// the modes that stand for it.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct State {
-    layers: Vec<(Tail, Past)>,
+    layers: Vec<(Tail, Carried)>,
 }
 
 /// The HyenaDNA encoder.
@@ -203,7 +233,7 @@ struct Block {
 struct Mixer {
     in_proj: Linear,
     short_conv: ShortConv,
-    long_conv: LongConv,
+    operator: Operator,
     out_proj: Linear,
 }
 
@@ -240,6 +270,17 @@ fn backbone(weights: &Weights) -> Weights {
         .unwrap_or_else(|| weights.at("backbone"))
 }
 
+/// The implicit filter of each layer, and the weights below its `filter_fn`.
+pub fn filters(sizes: &Hyperparameters, weights: &Weights) -> Result<Vec<(Weights, Filter)>> {
+    let layers = backbone(weights).at("layers");
+    let layer = |i| {
+        let weights = layers.at(i).at("mixer").at("filter_fn");
+        let filter = Filter::load(sizes, &weights)?;
+        Ok((weights, filter))
+    };
+    (0..sizes.layers).map(layer).collect()
+}
+
 impl Encoder for Model {
     type State = State;
 
@@ -247,7 +288,7 @@ impl Encoder for Model {
         let layer = |block: &Block| {
             (
                 block.mixer.short_conv.start(lanes),
-                block.mixer.long_conv.start(lanes),
+                block.mixer.operator.start(lanes),
             )
         };
         Ok(State {
@@ -257,9 +298,9 @@ impl Encoder for Model {
 
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, (tail, past)) in self.blocks.iter().zip(&mut state.layers) {
+        for (block, (tail, carried)) in self.blocks.iter().zip(&mut state.layers) {
             let y = block.norm1.forward(&x)?;
-            x = block.mixer.forward(&y, &x, tail, past, segments)?; // (T, D)
+            x = block.mixer.forward(&y, &x, tail, carried, segments)?; // (T, D)
             let y = block.norm2.forward(&x)?;
             let y = block.fc1.forward_activated(&y, Activation::GeluTanh)?; // (T, 4D)
             x = block.fc2.forward_residual(&y, &x)?; // (T, D)
@@ -287,9 +328,6 @@ impl Mixer {
     fn load(sizes: &Hyperparameters, weights: &Weights, budget: usize) -> Result<Self> {
         let d = sizes.width;
         let short = weights.at("short_filter");
-        let filter = Filter::load(sizes, &weights.at("filter_fn"))?;
-        let bias = weights.at("filter_fn").tensor("bias", &[d])?;
-        let taps = Arc::new(move |channels, n| filter.taps(channels, n));
         Ok(Self {
             in_proj: linear(&weights.at("in_proj"), d, 3 * d)?,
             short_conv: ShortConv::new(
@@ -297,7 +335,7 @@ impl Mixer {
                 Some(&short.tensor("bias", &[3 * d])?),
                 Activation::None,
             )?,
-            long_conv: LongConv::new(sizes.length, &bias, taps, budget)?,
+            operator: Operator::load(sizes, &weights.at("filter_fn"), budget)?,
             out_proj: linear(&weights.at("out_proj"), d, d)?,
         })
     }
@@ -308,12 +346,12 @@ impl Mixer {
         x: &Tensor,
         residual: &Tensor,
         tail: &mut Tail,
-        past: &mut Past,
+        carried: &mut Carried,
         segments: &[Segment],
     ) -> Result<Tensor> {
         let u = self.in_proj.forward(x)?; // (T, 3D): x0, x1, v
         let u = self.short_conv.forward(&u, tail, segments)?; // (T, 3D)
-        let y = self.long_conv.forward(&u, past, segments)?; // (T, D)
+        let y = self.operator.forward(&u, carried, segments)?; // (T, D)
         self.out_proj.forward_residual(&y, residual)
     }
 }
