@@ -178,18 +178,28 @@ impl Plan {
             *z = Complex32::new(*even, odd.get(i).copied().unwrap_or_default());
         }
         self.forward.process(&mut z);
-        let scale = 0.5 / self.size as f32;
-        // Z = A + iB with A(N−k) = conj A(k): A = (Z(k) + conj Z(N−k)) / 2, B = (Z(k) − …) / 2i.
-        let there = std::iter::once(&z[0]).chain(z.iter().rev());
-        for (((p, m), here), there) in p.iter_mut().zip(m).zip(&z).zip(there) {
-            let (sum, difference) = (here + there.conj(), here - there.conj());
-            let (a, b) = (
-                sum * 0.5,
-                Complex32::new(difference.im, -difference.re) * 0.5,
-            );
-            (*p, *m) = ((a + b) * scale, (a - b) * scale);
-        }
+        separate(p, m, &z);
     }
+}
+
+simd! {
+/// P and M from the transform Z = A + iB of two real filters, with the 1/N of the inverse.
+///
+/// A(N−k) = conj A(k), so A = (Z(k) + conj Z(N−k)) / 2 and B = (Z(k) − conj Z(N−k)) / 2i.
+fn separate(p: &mut [Complex32], m: &mut [Complex32], z: &[Complex32]) {
+    let scale = 0.25 / z.len() as f32;
+    let half = z.len() / 2;
+    let (p, m, low) = (&mut p[..half + 1], &mut m[..half + 1], &z[..half + 1]);
+    let high = &z[half..];
+    for k in 0..half + 1 {
+        // Z(N − k), and Z(0) for k = 0.
+        let there = if k == 0 { z[0] } else { high[half - k] };
+        let (sum_re, sum_im) = (low[k].re + there.re, low[k].im - there.im);
+        let (difference_re, difference_im) = (low[k].re - there.re, low[k].im + there.im);
+        p[k] = Complex32::new((sum_re + difference_im) * scale, (sum_im - difference_re) * scale);
+        m[k] = Complex32::new((sum_re - difference_im) * scale, (sum_im + difference_re) * scale);
+    }
+}
 }
 
 impl Convolver {
