@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Spectra that are kept take no more than this in all layers together.
-const SPECTRA: usize = 2 << 30;
+const SPECTRA: usize = 9 << 28;
 
 /// Keys of Hugging Face's configuration. Those that are not read say how it was trained.
 const KEYS: [&str; 22] = [
@@ -204,7 +204,10 @@ impl Hyperparameters {
         if self.modes.is_some() {
             return 0;
         }
-        (self.layers * LongConv::past_bytes(self.length, self.width)).min(SPECTRA)
+        // 13/8 of the past hold all but the two largest sizes, which are used once or twice a turn
+        // of the ring.
+        let past = self.layers * LongConv::past_bytes(self.length, self.width);
+        (past / 8 * 13).min(SPECTRA)
     }
 }
 
