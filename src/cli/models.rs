@@ -214,10 +214,20 @@ fn show(path: &Path) -> Result<()> {
         true => "none".to_string(),
         false => unused.join(", "),
     };
+    let mut note = String::new();
+    if facts.token_bytes > 0 {
+        let growth = readable(facts.token_bytes as u64);
+        note.push_str(&format!(
+            "state grows by: {growth} a base (see --attention-window)\n"
+        ));
+    }
+    if let Some(text) = &facts.note {
+        note.push_str(&format!("note: {text}\n"));
+    }
     print(&format!(
         "name: {}\narchitecture: {}\nsha256: {}\nvalues: {}\nlayers: {}\nwidth: {}\ncontext: {}\n\
          tokens: {}\ndefault layer: {}\nstate of a lane: {}\nkept besides weights and state: {}\n\
-         matrix products: {:.2} MFLOP a base\ntensors not used by the encoder: {unused}\n",
+         matrix products: {:.2} MFLOP a base\ntensors not used by the encoder: {unused}\n{note}",
         checkpoint.name,
         checkpoint.architecture,
         checkpoint.digest,

@@ -296,6 +296,9 @@ impl Inputs {
                 unused.len()
             );
         }
+        if let Some(note) = &facts.note {
+            tracing::warn!("{}: {note}", checkpoint.name);
+        }
         let engine = Engine { model, facts, head };
         let bin = table.bins().map_or(1, |(size, _)| size);
         let strands = if self.compute.strand == Strand::Both {

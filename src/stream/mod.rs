@@ -112,7 +112,8 @@ pub struct Engine {
     pub head: Head,
 }
 
-/// Steps that may wait for the encoder, and blocks that may wait for the table.
+/// Steps that may wait for the encoder; of blocks, which are larger, one fewer may wait for the
+/// table.
 const WAITING: usize = 2;
 
 /// Runs all sequences of `genome` through `engine` into `sink`, in order.
@@ -126,7 +127,7 @@ pub fn run(
     progress: &mut Progress,
 ) -> Result<Totals> {
     let (to_model, steps) = sync_channel(WAITING);
-    let (to_table, rows) = sync_channel(WAITING);
+    let (to_table, rows) = sync_channel(WAITING - 1);
     let resumed = match sink.journal() {
         Some(journal) => Some((journal.position(), journal.snapshot()?, journal.clock())),
         None => None,
