@@ -12,17 +12,18 @@
 //! Differences from the published code: `forward` continues a sequence from its state, beyond L
 //! too, where the filter is zero; the convolution is tiled (see [`crate::ops::LongConv`]).
 
+mod filter;
 mod operator;
+
+pub use filter::Filter;
 
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
-use crate::ops::{self, Activation, LayerNorm, Linear, LongConv, Modal, ShortConv, Tail};
+use crate::ops::{Activation, LayerNorm, Linear, LongConv, Modal, ShortConv, Tail};
 use candle_core::Tensor;
 use operator::{Carried, Operator};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::ops::Range;
 
 /// Spectra that are kept take no more than this in all layers together.
 const SPECTRA: usize = 9 << 28;
@@ -374,156 +375,4 @@ pub(super) fn layer_norm(weights: &Weights, width: usize, eps: f64) -> Result<La
         weights.tensor("bias", &[width])?,
     );
     Ok(LayerNorm::new(weight, bias, eps))
-}
-
-/// The implicit filter: a small sine network of the position, times an exponential decay.
-pub struct Filter {
-    length: usize,
-    features: usize,
-    z: Vec<f32>, // (L, E)
-    t: Vec<f32>, // (L)
-    /// Weight (F, E or F) and bias (F) of each hidden layer.
-    hidden: Vec<(Vec<f32>, Vec<f32>)>,
-    freq: Vec<f32>,  // (F), shared by all hidden layers
-    out: Vec<f32>,   // (D, F)
-    decay: Vec<f32>, // (D), |deltas|
-    shift: f32,
-}
-
-/// Taps evaluated together.
-const TAPS: usize = 512;
-
-impl Filter {
-    /// Takes the weights below `filter_fn`.
-    pub fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
-        let (l, e, f, d) = (
-            sizes.length,
-            sizes.features,
-            sizes.filter_width,
-            sizes.width,
-        );
-        let network = weights.at("implicit_filter");
-        let hidden = (0..=sizes.filter_layers)
-            .map(|i| {
-                let layer = network.at(2 * i);
-                let from = if i == 0 { e } else { f };
-                Ok((
-                    values(&layer.tensor("weight", &[f, from])?)?,
-                    values(&layer.tensor("bias", &[f])?)?,
-                ))
-            })
-            .collect::<Result<_>>()?;
-        // One sine module three times: the other two names hold the same values, if they are there.
-        let freq = values(&network.at(1).tensor("freq", &[1, f])?)?;
-        for i in 1..=sizes.filter_layers {
-            network.at(2 * i + 1).optional("freq", &[1, f])?;
-        }
-        let last = network.at(2 * (sizes.filter_layers + 1));
-        let position = weights.at("pos_emb");
-        let z = position.optional("z", &[1, l, e])?;
-        let t = position.optional("t", &[1, l, 1])?;
-        let deltas = weights.at("modulation").optional("deltas", &[1, 1, d])?;
-        Ok(Self {
-            length: l,
-            features: e,
-            z: z.map_or_else(|| Ok(positions(l, e)), |z| values(&z))?,
-            t: t.map_or_else(|| Ok(times(l)), |t| values(&t))?,
-            hidden,
-            freq,
-            out: values(&last.tensor("weight", &[d, f])?)?,
-            decay: deltas
-                .map_or_else(|| Ok(decays(d)), |deltas| values(&deltas))?
-                .iter()
-                .map(|x| x.abs())
-                .collect(),
-            shift: sizes.shift as f32,
-        })
-    }
-
-    /// `k[c, j] = g(z_j)_c · (exp(−t_j |delta_c|) + shift)`: (channels, n), zeros beyond L.
-    pub fn taps(&self, channels: Range<usize>, n: usize) -> Result<Vec<f32>> {
-        let rows = n.min(self.length);
-        let f = self.freq.len();
-        let out = &self.out[channels.start * f..channels.end * f];
-        let tiles: Vec<Vec<f32>> = (0..rows)
-            .into_par_iter()
-            .step_by(TAPS)
-            .map(|from| {
-                let to = rows.min(from + TAPS);
-                let hidden = self.hidden(from..to); // (taps, F)
-                let mut g = vec![0.0; (to - from) * channels.len()]; // (channels, taps)
-                ops::product(&mut g, out, &hidden, f, to - from);
-                let t = &self.t[from..to];
-                for (g, decay) in g
-                    .chunks_exact_mut(to - from)
-                    .zip(&self.decay[channels.clone()])
-                {
-                    ops::math::decay(g, t, *decay, self.shift);
-                }
-                g
-            })
-            .collect();
-        let mut taps = vec![0.0; channels.len() * n];
-        taps.par_chunks_mut(n).enumerate().for_each(|(c, taps)| {
-            for (tile, taps) in tiles.iter().zip(taps[..rows].chunks_mut(TAPS)) {
-                taps.copy_from_slice(&tile[c * taps.len()..][..taps.len()]);
-            }
-        });
-        Ok(taps)
-    }
-
-    /// The network's last hidden layer at positions `rows`: (taps, F).
-    fn hidden(&self, rows: Range<usize>) -> Vec<f32> {
-        let (e, f) = (self.features, self.freq.len());
-        let mut x = self.z[rows.start * e..rows.end * e].to_vec();
-        for (weight, bias) in &self.hidden {
-            let mut y = vec![0.0; rows.len() * f];
-            ops::product(&mut y, &x, weight, weight.len() / f, f);
-            for row in y.chunks_exact_mut(f) {
-                ops::math::sine_layer(row, bias, &self.freq);
-            }
-            x = y;
-        }
-        x
-    }
-}
-
-fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
-}
-
-/// `t_j = j / (L − 1)`
-pub(crate) fn times(length: usize) -> Vec<f32> {
-    (0..length)
-        .map(|j| (j as f64 / (length - 1) as f64) as f32)
-        .collect()
-}
-
-/// `z_j = [t_j, cos(f w_j), −sin(f w_j)]`, `w_j = 2π j / L` (L here, L − 1 in t), (E − 1) / 2
-/// frequencies f from 1e-4 up.
-pub(crate) fn positions(length: usize, features: usize) -> Vec<f32> {
-    let bands = (features - 1) / 2;
-    let step = match bands {
-        0 | 1 => 0.0,
-        _ => (bands as f64 - 1.0 - 1e-4) / (bands - 1) as f64,
-    };
-    let times = times(length);
-    let mut z = Vec::with_capacity(length * features);
-    for (j, t) in times.into_iter().enumerate() {
-        let w = 2.0 * std::f64::consts::PI * j as f64 / length as f64;
-        let angles = (0..bands).map(|i| (1e-4 + step * i as f64) * w);
-        z.push(t);
-        z.extend(angles.clone().map(|a| a.cos() as f32));
-        z.extend(angles.map(|a| -a.sin() as f32));
-    }
-    z
-}
-
-/// Decay rates evenly spaced from ln(0.01) / 1.5 to ln(0.01) / 0.3.
-pub(crate) fn decays(width: usize) -> Vec<f32> {
-    let (slow, fast) = (0.01f64.ln() / 1.5, 0.01f64.ln() / 0.3);
-    let step = (fast - slow) / (width.max(2) - 1) as f64;
-    (0..width)
-        .map(|c| (slow + step * c as f64) as f32)
-        .collect()
 }
