@@ -165,7 +165,8 @@ impl Inputs {
             }
             false => None,
         };
-        let mut sink = Sink::create(target, opened.columns.clone(), largest, journal)?;
+        let bin = table.bins().map_or(1, |(size, _)| size);
+        let mut sink = Sink::create(target, opened.columns.clone(), bin, largest, journal)?;
         let mut progress = Progress::new(logging.progress(), opened.estimate.bases);
         let settings = Settings {
             chunk: compute.chunk as usize,

@@ -21,6 +21,8 @@ pub struct Sink {
     columns: Vec<Column>,
     table: TableWriter,
     record: Option<Record>,
+    /// Positions of a group.
+    span: i64,
     /// Rows of the open group.
     rows: usize,
     /// Rows with values that did not fit float16 and were cut to its largest number.
@@ -42,11 +44,13 @@ impl Sink {
     /// Writes to `target` a table of these columns: the keys of [`crate::io::schema`], then the
     /// values' columns, one number each but for vectors.
     ///
+    /// `bin`: bases of a row; a group spans as many rows of bins as of bases.
     /// `largest`: bytes that the table may take, and about how many a row takes. With a journal,
     /// the table is written in parts, which become one at the end.
     pub fn create(
         target: AtomicFile,
         columns: Vec<Column>,
+        bin: u64,
         largest: Option<(u64, u64)>,
         journal: Option<Journal>,
     ) -> Result<Self> {
@@ -70,6 +74,7 @@ impl Sink {
             columns,
             table,
             record,
+            span: (GROUP_POSITIONS * bin).cast_signed(),
             rows: 0,
             clipped: 0,
             largest,
@@ -98,10 +103,10 @@ impl Sink {
         }
         let mut from = 0;
         while from < block.len() {
-            // Groups end before each multiple of GROUP_POSITIONS; both rows of a position, with
+            // Groups end before each multiple of their span; both rows of a position, with
             // two strands, stay together.
-            let group = block.starts[from] / GROUP_POSITIONS.cast_signed();
-            let same = |start: &&i64| **start / GROUP_POSITIONS.cast_signed() == group;
+            let group = block.starts[from] / self.span;
+            let same = |start: &&i64| **start / self.span == group;
             let here = block.starts[from..].iter().take_while(same).count();
             let to = from + here;
             let values = self.values(block, from..to)?;
@@ -112,7 +117,7 @@ impl Sink {
                 record.pending.push(rows);
             }
             self.rows += here;
-            let complete = block.ends[to - 1] % GROUP_POSITIONS.cast_signed() == 0;
+            let complete = block.ends[to - 1] % self.span == 0;
             if complete || to < block.len() || self.rows >= GROUP_ROWS {
                 self.close_group()?;
             }
