@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // A benchmark that cannot start has nothing else to do.
 
-use candle_core::{Device, Tensor};
 use crocuta::ops::{Attention, LayerNorm, LongConv, Reach, Rotary};
+use crocuta::ops::{Device, Tensor};
 use crocuta::sequence::Segment;
 use divan::{Bencher, counter::ItemsCount};
 use std::ops::Range;
@@ -35,7 +35,7 @@ fn segment(starts: bool) -> Segment {
 fn tensor(shape: &[usize]) -> Tensor {
     let n = shape.iter().product::<usize>();
     let values = (0..n).map(|i| (i as f32 * 0.7).sin()).collect();
-    Tensor::from_vec::<_, f32>(values, shape, &Device::Cpu).unwrap()
+    Tensor::from_vec::<f32>(values, shape, &Device::Cpu).unwrap()
 }
 
 #[divan::bench]

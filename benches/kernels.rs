@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{Device, Tensor};
 use crocuta::checkpoint::{Config, Weights, preset};
 use crocuta::encoder::{Encoder, Segment, caduceus, mamba};
 use crocuta::head::{LocalAttention, LocalSizes};
 use crocuta::ops::{Activation, Linear, SelectiveScan, ShortConv};
+use crocuta::ops::{Device, Tensor};
 use divan::{Bencher, counter::ItemsCount};
 
 fn main() {
@@ -33,7 +33,7 @@ const WHOLE: Segment = Segment {
 fn tensor(shape: &[usize], scale: f32) -> Tensor {
     let n = shape.iter().product::<usize>();
     let values = (0..n).map(|i| (i as f32 * 0.7).sin() * scale).collect();
-    Tensor::from_vec::<_, f32>(values, shape, &Device::Cpu).unwrap()
+    Tensor::from_vec::<f32>(values, shape, &Device::Cpu).unwrap()
 }
 
 #[divan::bench]
@@ -107,7 +107,13 @@ fn mamba_d256_l16(bencher: Bencher) {
         tensors.push((format!("{at}.norm.weight"), tensor(&[WIDTH], 1.0)));
         tensors.extend(mixer(&format!("{at}.mixer")));
     }
-    let weights = Weights::new("bench", tensors.into_iter().collect());
+    let weights = Weights::new(
+        "bench",
+        tensors
+            .into_iter()
+            .map(|(name, x)| (name, x.stored().unwrap()))
+            .collect(),
+    );
     encode(bencher, mamba::Model::load(&sizes, &weights).unwrap());
 }
 
@@ -129,7 +135,13 @@ fn caduceus(bencher: Bencher, name: &str) {
         tensors.extend(mixer(&format!("{at}.{below}.mamba_fwd")));
         tensors.extend(mixer(&format!("{at}.{below}.mamba_rev")));
     }
-    let weights = Weights::new("bench", tensors.into_iter().collect());
+    let weights = Weights::new(
+        "bench",
+        tensors
+            .into_iter()
+            .map(|(name, x)| (name, x.stored().unwrap()))
+            .collect(),
+    );
     encode(bencher, caduceus::Model::load(&sizes, &weights).unwrap());
 }
 

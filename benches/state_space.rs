@@ -4,9 +4,9 @@
 
 #![allow(clippy::expect_used)] // A benchmark that cannot start has nothing else to do.
 
-use candle_core::{Device, Tensor};
 use crocuta::checkpoint::{Checkpoint, Config, create, preset};
 use crocuta::encoder::{Encoder, Model, Segment};
+use crocuta::ops::{Device, Tensor};
 use crocuta::ops::{Modal, Ssd, SsdSizes};
 use divan::Bencher;
 use divan::counter::ItemsCount;

@@ -129,6 +129,8 @@ mod tests {
             tensor
                 .flatten_all()
                 .unwrap()
+                .stored()
+                .unwrap()
                 .to_dtype(DType::F64)
                 .unwrap()
                 .to_vec1::<f64>()

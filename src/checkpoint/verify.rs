@@ -3,7 +3,7 @@
 use super::open::{Checkpoint, weight_files};
 use super::safetensors;
 use crate::error::Result;
-use candle_core::{DType, Tensor};
+use crate::ops::Tensor;
 use std::path::Path;
 
 /// What [`verify`] found to be in order.
@@ -50,10 +50,7 @@ pub fn verify(dir: &Path) -> Result<Verified> {
 
 /// The place of the first value, in row-major order, that is NaN or infinite.
 fn not_finite(tensor: &Tensor) -> Result<Option<usize>> {
-    let values = tensor
-        .flatten_all()?
-        .to_dtype(DType::F32)?
-        .to_vec1::<f32>()?;
+    let values = tensor.to_vec1::<f32>()?;
     Ok(values.iter().position(|value| !value.is_finite()))
 }
 

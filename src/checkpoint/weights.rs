@@ -1,6 +1,7 @@
 //! Weights by name: the view that an encoder builds itself from.
 
 use crate::error::{Error, Result};
+use crate::ops::{self, Device};
 use candle_core::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -28,6 +29,8 @@ struct All {
     /// The file or directory, for messages.
     file: String,
     tensors: BTreeMap<String, Tensor>,
+    replaced: BTreeMap<String, ops::Tensor>,
+    device: Device,
     used: Mutex<BTreeSet<String>>,
 }
 
@@ -38,9 +41,37 @@ impl Weights {
             all: Arc::new(All {
                 file: file.to_string(),
                 tensors,
+                replaced: BTreeMap::new(),
+                device: Device::Cpu,
                 used: Mutex::default(),
             }),
             prefix: String::new(),
+        }
+    }
+
+    /// The same weights to be placed on `device`.
+    #[must_use]
+    pub fn on(&self, device: &Device) -> Self {
+        self.changed(self.all.replaced.clone(), device.clone())
+    }
+
+    /// The same weights with other values for those named: what training or an adapter changes.
+    /// Names are full ones; the tensors are taken as they are, on whatever device.
+    #[must_use]
+    pub fn replacing(&self, tensors: BTreeMap<String, ops::Tensor>) -> Self {
+        self.changed(tensors, self.all.device.clone())
+    }
+
+    fn changed(&self, replaced: BTreeMap<String, ops::Tensor>, device: Device) -> Self {
+        Self {
+            all: Arc::new(All {
+                file: self.all.file.clone(),
+                tensors: self.all.tensors.clone(),
+                replaced,
+                device,
+                used: Mutex::default(),
+            }),
+            prefix: self.prefix.clone(),
         }
     }
 
@@ -65,7 +96,7 @@ impl Weights {
 
     /// The tensor as f32, contiguous. An error names it if it is missing, has another shape,
     /// or holds whole numbers.
-    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<ops::Tensor> {
         let full = self.full(name);
         let found = self.all.tensors.get(&full).ok_or_else(|| {
             self.error(&full, "missing tensor")
@@ -84,8 +115,14 @@ impl Weights {
             let what = format!("type {:?}, but weights are floating-point", found.dtype());
             return Err(self.error(&full, what));
         }
+        if let Some(replaced) = self.all.replaced.get(&full) {
+            ops::expect_shape(&full, replaced, shape)?;
+            self.use_up(full);
+            return Ok(replaced.clone());
+        }
         self.use_up(full);
-        Ok(found.to_dtype(DType::F32)?.contiguous()?)
+        let tensor = ops::Tensor::from(found.to_dtype(DType::F32)?.contiguous()?);
+        tensor.to_device(&self.all.device)
     }
 
     /// The whole numbers of the tensor, if there is one; an error if it has another shape.
@@ -98,7 +135,7 @@ impl Weights {
             let what = format!("shape {:?}, but expected {shape:?}", found.dims());
             return Err(self.error(&full, what));
         }
-        let numbers = found.to_dtype(DType::I64)?.flatten_all()?.to_vec1()?;
+        let numbers = found.to_dtype(DType::I64)?.to_vec1()?;
         self.use_up(full);
         Ok(Some(numbers))
     }
@@ -116,7 +153,7 @@ impl Weights {
     }
 
     /// The tensor, if there is one; an error if it has another shape.
-    pub fn optional(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
+    pub fn optional(&self, name: &str, shape: &[usize]) -> Result<Option<ops::Tensor>> {
         self.has(name).then(|| self.tensor(name, shape)).transpose()
     }
 

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::io::schema::GROUP_POSITIONS;
 use crate::io::table::{Column, ColumnKind};
 use crate::io::vector::Element;
+use crate::ops::{Device, Tensor};
 use crate::stream::Engine;
-use candle_core::{Device, Tensor};
 use std::fmt;
 use std::time::Instant;
 

@@ -14,7 +14,7 @@ pub use fit::{Errors, Modes, fit};
 use crate::checkpoint::{self, Architecture, Changes, Checkpoint, Weights};
 use crate::encoder::{Encoder, Segment, Vocabulary, hyena};
 use crate::error::{Error, Kind, Result};
-use candle_core::{Device, Tensor};
+use crate::ops::{Device, Tensor};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -155,7 +155,7 @@ fn filters(
     source: &Checkpoint,
     sizes: &hyena::Hyperparameters,
     modes: usize,
-) -> Result<(BTreeMap<String, Tensor>, Vec<LayerErrors>)> {
+) -> Result<(BTreeMap<String, candle_core::Tensor>, Vec<LayerErrors>)> {
     let (mut tensors, mut layers) = (BTreeMap::new(), Vec::new());
     for (i, (weights, filter)) in hyena::filters(sizes, &source.weights)?.iter().enumerate() {
         let mut fitted = Vec::with_capacity(sizes.width);
@@ -176,9 +176,9 @@ fn filters(
         let (shape, modal) = ((sizes.width, modes, 2), weights.at("modal"));
         let poles = Tensor::from_vec(flat(|modes| &modes.poles), shape, &Device::Cpu)?;
         let residues = Tensor::from_vec(flat(|modes| &modes.residues), shape, &Device::Cpu)?;
-        tensors.insert(modal.full("poles"), poles);
-        tensors.insert(modal.full("residues"), residues);
-        tensors.insert(modal.full("h0"), Tensor::new(h0, &Device::Cpu)?);
+        tensors.insert(modal.full("poles"), poles.stored()?);
+        tensors.insert(modal.full("residues"), residues.stored()?);
+        tensors.insert(modal.full("h0"), Tensor::new(h0, &Device::Cpu)?.stored()?);
         let errors: Vec<Errors> = fitted.iter().map(|(.., errors)| *errors).collect();
         layers.push(LayerErrors::of(&errors));
         tracing::info!("distilled layer {} of {}", i + 1, sizes.layers);
@@ -280,7 +280,7 @@ fn output_error(
             };
             let run = |model: &hyena::Model, state: &mut _| -> Result<Vec<f32>> {
                 let hidden = model.forward(&tokens, &[segment], state)?;
-                Ok(hidden.flatten_all()?.to_vec1()?)
+                hidden.to_vec1()
             };
             for (x, y) in run(original, &mut a)?.iter().zip(run(distilled, &mut b)?) {
                 let (x, d) = (f64::from(*x), f64::from(y - x));

@@ -130,7 +130,7 @@ fn stored_figures_equal_those_of_the_stored_modes() {
                 .at("modal")
                 .tensor(name, &[sizes.width, 4, 2])
                 .unwrap();
-            let rows = tensor.to_vec3::<f32>().unwrap();
+            let rows = tensor.stored().unwrap().to_vec3::<f32>().unwrap();
             rows.iter()
                 .map(|row| row.iter().map(|x| [x[0], x[1]]).collect())
                 .collect()
@@ -186,7 +186,8 @@ fn poles_that_do_not_decay_are_refused() {
     for value in [1.0f32, f32::NAN] {
         for (name, tensor) in &mut tensors {
             if name.ends_with("poles") {
-                *tensor = Tensor::full(value, tensor.shape(), &Device::Cpu).unwrap();
+                *tensor =
+                    candle_core::Tensor::full(value, tensor.shape(), tensor.device()).unwrap();
             }
         }
         let all = source.weights.stored().iter().chain(&tensors);

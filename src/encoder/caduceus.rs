@@ -16,8 +16,8 @@ use super::mamba::{Carry, MixerSizes, StateSpace, halves, projection};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Kind, Result};
+use crate::ops::Tensor;
 use crate::ops::{Linear, RmsNorm};
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// Keys of the configuration. Those that are not read concern training and kernels.
@@ -242,12 +242,12 @@ impl Model {
     /// hidden vectors (T, 2D). `flip`: the row of each base in the other strand.
     fn join(&self, mut f: Tensor, mut g: Tensor, flip: Vec<u32>) -> Result<Tensor> {
         let flip = Tensor::new(flip, f.device())?;
-        let reverse_complement = |x: &Tensor| x.index_select(&flip, 0)?.flip(&[1]);
+        let reverse_complement = |x: &Tensor| x.index_select(&flip, 0)?.flip(1);
         if self.exchange {
             (f, g) = (reverse_complement(&g)?, reverse_complement(&f)?);
         }
         let (f, g) = (self.norm.forward(&f)?, self.norm.forward(&g)?);
-        Ok(Tensor::cat(&[f, reverse_complement(&g)?], 1)?)
+        Tensor::cat(&[f, reverse_complement(&g)?], 1)
     }
 
     /// All layers, before the final norm: (T) to (T, D).
@@ -284,14 +284,14 @@ impl Block {
             StateSpace::load(&sizes.mixer, &rev)?,
         );
         if exchanged {
-            norm = norm.flip(&[0])?;
-            into = into.flip(&[1])?;
-            out = out.flip(&[0])?;
-            out_bias = out_bias.map(|bias| bias.flip(&[0])).transpose()?;
+            norm = norm.flip(0)?;
+            into = into.flip(1)?;
+            out = out.flip(0)?;
+            out_bias = out_bias.map(|bias| bias.flip(0)).transpose()?;
             std::mem::swap(&mut rightward, &mut leftward);
         }
         let (in_u, in_z) = halves((into, into_bias))?;
-        let twice = out_bias.as_ref().map(|bias| bias * 2.0);
+        let twice = out_bias.as_ref().map(|bias| bias.affine(2.0, 0.0));
         Ok(Self {
             norm: RmsNorm::new(norm, sizes.eps),
             in_u,
@@ -319,8 +319,11 @@ impl Block {
         if self.multiply {
             let right = rightward.forward(&u, None, Some(&z), right, segments)?; // (T, I)
             let left = leftward.forward(&u, None, Some(&z), left, segments)?; // (T, I)
-            let product = (self.out_proj.forward(&right)? * self.out_proj.forward(&left)?)?;
-            return Ok((product + x)?);
+            let product = self
+                .out_proj
+                .forward(&right)?
+                .mul(&self.out_proj.forward(&left)?)?;
+            return product.add(x);
         }
         // Gate and weight of the projection out are the same for both directions.
         let y = rightward.forward(&u, None, None, right, segments)?; // (T, I)
@@ -365,13 +368,8 @@ fn tied(
         projection(&fwd, shape, bias)?,
         projection(&rev, shape, bias)?,
     );
-    let differ = |a: &Tensor, b: &Tensor| -> Result<bool> {
-        Ok(a.ne(b)?
-            .to_dtype(candle_core::DType::F32)?
-            .sum_all()?
-            .to_scalar::<f32>()?
-            > 0.0)
-    };
+    let differ =
+        |a: &Tensor, b: &Tensor| -> Result<bool> { Ok(a.to_vec1::<f32>()? != b.to_vec1::<f32>()?) };
     let biases_differ = match (&kept.1, &other.1) {
         (Some(a), Some(b)) => differ(a, b)?,
         _ => false,

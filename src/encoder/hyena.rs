@@ -20,8 +20,8 @@ pub use filter::Filter;
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
+use crate::ops::Tensor;
 use crate::ops::{Activation, LayerNorm, Linear, LongConv, Modal, ShortConv, Tail};
-use candle_core::Tensor;
 use operator::{Carried, Operator};
 use serde::{Deserialize, Serialize};
 

@@ -11,8 +11,8 @@
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
+use crate::ops::Tensor;
 use crate::ops::{Activation, Hidden, Linear, RmsNorm, SelectiveScan, ShortConv, Tail};
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// Keys of transformers' configuration. Those that are not read concern training and kernels.

@@ -13,10 +13,10 @@ use super::mamba::{backbone, projection, rms_norm};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
+use crate::ops::Tensor;
 use crate::ops::{
     Activation, GatedRmsNorm, Linear, RmsNorm, ShortConv, Ssd, SsdSizes, SsdState, Tail,
 };
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// Keys of transformers' configuration. Those that are not read concern training and kernels.

@@ -18,7 +18,7 @@ pub use model::{Facts, Model, State};
 pub use vocabulary::Vocabulary;
 
 use crate::error::Result;
-use candle_core::Tensor;
+use crate::ops::Tensor;
 
 /// A sequence encoder that carries its state.
 ///

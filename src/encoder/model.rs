@@ -6,7 +6,7 @@ use super::{
 };
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
-use candle_core::Tensor;
+use crate::ops::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// An encoder of any architecture.

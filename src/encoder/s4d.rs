@@ -15,7 +15,7 @@ use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
 use crate::ops::{self, LayerNorm, Linear, Modal, ModalState};
-use candle_core::{Device, Tensor};
+use crate::ops::{Device, Tensor};
 use rustfft::num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +154,7 @@ impl Block {
 fn filter(sizes: &Hyperparameters, weights: &Weights, skip: &Tensor) -> Result<Modal> {
     let (d, modes) = (sizes.width, sizes.modes);
     let values = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
-        Ok(weights.tensor(name, shape)?.flatten_all()?.to_vec1()?)
+        weights.tensor(name, shape)?.to_vec1()
     };
     let c = values("C", &[d, modes, 2])?;
     let steps = values("log_dt", &[d])?;

@@ -19,10 +19,10 @@
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Kind, Result};
+use crate::ops::Tensor;
 use crate::ops::{
     Activation, Attention, Cache, Linear, Nystrom, Performer, Reach, RmsNorm, Rotary, Sums,
 };
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// The sizes of a model, from its `config.json`.
@@ -319,7 +319,7 @@ fn norm(weights: &Weights, name: &str, sizes: &Hyperparameters) -> Result<RmsNor
 mod tests {
     use super::*;
     use crate::checkpoint::{Checkpoint, create};
-    use candle_core::Device;
+    use crate::ops::Device;
     use serde_json::{Value, json};
 
     /// A new model of two layers, and what it says of itself.

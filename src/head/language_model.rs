@@ -5,8 +5,8 @@ use crate::checkpoint::{Architecture, Checkpoint};
 use crate::encoder::{Facts, Model, Vocabulary};
 use crate::error::Result;
 use crate::ops::Linear;
+use crate::ops::Tensor;
 use crate::sequence::{N, base, complement};
-use candle_core::Tensor;
 
 /// Numbers of one prediction: `logp_base`, `p_A`, `p_C`, `p_G`, `p_T`, `p_other`, `entropy`.
 pub const PREDICTIONS: usize = 7;
@@ -58,8 +58,8 @@ impl LanguageModel {
             return self.linear.forward(hidden);
         };
         let width = hidden.dim(1)? / 2;
-        let strand = hidden.narrow(1, 0, width)?.contiguous()?;
-        let other = hidden.narrow(1, width, width)?.contiguous()?.flip(&[1])?;
+        let strand = hidden.narrow(1, 0, width)?;
+        let other = hidden.narrow(1, width, width)?.flip(1)?;
         let logits = self.linear.forward(&strand)?;
         complement.forward_residual(&other, &logits)
     }
@@ -106,12 +106,12 @@ impl LanguageModel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use crate::ops::Device;
 
     #[test]
     fn predictions_are_those_of_a_softmax_and_turn_with_the_strand() {
         let vocabulary = Vocabulary::characters(16);
-        let weight = Tensor::zeros((16, 4), DType::F32, &Device::Cpu).unwrap();
+        let weight = Tensor::zeros((16, 4), &Device::Cpu).unwrap();
         let head = LanguageModel {
             linear: Linear::new(weight, None),
             vocabulary,

@@ -19,9 +19,9 @@
 
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Kind, Result};
+use crate::ops::{Device, Tensor};
 use crate::ops::{LayerNorm, Linear, Matrix, math, math::simd, multiply, unwritten, with_slices};
 use crate::sequence::Segment;
-use candle_core::{Device, Tensor};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -155,7 +155,7 @@ impl LocalAttention {
                 Tensor::cat(&[q, k, v], 0)?,
                 Some(Tensor::cat(&[q_bias, k_bias, v_bias], 0)?),
             ),
-            position: position.flatten_all()?.to_vec1()?,
+            position: position.to_vec1()?,
             out: Linear::new(out, Some(out_bias)),
             classes: Linear::new(classes, Some(classes_bias)),
         })
@@ -164,15 +164,15 @@ impl LocalAttention {
     /// Untrained weights by their names: uniform within ±1/√D, biases and positions zero, norm
     /// one, `out` zero, so that training begins at the linear classifier of each position alone.
     /// The same seed gives the same values.
-    pub fn create(sizes: LocalSizes, seed: u64) -> Result<BTreeMap<String, Tensor>> {
+    pub fn create(sizes: LocalSizes, seed: u64) -> Result<BTreeMap<String, candle_core::Tensor>> {
         let d = sizes.width;
         let mut rng = StdRng::seed_from_u64(seed);
         let bound = 1.0 / (d as f32).sqrt();
         let mut tensors = BTreeMap::new();
         let mut add = |name: &str, shape: &[usize], value: &mut dyn FnMut() -> f32| {
             let values = (0..shape.iter().product()).map(|_| value()).collect();
-            let tensor = Tensor::from_vec::<_, f32>(values, shape, &Device::Cpu)?;
-            tensors.insert(format!("head.local.{name}"), tensor);
+            let tensor = Tensor::from_vec::<f32>(values, shape, &Device::Cpu)?;
+            tensors.insert(format!("head.local.{name}"), tensor.stored()?);
             Ok::<_, Error>(())
         };
         for (name, rows) in [("q", d), ("k", d), ("v", d), ("classes", sizes.classes)] {
@@ -255,7 +255,7 @@ impl LocalAttention {
         })?;
         let total = pieces.iter().map(|piece| piece.len).sum::<usize>();
         let logits = match total {
-            0 => Tensor::zeros((0, self.sizes.classes), hidden.dtype(), hidden.device())?,
+            0 => Tensor::zeros((0, self.sizes.classes), hidden.device())?,
             _ => {
                 let attended = self.attend(&helds, &pieces, total);
                 let residual = helds.iter().zip(&pieces);

@@ -2,7 +2,7 @@
 
 use super::{expect_shape, math::simd, unwritten, with_slices};
 use crate::error::Result;
-use candle_core::Tensor;
+use crate::ops::Tensor;
 use rayon::prelude::*;
 
 /// Rows of a tile.
@@ -33,7 +33,7 @@ pub fn gate(a: (&Tensor, usize), b: (&Tensor, usize), width: usize) -> Result<Te
             });
         Ok(out)
     })?;
-    Ok(Tensor::from_vec(out, (rows, width), a.0.device())?)
+    Tensor::from_vec(out, (rows, width), a.0.device())
 }
 
 simd! {
@@ -47,7 +47,7 @@ fn multiply(out: &mut [f32], x: &[f32], y: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::ops::Device;
 
     #[test]
     fn the_named_columns_are_multiplied() {

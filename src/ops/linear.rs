@@ -2,7 +2,7 @@
 
 use super::{expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
-use candle_core::Tensor;
+use crate::ops::Tensor;
 use rayon::prelude::*;
 
 /// Rows of a tile. Each tile packs the weight anew (7 % of HyenaDNA's time at 256 rows, 4 % at
@@ -88,7 +88,7 @@ impl Linear {
                 Ok(out)
             },
         )?;
-        Ok(Tensor::from_vec(out, (rows, width), x.device())?)
+        Tensor::from_vec(out, (rows, width), x.device())
     }
 }
 
@@ -160,7 +160,7 @@ fn rows(out: &mut [f32], bias: &[f32], width: usize, activation: impl Fn(f32) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::ops::Device;
 
     fn tensor(rows: usize, width: usize, seed: usize) -> Tensor {
         let values: Vec<f32> = (0..rows * width)

@@ -1,4 +1,4 @@
-//! Numeric kernels on candle tensors. Each op has a CPU form on slices (rayon over rows or
+//! Numeric kernels on [tensors](Tensor). Each op has a CPU form on slices (rayon over rows or
 //! channels, SIMD chosen at run time) and is tested against a plain f64 loop.
 //!
 //! Work is cut into tiles whose size depends on the shapes alone, never on the number of
@@ -7,6 +7,7 @@
 mod attention;
 mod gate;
 mod glu;
+mod gradient;
 mod linear;
 mod long_conv;
 pub mod math;
@@ -16,10 +17,12 @@ mod norm;
 mod selective_scan;
 mod short_conv;
 mod ssd;
+mod tensor;
 
 pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
 pub use gate::gate;
 pub use glu::{gelu_erf, glu_residual};
+pub use gradient::Gradients;
 pub(crate) use linear::product;
 pub use linear::{Activation, Linear};
 pub use long_conv::{LongConv, Past, Taps};
@@ -29,28 +32,10 @@ pub use norm::{GatedRmsNorm, LayerNorm, RmsNorm};
 pub use selective_scan::{Hidden, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
 pub use ssd::{Ssd, SsdSizes, SsdState};
+pub(crate) use tensor::with_slices;
+pub use tensor::{Device, Tensor};
 
 use crate::error::{Error, Kind, Result};
-use candle_core::{Storage, Tensor};
-
-/// Runs `f` on the values of contiguous f32 tensors on the CPU.
-pub(crate) fn with_slices<const N: usize, R>(
-    tensors: [&Tensor; N],
-    f: impl FnOnce([&[f32]; N]) -> Result<R>,
-) -> Result<R> {
-    let guards = tensors.map(Tensor::storage_and_layout);
-    let mut slices = [&[][..]; N];
-    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
-        let Storage::Cpu(storage) = &**storage else {
-            return Err(Error::new(Kind::Internal, "this op runs on the CPU only"));
-        };
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            return Err(Error::new(Kind::Internal, "a tensor is not contiguous"));
-        };
-        *slice = &storage.as_slice::<f32>()?[start..end];
-    }
-    f(slices)
-}
 
 /// Checks a shape that the callers' own arithmetic guarantees.
 pub(crate) fn expect_shape(name: &str, tensor: &Tensor, shape: &[usize]) -> Result<()> {

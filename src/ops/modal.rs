@@ -10,8 +10,8 @@
 use super::math::{mul_add, simd};
 use super::{expect_shape, unwritten, with_slices};
 use crate::error::Result;
+use crate::ops::Tensor;
 use crate::sequence::Segment;
-use candle_core::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -155,7 +155,7 @@ impl Modal {
                 .for_each(|(i, (mut out, state))| self.group(i, g, &mut out, state, segments));
             Ok(out)
         })?;
-        Ok(Tensor::from_vec(out, g.shape(), g.device())?)
+        Tensor::from_vec(out, g.dims(), g.device())
     }
 
     /// All segments of one group of channels, one after the other.
@@ -283,7 +283,7 @@ fn skip<const FMA: bool>(tile: &mut Tile, group: &Group, rows: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::ops::Device;
     use proptest::prelude::*;
 
     const CHANNELS: usize = 21;

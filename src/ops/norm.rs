@@ -2,7 +2,7 @@
 
 use super::{expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
-use candle_core::Tensor;
+use crate::ops::Tensor;
 use rayon::prelude::*;
 
 /// Rows of a tile: enough work for a task, small enough for the L2 cache.
@@ -29,11 +29,7 @@ impl LayerNorm {
     /// (…, D) to (…, D).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let width = self.weight.elem_count();
-        expect_shape(
-            "layer norm weight",
-            &self.weight,
-            &[x.dim(candle_core::D::Minus1)?],
-        )?;
+        expect_shape("layer norm weight", &self.weight, &[x.width()])?;
         let out = with_slices([x, &self.weight, &self.bias], |[x, weight, bias]| {
             let mut out = unwritten(x.len());
             out.par_chunks_mut(ROWS * width)
@@ -41,7 +37,7 @@ impl LayerNorm {
                 .for_each(|(out, x)| layer_norm(out, x, weight, bias, self.eps));
             Ok(out)
         })?;
-        Ok(Tensor::from_vec(out, x.shape(), x.device())?)
+        Tensor::from_vec(out, x.dims(), x.device())
     }
 }
 
@@ -91,11 +87,7 @@ impl RmsNorm {
     /// (…, D) to (…, D).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let width = self.weight.elem_count();
-        expect_shape(
-            "norm weight",
-            &self.weight,
-            &[x.dim(candle_core::D::Minus1)?],
-        )?;
+        expect_shape("norm weight", &self.weight, &[x.width()])?;
         let out = with_slices([x, &self.weight], |[x, weight]| {
             let mut out = unwritten(x.len());
             out.par_chunks_mut(ROWS * width)
@@ -103,7 +95,7 @@ impl RmsNorm {
                 .for_each(|(out, x)| rms_norm(out, x, weight, self.inside, self.outside));
             Ok(out)
         })?;
-        Ok(Tensor::from_vec(out, x.shape(), x.device())?)
+        Tensor::from_vec(out, x.dims(), x.device())
     }
 }
 
@@ -153,7 +145,7 @@ impl GatedRmsNorm {
                 });
             Ok(out)
         })?;
-        Ok(Tensor::from_vec(out, y.shape(), y.device())?)
+        Tensor::from_vec(out, y.dims(), y.device())
     }
 }
 
@@ -197,7 +189,7 @@ fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::ops::Device;
 
     fn input(rows: usize, width: usize) -> (Vec<f32>, Tensor) {
         let values: Vec<f32> = (0..rows * width)

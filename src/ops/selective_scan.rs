@@ -9,8 +9,8 @@
 use super::math::{self, mul_add, simd};
 use super::{expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
+use crate::ops::Tensor;
 use crate::sequence::Segment;
-use candle_core::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -176,7 +176,7 @@ impl SelectiveScan {
                 Ok(out)
             },
         )?;
-        Ok(Tensor::from_vec(out, u.shape(), u.device())?)
+        Tensor::from_vec(out, u.dims(), u.device())
     }
 
     /// `projected` with B and C filled up with zeros to whole fours.

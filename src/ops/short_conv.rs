@@ -2,8 +2,8 @@
 
 use super::{Activation, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
+use crate::ops::Tensor;
 use crate::sequence::Segment;
-use candle_core::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +77,7 @@ impl ShortConv {
             }
             Ok(out)
         })?;
-        Ok(Tensor::from_vec(out, x.shape(), x.device())?)
+        Tensor::from_vec(out, x.dims(), x.device())
     }
 
     fn segment(&self, out: &mut [f32], x: &[f32], tail: &mut Tail, segment: &Segment) {
@@ -159,7 +159,7 @@ fn convolve(out: &mut [f32], x: &[f32], before: &[f32], taps: &[f32], bias: &[f3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::ops::Device;
     use proptest::prelude::*;
 
     const CHANNELS: usize = 5;

@@ -14,8 +14,8 @@ use super::math::{self, mul_add, simd};
 use super::matrix::{Matrix, multiply};
 use super::{expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
+use crate::ops::Tensor;
 use crate::sequence::Segment;
-use candle_core::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -164,7 +164,7 @@ impl Ssd {
             }
             Ok(out)
         })?;
-        Ok(Tensor::from_vec(out, (rows, inner), xbc.device())?)
+        Tensor::from_vec(out, (rows, inner), xbc.device())
     }
 
     /// d: (T, H).

@@ -21,9 +21,9 @@ use crate::error::{Error, Kind, Result};
 use crate::head::{LanguageModel, PREDICTIONS};
 use crate::io::genome::Genome;
 use crate::io::schema::flag;
+use crate::ops::{Device, Tensor};
 use crate::sequence::{N, SOFT_MASKED, Segment, base, complement};
 use blocks::{Bins, Block, Strands};
-use candle_core::{Device, Tensor};
 use journal::{Clock, Snapshot};
 use serde::{Deserialize, Serialize};
 use std::panic::resume_unwind;
@@ -329,7 +329,7 @@ impl Engine {
             Head::Embedding => hidden,
             Head::Prediction { model, .. } => model.forward(&hidden)?, // (T, V)
         };
-        Ok(values.flatten_all()?.to_vec1()?)
+        values.to_vec1()
     }
 }
 

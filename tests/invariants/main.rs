@@ -5,10 +5,10 @@
 
 mod exact;
 
-use candle_core::{Device, Tensor};
 use crocuta::checkpoint::Checkpoint;
 use crocuta::encoder::{Encoder, Facts, Model, Segment};
 use crocuta::head::LanguageModel;
+use crocuta::ops::{Device, Tensor};
 use proptest::prelude::*;
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -17,7 +17,7 @@ use crate::encoder::Segment;
 use crate::encoder::mamba::{Carry, StateSpace};
 use crate::error::{Error, Kind, Result};
 use crate::ops::with_slices;
-use candle_core::{Device, Tensor};
+use crate::ops::{Device, Tensor};
 use std::ops::Range;
 
 /// Values outside memory, addressed from 0. None is read before it was written.
@@ -129,10 +129,10 @@ impl Exact<'_> {
             let left = block.share(&x, &block.leftward, &mut carry, segment)?;
             let right = self.read(shares, &tile)?;
             let both = match block.multiply {
-                true => (right * left)?,
-                false => (right + left)?,
+                true => right.mul(&left)?,
+                false => right.add(&left)?,
             };
-            self.write(strand, &tile, &(both + x)?)?;
+            self.write(strand, &tile, &both.add(&x)?)?;
             passed(segment.len)?;
         }
         Ok(())
@@ -179,7 +179,7 @@ impl Exact<'_> {
         let mut values = vec![0.0; rows * self.model.width()];
         (self.store.read)(self.address(strand, tile.start), &mut values)?;
         let shape = (rows, self.model.width());
-        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+        Tensor::from_vec(values, shape, &Device::Cpu)
     }
 
     fn write(&self, strand: u64, tile: &Range<u64>, x: &Tensor) -> Result<()> {

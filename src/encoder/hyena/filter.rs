@@ -4,7 +4,7 @@ use super::Hyperparameters;
 use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::ops;
-use candle_core::Tensor;
+use crate::ops::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -121,7 +121,7 @@ impl Filter {
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
+    tensor.to_vec1()
 }
 
 /// `t_j = j / (L − 1)`

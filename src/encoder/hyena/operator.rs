@@ -7,7 +7,7 @@ use crate::checkpoint::Weights;
 use crate::encoder::Segment;
 use crate::error::{Error, Kind, Result};
 use crate::ops::{self, LongConv, Modal, ModalState, Past};
-use candle_core::{Device, Tensor};
+use crate::ops::{Device, Tensor};
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 use super::*;
-use candle_core::Device;
+use crate::ops::Device;
 use std::collections::BTreeMap;
 
 const WIDTH: usize = 24;
@@ -32,7 +32,7 @@ fn weights(sizes: &Hyperparameters, words: &str) -> Weights {
         let seed = tensors.len() as f32;
         let values: Vec<f32> = (0..n).map(|i| (i as f32 * 1.7 + seed).sin()).collect();
         let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
-        tensors.insert(name, tensor.affine(scale, shift).unwrap());
+        tensors.insert(name, tensor.affine(scale, shift).unwrap().stored().unwrap());
     };
     add(format!("backbone.{words}.weight"), &[16, d], 1.0, 0.0);
     add("backbone.norm_f.weight".into(), &[d], 0.2, 1.0);

@@ -4,8 +4,8 @@ use super::foreign_state;
 use crate::checkpoint::Weights;
 use crate::encoder::Segment;
 use crate::error::Result;
+use crate::ops::Tensor;
 use crate::ops::{Activation, Modal, ModalState, ShortConv, Tail};
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// What filters the gated input of a Hyena operator, and how the checkpoint stores it.
@@ -55,11 +55,9 @@ impl Filter {
             FilterKind::Short(count) => taps(&grouped(d, count, weights)?),
             FilterKind::Medium(count) => {
                 let h = grouped(d, count, weights)?;
-                let now = (h.narrow(2, 0, 1)? + skip()?.reshape((d, 1, 1))?)?;
+                let now = h.narrow(2, 0, 1)?.add(&skip()?.reshape((d, 1, 1))?)?;
                 let past = (1..count).rev().map(|lag| h.narrow(2, lag, 1));
-                let h = past
-                    .chain([Ok(now)])
-                    .collect::<candle_core::Result<Vec<_>>>()?;
+                let h = past.chain([Ok(now)]).collect::<Result<Vec<_>>>()?;
                 taps(&Tensor::cat(&h, 2)?)
             }
             FilterKind::Real(n) => {

@@ -16,8 +16,8 @@ mod sizes;
 use super::{Encoder, Facts, Segment};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Kind, Result};
+use crate::ops::Tensor;
 use crate::ops::{Activation, Attention, Cache, Linear, RmsNorm, ShortConv, Tail, gate};
-use candle_core::Tensor;
 pub use filter::FilterKind;
 use filter::{Filter, FilterState};
 use serde::{Deserialize, Serialize};
@@ -296,7 +296,7 @@ fn linear(
 /// The named rows of a tensor.
 fn select(tensor: &Tensor, rows: &[u32]) -> Result<Tensor> {
     let rows = Tensor::new(rows, tensor.device())?;
-    Ok(tensor.index_select(&rows, 0)?)
+    tensor.index_select(&rows, 0)
 }
 
 fn norm(weights: &Weights, sizes: &Hyperparameters) -> Result<RmsNorm> {

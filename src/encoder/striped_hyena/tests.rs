@@ -1,7 +1,7 @@
 use super::super::Model;
 use super::*;
 use crate::checkpoint::Checkpoint;
-use candle_core::Device;
+use crate::ops::Device;
 use serde_json::json;
 use std::path::Path;
 

@@ -15,14 +15,14 @@ fn sizes(window: usize, causal: bool) -> LocalSizes {
 }
 
 /// Every tensor that `create` makes, filled with numbers that matter.
-fn weights(sizes: LocalSizes) -> BTreeMap<String, Tensor> {
+fn weights(sizes: LocalSizes) -> BTreeMap<String, candle_core::Tensor> {
     let created = LocalAttention::create(sizes, 1).unwrap();
     let filled = created.into_iter().enumerate().map(|(n, (name, tensor))| {
         let values: Vec<f32> = (0..tensor.elem_count())
             .map(|i| ((i * 13 + n * 7) as f32 * 0.9).sin() * 0.8)
             .collect();
-        let tensor = Tensor::from_vec(values, tensor.shape(), &Device::Cpu).unwrap();
-        (name, tensor)
+        let filled = candle_core::Tensor::from_vec(values, tensor.shape(), tensor.device());
+        (name, filled.unwrap())
     });
     filled.collect()
 }
@@ -72,7 +72,7 @@ fn whole(head: &LocalAttention, x: &[f32]) -> Vec<f32> {
 fn plain(sizes: LocalSizes, x: &[f32]) -> Vec<f64> {
     let weights = weights(sizes);
     let get = |name: &str| -> Vec<f64> {
-        let values = values(&weights[&format!("head.local.{name}")]);
+        let values = values(&weights[&format!("head.local.{name}")].clone().into());
         values.into_iter().map(f64::from).collect()
     };
     let linear = |x: &[f64], name: &str| -> Vec<f64> {
@@ -172,8 +172,11 @@ fn untrained_logits_are_a_linear_function_of_the_row_alone() {
     let sizes = sizes(4, false);
     let created = LocalAttention::create(sizes, 7).unwrap();
     let again = LocalAttention::create(sizes, 7).unwrap();
-    let classes = values(&created["head.local.classes.weight"]);
-    assert_eq!(classes, values(&again["head.local.classes.weight"]));
+    let classes = values(&created["head.local.classes.weight"].clone().into());
+    assert_eq!(
+        classes,
+        values(&again["head.local.classes.weight"].clone().into())
+    );
     let head = LocalAttention::load(sizes, &Weights::new("new", created)).unwrap();
     let x = input(20, 1);
     let found = whole(&head, &x);

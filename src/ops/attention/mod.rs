@@ -17,10 +17,10 @@ mod rotary;
 
 use super::{expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
+use crate::ops::Tensor;
 use crate::sequence::Segment;
 pub use cache::Cache;
 use cache::{Lane, PAGE};
-use candle_core::Tensor;
 pub use nystrom::Nystrom;
 pub use performer::{Performer, Sums};
 use rayon::prelude::*;
@@ -132,7 +132,7 @@ impl Attention {
             });
             Ok(out)
         })?;
-        Ok(Tensor::from_vec(out, (rows, d), x.device())?)
+        Tensor::from_vec(out, (rows, d), x.device())
     }
 
     /// Appends the rows' keys and values to their lanes.

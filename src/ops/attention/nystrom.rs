@@ -8,9 +8,9 @@
 use super::rotary::{self, Rotary};
 use super::{Matrix, multiply, weigh, whole};
 use crate::error::Result;
+use crate::ops::Tensor;
 use crate::ops::{expect_shape, unwritten, with_slices};
 use crate::sequence::Segment;
-use candle_core::Tensor;
 use rayon::prelude::*;
 
 /// Rows of a tile.
@@ -47,7 +47,7 @@ impl Nystrom {
             heads,
             width,
             landmarks,
-            taps: conv.flatten_all()?.to_vec1()?,
+            taps: conv.to_vec1()?,
             rotary,
         })
     }
@@ -87,7 +87,7 @@ impl Nystrom {
                 .collect();
             Ok(super::beside(&heads, rows, self.width))
         })?;
-        Ok(Tensor::from_vec(out, (rows, d), x.device())?)
+        Tensor::from_vec(out, (rows, d), x.device())
     }
 }
 
@@ -220,7 +220,7 @@ fn add_diagonal(x: &mut [f32], m: usize, value: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::ops::Device;
 
     const HEADS: usize = 2;
     const WIDTH: usize = 4;

@@ -10,10 +10,10 @@
 use super::rotary::{self, Rotary};
 use super::{Matrix, multiply};
 use crate::error::Result;
+use crate::ops::Tensor;
 use crate::ops::math::{self, simd};
 use crate::ops::{expect_shape, unwritten, with_slices};
 use crate::sequence::Segment;
-use candle_core::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ impl Performer {
         Ok(Self {
             heads,
             width,
-            features: features.flatten_all()?.to_vec1()?,
+            features: features.to_vec1()?,
             rotary,
         })
     }
@@ -89,7 +89,7 @@ impl Performer {
             }
             Ok(super::beside(&heads, rows, self.width))
         })?;
-        Ok(Tensor::from_vec(out, (rows, d), x.device())?)
+        Tensor::from_vec(out, (rows, d), x.device())
     }
 
     /// Values of one lane's sums in one head.
@@ -205,8 +205,8 @@ fn exponentials(x: &mut [f32], less: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Device;
     use crate::ops::{Attention, Reach};
-    use candle_core::Device;
     use rand::{SeedableRng, rngs::StdRng};
     use rand_distr::{Distribution, StandardNormal};
 
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn many_features_come_close_to_softmax_attention() {
-        let tensor = (input().1 * 0.5).unwrap();
+        let tensor = input().1.affine(0.5, 0.0).unwrap();
         let attention = Attention::new(HEADS, WIDTH, Reach::Causal, None);
         let segments = [piece(ROWS_USED, true, true)];
         let exact = attention
@@ -318,7 +318,7 @@ mod tests {
         let mut found = Vec::new();
         for (from, len) in [(0, 1), (1, 150), (151, ROWS_USED - 151)] {
             let segment = piece(len, from == 0, from + len == ROWS_USED);
-            let step = x.narrow(0, from, len).unwrap().contiguous().unwrap();
+            let step = x.narrow(0, from, len).unwrap();
             performer
                 .forward(&x, &mut sums.clone(), &[piece(ROWS_USED, false, false)])
                 .unwrap();

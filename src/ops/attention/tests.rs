@@ -1,5 +1,5 @@
 use super::*;
-use candle_core::Device;
+use crate::ops::Device;
 use proptest::prelude::*;
 
 const HEADS: usize = 2;

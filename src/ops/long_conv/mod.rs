@@ -23,8 +23,8 @@ mod spectrum;
 
 use super::{expect_shape, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
+use crate::ops::Tensor;
 use crate::sequence::Segment;
-use candle_core::Tensor;
 use num_complex::Complex32;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -149,7 +149,7 @@ impl LongConv {
             self.whole(&io, &short);
             Ok(out)
         })?;
-        Ok(Tensor::from_vec(out, (rows, self.channels), x.device())?)
+        Tensor::from_vec(out, (rows, self.channels), x.device())
     }
 
     fn reset(&self, lane: &mut Lane) {

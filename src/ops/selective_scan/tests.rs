@@ -1,7 +1,7 @@
 //! The scan against its definition, in both directions and in pieces.
 
 use super::*;
-use candle_core::Device;
+use crate::ops::Device;
 use proptest::prelude::*;
 
 const RANK: usize = 3;
@@ -10,7 +10,7 @@ const RANK: usize = 3;
 fn tensor(shape: &[usize], seed: f32) -> Tensor {
     let n = shape.iter().product::<usize>();
     let values = (0..n).map(|i| ((i as f32 + 1.0) * seed).sin()).collect();
-    Tensor::from_vec::<_, f32>(values, shape, &Device::Cpu).unwrap()
+    Tensor::from_vec::<f32>(values, shape, &Device::Cpu).unwrap()
 }
 
 struct Case {
@@ -20,7 +20,7 @@ struct Case {
 
 impl Case {
     fn new(rows: usize, channels: usize, states: usize) -> Self {
-        let a_log = (tensor(&[channels, states], 0.37) * 2.0).unwrap();
+        let a_log = tensor(&[channels, states], 0.37).affine(2.0, 0.0).unwrap();
         Self {
             parameters: [
                 a_log,
