@@ -5,6 +5,8 @@
 //! threads: results are the same bits with any number of threads.
 
 mod attention;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod gate;
 mod glu;
 mod gradient;

@@ -1,0 +1,79 @@
+//! Matrix products by cuBLAS.
+
+use super::Gpu;
+use super::element::Operand;
+use crate::error::{Error, Kind, Result};
+use cudarc::cublas::{result, sys};
+
+/// `out (M, N) = x (M, K) · weight (N, K)ᵀ`, rows of each matrix strided, summed in f32.
+pub(super) fn product(
+    gpu: &Gpu,
+    out: Operand,
+    x: Operand,
+    weight: Operand,
+    [rows, inner, width]: [usize; 3],
+) -> Result<()> {
+    batched(gpu, (out, 0), (x, 0), (weight, 0), [rows, inner, width], 1)
+}
+
+/// `batch` such products, each operand with the distance, in values, from one to the next.
+pub(super) fn batched(
+    gpu: &Gpu,
+    (out, out_step): (Operand, usize),
+    (x, x_step): (Operand, usize),
+    (weight, weight_step): (Operand, usize),
+    [rows, inner, width]: [usize; 3],
+    batch: usize,
+) -> Result<()> {
+    if x.bf16 != weight.bf16 || (out.bf16 && !x.bf16) {
+        return Err(Error::new(Kind::Internal, "a product of different types"));
+    }
+    let int = |n: usize| {
+        i32::try_from(n).map_err(|_| {
+            Error::memory(format!("a matrix of {n} rows for the GPU"))
+                .todo("give a smaller --chunk or --batch")
+        })
+    };
+    let kind = |operand: Operand| match operand.bf16 {
+        true => sys::cudaDataType::CUDA_R_16BF,
+        false => sys::cudaDataType::CUDA_R_32F,
+    };
+    // Plain f32 arithmetic, never TF32, where the inputs are f32.
+    let compute = match x.bf16 {
+        true => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_PEDANTIC,
+    };
+    let (one, zero) = (1f32, 0f32);
+    gpu.bind()?;
+    // cuBLAS counts columns first: it computes outᵀ = weight · xᵀ.
+    // SAFETY: the callers check that the matrices hold what the sizes and strides address; they
+    // live until this returns, and what is freed later is freed on the same stream.
+    unsafe {
+        result::gemm_strided_batched_ex(
+            *gpu.blas.handle(),
+            sys::cublasOperation_t::CUBLAS_OP_T,
+            sys::cublasOperation_t::CUBLAS_OP_N,
+            int(width)?,
+            int(rows)?,
+            int(inner)?,
+            (&raw const one).cast(),
+            weight.address as *const _,
+            kind(weight),
+            int(weight.stride)?,
+            weight_step as i64,
+            x.address as *const _,
+            kind(x),
+            int(x.stride)?,
+            x_step as i64,
+            (&raw const zero).cast(),
+            out.address as *mut _,
+            kind(out),
+            int(out.stride)?,
+            out_step as i64,
+            int(batch)?,
+            compute,
+            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+        )
+    }?;
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! Dense layers: a product by cuBLAS, then bias, activation and residual in one pass.
+
+use super::element::{Element, Operand};
+use super::{Gpu, blas, compile, expect_len, rows};
+use crate::error::{Error, Kind, Result};
+use crate::ops::Activation;
+use cudarc::driver::CudaSlice;
+use half::bf16;
+use std::sync::Arc;
+
+/// `y = activation(x Wᵀ + b) + residual`
+#[derive(Debug)]
+pub struct Linear {
+    gpu: Arc<Gpu>,
+    weight: Weight,               // (N, K)
+    bias: Option<CudaSlice<f32>>, // (N)
+    inner: usize,
+    width: usize,
+}
+
+#[derive(Debug)]
+enum Weight {
+    F32(CudaSlice<f32>),
+    Bf16(CudaSlice<bf16>),
+}
+
+impl Linear {
+    /// `weight` (N, K), `bias` (N). With `rounded`, weights and inputs are rounded to bf16 for the
+    /// product, which sums in f32.
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        weight: &[f32],
+        [width, inner]: [usize; 2],
+        bias: Option<&[f32]>,
+        rounded: bool,
+    ) -> Result<Self> {
+        if weight.len() != width * inner || bias.is_some_and(|bias| bias.len() != width) {
+            return Err(Error::new(Kind::Internal, "a weight of another shape"));
+        }
+        Ok(Self {
+            gpu: Arc::clone(gpu),
+            weight: match rounded {
+                true => {
+                    let rounded: Vec<bf16> = weight.iter().map(|&x| bf16::from_f32(x)).collect();
+                    Weight::Bf16(gpu.upload(&rounded)?)
+                }
+                false => Weight::F32(gpu.upload(weight)?),
+            },
+            bias: bias.map(|bias| gpu.upload(bias)).transpose()?,
+            inner,
+            width,
+        })
+    }
+
+    /// Whether inputs are rounded to bf16: what computes them may then write bf16 itself.
+    pub fn rounds(&self) -> bool {
+        matches!(self.weight, Weight::Bf16(_))
+    }
+
+    /// `x` (T, K) to (T, N); `residual` is (T, N).
+    pub fn forward<E: Element, O: Element>(
+        &self,
+        x: &CudaSlice<E>,
+        residual: Option<&CudaSlice<f32>>,
+        activation: Activation,
+    ) -> Result<CudaSlice<O>> {
+        let gpu = &*self.gpu;
+        let count = x.len() / self.inner.max(1);
+        expect_len("linear layer", x, count * self.inner)?;
+        let len = count * self.width;
+        if let Some(residual) = residual {
+            expect_len("residual", residual, len)?;
+        }
+        let sizes = [count, self.inner, self.width];
+        let converted;
+        let (x, weight) = match &self.weight {
+            Weight::F32(weight) => (
+                Operand::new(gpu, x, 0, self.inner),
+                Operand::new(gpu, weight, 0, self.inner),
+            ),
+            Weight::Bf16(weight) => {
+                let mut x = Operand::new(gpu, x, 0, self.inner);
+                if !x.bf16 {
+                    converted = rows::rounded(gpu, x.address, count * self.inner)?;
+                    x = Operand::new(gpu, &converted, 0, self.inner);
+                }
+                (x, Operand::new(gpu, weight, 0, self.inner))
+            }
+        };
+        let plain = self.bias.is_none() && residual.is_none() && activation == Activation::None;
+        if plain && (weight.bf16 || !O::IS_BF16) {
+            let out = gpu.unwritten(len)?;
+            blas::product(
+                gpu,
+                Operand::new(gpu, &out, 0, self.width),
+                x,
+                weight,
+                sizes,
+            )?;
+            return Ok(out);
+        }
+        let product: CudaSlice<f32> = gpu.unwritten(len)?;
+        let into = Operand::new(gpu, &product, 0, self.width);
+        blas::product(gpu, into, x, weight, sizes)?;
+        let out = gpu.unwritten(len)?;
+        let lanes = rows::vector(self.width);
+        gpu.kernel(compile::ROWS, &format!("epilogue_{}_{lanes}", O::NAME))?
+            .array(&out)
+            .array(&product)
+            .optional(self.bias.as_ref())
+            .optional(residual)
+            .long(len)
+            .int(self.width)
+            .int(activation as usize)
+            .over(len / lanes)?;
+        Ok(out)
+    }
+}

@@ -1,0 +1,268 @@
+//! The ops on NVIDIA GPUs: functions over values in device memory, one file for each op beside
+//! its form on the CPU, which defines what it computes.
+//!
+//! CUDA's libraries are opened at run time, so that the same program runs without them. Kernels
+//! stand in `kernels/` and are compiled by NVRTC for the device that is there. All work of a
+//! [`Gpu`] is queued on one stream: calls return before it is done, and what is read back waits
+//! for it.
+//!
+//! Values are f32; matrix products take bf16 copies of their inputs if the layer was made so, and
+//! sum in f32. Scans, convolutions, norms and FFTs are f32 always.
+
+mod blas;
+mod compile;
+mod element;
+mod error;
+mod launch;
+mod linear;
+mod norm;
+mod packed;
+mod rows;
+mod selective_scan;
+mod short_conv;
+
+pub use element::Element;
+pub use linear::Linear;
+pub use norm::{gated_rms_norm, layer_norm, rms_norm};
+pub use packed::Packed;
+pub use rows::{activate, add, convert, gate, gather, glu_residual, half};
+pub use selective_scan::{Hidden, SelectiveScan};
+pub use short_conv::{ShortConv, Tail};
+
+use crate::error::{Error, Kind, Result};
+use crate::sequence::Segment;
+use compile::Source;
+use cudarc::cublas::CudaBlas;
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr,
+    ValidAsZeroBits, sys,
+};
+use cudarc::nvrtc::Ptx;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One GPU: its context, the stream on which everything runs, and compiled kernels.
+pub struct Gpu {
+    ordinal: usize,
+    name: String,
+    capability: i32,
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    blas: CudaBlas,
+    /// By source and sizes; functions by their names after them.
+    modules: Mutex<HashMap<String, Arc<CudaModule>>>,
+    functions: Mutex<HashMap<String, CudaFunction>>,
+    /// The last segments that were asked for: all layers of a step ask for the same.
+    packed: Mutex<Option<Arc<Packed>>>,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu({}, {})", self.ordinal, self.name)
+    }
+}
+
+/// Names of the GPUs of this machine, in the order of their ordinals.
+///
+/// # Errors
+/// Of kind usage where there is no driver or no GPU.
+pub fn devices() -> Result<Vec<String>> {
+    error::libraries()?;
+    let count = usize::try_from(CudaContext::device_count()?).unwrap_or(0);
+    (0..count)
+        .map(|ordinal| Ok(CudaContext::new(ordinal)?.name()?))
+        .collect()
+}
+
+impl Gpu {
+    /// Opens the GPU of this number, from 0.
+    ///
+    /// # Errors
+    /// Of kind usage where the driver, a library or the GPU is missing.
+    pub fn open(ordinal: usize) -> Result<Arc<Self>> {
+        error::libraries()?;
+        let count = usize::try_from(CudaContext::device_count()?).unwrap_or(0);
+        if ordinal >= count {
+            return Err(Error::usage(format!(
+                "no GPU {ordinal}: this machine has {count}, numbered from 0"
+            ))
+            .todo("choose another with --device cuda:N, or run with --device cpu"));
+        }
+        let context = CudaContext::new(ordinal)?;
+        let stream = context.new_stream()?;
+        // SAFETY: all work runs on `stream`, so that no events are needed to order it; nothing
+        // was allocated yet.
+        unsafe { context.disable_event_tracking() };
+        keep_freed_memory(&context)?;
+        let (major, minor) = context.compute_capability()?;
+        Ok(Arc::new(Self {
+            ordinal,
+            name: context.name()?,
+            capability: 10 * major + minor,
+            blas: CudaBlas::new(Arc::clone(&stream))?,
+            context,
+            stream,
+            modules: Mutex::default(),
+            functions: Mutex::default(),
+            packed: Mutex::default(),
+        }))
+    }
+
+    /// Its number, from 0.
+    pub fn ordinal(&self) -> usize {
+        self.ordinal
+    }
+
+    /// As its maker calls it: `NVIDIA H200`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of memory that are free, and in all. What this program freed counts as free only
+    /// after [`Gpu::trim`].
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        Ok(self.context.mem_get_info()?)
+    }
+
+    /// Gives freed memory back to the device; until then it is kept for the next allocation.
+    pub fn trim(&self) -> Result<()> {
+        self.synchronize()?;
+        let pool = pool(&self.context)?;
+        // SAFETY: the device's default pool lives as long as the driver.
+        unsafe { sys::cuMemPoolTrimTo(pool, 0) }.result()?;
+        Ok(())
+    }
+
+    /// Waits until all queued work is done.
+    ///
+    /// # Errors
+    /// What went wrong in work that was queued earlier.
+    pub fn synchronize(&self) -> Result<()> {
+        self.stream.synchronize()?;
+        Ok(self.context.check_err()?)
+    }
+
+    /// A copy in device memory.
+    pub fn upload<T: DeviceRepr>(&self, values: &[T]) -> Result<CudaSlice<T>> {
+        let mut out = self.unwritten(values.len())?;
+        if !values.is_empty() {
+            self.stream.memcpy_htod(values, &mut out)?;
+        }
+        Ok(out)
+    }
+
+    /// A copy in memory; waits for the work that computes it.
+    pub fn download<T: DeviceRepr>(&self, values: &CudaSlice<T>) -> Result<Vec<T>> {
+        let out = match values.len() {
+            0 => Vec::new(),
+            _ => self.stream.clone_dtoh(values)?,
+        };
+        self.synchronize()?;
+        Ok(out)
+    }
+
+    /// Another copy in device memory.
+    pub fn copy<T: DeviceRepr>(&self, values: &CudaSlice<T>) -> Result<CudaSlice<T>> {
+        let mut out = self.unwritten(values.len())?;
+        if !values.is_empty() {
+            self.stream.memcpy_dtod(values, &mut out)?;
+        }
+        Ok(out)
+    }
+
+    /// Zeros in device memory.
+    pub fn zeros<T: DeviceRepr + ValidAsZeroBits>(&self, len: usize) -> Result<CudaSlice<T>> {
+        let mut out = self.unwritten(len)?;
+        if len > 0 {
+            self.stream.memset_zeros(&mut out)?;
+        }
+        Ok(out)
+    }
+
+    /// Device memory that the caller's kernel writes before anything reads it.
+    pub(super) fn unwritten<T: DeviceRepr>(&self, len: usize) -> Result<CudaSlice<T>> {
+        // SAFETY: the kernels of this module write each value before it is read. One value at
+        // least, since the driver refuses to allocate nothing.
+        Ok(unsafe { self.stream.alloc(len.max(1)) }?)
+    }
+
+    /// Segments as kernels read them, kept for the next call with the same ones.
+    pub fn pack(&self, segments: &[Segment]) -> Result<Arc<Packed>> {
+        let mut last = lock(&self.packed);
+        if let Some(packed) = last.as_ref().filter(|packed| packed.is(segments)) {
+            return Ok(Arc::clone(packed));
+        }
+        let packed = Arc::new(Packed::new(self, segments)?);
+        *last = Some(Arc::clone(&packed));
+        Ok(packed)
+    }
+
+    /// A kernel by name, compiled with its file when first asked for.
+    fn function(&self, source: Source, defines: &[String], name: &str) -> Result<CudaFunction> {
+        let module = format!("{} {}", source.name, defines.join(" "));
+        let full = format!("{module} {name}");
+        if let Some(function) = lock(&self.functions).get(&full) {
+            return Ok(function.clone());
+        }
+        let mut modules = lock(&self.modules);
+        let loaded = match modules.get(&module) {
+            Some(loaded) => Arc::clone(loaded),
+            None => {
+                let code = compile::compile(source, defines, self.capability)?;
+                let loaded = self.context.load_module(Ptx::from_binary(code))?;
+                modules.insert(module, Arc::clone(&loaded));
+                loaded
+            }
+        };
+        let function = loaded.load_function(name)?;
+        lock(&self.functions).insert(full, function.clone());
+        Ok(function)
+    }
+
+    /// Where values begin in device memory.
+    fn address<T>(&self, values: &CudaSlice<T>) -> u64 {
+        values.device_ptr(&self.stream).0
+    }
+}
+
+/// The pool keeps what is freed: giving it back at each synchronisation costs a pass through the
+/// driver for every activation.
+fn keep_freed_memory(context: &CudaContext) -> Result<()> {
+    let pool = pool(context)?;
+    let mut most = u64::MAX;
+    // SAFETY: the default pool lives as long as the driver; this attribute is a u64.
+    unsafe {
+        sys::cuMemPoolSetAttribute(
+            pool,
+            sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+            (&raw mut most).cast(),
+        )
+    }
+    .result()?;
+    Ok(())
+}
+
+fn pool(context: &CudaContext) -> Result<sys::CUmemoryPool> {
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: CUDA writes one handle.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()) }.result()?;
+    Ok(pool)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Checks a length that the callers' own arithmetic guarantees.
+fn expect_len<T>(name: &str, values: &CudaSlice<T>, len: usize) -> Result<()> {
+    if values.len() == len {
+        return Ok(());
+    }
+    let found = values.len();
+    let what = format!("{name}: {found} values on the GPU, expected {len}");
+    Err(Error::new(Kind::Internal, what))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The segments of a step as kernels read them.
+
+use super::Gpu;
+use crate::error::{Error, Kind, Result};
+use crate::sequence::Segment;
+use cudarc::driver::CudaSlice;
+
+/// The rows of a step cut at segments and, within them, into tiles of up to `tile` rows.
+pub struct Packed {
+    source: Vec<Segment>,
+    rows: usize,
+    tile_count: usize,
+    pub(super) tiles: CudaSlice<u32>,    // (tiles, 4)
+    pub(super) segments: CudaSlice<u32>, // (segments, 6)
+}
+
+impl Packed {
+    pub(super) fn new(gpu: &Gpu, segments: &[Segment]) -> Result<Self> {
+        let rows = segments.iter().map(|segment| segment.len).sum();
+        if segments.is_empty() || segments.iter().any(|segment| segment.len == 0) {
+            return Err(Error::new(Kind::Internal, "an empty segment"));
+        }
+        // Indices are u32 on the device.
+        if u32::try_from(rows).is_err() {
+            return Err(
+                Error::memory(format!("a step of {rows} tokens for the GPU"))
+                    .todo("give a smaller --chunk or --batch"),
+            );
+        }
+        let size = tile(rows);
+        let (mut tiles, mut kept) = (Vec::new(), Vec::with_capacity(6 * segments.len()));
+        let mut row = 0;
+        for (i, segment) in segments.iter().enumerate() {
+            let first_tile = tiles.len() / 4;
+            let mut words = |words: &[usize]| tiles.extend(words.iter().map(|&n| n as u32));
+            for (index, done) in (0..segment.len).step_by(size).enumerate() {
+                words(&[row + done, size.min(segment.len - done), i, index]);
+            }
+            let flags = usize::from(segment.starts) | usize::from(segment.ends) << 1;
+            let count = tiles.len() / 4 - first_tile;
+            let words = [row, segment.len, segment.lane, flags, first_tile, count];
+            kept.extend(words.map(|n| n as u32));
+            row += segment.len;
+        }
+        Ok(Self {
+            source: segments.to_vec(),
+            rows,
+            tile_count: tiles.len() / 4,
+            tiles: gpu.upload(&tiles)?,
+            segments: gpu.upload(&kept)?,
+        })
+    }
+
+    /// Whether these are the segments it was made of.
+    pub(super) fn is(&self, segments: &[Segment]) -> bool {
+        self.source == segments
+    }
+
+    /// Rows of the step.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Tiles of all segments.
+    pub(super) fn tile_count(&self) -> usize {
+        self.tile_count
+    }
+
+    /// The segments it was made of.
+    pub fn source(&self) -> &[Segment] {
+        &self.source
+    }
+
+    /// Checks that each segment that reads or leaves state has a lane below `lanes`.
+    pub(super) fn expect_lanes(&self, lanes: usize) -> Result<()> {
+        let outside = |s: &&Segment| s.lane >= lanes && !(s.starts && s.ends);
+        match self.source.iter().find(outside) {
+            None => Ok(()),
+            Some(segment) => Err(Error::new(
+                Kind::Internal,
+                format!("no lane {}", segment.lane),
+            )),
+        }
+    }
+}
+
+/// Rows of a tile: about a thousand tiles keep a GPU busy; fewer rows cost more for the states
+/// between tiles, and more tiles a longer walk over them.
+fn tile(rows: usize) -> usize {
+    (rows / 1024).next_power_of_two().clamp(64, 1024)
+}

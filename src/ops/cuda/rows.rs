@@ -1,0 +1,154 @@
+//! Functions of single rows and single values.
+
+use super::{Element, Gpu, compile, expect_len};
+use crate::error::{Error, Kind, Result};
+use crate::ops::Activation;
+use cudarc::driver::CudaSlice;
+use half::{bf16, f16};
+
+/// Values that one access moves: four where rows begin at multiples of four.
+pub(super) fn vector(width: usize) -> usize {
+    if width % 4 == 0 { 4 } else { 1 }
+}
+
+/// Rows of `table` (any, `width`) by index, which the caller knows to be in range: (count, width).
+pub fn gather(
+    gpu: &Gpu,
+    table: &CudaSlice<f32>,
+    indices: &CudaSlice<u32>,
+    width: usize,
+) -> Result<CudaSlice<f32>> {
+    expect_len("table", table, table.len() / width.max(1) * width)?;
+    let count = indices.len();
+    let out = gpu.unwritten(count * width)?;
+    let lanes = vector(width);
+    gpu.kernel(compile::ROWS, &format!("gather_{lanes}"))?
+        .array(&out)
+        .array(table)
+        .array(indices)
+        .long(count)
+        .int(width)
+        .over(count * width / lanes)?;
+    Ok(out)
+}
+
+/// `a[:, i·C..] · b[:, j·C..]`: (T, C), of rows of any number of blocks of `width` C each, and the
+/// block to take.
+pub fn gate<O: Element>(
+    gpu: &Gpu,
+    rows: usize,
+    (a, i): (&CudaSlice<f32>, usize),
+    (b, j): (&CudaSlice<f32>, usize),
+    width: usize,
+) -> Result<CudaSlice<O>> {
+    let (stride_a, stride_b) = (a.len() / rows.max(1), b.len() / rows.max(1));
+    for (values, stride, block) in [(a, stride_a, i), (b, stride_b, j)] {
+        expect_len("gate", values, rows * stride)?;
+        if stride % width != 0 || (block + 1) * width > stride {
+            return Err(Error::new(Kind::Internal, "gate: no such columns"));
+        }
+    }
+    let out = gpu.unwritten(rows * width)?;
+    let lanes = vector(width);
+    gpu.kernel(compile::ROWS, &format!("gate_{}_{lanes}", O::NAME))?
+        .array(&out)
+        .array(a)
+        .array(b)
+        .long(rows)
+        .int(width)
+        .int(stride_a)
+        .int(i * width)
+        .int(stride_b)
+        .int(j * width)
+        .over(rows * width / lanes)?;
+    Ok(out)
+}
+
+/// `residual + a · sigmoid(b)`: (T, C) of `x` (T, 2C), whose halves are a and b.
+pub fn glu_residual<O: Element>(
+    gpu: &Gpu,
+    x: &CudaSlice<f32>,
+    residual: &CudaSlice<f32>,
+    width: usize,
+) -> Result<CudaSlice<O>> {
+    let rows = residual.len() / width.max(1);
+    expect_len("residual", residual, rows * width)?;
+    expect_len("gated linear unit", x, 2 * rows * width)?;
+    let out = gpu.unwritten(rows * width)?;
+    let lanes = vector(width);
+    gpu.kernel(compile::ROWS, &format!("glu_{}_{lanes}", O::NAME))?
+        .array(&out)
+        .array(x)
+        .array(residual)
+        .long(rows)
+        .int(width)
+        .over(rows * width / lanes)?;
+    Ok(out)
+}
+
+/// An activation of each value.
+pub fn activate<O: Element>(
+    gpu: &Gpu,
+    x: &CudaSlice<f32>,
+    activation: Activation,
+) -> Result<CudaSlice<O>> {
+    each(gpu, x, None, activation)
+}
+
+/// `x + y`, value by value.
+pub fn add<O: Element>(gpu: &Gpu, x: &CudaSlice<f32>, y: &CudaSlice<f32>) -> Result<CudaSlice<O>> {
+    expect_len("sum", y, x.len())?;
+    each(gpu, x, Some(y), Activation::None)
+}
+
+/// The same values, rounded where `O` is bf16.
+pub fn convert<O: Element>(gpu: &Gpu, x: &CudaSlice<f32>) -> Result<CudaSlice<O>> {
+    each(gpu, x, None, Activation::None)
+}
+
+/// The same values in IEEE half precision, for tables: half the bytes to download.
+pub fn half(gpu: &Gpu, x: &CudaSlice<f32>) -> Result<CudaSlice<f16>> {
+    let out = gpu.unwritten(x.len())?;
+    gpu.kernel(compile::ROWS, "to_f16")?
+        .array(&out)
+        .array(x)
+        .long(x.len())
+        .over(x.len())?;
+    Ok(out)
+}
+
+fn each<O: Element>(
+    gpu: &Gpu,
+    x: &CudaSlice<f32>,
+    added: Option<&CudaSlice<f32>>,
+    activation: Activation,
+) -> Result<CudaSlice<O>> {
+    let out = gpu.unwritten(x.len())?;
+    let lanes = vector(x.len());
+    gpu.kernel(compile::ROWS, &format!("epilogue_{}_{lanes}", O::NAME))?
+        .array(&out)
+        .array(x)
+        .address(0)
+        .optional(added)
+        .long(x.len())
+        .int(x.len())
+        .int(activation as usize)
+        .over(x.len() / lanes)?;
+    Ok(out)
+}
+
+/// `len` f32 values at an address, rounded.
+pub(super) fn rounded(gpu: &Gpu, x: u64, len: usize) -> Result<CudaSlice<bf16>> {
+    let out = gpu.unwritten(len)?;
+    let lanes = vector(len);
+    gpu.kernel(compile::ROWS, &format!("epilogue_bf16_{lanes}"))?
+        .array(&out)
+        .address(x)
+        .address(0)
+        .address(0)
+        .long(len)
+        .int(1)
+        .int(0)
+        .over(len / lanes)?;
+    Ok(out)
+}

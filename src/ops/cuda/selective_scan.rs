@@ -1,0 +1,207 @@
+//! The selective scan of Mamba in three passes over tiles of rows: each tile's own final state,
+//! the states between tiles one after the other, and the outputs.
+//!
+//! The first and the last pass recompute the time steps rather than write them to memory. With
+//! one thread a channel, its N states and the weights of its time step stay in registers.
+
+use super::blas;
+use super::element::{Element, Operand};
+use super::{Gpu, compile, expect_len};
+use crate::error::{Error, Kind, Result};
+use crate::sequence::Segment;
+use cudarc::driver::CudaSlice;
+use std::sync::Arc;
+
+/// As in the kernel.
+const THREADS: usize = 128;
+/// Of one channel, in the registers of one thread.
+const STATES: usize = 64;
+/// Weights of a time step that fit beside them.
+const RANK: usize = 32;
+
+/// `h_t = exp(δ_t A) h_{t−1} + δ_t u_t B_t`, `y_t = h_t · C_t + D u_t`, `δ = softplus(W_δ low + b_δ)`.
+#[derive(Debug)]
+pub struct SelectiveScan {
+    gpu: Arc<Gpu>,
+    decay: CudaSlice<f32>,       // (N padded, I): A · log2 e
+    skip: CudaSlice<f32>,        // (I)
+    step_weight: CudaSlice<f32>, // (R, I) in registers, else (I, R)
+    step_bias: CudaSlice<f32>,   // (I)
+    channels: usize,
+    states: usize,
+    padded: usize,
+    rank: usize,
+    reversed: bool,
+}
+
+/// The hidden states h of each lane's unfinished sequence: (lanes, N padded, I).
+#[derive(Debug)]
+pub struct Hidden {
+    lanes: usize,
+    values: CudaSlice<f32>,
+}
+
+impl SelectiveScan {
+    /// `a_log` (I, N) with `A = −exp(a_log)`, `skip` (I), `step_weight` (I, R), `step_bias` (I).
+    /// `reversed` scans each segment from its last row to its first.
+    ///
+    /// # Errors
+    /// Of kind usage for more than 64 states a channel.
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        a_log: &[f32],
+        skip: &[f32],
+        step_weight: &[f32],
+        step_bias: &[f32],
+        reversed: bool,
+    ) -> Result<Self> {
+        let channels = skip.len();
+        let (states, rank) = match channels {
+            0 => (0, 0),
+            _ => (a_log.len() / channels, step_weight.len() / channels),
+        };
+        if states == 0
+            || rank == 0
+            || a_log.len() != channels * states
+            || step_weight.len() != channels * rank
+            || step_bias.len() != channels
+        {
+            return Err(Error::new(
+                Kind::Internal,
+                "scan parameters of other shapes",
+            ));
+        }
+        let padded = states.next_multiple_of(4);
+        if padded > STATES {
+            return Err(Error::usage(format!(
+                "{states} states a channel: scans on the GPU have {STATES} at most"
+            ))
+            .todo("run with --device cpu"));
+        }
+        let mut decay = vec![0f32; padded * channels];
+        for (c, row) in a_log.chunks_exact(states).enumerate() {
+            for (n, &a) in row.iter().enumerate() {
+                let rate = -f64::from(a).exp() * std::f64::consts::LOG2_E;
+                decay[n * channels + c] = rate as f32;
+            }
+        }
+        let mut scan = Self {
+            gpu: Arc::clone(gpu),
+            decay: gpu.upload(&decay)?,
+            skip: gpu.upload(skip)?,
+            step_weight: gpu.upload(step_weight)?,
+            step_bias: gpu.upload(step_bias)?,
+            channels,
+            states,
+            padded,
+            rank,
+            reversed,
+        };
+        if scan.in_registers() {
+            let transposed = (0..rank).flat_map(|r| step_weight.iter().skip(r).step_by(rank));
+            let transposed: Vec<f32> = transposed.copied().collect();
+            scan.step_weight = gpu.upload(&transposed)?;
+        }
+        Ok(scan)
+    }
+
+    /// Whether the kernel computes the time steps itself, rather than a product before it.
+    fn in_registers(&self) -> bool {
+        self.rank <= RANK && self.rank % 4 == 0 && self.padded <= 16
+    }
+
+    /// Zeros for `lanes` sequences.
+    pub fn start(&self, lanes: usize) -> Result<Hidden> {
+        Ok(Hidden {
+            lanes,
+            values: self.gpu.zeros(lanes * self.padded * self.channels)?,
+        })
+    }
+
+    /// `(y + added) · silu(gate)`: (T, I), from `u` (T, I) and `projected` (T, R + 2N), whose
+    /// columns are the low-rank time step, B and C; `added` and `gate` are (T, I), if given.
+    pub fn forward<O: Element>(
+        &self,
+        u: &CudaSlice<f32>,
+        projected: &CudaSlice<f32>,
+        added: Option<&CudaSlice<f32>>,
+        gate: Option<&CudaSlice<f32>>,
+        hidden: &mut Hidden,
+        segments: &[Segment],
+    ) -> Result<CudaSlice<O>> {
+        let gpu = &*self.gpu;
+        let packed = gpu.pack(segments)?;
+        packed.expect_lanes(hidden.lanes)?;
+        let (rows, width) = (packed.rows(), self.rank + 2 * self.states);
+        for values in [Some(u), added, gate].into_iter().flatten() {
+            expect_len("scan", values, rows * self.channels)?;
+        }
+        expect_len("scan projections", projected, rows * width)?;
+        let step = match self.in_registers() {
+            true => None,
+            false => {
+                let step: CudaSlice<f32> = gpu.unwritten(rows * self.channels)?;
+                blas::product(
+                    gpu,
+                    Operand::new(gpu, &step, 0, self.channels),
+                    Operand::new(gpu, projected, 0, width),
+                    Operand::new(gpu, &self.step_weight, 0, self.rank),
+                    [rows, self.rank, self.channels],
+                )?;
+                Some(step)
+            }
+        };
+        let values = self.padded * self.channels;
+        let ends: CudaSlice<f32> = gpu.unwritten(packed.tile_count() * values)?;
+        let sums: CudaSlice<f32> = gpu.unwritten(packed.tile_count() * self.channels)?;
+        let address = |values: Option<&CudaSlice<f32>>| values.map_or(0, |x| gpu.address(x));
+        let pointers = [
+            address(Some(u)),
+            address(Some(projected)),
+            address(step.as_ref()),
+            address(Some(&self.step_weight)),
+            address(Some(&self.step_bias)),
+            address(Some(&self.decay)),
+            address(Some(&self.skip)),
+            address(added),
+            address(gate),
+            address(Some(&hidden.values)),
+            address(Some(&ends)),
+            address(Some(&sums)),
+            gpu.address(&packed.tiles),
+            gpu.address(&packed.segments),
+        ];
+        let ints = [self.channels, self.rank, self.states, self.reversed.into()];
+        let rank = if self.in_registers() { self.rank } else { 0 };
+        let sizes = [format!("STATES={}", self.padded), format!("RANK={rank}")];
+        let kernel = |name: &str| {
+            let launch = gpu.kernel_for(compile::SCAN, &sizes, name)?;
+            Ok::<_, Error>(launch.structure(&pointers, &ints))
+        };
+        let blocks = packed.tile_count() * self.channels.div_ceil(THREADS);
+        if packed.tile_count() > segments.len() {
+            kernel("scan_ends")?.blocks(blocks, THREADS, 0)?;
+        }
+        kernel("scan_carry")?.blocks(segments.len() * values.div_ceil(THREADS), THREADS, 0)?;
+        let out = gpu.unwritten(u.len())?;
+        kernel(&format!("scan_{}", O::NAME))?
+            .array(&out)
+            .blocks(blocks, THREADS, 0)?;
+        Ok(out)
+    }
+}
+
+impl Hidden {
+    /// A copy that runs on by itself.
+    pub fn fork(&self, gpu: &Gpu) -> Result<Self> {
+        Ok(Self {
+            lanes: self.lanes,
+            values: gpu.copy(&self.values)?,
+        })
+    }
+
+    /// The states, (lanes, N, I), N filled up with zeros to a multiple of four.
+    pub fn values(&self) -> &CudaSlice<f32> {
+        &self.values
+    }
+}

@@ -1,0 +1,131 @@
+//! Short causal depthwise convolution that carries its last inputs.
+
+use super::launch::THREADS;
+use super::{Element, Gpu, compile, expect_len};
+use crate::error::{Error, Kind, Result};
+use crate::ops::Activation;
+use crate::sequence::Segment;
+use cudarc::driver::CudaSlice;
+use std::sync::Arc;
+
+/// `y[t, c] = activation(bias[c] + Σ_j weight[c, j] · x[t − (K−1) + j, c])`, zeros before a start.
+#[derive(Debug)]
+pub struct ShortConv {
+    gpu: Arc<Gpu>,
+    weight: CudaSlice<f32>, // (K, C)
+    bias: CudaSlice<f32>,   // (C)
+    taps: usize,
+    channels: usize,
+    activation: Activation,
+    reversed: bool,
+}
+
+/// The last K−1 inputs of each lane's unfinished sequence, oldest first: (lanes, K−1, C).
+#[derive(Debug)]
+pub struct Tail {
+    lanes: usize,
+    rows: CudaSlice<f32>,
+}
+
+impl ShortConv {
+    /// `weight` (C, K), `bias` (C). `reversed` reads each segment from its last row to its first.
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        weight: &[f32],
+        taps: usize,
+        bias: &[f32],
+        activation: Activation,
+        reversed: bool,
+    ) -> Result<Self> {
+        let channels = bias.len();
+        if taps == 0 || weight.len() != channels * taps {
+            return Err(Error::new(Kind::Internal, "a filter of another shape"));
+        }
+        let mut by_tap = Vec::with_capacity(weight.len());
+        for j in 0..taps {
+            by_tap.extend(weight.iter().skip(j).step_by(taps));
+        }
+        Ok(Self {
+            weight: gpu.upload(&by_tap)?,
+            bias: gpu.upload(bias)?,
+            gpu: Arc::clone(gpu),
+            taps,
+            channels,
+            activation,
+            reversed,
+        })
+    }
+
+    /// Zeros for `lanes` sequences.
+    pub fn start(&self, lanes: usize) -> Result<Tail> {
+        Ok(Tail {
+            lanes,
+            rows: self.gpu.zeros(lanes * self.tail_len())?,
+        })
+    }
+
+    /// (T, C) to (T, C).
+    pub fn forward<O: Element>(
+        &self,
+        x: &CudaSlice<f32>,
+        tail: &mut Tail,
+        segments: &[Segment],
+    ) -> Result<CudaSlice<O>> {
+        let gpu = &*self.gpu;
+        let packed = gpu.pack(segments)?;
+        packed.expect_lanes(tail.lanes)?;
+        expect_len("short convolution", x, packed.rows() * self.channels)?;
+        let out = gpu.unwritten(x.len())?;
+        let unrolled = if matches!(self.taps, 3 | 4) {
+            self.taps
+        } else {
+            0
+        };
+        let blocks = self.channels.div_ceil(THREADS);
+        let name = format!("short_conv_{}_{unrolled}", O::NAME);
+        gpu.kernel(compile::SHORT_CONV, &name)?
+            .array(&out)
+            .array(x)
+            .array(&tail.rows)
+            .array(&self.weight)
+            .array(&self.bias)
+            .array(&packed.tiles)
+            .array(&packed.segments)
+            .int(self.taps)
+            .int(self.channels)
+            .int(self.activation as usize)
+            .int(self.reversed.into())
+            .blocks(blocks * packed.tile_count(), THREADS, 0)?;
+        if segments.iter().any(|segment| !segment.ends) {
+            gpu.kernel(compile::SHORT_CONV, "keep_tail")?
+                .array(&tail.rows)
+                .array(x)
+                .array(&packed.segments)
+                .int(self.taps)
+                .int(self.channels)
+                .int(self.reversed.into())
+                .blocks(blocks * segments.len(), THREADS, 0)?;
+        }
+        Ok(out)
+    }
+
+    /// Values of one lane's tail.
+    fn tail_len(&self) -> usize {
+        (self.taps - 1) * self.channels
+    }
+}
+
+impl Tail {
+    /// A copy that runs on by itself.
+    pub fn fork(&self, gpu: &Gpu) -> Result<Self> {
+        Ok(Self {
+            lanes: self.lanes,
+            rows: gpu.copy(&self.rows)?,
+        })
+    }
+
+    /// The inputs, (lanes, K−1, C).
+    pub fn values(&self) -> &CudaSlice<f32> {
+        &self.rows
+    }
+}

@@ -1,0 +1,93 @@
+//! The selective scan.
+
+use super::*;
+use crate::ops;
+
+/// Sizes, and the longest piece.
+fn check(channels: usize, states: usize, rank: usize, reversed: bool, most: usize) {
+    let gpu = gpu();
+    let a_log: Vec<f32> = random(channels * states, 1)
+        .iter()
+        .map(|x| 2.0 * x)
+        .collect();
+    let (skip, weight, bias) = (
+        random(channels, 2),
+        random(channels * rank, 3),
+        random(channels, 4),
+    );
+    let scan = SelectiveScan::new(gpu, &a_log, &skip, &weight, &bias, reversed).unwrap();
+    let mut cpu = ops::SelectiveScan::new(
+        &tensor(&a_log, &[channels, states]),
+        &tensor(&skip, &[channels]),
+        &tensor(&weight, &[channels, rank]),
+        &tensor(&bias, &[channels]),
+    )
+    .unwrap();
+    if reversed {
+        cpu = cpu.reversed();
+    }
+    let (mut hidden, mut cpu_hidden) = (scan.start(3).unwrap(), cpu.start(3));
+    let width = rank + 2 * states;
+    for (i, segments) in steps(most, 5).into_iter().enumerate() {
+        let rows = total(&segments);
+        let seed = 10 * i as u64;
+        let (u, projected) = (
+            random(rows * channels, seed),
+            random(rows * width, seed + 1),
+        );
+        let (added, gate) = (
+            random(rows * channels, seed + 2),
+            random(rows * channels, seed + 3),
+        );
+        let all = i % 2 == 0;
+        let (shape, projections) = ([rows, channels], [rows, width]);
+        let (on_added, on_gate) = (tensor(&added, &shape), tensor(&gate, &shape));
+        let expected = cpu
+            .forward(
+                &tensor(&u, &shape),
+                &tensor(&projected, &projections),
+                all.then_some(&on_added),
+                all.then_some(&on_gate),
+                &mut cpu_hidden,
+                &segments,
+            )
+            .unwrap();
+        let [u, projected, added, gate] =
+            [&u, &projected, &added, &gate].map(|x| gpu.upload(x).unwrap());
+        let found = scan
+            .forward::<f32>(
+                &u,
+                &projected,
+                all.then_some(&added),
+                all.then_some(&gate),
+                &mut hidden,
+                &segments,
+            )
+            .unwrap();
+        let name = format!("scan {channels} {states} {rank} {reversed}");
+        close(
+            &name,
+            &gpu.download(&found).unwrap(),
+            &flat(&expected),
+            5e-6,
+        );
+        hidden = hidden.fork(gpu).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn selective_scans_equal_the_cpu_s() {
+    check(512, 16, 16, false, 300);
+    check(512, 16, 16, true, 300);
+    check(37, 5, 3, false, 150);
+    check(130, 16, 8, true, 500);
+    check(64, 30, 16, false, 100);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn selective_scans_of_many_tiles_equal_the_cpu_s() {
+    check(40, 16, 16, false, 60_000);
+    check(40, 16, 40, true, 60_000);
+}

@@ -1,0 +1,187 @@
+//! Where time goes: each op at the sizes of the models it serves.
+//!
+//! `cargo test --features cuda --lib --release -- --ignored cuda::tests::speed --nocapture`
+
+use super::*;
+use crate::ops::Activation;
+use half::bf16;
+use std::time::Instant;
+
+const ROWS: usize = 1 << 20;
+
+/// Runs `f` until it is warm, then prints the mean time a token and what moves in it.
+fn time(name: &str, rows: usize, bytes: usize, flops: usize, mut f: impl FnMut()) {
+    let gpu = gpu();
+    f();
+    f();
+    gpu.synchronize().unwrap();
+    let start = Instant::now();
+    const RUNS: usize = 5;
+    for _ in 0..RUNS {
+        f();
+    }
+    gpu.synchronize().unwrap();
+    let seconds = start.elapsed().as_secs_f64() / RUNS as f64;
+    println!(
+        "{name:<44} {:8.3} ms {:8.3} ns/token {:7.0} GB/s {:8.0} GFLOP/s",
+        seconds * 1e3,
+        seconds * 1e9 / rows as f64,
+        (rows * bytes) as f64 / seconds / 1e9,
+        (rows * flops) as f64 / seconds / 1e9,
+    );
+}
+
+fn whole(rows: usize) -> Segment {
+    Segment {
+        lane: 0,
+        len: rows,
+        starts: false,
+        ends: false,
+    }
+}
+
+fn zeros(len: usize) -> CudaSlice<f32> {
+    gpu().zeros(len).unwrap()
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn rows_and_products() {
+    let gpu = gpu();
+    let d = 256;
+    let x = zeros(ROWS * d);
+    let (w, b) = (zeros(d), zeros(d));
+    time("layer norm f32 256", ROWS, 8 * d, 0, || {
+        layer_norm::<f32>(gpu, &x, &w, &b, 1e-5).unwrap();
+    });
+    time("layer norm bf16 256", ROWS, 6 * d, 0, || {
+        layer_norm::<bf16>(gpu, &x, &w, &b, 1e-5).unwrap();
+    });
+    time("rms norm f32 256", ROWS, 8 * d, 0, || {
+        rms_norm::<f32>(gpu, &x, &w, 1e-5, 0.0).unwrap();
+    });
+    let rounded = convert::<bf16>(gpu, &x).unwrap();
+    for (inner, width) in [(256, 768), (256, 256), (256, 1024), (1024, 256), (512, 48)] {
+        let weight = random(width * inner, 1);
+        let bias = random(width, 2);
+        let wide = zeros(ROWS * inner);
+        let rounded_wide;
+        let rounded = match inner {
+            256 => &rounded,
+            _ => {
+                rounded_wide = convert::<bf16>(gpu, &wide).unwrap();
+                &rounded_wide
+            }
+        };
+        let flops = 2 * inner * width;
+        let plain = Linear::new(gpu, &weight, [width, inner], None, false).unwrap();
+        let half = Linear::new(gpu, &weight, [width, inner], None, true).unwrap();
+        let biased = Linear::new(gpu, &weight, [width, inner], Some(&bias), true).unwrap();
+        time(
+            &format!("product f32 {inner} {width}"),
+            ROWS,
+            4 * (inner + width),
+            flops,
+            || {
+                plain
+                    .forward::<f32, f32>(&wide, None, Activation::None)
+                    .unwrap();
+            },
+        );
+        let bytes = 2 * inner + 4 * width;
+        time(
+            &format!("product bf16 to f32 {inner} {width}"),
+            ROWS,
+            bytes,
+            flops,
+            || {
+                half.forward::<bf16, f32>(rounded, None, Activation::None)
+                    .unwrap();
+            },
+        );
+        let bytes = 2 * inner + 10 * width;
+        time(
+            &format!("product bf16 gelu {inner} {width}"),
+            ROWS,
+            bytes,
+            flops,
+            || {
+                biased
+                    .forward::<bf16, bf16>(rounded, None, Activation::GeluTanh)
+                    .unwrap();
+            },
+        );
+        let residual = zeros(ROWS * width);
+        let bytes = 2 * inner + 16 * width;
+        time(
+            &format!("product bf16 residual {inner} {width}"),
+            ROWS,
+            bytes,
+            flops,
+            || {
+                biased
+                    .forward::<bf16, f32>(rounded, Some(&residual), Activation::None)
+                    .unwrap();
+            },
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn scans() {
+    let gpu = gpu();
+    for (i, n, r) in [(512, 16, 16), (1536, 16, 48)] {
+        let conv = ShortConv::new(
+            gpu,
+            &random(4 * i, 1),
+            4,
+            &random(i, 2),
+            Activation::Silu,
+            false,
+        )
+        .unwrap();
+        let rows = ROWS / (i / 512);
+        let u = zeros(rows * i);
+        let mut tail = conv.start(1).unwrap();
+        time(&format!("short conv {i}"), rows, 8 * i, 8 * i, || {
+            conv.forward::<f32>(&u, &mut tail, &[whole(rows)]).unwrap();
+        });
+        let scan = SelectiveScan::new(
+            gpu,
+            &random(i * n, 1),
+            &random(i, 2),
+            &random(i * r, 3),
+            &random(i, 4),
+            false,
+        )
+        .unwrap();
+        let (projected, gate) = (zeros(rows * (r + 2 * n)), zeros(rows * i));
+        let mut hidden = scan.start(1).unwrap();
+        for (name, segments) in [
+            ("one chromosome", vec![whole(rows)]),
+            (
+                "reads of 256",
+                vec![
+                    Segment {
+                        starts: true,
+                        ends: true,
+                        ..whole(256)
+                    };
+                    rows / 256
+                ],
+            ),
+        ] {
+            time(
+                &format!("scan {i} {n} {r}, {name}"),
+                rows,
+                16 * i,
+                8 * i * n,
+                || {
+                    scan.forward::<bf16>(&u, &projected, None, Some(&gate), &mut hidden, &segments)
+                        .unwrap();
+                },
+            );
+        }
+    }
+}
