@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::io::schema::GROUP_POSITIONS;
 use crate::io::table::{Column, ColumnKind};
 use crate::io::vector::Element;
-use crate::ops::{Device, Tensor};
+use crate::ops::Tensor;
 use crate::stream::Engine;
 use std::fmt;
 use std::time::Instant;
@@ -108,7 +108,7 @@ impl Estimate {
         let tokens: Vec<u32> = (0..len)
             .map(|i| engine.facts.vocabulary.token((i * i % 4) as u8))
             .collect();
-        let tokens = Tensor::new(tokens, &Device::Cpu)?;
+        let tokens = Tensor::new(tokens, &engine.device)?;
         let segment = Segment {
             lane: 0,
             len,
@@ -118,8 +118,10 @@ impl Estimate {
         let mut state = engine.model.start(1)?;
         // The first call computes what is kept for the later ones.
         engine.model.forward(&tokens, &[segment], &mut state)?;
+        engine.device.synchronize()?;
         let start = Instant::now();
         engine.model.forward(&tokens, &[segment], &mut state)?;
+        engine.device.synchronize()?;
         Ok(len as f64 / start.elapsed().as_secs_f64())
     }
 

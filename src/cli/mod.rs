@@ -1,6 +1,7 @@
 //! The command line: one file for each command, a struct of options for each concern.
 
 mod check;
+mod device;
 mod estimate;
 mod models;
 mod options;

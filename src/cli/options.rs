@@ -1,5 +1,6 @@
 //! Options that commands share.
 
+use super::device::{Precision, Target};
 use crate::checkpoint::Checkpoint;
 use crate::encoder::{Facts, Model};
 use crate::error::{Error, Result};
@@ -93,10 +94,11 @@ pub struct Compute {
     /// The model: a directory with config.json and model.safetensors.
     #[arg(short, long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Bases that the model reads at a time. Changes speed and memory, not the numbers.
-    #[arg(long, value_name = "BASES", default_value_t = 8192, help_heading = "Run",
+    /// Bases that the model reads at a time. Changes speed and memory, not the numbers [default:
+    /// 8192; on a GPU, as many as fit].
+    #[arg(long, value_name = "BASES", help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
-    pub chunk: u32,
+    pub chunk: Option<u32>,
     /// Strands to read; - rows have their context on the right.
     #[arg(long, value_enum, default_value = "forward", help_heading = "Run")]
     pub strand: Strand,
@@ -117,9 +119,12 @@ pub struct Compute {
     #[arg(long, value_name = "BASES", help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub attention_window: Option<u32>,
-    /// Where to compute.
-    #[arg(long, default_value = "auto", value_parser = device, help_heading = "Run")]
-    pub device: String,
+    /// Where to compute: auto, cpu, cuda or cuda:N. CUDA's libraries are opened at run time.
+    #[arg(long, default_value = "auto", help_heading = "Run")]
+    pub device: Target,
+    /// What matrix products multiply; they sum in f32.
+    #[arg(long, value_enum, default_value = "f32", help_heading = "Run")]
+    pub precision: Precision,
     /// Worker threads [default: all processors that the process may use].
     #[arg(short, long, value_name = "N", help_heading = "Run",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -128,16 +133,6 @@ pub struct Compute {
     /// [default: $TMPDIR, or the output's].
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     pub scratch: Option<PathBuf>,
-}
-
-fn device(text: &str) -> Result<String, String> {
-    match text {
-        "auto" | "cpu" => Ok("cpu".to_string()),
-        _ if text == "cuda" || text.starts_with("cuda:") => {
-            Err("this build has no CUDA; use cpu, or build with the feature cuda".to_string())
-        }
-        _ => Err("expected auto, cpu, cuda or cuda:N".to_string()),
-    }
 }
 
 impl Compute {

@@ -1,5 +1,6 @@
 //! `embed` and `predict`: a FASTA file through a model into a table.
 
+use super::device;
 use super::estimate::Estimate;
 use super::options::{Binning, Compute, Output, Source, readable};
 use super::process::{Logging, peak_memory};
@@ -12,6 +13,7 @@ use crate::io::input;
 use crate::io::schema::{self, ColumnMeaning, Metadata, Rows};
 use crate::io::table::{Column, Receipt};
 use crate::io::vector::Element;
+use crate::ops::Device;
 use crate::stream::{
     self, Engine, Head, Identity, Journal, Progress, Settings, Sink, Strand, Totals, Windows,
 };
@@ -125,6 +127,7 @@ struct Opened {
     genome: Genome,
     columns: Vec<Column>,
     windows: Option<Windows>,
+    chunk: usize,
     estimate: Estimate,
 }
 
@@ -147,14 +150,18 @@ impl Inputs {
         opened.estimate.check_memory()?;
         opened.estimate.check_output(output.max_output)?;
         tracing::info!(
-            "on the CPU, {} threads; {}",
-            rayon::current_num_threads(),
+            "on {}; {}",
+            device::describe(&opened.engine.device).0,
             opened.estimate
         );
         let largest = output
             .max_output
             .map(|bytes| (bytes, opened.estimate.row_bytes));
         let journal = match output.resume {
+            true if matches!(opened.engine.device, Device::Cuda(_)) => {
+                return Err(Error::usage("--resume is for runs on the CPU")
+                    .todo("add --device cpu, or run without --resume"));
+            }
             true => {
                 let every = Duration::from_secs(output.checkpoint_every);
                 Some(Journal::open(
@@ -169,7 +176,7 @@ impl Inputs {
         let mut sink = Sink::create(target, opened.columns.clone(), bin, largest, journal)?;
         let mut progress = Progress::new(logging.progress(), opened.estimate.bases);
         let settings = Settings {
-            chunk: compute.chunk as usize,
+            chunk: opened.chunk,
             windows: opened.windows,
             strand: compute.strand,
             bins: table.bins(),
@@ -224,7 +231,7 @@ impl Inputs {
             "regions": source.described(),
             "context": source.context(&opened.engine.facts),
             "keep-overlaps": source.keep_overlaps,
-            "chunk": compute.chunk,
+            "chunk": opened.chunk,
             "strand": name_of(compute.strand),
             "window": opened.windows.map(|windows| windows.size),
             "overlap": opened.windows.map(|windows| windows.overlap),
@@ -300,7 +307,17 @@ impl Inputs {
         if let Some(note) = &facts.note {
             tracing::warn!("{}: {note}", checkpoint.name);
         }
-        let engine = Engine { model, facts, head };
+        let device = match exact {
+            true => Device::Cpu,
+            false => device::open(self.compute.device, self.compute.precision, &model)?,
+        };
+        let chunk = device::chunk(self.compute.chunk, &device, &model, &facts)?;
+        let engine = Engine {
+            model,
+            facts,
+            head,
+            device,
+        };
         let bin = table.bins().map_or(1, |(size, _)| size);
         let strands = if self.compute.strand == Strand::Both {
             2
@@ -313,7 +330,7 @@ impl Inputs {
             1
         };
         let window = windows.map_or(0, |windows| windows.size as u64);
-        let chunk = u64::from(self.compute.chunk).max(window);
+        let tokens = (chunk as u64).max(window);
         let genome_bases = genome.bases_hint();
         let estimate = Estimate {
             bases: genome.bases_hint().map(|bases| bases * passes),
@@ -321,8 +338,8 @@ impl Inputs {
                 .bases_hint()
                 .map(|bases| bases.div_ceil(bin) * strands),
             row_bytes: Estimate::row_bytes(&columns),
-            chunk,
-            memory: Estimate::memory(&engine.facts, chunk, genome_bases, &columns),
+            chunk: tokens,
+            memory: Estimate::memory(&engine.facts, tokens, genome_bases, &columns),
             scratch,
         };
         Ok(Opened {
@@ -331,6 +348,7 @@ impl Inputs {
             genome,
             columns,
             windows,
+            chunk,
             estimate,
         })
     }
@@ -423,11 +441,11 @@ impl Inputs {
                     None if self.compute.exact => "exact".to_string(),
                     None => "stream".to_string(),
                 },
-                chunk: u64::from(self.compute.chunk),
+                chunk: opened.chunk as u64,
                 window: opened.windows.map(|windows| windows.size as u64),
                 strand: name_of(self.compute.strand),
-                precision: "f32".to_string(),
-                device: "cpu".to_string(),
+                precision: name_of(self.compute.precision),
+                device: device::describe(&engine.device).1.to_string(),
             },
             selection: schema::Selection {
                 regions: self.source.described(),
@@ -486,7 +504,8 @@ impl Inputs {
                 "output_sha256": receipt.sha256,
                 "model": opened.checkpoint.name,
                 "model_sha256": opened.checkpoint.digest,
-                "device": "cpu",
+                "device": device::describe(&opened.engine.device).0,
+                "chunk": opened.chunk,
                 "threads": rayon::current_num_threads(),
                 "version": env!("CARGO_PKG_VERSION"),
             });

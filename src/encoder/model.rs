@@ -160,6 +160,18 @@ impl Model {
         }
     }
 
+    /// Whether all its layers have a form on the GPU.
+    pub fn runs_on_gpu(&self) -> bool {
+        match self {
+            Self::Mamba(_) | Self::Caduceus(_) => true,
+            Self::Hyena(_)
+            | Self::Mamba2(_)
+            | Self::StripedHyena(_)
+            | Self::S4d(_)
+            | Self::Transformer(_) => false,
+        }
+    }
+
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;
     /// `None`, as published: all of them. The facts of state change with it. A usage error where
     /// the model has no attention, or only an approximation.

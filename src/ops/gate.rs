@@ -1,6 +1,6 @@
 //! Products of columns: the gates between the convolutions of Hyena and in gated MLPs.
 
-use super::{expect_shape, math::simd, unwritten, with_slices};
+use super::{Device, cuda, expect_shape, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use rayon::prelude::*;
@@ -18,6 +18,11 @@ pub fn gate(a: (&Tensor, usize), b: (&Tensor, usize), width: usize) -> Result<Te
     expect_shape("gate", b.0, &[rows, b_width])?;
     expect_shape("gate", a.0, &[rows, (a_width / width).max(a.1 + 1) * width])?;
     expect_shape("gate", b.0, &[rows, (b_width / width).max(b.1 + 1) * width])?;
+    if let Device::Cuda(gpu) = a.0.device() {
+        let (a, b) = ((a.0.gpu_values(gpu)?, a.1), (b.0.gpu_values(gpu)?, b.1));
+        let out = cuda::gate(gpu, rows, a, b, width)?;
+        return Ok(Tensor::on_gpu(gpu, out, &[rows, width]));
+    }
     let out = with_slices([a.0, b.0], |[x, y]| {
         let mut out = unwritten(rows * width);
         out.par_chunks_mut(ROWS * width)

@@ -1,6 +1,6 @@
 //! What surrounds a projection to twice the width: GELU before it, a gated linear unit after it.
 
-use super::{expect_shape, math, math::simd, unwritten, with_slices};
+use super::{Activation, Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use rayon::prelude::*;
@@ -11,6 +11,10 @@ const ROWS: usize = 64;
 /// GELU as defined, by the error function, of each value.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
     let width = x.width();
+    if let Device::Cuda(gpu) = x.device() {
+        let out = cuda::activate(gpu, x.gpu_values(gpu)?, Activation::GeluErf)?;
+        return Ok(Tensor::on_gpu(gpu, out, x.dims()));
+    }
     let out = with_slices([x], |[x]| {
         let mut out = unwritten(x.len());
         out.par_chunks_mut(ROWS * width)
@@ -34,6 +38,11 @@ fn gelus(out: &mut [f32], x: &[f32]) {
 pub fn glu_residual(x: &Tensor, residual: &Tensor) -> Result<Tensor> {
     let (rows, width) = residual.dims2()?;
     expect_shape("gated linear unit", x, &[rows, 2 * width])?;
+    if let Device::Cuda(gpu) = x.device() {
+        let (x, residual) = (x.gpu_values(gpu)?, residual.gpu_values(gpu)?);
+        let out = cuda::glu_residual(gpu, x, residual, width)?;
+        return Ok(Tensor::on_gpu(gpu, out, &[rows, width]));
+    }
     let out = with_slices([x, residual], |[x, residual]| {
         let mut out = unwritten(rows * width);
         out.par_chunks_mut(ROWS * width)

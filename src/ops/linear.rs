@@ -1,6 +1,7 @@
 //! Dense layers: one matrix product with bias, activation and residual fused behind it.
 
-use super::{expect_shape, math, math::simd, unwritten, with_slices};
+use super::on_gpu::OnGpu;
+use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use rayon::prelude::*;
@@ -27,12 +28,17 @@ pub enum Activation {
 pub struct Linear {
     weight: Tensor,       // (N, K)
     bias: Option<Tensor>, // (N)
+    on_gpu: OnGpu<cuda::Linear>,
 }
 
 impl Linear {
     /// `weight` is (N, K) as PyTorch stores it, `bias` (N).
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+        Self {
+            weight,
+            bias,
+            on_gpu: OnGpu::default(),
+        }
     }
 
     /// The weight (N, K).
@@ -61,6 +67,16 @@ impl Linear {
         expect_shape("weight", &self.weight, &[width, inner])?;
         if let Some(residual) = residual {
             expect_shape("residual", residual, &[rows, width])?;
+        }
+        if let Device::Cuda(gpu) = x.device() {
+            let layer = self.on_gpu.get(|| {
+                let bias = self.bias.as_ref().map(Tensor::to_vec1).transpose()?;
+                let weight = self.weight.to_vec1()?;
+                cuda::Linear::new(gpu, &weight, [width, inner], bias.as_deref(), gpu.rounded())
+            })?;
+            let residual = residual.map(|x| x.gpu_values(gpu)).transpose()?;
+            let out = layer.forward::<f32, f32>(x.gpu_values(gpu)?, residual, activation)?;
+            return Ok(Tensor::on_gpu(gpu, out, &[rows, width]));
         }
         let bias = self.bias.as_ref().unwrap_or(&self.weight);
         let added = residual.unwrap_or(x);

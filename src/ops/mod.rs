@@ -5,7 +5,6 @@
 //! threads: results are the same bits with any number of threads.
 
 mod attention;
-#[cfg(feature = "cuda")]
 pub mod cuda;
 mod gate;
 mod glu;
@@ -16,6 +15,7 @@ pub mod math;
 mod matrix;
 mod modal;
 mod norm;
+mod on_gpu;
 mod selective_scan;
 mod short_conv;
 mod ssd;

@@ -1,6 +1,6 @@
 //! Layer and root-mean-square normalisation over the last dimension, in f32.
 
-use super::{expect_shape, math, math::simd, unwritten, with_slices};
+use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use rayon::prelude::*;
@@ -30,6 +30,11 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let width = self.weight.elem_count();
         expect_shape("layer norm weight", &self.weight, &[x.width()])?;
+        if let Device::Cuda(gpu) = x.device() {
+            let (weight, bias) = (self.weight.gpu_values(gpu)?, self.bias.gpu_values(gpu)?);
+            let out = cuda::layer_norm(gpu, x.gpu_values(gpu)?, weight, bias, self.eps)?;
+            return Ok(Tensor::on_gpu(gpu, out, x.dims()));
+        }
         let out = with_slices([x, &self.weight, &self.bias], |[x, weight, bias]| {
             let mut out = unwritten(x.len());
             out.par_chunks_mut(ROWS * width)
@@ -88,6 +93,11 @@ impl RmsNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let width = self.weight.elem_count();
         expect_shape("norm weight", &self.weight, &[x.width()])?;
+        if let Device::Cuda(gpu) = x.device() {
+            let (values, weight) = (x.gpu_values(gpu)?, self.weight.gpu_values(gpu)?);
+            let out = cuda::rms_norm(gpu, values, weight, self.inside, self.outside)?;
+            return Ok(Tensor::on_gpu(gpu, out, x.dims()));
+        }
         let out = with_slices([x, &self.weight], |[x, weight]| {
             let mut out = unwritten(x.len());
             out.par_chunks_mut(ROWS * width)
@@ -135,6 +145,12 @@ impl GatedRmsNorm {
         let width = self.weight.elem_count();
         expect_shape("gated norm", y, &[y.dim(0)?, width])?;
         expect_shape("gate", gate, y.dims())?;
+        if let Device::Cuda(gpu) = y.device() {
+            let (values, gate) = (y.gpu_values(gpu)?, gate.gpu_values(gpu)?);
+            let weight = self.weight.gpu_values(gpu)?;
+            let out = cuda::gated_rms_norm(gpu, values, gate, weight, self.groups, self.eps)?;
+            return Ok(Tensor::on_gpu(gpu, out, y.dims()));
+        }
         let out = with_slices([y, gate, &self.weight], |[y, gate, weight]| {
             let mut out = unwritten(y.len());
             out.par_chunks_mut(ROWS * width)

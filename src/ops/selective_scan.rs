@@ -7,14 +7,17 @@
 //! for each of the T · I · N updates (one exponential each), 0.3 ns with time steps and gate.
 
 use super::math::{self, mul_add, simd};
-use super::{expect_shape, unwritten, with_slices};
+use super::on_gpu::{Carried, OnGpu};
+use super::{Device, cuda, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
+use crate::ops::cuda::Gpu;
 use crate::sequence::Segment;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Channels of a group: two AVX-512 registers.
 const WIDTH: usize = 32;
@@ -36,6 +39,9 @@ pub struct SelectiveScan {
     states: usize,
     rank: usize,
     reversed: bool,
+    /// `a_log`, `skip`, `step_weight` and `step_bias` as given.
+    parameters: [Tensor; 4],
+    on_gpu: OnGpu<cuda::SelectiveScan>,
 }
 
 /// The parameters of up to [`WIDTH`] channels, zeros for those that are not there.
@@ -51,6 +57,9 @@ struct Group {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hidden {
     groups: Vec<Vec<Four>>, // (lanes, states in fours) each
+    /// On a GPU these instead.
+    #[serde(skip)]
+    on_gpu: Carried<cuda::Hidden>,
 }
 
 impl SelectiveScan {
@@ -102,6 +111,8 @@ impl SelectiveScan {
             states,
             rank,
             reversed: false,
+            parameters: [a_log, skip, step_weight, step_bias].map(Tensor::clone),
+            on_gpu: OnGpu::default(),
         })
     }
 
@@ -118,6 +129,7 @@ impl SelectiveScan {
         let zeros = vec![[[0.0; WIDTH]; STATES]; lanes * self.fours()];
         Hidden {
             groups: vec![zeros; self.groups.len()],
+            on_gpu: Carried::default(),
         }
     }
 
@@ -148,6 +160,18 @@ impl SelectiveScan {
         if rows != segments.iter().map(|segment| segment.len).sum::<usize>() {
             return Err(Error::new(Kind::Internal, "the segments are not the rows"));
         }
+        if let Device::Cuda(gpu) = u.device() {
+            let scan = self.on_gpu.get(|| self.to_gpu(gpu))?;
+            let lanes = hidden.groups.first().map_or(0, Vec::len) / self.fours();
+            let hidden = hidden
+                .on_gpu
+                .own(|| scan.start(lanes), |hidden| hidden.fork(gpu))?;
+            let added = added.map(|x| x.gpu_values(gpu)).transpose()?;
+            let gate = gate.map(|x| x.gpu_values(gpu)).transpose()?;
+            let (values, projected) = (u.gpu_values(gpu)?, projected.gpu_values(gpu)?);
+            let out = scan.forward(values, projected, added, gate, hidden, segments)?;
+            return Ok(Tensor::on_gpu(gpu, out, u.dims()));
+        }
         let out = with_slices(
             [u, projected, added.unwrap_or(u), gate.unwrap_or(u)],
             |[u, projected, added_values, gate_values]| {
@@ -177,6 +201,20 @@ impl SelectiveScan {
             },
         )?;
         Tensor::from_vec(out, u.dims(), u.device())
+    }
+
+    fn to_gpu(&self, gpu: &Arc<Gpu>) -> Result<cuda::SelectiveScan> {
+        let [a_log, skip, weight, bias] = &self.parameters;
+        let values = |x: &Tensor| x.to_vec1::<f32>();
+        let (weight, bias) = (values(weight)?, values(bias)?);
+        cuda::SelectiveScan::new(
+            gpu,
+            &values(a_log)?,
+            &values(skip)?,
+            &weight,
+            &bias,
+            self.reversed,
+        )
     }
 
     /// `projected` with B and C filled up with zeros to whole fours.

@@ -1,11 +1,14 @@
 //! Short causal depthwise convolution that carries its last inputs from call to call.
 
-use super::{Activation, expect_shape, math, math::simd, unwritten, with_slices};
+use super::on_gpu::{Carried, OnGpu};
+use super::{Activation, Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
+use crate::ops::cuda::Gpu;
 use crate::sequence::Segment;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Rows of a tile.
 const ROWS: usize = 64;
@@ -17,12 +20,16 @@ pub struct ShortConv {
     bias: Vec<f32>, // (C)
     activation: Activation,
     reversed: bool,
+    on_gpu: OnGpu<cuda::ShortConv>,
 }
 
 /// The last K−1 inputs of each lane's unfinished sequence.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tail {
     rows: Vec<f32>, // (lanes, K−1, C)
+    /// On a GPU these instead.
+    #[serde(skip)]
+    on_gpu: Carried<cuda::Tail>,
 }
 
 impl ShortConv {
@@ -41,6 +48,7 @@ impl ShortConv {
             },
             activation,
             reversed: false,
+            on_gpu: OnGpu::default(),
         })
     }
 
@@ -56,6 +64,7 @@ impl ShortConv {
     pub fn start(&self, lanes: usize) -> Tail {
         Tail {
             rows: vec![0.0; lanes * self.tail_len()],
+            on_gpu: Carried::default(),
         }
     }
 
@@ -64,6 +73,15 @@ impl ShortConv {
         let channels = self.bias.len();
         let rows = x.dim(0)?;
         expect_shape("short convolution", x, &[rows, channels])?;
+        if let Device::Cuda(gpu) = x.device() {
+            let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
+            let lanes = (tail.rows.len() / self.tail_len().max(1)).max(1);
+            let tail = tail
+                .on_gpu
+                .own(|| conv.start(lanes), |tail| tail.fork(gpu))?;
+            let out = conv.forward(x.gpu_values(gpu)?, tail, segments)?;
+            return Ok(Tensor::on_gpu(gpu, out, x.dims()));
+        }
         let out = with_slices([x], |[x]| {
             let mut out = unwritten(x.len());
             let mut from = 0;
@@ -78,6 +96,15 @@ impl ShortConv {
             Ok(out)
         })?;
         Tensor::from_vec(out, x.dims(), x.device())
+    }
+
+    fn to_gpu(&self, gpu: &Arc<Gpu>) -> Result<cuda::ShortConv> {
+        let channels = self.bias.len();
+        let taps = self.taps.len() / channels;
+        let weight = (0..channels).flat_map(|c| self.taps.iter().skip(c).step_by(channels));
+        let weight: Vec<f32> = weight.copied().collect(); // (C, K)
+        let (bias, activation) = (&self.bias, self.activation);
+        cuda::ShortConv::new(gpu, &weight, taps, bias, activation, self.reversed)
     }
 
     fn segment(&self, out: &mut [f32], x: &[f32], tail: &mut Tail, segment: &Segment) {

@@ -1,16 +1,31 @@
 //! Arrays of numbers, and what ops are functions of.
 
+use super::cuda::{self, Gpu};
 use super::gradient::Node;
 use crate::error::{Error, Kind, Result};
-use candle_core::{NdArray, Shape, Storage, WithDType};
+use candle_core::{DType, NdArray, Shape, Storage, WithDType};
+use cudarc::driver::CudaSlice;
 use std::borrow::Borrow;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 /// Where a tensor's values lie, and where ops on it run.
 #[derive(Clone, Debug)]
 pub enum Device {
     /// In memory; on the processor.
     Cpu,
+    /// In the memory of a GPU.
+    Cuda(Arc<Gpu>),
+}
+
+impl Device {
+    /// Waits until all work that was queued there is done.
+    pub fn synchronize(&self) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Cuda(gpu) => gpu.synchronize(),
+        }
+    }
 }
 
 /// A row-major array of f32 values or u32 indices, of up to a few dimensions. Cheap to clone:
@@ -33,7 +48,60 @@ pub struct Tensor {
 
 #[derive(Clone, Debug)]
 enum Values {
-    Cpu(candle_core::Tensor),
+    /// Weights keep their copy on the GPU that first needs them.
+    Cpu(candle_core::Tensor, Arc<OnceLock<Array>>),
+    Cuda(Arc<Array>),
+}
+
+/// Values on a GPU.
+struct Array {
+    device: Device,
+    dims: Vec<usize>,
+    data: Data,
+}
+
+enum Data {
+    F32(CudaSlice<f32>),
+    U32(CudaSlice<u32>),
+}
+
+impl fmt::Debug for Array {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:?} on {:?}", self.dims, self.device)
+    }
+}
+
+impl Array {
+    fn upload(gpu: &Arc<Gpu>, values: &candle_core::Tensor) -> Result<Self> {
+        let flat = values.flatten_all()?;
+        let data = match values.dtype() {
+            DType::U32 => Data::U32(gpu.upload(&flat.to_vec1()?)?),
+            _ => Data::F32(gpu.upload(&flat.to_vec1()?)?),
+        };
+        Ok(Self {
+            device: Device::Cuda(Arc::clone(gpu)),
+            dims: values.dims().to_vec(),
+            data,
+        })
+    }
+
+    fn download(&self) -> Result<candle_core::Tensor> {
+        let Device::Cuda(gpu) = &self.device else {
+            return Err(Error::new(Kind::Internal, "values of no device"));
+        };
+        let (dims, cpu) = (self.dims.clone(), &candle_core::Device::Cpu);
+        Ok(match &self.data {
+            Data::F32(data) => candle_core::Tensor::from_vec(gpu.download(data)?, dims, cpu)?,
+            Data::U32(data) => candle_core::Tensor::from_vec(gpu.download(data)?, dims, cpu)?,
+        })
+    }
+
+    fn floats(&self) -> Result<&CudaSlice<f32>> {
+        match &self.data {
+            Data::F32(data) => Ok(data),
+            Data::U32(_) => Err(Error::new(Kind::Internal, "indices where values belong")),
+        }
+    }
 }
 
 impl Tensor {
@@ -68,24 +136,60 @@ impl Tensor {
         Self::from_vec(vec![0f32; shape.elem_count()], shape, device)
     }
 
+    /// `dims` values on a GPU.
+    pub(crate) fn on_gpu(gpu: &Arc<Gpu>, data: CudaSlice<f32>, dims: &[usize]) -> Self {
+        let array = Array {
+            device: Device::Cuda(Arc::clone(gpu)),
+            dims: dims.to_vec(),
+            data: Data::F32(data),
+        };
+        Self {
+            values: Values::Cuda(Arc::new(array)),
+            node: None,
+        }
+    }
+
+    /// The f32 values on the GPU. From memory they are copied there once, and the copy is kept.
+    pub(crate) fn gpu_values(&self, gpu: &Arc<Gpu>) -> Result<&CudaSlice<f32>> {
+        match &self.values {
+            Values::Cuda(array) => array.floats(),
+            Values::Cpu(values, copy) => match copy.get() {
+                Some(array) => array.floats(),
+                None => {
+                    let array = Array::upload(gpu, values)?;
+                    copy.get_or_init(|| array).floats()
+                }
+            },
+        }
+    }
+
     /// The same values on another device; not differentiated.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        match (&self.values, device) {
-            (Values::Cpu(_), Device::Cpu) => Ok(self.clone()),
-        }
+        let values = match (&self.values, device) {
+            (Values::Cpu(..), Device::Cpu) | (Values::Cuda(_), Device::Cuda(_)) => {
+                return Ok(self.clone());
+            }
+            (Values::Cpu(values, _), Device::Cuda(gpu)) => {
+                Values::Cuda(Arc::new(Array::upload(gpu, values)?))
+            }
+            (Values::Cuda(array), Device::Cpu) => return Ok(Self::from(array.download()?)),
+        };
+        Ok(Self { values, node: None })
     }
 
     /// Where the values lie.
     pub fn device(&self) -> &Device {
         match &self.values {
-            Values::Cpu(_) => &Device::Cpu,
+            Values::Cpu(..) => &Device::Cpu,
+            Values::Cuda(array) => &array.device,
         }
     }
 
     /// Lengths of the dimensions.
     pub fn dims(&self) -> &[usize] {
         match &self.values {
-            Values::Cpu(values) => values.dims(),
+            Values::Cpu(values, _) => values.dims(),
+            Values::Cuda(array) => &array.dims,
         }
     }
 
@@ -147,6 +251,13 @@ impl Tensor {
 
     /// Entries of dimension `dim` by index (u32).
     pub fn index_select(&self, indices: &Self, dim: usize) -> Result<Self> {
+        if let Values::Cuda(at) = &indices.values
+            && let (Data::U32(rows), Device::Cuda(gpu), 0) = (&at.data, &at.device, dim)
+        {
+            let (_, width) = self.dims2()?;
+            let out = cuda::gather(gpu, self.gpu_values(gpu)?, rows, width)?;
+            return Ok(Self::on_gpu(gpu, out, &[rows.len(), width]));
+        }
         let (rows, shape) = (indices.cpu()?, self.dims().to_vec());
         let out = self.map(|x| x.index_select(&rows, dim))?;
         Ok(out.derived([self], move |grad| {
@@ -200,6 +311,10 @@ impl Tensor {
 
     /// The sum of two tensors of the same shape.
     pub fn add(&self, other: &Self) -> Result<Self> {
+        if let Device::Cuda(gpu) = self.device() {
+            let sum = cuda::add(gpu, self.gpu_values(gpu)?, other.gpu_values(gpu)?)?;
+            return Ok(Self::on_gpu(gpu, sum, self.dims()));
+        }
         let right = other.cpu()?;
         let out = self.map(|x| x.add(&right))?;
         Ok(out.derived([self, other], |grad| {
@@ -242,7 +357,8 @@ impl Tensor {
     /// The values in memory.
     fn cpu(&self) -> Result<candle_core::Tensor> {
         match &self.values {
-            Values::Cpu(values) => Ok(values.clone()),
+            Values::Cpu(values, _) => Ok(values.clone()),
+            Values::Cuda(array) => array.download(),
         }
     }
 
@@ -256,7 +372,7 @@ impl Tensor {
 impl From<candle_core::Tensor> for Tensor {
     fn from(values: candle_core::Tensor) -> Self {
         Self {
-            values: Values::Cpu(values),
+            values: Values::Cpu(values, Arc::default()),
             node: None,
         }
     }
@@ -267,9 +383,24 @@ pub(crate) fn with_slices<const N: usize, R>(
     tensors: [&Tensor; N],
     f: impl FnOnce([&[f32]; N]) -> Result<R>,
 ) -> Result<R> {
-    let guards = tensors.map(|tensor| match &tensor.values {
-        Values::Cpu(values) => values.storage_and_layout(),
+    // A weight is in memory wherever it has a copy; a value computed on a GPU is only there.
+    let tensors = tensors.map(|tensor| match &tensor.values {
+        Values::Cpu(values, _) => Some(values),
+        Values::Cuda(_) => None,
     });
+    if tensors.iter().any(Option::is_none) {
+        return Err(
+            Error::usage("the model has a layer that does not run on the GPU yet")
+                .todo("run with --device cpu"),
+        );
+    }
+    let mut guards = Vec::with_capacity(N);
+    guards.extend(
+        tensors
+            .iter()
+            .flatten()
+            .map(|values| values.storage_and_layout()),
+    );
     let mut slices = [&[][..]; N];
     for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
         let Storage::Cpu(storage) = &**storage else {

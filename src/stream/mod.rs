@@ -110,6 +110,8 @@ pub struct Engine {
     pub facts: Facts,
     /// What its hidden vectors become.
     pub head: Head,
+    /// Where it runs.
+    pub device: Device,
 }
 
 /// Steps that may wait for the encoder; of blocks, which are larger, one fewer may wait for the
@@ -318,7 +320,7 @@ impl Engine {
         segments: &[Segment],
         state: &mut State,
     ) -> Result<Vec<f32>> {
-        let tokens = Tensor::new(tokens, &Device::Cpu)?; // (T)
+        let tokens = Tensor::new(tokens, &self.device)?; // (T)
         let hidden = self.model.forward(&tokens, segments, state)?; // (T, D)
         self.values(hidden)
     }

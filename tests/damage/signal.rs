@@ -181,7 +181,7 @@ fn too_little_memory_is_said_before_the_run_with_an_estimate() {
 fn a_device_that_is_not_there_is_an_error() {
     Case::embed(">a\nA\n", "--device cuda:7")
         .run()
-        .fails(2, &["no CUDA"]);
+        .fails(2, &["--device cpu"]);
 }
 
 #[test]

@@ -47,6 +47,7 @@ pub struct Gpu {
     ordinal: usize,
     name: String,
     capability: i32,
+    rounded: bool,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     blas: CudaBlas,
@@ -76,11 +77,11 @@ pub fn devices() -> Result<Vec<String>> {
 }
 
 impl Gpu {
-    /// Opens the GPU of this number, from 0.
+    /// Opens the GPU of this number, from 0. `rounded`: matrix products take their inputs in bf16.
     ///
     /// # Errors
     /// Of kind usage where the driver, a library or the GPU is missing.
-    pub fn open(ordinal: usize) -> Result<Arc<Self>> {
+    pub fn open(ordinal: usize, rounded: bool) -> Result<Arc<Self>> {
         error::libraries()?;
         let count = usize::try_from(CudaContext::device_count()?).unwrap_or(0);
         if ordinal >= count {
@@ -100,6 +101,7 @@ impl Gpu {
             ordinal,
             name: context.name()?,
             capability: 10 * major + minor,
+            rounded,
             blas: CudaBlas::new(Arc::clone(&stream))?,
             context,
             stream,
@@ -117,6 +119,11 @@ impl Gpu {
     /// As its maker calls it: `NVIDIA H200`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether matrix products round their inputs to bf16.
+    pub fn rounded(&self) -> bool {
+        self.rounded
     }
 
     /// Bytes of memory that are free, and in all. What this program freed counts as free only

@@ -1,13 +1,13 @@
 //! Each op on the device against its form on the CPU, over packed segments and carried state.
 //!
-//! On a machine with a GPU: `cargo test --features cuda --lib -- --ignored cuda --nocapture`.
+//! On a machine with a GPU: `cargo test --lib -- --ignored cuda --nocapture`.
 
 mod rows;
 mod selective_scan;
 mod speed;
 
 use super::*;
-use candle_core::{Device, Tensor};
+use crate::ops::{Device, Tensor};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::sync::OnceLock;
 
@@ -31,7 +31,7 @@ fn kernels_compile_for_each_architecture() {
 
 #[test]
 fn a_machine_without_a_gpu_is_told_what_to_do() {
-    if let Err(error) = Gpu::open(0) {
+    if let Err(error) = Gpu::open(0, false) {
         assert_eq!(error.kind(), Kind::Usage, "{error}");
         assert!(error.to_string().contains("--device cpu"), "{error}");
     }
@@ -44,7 +44,7 @@ fn a_device_says_what_it_is_and_refuses_what_does_not_fit() {
     let (free, total) = gpu.memory().unwrap();
     println!("{gpu:?}: {free} bytes free of {total}");
     assert!(free <= total && devices().unwrap()[gpu.ordinal()] == gpu.name());
-    assert_eq!(Gpu::open(99).unwrap_err().kind(), Kind::Usage);
+    assert_eq!(Gpu::open(99, false).unwrap_err().kind(), Kind::Usage);
     let error = gpu.zeros::<f32>(total).unwrap_err();
     assert_eq!(error.kind(), Kind::Memory);
     gpu.trim().unwrap();
@@ -57,7 +57,7 @@ fn a_device_says_what_it_is_and_refuses_what_does_not_fit() {
 /// The one GPU of all tests.
 fn gpu() -> &'static Arc<Gpu> {
     static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
-    GPU.get_or_init(|| Gpu::open(0).unwrap())
+    GPU.get_or_init(|| Gpu::open(0, false).unwrap())
 }
 
 /// Values between −1 and 1.
@@ -71,7 +71,7 @@ fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
 }
 
 fn flat(x: &Tensor) -> Vec<f32> {
-    x.flatten_all().unwrap().to_vec1().unwrap()
+    x.to_vec1().unwrap()
 }
 
 /// Largest difference, relative to the largest magnitude; printed and bounded.

@@ -1,6 +1,6 @@
 //! Where time goes: each op at the sizes of the models it serves.
 //!
-//! `cargo test --features cuda --lib --release -- --ignored cuda::tests::speed --nocapture`
+//! `cargo test --lib --release -- --ignored cuda::tests::speed --nocapture`
 
 use super::*;
 use crate::ops::Activation;

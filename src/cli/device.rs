@@ -1,0 +1,128 @@
+//! Where a model runs: the choice, and how many bases fit there at a time.
+
+use super::options::readable;
+use crate::encoder::{Encoder, Facts, Model, Segment};
+use crate::error::{Error, Kind, Result};
+use crate::ops::cuda::{self, Gpu};
+use crate::ops::{Device, Tensor};
+use std::str::FromStr;
+
+/// Bases of a step on the CPU: larger ones leave its caches.
+const CPU_CHUNK: usize = 8192;
+/// Bases of a step on a GPU, at most: a step must be long for a long convolution to be cheap.
+const GPU_CHUNK: usize = 1 << 20;
+
+/// `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The first GPU, if there is one that the model can run on.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("cuda") {
+            Some("") => Ok(Self::Cuda(0)),
+            Some(number) => number
+                .strip_prefix(':')
+                .and_then(|number| number.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| "expected cuda:N, N from 0".to_string()),
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "cpu" => Ok(Self::Cpu),
+            None => Err("expected auto, cpu, cuda or cuda:N".to_string()),
+        }
+    }
+}
+
+/// The numbers that matrix products multiply; they sum in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    /// Single precision: the reference.
+    F32,
+    /// bfloat16, on a GPU: several times faster, 8 bits.
+    Bf16,
+}
+
+/// Opens the device that was asked for.
+///
+/// # Errors
+/// Usage: there is no such GPU, the model has layers that do not run on one, or the precision is
+/// the GPU's alone.
+pub fn open(target: Target, precision: Precision, model: &Model) -> Result<Device> {
+    let rounded = precision == Precision::Bf16;
+    match target {
+        Target::Cuda(_) if !model.runs_on_gpu() => Err(Error::usage(
+            "the model has layers that do not run on the GPU yet",
+        )
+        .todo("run with --device cpu")),
+        Target::Cuda(ordinal) => Ok(Device::Cuda(Gpu::open(ordinal, rounded)?)),
+        Target::Auto if model.runs_on_gpu() && cuda::devices().is_ok_and(|all| !all.is_empty()) => {
+            Ok(Device::Cuda(Gpu::open(0, rounded)?))
+        }
+        Target::Auto | Target::Cpu if rounded => Err(Error::usage(
+            "--precision bf16 is for GPUs, and the run is on the CPU",
+        )),
+        Target::Auto | Target::Cpu => Ok(Device::Cpu),
+    }
+}
+
+/// The device in words, and as tables and summaries name it.
+pub fn describe(device: &Device) -> (String, &'static str) {
+    match device {
+        Device::Cpu => {
+            let threads = rayon::current_num_threads();
+            (format!("the CPU, {threads} threads"), "cpu")
+        }
+        Device::Cuda(gpu) => (format!("GPU {}, {}", gpu.ordinal(), gpu.name()), "cuda"),
+    }
+}
+
+/// Bases of a step. On a GPU, as many as fit its memory: a trial step says so, halved until it
+/// does, and what it compiled and planned is kept for the run.
+///
+/// # Errors
+/// Memory: not even 1,024 bases fit.
+pub fn chunk(asked: Option<u32>, device: &Device, model: &Model, facts: &Facts) -> Result<usize> {
+    let Device::Cuda(gpu) = device else {
+        return Ok(asked.map_or(CPU_CHUNK, |chunk| chunk as usize));
+    };
+    let mut chunk = asked.map_or(GPU_CHUNK, |chunk| chunk as usize);
+    loop {
+        match trial(chunk, device, model, facts).and_then(|()| gpu.synchronize()) {
+            Ok(()) => break,
+            Err(error) if error.kind() == Kind::Memory && chunk >= 2048 => {
+                gpu.trim()?;
+                chunk /= 2;
+                let (free, _) = gpu.memory()?;
+                let free = readable(free as u64);
+                tracing::warn!("steps of {chunk} bases, for the GPU has {free} left");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    gpu.trim()?;
+    Ok(chunk)
+}
+
+/// One step in the middle of a sequence, where a state is carried in and out.
+fn trial(len: usize, device: &Device, model: &Model, facts: &Facts) -> Result<()> {
+    let tokens: Vec<u32> = (0..len)
+        .map(|i| facts.vocabulary.token((i * i % 4) as u8))
+        .collect();
+    let tokens = Tensor::from_vec(tokens, len, device)?;
+    let mut state = model.start(1)?;
+    let segment = Segment {
+        lane: 0,
+        len,
+        starts: !facts.causal,
+        ends: !facts.causal,
+    };
+    model.forward(&tokens, &[segment], &mut state).map(|_| ())
+}
