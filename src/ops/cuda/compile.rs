@@ -29,6 +29,7 @@ sources! {
     ROWS = "rows.cu",
     SHORT_CONV = "short_conv.cu",
     SCAN = "scan.cu",
+    LONG_CONV = "long_conv.cu",
 }
 
 /// Machine code (a cubin) for compute capability `major.minor`; for one that this NVRTC does not

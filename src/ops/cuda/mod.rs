@@ -13,8 +13,10 @@ mod blas;
 mod compile;
 mod element;
 mod error;
+mod fft;
 mod launch;
 mod linear;
+mod long_conv;
 mod norm;
 mod packed;
 mod rows;
@@ -23,6 +25,7 @@ mod short_conv;
 
 pub use element::Element;
 pub use linear::Linear;
+pub use long_conv::{FilterNetwork, FilterTaps, LongConv, Past};
 pub use norm::{gated_rms_norm, layer_norm, rms_norm};
 pub use packed::Packed;
 pub use rows::{activate, add, convert, gate, gather, glu_residual, half};
@@ -54,6 +57,7 @@ pub struct Gpu {
     /// By source and sizes; functions by their names after them.
     modules: Mutex<HashMap<String, Arc<CudaModule>>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
+    plans: Mutex<HashMap<fft::Key, Arc<fft::Plan>>>,
     /// The last segments that were asked for: all layers of a step ask for the same.
     packed: Mutex<Option<Arc<Packed>>>,
 }
@@ -107,6 +111,7 @@ impl Gpu {
             stream,
             modules: Mutex::default(),
             functions: Mutex::default(),
+            plans: Mutex::default(),
             packed: Mutex::default(),
         }))
     }

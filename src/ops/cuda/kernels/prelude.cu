@@ -82,6 +82,17 @@ __device__ __forceinline__ float warp_sum(float x) {
     return x;
 }
 
+// Row and column of a value. Division of 64-bit numbers is slow, and rarely needed.
+__device__ __forceinline__ void place(i64 i, int width, i64 &row, int &column) {
+    if (i >> 32) {
+        row = i / width;
+        column = i % width;
+    } else {
+        row = (u32)i / (u32)width;
+        column = (u32)i % (u32)width;
+    }
+}
+
 // A run of rows within one segment.
 struct Tile { u32 row, len, segment, index; };
 // As crate::sequence::Segment; its tiles are consecutive.

@@ -5,8 +5,10 @@ template <int V>
 __device__ void gather(float *out, const float *table, const u32 *indices, i64 count, int width) {
     i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (i >= count * width) return;
-    i64 row = i / width;
-    store(out + i, load<V>(table + (i64)indices[row] * width + i % width));
+    i64 row;
+    int column;
+    place(i, width, row, column);
+    store(out + i, load<V>(table + (i64)indices[row] * width + column));
 }
 
 // One warp a row. (x - mean) / sqrt(var + eps) * weight + bias
@@ -95,7 +97,10 @@ __device__ void epilogue(E *out, const float *x, const float *bias, const float 
     if (i >= count) return;
     Values<V> v = load<V>(x + i);
     if (bias) {
-        Values<V> b = load<V>(bias + i % width);
+        i64 row;
+        int column;
+        place(i, width, row, column);
+        Values<V> b = load<V>(bias + column);
         for (int j = 0; j < V; j++) v.x[j] += b.x[j];
     }
     if (activation)
@@ -113,8 +118,9 @@ __device__ void gate(E *out, const float *a, const float *b, i64 rows, int width
                      int from_a, int stride_b, int from_b) {
     i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (i >= rows * width) return;
-    i64 row = i / width;
-    int column = i % width;
+    i64 row;
+    int column;
+    place(i, width, row, column);
     Values<V> x = load<V>(a + row * stride_a + from_a + column);
     Values<V> y = load<V>(b + row * stride_b + from_b + column);
     for (int j = 0; j < V; j++) x.x[j] *= y.x[j];
@@ -126,7 +132,10 @@ template <int V, typename E>
 __device__ void glu(E *out, const float *x, const float *residual, i64 rows, int width) {
     i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (i >= rows * width) return;
-    const float *at = x + i / width * 2 * width + i % width;
+    i64 row;
+    int column;
+    place(i, width, row, column);
+    const float *at = x + row * 2 * width + column;
     Values<V> a = load<V>(at), b = load<V>(at + width), r = load<V>(residual + i);
     for (int j = 0; j < V; j++) a.x[j] = r.x[j] + a.x[j] * sigmoid(b.x[j]);
     store(out + i, a);

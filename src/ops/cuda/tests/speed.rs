@@ -185,3 +185,67 @@ fn scans() {
         }
     }
 }
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn long_convolutions() {
+    let gpu = gpu();
+    let d = 256;
+    // As HyenaDNA's: two hidden layers of 64 after the first, five features.
+    let filter = |length: usize| {
+        let width = 64;
+        let network = FilterNetwork::new(
+            gpu,
+            (&random(5 * length, 1), &random(length, 2)),
+            &[
+                (random(width * 5, 3), random(width, 4)),
+                (random(width * width, 5), random(width, 6)),
+                (random(width * width, 7), random(width, 8)),
+            ],
+            &random(width, 9),
+            &random(d * width, 10),
+            (&vec![3.0; d], 0.05),
+        );
+        FilterTaps::Network(network.unwrap())
+    };
+    for (length, rows, budget) in [
+        (1_000_002, 1 << 20, 0),
+        (1_000_002, 1 << 20, 1 << 32),
+        (1_000_002, 1 << 18, 1 << 32),
+        (160_002, 1 << 20, 1 << 32),
+        (1026, 1 << 20, 1 << 32),
+    ] {
+        for workspace in [1 << 27, 1 << 30] {
+            let conv = LongConv::new(
+                gpu,
+                length,
+                &random(d, 1),
+                filter(length),
+                budget,
+                workspace,
+            )
+            .unwrap();
+            let x = zeros(rows * 3 * d);
+            let mut past = conv.start(1);
+            let kept = if budget == 0 { "computed" } else { "kept" };
+            let name = format!("long conv {length}, {kept}, {} MB", workspace >> 20);
+            time(&name, rows, 16 * d, 0, || {
+                conv.forward::<bf16>(&x, &mut past, &[whole(rows)]).unwrap();
+            });
+        }
+    }
+    let conv = LongConv::new(gpu, 1026, &random(d, 1), filter(1026), 1 << 30, 1 << 30).unwrap();
+    let x = zeros(ROWS * 3 * d);
+    let reads = vec![
+        Segment {
+            starts: true,
+            ends: true,
+            ..whole(256)
+        };
+        ROWS / 256
+    ];
+    time("long conv 1026, reads of 256", ROWS, 16 * d, 0, || {
+        conv.forward::<bf16>(&x, &mut conv.start(0), &reads)
+            .unwrap();
+    });
+}

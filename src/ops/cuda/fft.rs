@@ -1,0 +1,128 @@
+//! Real FFTs by cuFFT, in place, many at once.
+
+use super::{Gpu, lock};
+use crate::error::{Error, Kind, Result};
+use cudarc::cufft::{result, sys};
+use cudarc::driver::CudaSlice;
+use std::sync::{Arc, Mutex};
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Direction {
+    Forward,
+    /// Not divided by the size.
+    Inverse,
+}
+
+/// By size, batch and direction.
+pub(super) type Key = (usize, usize, Direction);
+
+/// `batch` transforms of `size` real values, each row `size + 2` values long.
+pub(super) struct Plan {
+    /// Locked while its work area is set and it runs.
+    handle: Mutex<sys::cufftHandle>,
+    work: usize,
+}
+
+/// Values from one signal to the next: its spectrum takes its place.
+pub(super) fn stride(size: usize) -> usize {
+    size + 2
+}
+
+/// The next size, at least 64, that is four to seven times a power of two.
+pub(super) fn fast(n: usize) -> usize {
+    let n = n.max(64);
+    let unit = (n.div_ceil(7)).next_power_of_two();
+    [(4, unit), (5, unit), (6, unit), (7, unit)]
+        .into_iter()
+        .map(|(times, unit)| times * unit)
+        .find(|&size| size >= n)
+        .unwrap_or(8 * unit)
+}
+
+impl Gpu {
+    /// Transforms the rows of `signals`: values to `size / 2 + 1` complex numbers in their place,
+    /// or back.
+    pub(super) fn fft(
+        &self,
+        signals: &mut CudaSlice<f32>,
+        size: usize,
+        batch: usize,
+        direction: Direction,
+    ) -> Result<()> {
+        if signals.len() < batch * stride(size) {
+            return Err(Error::new(Kind::Internal, "fewer signals than FFTs"));
+        }
+        let key = (size, batch, direction);
+        let known = lock(&self.plans).get(&key).cloned();
+        let plan = match known {
+            Some(plan) => plan,
+            None => {
+                let plan = Arc::new(Plan::new(self, key)?);
+                lock(&self.plans).insert(key, Arc::clone(&plan));
+                plan
+            }
+        };
+        let work: CudaSlice<u8> = self.unwritten(plan.work)?;
+        let at = self.address(signals);
+        let handle = lock(&plan.handle);
+        self.bind()?;
+        // SAFETY: `signals` holds `batch` rows of the plan's stride, checked above; `work` is as
+        // large as the plan asked for, and freed on the same stream.
+        unsafe {
+            sys::cufftSetWorkArea(*handle, self.address(&work) as *mut _).result()?;
+            match direction {
+                Direction::Forward => sys::cufftExecR2C(*handle, at as *mut _, at as *mut _),
+                Direction::Inverse => sys::cufftExecC2R(*handle, at as *mut _, at as *mut _),
+            }
+            .result()?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn new(gpu: &Gpu, (size, batch, direction): Key) -> Result<Self> {
+        gpu.bind()?;
+        let mut plan = Self {
+            handle: Mutex::new(result::create()?),
+            work: 0,
+        };
+        let handle = *lock(&plan.handle);
+        let (real, bins) = (stride(size) as i64, size as i64 / 2 + 1);
+        let (input, output, kind) = match direction {
+            Direction::Forward => (real, bins, sys::cufftType::CUFFT_R2C),
+            Direction::Inverse => (bins, real, sys::cufftType::CUFFT_C2R),
+        };
+        let (mut n, mut read, mut written) = (size as i64, input, output);
+        // SAFETY: the handle was just created; the three numbers outlive the call, which
+        // only reads them.
+        unsafe {
+            sys::cufftSetAutoAllocation(handle, 0).result()?;
+            sys::cufftMakePlanMany64(
+                handle,
+                1,
+                &mut n,
+                &mut read,
+                1,
+                input,
+                &mut written,
+                1,
+                output,
+                kind,
+                batch as i64,
+                &mut plan.work,
+            )
+            .result()?;
+            result::set_stream(handle, gpu.stream.cu_stream() as _)?;
+        }
+        Ok(plan)
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: created by `new`, destroyed here only. An error would leave memory behind.
+        let _ = unsafe { result::destroy(*lock(&self.handle)) };
+    }
+}

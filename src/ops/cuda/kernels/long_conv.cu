@@ -1,0 +1,170 @@
+// The gated long convolution around its FFTs: rows of a step to signals of channels and back.
+
+// One stretch of rows that one FFT of each channel takes: `past` inputs before it, then `len` new
+// ones. Of the past, `inside` inputs are rows of this step, the others lie in the lane's ring.
+struct Piece {
+    const float *ring; // (C, capacity)
+    u32 row, len, past, inside;
+    u32 slot, capacity; // where the first of the past lies in the ring
+};
+
+enum { SIDE = 32, ROWS = 8 };
+
+// v = x1 x2
+__device__ __forceinline__ float gated(const float *x, i64 row, int channels, int c) {
+    const float *at = x + row * 3 * channels + c;
+    return at[channels] * at[2 * channels];
+}
+
+// A slot less than twice the capacity.
+__device__ __forceinline__ i64 wrapped(i64 slot, i64 capacity) {
+    return slot < capacity ? slot : slot - capacity;
+}
+
+// The signals (pieces, channels, stride) of `count` channels from `first` on: past, new inputs,
+// zeros up to `size`.
+extern "C" __global__ void load_signals(float *signals, const float *x, const Piece *pieces,
+                                        int channels, int first, int count, i64 size, i64 stride) {
+    __shared__ float tile[SIDE][SIDE + 1];
+    const i64 spans = (size + SIDE - 1) / SIDE;
+    const int columns = (count + SIDE - 1) / SIDE;
+    const i64 from = blockIdx.x % spans * SIDE;
+    const int column = blockIdx.x / spans % columns * SIDE;
+    const i64 index = blockIdx.x / spans / columns;
+    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
+    const Piece p = pieces[index];
+    const i64 outside = p.past - p.inside, used = (i64)p.past + p.len;
+    for (int j = ty; j < SIDE; j += ROWS) {
+        const i64 i = from + j;
+        if (i >= outside && i < used && column + tx < count)
+            tile[j][tx] = gated(x, (i64)p.row + i - p.past, channels, first + column + tx);
+    }
+    __syncthreads();
+    const i64 i = from + tx;
+    if (i >= size) return;
+    for (int j = ty; j < SIDE; j += ROWS) {
+        if (column + j >= count) return;
+        float v = 0.0f;
+        if (i < outside)
+            v = p.ring[(i64)(first + column + j) * p.capacity + wrapped(p.slot + i, p.capacity)];
+        else if (i < used)
+            v = tile[tx][j];
+        signals[(index * count + column + j) * stride + i] = v;
+    }
+}
+
+// x0 (y + bias v), y being the signals after the convolution.
+template <typename E>
+__device__ void store_outputs(E *out, const float *signals, const float *x, const float *bias,
+                              const Piece *pieces, int channels, int first, int count, i64 longest,
+                              i64 stride) {
+    __shared__ float tile[SIDE][SIDE + 1];
+    const i64 spans = (longest + SIDE - 1) / SIDE;
+    const int columns = (count + SIDE - 1) / SIDE;
+    const i64 from = blockIdx.x % spans * SIDE;
+    const int column = blockIdx.x / spans % columns * SIDE;
+    const i64 index = blockIdx.x / spans / columns;
+    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
+    const Piece p = pieces[index];
+    if (from >= p.len) return;
+    if (from + tx < p.len)
+        for (int j = ty; j < SIDE && column + j < count; j += ROWS)
+            tile[tx][j] = signals[(index * count + column + j) * stride + p.past + from + tx];
+    __syncthreads();
+    const int c = first + column + tx;
+    if (column + tx >= count) return;
+    const float b = bias[c];
+    for (int j = ty; j < SIDE && from + j < p.len; j += ROWS) {
+        const i64 row = (i64)p.row + from + j;
+        const float y = tile[j][tx] + b * gated(x, row, channels, c);
+        store(out + row * channels + c, x[row * 3 * channels + c] * y);
+    }
+}
+
+#define EXPORT(E, S)                                                                               \
+    extern "C" __global__ void store_outputs_##E(                                                  \
+        S *out, const float *signals, const float *x, const float *bias, const Piece *pieces,      \
+        int channels, int first, int count, i64 longest, i64 stride) {                             \
+        store_outputs(out, signals, x, bias, pieces, channels, first, count, longest, stride);     \
+    }
+EXPORT(f32, float)
+EXPORT(bf16, bf16)
+
+// The last `kept` inputs of a segment of `len` rows into the lane's ring, the first of them to
+// `slot`.
+extern "C" __global__ void keep_past(float *ring, const float *x, int channels, i64 row, i64 kept,
+                                     i64 slot, i64 capacity) {
+    __shared__ float tile[SIDE][SIDE + 1];
+    const int columns = (channels + SIDE - 1) / SIDE;
+    const i64 from = blockIdx.x / columns * (i64)SIDE;
+    const int column = blockIdx.x % columns * SIDE;
+    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
+    if (column + tx < channels)
+        for (int j = ty; j < SIDE && from + j < kept; j += ROWS)
+            tile[j][tx] = gated(x, row + from + j, channels, column + tx);
+    __syncthreads();
+    if (from + tx >= kept) return;
+    for (int j = ty; j < SIDE && column + j < channels; j += ROWS)
+        ring[(i64)(column + j) * capacity + wrapped(slot + from + tx, capacity)] = tile[tx][j];
+}
+
+// The row of this block, and the place in it of this thread, where `blockDim.x` threads at a time
+// cover rows of `width`.
+__device__ __forceinline__ i64 row_of_block(i64 width, i64 &at) {
+    const u32 spans = (width + blockDim.x - 1) / blockDim.x;
+    at = (i64)(blockIdx.x % spans) * blockDim.x + threadIdx.x;
+    return blockIdx.x / spans;
+}
+
+// Rings (channels, from) into longer ones (channels, to), whose other slots are not read yet.
+extern "C" __global__ void lengthen(float *longer, const float *ring, i64 from, i64 to) {
+    i64 at;
+    const i64 row = row_of_block(from, at);
+    if (at < from) longer[row * to + at] = ring[row * from + at];
+}
+
+// Spectra of signals, (pieces, channels, bins), times those of the filters, (channels, bins): a
+// block has some pieces.
+extern "C" __global__ void multiply(float2 *signals, const float2 *filters, int pieces, i64 filter,
+                                    float scale) {
+    enum { TOGETHER = 8 };
+    i64 at;
+    const i64 first = row_of_block(filter, at) * TOGETHER;
+    if (at >= filter) return;
+    const float2 b = filters[at];
+    const float re = b.x * scale, im = b.y * scale;
+#pragma unroll 4
+    for (int i = first; i < min(pieces, (int)first + TOGETHER); i++) {
+        float2 *signal = signals + i * filter + at;
+        const float2 a = *signal;
+        *signal = make_float2(a.x * re - a.y * im, a.x * im + a.y * re);
+    }
+}
+
+// Taps (channels, count) with zeros behind them: (channels, stride).
+extern "C" __global__ void place_taps(float *out, const float *taps, i64 count, i64 stride) {
+    i64 at;
+    const i64 row = row_of_block(stride, at);
+    if (at < stride) out[row * stride + at] = at < count ? taps[row * count + at] : 0.0f;
+}
+
+// The filter network's outputs (channels, stride), times exp(-t decay) + shift; zeros behind.
+extern "C" __global__ void modulate(float *out, const float *t, const float *decay, i64 count,
+                                    i64 stride, float shift) {
+    i64 at;
+    const i64 row = row_of_block(stride, at);
+    if (at >= stride) return;
+    float *k = out + row * stride + at;
+    *k = at < count ? *k * (expf(-t[at] * decay[row]) + shift) : 0.0f;
+}
+
+// sin(freq (x + bias)) of rows of `width`.
+extern "C" __global__ void sine(float *x, const float *bias, const float *freq, i64 count,
+                                int width) {
+    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    i64 row;
+    int c;
+    place(i, width, row, c);
+    x[i] = sinf(freq[c] * (x[i] + bias[c]));
+}

@@ -1,0 +1,338 @@
+//! The gated long convolution of Hyena by FFT over whole pieces of a step.
+//!
+//! For one channel, `y[t] = x0[t] · (b · v[t] + Σ_{s < L} k[s] · v[t − s])` with `v = x1 · x2`. A
+//! lane keeps the last L − 1 values of v. A piece of n new inputs is one FFT of the past and the
+//! new ones, times the filter's spectrum of the same size, and back; results that wrapped around
+//! fall on the past. Unlike on the CPU there is no tiling by powers of two: a GPU wants steps of
+//! 10⁵ tokens and more, for which one large FFT is the least work.
+//!
+//! Equal pieces of all segments and a group of channels, as many as the workspace holds, go
+//! through one batch of FFTs.
+
+mod filter;
+
+pub use filter::{FilterNetwork, FilterTaps};
+
+use super::fft::{Direction, fast, stride};
+use super::launch::THREADS;
+use super::{Element, Gpu, compile, expect_len};
+use crate::error::{Error, Kind, Result};
+use crate::sequence::Segment;
+use cudarc::driver::CudaSlice;
+use filter::Spectra;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// Rows and channels of a block's tile.
+const SIDE: usize = 32;
+/// Pieces whose spectra one thread multiplies.
+const TOGETHER: usize = 8;
+
+/// The filters of one layer, and those spectra of them that fit the budget.
+pub struct LongConv {
+    gpu: Arc<Gpu>,
+    length: usize,
+    channels: usize,
+    bias: CudaSlice<f32>, // (C)
+    spectra: Mutex<Spectra>,
+    /// Bytes of signals in one batch of FFTs; as much again is cuFFT's, and the filters'.
+    workspace: usize,
+}
+
+/// The last L − 1 gated inputs of each lane's unfinished sequence, as far as it has come.
+pub struct Past {
+    lanes: Vec<Lane>,
+}
+
+#[derive(Default)]
+struct Lane {
+    /// Inputs of the sequence so far: position p lies in slot p mod the capacity.
+    position: usize,
+    /// (C, capacity), up to L − 1 values a channel.
+    ring: Option<CudaSlice<f32>>,
+    capacity: usize,
+}
+
+/// A stretch of rows of one segment that one FFT of each channel takes.
+struct Piece {
+    ring: u64,
+    row: usize,
+    len: usize,
+    /// Inputs before it that the filter reaches.
+    past: usize,
+    /// Those of them that are rows of this step.
+    inside: usize,
+    slot: usize,
+    capacity: usize,
+}
+
+/// Pieces by taps of the filter and size of the FFT.
+type Batches = BTreeMap<(usize, usize), Vec<Piece>>;
+
+impl LongConv {
+    /// Filters of `length` taps, the skip weights `bias` (C), room in bytes for spectra that are
+    /// kept rather than computed at each use, and bytes of workspace for the FFTs (about three
+    /// times as much is used in all).
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        length: usize,
+        bias: &[f32],
+        taps: FilterTaps,
+        budget: usize,
+        workspace: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            gpu: Arc::clone(gpu),
+            length: length.max(1),
+            channels: bias.len(),
+            bias: gpu.upload(bias)?,
+            spectra: Mutex::new(Spectra::new(length.max(1), taps, budget)),
+            workspace,
+        })
+    }
+
+    /// An empty past for `lanes` sequences.
+    pub fn start(&self, lanes: usize) -> Past {
+        let mut past = Past { lanes: Vec::new() };
+        past.lanes.resize_with(lanes, Lane::default);
+        past
+    }
+
+    /// Bytes of one lane's past when a sequence is at least as long as the filter.
+    pub fn past_bytes(length: usize, channels: usize) -> usize {
+        length.saturating_sub(1) * channels * size_of::<f32>()
+    }
+
+    /// (T, 3C), the columns x0, x1 and x2, to the gated convolution (T, C).
+    pub fn forward<O: Element>(
+        &self,
+        x: &CudaSlice<f32>,
+        past: &mut Past,
+        segments: &[Segment],
+    ) -> Result<CudaSlice<O>> {
+        let gpu = &*self.gpu;
+        let packed = gpu.pack(segments)?;
+        packed.expect_lanes(past.lanes.len())?;
+        expect_len("long convolution", x, packed.rows() * 3 * self.channels)?;
+        let out = gpu.unwritten(packed.rows() * self.channels)?;
+        let batches = self.batches(past, segments)?;
+        let mut spectra = super::lock(&self.spectra);
+        for ((taps, size), pieces) in &batches {
+            self.convolve(&out, x, *taps, *size, pieces, &mut spectra)?;
+        }
+        drop(spectra);
+        let mut row = 0;
+        for segment in segments {
+            if !(segment.starts && segment.ends) {
+                self.keep(x, &mut past.lanes[segment.lane], row, segment)?;
+            }
+            row += segment.len;
+        }
+        Ok(out)
+    }
+
+    /// Cuts segments into pieces, and makes room for what their lanes will keep.
+    fn batches(&self, past: &mut Past, segments: &[Segment]) -> Result<Batches> {
+        let mut batches = Batches::new();
+        let mut row = 0;
+        for segment in segments {
+            let whole = Lane::default();
+            let lane = match segment.starts && segment.ends {
+                true => &whole,
+                false => {
+                    let lane = &mut past.lanes[segment.lane];
+                    if segment.starts {
+                        lane.position = 0;
+                    }
+                    self.make_room(lane, segment)?;
+                    lane
+                }
+            };
+            let ring = lane.ring.as_ref().map_or(0, |ring| self.gpu.address(ring));
+            let mut add = |done: usize, len: usize, taps: usize, size: usize| {
+                let position = lane.position + done;
+                let past = position.min(taps - 1);
+                batches.entry((taps, size)).or_default().push(Piece {
+                    ring,
+                    row: row + done,
+                    len,
+                    past,
+                    inside: past.min(done),
+                    slot: (position - past) % lane.capacity.max(1),
+                    capacity: lane.capacity,
+                });
+            };
+            // Beyond four filter lengths, one FFT of all is more work than several.
+            let most = (4 * self.length).next_power_of_two().max(1 << 12);
+            let step = most - self.length + 1;
+            match segment.len > step {
+                true => (0..segment.len).step_by(step).for_each(|done| {
+                    add(done, step.min(segment.len - done), self.length, most);
+                }),
+                false => {
+                    // Sizes are rounded up so that segments of similar length share a batch.
+                    let len = fast(segment.len);
+                    let taps = self.length.min(fast(lane.position + len));
+                    add(0, segment.len, taps, fast(len + taps - 1));
+                }
+            }
+            row += segment.len;
+        }
+        Ok(batches)
+    }
+
+    /// Lengthens a lane's ring so that it holds what the filter will reach after this segment.
+    fn make_room(&self, lane: &mut Lane, segment: &Segment) -> Result<()> {
+        let gpu = &*self.gpu;
+        let most = self.length - 1;
+        let needed = most.min(lane.position + segment.len);
+        if segment.ends || needed <= lane.capacity {
+            return Ok(());
+        }
+        // Nothing has wrapped around yet: the ring was shorter than the filter.
+        let capacity = most.min(needed.max(2 * lane.capacity).next_multiple_of(256));
+        let longer: CudaSlice<f32> = gpu.unwritten(self.channels * capacity)?;
+        if let Some(ring) = lane.ring.as_ref().filter(|_| lane.position > 0) {
+            gpu.kernel(compile::LONG_CONV, "lengthen")?
+                .array(&longer)
+                .array(ring)
+                .long(lane.capacity)
+                .long(capacity)
+                .blocks(self.channels * lane.capacity.div_ceil(THREADS), THREADS, 0)?;
+        }
+        (lane.ring, lane.capacity) = (Some(longer), capacity);
+        Ok(())
+    }
+
+    /// Pieces of one size, through batches of FFTs.
+    fn convolve<O: Element>(
+        &self,
+        out: &CudaSlice<O>,
+        x: &CudaSlice<f32>,
+        taps: usize,
+        size: usize,
+        pieces: &[Piece],
+        spectra: &mut Spectra,
+    ) -> Result<()> {
+        let gpu = &*self.gpu;
+        let signals = (self.workspace / (stride(size) * size_of::<f32>())).max(1);
+        let group = self.channels.min(signals);
+        let together = signals / group;
+        let mut filters = spectra.of(gpu, self.channels, group, taps, size)?;
+        for first in (0..self.channels).step_by(group) {
+            let count = group.min(self.channels - first);
+            let filter = filters.take(gpu, first, count)?;
+            let mut rest = pieces;
+            while !rest.is_empty() {
+                // Powers of two, so that few plans serve all steps.
+                let batch = 1 << rest.len().min(together).ilog2();
+                let (now, later) = rest.split_at(batch);
+                rest = later;
+                let mut signals = gpu.unwritten(batch * count * stride(size))?;
+                let descriptions = self.describe(now)?;
+                let columns = count.div_ceil(SIDE);
+                gpu.kernel(compile::LONG_CONV, "load_signals")?
+                    .array(&signals)
+                    .array(x)
+                    .array(&descriptions)
+                    .int(self.channels)
+                    .int(first)
+                    .int(count)
+                    .long(size)
+                    .long(stride(size))
+                    .blocks(size.div_ceil(SIDE) * columns * batch, THREADS, 0)?;
+                gpu.fft(&mut signals, size, batch * count, Direction::Forward)?;
+                let bins = count * (size / 2 + 1);
+                gpu.kernel(compile::LONG_CONV, "multiply")?
+                    .array(&signals)
+                    .array(&*filter)
+                    .int(batch)
+                    .long(bins)
+                    .float(1.0 / size as f32)
+                    .blocks(
+                        bins.div_ceil(THREADS) * batch.div_ceil(TOGETHER),
+                        THREADS,
+                        0,
+                    )?;
+                gpu.fft(&mut signals, size, batch * count, Direction::Inverse)?;
+                let longest = now.iter().map(|piece| piece.len).max().unwrap_or(0);
+                let name = format!("store_outputs_{}", O::NAME);
+                gpu.kernel(compile::LONG_CONV, &name)?
+                    .array(out)
+                    .array(&signals)
+                    .array(x)
+                    .array(&self.bias)
+                    .array(&descriptions)
+                    .int(self.channels)
+                    .int(first)
+                    .int(count)
+                    .long(longest)
+                    .long(stride(size))
+                    .blocks(longest.div_ceil(SIDE) * columns * batch, THREADS, 0)?;
+            }
+        }
+        filters.keep();
+        Ok(())
+    }
+
+    /// Pieces as the kernels read them.
+    fn describe(&self, pieces: &[Piece]) -> Result<CudaSlice<u32>> {
+        let words: Vec<u32> = pieces
+            .iter()
+            .flat_map(|p| {
+                let numbers = [p.row, p.len, p.past, p.inside, p.slot, p.capacity];
+                let [low, high] = [p.ring as u32, (p.ring >> 32) as u32];
+                [low, high].into_iter().chain(numbers.map(|n| n as u32))
+            })
+            .collect();
+        self.gpu.upload(&words)
+    }
+
+    /// Moves a lane past a segment, from row `row` of the step on.
+    fn keep(&self, x: &CudaSlice<f32>, lane: &mut Lane, row: usize, s: &Segment) -> Result<()> {
+        if s.ends {
+            *lane = Lane::default();
+            return Ok(());
+        }
+        lane.position += s.len;
+        let kept = s.len.min(lane.capacity);
+        let Some(ring) = lane.ring.as_ref().filter(|_| kept > 0) else {
+            return Ok(());
+        };
+        self.gpu
+            .kernel(compile::LONG_CONV, "keep_past")?
+            .array(ring)
+            .array(x)
+            .int(self.channels)
+            .long(row + s.len - kept)
+            .long(kept)
+            .long((lane.position - kept) % lane.capacity)
+            .long(lane.capacity)
+            .blocks(
+                kept.div_ceil(SIDE) * self.channels.div_ceil(SIDE),
+                THREADS,
+                0,
+            )
+    }
+}
+
+impl Past {
+    /// A copy that runs on by itself.
+    pub fn fork(&self, gpu: &Gpu) -> Result<Self> {
+        let lanes = self.lanes.iter().map(|lane| {
+            Ok(Lane {
+                position: lane.position,
+                capacity: lane.capacity,
+                ring: lane.ring.as_ref().map(|ring| gpu.copy(ring)).transpose()?,
+            })
+        });
+        Ok(Self {
+            lanes: lanes.collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// A size that the callers' own arithmetic guarantees.
+fn mismatch(what: &str) -> Error {
+    Error::new(Kind::Internal, format!("long convolution: {what}"))
+}

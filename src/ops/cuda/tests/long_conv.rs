@@ -1,0 +1,136 @@
+//! The gated long convolution, with filters from both sources.
+
+use super::*;
+use crate::ops;
+use half::bf16;
+use std::ops::Range;
+
+const CHANNELS: usize = 38;
+const SHIFT: f32 = 0.05;
+
+/// A filter network of the shape of HyenaDNA's.
+struct Network {
+    length: usize,
+    z: Vec<f32>,
+    t: Vec<f32>,
+    hidden: Vec<(Vec<f32>, Vec<f32>)>,
+    freq: Vec<f32>,
+    out: Vec<f32>,
+    decay: Vec<f32>,
+}
+
+impl Network {
+    fn new(length: usize, channels: usize) -> Self {
+        const WIDTH: usize = 16;
+        let t: Vec<f32> = (0..length)
+            .map(|j| j as f32 / length.max(2) as f32)
+            .collect();
+        let z = t
+            .iter()
+            .flat_map(|t| [*t, (6.0 * t).cos(), -(6.0 * t).sin()])
+            .collect();
+        Self {
+            length,
+            z,
+            t,
+            hidden: vec![
+                (random(WIDTH * 3, 1), random(WIDTH, 2)),
+                (random(WIDTH * WIDTH, 3), random(WIDTH, 4)),
+            ],
+            freq: random(WIDTH, 5).iter().map(|x| 5.0 + 4.0 * x).collect(),
+            out: random(channels * WIDTH, 6),
+            decay: random(channels, 7).iter().map(|x| 3.0 + x).collect(),
+        }
+    }
+
+    /// The definition, in f64.
+    fn taps(&self, channels: Range<usize>, n: usize) -> Vec<f32> {
+        let width = self.freq.len();
+        let features = self.z.len() / self.length;
+        let mut taps = vec![0.0; channels.len() * n];
+        for j in 0..n.min(self.length) {
+            let z = &self.z[j * features..][..features];
+            let mut x: Vec<f64> = z.iter().map(|&z| f64::from(z)).collect();
+            for (weight, bias) in &self.hidden {
+                x = weight
+                    .chunks(x.len())
+                    .zip(bias.iter().zip(&self.freq))
+                    .map(|(row, (&bias, &freq))| {
+                        let sum: f64 = row.iter().zip(&x).map(|(w, x)| f64::from(*w) * x).sum();
+                        (f64::from(freq) * (sum + f64::from(bias))).sin()
+                    })
+                    .collect();
+            }
+            for (c, channel) in channels.clone().enumerate() {
+                let row = &self.out[channel * width..][..width];
+                let g: f64 = row.iter().zip(&x).map(|(w, x)| f64::from(*w) * x).sum();
+                let decay = (-f64::from(self.t[j]) * f64::from(self.decay[channel])).exp();
+                taps[c * n + j] = (g * (decay + f64::from(SHIFT))) as f32;
+            }
+        }
+        taps
+    }
+
+    fn on_device(&self) -> FilterTaps {
+        let network = FilterNetwork::new(
+            gpu(),
+            (&self.z, &self.t),
+            &self.hidden,
+            &self.freq,
+            &self.out,
+            (&self.decay, SHIFT),
+        );
+        FilterTaps::Network(network.unwrap())
+    }
+}
+
+fn check(length: usize, most: usize, network: bool, budget: usize, workspace: usize) {
+    let gpu = gpu();
+    let bias = random(CHANNELS, 9);
+    let filter = Arc::new(Network::new(length, CHANNELS));
+    let closure = {
+        let filter = Arc::clone(&filter);
+        Arc::new(move |channels, n| Ok(filter.taps(channels, n)))
+    };
+    let cpu = ops::LongConv::new(
+        length,
+        &tensor(&bias, &[CHANNELS]),
+        Arc::clone(&closure) as Arc<ops::Taps>,
+        1 << 30,
+    )
+    .unwrap();
+    let taps = match network {
+        true => filter.on_device(),
+        false => FilterTaps::Host(closure),
+    };
+    let conv = LongConv::new(gpu, length, &bias, taps, budget, workspace).unwrap();
+    let (mut past, mut cpu_past) = (conv.start(3), cpu.start(3));
+    for (i, segments) in steps(most, 11).into_iter().enumerate() {
+        let rows = total(&segments);
+        let x = random(rows * 3 * CHANNELS, i as u64);
+        let on_cpu = tensor(&x, &[rows, 3 * CHANNELS]);
+        let expected = flat(&cpu.forward(&on_cpu, &mut cpu_past, &segments).unwrap());
+        let x = gpu.upload(&x).unwrap();
+        let name = format!("long conv {length}, pieces of {most}, network {network}");
+        if i == 0 {
+            let found = conv.forward::<bf16>(&x, &mut past.fork(gpu).unwrap(), &segments);
+            let found = gpu.download(&found.unwrap()).unwrap();
+            let found: Vec<f32> = found.into_iter().map(bf16::to_f32).collect();
+            close(&name, &found, &expected, 4e-3);
+        }
+        let found = conv.forward::<f32>(&x, &mut past, &segments).unwrap();
+        close(&name, &gpu.download(&found).unwrap(), &expected, 5e-6);
+        past = past.fork(gpu).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn long_convolutions_equal_the_cpu_s() {
+    check(1, 20, false, 1 << 30, 1 << 28);
+    check(40, 300, false, 1 << 30, 1 << 28);
+    check(300, 2000, false, 0, 1 << 16);
+    check(1026, 700, true, 1 << 30, 1 << 20);
+    check(1026, 30_000, true, 0, 1 << 28);
+    check(30_000, 9_000, true, 1 << 30, 1 << 22);
+}
