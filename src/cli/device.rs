@@ -111,18 +111,21 @@ pub fn chunk(asked: Option<u32>, device: &Device, model: &Model, facts: &Facts) 
     Ok(chunk)
 }
 
-/// One step in the middle of a sequence, where a state is carried in and out.
+/// Two steps of a sequence: from the second on, a state is carried in and out.
 fn trial(len: usize, device: &Device, model: &Model, facts: &Facts) -> Result<()> {
     let tokens: Vec<u32> = (0..len)
         .map(|i| facts.vocabulary.token((i * i % 4) as u8))
         .collect();
     let tokens = Tensor::from_vec(tokens, len, device)?;
     let mut state = model.start(1)?;
-    let segment = Segment {
-        lane: 0,
-        len,
-        starts: !facts.causal,
-        ends: !facts.causal,
-    };
-    model.forward(&tokens, &[segment], &mut state).map(|_| ())
+    for starts in [true, !facts.causal] {
+        let segment = Segment {
+            lane: 0,
+            len,
+            starts,
+            ends: !facts.causal,
+        };
+        model.forward(&tokens, &[segment], &mut state)?;
+    }
+    Ok(())
 }

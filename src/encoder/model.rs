@@ -163,12 +163,9 @@ impl Model {
     /// Whether all its layers have a form on the GPU.
     pub fn runs_on_gpu(&self) -> bool {
         match self {
+            Self::Hyena(model) => model.runs_on_gpu(),
             Self::Mamba(_) | Self::Caduceus(_) => true,
-            Self::Hyena(_)
-            | Self::Mamba2(_)
-            | Self::StripedHyena(_)
-            | Self::S4d(_)
-            | Self::Transformer(_) => false,
+            Self::Mamba2(_) | Self::StripedHyena(_) | Self::S4d(_) | Self::Transformer(_) => false,
         }
     }
 

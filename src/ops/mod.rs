@@ -27,7 +27,7 @@ pub use glu::{gelu_erf, glu_residual};
 pub use gradient::Gradients;
 pub(crate) use linear::product;
 pub use linear::{Activation, Linear};
-pub use long_conv::{LongConv, Past, Taps};
+pub use long_conv::{GpuTaps, LongConv, Past, Taps};
 pub(crate) use matrix::{Matrix, multiply};
 pub use modal::{Modal, ModalState};
 pub use norm::{GatedRmsNorm, LayerNorm, RmsNorm};

@@ -5,6 +5,7 @@ use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::ops;
 use crate::ops::Tensor;
+use crate::ops::cuda::{FilterNetwork, FilterTaps, Gpu};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -102,6 +103,19 @@ impl Filter {
             }
         });
         Ok(taps)
+    }
+
+    /// The network in a GPU's memory.
+    pub fn to_gpu(&self, gpu: &Gpu) -> Result<FilterTaps> {
+        let network = FilterNetwork::new(
+            gpu,
+            (&self.z, &self.t),
+            &self.hidden,
+            &self.freq,
+            &self.out,
+            (&self.decay, self.shift),
+        );
+        network.map(FilterTaps::Network)
     }
 
     /// The network's last hidden layer at positions `rows`: (taps, F).

@@ -34,8 +34,11 @@ impl Operator {
         let bias = weights.tensor("bias", &[d])?;
         let Some(n) = sizes.modes else {
             let filter = Filter::load(sizes, weights)?;
+            let filter = Arc::new(filter);
+            let there = Arc::clone(&filter);
             let taps = Arc::new(move |channels, n| filter.taps(channels, n));
-            let conv = LongConv::new(sizes.length, &bias, taps, budget)?;
+            let conv = LongConv::new(sizes.length, &bias, taps, budget)?
+                .with_gpu_taps(Arc::new(move |gpu| there.to_gpu(gpu)));
             return Ok(Self::Implicit(conv));
         };
         // The original filter may stay beside the modes, so that they can be compared: checked, and

@@ -21,7 +21,9 @@
 
 mod spectrum;
 
-use super::{expect_shape, math::simd, unwritten, with_slices};
+use super::cuda::{self, FilterTaps, Gpu};
+use super::on_gpu::{Carried, OnGpu};
+use super::{Device, expect_shape, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -35,6 +37,9 @@ use std::sync::Arc;
 /// Taps `0..n` of the filters of a range of channels: (channels, n), zeros beyond the filter.
 pub type Taps = dyn Fn(Range<usize>, usize) -> Result<Vec<f32>> + Send + Sync;
 
+/// How the filters' taps are computed on a GPU.
+pub type GpuTaps = dyn Fn(&Arc<Gpu>) -> Result<FilterTaps> + Send + Sync;
+
 /// Channels of one task: 16 values are one cache line of a row.
 const GROUP: usize = 16;
 /// Complex signals of one task.
@@ -44,12 +49,20 @@ const DIRECT: usize = 32;
 /// The longest piece that one diagonal FFT takes.
 const DIAGONAL: usize = 1 << 15;
 
+/// The part of a GPU's free memory that one layer's spectra take at most.
+const SPECTRA: usize = 16;
+/// Bytes of signals in one batch of FFTs on a GPU.
+const WORKSPACE: usize = 1 << 29;
+
 /// The filters of one layer, and those spectra of them that fit the budget.
 pub struct LongConv {
     channels: usize,
     ring: usize,
     bias: Vec<f32>,
     spectra: Spectra,
+    length: usize,
+    gpu_taps: Arc<GpuTaps>,
+    on_gpu: OnGpu<cuda::LongConv>,
 }
 
 /// The past of each lane's unfinished sequence: `lanes · ring · channels` values at most, memory
@@ -57,6 +70,9 @@ pub struct LongConv {
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Past {
     lanes: Vec<Lane>,
+    /// On a GPU these instead.
+    #[serde(skip)]
+    on_gpu: Carried<cuda::Past>,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -93,7 +109,11 @@ impl LongConv {
     /// are kept rather than computed at each use.
     pub fn new(length: usize, bias: &Tensor, taps: Arc<Taps>, budget: usize) -> Result<Self> {
         let bias: Vec<f32> = bias.to_vec1()?;
+        let host = Arc::clone(&taps);
         Ok(Self {
+            length,
+            gpu_taps: Arc::new(move |_| Ok(FilterTaps::Host(Arc::clone(&host)))),
+            on_gpu: OnGpu::default(),
             channels: bias.len(),
             ring: ring(length),
             spectra: Spectra::new(length, bias.len(), taps, budget)?,
@@ -101,10 +121,18 @@ impl LongConv {
         })
     }
 
+    /// The same convolution, whose taps a GPU computes itself.
+    #[must_use]
+    pub fn with_gpu_taps(mut self, taps: Arc<GpuTaps>) -> Self {
+        self.gpu_taps = taps;
+        self
+    }
+
     /// An empty past for `lanes` sequences.
     pub fn start(&self, lanes: usize) -> Past {
         Past {
             lanes: vec![Lane::default(); lanes],
+            on_gpu: Carried::default(),
         }
     }
 
@@ -117,6 +145,20 @@ impl LongConv {
     pub fn forward(&self, x: &Tensor, past: &mut Past, segments: &[Segment]) -> Result<Tensor> {
         let (rows, _) = x.dims2()?;
         expect_shape("long convolution", x, &[rows, 3 * self.channels])?;
+        if let Device::Cuda(gpu) = x.device() {
+            let conv = self.on_gpu.get(|| {
+                let taps = (self.gpu_taps)(gpu)?;
+                let (free, _) = gpu.memory()?;
+                let budget = free / SPECTRA;
+                cuda::LongConv::new(gpu, self.length, &self.bias, taps, budget, WORKSPACE)
+            })?;
+            let lanes = past.lanes.len();
+            let past = past
+                .on_gpu
+                .own(|| Ok(conv.start(lanes)), |past| past.fork(gpu))?;
+            let out = conv.forward(x.gpu_values(gpu)?, past, segments)?;
+            return Ok(Tensor::on_gpu(gpu, out, &[rows, self.channels]));
+        }
         let out = with_slices([x], |[x]| {
             let mut out = unwritten(rows * self.channels);
             let io = Columns {

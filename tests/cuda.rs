@@ -1,0 +1,146 @@
+//! Encoders on a GPU: what they promise there is what they promise on the CPU.
+//!
+//! On a machine with a GPU: `cargo test --test cuda -- --ignored --nocapture`.
+
+#![allow(clippy::unwrap_used)] // helpers outside the test functions
+
+use crocuta::checkpoint::{self, Checkpoint, Config};
+use crocuta::encoder::{Encoder, Facts, Model, Segment};
+use crocuta::ops::cuda::Gpu;
+use crocuta::ops::{Device, Tensor};
+
+/// Presets with a form on the GPU, and bases to run: beyond the filters' length.
+const MODELS: [(&str, usize); 6] = [
+    ("hyenadna-tiny-1k", 5_000),
+    ("hyenadna-tiny-1k-d256", 3_000),
+    ("hyenadna-small-32k", 70_000),
+    ("mamba-d256-l16", 20_000),
+    ("caduceus-ph-1k", 1_024),
+    ("caduceus-ps-1k", 1_024),
+];
+
+/// Random weights of a published size.
+fn load(preset: &str) -> (Model, Facts) {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    let config = Config::new(preset, checkpoint::preset(preset).unwrap());
+    checkpoint::create(&config, 1, &out, 1 << 30).unwrap();
+    Model::load(&Checkpoint::open(&out).unwrap()).unwrap()
+}
+
+fn gpu(rounded: bool) -> Device {
+    Device::Cuda(Gpu::open(0, rounded).unwrap())
+}
+
+fn tokens(facts: &Facts, length: usize) -> Vec<u32> {
+    (0..length)
+        .map(|i| facts.vocabulary.token(((i * i + i / 5) % 5) as u8))
+        .collect()
+}
+
+/// The hidden vectors of one sequence, run in pieces of at most `chunk`.
+fn run(model: &Model, tokens: &[u32], chunk: usize, device: &Device) -> Vec<f32> {
+    let mut state = model.start(1).unwrap();
+    let mut out = Vec::new();
+    for (i, piece) in tokens.chunks(chunk).enumerate() {
+        let segment = Segment {
+            lane: 0,
+            len: piece.len(),
+            starts: i == 0,
+            ends: i * chunk + piece.len() == tokens.len(),
+        };
+        let ids = Tensor::new(piece, device).unwrap();
+        let hidden = model.forward(&ids, &[segment], &mut state).unwrap();
+        out.extend(hidden.to_vec1::<f32>().unwrap());
+    }
+    out
+}
+
+/// The largest difference, relative to the largest magnitude.
+fn error(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+    let differences = found.iter().zip(expected).map(|(x, y)| (x - y).abs());
+    assert!(found.iter().all(|x| x.is_finite()));
+    differences.fold(0f32, f32::max) / largest
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gpus_give_what_the_cpu_gives() {
+    for (name, length) in MODELS {
+        let (model, facts) = load(name);
+        let tokens = tokens(&facts, length);
+        let expected = run(&model, &tokens, length, &Device::Cpu);
+        let single = error(&run(&model, &tokens, length, &gpu(false)), &expected);
+        // The products' weights are kept as they were first needed: rounded ones are another's.
+        let (rounded, _) = load(name);
+        let half = error(&run(&rounded, &tokens, length, &gpu(true)), &expected);
+        println!("{name}: f32 {single:.1e}, bf16 {half:.1e} of the largest magnitude");
+        assert!(single <= 1e-4, "{name}: {single}");
+        assert!(half <= 0.1, "{name}: {half}");
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn chunks_of_any_size_give_the_same_on_a_gpu() {
+    for (name, length) in MODELS {
+        let (model, facts) = load(name);
+        if !facts.causal {
+            continue;
+        }
+        let device = gpu(false);
+        let tokens = tokens(&facts, length);
+        let expected = run(&model, &tokens, length, &device);
+        for chunk in [97, 1000, length / 3] {
+            let found = error(&run(&model, &tokens, chunk, &device), &expected);
+            println!("{name}, chunk {chunk}: {found:.1e}");
+            assert!(found <= 1e-5, "{name}, chunk {chunk}: {found}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn neighbours_and_forks_change_nothing_on_a_gpu() {
+    for (name, length) in MODELS {
+        let (model, facts) = load(name);
+        if !facts.causal {
+            continue;
+        }
+        let device = gpu(false);
+        let tokens = tokens(&facts, length);
+        let expected = run(&model, &tokens, length, &device);
+        let (first, second) = tokens.split_at(length / 2);
+        let mut state = model.start(2).unwrap();
+        let piece = |lane, len, starts, ends| Segment {
+            lane,
+            len,
+            starts,
+            ends,
+        };
+        let step = |parts: &[&[u32]], segments: &[Segment], state: &mut _| {
+            let ids = Tensor::new(parts.concat(), &device).unwrap();
+            let hidden = model.forward(&ids, segments, state).unwrap();
+            hidden.to_vec1::<f32>().unwrap()
+        };
+        let neighbour = &tokens[5..305];
+        let segments = [
+            piece(0, 300, true, true),
+            piece(1, first.len(), true, false),
+        ];
+        let a = step(&[neighbour, first], &segments, &mut state);
+        let mut fork = state.clone();
+        step(&[&tokens[..77]], &[piece(1, 77, false, false)], &mut fork);
+        let b = step(
+            &[second],
+            &[piece(1, second.len(), false, true)],
+            &mut state,
+        );
+        let found = [&a[300 * facts.width..], &b].concat();
+        let found = error(&found, &expected);
+        println!("{name}: {found:.1e}");
+        assert!(found <= 1e-5, "{name}: {found}");
+    }
+}
