@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 /// Values that one access moves: four where rows begin at multiples of four.
 pub(super) fn vector(width: usize) -> usize {
-    if width % 4 == 0 { 4 } else { 1 }
+    if width.is_multiple_of(4) { 4 } else { 1 }
 }
 
 /// Rows of `table` (any, `width`) by index, which the caller knows to be in range: (count, width).

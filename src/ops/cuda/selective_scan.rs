@@ -107,7 +107,7 @@ impl SelectiveScan {
 
     /// Whether the kernel computes the time steps itself, rather than a product before it.
     fn in_registers(&self) -> bool {
-        self.rank <= RANK && self.rank % 4 == 0 && self.padded <= 16
+        self.rank <= RANK && self.rank.is_multiple_of(4) && self.padded <= 16
     }
 
     /// Zeros for `lanes` sequences.

@@ -17,7 +17,7 @@ pub enum FilterTaps {
     /// Computed on the CPU.
     Host(Arc<Taps>),
     /// Computed on the device.
-    Network(FilterNetwork),
+    Network(Box<FilterNetwork>),
 }
 
 /// HyenaDNA's implicit filter, `k[c, j] = g(z_j)_c · (exp(−t_j decay_c) + shift)` with a sine

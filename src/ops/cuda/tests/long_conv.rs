@@ -80,7 +80,7 @@ impl Network {
             &self.out,
             (&self.decay, SHIFT),
         );
-        FilterTaps::Network(network.unwrap())
+        FilterTaps::Network(Box::new(network.unwrap()))
     }
 }
 

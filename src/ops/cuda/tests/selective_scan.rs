@@ -88,6 +88,6 @@ fn selective_scans_equal_the_cpu_s() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn selective_scans_of_many_tiles_equal_the_cpu_s() {
-    check(40, 16, 16, false, 60_000);
-    check(40, 16, 40, true, 60_000);
+    check(20, 16, 16, false, 40_000);
+    check(20, 16, 40, true, 40_000);
 }

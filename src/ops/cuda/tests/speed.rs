@@ -206,7 +206,7 @@ fn long_convolutions() {
             &random(d * width, 10),
             (&vec![3.0; d], 0.05),
         );
-        FilterTaps::Network(network.unwrap())
+        FilterTaps::Network(Box::new(network.unwrap()))
     };
     for (length, rows, budget) in [
         (1_000_002, 1 << 20, 0),
