@@ -115,7 +115,7 @@ impl Filter {
             &self.out,
             (&self.decay, self.shift),
         );
-        network.map(FilterTaps::Network)
+        network.map(|network| FilterTaps::Network(Box::new(network)))
     }
 
     /// The network's last hidden layer at positions `rows`: (taps, F).
