@@ -227,7 +227,7 @@ impl Tensor {
 
     /// A copy of the values in row-major order.
     pub fn to_vec1<T: WithDType>(&self) -> Result<Vec<T>> {
-        Ok(self.cpu()?.to_vec1()?)
+        Ok(self.cpu()?.flatten_all()?.to_vec1()?)
     }
 
     /// A copy of the values, row by row.
