@@ -141,7 +141,7 @@ fn scans() {
             false,
         )
         .unwrap();
-        let rows = ROWS / (i / 512);
+        let rows = ROWS / (i / 512) / 256 * 256;
         let u = zeros(rows * i);
         let mut tail = conv.start(1).unwrap();
         time(&format!("short conv {i}"), rows, 8 * i, 8 * i, || {
