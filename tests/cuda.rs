@@ -19,6 +19,11 @@ const MODELS: [(&str, usize); 6] = [
     ("caduceus-ps-1k", 1_024),
 ];
 
+/// How far pieces may differ, relative to the largest magnitude. A long convolution is one FFT over
+/// all of the filter, 2¹⁷ points for small-32k, which in f32 leaves 2e-5; on the CPU, tiles of
+/// growing size leave 1e-5.
+const CHUNKS: f32 = 5e-5;
+
 /// Random weights of a published size.
 fn load(preset: &str) -> (Model, Facts) {
     let dir = tempfile::tempdir().unwrap();
@@ -96,7 +101,7 @@ fn chunks_of_any_size_give_the_same_on_a_gpu() {
         for chunk in [97, 1000, length / 3] {
             let found = error(&run(&model, &tokens, chunk, &device), &expected);
             println!("{name}, chunk {chunk}: {found:.1e}");
-            assert!(found <= 1e-5, "{name}, chunk {chunk}: {found}");
+            assert!(found <= CHUNKS, "{name}, chunk {chunk}: {found}");
         }
     }
 }
@@ -141,6 +146,6 @@ fn neighbours_and_forks_change_nothing_on_a_gpu() {
         let found = [&a[300 * facts.width..], &b].concat();
         let found = error(&found, &expected);
         println!("{name}: {found:.1e}");
-        assert!(found <= 1e-5, "{name}: {found}");
+        assert!(found <= CHUNKS, "{name}: {found}");
     }
 }
