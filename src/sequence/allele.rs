@@ -239,16 +239,17 @@ impl Variant {
             _ => return self,
         };
         // Moving left by one base turns the bases round by one.
-        let mut last = (0..moved.len()).rev().cycle();
-        while let (Some(position), Some(i)) = (self.start.checked_sub(1), last.next()) {
-            let code = moved[i];
+        let mut last = moved.iter().rev().cycle();
+        let mut steps = 0;
+        while let (Some(position), Some(&code)) = (self.start.checked_sub(1), last.next()) {
             if code == N || at(position).map(base) != Some(code) {
-                let turned = moved.len() - 1 - i;
-                moved.rotate_right(turned);
                 break;
             }
             self.start = position;
+            steps += 1;
         }
+        let turned = steps % moved.len();
+        moved.rotate_right(turned);
         self
     }
 
