@@ -41,6 +41,10 @@ impl Header {
         }
         self.push_columns(text)?;
         self.columns = line.to_vec();
+        if !line.ends_with(b"\n") {
+            // The last line of a BCF's header.
+            self.columns.push(b'\n');
+        }
         Ok(false)
     }
 
