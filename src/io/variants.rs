@@ -107,6 +107,9 @@ impl Reader {
         if got == 0 {
             return Err(Error::input("empty: neither VCF nor BCF").file(name));
         }
+        if !is_bcf && !header::VERSION.starts_with(&start) {
+            return Err(header::no_version().place("line 1").file(name));
+        }
         let mut reader = Self {
             input: Cursor::new(start).chain(input),
             name,

@@ -178,7 +178,7 @@ fn a_sorted_file_gets_an_index_that_finds_every_record() {
         assert_eq!(query(&index, &path, &region), [format!("chr2:{pos}")]);
     }
     assert_eq!(query(&index, &path, "1:1-1000000").len(), 126);
-    assert_eq!(query(&index, &path, "1:3000000000-3000000001").len(), 0);
+    assert_eq!(query(&index, &path, "1:300000000-300000001").len(), 0);
 }
 
 #[test]
