@@ -16,4 +16,5 @@ pub mod spill;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod variants;
 pub mod vector;

@@ -3,6 +3,8 @@
 //! ASCII ends at the file readers; everything downstream sees base codes, one byte a base:
 //! the low three bits are the base, bit 3 says that it was written in lower case.
 
+pub mod allele;
+pub mod contigs;
 pub mod region;
 
 /// Adenine.

@@ -3,6 +3,7 @@
 //! Inside, spans are 0-based and half-open; text is 1-based and closed, as samtools has it.
 
 use super::Contig;
+use super::contigs::nearest;
 use crate::error::{Error, Result};
 use std::fmt;
 
@@ -296,34 +297,6 @@ fn position(text: &str) -> Result<u64, String> {
         Ok(position) => Ok(position.unsigned_abs()),
         Err(_) => Err(format!("\"{text}\" is too large")),
     }
-}
-
-/// The contig whose name is spelled most like `name`, if at most three letters differ.
-fn nearest<'a>(name: &str, contigs: &'a [Contig]) -> Option<&'a str> {
-    contigs
-        .iter()
-        .filter(|contig| contig.name.len().abs_diff(name.len()) <= 3 && name.len() <= 64)
-        .map(|contig| (edit_distance(name, &contig.name), contig))
-        .filter(|(distance, contig)| {
-            *distance <= 3 && *distance < name.len().max(contig.name.len())
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, contig)| contig.name.as_str())
-}
-
-/// Levenshtein's distance, over bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -1,0 +1,1 @@
+//! VCF with scores in its INFO column.
