@@ -118,7 +118,10 @@ impl Strand<'_> {
         if !self.reverse {
             return self.contig.bases.read(range.start, len);
         }
-        let mut codes = self.contig.bases.read(self.contig.length - range.end, len)?;
+        let mut codes = self
+            .contig
+            .bases
+            .read(self.contig.length - range.end, len)?;
         reverse_complement(&mut codes);
         Ok(codes)
     }

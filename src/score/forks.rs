@@ -88,7 +88,10 @@ impl<'a> Pass<'a> {
             return Ok(());
         };
         let needed = self.waiting.iter().map(|job| job.measure.to).max();
-        let restart = self.settings.context.map_or(0, |bases| site.saturating_sub(bases));
+        let restart = self
+            .settings
+            .context
+            .map_or(0, |bases| site.saturating_sub(bases));
         if restart > needed.unwrap_or(0).max(self.position) {
             self.finish()?;
             (self.start, self.position) = (restart, restart);
@@ -169,7 +172,10 @@ impl<'a> Pass<'a> {
                 ends: false,
             };
             let tokens = self.scorer.tokens(&codes)?;
-            let hidden = self.scorer.model.forward(&tokens, &[segment], &mut self.state)?;
+            let hidden = self
+                .scorer
+                .model
+                .forward(&tokens, &[segment], &mut self.state)?;
             let head = &self.scorer.head;
             let (hidden, logits) = outputs(head, &hidden)?;
             let readings = readings(head, true, &self.before, &logits, &codes);
@@ -198,7 +204,8 @@ impl<'a> Pass<'a> {
         let first = self.waiting.front().map(|job| job.measure.from);
         let needed = first.unwrap_or(self.position).min(self.position);
         // One base more: the state before a deletion.
-        self.line.forget(needed.saturating_sub(self.settings.around as u64 + 1));
+        self.line
+            .forget(needed.saturating_sub(self.settings.around as u64 + 1));
     }
 
     /// Runs the alternates that were gathered, side by side.

@@ -46,7 +46,8 @@ pub(super) fn readings(
         false => rows.collect(),
     };
     let each = codes.iter().zip(rows);
-    each.map(|(&code, row)| Reading::new(head, row, code)).collect()
+    each.map(|(&code, row)| Reading::new(head, row, code))
+        .collect()
 }
 
 /// Readings and hidden vectors of consecutive positions of a strand.
@@ -79,7 +80,9 @@ impl Line {
 
     /// Forgets what lies before `position`.
     pub fn forget(&mut self, position: u64) {
-        let n = position.saturating_sub(self.from).min(self.readings.len() as u64) as usize;
+        let n = position
+            .saturating_sub(self.from)
+            .min(self.readings.len() as u64) as usize;
         self.readings.drain(..n);
         self.hidden.drain(..n * self.width);
         self.from += n as u64;
@@ -101,7 +104,9 @@ impl Line {
     pub fn sum(&self, range: Range<u64>) -> Sum {
         let kept = self.kept(range);
         let mut sum = Sum::new(self.width);
-        let values = self.hidden.range(kept.start * self.width..kept.end * self.width);
+        let values = self
+            .hidden
+            .range(kept.start * self.width..kept.end * self.width);
         for (i, value) in values.enumerate() {
             sum.values[i % self.width] += f64::from(*value);
         }

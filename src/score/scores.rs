@@ -145,8 +145,12 @@ impl Scores {
 
 /// The sum of log-probabilities, and of how many.
 fn sum<'a>(readings: impl IntoIterator<Item = &'a Reading>) -> (f64, u32) {
-    let scored = readings.into_iter().filter(|reading| !reading.logp.is_nan());
-    scored.fold((0.0, 0), |(sum, n), reading| (sum + f64::from(reading.logp), n + 1))
+    let scored = readings
+        .into_iter()
+        .filter(|reading| !reading.logp.is_nan());
+    scored.fold((0.0, 0), |(sum, n), reading| {
+        (sum + f64::from(reading.logp), n + 1)
+    })
 }
 
 fn add(a: (f64, u32), b: (f64, u32)) -> (f64, u32) {
@@ -210,7 +214,10 @@ fn distances(a: Option<&[f32]>, b: Option<&[f32]>) -> [f64; 3] {
         pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
     };
     let dot = product(a, b);
-    let squares = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+    let squares = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
     let l2 = squares.sum::<f64>().sqrt();
     let norms = (product(a, a) * product(b, b)).sqrt();
     let cos = match l2 == 0.0 {

@@ -114,7 +114,10 @@ impl<'a> Pass<'a> {
         let mut codes = self.strand.read(start..variant.start)?;
         codes.extend(&variant.alternate);
         let end = variant.end().min(self.strand.length());
-        codes.extend(self.strand.read(end..(end + room).min(self.strand.length()))?);
+        codes.extend(
+            self.strand
+                .read(end..(end + room).min(self.strand.length()))?,
+        );
         Ok(codes)
     }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
 mod exact;
+mod score;
 
 use candle_core::{Device, Tensor};
 use crocuta::checkpoint::Checkpoint;
