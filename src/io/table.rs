@@ -523,7 +523,8 @@ fn properties(columns: &[Column]) -> WriterProperties {
             | ColumnKind::U16
             | ColumnKind::Vector { .. } => {}
             ColumnKind::OptionalVector { element, .. } => {
-                let leaf = || ColumnPath::from(vec![column.name.clone(), "list".into(), "element".into()]);
+                let leaf =
+                    || ColumnPath::from(vec![column.name.clone(), "list".into(), "element".into()]);
                 builder = builder.set_column_dictionary_enabled(leaf(), false);
                 if element == Element::F32 {
                     builder = builder.set_column_encoding(leaf(), Encoding::BYTE_STREAM_SPLIT);

@@ -100,6 +100,8 @@ impl<'a> Pass<'a> {
         }
         self.advance(site)?;
         let mut fork = None;
+        let longest = jobs.iter().map(|job| job.variant.alternate.len()).max();
+        let room = self.settings.after + longest.unwrap_or_default();
         for job in jobs {
             let end = job.variant.end();
             let to = self.strand.length().min(end + self.settings.after as u64);
@@ -123,7 +125,6 @@ impl<'a> Pass<'a> {
                 let state = match &fork {
                     Some(state) => Rc::clone(state),
                     None => {
-                        let room = self.settings.after + self.settings.longest;
                         let state = self.scorer.model.fork(&[(&self.state, 0)], room)?;
                         Rc::clone(fork.insert(Rc::new(state)))
                     }
