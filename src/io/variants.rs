@@ -107,6 +107,9 @@ impl Reader {
         if got == 0 {
             return Err(Error::input("empty: neither VCF nor BCF").file(name));
         }
+        if !is_bcf && !header::VERSION.starts_with(&start) {
+            return Err(header::no_version().place("line 1").file(name));
+        }
         let mut reader = Self {
             input: Cursor::new(start).chain(input),
             name,
@@ -166,7 +169,7 @@ impl Reader {
     fn read_record(&mut self) -> Result<Option<Record>> {
         let read = match &mut self.bcf {
             Some(decoder) => decoder.read(&mut self.input, &self.header, &mut self.line)?,
-            None => self.read_line()?,
+            None => self.read_line()? && !self.is_blank_end()?,
         };
         if !read {
             return Ok(None);
@@ -212,6 +215,20 @@ impl Reader {
         self.bcf = Some(bcf::Decoder::new(&self.header)?);
         self.header.forget_dictionary();
         Ok(())
+    }
+
+    /// Whether the current line and all after it are blank, which is no harm.
+    fn is_blank_end(&mut self) -> Result<bool> {
+        let first = self.lines;
+        while header::trim_end(&self.line).is_empty() {
+            if !self.read_line()? {
+                return Ok(true);
+            }
+        }
+        match self.lines > first {
+            true => Err(Error::input("blank line").place(format!("line {first}"))),
+            false => Ok(false),
+        }
     }
 
     /// Reads a line into `self.line`, with its end; false at the end of the file.

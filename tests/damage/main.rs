@@ -11,3 +11,4 @@ mod output;
 mod pickle;
 mod region;
 mod signal;
+mod variants;

@@ -479,3 +479,6 @@ fn check_length(line: &[u8]) -> Result<()> {
         false => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

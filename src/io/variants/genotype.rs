@@ -46,7 +46,7 @@ impl Genotype {
         let bare = text.strip_prefix(['|', '/']).unwrap_or(text);
         let allele = |word: &str| match word {
             "." => Ok(None),
-            _ if !word.bytes().all(|byte| byte.is_ascii_digit()) => {
+            _ if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Err(format!("genotype \"{text}\" is not one"))
             }
             _ => match word.parse::<u32>() {

@@ -2,6 +2,9 @@
 
 use crate::error::{Error, Result};
 
+/// How a VCF begins; its version follows.
+pub(super) const VERSION: &[u8] = b"##fileformat=";
+
 const COLUMNS: [&str; 8] = [
     "#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO",
 ];
@@ -41,6 +44,10 @@ impl Header {
         }
         self.push_columns(text)?;
         self.columns = line.to_vec();
+        if !line.ends_with(b"\n") {
+            // The last line of a BCF's header.
+            self.columns.push(b'\n');
+        }
         Ok(false)
     }
 
@@ -117,12 +124,15 @@ impl Header {
     }
 }
 
+/// The error for a file that is something else.
+pub(super) fn no_version() -> Error {
+    let what = "neither VCF nor BCF: the first line is not ##fileformat=VCFv4";
+    Error::input(what).todo("is it a VCF?")
+}
+
 /// Fails unless `line` says that this is VCF 4.
 fn check_version(line: &[u8]) -> Result<()> {
-    let Some(version) = line.strip_prefix(b"##fileformat=") else {
-        let what = "neither VCF nor BCF: the first line is not ##fileformat=VCFv4";
-        return Err(Error::input(what).todo("is it a VCF?"));
-    };
+    let version = line.strip_prefix(VERSION).ok_or_else(no_version)?;
     match version.strip_prefix(b"VCFv4.") {
         Some(minor) if !minor.is_empty() && minor.iter().all(u8::is_ascii_digit) => Ok(()),
         _ => {

@@ -107,6 +107,14 @@ fn a_header_without_records_is_good_and_nothing_at_all_is_not() {
 }
 
 #[test]
+fn blank_lines_at_the_end_do_not_matter() {
+    for end in ["\n", "\r\n", "\n\n\n"] {
+        assert_eq!(read(vcf() + end).unwrap().len(), 3);
+        assert_eq!(read(HEADER.to_string() + end).unwrap(), []);
+    }
+}
+
+#[test]
 fn a_wrong_header_is_an_error_that_names_the_line() {
     let columns = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO";
     for (text, message) in [
@@ -166,7 +174,8 @@ fn a_wrong_line_is_an_error_with_its_number() {
     let good = "chr1\t7\t.\tA\tG\t.\t.\t.\tGT\t0|1\t0|1";
     for (line, message) in [
         (good.replace('\t', " "), "expected 11 columns, found 1"),
-        (String::new(), "expected 11 columns, found 1"),
+        (String::new(), "blank line"),
+        ("\r\n\n".to_string(), "blank line"),
         (good.replace("\t0|1\t0|1", "\t0|1"), "found 10"),
         (format!("{good}\t0|1"), "found 12"),
         (good.replace("\t7", "\t-7"), "POS \"-7\""),
