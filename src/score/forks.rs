@@ -7,6 +7,7 @@ use super::scores::{Measure, Scores};
 use super::{Job, Scorer, Settings, Watch};
 use crate::encoder::{Encoder, Segment, State};
 use crate::error::Result;
+use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -191,17 +192,20 @@ impl<'a> Pass<'a> {
 
     /// Compares the jobs whose reference and alternate both have run.
     fn settle(&mut self) {
-        let run = self.waiting.len() - self.forks.len();
-        let mut left = run;
-        while left > 0
-            && let Some(front) = self.waiting.front()
-            && front.measure.to <= self.position
-            && let Some(Waiting { job, measure, alt }) = self.waiting.pop_front()
-        {
-            left -= 1;
+        let run = self
+            .waiting
+            .iter()
+            .take(self.waiting.len() - self.forks.len());
+        let ready = run
+            .take_while(|job| job.measure.to <= self.position)
+            .count();
+        let ready: Vec<Waiting> = self.waiting.drain(..ready).collect();
+        let compare = |Waiting { job, measure, alt }: Waiting| {
             let scores = measure.compare(&self.line, &job.variant, alt.as_ref());
-            self.finished.push((job, scores));
-        }
+            (job, scores)
+        };
+        let compared: Vec<_> = ready.into_par_iter().map(compare).collect();
+        self.finished.extend(compared);
         let first = self.waiting.front().map(|job| job.measure.from);
         let needed = first.unwrap_or(self.position).min(self.position);
         // One base more: the state before a deletion.

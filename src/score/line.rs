@@ -1,7 +1,9 @@
 //! What the model says along the reference, as far back as anyone still asks.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::head::{LanguageModel, PREDICTIONS};
+use candle_core::Tensor;
+use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -45,7 +47,7 @@ pub(super) fn readings(
         true => std::iter::once(before).chain(rows).collect(),
         false => rows.collect(),
     };
-    let each = codes.iter().zip(rows);
+    let each = codes.par_iter().zip(rows).with_min_len(64);
     each.map(|(&code, row)| Reading::new(head, row, code))
         .collect()
 }
@@ -170,11 +172,15 @@ pub(super) struct Haplotype {
     pub left: Option<Sum>,
 }
 
-/// The logits (T, V) of hidden vectors (T, D), and both as numbers.
-pub(super) fn outputs(
-    head: &LanguageModel,
-    hidden: &candle_core::Tensor,
-) -> Result<(Vec<f32>, Vec<f32>)> {
-    let logits = head.forward(hidden)?.flatten_all()?.to_vec1()?;
+/// Hidden vectors (T, D) and their logits (T, V) as numbers.
+///
+/// # Errors
+/// Model, if a number is none: it would pass for a missing one.
+pub(super) fn outputs(head: &LanguageModel, hidden: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
+    let logits: Vec<f32> = head.forward(hidden)?.flatten_all()?.to_vec1()?;
+    if logits.iter().any(|logit| logit.is_nan()) {
+        return Err(Error::model("the model's output is not a number")
+            .todo("check the weights with crocuta models verify"));
+    }
     Ok((hidden.flatten_all()?.to_vec1()?, logits))
 }

@@ -7,6 +7,7 @@ use super::{Mode, Settings, Watch};
 use crate::error::{Error, Result};
 use crate::sequence::allele::{Status, Variant};
 use crate::sequence::{N, base};
+use std::ops::Range;
 
 /// The part of records whose REF may differ before the reference must be another one.
 const MISMATCHES: f64 = 0.3;
@@ -54,7 +55,15 @@ pub fn prepare(
             let found = change(settings, strand, &ledger.allele(i)?);
             strand.check()?;
             match found {
-                Ok((change, status)) => {
+                Ok(Found {
+                    change,
+                    mut status,
+                    scored,
+                }) => {
+                    let codes = strand.read(scored)?;
+                    if codes.into_iter().any(|code| base(code) == N) {
+                        status = Status::NInWindow;
+                    }
                     last = last.max(change.variant.end());
                     checked.scored += 1;
                     checked.bases += strands * work(settings, &change.variant);
@@ -82,28 +91,37 @@ fn work(settings: &Settings, variant: &Variant) -> u64 {
     tokens as u64
 }
 
-/// What an allele changes, and whether all that should be scored is there.
-fn change(
-    settings: &Settings,
-    strand: Strand,
-    allele: &Allele,
-) -> Result<(Change, Status), Status> {
+/// An allele that can be scored.
+struct Found {
+    change: Change,
+    /// Whether all that should be scored lies within the contig.
+    status: Status,
+    /// What is scored of the reference.
+    scored: Range<u64>,
+}
+
+/// What an allele changes.
+fn change(settings: &Settings, strand: Strand, allele: &Allele) -> Result<Found, Status> {
     let at = |position| strand.at(position);
     let written = match Variant::new(allele.pos, &allele.reference, &allele.alternate) {
         Err(Status::SameAllele) => {
             // REF is compared as if bases were inserted after it; then nothing is changed.
             let longer = format!("{}A", allele.reference);
             Variant::new(allele.pos, &allele.reference, &longer)?.check(at)?;
+            let start = allele.pos - 1;
             let variant = Variant {
-                start: allele.pos - 1,
+                start,
                 reference: Vec::new(),
                 alternate: Vec::new(),
             };
-            let change = Change {
-                variant,
-                spelled: None,
-            };
-            return Ok((change, Status::SameAllele));
+            return Ok(Found {
+                change: Change {
+                    variant,
+                    spelled: None,
+                },
+                status: Status::SameAllele,
+                scored: start..start,
+            });
         }
         written => written?,
     };
@@ -122,18 +140,17 @@ fn change(
         Mode::Window(window) => (window.left, window.size - window.left),
     };
     let end = variant.start + right as u64;
-    let cut = variant.start < left as u64 || end > strand.length();
-    let scored = variant.start.saturating_sub(left as u64)..end.min(strand.length());
-    let unknown = scored
-        .clone()
-        .any(|position| at(position).map(base) == Some(N));
-    let status = match (unknown, cut) {
-        (true, _) => Status::NInWindow,
-        (false, true) => Status::EdgeTruncated,
-        (false, false) => Status::Ok,
+    let status = match variant.start < left as u64 || end > strand.length() {
+        true => Status::EdgeTruncated,
+        false => Status::Ok,
     };
+    let scored = variant.start.saturating_sub(left as u64)..end.min(strand.length());
     let spelled = variant.spell(at);
-    Ok((Change { variant, spelled }, status))
+    Ok(Found {
+        change: Change { variant, spelled },
+        status,
+        scored,
+    })
 }
 
 /// Fails if too many records name a REF that is not the reference's.

@@ -269,7 +269,12 @@ fn check(
             .position(|known| *known == name)
             .unwrap()]
     };
-    close(value("delta_ll"), ll_alt - ll_ref, 2e-4 * (ll_ref.abs() / 1000.0).max(1.0), &what("delta_ll"));
+    close(
+        value("delta_ll"),
+        ll_alt - ll_ref,
+        2e-4 * (ll_ref.abs() / 1000.0).max(1.0),
+        &what("delta_ll"),
+    );
     if variant.reference.len() == own && start > 0 {
         let log = |plain: &Plain, codes: &[u8]| -> f64 {
             let each = codes.iter().zip(&plain.four[start..]);

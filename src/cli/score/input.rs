@@ -6,7 +6,7 @@ use crate::io::variants::{Options, Reader};
 use crate::score::{Allele, Ledger, Reference};
 use crate::sequence::region::Query;
 use crate::sequence::{LETTERS, N, base, contigs};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// Every allele of a file, in its order; and which the sample carries, if one was asked for.
@@ -22,9 +22,10 @@ pub(super) fn read(
     let places = reference.contigs().iter().zip(0..);
     let places: HashMap<&str, usize> = places.map(|(c, i)| (c.name.as_str(), i)).collect();
     let mut reader = Reader::open(path, options)?;
-    let (mut names, mut carried) = (Vec::<String>::new(), Vec::new());
+    let (mut names, mut seen) = (Vec::<String>::new(), HashSet::new());
+    let mut carried = Vec::new();
     while let Some(record) = reader.next_record()? {
-        if names.last() != Some(&record.chrom) && !names.contains(&record.chrom) {
+        if names.last() != Some(&record.chrom) && seen.insert(record.chrom.clone()) {
             names.push(record.chrom.clone());
         }
         let contig = places.get(record.chrom.as_str()).copied();
