@@ -208,10 +208,9 @@ impl Decoder {
         for _ in 0..formats {
             let key = self.key(bytes.integer()?)?;
             let (kind, count) = bytes.descriptor()?;
-            let stride = count.checked_mul(kind.size());
-            let size = stride.and_then(|stride| stride.checked_mul(samples));
-            let data = bytes.take(size.unwrap_or(usize::MAX))?;
-            columns.push((key.name.as_str(), kind, stride.unwrap_or(0), data));
+            let stride = count.saturating_mul(kind.size());
+            let data = bytes.take(stride.saturating_mul(samples))?;
+            columns.push((key.name.as_str(), kind, stride, data));
         }
         bytes.end()?;
         for (i, (name, ..)) in columns.iter().enumerate() {
@@ -310,8 +309,7 @@ impl<'a> Bytes<'a> {
 
     fn typed(&mut self) -> Result<Typed<'a>> {
         let (kind, count) = self.descriptor()?;
-        let size = count.checked_mul(kind.size()).unwrap_or(usize::MAX);
-        let data = self.take(size)?;
+        let data = self.take(count.saturating_mul(kind.size()))?;
         Ok(Typed { kind, data })
     }
 
