@@ -346,7 +346,7 @@ fn unknown_bases_are_left_out_of_both_sums() {
             &settings(Mode::Stream, 20, 64),
             &codes,
             false,
-            &[variant.clone()],
+            std::slice::from_ref(&variant),
         );
         assert_eq!((found[0].n_ref, found[0].n_alt), (20, 20), "{name}");
         let whole = plain(scorer, &codes);
@@ -447,7 +447,8 @@ fn the_reverse_strand_scores_as_the_reverse_complement_does() {
         for variant in changes(&codes) {
             let (turned, own) = mirrored(&codes, &variant);
             let settings = settings(Mode::Stream, 33, 100);
-            let (mut on_reverse, _) = run(scorer, &settings, &codes, true, &[own.clone()]);
+            let (mut on_reverse, _) =
+                run(scorer, &settings, &codes, true, std::slice::from_ref(&own));
             let (alone, _) = run(scorer, &settings, &turned, false, &[own]);
             let window = &alone[0].window;
             let length = LENGTH as u64;
@@ -483,7 +484,7 @@ fn windows_score_as_two_windows_read_alone() {
                 &settings(Mode::Window(window), 1, 100),
                 &codes,
                 false,
-                &[variant.clone()],
+                std::slice::from_ref(&variant),
             );
             let site = variant.start as usize;
             let (from, to) = (site.saturating_sub(30), LENGTH.min(site + 30));
@@ -508,7 +509,13 @@ fn a_model_that_looks_both_ways_is_asked_for_a_hidden_base() {
         let scorer = load(&folder(name));
         let variant = change(&codes, 100, 1, &[(codes[100] + 1) % 4]);
         let settings = settings(Mode::Window(window), 1, 1000);
-        let (found, _) = run(&scorer, &settings, &codes, false, &[variant.clone()]);
+        let (found, _) = run(
+            &scorer,
+            &settings,
+            &codes,
+            false,
+            std::slice::from_ref(&variant),
+        );
         let token = |&code: &u8| scorer.facts.vocabulary.token(code);
         let mut tokens: Vec<u32> = codes[68..132].iter().map(token).collect();
         tokens[32] = scorer.facts.vocabulary.mask.unwrap();
