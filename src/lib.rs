@@ -13,6 +13,7 @@ pub mod error;
 pub mod head;
 pub mod io;
 pub mod ops;
+pub mod score;
 pub mod sequence;
 pub mod stream;
 

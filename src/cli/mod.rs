@@ -7,6 +7,7 @@ mod models;
 mod options;
 mod process;
 mod run;
+mod score;
 
 pub use process::Allocator;
 
@@ -39,6 +40,8 @@ enum Command {
     Embed(run::Embed),
     /// Write the language model's probabilities for every base of a FASTA file.
     Predict(run::Predict),
+    /// Write what a model says of every variant of a VCF or BCF file.
+    Score(score::Score),
     /// List, show, make, verify and convert models.
     #[command(subcommand)]
     Models(models::Models),
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
     process::finish(|| match cli.command {
         Command::Embed(embed) => embed.run(&cli.logging),
         Command::Predict(predict) => predict.run(&cli.logging),
+        Command::Score(score) => score.run(&cli.logging),
         Command::Models(models) => models.run(),
         Command::Check(check) => check.run(),
     })

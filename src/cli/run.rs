@@ -543,14 +543,15 @@ impl Dtype {
 }
 
 /// An option's value as it is spelled on the command line.
-fn name_of(value: impl ValueEnum) -> String {
+pub(super) fn name_of(value: impl ValueEnum) -> String {
     value
         .to_possible_value()
         .map(|value| value.get_name().to_string())
         .unwrap_or_default()
 }
 
-fn file_name(path: &std::path::Path) -> String {
+/// A path's last part, for the metadata.
+pub(super) fn file_name(path: &std::path::Path) -> String {
     path.file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy()

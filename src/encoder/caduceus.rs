@@ -211,6 +211,10 @@ impl Encoder for Model {
         Ok(State)
     }
 
+    fn fork(&self, _from: &[(&State, usize)], _room: usize) -> Result<State> {
+        Ok(State)
+    }
+
     /// For PS (T, 2D): the strand as given, then the other strand at the same base, its channels
     /// in reverse, as published.
     fn forward(&self, tokens: &Tensor, segments: &[Segment], _: &mut State) -> Result<Tensor> {

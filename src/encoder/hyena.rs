@@ -307,6 +307,20 @@ impl Encoder for Model {
         })
     }
 
+    fn fork(&self, from: &[(&State, usize)], room: usize) -> Result<State> {
+        let layer = |(i, block): (usize, &Block)| {
+            let layers = || from.iter().map(|(state, lane)| (&state.layers[i], *lane));
+            let tails: Vec<_> = layers().map(|(layer, lane)| (&layer.0, lane)).collect();
+            let carried: Vec<_> = layers().map(|(layer, lane)| (&layer.1, lane)).collect();
+            let operator = block.mixer.operator.fork(&carried, room)?;
+            Ok((block.mixer.short_conv.fork(&tails), operator))
+        };
+        let layers = self.blocks.iter().enumerate().map(layer);
+        Ok(State {
+            layers: layers.collect::<Result<_>>()?,
+        })
+    }
+
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (block, (tail, carried)) in self.blocks.iter().zip(&mut state.layers) {

@@ -284,6 +284,16 @@ impl Encoder for Model {
         })
     }
 
+    fn fork(&self, from: &[(&State, usize)], _room: usize) -> Result<State> {
+        let layer = |(i, block): (usize, &Block)| {
+            let carries = from.iter().map(|(state, lane)| (&state.layers[i], *lane));
+            block.state_space.fork(&carries.collect::<Vec<_>>())
+        };
+        Ok(State {
+            layers: self.blocks.iter().enumerate().map(layer).collect(),
+        })
+    }
+
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (block, carry) in self.blocks.iter().zip(&mut state.layers) {
@@ -379,6 +389,21 @@ impl StateSpace {
         Carry {
             tail: self.conv.start(lanes),
             hidden: self.scan.start(lanes),
+        }
+    }
+
+    fn fork(&self, from: &[(&Carry, usize)]) -> Carry {
+        let tails: Vec<_> = from
+            .iter()
+            .map(|(carry, lane)| (&carry.tail, *lane))
+            .collect();
+        let hidden: Vec<_> = from
+            .iter()
+            .map(|(carry, lane)| (&carry.hidden, *lane))
+            .collect();
+        Carry {
+            tail: self.conv.fork(&tails),
+            hidden: self.scan.fork(&hidden),
         }
     }
 

@@ -307,6 +307,18 @@ impl Encoder for Model {
         })
     }
 
+    fn fork(&self, from: &[(&State, usize)], _room: usize) -> Result<State> {
+        let layer = |(i, block): (usize, &Block)| {
+            let layers = || from.iter().map(|(state, lane)| (&state.layers[i], *lane));
+            let tails: Vec<_> = layers().map(|(layer, lane)| (&layer.0, lane)).collect();
+            let scans: Vec<_> = layers().map(|(layer, lane)| (&layer.1, lane)).collect();
+            (block.conv.fork(&tails), block.scan.fork(&scans))
+        };
+        Ok(State {
+            layers: self.blocks.iter().enumerate().map(layer).collect(),
+        })
+    }
+
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (block, (tail, state)) in self.blocks.iter().zip(&mut state.layers) {

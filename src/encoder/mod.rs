@@ -24,8 +24,8 @@ use crate::ops::Tensor;
 ///
 /// Held to four invariants, by tests over every implementation: *chunk* (any split of a sequence
 /// into segments gives the same hidden vectors, within 1e-5 of the largest magnitude in f32),
-/// *lane* (a sequence gives the same whatever shares its step), *fork* (a cloned state runs on
-/// without touching the original) and *golden* (hidden vectors equal the published model's).
+/// *lane* (a sequence gives the same whatever shares its step), *fork* (a cloned or forked state
+/// runs on as the original would, and without touching it) and *golden* (hidden vectors equal the published model's).
 /// A bidirectional encoder carries nothing and takes whole sequences only: a segment that does
 /// not both start and end its sequence is an error. Those too long for memory: [`caduceus::Exact`].
 pub trait Encoder {
@@ -34,6 +34,13 @@ pub trait Encoder {
 
     /// An empty state for `lanes` unfinished sequences at a time.
     fn start(&self, lanes: usize) -> Result<Self::State>;
+
+    /// A state whose lanes go on from lanes of other states, which stay as they are, each for at
+    /// most `room` tokens: what haplotypes need that share what came before them.
+    ///
+    /// Memory: a copy of each lane at most; where a state holds the past itself, only what the
+    /// past means to the next `room` tokens.
+    fn fork(&self, from: &[(&Self::State, usize)], room: usize) -> Result<Self::State>;
 
     /// Hidden vectors (T, D) of token ids (T), u32. The segments' lengths sum to T.
     fn forward(

@@ -198,6 +198,29 @@ impl Encoder for Model {
         }
     }
 
+    fn fork(&self, from: &[(&State, usize)], room: usize) -> Result<State> {
+        /// The states of one architecture.
+        macro_rules! fork {
+            ($model:expr, $variant:ident) => {{
+                let same = from.iter().map(|(state, lane)| match state {
+                    State::$variant(state) => Ok((state, *lane)),
+                    _ => Err(foreign_state()),
+                });
+                let same = same.collect::<Result<Vec<_>>>()?;
+                $model.fork(&same, room).map(State::$variant)
+            }};
+        }
+        match self {
+            Self::Hyena(model) => fork!(model, Hyena),
+            Self::Mamba(model) => fork!(model, Mamba),
+            Self::Mamba2(model) => fork!(model, Mamba2),
+            Self::Caduceus(model) => fork!(model, Caduceus),
+            Self::StripedHyena(model) => fork!(model, StripedHyena),
+            Self::S4d(model) => fork!(model, S4d),
+            Self::Transformer(model) => fork!(model, Transformer),
+        }
+    }
+
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         match (self, state) {
             (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
@@ -213,10 +236,11 @@ impl Encoder for Model {
             (Self::Transformer(model), State::Transformer(state)) => {
                 model.forward(tokens, segments, state)
             }
-            _ => Err(Error::new(
-                Kind::Internal,
-                "the state is another architecture's",
-            )),
+            _ => Err(foreign_state()),
         }
     }
+}
+
+fn foreign_state() -> Error {
+    Error::new(Kind::Internal, "the state is another architecture's")
 }

@@ -119,6 +119,16 @@ impl Encoder for Model {
         })
     }
 
+    fn fork(&self, from: &[(&State, usize)], _room: usize) -> Result<State> {
+        let layer = |(i, block): (usize, &Block)| {
+            let layers = from.iter().map(|(state, lane)| (&state.layers[i], *lane));
+            block.filter.fork(&layers.collect::<Vec<_>>())
+        };
+        Ok(State {
+            layers: self.blocks.iter().enumerate().map(layer).collect(),
+        })
+    }
+
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (block, state) in self.blocks.iter().zip(&mut state.layers) {

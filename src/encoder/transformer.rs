@@ -238,6 +238,33 @@ impl Encoder for Model {
         })
     }
 
+    fn fork(&self, from: &[(&State, usize)], _room: usize) -> Result<State> {
+        let block = |(i, block): (usize, &Block)| {
+            let states = || from.iter().map(|(state, lane)| (&state.blocks[i], *lane));
+            Ok(match &block.mixer {
+                Mixer::Exact(_) => {
+                    let caches = states().map(|(state, lane)| match state {
+                        BlockState::Cache(cache) => Ok((cache, lane)),
+                        _ => Err(foreign_state()),
+                    });
+                    BlockState::Cache(Cache::fork(&caches.collect::<Result<Vec<_>>>()?))
+                }
+                Mixer::Performer(performer) => {
+                    let sums = states().map(|(state, lane)| match state {
+                        BlockState::Sums(sums) => Ok((sums, lane)),
+                        _ => Err(foreign_state()),
+                    });
+                    BlockState::Sums(performer.fork(&sums.collect::<Result<Vec<_>>>()?))
+                }
+                Mixer::Nystrom(_) => BlockState::Nothing,
+            })
+        };
+        let blocks = self.blocks.iter().enumerate().map(block);
+        Ok(State {
+            blocks: blocks.collect::<Result<_>>()?,
+        })
+    }
+
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (block, state) in self.blocks.iter().zip(&mut state.blocks) {
@@ -305,9 +332,13 @@ impl Mixer {
                 performer.forward(x, sums, segments)
             }
             (Self::Nystrom(nystrom), BlockState::Nothing) => nystrom.forward(x, segments),
-            _ => Err(Error::new(Kind::Internal, "the state is another model's")),
+            _ => Err(foreign_state()),
         }
     }
+}
+
+fn foreign_state() -> Error {
+    Error::new(Kind::Internal, "the state is another model's")
 }
 
 fn norm(weights: &Weights, name: &str, sizes: &Hyperparameters) -> Result<RmsNorm> {

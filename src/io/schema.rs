@@ -96,6 +96,79 @@ pub fn predictions(logits: Option<(Element, usize)>) -> Vec<Column> {
     columns
 }
 
+/// What a `variants` table holds besides its keys and the scores of the forward strand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VariantColumns {
+    /// Rows of haplotypes: which one, and the alleles that it carries.
+    pub haplotypes: bool,
+    /// Scores of the reverse strand, `_rc`.
+    pub reverse: bool,
+    /// The means of both strands, `_avg`.
+    pub mean: bool,
+    /// The width of the vectors `ref_emb` and `alt_emb`.
+    pub embeddings: Option<usize>,
+}
+
+/// The columns of a `variants` table: the allele as the input has it, as it was scored, its status,
+/// what was scored, and `scores` (names of float32 columns after the two log-likelihoods).
+pub fn variants(scores: &[&str], with: VariantColumns) -> Vec<Column> {
+    let mut columns = vec![
+        Column::new("record_index", ColumnKind::I64),
+        Column::new("alt_index", ColumnKind::I32),
+        Column::new("chrom", ColumnKind::Words),
+        Column::new("pos", ColumnKind::I64),
+        Column::new("id", ColumnKind::Text),
+        Column::new("ref", ColumnKind::Text),
+        Column::new("alt", ColumnKind::Text),
+        Column::new("start", ColumnKind::I64),
+        Column::new("end", ColumnKind::I64),
+        Column::new("norm_pos", ColumnKind::OptionalI64),
+        Column::new("norm_ref", ColumnKind::Text),
+        Column::new("norm_alt", ColumnKind::Text),
+        Column::new("variant_id", ColumnKind::Text),
+        Column::new("type", ColumnKind::Words),
+        Column::new("status", ColumnKind::Words),
+    ];
+    if with.haplotypes {
+        columns.push(Column::new("haplotype", ColumnKind::OptionalI64));
+        columns.push(Column::new("haplotype_alleles", ColumnKind::Text));
+    }
+    let counts = ["window_start", "window_end", "n_ref", "n_alt"];
+    columns.extend(counts.map(|name| Column::new(name, ColumnKind::OptionalI64)));
+    for suffix in with.suffixes() {
+        let name = |name: &str| format!("{name}{suffix}");
+        let likelihoods = ["ll_ref", "ll_alt"];
+        columns.extend(likelihoods.map(|ll| Column::new(name(ll), ColumnKind::OptionalF64)));
+        // The place of the largest effect has no mean.
+        let scores = scores.iter();
+        let scores = scores.filter(|score| suffix != "_avg" || !score.ends_with("_offset"));
+        columns.extend(scores.map(|score| Column::new(name(score), ColumnKind::OptionalF32)));
+    }
+    if let Some(dim) = with.embeddings {
+        for suffix in with
+            .suffixes()
+            .into_iter()
+            .filter(|suffix| *suffix != "_avg")
+        {
+            for name in ["ref_emb", "alt_emb"] {
+                let element = Element::F32;
+                let kind = ColumnKind::OptionalVector { element, dim };
+                columns.push(Column::new(format!("{name}{suffix}"), kind));
+            }
+        }
+    }
+    columns
+}
+
+impl VariantColumns {
+    /// The suffixes of score columns.
+    pub fn suffixes(self) -> Vec<&'static str> {
+        let all = [("", true), ("_rc", self.reverse), ("_avg", self.mean)];
+        let wanted = all.into_iter().filter(|(_, wanted)| *wanted);
+        wanted.map(|(suffix, _)| suffix).collect()
+    }
+}
+
 /// What the footer key `crocuta` says, as JSON. Nothing in it depends on when or where the run
 /// took place, unless the caller gives `command`: equal runs give equal files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -123,6 +123,20 @@ impl Modal {
         }
     }
 
+    /// Lanes that go on from lanes of other states.
+    pub fn fork(&self, from: &[(&ModalState, usize)]) -> ModalState {
+        let len = self.fours * self.parts;
+        let lanes = (0..self.groups.len()).flat_map(|group| {
+            from.iter().flat_map(move |(state, lane)| {
+                let kept = state.values.len() / self.groups.len();
+                &state.values[group * kept + lane * len..][..len]
+            })
+        });
+        ModalState {
+            values: lanes.copied().collect(),
+        }
+    }
+
     /// Bytes of [`ModalState`] for one sequence, with N modes a channel.
     pub fn state_bytes(channels: usize, modes: usize, complex: bool) -> usize {
         let values = channels.next_multiple_of(WIDTH) * modes.next_multiple_of(MODES);

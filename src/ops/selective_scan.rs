@@ -133,6 +133,19 @@ impl SelectiveScan {
         }
     }
 
+    /// Lanes that go on from lanes of other hidden states.
+    pub fn fork(&self, from: &[(&Hidden, usize)]) -> Hidden {
+        let len = self.fours();
+        let group = |group: usize| {
+            let lanes = from.iter();
+            let lanes = lanes.flat_map(|(hidden, lane)| &hidden.groups[group][lane * len..][..len]);
+            lanes.copied().collect()
+        };
+        Hidden {
+            groups: (0..self.groups.len()).map(group).collect(),
+        }
+    }
+
     /// Bytes of [`Hidden`] for one sequence of a scan of this many channels and states.
     pub fn hidden_bytes(channels: usize, states: usize) -> usize {
         channels.next_multiple_of(WIDTH) * states.next_multiple_of(STATES) * size_of::<f32>()

@@ -68,6 +68,16 @@ impl ShortConv {
         }
     }
 
+    /// Lanes that go on from lanes of other tails.
+    pub fn fork(&self, from: &[(&Tail, usize)]) -> Tail {
+        let len = self.tail_len();
+        let rows = from.iter();
+        let rows = rows.flat_map(|(tail, lane)| &tail.rows[lane * len..][..len]);
+        Tail {
+            rows: rows.copied().collect(),
+        }
+    }
+
     /// (T, C) to (T, C).
     pub fn forward(&self, x: &Tensor, tail: &mut Tail, segments: &[Segment]) -> Result<Tensor> {
         let channels = self.bias.len();

@@ -134,6 +134,16 @@ impl Ssd {
         }
     }
 
+    /// Lanes that go on from lanes of other states.
+    pub fn fork(&self, from: &[(&SsdState, usize)]) -> SsdState {
+        let len = self.state_len();
+        let lanes = from.iter();
+        let lanes = lanes.flat_map(|(state, lane)| &state.values[lane * len..][..len]);
+        SsdState {
+            values: lanes.copied().collect(),
+        }
+    }
+
     /// y (T, I) of `xbc` (T, I + 2GN), whose columns are x, B and C, and of the time steps before
     /// bias and softplus `steps` (T, H).
     pub fn forward(

@@ -60,7 +60,7 @@ impl Progress {
     }
 
     /// So many bases more, of the sequence `name`.
-    pub(super) fn add(&mut self, bases: u64, name: &str) {
+    pub fn add(&mut self, bases: u64, name: &str) {
         self.done += bases;
         self.bar.set_position(self.done);
         self.bar.set_message(crate::error::printable(name));

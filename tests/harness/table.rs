@@ -55,6 +55,13 @@ impl Table {
         out
     }
 
+    /// A column of strings or NULL.
+    pub fn texts(&self, name: &str) -> Vec<Option<String>> {
+        let arrays = self.arrays(name).into_iter();
+        let texts = arrays.flat_map(|array| array.as_string::<i32>().iter());
+        texts.map(|text| text.map(str::to_string)).collect()
+    }
+
     /// A column of whole numbers.
     pub fn integers(&self, name: &str) -> Vec<i64> {
         use arrow_array::types::{Int64Type, UInt8Type};

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
 mod exact;
+mod score;
 
 use crocuta::checkpoint::Checkpoint;
 use crocuta::encoder::{Encoder, Facts, Model, Segment};
@@ -148,6 +149,47 @@ fn a_cloned_state_runs_on_without_touching_the_original() {
         let joined = whole(model, &[&tokens[..150], &other].concat());
         let width = expected.len() / LENGTH;
         close(&forked, &joined[150 * width..], name);
+    }
+}
+
+/// From one state, before and after it was forked once, for several haplotypes at a time.
+#[test]
+fn forks_run_on_as_clones_do_beside_each_other() {
+    for (name, model) in MODELS.iter() {
+        let tokens = sequence(LENGTH, 1);
+        let piece = |lane, len, starts, ends| Segment {
+            lane,
+            len,
+            starts,
+            ends,
+        };
+        for at in [1, 37, 129, 260] {
+            let mut state = model.start(2).unwrap();
+            let (before, others) = (&tokens[..at], sequence(at + 5, 9));
+            let both = [before, &others].concat();
+            let segments = [piece(1, at, true, false), piece(0, at + 5, true, false)];
+            step(model, &both, &segments, &mut state);
+            let room = 40;
+            let light = model.fork(&[(&state, 1)], room).unwrap();
+            let mut fork = model
+                .fork(&[(&light, 0), (&state, 0), (&light, 0)], room)
+                .unwrap();
+            let ours = [sequence(room, 2), sequence(11, 3), sequence(23, 4)];
+            let segments = [
+                piece(2, 23, false, true),
+                piece(0, room, false, true),
+                piece(1, 11, false, true),
+            ];
+            let packed = [&ours[2][..], &ours[0], &ours[1]].concat();
+            let found = step(model, &packed, &segments, &mut fork);
+            let width = found.len() / packed.len();
+            let mut rows = found.chunks(width);
+            for (own, before) in [(&ours[2], before), (&ours[0], before), (&ours[1], &others)] {
+                let found: Vec<f32> = rows.by_ref().take(own.len()).flatten().copied().collect();
+                let joined = whole(model, &[before, own].concat());
+                close(&found, &joined[before.len() * width..], name);
+            }
+        }
     }
 }
 

@@ -67,6 +67,27 @@ impl Operator {
         }
     }
 
+    pub(super) fn fork(&self, from: &[(&Carried, usize)], room: usize) -> Result<Carried> {
+        match self {
+            Self::Implicit(conv) => {
+                let pasts = from.iter().map(|(carried, lane)| match carried {
+                    Carried::Implicit(past) => Ok((past, *lane)),
+                    Carried::Modal(_) => Err(foreign_state()),
+                });
+                let pasts = pasts.collect::<Result<Vec<_>>>()?;
+                conv.fork(&pasts, room).map(Carried::Implicit)
+            }
+            Self::Modal { modal, .. } => {
+                let states = from.iter().map(|(carried, lane)| match carried {
+                    Carried::Modal(state) => Ok((state, *lane)),
+                    Carried::Implicit(_) => Err(foreign_state()),
+                });
+                let states = states.collect::<Result<Vec<_>>>()?;
+                Ok(Carried::Modal(modal.fork(&states)))
+            }
+        }
+    }
+
     /// (T, 3D), the columns x0, x1 and v, to `x0 · ((h + bias δ) * (x1 · v))` (T, D).
     pub(super) fn forward(
         &self,
@@ -81,12 +102,13 @@ impl Operator {
                 let y = modal.forward(&g, state, segments)?;
                 ops::gate((u, 0), (&y, 0), *width)
             }
-            _ => Err(Error::new(
-                Kind::Internal,
-                "the state is another operator's",
-            )),
+            _ => Err(foreign_state()),
         }
     }
+}
+
+fn foreign_state() -> Error {
+    Error::new(Kind::Internal, "the state is another operator's")
 }
 
 /// [`Modal`] sums `Re Σ R' λ^t` from t = 0 on: R' = R / λ, and the skip takes off what that adds

@@ -83,6 +83,29 @@ impl Filter {
         }
     }
 
+    pub(super) fn fork(&self, from: &[(&FilterState, usize)]) -> Result<FilterState> {
+        match self {
+            Self::Taps(conv) => {
+                let tails = from.iter().map(|(state, lane)| match state {
+                    FilterState::Taps(tail) => Ok((tail, *lane)),
+                    FilterState::Modal(_) => Err(foreign_state()),
+                });
+                Ok(FilterState::Taps(
+                    conv.fork(&tails.collect::<Result<Vec<_>>>()?),
+                ))
+            }
+            Self::Modal(modal) => {
+                let states = from.iter().map(|(state, lane)| match state {
+                    FilterState::Modal(state) => Ok((state, *lane)),
+                    FilterState::Taps(_) => Err(foreign_state()),
+                });
+                Ok(FilterState::Modal(
+                    modal.fork(&states.collect::<Result<Vec<_>>>()?),
+                ))
+            }
+        }
+    }
+
     /// (T, D) to (T, D).
     pub(super) fn forward(
         &self,

@@ -135,6 +135,37 @@ impl Encoder for Model {
         })
     }
 
+    fn fork(&self, from: &[(&State, usize)], _room: usize) -> Result<State> {
+        let block = |(i, block): (usize, &Block)| {
+            let states = || from.iter().map(|(state, lane)| (&state.blocks[i], *lane));
+            Ok(match &block.mixer {
+                Mixer::Attention { .. } => {
+                    let caches = states().map(|(state, lane)| match state {
+                        BlockState::Attention(cache) => Ok((cache, lane)),
+                        BlockState::Hyena(..) => Err(foreign_state()),
+                    });
+                    BlockState::Attention(Cache::fork(&caches.collect::<Result<Vec<_>>>()?))
+                }
+                Mixer::Hyena(hyena) => {
+                    let (mut tails, mut filters) = (Vec::new(), Vec::new());
+                    for (state, lane) in states() {
+                        let BlockState::Hyena(tail, filter) = state else {
+                            return Err(foreign_state());
+                        };
+                        tails.push((tail, lane));
+                        filters.push((filter, lane));
+                    }
+                    let filter = hyena.filter.fork(&filters)?;
+                    BlockState::Hyena(hyena.short_conv.fork(&tails), filter)
+                }
+            })
+        };
+        let blocks = self.blocks.iter().enumerate().map(block);
+        Ok(State {
+            blocks: blocks.collect::<Result<_>>()?,
+        })
+    }
+
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (block, state) in self.blocks.iter().zip(&mut state.blocks) {

@@ -37,6 +37,15 @@ impl Cache {
             lanes: vec![Lane::default(); lanes],
         }
     }
+
+    /// Lanes that go on from lanes of other caches, with which they share full pages.
+    pub fn fork(from: &[(&Self, usize)]) -> Self {
+        let lanes = from.iter();
+        let lanes = lanes.map(|(cache, lane)| cache.lanes.get(*lane).cloned().unwrap_or_default());
+        Self {
+            lanes: lanes.collect(),
+        }
+    }
 }
 
 impl Lane {

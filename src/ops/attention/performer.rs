@@ -60,6 +60,21 @@ impl Performer {
         }
     }
 
+    /// Lanes that go on from lanes of other sums.
+    pub fn fork(&self, from: &[(&Sums, usize)]) -> Sums {
+        let len = self.sums();
+        let values = (0..self.heads).flat_map(|head| {
+            from.iter().flat_map(move |(sums, lane)| {
+                let kept = sums.values.len() / self.heads;
+                &sums.values[head * kept + lane * len..][..len]
+            })
+        });
+        Sums {
+            next: from.iter().map(|(sums, lane)| sums.next[*lane]).collect(),
+            values: values.copied().collect(),
+        }
+    }
+
     /// Bytes of [`Sums`] for one sequence, with heads of `width` and `features` F.
     pub fn state_bytes(heads: usize, width: usize, features: usize) -> usize {
         heads * features * (width + 1) * size_of::<f32>()

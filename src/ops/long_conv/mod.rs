@@ -19,6 +19,7 @@
 //! and b, P = (A + B) / 2 and M = (A − B) / 2, the product spectrum is
 //! `P[k] · Z[k] + M[k] · conj(Z[N − k])`: one complex FFT serves two channels.
 
+mod fork;
 mod spectrum;
 
 use super::cuda::{self, FilterTaps, Gpu};
@@ -81,8 +82,22 @@ struct Lane {
     position: usize,
     /// Slots that are not zero lie below this.
     touched: usize,
-    /// One ring a channel pair; empty until the lane is first used.
+    /// One ring a channel pair; empty until the lane is first used. Of a fork, whose past has paid
+    /// all that it owes, as many slots as it may run tokens.
     slots: Vec<Vec<Complex32>>,
+}
+
+impl Lane {
+    fn ring(&self) -> usize {
+        self.slots.first().map_or(0, Vec::len)
+    }
+}
+
+/// Rows that are one diagonal convolution, and the sums that the past owes them, if there is one.
+struct Short<'a> {
+    rows: Range<usize>,
+    diagonal: Option<Arc<Spectrum>>,
+    owed: Option<&'a [Vec<Complex32>]>,
 }
 
 /// Inputs that one diagonal convolution takes, and the push that follows it.
@@ -172,8 +187,8 @@ impl LongConv {
             for segment in segments {
                 let rows = from..from + segment.len;
                 from = rows.end;
-                if segment.starts && segment.ends && segment.len <= DIAGONAL {
-                    short.push((rows, self.diagonal(segment.len.next_power_of_two())?));
+                if self.is_short(segment, past)? {
+                    short.push((rows, segment));
                     continue;
                 }
                 let mut own = Lane::default();
@@ -188,14 +203,38 @@ impl LongConv {
                 }
                 self.stream(&io, rows, lane, segment.ends)?;
             }
-            self.whole(&io, &short);
+            let short = short.into_iter().map(|(rows, segment)| {
+                let owed = past.lanes.get(segment.lane).filter(|_| !segment.starts);
+                Ok(Short {
+                    rows,
+                    diagonal: self.diagonal(segment.len.next_power_of_two())?,
+                    owed: owed.map(|lane| lane.slots.as_slice()),
+                })
+            });
+            self.whole(&io, &short.collect::<Result<Vec<_>>>()?);
             Ok(out)
         })?;
         Tensor::from_vec(out, (rows, self.channels), x.device())
     }
 
+    /// Whether one diagonal convolution does: nothing is kept, and what is owed is known.
+    fn is_short(&self, segment: &Segment, past: &Past) -> Result<bool> {
+        if segment.starts {
+            return Ok(segment.ends && segment.len <= DIAGONAL);
+        }
+        let Some(lane) = past.lanes.get(segment.lane).filter(|l| self.is_fork(l)) else {
+            return Ok(false);
+        };
+        if lane.position + segment.len > lane.ring() {
+            let what = "a fork was run for more tokens than it has room for";
+            return Err(Error::new(Kind::Internal, what));
+        }
+        Ok(segment.ends && lane.position == 0 && segment.len <= DIAGONAL)
+    }
+
     fn reset(&self, lane: &mut Lane) {
-        if lane.slots.is_empty() {
+        if lane.ring() != self.ring {
+            lane.touched = 0;
             lane.slots = (0..self.channels.div_ceil(2))
                 .map(|_| vec![Complex32::default(); self.ring])
                 .collect();
@@ -207,17 +246,26 @@ impl LongConv {
         (lane.position, lane.touched) = (0, 0);
     }
 
-    /// Sequences that start and end within this step: one diagonal convolution, nothing kept.
-    fn whole(&self, io: &Columns, sequences: &[(Range<usize>, Option<Arc<Spectrum>>)]) {
+    /// Sequences that end within this step, and start or fork in it: one diagonal convolution,
+    /// nothing kept.
+    fn whole(&self, io: &Columns, sequences: &[Short]) {
         (0..self.channels.div_ceil(GROUP))
             .into_par_iter()
             .for_each(|group| {
                 let mut convolver = Convolver::default();
-                for (rows, diagonal) in sequences {
+                for Short {
+                    rows,
+                    diagonal,
+                    owed,
+                } in sequences
+                {
                     let v = io.load(group, rows);
                     let mut y = vec![Complex32::default(); v.len()];
                     let pairs = v.chunks(rows.len()).zip(y.chunks_mut(rows.len()));
                     for (pair, (v, y)) in (group * PAIRS..self.channels.div_ceil(2)).zip(pairs) {
+                        if let Some(owed) = owed.and_then(|owed| owed.get(pair)) {
+                            y.copy_from_slice(&owed[..y.len()]);
+                        }
                         self.add_diagonal(&mut convolver, diagonal.as_deref(), pair, v, y);
                     }
                     io.store(group, rows, &v, &y);
@@ -228,8 +276,9 @@ impl LongConv {
     /// One segment of a sequence whose past is kept.
     fn stream(&self, io: &Columns, rows: Range<usize>, lane: &mut Lane, ends: bool) -> Result<()> {
         let mut from = rows.start;
+        let ring = lane.ring();
         while from < rows.end {
-            let (span, tiles) = self.plan(from..rows.end, lane.position, ends)?;
+            let (span, tiles) = self.plan(from..rows.end, lane.position, ring, ends)?;
             lane.slots
                 .par_chunks_mut(PAIRS)
                 .enumerate()
@@ -247,11 +296,9 @@ impl LongConv {
                     io.store(group, &span, &v, &y);
                 });
             for tile in &tiles {
-                let reached = tile
-                    .push
-                    .map_or(0, |push| (push.from % self.ring) + push.count);
+                let reached = tile.push.map_or(0, |push| (push.from % ring) + push.count);
                 lane.touched = lane.touched.max(tile.position + tile.width).max(reached);
-                lane.position = (tile.position + tile.width) % self.ring;
+                lane.position = self.after(tile.position + tile.width, ring);
             }
             // A push whose spectrum is not kept ends its span, and runs over all channels here.
             if let Some(push) = tiles
@@ -276,14 +323,18 @@ impl LongConv {
         &self,
         rows: Range<usize>,
         position: usize,
+        ring: usize,
         ends: bool,
     ) -> Result<(Range<usize>, Vec<Tile>)> {
         let (mut to, mut position) = (rows.start, position);
         let mut tiles = Vec::new();
         while to < rows.end {
-            let width = width(position, (rows.end - to).min(self.ring - position));
+            let width = width(position, (rows.end - to).min(ring - position));
             to += width;
-            let push = (!ends || to < rows.end).then(|| self.push(position + width));
+            let push = match !ends || to < rows.end {
+                true => self.push(position + width, ring),
+                false => None,
+            };
             let pushed = match push.filter(|push| push.width > DIRECT) {
                 Some(push) => {
                     let (taps, size) = self.extent(push);
@@ -299,7 +350,7 @@ impl LongConv {
                 push,
                 pushed,
             });
-            position = (position + width) % self.ring;
+            position = self.after(position + width, ring);
             if computed {
                 break;
             }
@@ -307,21 +358,31 @@ impl LongConv {
         Ok((rows.start..to, tiles))
     }
 
-    /// What position `reached` owes to the sums after it.
-    fn push(&self, reached: usize) -> Push {
-        if reached == self.ring {
-            return Push {
-                from: reached,
-                width: reached,
-                count: reached,
-            };
+    /// The next position when `reached` is: a ring turns, a fork's slots come to their end.
+    fn after(&self, reached: usize, ring: usize) -> usize {
+        if ring == self.ring {
+            reached % ring
+        } else {
+            reached
         }
-        let width = 1 << reached.trailing_zeros();
-        Push {
+    }
+
+    /// What position `reached` owes to the sums after it; nothing at the end of a fork.
+    fn push(&self, reached: usize, ring: usize) -> Option<Push> {
+        let width = match reached == self.ring {
+            true => reached,
+            false => 1 << reached.trailing_zeros(),
+        };
+        let count = match reached == ring {
+            true if ring == self.ring => ring,
+            true => return None,
+            false => width.min(ring - reached),
+        };
+        Some(Push {
             from: reached,
             width,
-            count: width.min(self.ring - reached),
-        }
+            count,
+        })
     }
 
     /// Taps and FFT size of a push.

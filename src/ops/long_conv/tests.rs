@@ -163,3 +163,78 @@ proptest! {
         prop_assert!(worst(&again, &plain(&b, 200)) < 2e-6);
     }
 }
+
+#[test]
+fn a_fork_runs_on_as_the_sequence_would_from_any_position() {
+    for (length, budget) in [(40, 1 << 30), (300, 1 << 30), (300, 0), (1026, 1 << 30)] {
+        let conv = conv(length, budget);
+        let step = |x: &[f32], past: &mut Past, lane, starts, ends| {
+            let segment = Segment {
+                lane,
+                len: x.len() / (3 * CHANNELS),
+                starts,
+                ends,
+            };
+            run(&conv, x, past, &[segment])
+        };
+        let x = input(2900);
+        let split = |from: usize, to: usize| &x[from * 3 * CHANNELS..to * 3 * CHANNELS];
+        for (at, room) in [
+            (1, 5),
+            (37, 100),
+            (255, 64),
+            (256, 256),
+            (conv.ring - 1, conv.ring),
+            (conv.ring, 40),
+            (conv.ring + 77, 129),
+            (1499, 2 * conv.ring),
+        ] {
+            let room = room.min(1400);
+            let mut past = conv.start(1);
+            step(split(0, at), &mut past, 0, true, false);
+            let mut clone = past.clone();
+            let expected: Vec<f64> = step(split(at, at + room), &mut clone, 0, false, true)
+                .into_iter()
+                .map(f64::from)
+                .collect();
+            let fork = conv.fork(&[(&past, 0)], room).unwrap();
+            let both = || conv.fork(&[(&past, 0), (&fork, 0)], room).unwrap();
+            for lane in [0, 1] {
+                let once = step(split(at, at + room), &mut both(), lane, false, true);
+                assert!(worst(&once, &expected) < 1e-5, "{length}: {at} + {room}");
+                let mut fork = both();
+                let half = at + room / 3 + 1;
+                let mut parts = step(split(at, half), &mut fork, lane, false, false);
+                if half < at + room {
+                    parts.extend(step(split(half, at + room), &mut fork, lane, false, true));
+                }
+                assert!(worst(&parts, &expected) < 1e-5, "{length}: {at} + {room}");
+            }
+            // The original runs on as if there had been no fork.
+            let on = step(split(at, at + room), &mut past, 0, false, true);
+            assert_eq!(worst(&on, &expected), 0.0);
+        }
+    }
+}
+
+#[test]
+fn a_fork_holds_no_more_than_it_has_room_for_and_refuses_to_run_further() {
+    let conv = conv(1026, 1 << 30);
+    let x = input(600);
+    let segment = |len, starts| Segment {
+        lane: 0,
+        len,
+        starts,
+        ends: false,
+    };
+    let mut past = conv.start(1);
+    run(&conv, &x, &mut past, &[segment(600, true)]);
+    let mut fork = conv.fork(&[(&past, 0)], 16).unwrap();
+    assert!(fork.lanes[0].slots.iter().all(|slots| slots.len() == 16));
+    let tensor = Tensor::from_slice(&x[..17 * 3 * CHANNELS], (17, 3 * CHANNELS), &Device::Cpu);
+    let error = conv.forward(&tensor.unwrap(), &mut fork, &[segment(17, false)]);
+    assert!(error.is_err());
+    // A lane that starts anew is an ordinary one again.
+    run(&conv, &x, &mut fork, &[segment(600, true)]);
+    assert_eq!(fork.lanes[0].ring(), conv.ring);
+}

@@ -1,0 +1,142 @@
+//! Forks: what a past owes to the next tokens, without the past.
+//!
+//! Sequences that share their past and go on differently (a reference and its variants) get the
+//! same sums from it. So a fork is a short ring of its own: one slot for each token that may still
+//! come, filled with all that the past owes that token.
+
+use super::{Complex32, DIRECT, Lane, LongConv, Past, Push};
+use crate::error::{Error, Kind, Result};
+use rayon::prelude::*;
+
+impl LongConv {
+    /// Lanes that go on from lanes of other pasts, each for at most `room` tokens.
+    ///
+    /// Memory: `room · C` values a lane, or a copy of the lane if that is smaller. Work a lane:
+    /// what the convolution of `room` tokens takes, if `room` is the smaller.
+    pub fn fork(&self, from: &[(&Past, usize)], room: usize) -> Result<Past> {
+        let lanes = from.iter().map(|(past, lane)| {
+            let lane = past
+                .lanes
+                .get(*lane)
+                .ok_or_else(|| Error::new(Kind::Internal, format!("no lane {lane}")))?;
+            match self.is_fork(lane) || lane.slots.is_empty() || room > self.ring || room == 0 {
+                true => Ok(lane.clone()),
+                false => self.owed(lane, room),
+            }
+        });
+        Ok(Past {
+            lanes: lanes.collect::<Result<_>>()?,
+        })
+    }
+
+    pub(super) fn is_fork(&self, lane: &Lane) -> bool {
+        !lane.slots.is_empty() && lane.ring() < self.ring
+    }
+
+    /// A lane at position 0 with what `lane` owes to its next `room` tokens.
+    ///
+    /// Slots hold what was paid so far. What is due later is what the coming pushes would pay if
+    /// only zeros came from here on: one push of each width at most.
+    fn owed(&self, lane: &Lane, room: usize) -> Result<Lane> {
+        let (ring, now) = (self.ring, lane.position);
+        let mut owed: Vec<Vec<Complex32>> = lane
+            .slots
+            .par_iter()
+            .map(|slots| {
+                let mut owed = slots[now..ring.min(now + room)].to_vec();
+                owed.resize(room, Complex32::default());
+                owed
+            })
+            .collect();
+        for push in self.coming(now, room) {
+            let inputs = |slots: &[Complex32]| {
+                let mut inputs = slots[push.from - push.width..now].to_vec();
+                inputs.resize(push.width, Complex32::default());
+                inputs
+            };
+            let sums = push.from - now..push.from - now + push.count;
+            if push.width <= DIRECT {
+                owed.par_iter_mut().zip(&lane.slots).enumerate().for_each(
+                    |(pair, (owed, slots))| {
+                        let taps = self.spectra.head(pair);
+                        for (j, v) in inputs(slots).iter().rev().enumerate() {
+                            for (y, k) in owed[sums.clone()].iter_mut().zip(&taps[j + 1..]) {
+                                y.re += k.re * v.re;
+                                y.im += k.im * v.im;
+                            }
+                        }
+                    },
+                );
+                continue;
+            }
+            let (taps, size) = self.extent(push);
+            let paid = push.width..push.width + push.count;
+            if let Some(spectrum) = self.spectra.kept(taps, size)? {
+                owed.par_iter_mut()
+                    .zip(&lane.slots)
+                    .enumerate()
+                    .for_each_init(
+                        super::Convolver::default,
+                        |convolver, (pair, (owed, slots))| {
+                            let y = convolver.convolve(&spectrum, pair, &inputs(slots));
+                            add(&mut owed[sums.clone()], &y[paid.clone()]);
+                        },
+                    );
+                continue;
+            }
+            let mut work: Vec<Vec<Complex32>> = lane.slots.iter().map(|s| inputs(s)).collect();
+            let each = |convolver: &mut super::Convolver,
+                        spectrum: &super::Spectrum,
+                        work: &mut [Complex32]| {
+                let y = convolver.convolve(spectrum, 0, work);
+                work[..paid.len()].copy_from_slice(&y[paid.clone()]);
+            };
+            self.spectra.each(taps, size, &mut work, each)?;
+            for (owed, work) in owed.iter_mut().zip(&work) {
+                add(&mut owed[sums.clone()], &work[..paid.len()]);
+            }
+        }
+        Ok(Lane {
+            position: 0,
+            touched: room,
+            slots: owed,
+        })
+    }
+
+    /// The pushes after position `now` that take inputs before it to the next `room` sums.
+    fn coming(&self, now: usize, room: usize) -> Vec<Push> {
+        let (ring, end) = (self.ring, now + room);
+        let mut pushes = Vec::new();
+        for width in (0..usize::BITS)
+            .map(|bit| 1 << bit)
+            .take_while(|w| *w < ring)
+        {
+            let from = (now / width + 1) * width;
+            // Wider pushes come where a multiple of a greater width is reached.
+            if from.trailing_zeros() == width.trailing_zeros()
+                && from < end.min(ring)
+                && from - width < now
+            {
+                pushes.push(Push {
+                    from,
+                    width,
+                    count: width.min(ring - from).min(end - from),
+                });
+            }
+        }
+        if end > ring && now > 0 {
+            pushes.push(Push {
+                from: ring,
+                width: ring,
+                count: end - ring,
+            });
+        }
+        pushes
+    }
+}
+
+fn add(sums: &mut [Complex32], more: &[Complex32]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum += more;
+    }
+}

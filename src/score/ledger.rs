@@ -1,0 +1,190 @@
+//! Every allele of the input, and what became of it. Texts, changes and scores lie on disk.
+
+use super::scores::Scores;
+use crate::error::{Error, Kind, Result};
+use crate::io::spill::Scratch;
+use crate::sequence::allele::{Status, Variant};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::path::Path;
+
+/// An allele as the input has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allele {
+    /// The record's place in the input, from 0.
+    pub record: u64,
+    /// The alternate's place in its record, from 0.
+    pub alternate_index: u32,
+    /// CHROM.
+    pub chrom: String,
+    /// POS, 1-based.
+    pub pos: u64,
+    /// ID.
+    pub id: Option<String>,
+    /// REF.
+    pub reference: String,
+    /// The alternate.
+    pub alternate: String,
+    /// Of several alleles that one haplotype carries: whose, and which.
+    pub haplotype: Option<Carried>,
+}
+
+/// The haplotype that carries several alleles at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Its number in the genotype, from 1.
+    pub number: u32,
+    /// The alleles, as `record:alternate` with places from 0, separated by commas.
+    pub alleles: String,
+}
+
+/// What an allele changes, without bases that it shares with the reference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The change, as far left as it goes.
+    pub variant: Variant,
+    /// POS, REF and ALT as a normalised VCF has them.
+    pub spelled: Option<(u64, String, String)>,
+}
+
+/// All alleles, by their place in the input.
+///
+/// Memory: 48 bytes an allele. Scratch file: its text, change and scores; 150 bytes an SNV and
+/// strand, and the vectors if there are any.
+pub struct Ledger {
+    scratch: Scratch,
+    end: u64,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    /// The contig's place in the reference; `None` if it has no such contig.
+    contig: Option<u32>,
+    status: Status,
+    /// Where its parts lie in the scratch file; [`NOWHERE`] if they do not exist.
+    allele: u64,
+    change: u64,
+    scores: [u64; 2],
+}
+
+const NOWHERE: u64 = u64::MAX;
+
+impl Ledger {
+    /// An empty ledger with its file in `scratch`.
+    pub fn create(scratch: &Path) -> Result<Self> {
+        Ok(Self {
+            scratch: Scratch::create(scratch)?,
+            end: 0,
+            entries: Vec::new(),
+        })
+    }
+
+    /// Adds an allele on a contig of the reference, `None` for one that it lacks.
+    pub fn push(&mut self, contig: Option<usize>, allele: &Allele) -> Result<()> {
+        let allele = self.store(allele)?;
+        self.entries.push(Entry {
+            contig: contig.and_then(|contig| u32::try_from(contig).ok()),
+            status: match contig {
+                Some(_) => Status::Ok,
+                None => Status::ContigMissing,
+            },
+            allele,
+            change: NOWHERE,
+            scores: [NOWHERE; 2],
+        });
+        Ok(())
+    }
+
+    /// How many alleles there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// An allele's contig.
+    pub fn contig(&self, i: usize) -> Option<usize> {
+        self.entries[i].contig.map(|contig| contig as usize)
+    }
+
+    /// An allele's status.
+    pub fn status(&self, i: usize) -> Status {
+        self.entries[i].status
+    }
+
+    /// An allele as the input has it.
+    pub fn allele(&self, i: usize) -> Result<Allele> {
+        self.load(self.entries[i].allele)
+    }
+
+    /// What an allele changes; `None` if it is not scored.
+    pub fn change(&self, i: usize) -> Result<Option<Change>> {
+        self.optional(self.entries[i].change)
+    }
+
+    /// Whether an allele is scored.
+    pub fn is_scored(&self, i: usize) -> bool {
+        self.entries[i].change != NOWHERE
+    }
+
+    /// An allele's scores on the forward or the reverse strand.
+    pub fn scores(&self, i: usize, reverse: bool) -> Result<Option<Scores>> {
+        self.optional(self.entries[i].scores[usize::from(reverse)])
+    }
+
+    pub(super) fn set_status(&mut self, i: usize, status: Status) {
+        self.entries[i].status = status;
+    }
+
+    pub(super) fn set_change(&mut self, i: usize, change: &Change) -> Result<()> {
+        self.entries[i].change = self.store(change)?;
+        Ok(())
+    }
+
+    /// Stores the scores of several alleles that are the same change.
+    pub(super) fn set_scores(
+        &mut self,
+        of: &[usize],
+        reverse: bool,
+        scores: &Scores,
+    ) -> Result<()> {
+        let at = self.store(scores)?;
+        for &i in of {
+            self.entries[i].scores[usize::from(reverse)] = at;
+        }
+        Ok(())
+    }
+
+    /// The length of a part, then the part.
+    fn store(&mut self, part: &impl Serialize) -> Result<u64> {
+        let at = self.end;
+        let bytes = postcard::to_stdvec(part).map_err(|error| broken(&error))?;
+        let mut block = (bytes.len() as u64).to_le_bytes().to_vec();
+        block.extend(bytes);
+        self.scratch.write(at, &block)?;
+        self.end += block.len() as u64;
+        Ok(at)
+    }
+
+    fn load<T: DeserializeOwned>(&self, at: u64) -> Result<T> {
+        let mut length = [0; 8];
+        self.scratch.read(at, &mut length)?;
+        let length = u64::from_le_bytes(length);
+        if length > self.end - at {
+            return Err(broken(&"a part is longer than the file"));
+        }
+        let mut bytes = vec![0; length as usize];
+        self.scratch.read(at + 8, &mut bytes)?;
+        postcard::from_bytes(&bytes).map_err(|error| broken(&error))
+    }
+
+    fn optional<T: DeserializeOwned>(&self, at: u64) -> Result<Option<T>> {
+        (at != NOWHERE).then(|| self.load(at)).transpose()
+    }
+}
+
+fn broken(error: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Internal, format!("scratch file of variants: {error}"))
+}

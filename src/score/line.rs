@@ -1,0 +1,186 @@
+//! What the model says along the reference, as far back as anyone still asks.
+
+use crate::error::{Error, Result};
+use crate::head::{LanguageModel, PREDICTIONS};
+use candle_core::Tensor;
+use rayon::prelude::*;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// What was predicted of one base.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    /// log P(this base), of all tokens; NaN for N, and where nothing was predicted.
+    pub logp: f32,
+    /// P(A, C, G, T), of these four; NaN where nothing was predicted.
+    pub four: [f32; 4],
+}
+
+impl Reading {
+    /// What `logits` say of the base `code`; nothing if they are empty.
+    pub fn new(head: &LanguageModel, logits: &[f32], code: u8) -> Self {
+        let mut out = [f32::NAN; PREDICTIONS];
+        head.predict(logits, code, false, &mut out);
+        Self {
+            logp: out[0],
+            four: [out[1], out[2], out[3], out[4]],
+        }
+    }
+
+    /// Whether anything was predicted.
+    pub fn exists(&self) -> bool {
+        !self.four[0].is_nan()
+    }
+}
+
+/// The readings of consecutive bases: base i by the logits of token i − 1, or of token i if the
+/// model looks both ways. `before` are the logits of the token before the first.
+pub(super) fn readings(
+    head: &LanguageModel,
+    causal: bool,
+    before: &[f32],
+    logits: &[f32],
+    codes: &[u8],
+) -> Vec<Reading> {
+    let rows = logits.chunks_exact(head.width());
+    let rows: Vec<&[f32]> = match causal {
+        true => std::iter::once(before).chain(rows).collect(),
+        false => rows.collect(),
+    };
+    let each = codes.par_iter().zip(rows).with_min_len(64);
+    each.map(|(&code, row)| Reading::new(head, row, code))
+        .collect()
+}
+
+/// Readings and hidden vectors of consecutive positions of a strand.
+///
+/// Memory: D + 5 numbers a position that was not forgotten.
+pub(super) struct Line {
+    /// The first position that is kept.
+    from: u64,
+    width: usize,
+    readings: VecDeque<Reading>,
+    hidden: VecDeque<f32>, // (positions, D)
+}
+
+impl Line {
+    /// A line that begins at `from`, of hidden vectors of `width`.
+    pub fn new(from: u64, width: usize) -> Self {
+        Self {
+            from,
+            width,
+            readings: VecDeque::new(),
+            hidden: VecDeque::new(),
+        }
+    }
+
+    /// Appends positions.
+    pub fn push(&mut self, readings: Vec<Reading>, hidden: &[f32]) {
+        self.readings.extend(readings);
+        self.hidden.extend(hidden);
+    }
+
+    /// Forgets what lies before `position`.
+    pub fn forget(&mut self, position: u64) {
+        let n = position
+            .saturating_sub(self.from)
+            .min(self.readings.len() as u64) as usize;
+        self.readings.drain(..n);
+        self.hidden.drain(..n * self.width);
+        self.from += n as u64;
+    }
+
+    /// The readings of a range, as far as they are kept.
+    pub fn readings(&self, range: Range<u64>) -> impl ExactSizeIterator<Item = &Reading> {
+        self.readings.range(self.kept(range))
+    }
+
+    /// The hidden vector at a position, if it is kept.
+    pub fn hidden(&self, position: u64) -> Option<Vec<f32>> {
+        let kept = self.kept(position..position + 1);
+        let values = kept.start * self.width..kept.end * self.width;
+        (!kept.is_empty()).then(|| self.hidden.range(values).copied().collect())
+    }
+
+    /// The sum of the hidden vectors of a range, as far as they are kept, and of how many.
+    pub fn sum(&self, range: Range<u64>) -> Sum {
+        let kept = self.kept(range);
+        let mut sum = Sum::new(self.width);
+        let values = self
+            .hidden
+            .range(kept.start * self.width..kept.end * self.width);
+        for (i, value) in values.enumerate() {
+            sum.values[i % self.width] += f64::from(*value);
+        }
+        sum.count = kept.len();
+        sum
+    }
+
+    fn kept(&self, range: Range<u64>) -> Range<usize> {
+        let clamp = |position: u64| {
+            let offset = position.saturating_sub(self.from);
+            offset.min(self.readings.len() as u64) as usize
+        };
+        let (start, end) = (clamp(range.start), clamp(range.end));
+        start..end.max(start)
+    }
+}
+
+/// A sum of hidden vectors.
+#[derive(Clone, Debug)]
+pub(super) struct Sum {
+    pub values: Vec<f64>,
+    pub count: usize,
+}
+
+impl Sum {
+    pub fn new(width: usize) -> Self {
+        Self {
+            values: vec![0.0; width],
+            count: 0,
+        }
+    }
+
+    /// Adds rows of hidden vectors.
+    pub fn add(&mut self, hidden: &[f32]) {
+        let width = self.values.len();
+        for row in hidden.chunks_exact(width) {
+            for (sum, value) in self.values.iter_mut().zip(row) {
+                *sum += f64::from(*value);
+            }
+        }
+        self.count += hidden.len() / width;
+    }
+
+    /// The mean of this and another sum; `None` of no vectors.
+    pub fn mean_with(&self, other: &Self) -> Option<Vec<f32>> {
+        let count = (self.count + other.count) as f64;
+        let sums = self.values.iter().zip(&other.values);
+        (count > 0.0).then(|| sums.map(|(a, b)| ((a + b) / count) as f32).collect())
+    }
+}
+
+/// What the model says along an alternate haplotype, from the variant on.
+pub(super) struct Haplotype {
+    /// The alternate's bases, then the reference's that follow.
+    pub readings: Vec<Reading>,
+    /// The hidden vector after the alternate's last base; `None` if there is no base.
+    pub site: Option<Vec<f32>>,
+    /// Of the alternate's bases and those around it that the variant could change.
+    pub around: Sum,
+    /// Of the bases before the variant, where the variant could change them.
+    pub left: Option<Sum>,
+}
+
+/// Hidden vectors (T, D) and their logits (T, V) as numbers.
+///
+/// # Errors
+/// Model, if a number is none: it would pass for a missing one.
+pub(super) fn outputs(head: &LanguageModel, hidden: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
+    let logits: Vec<f32> = head.forward(hidden)?.flatten_all()?.to_vec1()?;
+    if logits.iter().any(|logit| logit.is_nan()) {
+        return Err(Error::model("the model's output is not a number")
+            .todo("check the weights with crocuta models verify"));
+    }
+    Ok((hidden.flatten_all()?.to_vec1()?, logits))
+}

@@ -1,0 +1,228 @@
+//! Numbers that say what a variant changes.
+
+use super::line::{Haplotype, Line, Reading};
+use crate::sequence::allele::Variant;
+use crate::sequence::{N, base};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// What a variant changes on one strand. Numbers that do not exist are NaN; logarithms natural.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// What was scored of the reference: positions of the forward strand, 0-based.
+    pub window: Range<u64>,
+    /// Bases whose log-likelihoods `ll_ref` sums.
+    pub n_ref: u32,
+    /// Bases whose log-likelihoods `ll_alt` sums.
+    pub n_alt: u32,
+    /// Log-likelihood of the reference.
+    pub ll_ref: f64,
+    /// Log-likelihood of the alternate haplotype.
+    pub ll_alt: f64,
+    /// One number for each of [`NAMES`].
+    pub values: [f64; NAMES.len()],
+    /// The reference's vector, if embeddings are wanted and there is one.
+    pub ref_emb: Option<Vec<f32>>,
+    /// The alternate haplotype's.
+    pub alt_emb: Option<Vec<f32>>,
+}
+
+/// The names of [`Scores::values`], as in tables.
+pub const NAMES: [&str; 12] = [
+    "delta_ll",
+    "delta_ll_mean",
+    "llr",
+    "jsd_mean",
+    "jsd_max",
+    "jsd_max_offset",
+    "cos_dist",
+    "l2_dist",
+    "dot",
+    "cos_dist_win",
+    "l2_dist_win",
+    "dot_win",
+];
+
+/// Which vectors are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Embeddings {
+    /// The vector after the allele's last base.
+    Site,
+    /// The mean of the vectors around the variant.
+    Window,
+}
+
+/// How the numbers are made.
+pub(super) struct Measure {
+    /// Where the log-likelihoods begin: at the variant, or at the window's start.
+    pub from: u64,
+    /// One past the last position of the reference that is scored.
+    pub to: u64,
+    /// Bases on either side of the variant in the mean vectors.
+    pub around: u64,
+    /// Bases after the variant of which there are vectors of both.
+    pub shared: u64,
+    pub embeddings: Option<Embeddings>,
+}
+
+impl Measure {
+    /// Compares the reference with a haplotype; without one, with itself.
+    pub fn compare(&self, line: &Line, variant: &Variant, alt: Option<&Haplotype>) -> Scores {
+        let (start, end) = (variant.start, variant.end());
+        let own: Vec<Reading> = line.readings(start..self.to).copied().collect();
+        let readings = alt.map_or(own.as_slice(), |alt| &alt.readings);
+        let before = sum(line.readings(self.from..start));
+        let (ll_ref, n_ref) = add(before, sum(&own));
+        let (ll_alt, n_alt) = add(before, sum(readings));
+        let after = (
+            own.get(variant.reference.len()..).unwrap_or_default(),
+            readings.get(variant.alternate.len()..).unwrap_or_default(),
+        );
+        let [jsd_mean, jsd_max, jsd_max_offset] = divergence(after.0, after.1);
+
+        let reference_site = end.checked_sub(1).and_then(|last| line.hidden(last));
+        let site = match alt {
+            Some(alt) if alt.site.is_some() => alt.site.clone(),
+            Some(_) => start.checked_sub(1).and_then(|last| line.hidden(last)),
+            None => reference_site.clone(),
+        };
+        let around = self.shared.min(self.around);
+        let left = line.sum(start.saturating_sub(self.around)..start);
+        let right = line.sum(start..end + around);
+        let reference_mean = right.mean_with(&left);
+        let mean = match alt {
+            Some(alt) => alt.around.mean_with(alt.left.as_ref().unwrap_or(&left)),
+            None => reference_mean.clone(),
+        };
+        let [cos_dist, l2_dist, dot] = distances(reference_site.as_deref(), site.as_deref());
+        let [cos_win, l2_win, dot_win] = distances(reference_mean.as_deref(), mean.as_deref());
+        let (ref_emb, alt_emb) = match self.embeddings {
+            None => (None, None),
+            Some(Embeddings::Site) => (reference_site, site),
+            Some(Embeddings::Window) => (reference_mean, mean),
+        };
+        Scores {
+            window: self.from..self.to,
+            n_ref,
+            n_alt,
+            ll_ref,
+            ll_alt,
+            values: [
+                ll_alt - ll_ref,
+                ll_alt / f64::from(n_alt) - ll_ref / f64::from(n_ref),
+                log_ratio(variant, &own, readings),
+                jsd_mean,
+                jsd_max,
+                jsd_max_offset,
+                cos_dist,
+                l2_dist,
+                dot,
+                cos_win,
+                l2_win,
+                dot_win,
+            ],
+            ref_emb,
+            alt_emb,
+        }
+    }
+}
+
+impl Scores {
+    /// Positions of the reverse strand of a contig of `length` become the forward strand's.
+    pub(super) fn mirror(&mut self, length: u64) {
+        self.window = length - self.window.end..length - self.window.start;
+    }
+
+    /// Replaces the log-ratio, and takes off the likelihoods: of a model that sees the base that
+    /// it predicts they mean nothing.
+    pub(super) fn masked(&mut self, llr: f64) {
+        (self.ll_ref, self.ll_alt) = (f64::NAN, f64::NAN);
+        self.values[0] = f64::NAN;
+        self.values[1] = f64::NAN;
+        self.values[2] = llr;
+    }
+}
+
+/// The sum of log-probabilities, and of how many.
+fn sum<'a>(readings: impl IntoIterator<Item = &'a Reading>) -> (f64, u32) {
+    let scored = readings
+        .into_iter()
+        .filter(|reading| !reading.logp.is_nan());
+    scored.fold((0.0, 0), |(sum, n), reading| {
+        (sum + f64::from(reading.logp), n + 1)
+    })
+}
+
+fn add(a: (f64, u32), b: (f64, u32)) -> (f64, u32) {
+    (a.0 + b.0, a.1 + b.1)
+}
+
+/// `Σ log P(alternate's base) − Σ log P(reference's base)` over alleles of equal length, of the
+/// four bases. NaN for others.
+fn log_ratio(variant: &Variant, reference: &[Reading], alternate: &[Reading]) -> f64 {
+    if variant.reference.len() != variant.alternate.len() {
+        return f64::NAN;
+    }
+    let log = |codes: &[u8], readings: &[Reading]| -> f64 {
+        let each = codes.iter().zip(readings);
+        each.map(|(&code, reading)| match base(code) {
+            N => f64::NAN,
+            b => f64::from(reading.four[usize::from(b)]).ln(),
+        })
+        .sum()
+    };
+    log(&variant.alternate, alternate) - log(&variant.reference, reference)
+}
+
+/// The Jensen-Shannon divergence of predictions (nats, 0 to ln 2): mean, largest, and how many
+/// bases after the variant the largest is, from 1.
+fn divergence(reference: &[Reading], alternate: &[Reading]) -> [f64; 3] {
+    let (mut total, mut n, mut largest) = (0.0, 0u32, (f64::NEG_INFINITY, 0usize));
+    for (i, (p, q)) in reference.iter().zip(alternate).enumerate() {
+        if !p.exists() || !q.exists() {
+            continue;
+        }
+        let entropy = |p: [f64; 4]| -> f64 {
+            let term = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
+            p.into_iter().map(term).sum()
+        };
+        let (p, q) = (p.four.map(f64::from), q.four.map(f64::from));
+        let mean = std::array::from_fn(|b| (p[b] + q[b]) / 2.0);
+        let jsd = match p == q {
+            true => 0.0,
+            false => (entropy(mean) - (entropy(p) + entropy(q)) / 2.0).max(0.0),
+        };
+        total += jsd;
+        n += 1;
+        if jsd > largest.0 {
+            largest = (jsd, i + 1);
+        }
+    }
+    match n {
+        0 => [f64::NAN; 3],
+        _ => [total / f64::from(n), largest.0, largest.1 as f64],
+    }
+}
+
+/// Cosine distance, Euclidean distance and product of two vectors.
+fn distances(a: Option<&[f32]>, b: Option<&[f32]>) -> [f64; 3] {
+    let (Some(a), Some(b)) = (a, b) else {
+        return [f64::NAN; 3];
+    };
+    let product = |a: &[f32], b: &[f32]| -> f64 {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let dot = product(a, b);
+    let squares = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+    let l2 = squares.sum::<f64>().sqrt();
+    let norms = (product(a, a) * product(b, b)).sqrt();
+    let cos = match l2 == 0.0 {
+        true => 0.0,
+        false => (1.0 - dot / norms).max(0.0),
+    };
+    [cos, l2, dot]
+}

@@ -1,0 +1,254 @@
+//! Whole windows around each site, each read with an empty state: what published protocols do,
+//! and what a model that looks both ways needs.
+
+use super::contig::Strand;
+use super::line::{Haplotype, Line, Sum, outputs, readings};
+use super::scores::{Measure, Scores};
+use super::{Job, Scorer, Settings, Watch, Window};
+use crate::encoder::{Encoder, Segment};
+use crate::error::{Error, Result};
+use crate::sequence::allele::Variant;
+
+/// One strand of one contig.
+///
+/// Memory: hidden vectors and logits of a step of `chunk` tokens, or of the windows of one site.
+pub(super) struct Pass<'a> {
+    scorer: &'a Scorer,
+    settings: &'a Settings,
+    window: Window,
+    strand: Strand<'a>,
+    watch: &'a mut Watch<'a>,
+    /// Sites that are to run.
+    sites: Vec<Site>,
+    tokens: usize,
+    /// Jobs that are done.
+    pub finished: Vec<(Job, Scores)>,
+}
+
+/// One stretch of the reference, and the jobs that it is the window of.
+struct Site {
+    start: u64,
+    reference: Vec<u8>,
+    jobs: Vec<(Job, Vec<u8>)>,
+}
+
+/// One window's outputs.
+struct Run<'a> {
+    hidden: &'a [f32],
+    logits: &'a [f32],
+}
+
+impl<'a> Pass<'a> {
+    pub fn new(
+        scorer: &'a Scorer,
+        settings: &'a Settings,
+        window: Window,
+        strand: Strand<'a>,
+        watch: &'a mut Watch<'a>,
+    ) -> Self {
+        Self {
+            scorer,
+            settings,
+            window,
+            strand,
+            watch,
+            sites: Vec::new(),
+            tokens: 0,
+            finished: Vec::new(),
+        }
+    }
+
+    /// The jobs of the next site, all with the same start.
+    pub fn site(&mut self, jobs: Vec<Job>) -> Result<()> {
+        let mut jobs = jobs.into_iter().peekable();
+        // On the reverse strand the window is the same bases, so what lies left depends on how
+        // many bases the variant has.
+        while let Some(first) = jobs.peek().map(|job| job.variant.clone()) {
+            let (start, end) = self.bounds(&first);
+            let mut site = Site {
+                start,
+                reference: self.strand.read(start..end)?,
+                jobs: Vec::new(),
+            };
+            let mut tokens = site.reference.len();
+            while let Some(job) = jobs.next_if(|job| self.bounds(&job.variant) == (start, end)) {
+                let codes = self.alternate(&job.variant, start)?;
+                tokens += codes.len() * if self.scorer.facts.causal { 1 } else { 2 };
+                site.jobs.push((job, codes));
+            }
+            if self.tokens > 0 && self.tokens + tokens > self.settings.chunk {
+                self.run()?;
+            }
+            self.tokens += tokens;
+            self.sites.push(site);
+        }
+        Ok(())
+    }
+
+    /// Runs what is left.
+    pub fn finish(&mut self) -> Result<()> {
+        self.run()
+    }
+
+    /// The window of a variant.
+    fn bounds(&self, variant: &Variant) -> (u64, u64) {
+        let Window { size, left } = self.window;
+        let left = match self.strand.reverse {
+            false => left,
+            true => size.saturating_sub(left + variant.reference.len().max(1)),
+        } as u64;
+        let end = (variant.start + size as u64 - left).min(self.strand.length());
+        (variant.start.saturating_sub(left), end)
+    }
+
+    /// The window with the alternate in it, of the same length where there are bases enough.
+    fn alternate(&self, variant: &Variant, start: u64) -> Result<Vec<u8>> {
+        let left = match self.strand.reverse {
+            false => self.window.left,
+            true => self
+                .window
+                .size
+                .saturating_sub(self.window.left + variant.reference.len().max(1)),
+        };
+        let room = (self.window.size - left).saturating_sub(variant.alternate.len()) as u64;
+        let mut codes = self.strand.read(start..variant.start)?;
+        codes.extend(&variant.alternate);
+        let end = variant.end().min(self.strand.length());
+        codes.extend(
+            self.strand
+                .read(end..(end + room).min(self.strand.length()))?,
+        );
+        Ok(codes)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let sites = std::mem::take(&mut self.sites);
+        self.tokens = 0;
+        if sites.is_empty() {
+            return Ok(());
+        }
+        let (scorer, causal) = (self.scorer, self.scorer.facts.causal);
+        let vocabulary = &scorer.facts.vocabulary;
+        let (mut tokens, mut lengths) = (Vec::new(), Vec::new());
+        let mut push = |codes: &[u8], hidden: std::ops::Range<usize>| -> Result<()> {
+            for (i, &code) in codes.iter().enumerate() {
+                tokens.push(match (hidden.contains(&i), vocabulary.mask) {
+                    (false, _) => vocabulary.token(code),
+                    (true, Some(mask)) => mask,
+                    (true, None) => {
+                        return Err(Error::model(
+                            "the model's vocabulary has no mask token, so it cannot score bases",
+                        ));
+                    }
+                });
+            }
+            lengths.push(codes.len());
+            Ok(())
+        };
+        for site in &sites {
+            push(&site.reference, 0..0)?;
+            for (job, codes) in &site.jobs {
+                push(codes, 0..0)?;
+                if let Some(bases) = masked(&job.variant, site.start, causal) {
+                    push(&site.reference, bases)?;
+                }
+            }
+        }
+        let segments: Vec<Segment> = lengths
+            .iter()
+            .map(|&len| Segment {
+                lane: 0,
+                len,
+                starts: true,
+                ends: true,
+            })
+            .collect();
+        let total = tokens.len();
+        let tokens = candle_core::Tensor::from_vec(tokens, total, &candle_core::Device::Cpu)?;
+        let mut state = scorer.model.start(1)?;
+        let hidden = scorer.model.forward(&tokens, &segments, &mut state)?;
+        let (hidden, logits) = outputs(&scorer.head, &hidden)?;
+        (self.watch)(total as u64, self.strand.name())?;
+        let (width, columns) = (scorer.facts.width, scorer.head.width());
+        let mut from = 0;
+        let runs = lengths.iter().map(|len| {
+            let rows = from..from + len;
+            from += len;
+            Run {
+                hidden: &hidden[rows.start * width..rows.end * width],
+                logits: &logits[rows.start * columns..rows.end * columns],
+            }
+        });
+        let mut runs = runs.collect::<Vec<_>>().into_iter();
+        for site in sites {
+            self.compare(site, &mut runs);
+        }
+        Ok(())
+    }
+
+    fn compare<'b>(&mut self, site: Site, runs: &mut impl Iterator<Item = Run<'b>>) {
+        let (scorer, around) = (self.scorer, self.settings.around);
+        let (head, causal) = (&scorer.head, scorer.facts.causal);
+        let (width, columns) = (scorer.facts.width, head.width());
+        let Some(reference) = runs.next() else {
+            return;
+        };
+        let mut line = Line::new(site.start, width);
+        let of_reference = readings(head, causal, &[], reference.logits, &site.reference);
+        line.push(of_reference, reference.hidden);
+        for (job, codes) in site.jobs {
+            let Some(alternate) = runs.next() else {
+                return;
+            };
+            let variant = &job.variant;
+            let left = (variant.start - site.start) as usize;
+            let own = variant.alternate.len();
+            let to = site.start + site.reference.len() as u64;
+            let shared = (codes.len() - left - own).min(to.saturating_sub(variant.end()) as usize);
+            let vector = |row: usize| alternate.hidden[row * width..][..width].to_vec();
+            let (mut before, mut after) = (Sum::new(width), Sum::new(width));
+            before.add(&alternate.hidden[left.saturating_sub(around) * width..left * width]);
+            let end = left + own + shared.min(around);
+            after.add(&alternate.hidden[left * width..end * width]);
+            let mut of_alternate = readings(head, causal, &[], alternate.logits, &codes);
+            let haplotype = Haplotype {
+                readings: of_alternate.split_off(left),
+                site: (left + own).checked_sub(1).map(vector),
+                around: after,
+                left: Some(before),
+            };
+            let measure = Measure {
+                from: site.start,
+                to,
+                around: around as u64,
+                shared: shared as u64,
+                embeddings: self.settings.embeddings,
+            };
+            let changes = variant.reference != variant.alternate;
+            let mut scores = measure.compare(&line, variant, changes.then_some(&haplotype));
+            if !causal {
+                let llr = masked(variant, site.start, causal).and_then(|bases| {
+                    let run = runs.next()?;
+                    let rows = run.logits[bases.start * columns..].chunks_exact(columns);
+                    let each = rows.zip(variant.alternate.iter().zip(&variant.reference));
+                    let token = |code: u8| scorer.facts.vocabulary.token(code) as usize;
+                    let ratio = |(row, (alt, reference)): (&[f32], (&u8, &u8))| {
+                        f64::from(row[token(*alt)]) - f64::from(row[token(*reference)])
+                    };
+                    Some(each.map(ratio).sum())
+                });
+                scores.masked(llr.unwrap_or(f64::NAN));
+            }
+            self.finished.push((job, scores));
+        }
+    }
+}
+
+/// The bases of the window that are hidden from a model that looks both ways, to ask it for the
+/// alleles: those of a variant that replaces bases by as many others.
+fn masked(variant: &Variant, start: u64, causal: bool) -> Option<std::ops::Range<usize>> {
+    let len = variant.reference.len();
+    let fits = !causal && len > 0 && len == variant.alternate.len();
+    let from = (variant.start - start) as usize;
+    fits.then(|| from..from + len)
+}
