@@ -1,6 +1,6 @@
 //! Where a model runs: the choice, and how many bases fit there at a time.
 
-use super::options::readable;
+use super::options::{Compute, readable};
 use crate::encoder::{Encoder, Facts, Model, Segment};
 use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::{self, Gpu};
@@ -70,6 +70,19 @@ pub fn open(target: Target, precision: Precision, model: &Model) -> Result<Devic
             "--precision bf16 is for GPUs, and the run is on the CPU",
         )),
         Target::Auto | Target::Cpu => Ok(Device::Cpu),
+    }
+}
+
+/// Bases of a step of what runs on the CPU alone.
+///
+/// # Errors
+/// Usage: a GPU was asked for.
+pub fn cpu_chunk(compute: &Compute) -> Result<usize> {
+    let gpu = matches!(compute.device, Target::Cuda(_)) || compute.precision == Precision::Bf16;
+    match gpu {
+        true => Err(Error::usage("this command runs on the CPU so far")
+            .todo("run it without --precision and with --device cpu")),
+        false => Ok(compute.chunk.map_or(CPU_CHUNK, |chunk| chunk as usize)),
     }
 }
 

@@ -6,6 +6,7 @@ mod plot;
 mod preset;
 mod table;
 
+use super::device;
 use super::estimate::Estimate;
 use super::options::{Compute, Output, readable};
 use super::process::{Logging, peak_memory};
@@ -330,7 +331,7 @@ impl Score {
             longest: self.max_allele as usize,
             both_strands: self.strand() != Strand::Forward,
             embeddings: self.embeddings.or(preset.embeddings),
-            chunk: self.compute.chunk as usize,
+            chunk: device::cpu_chunk(&self.compute)?,
             scratch: self.compute.scratch(&self.output.output),
         })
     }

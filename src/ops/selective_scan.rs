@@ -143,6 +143,7 @@ impl SelectiveScan {
         };
         Hidden {
             groups: (0..self.groups.len()).map(group).collect(),
+            on_gpu: Carried::default(),
         }
     }
 

@@ -75,6 +75,7 @@ impl ShortConv {
         let rows = rows.flat_map(|(tail, lane)| &tail.rows[lane * len..][..len]);
         Tail {
             rows: rows.copied().collect(),
+            on_gpu: Carried::default(),
         }
     }
 

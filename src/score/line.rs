@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::head::{LanguageModel, PREDICTIONS};
-use candle_core::Tensor;
+use crate::ops::Tensor;
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -177,10 +177,10 @@ pub(super) struct Haplotype {
 /// # Errors
 /// Model, if a number is none: it would pass for a missing one.
 pub(super) fn outputs(head: &LanguageModel, hidden: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
-    let logits: Vec<f32> = head.forward(hidden)?.flatten_all()?.to_vec1()?;
+    let logits: Vec<f32> = head.forward(hidden)?.to_vec1()?;
     if logits.iter().any(|logit| logit.is_nan()) {
         return Err(Error::model("the model's output is not a number")
             .todo("check the weights with crocuta models verify"));
     }
-    Ok((hidden.flatten_all()?.to_vec1()?, logits))
+    Ok((hidden.to_vec1()?, logits))
 }

@@ -28,8 +28,8 @@ pub use scores::{Embeddings, NAMES, Scores};
 use crate::encoder::{Facts, Model};
 use crate::error::Result;
 use crate::head::LanguageModel;
+use crate::ops::{Device, Tensor};
 use crate::sequence::allele::{Status, Variant};
-use candle_core::{Device, Tensor};
 use std::path::PathBuf;
 
 /// What computes the numbers.
@@ -102,7 +102,7 @@ impl Scorer {
             .iter()
             .map(|&code| self.facts.vocabulary.token(code))
             .collect();
-        Ok(Tensor::new(tokens, &Device::Cpu)?)
+        Tensor::new(tokens, &Device::Cpu)
     }
 }
 

@@ -7,6 +7,7 @@ use super::scores::{Measure, Scores};
 use super::{Job, Scorer, Settings, Watch, Window};
 use crate::encoder::{Encoder, Segment};
 use crate::error::{Error, Result};
+use crate::ops::{Device, Tensor};
 use crate::sequence::allele::Variant;
 
 /// One strand of one contig.
@@ -164,7 +165,7 @@ impl<'a> Pass<'a> {
             })
             .collect();
         let total = tokens.len();
-        let tokens = candle_core::Tensor::from_vec(tokens, total, &candle_core::Device::Cpu)?;
+        let tokens = Tensor::from_vec(tokens, total, &Device::Cpu)?;
         let mut state = scorer.model.start(1)?;
         let hidden = scorer.model.forward(&tokens, &segments, &mut state)?;
         let (hidden, logits) = outputs(&scorer.head, &hidden)?;

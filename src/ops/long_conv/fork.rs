@@ -4,7 +4,7 @@
 //! same sums from it. So a fork is a short ring of its own: one slot for each token that may still
 //! come, filled with all that the past owes that token.
 
-use super::{Complex32, DIRECT, Lane, LongConv, Past, Push};
+use super::{Carried, Complex32, DIRECT, Lane, LongConv, Past, Push};
 use crate::error::{Error, Kind, Result};
 use rayon::prelude::*;
 
@@ -26,6 +26,7 @@ impl LongConv {
         });
         Ok(Past {
             lanes: lanes.collect::<Result<_>>()?,
+            on_gpu: Carried::default(),
         })
     }
 
