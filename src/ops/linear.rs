@@ -1,7 +1,9 @@
 //! Dense layers: one matrix product with bias, activation and residual fused behind it.
 
 use super::on_gpu::OnGpu;
-use super::{Device, Matrix, cuda, expect_shape, math, math::simd, multiply, unwritten, with_slices};
+use super::{
+    Device, Matrix, cuda, expect_shape, math, math::simd, multiply, unwritten, with_slices,
+};
 use crate::error::Result;
 use crate::ops::Tensor;
 use rayon::prelude::*;
