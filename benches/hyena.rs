@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // A benchmark that cannot start has nothing else to do.
 
-use crocuta::ops::{Attention, LayerNorm, LongConv, Reach, Rotary};
+use crocuta::ops::{Attention, LayerNorm, LongConv, Reach, Rotary, TapRows};
 use crocuta::ops::{Device, Tensor};
 use crocuta::sequence::Segment;
 use divan::{Bencher, counter::ItemsCount};
@@ -51,12 +51,12 @@ fn layer_norm(bencher: Bencher) {
 /// divide its position.
 #[divan::bench(args = [0, 1, 3, 7, 15], sample_count = 10)]
 fn long_conv_step_after(bencher: Bencher, steps: usize) {
-    let taps = |channels: Range<usize>, n: usize| {
+    let taps = |n: usize| {
         let decay = |j: usize| (-(j as f32) / 1e4).exp() * (j as f32 * 0.3).cos();
         let filter: Vec<f32> = (0..n)
             .map(|j| if j < TAPS { decay(j) } else { 0.0 })
             .collect();
-        Ok(filter.repeat(channels.len()))
+        Box::new(move |channels: Range<usize>| filter.repeat(channels.len())) as Box<TapRows>
     };
     let conv = LongConv::new(TAPS, &tensor(&[WIDTH]), Arc::new(taps), 2 << 30).unwrap();
     let x = tensor(&[BASES, 3 * WIDTH]);

@@ -27,6 +27,8 @@ use serde::{Deserialize, Serialize};
 
 /// Spectra that are kept take no more than this in all layers together.
 const SPECTRA: usize = 9 << 28;
+/// Room for spectra in all layers together that is not saved on.
+const ROOM: usize = 5 << 26;
 
 /// Keys of Hugging Face's configuration. Those that are not read say how it was trained.
 const KEYS: [&str; 22] = [
@@ -205,10 +207,10 @@ impl Hyperparameters {
         if self.modes.is_some() {
             return 0;
         }
-        // 13/8 of the past hold all but the two largest sizes, which are used once or twice a turn
-        // of the ring.
+        // Of a large model, as much as the past takes: room for all but the largest sizes, which
+        // are used once or twice a turn of the ring. Of a small one, all: six times the past.
         let past = self.layers * LongConv::past_bytes(self.length, self.width);
-        (past / 8 * 13).min(SPECTRA)
+        (6 * past).min(past.max(ROOM)).min(SPECTRA)
     }
 }
 

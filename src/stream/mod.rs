@@ -247,6 +247,7 @@ fn compute(
                 before.clear();
             }
             let mut block = keys(piece);
+            block.values.reserve(block.len() * width);
             for (i, row) in values.by_ref().take(piece.codes.len()).enumerate() {
                 let wanted = piece.has_row(i);
                 let alone = hidden.as_mut().and_then(Iterator::next);

@@ -189,8 +189,11 @@ fn plain(scorer: &Scorer, codes: &[u8]) -> Plain {
     let mut state = scorer.model.start(1).unwrap();
     let hidden = step(&scorer.model, &tokens, &[segment], &mut state);
     let width = hidden.len() / tokens.len();
-    let tensor =
-        candle_core::Tensor::from_slice(&hidden, (tokens.len(), width), &candle_core::Device::Cpu);
+    let tensor = crocuta::ops::Tensor::from_slice(
+        &hidden,
+        (tokens.len(), width),
+        &crocuta::ops::Device::Cpu,
+    );
     let logits = scorer
         .head
         .forward(&tensor.unwrap())
@@ -529,7 +532,7 @@ fn a_model_that_looks_both_ways_is_asked_for_a_hidden_base() {
         let hidden = step(&scorer.model, &tokens, &[segment], &mut state);
         let width = hidden.len() / 64;
         let tensor =
-            candle_core::Tensor::from_slice(&hidden, (64, width), &candle_core::Device::Cpu);
+            crocuta::ops::Tensor::from_slice(&hidden, (64, width), &crocuta::ops::Device::Cpu);
         let logits = scorer
             .head
             .forward(&tensor.unwrap())

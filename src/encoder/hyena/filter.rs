@@ -3,9 +3,8 @@
 use super::Hyperparameters;
 use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::ops;
-use crate::ops::Tensor;
 use crate::ops::cuda::{FilterNetwork, FilterTaps, Gpu};
+use crate::ops::{self, Matrix, Tensor, multiply, unwritten};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -23,8 +22,10 @@ pub struct Filter {
     shift: f32,
 }
 
-/// Taps evaluated together.
+/// Positions evaluated together.
 const TAPS: usize = 512;
+/// Channels of a task; of so many the taps of one tile stay in the L1 cache.
+const CHANNELS: usize = 16;
 
 impl Filter {
     /// Takes the weights below `filter_fn`.
@@ -74,35 +75,10 @@ impl Filter {
     }
 
     /// `k[c, j] = g(z_j)_c · (exp(−t_j |delta_c|) + shift)`: (channels, n), zeros beyond L.
+    ///
+    /// Memory: n · F numbers besides the result.
     pub fn taps(&self, channels: Range<usize>, n: usize) -> Result<Vec<f32>> {
-        let rows = n.min(self.length);
-        let f = self.freq.len();
-        let out = &self.out[channels.start * f..channels.end * f];
-        let tiles: Vec<Vec<f32>> = (0..rows)
-            .into_par_iter()
-            .step_by(TAPS)
-            .map(|from| {
-                let to = rows.min(from + TAPS);
-                let hidden = self.hidden(from..to); // (taps, F)
-                let mut g = vec![0.0; (to - from) * channels.len()]; // (channels, taps)
-                ops::product(&mut g, out, &hidden, f, to - from);
-                let t = &self.t[from..to];
-                for (g, decay) in g
-                    .chunks_exact_mut(to - from)
-                    .zip(&self.decay[channels.clone()])
-                {
-                    ops::math::decay(g, t, *decay, self.shift);
-                }
-                g
-            })
-            .collect();
-        let mut taps = vec![0.0; channels.len() * n];
-        taps.par_chunks_mut(n).enumerate().for_each(|(c, taps)| {
-            for (tile, taps) in tiles.iter().zip(taps[..rows].chunks_mut(TAPS)) {
-                taps.copy_from_slice(&tile[c * taps.len()..][..taps.len()]);
-            }
-        });
-        Ok(taps)
+        Ok(self.channels(&self.hidden(n), channels, n))
     }
 
     /// The network in a GPU's memory.
@@ -118,15 +94,68 @@ impl Filter {
         network.map(|network| FilterTaps::Network(Box::new(network)))
     }
 
-    /// The network's last hidden layer at positions `rows`: (taps, F).
-    fn hidden(&self, rows: Range<usize>) -> Vec<f32> {
-        let (e, f) = (self.features, self.freq.len());
-        let mut x = self.z[rows.start * e..rows.end * e].to_vec();
-        for (weight, bias) in &self.hidden {
-            let mut y = vec![0.0; rows.len() * f];
-            ops::product(&mut y, &x, weight, weight.len() / f, f);
-            for row in y.chunks_exact_mut(f) {
-                ops::math::sine_layer(row, bias, &self.freq);
+    /// The network's last hidden layer at the first n positions, which all channels share: tiles
+    /// of (F, positions).
+    pub(super) fn hidden(&self, n: usize) -> Vec<Vec<f32>> {
+        let rows = n.min(self.length);
+        (0..rows)
+            .into_par_iter()
+            .step_by(TAPS)
+            .map(|from| self.tile(from..rows.min(from + TAPS)))
+            .collect()
+    }
+
+    /// [`Filter::taps`] from the hidden layer.
+    pub(super) fn channels(
+        &self,
+        hidden: &[Vec<f32>],
+        channels: Range<usize>,
+        n: usize,
+    ) -> Vec<f32> {
+        let f = self.freq.len();
+        let mut taps = unwritten(channels.len() * n);
+        let tasks = taps
+            .par_chunks_mut(CHANNELS * n)
+            .zip(self.out[channels.start * f..channels.end * f].par_chunks(CHANNELS * f))
+            .zip(self.decay[channels].par_chunks(CHANNELS));
+        tasks.for_each(|((taps, weight), decay)| {
+            let mut g = [0.0; CHANNELS * TAPS];
+            let mut from = 0;
+            for hidden in hidden {
+                let width = hidden.len() / f;
+                let g = &mut g[..decay.len() * width];
+                let weight = Matrix::new(weight, [decay.len(), f], f);
+                multiply(g, 0.0, weight, Matrix::new(hidden, [f, width], width));
+                let t = &self.t[from..from + width];
+                for (i, (g, decay)) in g.chunks_exact(width).zip(decay).enumerate() {
+                    let taps = &mut taps[i * n + from..][..width];
+                    ops::math::decay(taps, g, t, *decay, self.shift);
+                }
+                from += width;
+            }
+            for taps in taps.chunks_exact_mut(n) {
+                taps[from..].fill(0.0);
+            }
+        });
+        taps
+    }
+
+    /// (F, positions): position after position in a row, so that products need not turn it.
+    fn tile(&self, rows: Range<usize>) -> Vec<f32> {
+        let (e, n) = (self.features, rows.len());
+        let z = Matrix::new(&self.z[rows.start * e..rows.end * e], [n, e], e).transposed();
+        let mut x = Vec::new();
+        for (i, (weight, bias)) in self.hidden.iter().enumerate() {
+            let f = bias.len();
+            let mut y = unwritten(f * n);
+            let weight = Matrix::new(weight, [f, weight.len() / f], weight.len() / f);
+            let below = match i {
+                0 => z,
+                _ => Matrix::new(&x, [f, n], n),
+            };
+            multiply(&mut y, 0.0, weight, below);
+            for ((y, bias), freq) in y.chunks_exact_mut(n).zip(bias).zip(&self.freq) {
+                ops::math::sine_layer(y, *bias, *freq);
             }
             x = y;
         }

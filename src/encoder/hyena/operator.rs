@@ -6,7 +6,7 @@ use super::{Filter, Hyperparameters};
 use crate::checkpoint::Weights;
 use crate::encoder::Segment;
 use crate::error::{Error, Kind, Result};
-use crate::ops::{self, LongConv, Modal, ModalState, Past};
+use crate::ops::{self, LongConv, Modal, ModalState, Past, TapRows};
 use crate::ops::{Device, Tensor};
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
@@ -33,10 +33,12 @@ impl Operator {
         let d = sizes.width;
         let bias = weights.tensor("bias", &[d])?;
         let Some(n) = sizes.modes else {
-            let filter = Filter::load(sizes, weights)?;
-            let filter = Arc::new(filter);
+            let filter = Arc::new(Filter::load(sizes, weights)?);
             let there = Arc::clone(&filter);
-            let taps = Arc::new(move |channels, n| filter.taps(channels, n));
+            let taps = Arc::new(move |n| {
+                let (filter, hidden) = (Arc::clone(&filter), filter.hidden(n));
+                Box::new(move |channels| filter.channels(&hidden, channels, n)) as Box<TapRows>
+            });
             let conv = LongConv::new(sizes.length, &bias, taps, budget)?
                 .with_gpu_taps(Arc::new(move |gpu| there.to_gpu(gpu)));
             return Ok(Self::Implicit(conv));

@@ -4,7 +4,7 @@
 //! same sums from it. So a fork is a short ring of its own: one slot for each token that may still
 //! come, filled with all that the past owes that token.
 
-use super::{Carried, Complex32, DIRECT, Lane, LongConv, Past, Push};
+use super::{Carried, Complex32, Convolver, DIRECT, Lane, LongConv, Past, Push, UNIT};
 use crate::error::{Error, Kind, Result};
 use rayon::prelude::*;
 
@@ -70,31 +70,32 @@ impl LongConv {
                 );
                 continue;
             }
-            let (taps, size) = self.extent(push);
-            let paid = push.width..push.width + push.count;
-            if let Some(spectrum) = self.spectra.kept(taps, size)? {
+            if push.width <= UNIT {
+                let spectrum = self.spectra.always(2 * push.width, 2 * push.width);
+                let paid = push.width..push.width + push.count;
                 owed.par_iter_mut()
                     .zip(&lane.slots)
                     .enumerate()
-                    .for_each_init(
-                        super::Convolver::default,
-                        |convolver, (pair, (owed, slots))| {
-                            let y = convolver.convolve(&spectrum, pair, &inputs(slots));
-                            add(&mut owed[sums.clone()], &y[paid.clone()]);
-                        },
-                    );
+                    .for_each_init(Convolver::default, |convolver, (pair, (owed, slots))| {
+                        convolver.transform(&spectrum, &inputs(slots));
+                        let y = convolver.convolve(&spectrum, pair);
+                        add(&mut owed[sums.clone()], &y[paid.clone()]);
+                    });
                 continue;
             }
+            // In blocks, behind the inputs: as many sums as blocks hold.
             let mut work: Vec<Vec<Complex32>> = lane.slots.iter().map(|s| inputs(s)).collect();
-            let each = |convolver: &mut super::Convolver,
-                        spectrum: &super::Spectrum,
-                        work: &mut [Complex32]| {
-                let y = convolver.convolve(spectrum, 0, work);
-                work[..paid.len()].copy_from_slice(&y[paid.clone()]);
+            let behind = Push {
+                from: push.width,
+                width: push.width,
+                count: push.count.next_multiple_of(UNIT),
             };
-            self.spectra.each(taps, size, &mut work, each)?;
+            for work in &mut work {
+                work.resize(behind.from + behind.count, Complex32::default());
+            }
+            self.spectra.push(&mut work, behind, UNIT);
             for (owed, work) in owed.iter_mut().zip(&work) {
-                add(&mut owed[sums.clone()], &work[..paid.len()]);
+                add(&mut owed[sums.clone()], &work[push.width..][..push.count]);
             }
         }
         Ok(Lane {

@@ -16,8 +16,8 @@
 //! exact at any split of the input, and the state is S values a channel, no spectra.
 //!
 //! Two channels are the real and imaginary part of one complex signal z. With real filters a
-//! and b, P = (A + B) / 2 and M = (A − B) / 2, the product spectrum is
-//! `P[k] · Z[k] + M[k] · conj(Z[N − k])`: one complex FFT serves two channels.
+//! and b, the product spectrum is `A[k] · (Z[k] + conj Z[N − k]) / 2 + B[k] · (Z[k] − conj Z[N − k]) / 2`:
+//! one complex FFT serves two channels.
 
 mod fork;
 mod spectrum;
@@ -35,8 +35,10 @@ use spectrum::{Convolver, Spectra, Spectrum};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Taps `0..n` of the filters of a range of channels: (channels, n), zeros beyond the filter.
-pub type Taps = dyn Fn(Range<usize>, usize) -> Result<Vec<f32>> + Send + Sync;
+/// Evaluates for all channels what their first n taps have in common.
+pub type Taps = dyn Fn(usize) -> Box<TapRows> + Send + Sync;
+/// Those n taps of the filters of a range of channels: (channels, n), zeros beyond the filter.
+pub type TapRows = dyn Fn(Range<usize>) -> Vec<f32>;
 
 /// How the filters' taps are computed on a GPU.
 pub type GpuTaps = dyn Fn(&Arc<Gpu>) -> Result<FilterTaps> + Send + Sync;
@@ -49,6 +51,10 @@ const PAIRS: usize = GROUP / 2;
 const DIRECT: usize = 32;
 /// The longest piece that one diagonal FFT takes.
 const DIAGONAL: usize = 1 << 15;
+/// Up to this many inputs an FFT is faster than several of blocks.
+const UNIT: usize = 1 << 15;
+/// Blocks of a push that is larger.
+const BLOCKS: usize = 8;
 
 /// The part of a GPU's free memory that one layer's spectra take at most.
 const SPECTRA: usize = 16;
@@ -131,7 +137,7 @@ impl LongConv {
             on_gpu: OnGpu::default(),
             channels: bias.len(),
             ring: ring(length),
-            spectra: Spectra::new(length, bias.len(), taps, budget)?,
+            spectra: Spectra::new(length, bias.len(), taps, budget),
             bias,
         })
     }
@@ -201,13 +207,13 @@ impl LongConv {
                 if segment.starts {
                     self.reset(lane);
                 }
-                self.stream(&io, rows, lane, segment.ends)?;
+                self.stream(&io, rows, lane, segment.ends);
             }
             let short = short.into_iter().map(|(rows, segment)| {
                 let owed = past.lanes.get(segment.lane).filter(|_| !segment.starts);
                 Ok(Short {
                     rows,
-                    diagonal: self.diagonal(segment.len.next_power_of_two())?,
+                    diagonal: self.diagonal(segment.len.next_power_of_two()),
                     owed: owed.map(|lane| lane.slots.as_slice()),
                 })
             });
@@ -236,6 +242,7 @@ impl LongConv {
         if lane.ring() != self.ring {
             lane.touched = 0;
             lane.slots = (0..self.channels.div_ceil(2))
+                .into_par_iter()
                 .map(|_| vec![Complex32::default(); self.ring])
                 .collect();
         }
@@ -274,11 +281,11 @@ impl LongConv {
     }
 
     /// One segment of a sequence whose past is kept.
-    fn stream(&self, io: &Columns, rows: Range<usize>, lane: &mut Lane, ends: bool) -> Result<()> {
+    fn stream(&self, io: &Columns, rows: Range<usize>, lane: &mut Lane, ends: bool) {
         let mut from = rows.start;
         let ring = lane.ring();
         while from < rows.end {
-            let (span, tiles) = self.plan(from..rows.end, lane.position, ring, ends)?;
+            let (span, tiles) = self.plan(from..rows.end, lane.position, ring, ends);
             lane.slots
                 .par_chunks_mut(PAIRS)
                 .enumerate()
@@ -306,15 +313,10 @@ impl LongConv {
                 .and_then(|tile| tile.push.filter(|_| tile.pushed.is_none()))
                 && push.width > DIRECT
             {
-                let (taps, size) = self.extent(push);
-                self.spectra
-                    .each(taps, size, &mut lane.slots, |convolver, spectrum, slots| {
-                        push_fft(convolver, spectrum, 0, slots, push);
-                    })?;
+                self.spectra.push(&mut lane.slots, push, push.unit());
             }
             from = span.end;
         }
-        Ok(())
     }
 
     /// Tiles from a ring position on: as far as `rows` reach, or to the first push whose spectrum
@@ -325,7 +327,7 @@ impl LongConv {
         position: usize,
         ring: usize,
         ends: bool,
-    ) -> Result<(Range<usize>, Vec<Tile>)> {
+    ) -> (Range<usize>, Vec<Tile>) {
         let (mut to, mut position) = (rows.start, position);
         let mut tiles = Vec::new();
         while to < rows.end {
@@ -335,18 +337,14 @@ impl LongConv {
                 true => self.push(position + width, ring),
                 false => None,
             };
-            let pushed = match push.filter(|push| push.width > DIRECT) {
-                Some(push) => {
-                    let (taps, size) = self.extent(push);
-                    self.spectra.kept(taps, size)?
-                }
-                None => None,
-            };
+            let pushed = push
+                .filter(|push| push.width > DIRECT)
+                .and_then(|push| self.pushed(push, ring));
             let computed = push.is_some_and(|push| push.width > DIRECT) && pushed.is_none();
             tiles.push(Tile {
                 position,
                 width,
-                diagonal: self.diagonal(width)?,
+                diagonal: self.diagonal(width),
                 push,
                 pushed,
             });
@@ -355,7 +353,7 @@ impl LongConv {
                 break;
             }
         }
-        Ok((rows.start..to, tiles))
+        (rows.start..to, tiles)
     }
 
     /// The next position when `reached` is: a ring turns, a fork's slots come to their end.
@@ -385,17 +383,21 @@ impl LongConv {
         })
     }
 
-    /// Taps and FFT size of a push.
-    fn extent(&self, push: Push) -> (usize, usize) {
-        (2 * push.width, 2 * push.width)
+    /// The spectrum of a push, if it is kept.
+    fn pushed(&self, push: Push, ring: usize) -> Option<Arc<Spectrum>> {
+        let (taps, size) = (2 * push.width, 2 * push.width);
+        // Not worth keeping are large ones of which few sums are needed.
+        match push.width == push.count || push.width <= UNIT {
+            true => self.spectra.kept(taps, size),
+            false if ring == self.ring => None,
+            // Those of forks are as few as forks are short.
+            false => Some(self.spectra.always(taps, size)),
+        }
     }
 
     /// The spectrum for a piece of `width` inputs, which need not be kept: it is in any case.
-    fn diagonal(&self, width: usize) -> Result<Option<Arc<Spectrum>>> {
-        match width <= DIRECT {
-            true => Ok(None),
-            false => self.spectra.always(width, 2 * width).map(Some),
-        }
+    fn diagonal(&self, width: usize) -> Option<Arc<Spectrum>> {
+        (width > DIRECT).then(|| self.spectra.always(width, 2 * width))
     }
 
     /// One channel pair through the tiles of a span.
@@ -418,7 +420,14 @@ impl LongConv {
             here.copy_from_slice(v);
             self.add_diagonal(convolver, tile.diagonal.as_deref(), pair, v, y);
             match (tile.push, &tile.pushed) {
-                (Some(push), Some(spectrum)) => push_fft(convolver, spectrum, pair, slots, push),
+                (Some(push), Some(spectrum)) => {
+                    // Of the same inputs, the diagonal has left the transform.
+                    if push.width != tile.width {
+                        convolver.transform(spectrum, &slots[push.from - push.width..push.from]);
+                    }
+                    let sums = convolver.convolve(spectrum, pair);
+                    push.store(slots, 0, &sums[push.width..]);
+                }
                 (Some(push), None) if push.width <= DIRECT => self.push_direct(pair, slots, push),
                 _ => {}
             }
@@ -435,7 +444,8 @@ impl LongConv {
         y: &mut [Complex32],
     ) {
         if let Some(spectrum) = spectrum {
-            for (y, c) in y.iter_mut().zip(convolver.convolve(spectrum, pair, v)) {
+            convolver.transform(spectrum, v);
+            for (y, c) in y.iter_mut().zip(convolver.convolve(spectrum, pair)) {
                 *y += c;
             }
             return;
@@ -461,21 +471,23 @@ impl LongConv {
     }
 }
 
-fn push_fft(
-    convolver: &mut Convolver,
-    spectrum: &Spectrum,
-    pair: usize,
-    slots: &mut [Complex32],
-    push: Push,
-) {
-    let sums = convolver.convolve(spectrum, pair, &slots[push.from - push.width..push.from]);
-    let sums = &sums[push.width..push.width + push.count];
-    if push.from == slots.len() {
-        slots.copy_from_slice(sums);
-    } else {
-        for (slot, sum) in slots[push.from..].iter_mut().zip(sums) {
-            *slot += sum;
+impl Push {
+    /// Sums that the push adds from `first` on: to the slots that follow, or, at the ring's end,
+    /// in the place of the past.
+    fn store(self, slots: &mut [Complex32], first: usize, sums: &[Complex32]) {
+        if self.from == slots.len() {
+            slots[first..first + sums.len()].copy_from_slice(sums);
+        } else {
+            for (slot, sum) in slots[self.from + first..].iter_mut().zip(sums) {
+                *slot += sum;
+            }
         }
+    }
+
+    /// The blocks in which it is done if its spectrum is not kept.
+    fn unit(self) -> usize {
+        let divides = 1 << (self.width | self.count).trailing_zeros();
+        divides.min((self.width / BLOCKS).next_power_of_two().max(UNIT))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Filter spectra of channel pairs, and the convolution of one pair by FFT.
 
-use super::{DIRECT, GROUP, Taps};
-use crate::error::Result;
-use crate::ops::{math::simd, unwritten};
+use super::{DIRECT, GROUP, Push, Taps};
+use crate::ops::math::{mul_add, simd};
+use crate::ops::unwritten;
 use num_complex::Complex32;
 use rayon::prelude::*;
 use rustfft::{Fft, FftPlanner};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Channels whose taps are in memory at once while a large spectrum is computed.
 const BLOCK: usize = 4 * GROUP;
 
-/// The spectra of one layer's filters, by (taps, FFT size).
+/// The spectra of one layer's filters, by FFT size.
 pub(super) struct Spectra {
     length: usize,
     channels: usize,
@@ -30,11 +30,10 @@ struct Kept {
     spectra: HashMap<(usize, usize), Arc<Spectrum>>,
 }
 
-/// P and M of each channel pair (see the module above), for frequencies `0..=N/2`, scaled by 1/N.
+/// A and B of each channel pair (see the module above), for frequencies `0..=N/2`, scaled by 1/2N.
 pub(super) struct Spectrum {
     plan: Plan,
-    p: Vec<Complex32>, // (pairs, N/2 + 1)
-    m: Vec<Complex32>, // (pairs, N/2 + 1)
+    values: Vec<Complex32>, // (pairs, 2, N/2 + 1)
 }
 
 #[derive(Clone)]
@@ -47,20 +46,17 @@ struct Plan {
 /// Buffers of one task.
 #[derive(Default)]
 pub(super) struct Convolver {
-    signal: Vec<Complex32>,
+    /// Transforms of pieces of a signal, one behind the other.
+    pieces: Vec<Complex32>,
+    sum: Vec<Complex32>,
     scratch: Vec<Complex32>,
 }
 
 impl Spectra {
-    pub(super) fn new(
-        length: usize,
-        channels: usize,
-        taps: Arc<Taps>,
-        budget: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(length: usize, channels: usize, taps: Arc<Taps>, budget: usize) -> Self {
         let n = 2 * DIRECT;
-        let head = paired(&taps(0..channels, n)?, n);
-        Ok(Self {
+        let head = paired(&taps(n)(0..channels), n);
+        Self {
             length,
             channels,
             taps,
@@ -69,7 +65,7 @@ impl Spectra {
                 budget,
                 spectra: HashMap::new(),
             }),
-        })
+        }
     }
 
     /// The first taps of a pair.
@@ -78,85 +74,78 @@ impl Spectra {
     }
 
     /// The spectrum, if it is kept or the budget still has room for it.
-    pub(super) fn kept(&self, taps: usize, size: usize) -> Result<Option<Arc<Spectrum>>> {
+    pub(super) fn kept(&self, taps: usize, size: usize) -> Option<Arc<Spectrum>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(spectrum) = kept.spectra.get(&(taps, size)) {
-            return Ok(Some(Arc::clone(spectrum)));
+            return Some(Arc::clone(spectrum));
         }
         let bytes = self.channels.div_ceil(2) * (size / 2 + 1) * 2 * size_of::<Complex32>();
         if bytes > kept.budget {
-            return Ok(None);
+            return None;
         }
         kept.budget -= bytes;
-        let spectrum = Arc::new(self.compute(taps, size)?);
+        let spectrum = Arc::new(self.compute(taps, size));
         kept.spectra.insert((taps, size), Arc::clone(&spectrum));
-        Ok(Some(spectrum))
+        Some(spectrum)
     }
 
     /// The spectrum, kept in any case: the diagonals, whose sizes are bounded.
-    pub(super) fn always(&self, taps: usize, size: usize) -> Result<Arc<Spectrum>> {
-        if let Some(spectrum) = self.kept(taps, size)? {
-            return Ok(spectrum);
+    pub(super) fn always(&self, taps: usize, size: usize) -> Arc<Spectrum> {
+        if let Some(spectrum) = self.kept(taps, size) {
+            return spectrum;
         }
-        let spectrum = Arc::new(self.compute(taps, size)?);
+        let spectrum = Arc::new(self.compute(taps, size));
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(
-            kept.spectra.entry((taps, size)).or_insert(spectrum),
-        ))
+        Arc::clone(kept.spectra.entry((taps, size)).or_insert(spectrum))
     }
 
-    fn compute(&self, taps: usize, size: usize) -> Result<Spectrum> {
-        let taps = taps.min(self.length);
+    fn compute(&self, taps: usize, size: usize) -> Spectrum {
+        let n = taps.min(self.length);
         let plan = Plan::new(size);
-        let bins = size / 2 + 1;
-        let mut p = vec![Complex32::default(); self.channels.div_ceil(2) * bins];
-        let mut m = p.clone();
-        let blocks = p
-            .chunks_mut(BLOCK / 2 * bins)
-            .zip(m.chunks_mut(BLOCK / 2 * bins));
-        for (i, (p, m)) in blocks.enumerate() {
-            let channels = i * BLOCK..self.channels.min((i + 1) * BLOCK);
-            let block = (self.taps)(channels, taps)?;
-            p.par_chunks_mut(bins)
-                .zip(m.par_chunks_mut(bins))
-                .zip(block.par_chunks(2 * taps))
-                .for_each(|((p, m), pair)| plan.spectrum(p, m, pair, taps));
-        }
-        Ok(Spectrum { plan, p, m })
-    }
-
-    /// Runs `f` on every pair's slots with that pair's spectrum (as pair 0), which is not kept.
-    pub(super) fn each(
-        &self,
-        taps: usize,
-        size: usize,
-        slots: &mut [Vec<Complex32>],
-        f: impl Fn(&mut Convolver, &Spectrum, &mut [Complex32]) + Sync,
-    ) -> Result<()> {
-        let taps = taps.min(self.length);
-        let plan = Plan::new(size);
-        for (i, slots) in slots.chunks_mut(BLOCK / 2).enumerate() {
-            let channels = i * BLOCK..self.channels.min((i + 1) * BLOCK);
-            if channels.is_empty() {
-                break;
-            }
-            let block = (self.taps)(channels, taps)?;
-            slots
-                .par_iter_mut()
-                .zip(block.par_chunks(2 * taps))
-                .for_each(|(slots, pair)| {
-                    let mut p = unwritten(size / 2 + 1);
-                    let mut m = unwritten(size / 2 + 1);
-                    plan.spectrum(&mut p, &mut m, pair, taps);
-                    let spectrum = Spectrum {
-                        plan: plan.clone(),
-                        p,
-                        m,
-                    };
-                    f(&mut Convolver::default(), &spectrum, slots);
+        let pair = plan.values();
+        let mut values = unwritten(self.channels.div_ceil(2) * pair);
+        let rows = (self.taps)(n);
+        for (i, values) in values.chunks_mut(BLOCK / 2 * pair).enumerate() {
+            let block = rows(i * BLOCK..self.channels.min((i + 1) * BLOCK));
+            values
+                .par_chunks_mut(pair)
+                .zip(block.par_chunks(2 * n))
+                .for_each_init(Vec::new, |z, (values, taps)| {
+                    let (even, odd) = taps.split_at(n);
+                    plan.spectrum(values, even, odd, z);
                 });
         }
-        Ok(())
+        Spectrum { plan, values }
+    }
+
+    /// A push of all pairs, with spectra that are not kept, in blocks of `unit` slots (a divisor of
+    /// its width and count): FFTs that fit the cache, and none for sums that nobody needs.
+    pub(super) fn push(&self, slots: &mut [Vec<Complex32>], push: Push, unit: usize) {
+        let n = (push.width + push.count).min(self.length);
+        let plan = Plan::new(2 * unit);
+        let rows = (self.taps)(n);
+        for (i, slots) in slots.chunks_mut(BLOCK / 2).enumerate() {
+            let block = rows(i * BLOCK..self.channels.min((i + 1) * BLOCK));
+            slots
+                .par_iter_mut()
+                .zip(block.par_chunks(2 * n))
+                .for_each_init(
+                    || (Convolver::default(), Vec::new(), Vec::new()),
+                    |(convolver, spectra, z), (slots, taps)| {
+                        let (even, odd) = taps.split_at(n);
+                        // Inputs d blocks before the sums meet the taps from d − 1 to d + 1 blocks.
+                        let blocks = (n - 1).div_ceil(unit);
+                        let blocks = blocks.min((push.width + push.count) / unit - 1);
+                        spectra.resize(blocks * plan.values(), Complex32::default());
+                        for (d, values) in spectra.chunks_exact_mut(plan.values()).enumerate() {
+                            let even = &even[d * unit..n.min((d + 2) * unit)];
+                            let odd = odd.get(d * unit..n.min((d + 2) * unit));
+                            plan.spectrum(values, even, odd.unwrap_or(&[]), z);
+                        }
+                        convolver.push(&plan, spectra, slots, push);
+                    },
+                );
+        }
     }
 }
 
@@ -170,47 +159,91 @@ impl Plan {
         }
     }
 
-    /// P and M of one pair: `pair` is one or two rows of `taps` taps.
-    fn spectrum(&self, p: &mut [Complex32], m: &mut [Complex32], pair: &[f32], taps: usize) {
-        let (even, odd) = pair.split_at(taps);
-        let mut z = vec![Complex32::default(); self.size];
-        for (i, (z, even)) in z.iter_mut().zip(even).enumerate() {
-            *z = Complex32::new(*even, odd.get(i).copied().unwrap_or_default());
+    /// Numbers of one pair's spectrum.
+    fn values(&self) -> usize {
+        2 * (self.size / 2 + 1)
+    }
+
+    /// A and B of one pair from its taps; `odd` is empty where there is no second channel.
+    fn spectrum(
+        &self,
+        values: &mut [Complex32],
+        even: &[f32],
+        odd: &[f32],
+        z: &mut Vec<Complex32>,
+    ) {
+        z.clear();
+        match odd.is_empty() {
+            true => z.extend(even.iter().map(|&re| Complex32::new(re, 0.0))),
+            false => z.extend(
+                even.iter()
+                    .zip(odd)
+                    .map(|(&re, &im)| Complex32::new(re, im)),
+            ),
         }
-        self.forward.process(&mut z);
-        separate(p, m, &z);
+        z.resize(self.size, Complex32::default());
+        self.forward.process(z);
+        let (a, b) = values.split_at_mut(self.size / 2 + 1);
+        separate(a, b, z);
     }
 }
 
 simd! {
-/// P and M from the transform Z = A + iB of two real filters, with the 1/N of the inverse.
+/// A and B from the transform Z = A + iB of two real filters, with the 1/N of the inverse and half
+/// of it again, for the sum and difference that they are multiplied with.
 ///
 /// A(N−k) = conj A(k), so A = (Z(k) + conj Z(N−k)) / 2 and B = (Z(k) − conj Z(N−k)) / 2i.
-fn separate(p: &mut [Complex32], m: &mut [Complex32], z: &[Complex32]) {
+fn separate(a: &mut [Complex32], b: &mut [Complex32], z: &[Complex32]) {
     let scale = 0.25 / z.len() as f32;
     let half = z.len() / 2;
-    let (p, m, low) = (&mut p[..half + 1], &mut m[..half + 1], &z[..half + 1]);
+    let (a, b, low) = (&mut a[..half + 1], &mut b[..half + 1], &z[..half + 1]);
     let high = &z[half..];
     for k in 0..half + 1 {
         // Z(N − k), and Z(0) for k = 0.
         let there = if k == 0 { z[0] } else { high[half - k] };
         let (sum_re, sum_im) = (low[k].re + there.re, low[k].im - there.im);
         let (difference_re, difference_im) = (low[k].re - there.re, low[k].im + there.im);
-        p[k] = Complex32::new((sum_re + difference_im) * scale, (sum_im - difference_re) * scale);
-        m[k] = Complex32::new((sum_re - difference_im) * scale, (sum_im + difference_re) * scale);
+        a[k] = Complex32::new(sum_re * scale, sum_im * scale);
+        b[k] = Complex32::new(difference_im * scale, -difference_re * scale);
     }
 }
 }
 
 impl Convolver {
-    /// The cyclic convolution of `v`, padded with zeros to the FFT's size, with a pair's filters.
-    pub(super) fn convolve(
-        &mut self,
-        spectrum: &Spectrum,
-        pair: usize,
-        v: &[Complex32],
-    ) -> &[Complex32] {
+    /// Transforms a signal in pieces of half the spectrum's size, each padded with zeros.
+    pub(super) fn transform(&mut self, spectrum: &Spectrum, v: &[Complex32]) {
+        self.pieces(&spectrum.plan, v);
+    }
+
+    /// The cyclic convolution of the transformed signal with a pair's filters.
+    pub(super) fn convolve(&mut self, spectrum: &Spectrum, pair: usize) -> &[Complex32] {
         let plan = &spectrum.plan;
+        self.multiply(plan, 0, &spectrum.values[pair * plan.values()..], false);
+        self.invert(plan)
+    }
+
+    /// One pair's push in blocks, with the spectra of its filter's pieces.
+    fn push(&mut self, plan: &Plan, spectra: &[Complex32], slots: &mut [Complex32], push: Push) {
+        let unit = plan.size / 2;
+        self.pieces(plan, &slots[push.from - push.width..push.from]);
+        for (block, first) in (0..push.count).step_by(unit).enumerate() {
+            let mut added = false;
+            for piece in 0..push.width / unit {
+                let distance = push.width / unit - 1 - piece + block;
+                if let Some(values) = spectra.chunks_exact(plan.values()).nth(distance) {
+                    self.multiply(plan, piece, values, added);
+                    added = true;
+                }
+            }
+            if added {
+                push.store(slots, first, &self.invert(plan)[unit..]);
+            } else {
+                push.store(slots, first, &[Complex32::default()].repeat(unit));
+            }
+        }
+    }
+
+    fn pieces(&mut self, plan: &Plan, v: &[Complex32]) {
         let scratch = plan
             .forward
             .get_inplace_scratch_len()
@@ -218,48 +251,91 @@ impl Convolver {
         if self.scratch.len() < scratch {
             self.scratch.resize(scratch, Complex32::default());
         }
-        self.signal.clear();
-        self.signal.extend_from_slice(v);
-        self.signal.resize(plan.size, Complex32::default());
+        self.pieces.clear();
+        for (i, v) in v.chunks(plan.size / 2).enumerate() {
+            self.pieces.extend_from_slice(v);
+            self.pieces
+                .resize((i + 1) * plan.size, Complex32::default());
+        }
         plan.forward
-            .process_with_scratch(&mut self.signal, &mut self.scratch);
-        let bins = plan.size / 2 + 1;
-        let (p, m) = (
-            &spectrum.p[pair * bins..][..bins],
-            &spectrum.m[pair * bins..][..bins],
-        );
-        multiply(&mut self.signal, p, m);
+            .process_with_scratch(&mut self.pieces, &mut self.scratch);
+    }
+
+    fn multiply(&mut self, plan: &Plan, piece: usize, values: &[Complex32], add: bool) {
+        let (a, b) = values.split_at(plan.size / 2 + 1);
+        self.sum.resize(plan.size, Complex32::default());
+        let z = &self.pieces[piece * plan.size..][..plan.size];
+        multiply(&mut self.sum, z, a, b, add);
+    }
+
+    fn invert(&mut self, plan: &Plan) -> &[Complex32] {
         plan.inverse
-            .process_with_scratch(&mut self.signal, &mut self.scratch);
-        &self.signal
+            .process_with_scratch(&mut self.sum, &mut self.scratch);
+        &self.sum
     }
 }
 
+/// Frequencies that are multiplied together.
+const LANES: usize = 8;
+
 simd! {
-/// `Z[k] ← P[k] Z[k] + M[k] conj(Z[N − k])` for all k; P and M are Hermitian.
-fn multiply(z: &mut [Complex32], p: &[Complex32], m: &[Complex32]) {
+/// `sum[k] (+)= A[k] (Z[k] + conj Z[N − k]) + B[k] (Z[k] − conj Z[N − k])` for all k; A and B are
+/// Hermitian.
+fn multiply(sum: &mut [Complex32], z: &[Complex32], a: &[Complex32], b: &[Complex32], add: bool) {
     let half = z.len() / 2;
     for k in [0, half] {
-        z[k] = p[k] * z[k] + m[k] * z[k].conj();
+        let there = z[k].conj();
+        let product = a[k] * (z[k] + there) + b[k] * (z[k] - there);
+        sum[k] = if add { sum[k] + product } else { product };
     }
-    let (low, high) = z.split_at_mut(half);
+    // Frequencies below the middle ascend, those above it descend.
     let n = half - 1;
-    let (low, high) = (&mut low[1..][..n], &mut high[1..][..n]);
-    let (p, m) = (&p[1..][..n], &m[1..][..n]);
-    // Indexed, and spelled out in real numbers: so the compiler makes vectors of it.
-    for k in 0..n {
-        let (a, b) = (low[k], high[n - 1 - k].conj());
-        let (p, m) = (p[k], m[k]);
-        low[k] = Complex32::new(
-            p.re * a.re - p.im * a.im + m.re * b.re - m.im * b.im,
-            p.re * a.im + p.im * a.re + m.re * b.im + m.im * b.re,
-        );
-        high[n - 1 - k] = Complex32::new(
-            p.re * b.re - p.im * b.im + m.re * a.re - m.im * a.im,
-            -(p.re * b.im + p.im * b.re + m.re * a.im + m.im * a.re),
-        );
+    let (low, high) = sum.split_at_mut(half);
+    let (low, high) = (&mut low[1..], &mut high[1..]);
+    let (z_low, z_high) = (&z[1..half], &z[half + 1..]);
+    let (a, b) = (&a[1..half], &b[1..half]);
+    let whole = n / LANES * LANES;
+    let ascending = low.chunks_exact_mut(LANES).zip(z_low.chunks_exact(LANES));
+    let descending = high.rchunks_exact_mut(LANES).zip(z_high.rchunks_exact(LANES));
+    let filters = a.chunks_exact(LANES).zip(b.chunks_exact(LANES));
+    for (((low, z_low), (high, z_high)), (a, b)) in ascending.zip(descending).zip(filters) {
+        pairs::<FMA>(low, high, z_low, z_high, a, b, add);
     }
+    let rest = n - whole;
+    pairs::<FMA>(&mut low[whole..], &mut high[..rest], &z_low[whole..], &z_high[..rest], &a[whole..], &b[whole..], add);
 }
+}
+
+/// Spelled out in real numbers: so the compiler makes vectors of it (four times as fast).
+#[inline(always)]
+fn pairs<const FMA: bool>(
+    low: &mut [Complex32],
+    high: &mut [Complex32],
+    z_low: &[Complex32],
+    z_high: &[Complex32],
+    a: &[Complex32],
+    b: &[Complex32],
+    add: bool,
+) {
+    let n = low.len();
+    let (high, z_low, z_high) = (&mut high[..n], &z_low[..n], &z_high[..n]);
+    let (a, b) = (&a[..n], &b[..n]);
+    for k in 0..n {
+        let (here, there) = (z_low[k], z_high[n - 1 - k]);
+        let (s_re, s_im) = (here.re + there.re, here.im - there.im);
+        let (d_re, d_im) = (here.re - there.re, here.im + there.im);
+        let even_re = mul_add::<FMA>(a[k].re, s_re, -(a[k].im * s_im));
+        let even_im = mul_add::<FMA>(a[k].re, s_im, a[k].im * s_re);
+        let odd_re = mul_add::<FMA>(b[k].re, d_re, -(b[k].im * d_im));
+        let odd_im = mul_add::<FMA>(b[k].re, d_im, b[k].im * d_re);
+        let (one, other) = match add {
+            true => (low[k], high[n - 1 - k]),
+            false => (Complex32::default(), Complex32::default()),
+        };
+        low[k] = Complex32::new(one.re + (even_re + odd_re), one.im + (even_im + odd_im));
+        high[n - 1 - k] =
+            Complex32::new(other.re + (even_re - odd_re), other.im + (odd_im - even_im));
+    }
 }
 
 /// Rows of taps (channels, n) as complex pairs.

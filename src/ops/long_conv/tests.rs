@@ -10,10 +10,13 @@ fn tap(channel: usize, j: usize, length: usize) -> f32 {
 }
 
 fn conv(length: usize, budget: usize) -> LongConv {
-    let taps = move |channels: Range<usize>, n: usize| {
-        Ok(channels
-            .flat_map(|c| (0..n).map(move |j| if j < length { tap(c, j, length) } else { 0.0 }))
-            .collect())
+    let taps = move |n: usize| {
+        let tap = move |c, j| if j < length { tap(c, j, length) } else { 0.0 };
+        let rows = move |channels: Range<usize>| {
+            let row = |c| (0..n).map(move |j| tap(c, j));
+            channels.flat_map(row).collect()
+        };
+        Box::new(rows) as Box<TapRows>
     };
     let bias: Vec<f32> = (0..CHANNELS).map(|c| (c as f32).cos()).collect();
     let bias = Tensor::new(bias, &Device::Cpu).unwrap();

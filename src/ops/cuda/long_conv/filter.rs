@@ -226,7 +226,7 @@ impl Groups<'_> {
         let mut out: CudaSlice<f32> = gpu.unwritten(count * stride)?;
         match (&self.spectra.taps, &self.activations) {
             (FilterTaps::Host(values), _) => {
-                let values = values(channels, taps)?;
+                let values = values(taps)(channels);
                 if values.len() != count * taps {
                     return Err(mismatch("a filter of other taps"));
                 }

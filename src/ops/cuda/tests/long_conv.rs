@@ -90,7 +90,10 @@ fn check(length: usize, most: usize, network: bool, budget: usize, workspace: us
     let filter = Arc::new(Network::new(length, CHANNELS));
     let closure = {
         let filter = Arc::clone(&filter);
-        Arc::new(move |channels, n| Ok(filter.taps(channels, n)))
+        Arc::new(move |n| {
+            let filter = Arc::clone(&filter);
+            Box::new(move |channels| filter.taps(channels, n)) as Box<ops::TapRows>
+        })
     };
     let cpu = ops::LongConv::new(
         length,
