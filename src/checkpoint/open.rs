@@ -66,7 +66,7 @@ impl Checkpoint {
     /// The tensors that an encoder built from this left alone, besides the language model's head.
     pub fn unused(&self) -> Vec<String> {
         let mut unused = self.weights.unused();
-        unused.retain(|name| !name.contains("lm_head"));
+        unused.retain(|name| !name.contains("lm_head") && !name.contains("unembed"));
         unused
     }
 

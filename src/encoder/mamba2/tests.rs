@@ -9,7 +9,7 @@ fn config(groups: usize) -> Config {
     let text = format!(
         r#"{{"hidden_size": {WIDTH}, "num_hidden_layers": 2, "num_heads": 6, "head_dim": 8,
             "state_size": 10, "n_groups": {groups}, "vocab_size": 16,
-            "time_step_limit": [0.0, Infinity]}}"#
+            "time_step_limit": [0.0, Infinity], "transformers_version": "4.57.1"}}"#
     );
     Config::parse("config.json", &text).unwrap()
 }
@@ -135,8 +135,12 @@ fn both_styles_are_one_model_with_one_group_and_differ_in_the_norm_with_more() {
         let sizes = Hyperparameters::read(&original(groups)).unwrap();
         let model = Model::load(&sizes, &weights(&sizes, "embedding")).unwrap();
         let other = Hyperparameters::read(&config(groups)).unwrap();
-        assert_eq!(sizes.norm_groups, groups);
+        assert_eq!(sizes.gate_groups, groups);
         assert_eq!(sizes == other, groups == 1);
+        assert_eq!(
+            other.facts(Vocabulary::characters(16)).note.is_some(),
+            groups > 1
+        );
         let other = Model::load(&other, &weights(&other, "embeddings")).unwrap();
         let tokens = tokens(40, 3);
         assert_eq!(
@@ -144,6 +148,42 @@ fn both_styles_are_one_model_with_one_group_and_differ_in_the_norm_with_more() {
             groups == 1
         );
     }
+}
+
+#[test]
+fn the_release_that_wrote_the_configuration_decides_which_channels_are_normalised_together() {
+    for (version, gate_groups) in [
+        (Some("4.44.0.dev0"), 1),
+        (Some("5.22.1"), 1),
+        (Some("5.23.0"), 2),
+        (Some("6.0.0"), 2),
+        (None, 2),
+    ] {
+        let mut json = config(2).as_json().clone();
+        json.insert("transformers_version".into(), version.into());
+        let sizes = Hyperparameters::read(&Config::new("config.json", json)).unwrap();
+        assert_eq!(sizes.gate_groups, gate_groups, "{version:?}");
+    }
+}
+
+#[test]
+fn keys_of_early_files_that_nothing_reads_change_nothing() {
+    let mut json = config(2).as_json().clone();
+    for (key, value) in [
+        ("norm_before_gate", serde_json::json!(true)),
+        ("intermediate_size", 48.into()),
+        ("time_step_init_scheme", "random".into()),
+        ("time_step_scale", 1.0.into()),
+    ] {
+        json.insert(key.into(), value);
+    }
+    let config = Config::new("config.json", json);
+    let (read, said) = crate::io::testing::logged(|| Hyperparameters::read(&config));
+    assert_eq!(
+        read.unwrap(),
+        Hyperparameters::read(&self::config(2)).unwrap()
+    );
+    assert_eq!(said, "");
 }
 
 #[test]
@@ -167,7 +207,6 @@ fn what_would_run_as_another_model_is_an_error() {
         assert!(error.to_string().contains(&format!("key {key}")), "{error}");
     }
     for (key, value) in [
-        ("rms_norm", false.into()),
         ("attn_layer_idx", serde_json::json!([1])),
         ("d_intermediate", 8.into()),
         ("ssm_cfg.norm_before_gate", true.into()),
