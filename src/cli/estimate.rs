@@ -120,7 +120,7 @@ impl Estimate {
         engine.model.forward(&tokens, &[segment], &mut state)?;
         let start = Instant::now();
         engine.model.forward(&tokens, &[segment], &mut state)?;
-        Ok(len as f64 / start.elapsed().as_secs_f64())
+        Ok(len as f64 / start.elapsed().as_secs_f64() / engine.runs() as f64)
     }
 
     /// What --exact takes of the disk: at most as much as if all bases were one sequence's.

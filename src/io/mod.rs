@@ -15,5 +15,5 @@ pub mod schema;
 pub mod spill;
 pub mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod vector;
