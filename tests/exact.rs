@@ -163,6 +163,103 @@ fn check_says_how_much_disk_exact_takes() {
     );
 }
 
+/// The number on the line of `check` that begins so.
+fn checked(text: &str, start: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(start));
+    let number = line.unwrap().trim().split(' ').next();
+    number.unwrap().parse().unwrap()
+}
+
+#[test]
+fn check_counts_what_windows_share_masks_repeat_and_exact_passes_over_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |options: &[&str]| {
+        let (command, options) = options.split_at(2);
+        let mut check = crocuta(directory.path(), command, "caduceus-ph", options);
+        let output = check.assert().success().get_output().stdout.clone();
+        String::from_utf8(output).unwrap()
+    };
+    // Without an index the file's size stands for the number of bases; a window goes on by 96.
+    let text = run(&["check", "embed", "--window", "128", "--overlap", "32"]);
+    let size = fs::metadata(fasta(directory.path())).unwrap().len();
+    let read = size + (size - 128).div_ceil(96) * 32;
+    assert_eq!(checked(&text, "bases through the encoder:"), read as f64);
+    let speed = |options: &[&str]| checked(&run(options), "speed:");
+    let plain = speed(&["check", "embed", "--window", "1000"]);
+    // Each base runs with 40 masks; and twice up to the scan, for exact. Wide of what is measured.
+    let masked = speed(&["check", "predict", "--window", "1000", "--mask-every", "40"]);
+    assert!(masked < plain / 4.0, "{plain} {masked}");
+    let exact = speed(&["check", "embed", "--exact"]);
+    assert!(exact < plain, "{plain} {exact}");
+}
+
+#[test]
+fn tables_of_models_that_look_both_ways_say_so() {
+    let window = ["--logits", "--window", "1000"];
+    let (_, about) = table("predict", "caduceus-ps", &window);
+    let (_, causal) = table("predict", "mamba1", &["--logits"]);
+    let meaning = |about: &serde_json::Value, column: &str| {
+        about["columns"][column]["semantics"]
+            .as_str()
+            .unwrap()
+            .to_string()
+    };
+    for (column, both_ways, one_way) in [
+        ("logp_base", "around it", "before it"),
+        ("p_A", "around it", "before it"),
+        ("logits", "of that base", "of the base that follows"),
+    ] {
+        assert!(meaning(&about, column).contains(both_ways), "{about}");
+        assert!(!meaning(&about, column).contains(one_way), "{about}");
+        assert!(meaning(&causal, column).contains(one_way), "{causal}");
+    }
+    let (_, about) = table("embed", "caduceus-ph", &window[1..]);
+    assert!(
+        meaning(&about, "embedding").contains("around it"),
+        "{about}"
+    );
+}
+
+#[test]
+fn a_trained_length_that_no_file_states_is_said_and_that_of_the_tokenizer_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        let golden = model("caduceus-ph").join(name);
+        fs::copy(golden, directory.path().join(name)).unwrap();
+    }
+    let run = || {
+        let out = directory.path().join("out.parquet");
+        let mut crocuta = Command::cargo_bin("crocuta").unwrap();
+        crocuta.arg("embed").arg(fasta(directory.path()));
+        crocuta
+            .arg("-m")
+            .arg(directory.path())
+            .arg("-o")
+            .arg(&out)
+            .arg("--force");
+        let said = crocuta.assert().success().get_output().stderr.clone();
+        let reader = SerializedFileReader::new(File::open(out).unwrap()).unwrap();
+        let pairs = reader
+            .metadata()
+            .file_metadata()
+            .key_value_metadata()
+            .unwrap();
+        let about = pairs.iter().find(|pair| pair.key == "crocuta").unwrap();
+        let about: serde_json::Value =
+            serde_json::from_str(about.value.as_deref().unwrap()).unwrap();
+        let window = about["inference"]["window"].as_u64().unwrap();
+        (String::from_utf8(said).unwrap(), window)
+    };
+    let (said, window) = run();
+    assert!(said.contains("do not state its trained length"), "{said}");
+    assert_eq!(window, 65536);
+    let tokenizer = r#"{"model_max_length": 131072, "tokenizer_class": "CaduceusTokenizer"}"#;
+    fs::write(directory.path().join("tokenizer_config.json"), tokenizer).unwrap();
+    let (said, window) = run();
+    assert!(!said.contains("warning"), "{said}");
+    assert_eq!(window, 131_072);
+}
+
 #[test]
 fn exact_where_it_means_nothing_is_a_usage_error() {
     for (command, name, options) in [

@@ -33,7 +33,7 @@ impl Architecture {
             let name = config.text("model_type", None)?;
             return match name.as_str() {
                 "hyenadna" => Ok(Self::HyenaDna),
-                "mamba" => Ok(Self::Mamba),
+                "mamba" => Self::of_mamba_ssm(config),
                 "mamba2" => Ok(Self::Mamba2),
                 "caduceus" => Ok(Self::Caduceus),
                 "s4d" => Ok(Self::S4d),
@@ -54,19 +54,8 @@ impl Architecture {
         if config.has("hyena_layer_idxs") {
             return Ok(Self::Evo1);
         }
-        if ["d_model", "n_layer", "ssm_cfg"]
-            .iter()
-            .all(|key| config.has(key))
-        {
-            return match config
-                .object("ssm_cfg")?
-                .text("layer", Some("Mamba1"))?
-                .as_str()
-            {
-                "Mamba1" => Ok(Self::Mamba),
-                "Mamba2" => Ok(Self::Mamba2),
-                other => Err(config.error("ssm_cfg.layer", format!("unknown layer {other}"))),
-            };
+        if config.has("d_model") && (config.has("ssm_cfg") || config.has("rms_norm")) {
+            return Self::of_mamba_ssm(config);
         }
         Err(config
             .error(
@@ -74,6 +63,18 @@ impl Architecture {
                 "missing, and no other key tells the architecture",
             )
             .todo("add \"model_type\": hyenadna, mamba, mamba2, caduceus, stripedhyena or s4d"))
+    }
+}
+
+impl Architecture {
+    /// Mamba or Mamba-2: mamba_ssm's configurations tell by the layer.
+    fn of_mamba_ssm(config: &Config) -> Result<Self> {
+        let mixer = config.object("ssm_cfg")?;
+        match mixer.text("layer", Some("Mamba1"))?.as_str() {
+            "Mamba1" => Ok(Self::Mamba),
+            "Mamba2" => Ok(Self::Mamba2),
+            other => Err(config.error("ssm_cfg.layer", format!("unknown layer {other}"))),
+        }
     }
 }
 
@@ -110,6 +111,14 @@ mod tests {
             (
                 r#"{"d_model": 8, "n_layer": 2, "ssm_cfg": {"layer": "Mamba2"}}"#,
                 Architecture::Mamba2,
+            ),
+            (
+                r#"{"model_type": "mamba", "d_model": 8, "ssm_cfg": {"layer": "Mamba2"}}"#,
+                Architecture::Mamba2,
+            ),
+            (
+                r#"{"d_model": 8, "n_layer": 2, "ssm_cfg": null, "rms_norm": true}"#,
+                Architecture::Mamba,
             ),
             (r#"{"hyena_layer_idxs": [0]}"#, Architecture::Evo1),
             (

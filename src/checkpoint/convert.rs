@@ -183,6 +183,9 @@ fn hyenadna_config(config: Config) -> Result<Config> {
             "false, but only modulated filters are supported",
         ));
     }
+    if layer.size("order", any.clone(), Some(2))? != 2 {
+        return Err(layer.error("order", "only order 2, the published one, is supported"));
+    }
     let frequency = layer.number("w", Some(1.0))?;
     let found: Map<String, Value> = [
         (
@@ -208,6 +211,10 @@ fn hyenadna_config(config: Config) -> Result<Config> {
         (
             "filter_order",
             json!(layer.size("filter_order", any.clone(), Some(64))?),
+        ),
+        (
+            "num_inner_mlps",
+            json!(layer.size("num_inner_mlps", any.clone(), Some(2))?),
         ),
         (
             "short_filter_order",

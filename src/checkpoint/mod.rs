@@ -6,6 +6,8 @@ mod config;
 mod convert;
 mod create;
 mod derive;
+mod digests;
+mod hub;
 mod layout;
 mod open;
 mod pickle;

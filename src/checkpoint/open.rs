@@ -1,6 +1,6 @@
 //! Opens a model's directory in Hugging Face layout.
 
-use super::{Architecture, Config, Weights, layout, presets, safetensors};
+use super::{Architecture, Config, Weights, digests, hub, layout, presets, safetensors};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,17 +21,21 @@ pub struct Checkpoint {
     /// SHA-256 in hex over the weight files, in the order of their names. For a single file, what
     /// `sha256sum` prints.
     pub digest: String,
-    /// The directory's own name.
+    /// The directory's own name, or the one on Hugging Face.
     pub name: String,
 }
 
 impl Checkpoint {
-    /// Opens the directory at `path`: `config.json` beside `model.safetensors`, or beside the
-    /// shards that `model.safetensors.index.json` lists.
+    /// Opens the directory at `path`, or that of `hf:owner/name[@revision]` in Hugging Face's
+    /// cache: `config.json` beside `model.safetensors`, or beside the shards that
+    /// `model.safetensors.index.json` lists. If `SHA256SUMS` lies there, these files must have its
+    /// digests.
     ///
     /// Memory: the weights, and one tensor twice. Errors are of kind `Model`, or `Usage` for a
     /// pickle, which only `models convert` reads.
     pub fn open(path: &Path) -> Result<Self> {
+        let (located, published) = hub::locate(path)?;
+        let path = located.as_path();
         directory(path)?;
         let config_path = path.join("config.json");
         if !config_path.is_file() {
@@ -40,6 +44,13 @@ impl Checkpoint {
                 .todo("give a directory with config.json and model.safetensors"));
         }
         let files = weight_files(path)?;
+        let sums = path.join(digests::SUMS);
+        if sums.is_file() {
+            digests::check(
+                &sums,
+                &[&files[..], std::slice::from_ref(&config_path)].concat(),
+            )?;
+        }
         let config = Config::read(&config_path)?;
         let architecture = Architecture::of(&config)?;
         let (mut tensors, mut sum) = (BTreeMap::new(), Sha256::new());
@@ -57,7 +68,7 @@ impl Checkpoint {
             config,
             weights: Weights::new(path.display(), tensors),
             digest: safetensors::hex(sum),
-            name: name.to_string_lossy().into_owned(),
+            name: published.unwrap_or_else(|| name.to_string_lossy().into_owned()),
         })
     }
 }
@@ -66,7 +77,7 @@ impl Checkpoint {
     /// The tensors that an encoder built from this left alone, besides the language model's head.
     pub fn unused(&self) -> Vec<String> {
         let mut unused = self.weights.unused();
-        unused.retain(|name| !name.contains("lm_head"));
+        unused.retain(|name| !name.contains("lm_head") && !name.contains("unembed"));
         unused
     }
 

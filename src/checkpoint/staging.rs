@@ -1,13 +1,17 @@
 //! A directory that appears under its name complete, or not at all.
 
 use crate::error::{Error, Result};
-use std::fs::{self, File};
+use crate::io::atomic;
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A temporary directory beside its final place; removed when dropped without commit.
 pub struct Staging {
     temporary: PathBuf,
+    /// Locked, so that no other process takes the directory for stale; where there are no locks,
+    /// its process's id is all that tells.
+    _lock: Option<File>,
     target: PathBuf,
 }
 
@@ -27,13 +31,20 @@ impl Staging {
         let name = target
             .file_name()
             .ok_or_else(|| Error::usage("not the name of a directory").file(target.display()))?;
-        let name = format!(".{}.tmp-{}", name.to_string_lossy(), std::process::id());
-        let temporary = target.with_file_name(name);
-        // Left over from a killed process that had the same id.
-        let _ = fs::remove_dir_all(&temporary);
-        fs::create_dir(&temporary).map_err(|e| Error::io(&temporary, &e))?;
+        let prefix = format!(".{}.tmp-", name.to_string_lossy());
+        remove_stale(target, &prefix);
+        let temporary = target.with_file_name(format!("{prefix}{}", std::process::id()));
+        atomic::remember(&temporary);
+        if let Err(e) = fs::create_dir(&temporary) {
+            atomic::remove_directory(&temporary);
+            return Err(Error::io(&temporary, &e));
+        }
+        let lock = File::open(&temporary)
+            .ok()
+            .filter(|dir| dir.try_lock().is_ok());
         Ok(Self {
             temporary,
+            _lock: lock,
             target: target.to_path_buf(),
         })
     }
@@ -72,6 +83,29 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // After a commit there is nothing to remove.
-        let _ = fs::remove_dir_all(&self.temporary);
+        atomic::remove_directory(&self.temporary);
+    }
+}
+
+/// Removes what killed processes left beside `target`, or one that had this process's id.
+fn remove_stale(target: &Path, prefix: &str) {
+    let parent = target.parent().filter(|p| !p.as_os_str().is_empty());
+    let Ok(entries) = fs::read_dir(parent.unwrap_or(Path::new("."))) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(prefix));
+        let Some(pid) = pid.and_then(|pid| pid.parse::<i32>().ok()) else {
+            continue;
+        };
+        let own = pid.cast_unsigned() == std::process::id();
+        let path = entry.path();
+        let locked = File::open(&path)
+            .is_ok_and(|dir| matches!(dir.try_lock(), Err(TryLockError::WouldBlock)));
+        let dead = pid > 0 && (own || !atomic::is_alive(pid));
+        if dead && !locked && fs::remove_dir_all(&path).is_ok() {
+            tracing::info!("removed {}, which a killed run left", path.display());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `models verify`: everything that can be said of a checkpoint without running it.
 
 use super::open::{Checkpoint, weight_files};
-use super::safetensors;
+use super::{digests, safetensors};
 use crate::error::Result;
 use crate::ops::Tensor;
 use std::path::Path;
@@ -18,9 +18,15 @@ pub struct Verified {
 }
 
 /// Opens the model in `dir` as strictly as a run does, and reads every value: NaN or infinity is
-/// an error that names the tensor.
-pub fn verify(dir: &Path) -> Result<Verified> {
+/// an error that names the tensor. Its files must have the digests in the file `sums`, if given.
+pub fn verify(dir: &Path, sums: Option<&Path>) -> Result<Verified> {
     let checkpoint = Checkpoint::open(dir)?;
+    let dir = checkpoint.dir.as_path();
+    let mut paths = weight_files(dir)?;
+    paths.insert(0, dir.join("config.json"));
+    if let Some(sums) = sums {
+        digests::check(sums, &paths)?;
+    }
     let weights = &checkpoint.weights;
     for name in weights.names().filter(|name| weights.is_float(name)) {
         let shape = weights.shape(name).unwrap_or_default();
@@ -31,8 +37,6 @@ pub fn verify(dir: &Path) -> Result<Verified> {
                 .todo("fetch the model again, or train it anew"));
         }
     }
-    let mut paths = weight_files(dir)?;
-    paths.insert(0, dir.join("config.json"));
     let files = paths.iter().map(|path| {
         let name = path
             .file_name()
@@ -67,7 +71,7 @@ mod tests {
         let mut config = preset("mamba-d256-l16").unwrap();
         config.insert("num_hidden_layers".into(), json!(1));
         create(&Config::new("x", config), 0, &out, 1 << 30).unwrap();
-        let verified = verify(&out).unwrap();
+        let verified = verify(&out, None).unwrap();
         assert_eq!(verified.files.len(), 2);
         assert_eq!(verified.files[1].1, Checkpoint::open(&out).unwrap().digest);
         assert_eq!(verified.tensors, 12);
@@ -79,7 +83,7 @@ mod tests {
             let end = bytes.len();
             bytes[end - 4..].copy_from_slice(&bad.to_le_bytes());
             std::fs::write(&path, bytes).unwrap();
-            let error = verify(&out).unwrap_err().to_string();
+            let error = verify(&out, None).unwrap_err().to_string();
             assert!(
                 error.contains("tensor backbone.norm_f.weight: value 255"),
                 "{error}"

@@ -84,6 +84,24 @@ impl Weights {
         }
     }
 
+    /// The tensors below the shortest prefix, which may be none, that makes one of `endings` the
+    /// name of a tensor: of a model that was saved within another.
+    pub fn below(&self, endings: &[&str]) -> Option<Self> {
+        let prefix = |name: &str| {
+            let rest = name.strip_prefix(&self.prefix)?;
+            let matched = endings
+                .iter()
+                .find_map(|ending| rest.strip_suffix(ending))?;
+            let whole = matched.is_empty() || matched.ends_with('.');
+            whole.then(|| format!("{}{matched}", self.prefix))
+        };
+        let prefixes = self.all.tensors.keys().filter_map(|name| prefix(name));
+        Some(Self {
+            all: Arc::clone(&self.all),
+            prefix: prefixes.min_by_key(String::len)?,
+        })
+    }
+
     /// Is there a tensor of that name below the prefix?
     pub fn has(&self, name: &str) -> bool {
         self.all.tensors.contains_key(&self.full(name))

@@ -129,7 +129,7 @@ impl Estimate {
         step(true)?;
         let start = Instant::now();
         step(!engine.facts.causal)?;
-        Ok(len as f64 / start.elapsed().as_secs_f64())
+        Ok(len as f64 / start.elapsed().as_secs_f64() / engine.runs() as f64)
     }
 
     /// What --exact takes of the disk: at most as much as if all bases were one sequence's.

@@ -57,7 +57,8 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return process::explain(&error),
     };
-    process::start(&cli.logging);
+    let steps = !matches!(cli.command, Command::Models(_) | Command::Check(_));
+    process::start(&cli.logging, steps);
     process::finish(|| match cli.command {
         Command::Embed(embed) => embed.run(&cli.logging),
         Command::Predict(predict) => predict.run(&cli.logging),

@@ -46,11 +46,16 @@ pub enum Models {
         #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
         max_size: u64,
     },
-    /// Check a model's files: complete, undamaged, finite numbers. Prints their digests.
-    #[command(after_help = "Example:\n  crocuta models verify model")]
+    /// Check a model's files: complete, undamaged, finite numbers, and the digests in SHA256SUMS if
+    /// that lies beside them, as at the start of every run. Prints their digests.
+    #[command(after_help = "Examples:\n  crocuta models verify model\n  \
+crocuta models verify model --digests published.sha256")]
     Verify {
         /// The model's directory.
         model: PathBuf,
+        /// What the digests must be: lines as this command and sha256sum print them.
+        #[arg(long, value_name = "FILE")]
+        digests: Option<PathBuf>,
     },
     /// Convert a PyTorch checkpoint (.ckpt, .pt, .pth, .bin) to safetensors, or a HyenaDNA model
     /// to one with a small state (--distil).
@@ -117,7 +122,7 @@ impl Models {
                     output.join("model.safetensors").display()
                 ))
             }
-            Self::Verify { model } => verify(model),
+            Self::Verify { model, digests } => verify(model, digests.as_deref()),
             Self::Convert {
                 file,
                 output,
@@ -150,8 +155,8 @@ impl Models {
     }
 }
 
-fn verify(path: &Path) -> Result<()> {
-    let verified = checkpoint::verify(path)?;
+fn verify(path: &Path, digests: Option<&Path>) -> Result<()> {
+    let verified = checkpoint::verify(path, digests)?;
     // The configuration must describe the tensors: building the encoder asks for each by shape.
     let checkpoint = Checkpoint::open(path)?;
     Model::load(&checkpoint)?;
@@ -169,10 +174,9 @@ fn verify(path: &Path) -> Result<()> {
     for (file, digest) in &verified.files {
         lines.push_str(&format!("{digest}  {}\n", crate::error::printable(file)));
     }
-    print(&format!(
-        "{lines}{} tensors, {} values\n",
-        verified.tensors, verified.values
-    ))
+    print(&lines)?;
+    tracing::info!("{} tensors, {} values", verified.tensors, verified.values);
+    Ok(())
 }
 
 /// Bases that `--check` reads at most.

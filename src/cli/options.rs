@@ -25,7 +25,7 @@ pub struct Source {
     #[arg(long, value_name = "BED", help_heading = "Input")]
     pub regions_file: Option<PathBuf>,
     /// Bases read before a region, so that its rows know their context [default: the model's
-    /// trained length].
+    /// trained length, or 65,536 if its files do not state it].
     #[arg(long, value_name = "BASES", help_heading = "Input")]
     pub context: Option<u64>,
     /// Do not join regions that overlap: their rows come twice.
@@ -50,6 +50,13 @@ impl Source {
 
     /// Opens the input.
     pub fn open(&self, facts: &Facts, strand: Strand) -> Result<Genome> {
+        if facts.context.is_none() && self.context.is_none() && !self.described().is_empty() {
+            tracing::warn!(
+                "the model's files do not state its trained length: regions get {} bases of \
+                 context (--context)",
+                self.context(facts)
+            );
+        }
         let mut regions = Vec::new();
         for text in &self.region {
             regions.push(Query::parse(text)?);
@@ -91,7 +98,8 @@ impl Source {
 /// The model and how it runs.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Compute {
-    /// The model: a directory with config.json and model.safetensors.
+    /// The model: a directory with config.json and model.safetensors, or hf:owner/name[@revision]
+    /// out of Hugging Face's cache.
     #[arg(short, long, value_name = "DIR")]
     pub model: PathBuf,
     /// Bases that the model reads at a time. Changes speed and memory, not the numbers [default:
@@ -103,7 +111,8 @@ pub struct Compute {
     #[arg(long, value_enum, default_value = "forward", help_heading = "Run")]
     pub strand: Strand,
     /// Read windows of so many bases, each with an empty state, instead of carrying it. Models
-    /// that look both ways always do [default for them: the trained length].
+    /// that look both ways always do [default for them: the trained length, or 65,536 if the
+    /// model's files do not state it].
     #[arg(long, value_name = "BASES", help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(2..=1 << 26))]
     pub window: Option<u32>,
@@ -174,7 +183,13 @@ impl Compute {
         }
         let size = match (self.window, facts.causal) {
             (Some(size), _) => size as usize,
-            (None, false) => facts.context.unwrap_or(CONTEXT),
+            (None, false) => facts.context.unwrap_or_else(|| {
+                tracing::warn!(
+                    "the model's files do not state its trained length: it reads windows of \
+                     {CONTEXT} bases (--window)"
+                );
+                CONTEXT
+            }),
             (None, true) if self.overlap.is_some() => {
                 return Err(Error::usage("--overlap needs --window"));
             }

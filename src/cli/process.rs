@@ -108,15 +108,16 @@ pub fn set_up() {
             .location()
             .map(|l| format!(" at {}:{}", l.file(), l.line()));
         say(&format!(
-            "crocuta: error: internal error{}: please report it with the command line (version {})",
+            "crocuta: error: internal error (a bug){}: please report it with the command line (version {})",
             place.unwrap_or_default(),
             env!("CARGO_PKG_VERSION")
         ));
     }));
 }
 
-/// Signals and logging, once the command line is known.
-pub fn start(logging: &Logging) {
+/// Signals and logging, once the command line is known. `steps`: the command looks for signals
+/// between its steps; others end as soon as one comes.
+pub fn start(logging: &Logging, steps: bool) {
     let level = if logging.quiet {
         Level::WARN
     } else {
@@ -135,7 +136,7 @@ pub fn start(logging: &Logging) {
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]) {
         std::thread::spawn(move || {
             for signal in signals.forever() {
-                if SIGNAL.swap(signal, Ordering::Relaxed) != 0 {
+                if SIGNAL.swap(signal, Ordering::Relaxed) != 0 || !steps {
                     leave();
                 }
                 // The run stops at its next step; one that takes longer is not waited for.

@@ -253,7 +253,17 @@ impl Inputs {
 
     fn check(&self, table: Table) -> Result<()> {
         let opened = self.open(table)?;
-        let speed = opened.estimate.measure(&opened.engine)?;
+        let speed = match self.compute.exact {
+            true => {
+                let scratch = self.compute.scratch(&self.output.output);
+                stream::exact_speed(
+                    &opened.engine,
+                    opened.estimate.chunk.min(8192) as usize,
+                    &scratch,
+                )?
+            }
+            false => opened.estimate.measure(&opened.engine)?,
+        };
         super::process::print(&opened.estimate.describe(speed))?;
         opened.estimate.check_memory()?;
         opened.estimate.check_output(self.output.max_output)
@@ -333,7 +343,10 @@ impl Inputs {
         let tokens = (chunk as u64).max(window);
         let genome_bases = genome.bases_hint();
         let estimate = Estimate {
-            bases: genome.bases_hint().map(|bases| bases * passes),
+            bases: genome_bases.map(|bases| {
+                let again = windows.map_or(0, |windows| windows.shared(bases));
+                (bases + again) * passes
+            }),
             rows: genome
                 .bases_hint()
                 .map(|bases| bases.div_ceil(bin) * strands),
@@ -360,7 +373,7 @@ impl Inputs {
             genome,
             ..
         } = opened;
-        let (name, columns) = match table {
+        let (name, mut columns) = match table {
             Table::Embeddings { dtype, .. } => {
                 let pool = table.bins().map(|(_, pool)| name_of(pool));
                 let facts = &engine.facts;
@@ -381,14 +394,22 @@ impl Inputs {
                         "lm_head",
                         None,
                     );
-                    meaning.semantics =
-                        "logits after reading the base at start, of the base that follows"
-                            .to_string();
+                    meaning.semantics = match engine.facts.causal {
+                        true => "logits after reading the base at start, of the base that follows",
+                        false => "logits after reading the base at start, of that base",
+                    }
+                    .to_string();
                     columns.insert("logits".to_string(), meaning);
                 }
                 ("predictions", columns)
             }
         };
+        if !engine.facts.causal {
+            let around = columns.into_iter();
+            columns = around
+                .map(|(name, meaning)| (name, meaning.both_ways()))
+                .collect();
+        }
         let mut params = serde_json::Map::new();
         if let Some((size, _)) = table.bins() {
             params.insert("bin".to_string(), size.into());

@@ -1,7 +1,8 @@
 //! Caduceus: Schiff et al. 2024, arXiv:2403.03234; Ph (one strand) and PS (both strands).
 //!
 //! Symbols: T tokens in a step, D width of a strand, I inner width, V tokens.
-//! Keys: `caduceus.backbone.layers.{i}.mixer.mamba_fwd.…`, for PS `….mixer.submodule.…`.
+//! Keys: `caduceus.backbone.layers.{i}.mixer.mamba_fwd.…`, for PS `….mixer.submodule.…`; below any
+//! prefix, as of PlantCaduceus, which was saved without `caduceus.`.
 //!
 //! Differences from the published code: the projections in and out, which both directions share,
 //! run once; the two strands of PS run side by side, each in its own direction of reading, with
@@ -12,12 +13,11 @@ mod exact;
 
 pub use exact::{Exact, Store};
 
-use super::mamba::{Carry, MixerSizes, StateSpace, halves, projection};
+use super::mamba::{Carry, MixerSizes, Norm, StateSpace, halves, projection};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Kind, Result};
-use crate::ops::Tensor;
-use crate::ops::{Linear, RmsNorm};
+use crate::ops::{Linear, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Keys of the configuration. Those that are not read concern training and kernels.
@@ -50,6 +50,8 @@ pub struct Hyperparameters {
     pub vocabulary: usize,
     /// Of every norm, `norm_epsilon`.
     pub eps: f64,
+    /// Are they RMS norms, as in all published models? Else layer norms.
+    pub rms_norm: bool,
     /// The mixer's sizes, `ssm_cfg`.
     pub mixer: MixerSizes,
     /// `bidirectional_strategy`: directions are multiplied, not added.
@@ -65,7 +67,7 @@ impl Hyperparameters {
     pub fn read(config: &Config) -> Result<Self> {
         config.deny_unknown(&KEYS)?;
         let width = config.size("d_model", 1..=1 << 16, None)?;
-        for key in ["bidirectional", "bidirectional_weight_tie", "rms_norm"] {
+        for key in ["bidirectional", "bidirectional_weight_tie"] {
             if !config.flag(key, Some(true))? {
                 return Err(config.error(key, "only true, as published, is supported"));
             }
@@ -83,6 +85,9 @@ impl Hyperparameters {
             .size("vocab_size", 1..=1 << 20, None)?
             .next_multiple_of(multiple);
         let complement = match config.flag("rcps", Some(false))? {
+            true if !config.has("complement_map") => {
+                return Err(config.error("complement_map", "missing, but rcps is true"));
+            }
             true => Some(complement(&config.object("complement_map")?, vocabulary)?),
             false => None,
         };
@@ -91,6 +96,7 @@ impl Hyperparameters {
             layers: config.size("n_layer", 1..=1 << 12, None)?,
             vocabulary,
             eps: config.number("norm_epsilon", Some(1e-5))?,
+            rms_norm: config.flag("rms_norm", Some(true))?,
             mixer: MixerSizes::read(&config.object("ssm_cfg")?, width)?,
             multiply,
             exchange: complement.is_some() && config.flag("fused_add_norm", Some(true))?,
@@ -143,7 +149,7 @@ pub struct State;
 pub struct Model {
     embedding: Tensor, // (V, D)
     blocks: Vec<Block>,
-    norm: RmsNorm,
+    norm: Norm,
     complement: Option<Vec<u32>>,
     /// The strands are to be exchanged once more after the last layer.
     exchange: bool,
@@ -151,7 +157,7 @@ pub struct Model {
 
 /// One layer, scanned in both directions.
 struct Block {
-    norm: RmsNorm,
+    norm: Norm,
     in_u: Linear,
     in_z: Linear,
     /// From the first token to the last.
@@ -168,10 +174,9 @@ struct Block {
 impl Model {
     /// Takes the weights below `caduceus.backbone`.
     pub fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
-        let backbone = match weights.at("backbone.layers").at(0).has("norm.weight") {
-            true => weights.at("backbone"),
-            false => weights.at("caduceus.backbone"),
-        };
+        let first = ["layers.0.norm.weight", "layers.0.norm.submodule.weight"];
+        let backbone = weights.below(&first);
+        let backbone = backbone.unwrap_or_else(|| weights.at("caduceus.backbone"));
         let mut words = backbone.at("embeddings.word_embeddings");
         if let Some(complement) = &sizes.complement {
             check_complement(&words, complement)?;
@@ -187,7 +192,7 @@ impl Model {
         Ok(Self {
             embedding: words.tensor("weight", &[sizes.vocabulary, sizes.width])?,
             blocks,
-            norm: RmsNorm::new(norm(sizes, &backbone.at("norm_f"))?, sizes.eps),
+            norm: norm(sizes, &backbone.at("norm_f"), false)?,
             complement: sizes.complement.clone(),
             exchange: sizes.exchange && sizes.layers % 2 == 1,
         })
@@ -280,7 +285,7 @@ impl Block {
         };
         let (fwd, rev) = (mixer.at("mamba_fwd"), mixer.at("mamba_rev"));
         let tied = |name, shape| tied([fwd.at(name), rev.at(name)], shape, sizes.mixer.bias);
-        let mut norm = norm(sizes, &weights.at("norm"))?;
+        let norm = norm(sizes, &weights.at("norm"), exchanged)?;
         let (mut into, into_bias) = tied("in_proj", [2 * inner, width])?;
         let (mut out, mut out_bias) = tied("out_proj", [width, inner])?;
         let (mut rightward, mut leftward) = (
@@ -288,7 +293,6 @@ impl Block {
             StateSpace::load(&sizes.mixer, &rev)?,
         );
         if exchanged {
-            norm = norm.flip(0)?;
             into = into.flip(1)?;
             out = out.flip(0)?;
             out_bias = out_bias.map(|bias| bias.flip(0)).transpose()?;
@@ -297,7 +301,7 @@ impl Block {
         let (in_u, in_z) = halves((into, into_bias))?;
         let twice = out_bias.as_ref().map(|bias| bias.affine(2.0, 0.0));
         Ok(Self {
-            norm: RmsNorm::new(norm, sizes.eps),
+            norm,
             in_u,
             in_z,
             rightward,
@@ -346,15 +350,16 @@ fn flip(segments: &[Segment]) -> Vec<u32> {
     rows
 }
 
-/// The weight (D) of a norm, which PS models without fused norms save one level deeper.
-fn norm(sizes: &Hyperparameters, weights: &Weights) -> Result<Tensor> {
+/// A norm, which PS models without fused norms save one level deeper; its channels in reverse order
+/// if `reversed`.
+fn norm(sizes: &Hyperparameters, weights: &Weights, reversed: bool) -> Result<Norm> {
     let deeper = weights.at("submodule");
     let weights = if deeper.has("weight") {
         &deeper
     } else {
         weights
     };
-    weights.tensor("weight", &[sizes.width])
+    Norm::load(weights, sizes.width, sizes.eps, sizes.rms_norm, reversed)
 }
 
 /// The projection that both directions share: published files keep the first, files saved anew

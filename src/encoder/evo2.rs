@@ -41,11 +41,12 @@ pub fn read(config: &Config) -> Result<Hyperparameters> {
             "only false, the published value, is supported",
         ));
     }
+    let bias = config.flag("qkv_proj_bias", Some(false))?;
     let shared = Hyperparameters::read(config, mixers(config, &lists)?, &KEYS)?;
     Ok(Hyperparameters {
         short_bias: config.flag("short_filter_bias", Some(false))?,
-        qkv_bias: config.flag("qkv_proj_bias", Some(false))?,
-        projection_bias: false,
+        qkv_bias: bias,
+        projection_bias: bias,
         hyena_order: match config.flag("interleave", Some(true))? {
             true => Order::PerChannel,
             false if config.flag("column_split_hyena", Some(false))? => Order::PerHead,

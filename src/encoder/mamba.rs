@@ -3,225 +3,23 @@
 //! Symbols: T tokens in a step, D width, I inner width, N states of a channel, R rank of the
 //! time step, K taps of the short convolution.
 //! Keys: `backbone.layers.{i}.mixer.in_proj.weight`, … (transformers and mamba_ssm, which differ
-//! in `embeddings` and `embedding`; the prefix may be missing).
+//! in `embeddings` and `embedding`; below any prefix).
 //!
 //! Differences from the published code: `forward` continues a sequence from its state; the time
 //! step's projection runs inside the scan (see [`crate::ops::SelectiveScan`]).
 
-use super::{Encoder, Facts, Segment, Vocabulary};
-use crate::checkpoint::{Config, Weights};
+mod sizes;
+
+pub use sizes::{Hyperparameters, MixerSizes};
+pub(super) use sizes::{Original, silu};
+
+use super::{Encoder, Segment};
+use crate::checkpoint::Weights;
 use crate::error::Result;
-use crate::ops::Tensor;
-use crate::ops::{Activation, Hidden, Linear, RmsNorm, SelectiveScan, ShortConv, Tail};
+use crate::ops::{
+    Activation, Hidden, LayerNorm, Linear, RmsNorm, SelectiveScan, ShortConv, Tail, Tensor,
+};
 use serde::{Deserialize, Serialize};
-
-/// Keys of transformers' configuration. Those that are not read concern training and kernels.
-const KEYS: [&str; 21] = [
-    "conv_kernel",
-    "expand",
-    "hidden_act",
-    "hidden_size",
-    "initializer_range",
-    "intermediate_size",
-    "layer_norm_epsilon",
-    "num_hidden_layers",
-    "rescale_prenorm_residual",
-    "residual_in_fp32",
-    "state_size",
-    "time_step_floor",
-    "time_step_init_scheme",
-    "time_step_max",
-    "time_step_min",
-    "time_step_rank",
-    "time_step_scale",
-    "use_bias",
-    "use_conv_bias",
-    "use_mambapy",
-    "vocab_size",
-];
-
-/// Keys of mamba_ssm's configuration.
-const ORIGINAL_KEYS: [&str; 13] = [
-    "attn_cfg",
-    "attn_layer_idx",
-    "d_intermediate",
-    "d_model",
-    "fused_add_norm",
-    "n_layer",
-    "norm_epsilon",
-    "pad_vocab_size_multiple",
-    "residual_in_fp32",
-    "rms_norm",
-    "ssm_cfg",
-    "tie_embeddings",
-    "vocab_size",
-];
-
-/// Keys of mamba_ssm's `ssm_cfg`.
-const MIXER_KEYS: [&str; 13] = [
-    "bias",
-    "conv_bias",
-    "d_conv",
-    "d_state",
-    "dt_init",
-    "dt_init_floor",
-    "dt_max",
-    "dt_min",
-    "dt_rank",
-    "dt_scale",
-    "expand",
-    "layer",
-    "use_fast_path",
-];
-
-/// The sizes of a model, from its `config.json`: transformers' or mamba_ssm's keys.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hyperparameters {
-    /// D, `hidden_size` or `d_model`.
-    pub width: usize,
-    /// `num_hidden_layers` or `n_layer`.
-    pub layers: usize,
-    /// Rows of the embedding.
-    pub vocabulary: usize,
-    /// Of every norm.
-    pub eps: f64,
-    /// The mixer's sizes.
-    pub mixer: MixerSizes,
-}
-
-/// The sizes of a selective state space layer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct MixerSizes {
-    /// D.
-    pub width: usize,
-    /// I, `intermediate_size` or `expand` times the width.
-    pub inner: usize,
-    /// N, `state_size` or `d_state`.
-    pub states: usize,
-    /// R, `time_step_rank` or `dt_rank`; "auto" is D / 16, rounded up.
-    pub rank: usize,
-    /// K, `conv_kernel` or `d_conv`.
-    pub taps: usize,
-    /// The projections in and out have a bias.
-    pub bias: bool,
-    /// The short convolution has a bias.
-    pub conv_bias: bool,
-}
-
-impl Hyperparameters {
-    /// Reads and checks `config.json`.
-    pub fn read(config: &Config) -> Result<Self> {
-        if !config.has("hidden_size") {
-            return Self::read_mamba_ssm(config);
-        }
-        config.deny_unknown(&KEYS)?;
-        let width = config.size("hidden_size", 1..=1 << 16, None)?;
-        let expand = config.size("expand", 1..=64, Some(2))?;
-        if config.text("hidden_act", Some("silu"))? != "silu" {
-            return Err(config.error("hidden_act", "only silu, the published one, is supported"));
-        }
-        Ok(Self {
-            width,
-            layers: config.size("num_hidden_layers", 1..=1 << 12, Some(32))?,
-            vocabulary: config.size("vocab_size", 1..=1 << 20, Some(50280))?,
-            eps: config.number("layer_norm_epsilon", Some(1e-5))?,
-            mixer: MixerSizes {
-                width,
-                inner: config.size("intermediate_size", 1..=1 << 20, Some(expand * width))?,
-                states: config.size("state_size", 1..=1 << 12, Some(16))?,
-                rank: rank(config, "time_step_rank", width)?,
-                taps: config.size("conv_kernel", 1..=1 << 10, Some(4))?,
-                bias: config.flag("use_bias", Some(false))?,
-                conv_bias: config.flag("use_conv_bias", Some(true))?,
-            },
-        })
-    }
-
-    fn read_mamba_ssm(config: &Config) -> Result<Self> {
-        config.deny_unknown(&ORIGINAL_KEYS)?;
-        let width = config.size("d_model", 1..=1 << 16, None)?;
-        if !config.sizes("attn_layer_idx", 0..=1 << 12)?.is_empty() {
-            return Err(config.error("attn_layer_idx", "attention layers are not supported"));
-        }
-        if config.size("d_intermediate", 0..=1 << 20, Some(0))? != 0 {
-            return Err(config.error("d_intermediate", "feed-forward layers are not supported"));
-        }
-        if !config.flag("rms_norm", Some(true))? {
-            return Err(config.error(
-                "rms_norm",
-                "only RMS norms, the published ones, are supported",
-            ));
-        }
-        let multiple = config.size("pad_vocab_size_multiple", 1..=1 << 20, Some(8))?;
-        Ok(Self {
-            width,
-            layers: config.size("n_layer", 1..=1 << 12, None)?,
-            vocabulary: config
-                .size("vocab_size", 1..=1 << 20, None)?
-                .next_multiple_of(multiple),
-            eps: config.number("norm_epsilon", Some(1e-5))?,
-            mixer: MixerSizes::read(&config.object("ssm_cfg")?, width)?,
-        })
-    }
-
-    /// What a user wants to know of the model.
-    pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
-        Facts {
-            width: self.width,
-            layers: self.layers,
-            context: None,
-            causal: true,
-            vocabulary,
-            state_bytes: self.layers * self.mixer.state_bytes(),
-            token_bytes: 0,
-            kept_bytes: 0,
-            flops: self.layers * (self.mixer.flops() + self.mixer.flops_in_out()),
-            layer: "norm_f",
-            note: None,
-        }
-    }
-}
-
-impl MixerSizes {
-    /// Reads mamba_ssm's `ssm_cfg`.
-    pub fn read(config: &Config, width: usize) -> Result<Self> {
-        config.deny_unknown(&MIXER_KEYS)?;
-        Ok(Self {
-            width,
-            inner: width * config.size("expand", 1..=64, Some(2))?,
-            states: config.size("d_state", 1..=1 << 12, Some(16))?,
-            rank: rank(config, "dt_rank", width)?,
-            taps: config.size("d_conv", 1..=1 << 10, Some(4))?,
-            bias: config.flag("bias", Some(false))?,
-            conv_bias: config.flag("conv_bias", Some(true))?,
-        })
-    }
-
-    /// Bytes of state of one layer for one unfinished sequence.
-    pub fn state_bytes(&self) -> usize {
-        let tail = (self.taps - 1) * self.inner * size_of::<f32>();
-        tail + SelectiveScan::hidden_bytes(self.inner, self.states)
-    }
-
-    /// Operations a token in the products of `StateSpace`.
-    pub fn flops(&self) -> usize {
-        2 * self.inner * (2 * self.rank + 2 * self.states)
-    }
-
-    /// Operations a token in the projections in and out.
-    pub fn flops_in_out(&self) -> usize {
-        2 * 3 * self.inner * self.width
-    }
-}
-
-/// R, a number or "auto".
-fn rank(config: &Config, key: &str, width: usize) -> Result<usize> {
-    let auto = width.div_ceil(16);
-    match config.text(key, Some("auto")) {
-        Ok(text) if text == "auto" => Ok(auto),
-        _ => config.size(key, 1..=1 << 16, Some(auto)),
-    }
-}
 
 /// What a sequence leaves behind in each layer.
 #[derive(Clone, Serialize, Deserialize)]
@@ -233,11 +31,11 @@ pub struct State {
 pub struct Model {
     embedding: Tensor, // (V, D)
     blocks: Vec<Block>,
-    norm: RmsNorm,
+    norm: Norm,
 }
 
 struct Block {
-    norm: RmsNorm,
+    norm: Norm,
     in_u: Linear,
     in_z: Linear,
     state_space: StateSpace,
@@ -254,7 +52,13 @@ impl Model {
         Ok(Self {
             embedding: words.tensor("weight", &[sizes.vocabulary, sizes.width])?,
             blocks,
-            norm: rms_norm(&backbone.at("norm_f"), sizes.width, sizes.eps)?,
+            norm: Norm::load(
+                &backbone.at("norm_f"),
+                sizes.width,
+                sizes.eps,
+                sizes.rms_norm,
+                false,
+            )?,
         })
     }
 
@@ -266,12 +70,12 @@ impl Model {
 
 /// The encoder's weights and its embedding, however they were saved.
 pub(super) fn backbone(weights: &Weights) -> (Weights, Weights) {
-    let below = weights.at("backbone");
-    let roots = [&below, weights].into_iter();
-    roots
-        .flat_map(|root| ["embeddings", "embedding"].map(|name| (root.clone(), root.at(name))))
-        .find(|(_, words)| words.has("weight"))
-        .unwrap_or_else(|| (below.clone(), below.at("embeddings")))
+    let backbone = weights.below(&["layers.0.norm.weight"]);
+    let backbone = backbone.unwrap_or_else(|| weights.at("backbone"));
+    let words = ["embeddings", "embedding"].map(|name| backbone.at(name));
+    let stored = words.iter().find(|words| words.has("weight")).cloned();
+    let [words, _] = words;
+    (backbone, stored.unwrap_or(words))
 }
 
 impl Encoder for Model {
@@ -312,7 +116,7 @@ impl Block {
         let (in_u, in_z) = halves(projection(&mixer.at("in_proj"), [2 * inner, width], bias)?)?;
         let (out, out_bias) = projection(&mixer.at("out_proj"), [width, inner], bias)?;
         Ok(Self {
-            norm: rms_norm(&weights.at("norm"), width, sizes.eps)?,
+            norm: Norm::load(&weights.at("norm"), width, sizes.eps, sizes.rms_norm, false)?,
             in_u,
             in_z,
             state_space: StateSpace::load(&sizes.mixer, &mixer)?,
@@ -449,7 +253,37 @@ pub(super) fn halves((weight, bias): (Tensor, Option<Tensor>)) -> Result<(Linear
     Ok((half(0)?, half(inner)?))
 }
 
-/// A norm with its weight (D).
-pub(super) fn rms_norm(weights: &Weights, width: usize, eps: f64) -> Result<RmsNorm> {
-    Ok(RmsNorm::new(weights.tensor("weight", &[width])?, eps))
+/// The norm before a layer, or after the last one.
+pub(super) enum Norm {
+    Rms(RmsNorm),
+    Layer(LayerNorm),
+}
+
+impl Norm {
+    /// Takes `weight` (D), and `bias` (D) unless `rms`; of channels in reverse order if `reversed`.
+    pub fn load(
+        weights: &Weights,
+        width: usize,
+        eps: f64,
+        rms: bool,
+        reversed: bool,
+    ) -> Result<Self> {
+        let values = |name| -> Result<Tensor> {
+            let values = weights.tensor(name, &[width])?;
+            Ok(if reversed { values.flip(0)? } else { values })
+        };
+        let weight = values("weight")?;
+        Ok(match rms {
+            true => Self::Rms(RmsNorm::new(weight, eps)),
+            false => Self::Layer(LayerNorm::new(weight, values("bias")?, eps)),
+        })
+    }
+
+    /// (T, D) to (T, D).
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Rms(norm) => norm.forward(x),
+            Self::Layer(norm) => norm.forward(x),
+        }
+    }
 }

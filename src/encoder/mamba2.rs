@@ -3,24 +3,25 @@
 //! Symbols: T tokens in a step, D width, H heads of P channels (I = H · P), G groups that share B
 //! and C, N states of a channel, K taps of the short convolution.
 //! Keys: `backbone.layers.{i}.mixer.in_proj.weight`, … (transformers and mamba_ssm, which differ
-//! in `embeddings` and `embedding`; the prefix may be missing).
+//! in `embeddings` and `embedding`; below any prefix).
 //!
 //! Differences from the published code: `forward` continues a sequence from its state. With more
-//! than one group the two published codes disagree on the gated norm: transformers normalises
-//! all I channels together, mamba_ssm each group's. The configuration's style says which is meant.
+//! than one group the published codes disagree on the gated norm: mamba_ssm normalises each group's
+//! channels, transformers did so with all I together before 5.23. What wrote the configuration
+//! says which is meant.
 
-use super::mamba::{backbone, projection, rms_norm};
+use super::mamba::{Norm, Original, backbone, projection, silu};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
-use crate::ops::Tensor;
 use crate::ops::{
-    Activation, GatedRmsNorm, Linear, RmsNorm, ShortConv, Ssd, SsdSizes, SsdState, Tail,
+    Activation, GatedRmsNorm, Linear, ShortConv, Ssd, SsdSizes, SsdState, Tail, Tensor,
 };
 use serde::{Deserialize, Serialize};
 
-/// Keys of transformers' configuration. Those that are not read concern training and kernels.
-const KEYS: [&str; 23] = [
+/// Keys of transformers' configuration. Those that are not read concern training and kernels, or
+/// are of early files, which no release of transformers reads.
+const KEYS: [&str; 27] = [
     "chunk_size",
     "conv_kernel",
     "expand",
@@ -28,8 +29,10 @@ const KEYS: [&str; 23] = [
     "hidden_act",
     "hidden_size",
     "initializer_range",
+    "intermediate_size",
     "layer_norm_epsilon",
     "n_groups",
+    "norm_before_gate",
     "num_heads",
     "num_hidden_layers",
     "rescale_prenorm_residual",
@@ -37,34 +40,19 @@ const KEYS: [&str; 23] = [
     "rms_norm",
     "state_size",
     "time_step_floor",
+    "time_step_init_scheme",
     "time_step_limit",
     "time_step_max",
     "time_step_min",
     "time_step_rank",
+    "time_step_scale",
     "use_bias",
     "use_conv_bias",
     "vocab_size",
 ];
 
-/// Keys of mamba_ssm's configuration.
-const ORIGINAL_KEYS: [&str; 13] = [
-    "attn_cfg",
-    "attn_layer_idx",
-    "d_intermediate",
-    "d_model",
-    "fused_add_norm",
-    "n_layer",
-    "norm_epsilon",
-    "pad_vocab_size_multiple",
-    "residual_in_fp32",
-    "rms_norm",
-    "ssm_cfg",
-    "tie_embeddings",
-    "vocab_size",
-];
-
 /// Keys of mamba_ssm's `ssm_cfg`.
-const MIXER_KEYS: [&str; 20] = [
+const MIXER_KEYS: [&str; 22] = [
     "A_init_range",
     "D_has_hdim",
     "bias",
@@ -83,9 +71,14 @@ const MIXER_KEYS: [&str; 20] = [
     "layer",
     "ngroups",
     "norm_before_gate",
+    "process_group",
     "rmsnorm",
+    "sequence_parallel",
     "use_mem_eff_path",
 ];
+
+/// The first release of transformers whose gated norm takes each group by itself.
+const GROUPED: (u32, u32) = (5, 23);
 
 /// The sizes of a model, from its `config.json`: transformers' or mamba_ssm's keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,8 +89,10 @@ pub struct Hyperparameters {
     pub layers: usize,
     /// Rows of the embedding.
     pub vocabulary: usize,
-    /// Of every norm.
+    /// Of the norms before the layers and after the last one.
     pub eps: f64,
+    /// Are these RMS norms, as in all published models? Else layer norms, of mamba_ssm only.
+    pub rms_norm: bool,
     /// H, P, G and N.
     pub scan: SsdSizes,
     /// K, `conv_kernel` or `d_conv`.
@@ -109,20 +104,20 @@ pub struct Hyperparameters {
     /// Least and largest time step, `time_step_limit` or `dt_limit`.
     pub limit: (f64, f64),
     /// Parts of I that the gated norm normalises by themselves.
-    pub norm_groups: usize,
+    pub gate_groups: usize,
+    /// Of the gated norm.
+    pub gate_eps: f64,
 }
 
 impl Hyperparameters {
     /// Reads and checks `config.json`.
     pub fn read(config: &Config) -> Result<Self> {
-        if !config.has("hidden_size") {
+        if config.has("d_model") {
             return Self::read_mamba_ssm(config);
         }
         config.deny_unknown(&KEYS)?;
-        let width = config.size("hidden_size", 1..=1 << 16, None)?;
-        if config.text("hidden_act", Some("silu"))? != "silu" {
-            return Err(config.error("hidden_act", "only silu, the published one, is supported"));
-        }
+        silu(config)?;
+        let width = config.size("hidden_size", 1..=1 << 16, Some(4096))?;
         let scan = SsdSizes {
             heads: config.size("num_heads", 1..=1 << 16, Some(128))?,
             channels: config.size("head_dim", 1..=1 << 16, Some(64))?,
@@ -139,35 +134,39 @@ impl Hyperparameters {
         if !scan.heads.is_multiple_of(scan.groups) {
             return Err(config.error("n_groups", "does not divide num_heads"));
         }
+        let eps = config.number("layer_norm_epsilon", Some(1e-5))?;
         Ok(Self {
             width,
             layers: config.size("num_hidden_layers", 1..=1 << 12, Some(64))?,
             vocabulary: config.size("vocab_size", 1..=1 << 20, Some(32768))?,
-            eps: config.number("layer_norm_epsilon", Some(1e-5))?,
+            eps,
+            rms_norm: true,
             scan,
             taps: config.size("conv_kernel", 1..=1 << 10, Some(4))?,
             bias: config.flag("use_bias", Some(false))?,
             conv_bias: config.flag("use_conv_bias", Some(true))?,
             limit: limit(config, "time_step_limit")?,
-            norm_groups: 1,
+            gate_groups: match normalises_groups(config)? {
+                true => scan.groups,
+                false => 1,
+            },
+            gate_eps: eps,
         })
     }
 
     fn read_mamba_ssm(config: &Config) -> Result<Self> {
-        let width = config.size("d_model", 1..=1 << 16, None)?;
-        let ssm = config.object("ssm_cfg")?;
-        config.deny_unknown(&ORIGINAL_KEYS)?;
+        let Original {
+            width,
+            layers,
+            vocabulary,
+            eps,
+            rms_norm,
+            mixer: ssm,
+        } = Original::read(config)?;
         ssm.deny_unknown(&MIXER_KEYS)?;
-        only(config, "rms_norm", true)?;
         only(&ssm, "rmsnorm", true)?;
         only(&ssm, "norm_before_gate", false)?;
         only(&ssm, "D_has_hdim", false)?;
-        if !config.sizes("attn_layer_idx", 0..=1 << 12)?.is_empty() {
-            return Err(config.error("attn_layer_idx", "attention layers are not supported"));
-        }
-        if config.size("d_intermediate", 0..=1 << 20, Some(0))? != 0 {
-            return Err(config.error("d_intermediate", "feed-forward layers are not supported"));
-        }
         let inner = width * ssm.size("expand", 1..=64, Some(2))?;
         if ssm.size("d_ssm", 1..=1 << 22, Some(inner))? != inner {
             return Err(ssm.error("d_ssm", "only the whole inner width is supported"));
@@ -180,14 +179,12 @@ impl Hyperparameters {
         if !(inner / channels).is_multiple_of(groups) {
             return Err(ssm.error("ngroups", "does not divide the number of heads"));
         }
-        let multiple = config.size("pad_vocab_size_multiple", 1..=1 << 20, Some(8))?;
         Ok(Self {
             width,
-            layers: config.size("n_layer", 1..=1 << 12, None)?,
-            vocabulary: config
-                .size("vocab_size", 1..=1 << 20, None)?
-                .next_multiple_of(multiple),
-            eps: config.number("norm_epsilon", Some(1e-5))?,
+            layers,
+            vocabulary,
+            eps,
+            rms_norm,
             scan: SsdSizes {
                 heads: inner / channels,
                 channels,
@@ -198,7 +195,9 @@ impl Hyperparameters {
             bias: ssm.flag("bias", Some(false))?,
             conv_bias: ssm.flag("conv_bias", Some(true))?,
             limit: limit(&ssm, "dt_limit")?,
-            norm_groups: groups,
+            gate_groups: groups,
+            // Whatever the configuration says of the other norms.
+            gate_eps: 1e-5,
         })
     }
 
@@ -217,7 +216,12 @@ impl Hyperparameters {
             kept_bytes: 0,
             flops: self.layers * (projections + self.scan.flops()),
             layer: "norm_f",
-            note: None,
+            note: (self.gate_groups < self.scan.groups).then(|| {
+                "its gated norms take all channels together, as transformers did when config.json \
+                 was written; without transformers_version there each group is normalised by \
+                 itself, as in mamba_ssm"
+                    .to_string()
+            }),
         }
     }
 
@@ -233,6 +237,17 @@ fn only(config: &Config, key: &str, value: bool) -> Result<()> {
         true => Ok(()),
         false => Err(config.error(key, format!("only {value}, as published, is supported"))),
     }
+}
+
+/// Does the release of transformers that wrote the file normalise each group by itself? Without a
+/// release it does, as mamba_ssm, with which published models were trained.
+fn normalises_groups(config: &Config) -> Result<bool> {
+    let version = config.text("transformers_version", Some(""))?;
+    let mut numbers = version.split('.').map(str::parse::<u32>);
+    Ok(match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= GROUPED,
+        _ => true,
+    })
 }
 
 /// Two numbers, the second of which may be `Infinity`.
@@ -263,11 +278,11 @@ pub struct State {
 pub struct Model {
     embedding: Tensor, // (V, D)
     blocks: Vec<Block>,
-    norm: RmsNorm,
+    norm: Norm,
 }
 
 struct Block {
-    norm: RmsNorm,
+    norm: Norm,
     in_z: Linear,
     in_xbc: Linear,
     in_step: Linear,
@@ -287,7 +302,13 @@ impl Model {
         Ok(Self {
             embedding: words.tensor("weight", &[sizes.vocabulary, sizes.width])?,
             blocks,
-            norm: rms_norm(&backbone.at("norm_f"), sizes.width, sizes.eps)?,
+            norm: Norm::load(
+                &backbone.at("norm_f"),
+                sizes.width,
+                sizes.eps,
+                sizes.rms_norm,
+                false,
+            )?,
         })
     }
 
@@ -359,7 +380,7 @@ impl Block {
         let (out, out_bias) = projection(&mixer.at("out_proj"), [width, inner], bias)?;
         let gate = mixer.at("norm").tensor("weight", &[inner])?;
         Ok(Self {
-            norm: rms_norm(&weights.at("norm"), width, sizes.eps)?,
+            norm: Norm::load(&weights.at("norm"), width, sizes.eps, sizes.rms_norm, false)?,
             in_z: rows(0, inner)?,
             in_xbc: rows(inner, columns)?,
             in_step: rows(inner + columns, heads)?,
@@ -375,7 +396,7 @@ impl Block {
                 &mixer.tensor("D", &[heads])?,
                 sizes.limit,
             )?,
-            gated_norm: GatedRmsNorm::new(gate, sizes.norm_groups, sizes.eps),
+            gated_norm: GatedRmsNorm::new(gate, sizes.gate_groups, sizes.gate_eps),
             out_proj: Linear::new(out, out_bias),
         })
     }

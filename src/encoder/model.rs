@@ -2,7 +2,7 @@
 
 use super::{
     Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d, striped_hyena,
-    transformer,
+    transformer, vocabulary,
 };
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
@@ -53,7 +53,7 @@ pub struct Facts {
     pub width: usize,
     /// Layers.
     pub layers: usize,
-    /// Bases of the training context, where the configuration knows it.
+    /// Bases of the training context, where the configuration or the tokenizer states it.
     pub context: Option<usize>,
     /// A hidden vector depends on no later token: sequences may be run in pieces.
     pub causal: bool,
@@ -80,6 +80,19 @@ impl Model {
     /// # Errors
     /// Model: the configuration is wrong, or the tensors do not fit it; up to ten are named.
     pub fn load(checkpoint: &Checkpoint) -> Result<(Self, Facts)> {
+        let (model, mut facts) = Self::build(checkpoint)?;
+        let Vocabulary { size, bases, mask } = &facts.vocabulary;
+        if let Some(id) = bases.iter().chain(mask).find(|id| **id as usize >= *size) {
+            let what = format!("a base is token {id}, but the model has {size} tokens");
+            return Err(checkpoint.config.error("vocab_size", what));
+        }
+        if facts.context.is_none() {
+            facts.context = vocabulary::longest_input(&checkpoint.dir)?;
+        }
+        Ok((model, facts))
+    }
+
+    fn build(checkpoint: &Checkpoint) -> Result<(Self, Facts)> {
         let weights = &checkpoint.weights;
         let explain = |error| checkpoint.explain(error);
         match checkpoint.architecture {

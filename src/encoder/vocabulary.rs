@@ -3,6 +3,7 @@
 use crate::checkpoint::Config;
 use crate::error::{Error, Result};
 use crate::sequence;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Which token each base is, and how many tokens there are.
@@ -105,6 +106,21 @@ fn tokenizer(dir: &Path) -> Result<Option<([u32; 5], Option<u32>)>> {
     Ok(None)
 }
 
+/// Lengths that a tokenizer may state; without a limit it states 1e30.
+const LENGTHS: RangeInclusive<u64> = 2..=1 << 26;
+
+/// The longest input of the model in directory `dir` that its tokenizer states: the trained length
+/// of Caduceus, whose configuration has none.
+pub(super) fn longest_input(dir: &Path) -> Result<Option<usize>> {
+    let path = dir.join("tokenizer_config.json");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let file = Config::read(&path)?;
+    let length = file.get("model_max_length").and_then(|n| n.as_u64());
+    Ok(length.filter(|n| LENGTHS.contains(n)).map(|n| n as usize))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +141,22 @@ mod tests {
             [1, 2, 3, 4, 0]
         );
         assert!(Vocabulary::find(dir.path(), 4).is_err());
+    }
+
+    #[test]
+    fn the_longest_input_is_read_unless_it_is_no_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(longest_input(dir.path()).unwrap(), None);
+        for (length, expected) in [
+            ("131072", Some(131_072)),
+            ("1000000000000000019884624838656", None),
+            ("1e30", None),
+            ("-1", None),
+            ("null", None),
+        ] {
+            let text = format!(r#"{{"model_max_length": {length}}}"#);
+            std::fs::write(dir.path().join("tokenizer_config.json"), text).unwrap();
+            assert_eq!(longest_input(dir.path()).unwrap(), expected, "{length}");
+        }
     }
 }

@@ -23,17 +23,26 @@ impl LanguageModel {
     /// The head stored in the checkpoint, or the embedding where the two are tied.
     pub fn load(checkpoint: &Checkpoint, model: &Model, facts: &Facts) -> Result<Self> {
         let shape = [facts.vocabulary.size, model.embedding().dim(1)?];
-        let names = match checkpoint.architecture {
-            Architecture::HyenaDna => ["lm_head.weight", "model.lm_head.weight"],
-            Architecture::Evo1 | Architecture::Evo2 => {
-                ["unembed.weight", "backbone.unembed.weight"]
-            }
-            _ => ["lm_head.weight", "lm_head.lm_head.weight"],
+        let striped = matches!(
+            checkpoint.architecture,
+            Architecture::Evo1 | Architecture::Evo2
+        );
+        let name = if striped {
+            "unembed.weight"
+        } else {
+            "lm_head.weight"
         };
-        let stored = names.into_iter().find(|name| checkpoint.weights.has(name));
-        let weight = match stored {
-            Some(name) => checkpoint.weights.tensor(name, &shape)?,
-            None => model.embedding().clone(),
+        let weight = match checkpoint.weights.below(&[name]) {
+            Some(weights) => weights.tensor(name, &shape)?,
+            None if tied(checkpoint)? => model.embedding().clone(),
+            None => {
+                let what =
+                    "no such tensor, but the configuration says that it is not the embedding";
+                return Err(checkpoint
+                    .weights
+                    .error(name, what)
+                    .todo("give a checkpoint that was saved with its language-model head"));
+            }
         };
         let complement = match model.complement() {
             Some(complement) => {
@@ -101,6 +110,17 @@ impl LanguageModel {
         out[5] = (1.0 - four / all).max(0.0) as f32;
         out[6] = entropy as f32;
     }
+}
+
+/// Is the head the embedding, where none is stored? HyenaDNA's configurations say no, but it was
+/// trained so.
+fn tied(checkpoint: &Checkpoint) -> Result<bool> {
+    let config = &checkpoint.config;
+    let key = match config.has("tie_embeddings") {
+        true => "tie_embeddings",
+        false => "tie_word_embeddings",
+    };
+    Ok(checkpoint.architecture == Architecture::HyenaDna || config.flag(key, Some(true))?)
 }
 
 #[cfg(test)]

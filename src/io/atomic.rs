@@ -242,11 +242,35 @@ impl Drop for Temporary {
     }
 }
 
-/// Unlinks the temporary files of every unfinished [`AtomicFile`] of this process: for the thread
-/// that handles SIGINT and SIGTERM, just before it exits.
+/// Removes the temporary files and directories of every unfinished output of this process: for the
+/// thread that handles SIGINT and SIGTERM, just before it exits.
 pub fn remove_all_temporaries() {
     for path in std::mem::take(&mut *live()) {
-        let _ = fs::remove_file(path);
+        remove(&path);
+    }
+}
+
+/// Remembers a temporary directory for [`remove_all_temporaries`].
+pub fn remember(directory: &Path) {
+    live().insert(directory.to_path_buf());
+}
+
+/// Removes a temporary directory, and forgets it.
+pub fn remove_directory(directory: &Path) {
+    remove(directory);
+    live().remove(directory);
+}
+
+fn remove(path: &Path) {
+    if fs::remove_file(path).is_ok() {
+        return;
+    }
+    // Another process may be writing into a directory while it is emptied.
+    for _ in 0..10 {
+        match fs::remove_dir_all(path) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            _ => break,
+        }
     }
 }
 
@@ -309,7 +333,8 @@ fn pid_of(name: &OsStr, prefix: &OsStr) -> Option<i32> {
     pid.parse().ok().filter(|pid| is_ours && *pid > 0)
 }
 
-fn is_alive(pid: i32) -> bool {
+/// Is there a process of this id?
+pub fn is_alive(pid: i32) -> bool {
     // SAFETY: signal 0 sends nothing; kill only looks whether the process exists.
     let found = unsafe { libc::kill(pid, 0) } == 0;
     found || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)

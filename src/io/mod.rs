@@ -15,6 +15,6 @@ pub mod schema;
 pub mod spill;
 pub mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod variants;
 pub mod vector;

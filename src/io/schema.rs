@@ -341,6 +341,22 @@ impl ColumnMeaning {
         }
     }
 
+    /// The same of a model that looks both ways: what it says of a base comes from all around it.
+    #[must_use]
+    pub fn both_ways(mut self) -> Self {
+        let one_way = [
+            (
+                "after reading the base at start",
+                "of the base at start after reading all around it",
+            ),
+            ("bases before it", "bases around it"),
+        ];
+        for (found, meant) in one_way {
+            self.semantics = self.semantics.replace(found, meant);
+        }
+        self
+    }
+
     /// The meanings of [`PROBABILITIES`], by name.
     pub fn probabilities() -> BTreeMap<String, Self> {
         PROBABILITIES

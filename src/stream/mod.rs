@@ -10,7 +10,7 @@ mod progress;
 mod steps;
 mod table;
 
-pub use exact::run_exact;
+pub use exact::{exact_speed, run_exact};
 pub use journal::{Identity, Journal};
 pub use progress::{Progress, Style};
 pub use steps::{Piece, Step, Steps, Windows};
@@ -140,6 +140,7 @@ pub fn run(
     };
     thread::scope(|scope| {
         let reader = scope.spawn(move || {
+            fault::point("reader");
             let mut steps = Steps::new(
                 genome,
                 settings.chunk,
@@ -181,6 +182,7 @@ enum Output {
 
 fn write(sink: &mut Sink, outputs: &Receiver<Output>) -> Result<()> {
     for output in outputs {
+        fault::point("writer");
         match output {
             Output::Rows(block) => sink.write(&block)?,
             Output::Checkpoint(position) => sink.checkpoint(position)?,
@@ -224,6 +226,7 @@ fn compute(
         if SIGNAL.load(Ordering::Relaxed) != 0 {
             return Err(interrupted());
         }
+        fault::point("encoder");
         let tokens = engine.tokens(&step);
         let segments = step.segments();
         let mut run = |tokens| engine.outputs(tokens, &segments, &mut state);
@@ -307,6 +310,18 @@ fn compute(
 }
 
 impl Engine {
+    /// How often the encoder runs over each base.
+    pub fn runs(&self) -> usize {
+        match self.head {
+            Head::Prediction {
+                masked: Some(stride),
+                logits,
+                ..
+            } => stride + usize::from(logits),
+            _ => 1,
+        }
+    }
+
     fn tokens(&self, step: &Step) -> Vec<u32> {
         let codes = step.pieces.iter().flat_map(|piece| &piece.codes);
         codes
@@ -419,6 +434,22 @@ fn keys(piece: &Piece) -> Block {
         block.context.push(i32::try_from(read).unwrap_or(i32::MAX));
     }
     block
+}
+
+/// Where tests of the program make a thread panic: in the builds that tests run, a thread that is
+/// named in the variable CROCUTA_PANIC has a bug.
+mod fault {
+    #[cfg(debug_assertions)]
+    pub(super) fn point(thread: &str) {
+        let wanted = std::env::var_os("CROCUTA_PANIC");
+        assert!(
+            wanted.is_none_or(|wanted| wanted != thread),
+            "asked for by CROCUTA_PANIC"
+        );
+    }
+
+    #[cfg(not(debug_assertions))]
+    pub(super) fn point(_: &str) {}
 }
 
 /// The error of a run that a signal stopped.

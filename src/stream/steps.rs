@@ -67,6 +67,14 @@ pub struct Windows {
     pub centred: bool,
 }
 
+impl Windows {
+    /// Bases of one sequence of `bases` that are read again, since windows share them.
+    pub fn shared(&self, bases: u64) -> u64 {
+        let (size, overlap) = (self.size as u64, self.overlap as u64);
+        bases.saturating_sub(size).div_ceil((size - overlap).max(1)) * overlap
+    }
+}
+
 impl Step {
     /// Tokens of the step.
     pub fn len(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use crate::harness::bytes::torch;
 use crate::harness::table::Table;
-use crate::harness::{CONFIG, Case, model_file};
+use crate::harness::{CONFIG, Case, bases, model_file, record};
 
 fn said(args: &str) -> String {
     String::from_utf8(Case::new(args).run().succeeds(&[]).stdout).unwrap()
@@ -188,4 +188,161 @@ fn a_converted_checkpoint_gives_the_same_table() {
         rows.push(Table::read(out.file(&name)).vectors("embedding"));
     }
     assert_eq!(rows[0], rows[1]);
+}
+
+/// A directory of Hugging Face's cache that holds the small model as zoo/hyena, at a branch and at
+/// a commit.
+fn cached(case: Case) -> Case {
+    let folder = "hub/models--zoo--hyena";
+    let case = ["config.json", "model.safetensors"]
+        .into_iter()
+        .fold(case, |case, name| {
+            case.file(
+                &format!("{folder}/snapshots/c0ffee/{name}"),
+                model_file(name),
+            )
+        });
+    case.file(&format!("{folder}/refs/main"), "c0ffee\n")
+        .file(&format!("{folder}/refs/evil"), "../../../..")
+}
+
+fn with_cache(case: &Case) -> (Option<i32>, String, String) {
+    let mut command = case.command();
+    let out = command.env("HF_HOME", case.path("")).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (out.status.code(), text(out.stdout), text(out.stderr))
+}
+
+#[test]
+fn a_model_in_hugging_face_s_cache_is_found_by_its_name() {
+    let mut case = cached(Case::new("")).file("a.fa", ">a\nACGT\n");
+    for name in ["hf:zoo/hyena", "hf:zoo/hyena@c0ffee", "hf:zoo/hyena@main"] {
+        case = case.args(&format!("models show {name}"));
+        let (code, shown, said) = with_cache(&case);
+        assert_eq!(code, Some(0), "{said}");
+        let expected = format!("name: {}\n", &name[3..]);
+        assert!(shown.starts_with(&expected), "{shown}");
+    }
+    case = case.args("embed a.fa -m hf:zoo/hyena -o out.parquet");
+    let (code, _, said) = with_cache(&case);
+    assert_eq!(code, Some(0), "{said}");
+    let table = Table::read(&std::fs::read(case.path("out.parquet")).unwrap());
+    assert_eq!(table.footer["model"]["name"], "zoo/hyena");
+}
+
+#[test]
+fn a_model_that_is_not_in_the_cache_says_how_it_gets_there() {
+    let mut case = cached(Case::new(""));
+    for (name, code, words) in [
+        ("hf:zoo/other", 4, "hf download zoo/other`"),
+        ("hf:zoo/hyena@v2", 4, "hf download zoo/hyena --revision v2`"),
+        ("hf:zoo/hyena@evil", 4, "not in the cache"),
+        ("hf:zoo", 2, "hf:owner/name"),
+        ("hf:../hyena", 2, "hf:owner/name"),
+        ("hf:zoo/hyena@../x", 2, "hf:owner/name"),
+    ] {
+        case = case.args(&format!("models show {name}"));
+        let (found, _, said) = with_cache(&case);
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.contains(words) && said.contains(name), "{said}");
+    }
+}
+
+#[test]
+fn digests_beside_a_model_are_held_against_it_at_every_start() {
+    let sums = said("models verify model");
+    let other = sums.replace(&sums[..8], "00000000");
+    let embed = |sums: &str| Case::embed(">a\nACGT\n", "").file("model/SHA256SUMS", sums);
+    embed(&sums).run().succeeds(&["out.parquet"]);
+    let starred = format!("# published\n{}", sums.to_uppercase().replace("  ", " *./"));
+    let starred = starred.replace("CONFIG.JSON", "config.json");
+    let starred = starred.replace("MODEL.SAFETENSORS", "model.safetensors");
+    embed(&starred).run().succeeds(&["out.parquet"]);
+    let digest = &sums[..64];
+    let words = [digest, &other[..64], "SHA256SUMS", "config.json"];
+    embed(&other).run().fails(4, &words);
+    embed("")
+        .run()
+        .fails(4, &["model.safetensors", "not listed"]);
+    embed("x  y\n").run().fails(4, &["SHA256SUMS", "line 1"]);
+    let verify =
+        |sums: &str| Case::new("models verify model --digests published").file("published", sums);
+    verify(&sums).run().succeeds(&[]);
+    verify(&other).run().fails(4, &words[..2]);
+    Case::new("models verify model --digests none")
+        .run()
+        .fails(5, &["none"]);
+}
+
+#[test]
+fn a_distilled_model_says_its_errors_and_works_everywhere() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/hyenadna");
+    let text = record("a", &bases(3, 300), 60);
+    for model in ["model", golden] {
+        let files = ["small", "small/config.json", "small/distillation.json"];
+        let files = [&files[..], &["small/model.safetensors"]].concat();
+        let args = format!("models convert {model} --distil 8 --check a.fa -o small");
+        let mut case = Case::new(&args).file("a.fa", &text);
+        let out = case.run().succeeds(&files);
+        let said = String::from_utf8(out.stdout.clone()).unwrap();
+        assert!(said.ends_with("  small/model.safetensors\n"), "{said}");
+        let errors: serde_json::Value =
+            serde_json::from_slice(out.file("small/distillation.json")).unwrap();
+        let relative = errors["output"]["rms_difference"].as_f64().unwrap();
+        assert!(relative > 0.0 && relative < 1.0, "{errors}");
+        assert_eq!(errors["filters"].as_array().unwrap().len(), 2, "{errors}");
+        for line in [
+            "filters of 130 taps as 8 modes",
+            "\n0\t",
+            "\n1\t",
+            "on 300 bases (a.fa)",
+        ] {
+            assert!(said.contains(line), "{said}");
+        }
+
+        for (args, words) in [
+            (
+                "models show small",
+                "note: filters are sums of 8 exponentials",
+            ),
+            ("models verify small", "  model.safetensors\n"),
+            ("check embed a.fa -m small", "memory besides the weights: "),
+        ] {
+            case = case.args(args);
+            let said = String::from_utf8(case.run().succeeds(&[]).stdout).unwrap();
+            assert!(said.contains(words), "{args}\n{said}");
+        }
+        let table = |command: &str, model: &str| {
+            let args = format!("{command} a.fa -m {model} -o out.parquet --force");
+            let out = Case::new(&args).file("a.fa", &text);
+            let out = ["config.json", "model.safetensors"]
+                .iter()
+                .fold(out, |out, name| {
+                    out.file(
+                        &format!("small/{name}"),
+                        std::fs::read(case.path("small").join(name)).unwrap(),
+                    )
+                });
+            { out }.run().succeeds(&["out.parquet"]).table()
+        };
+        let vectors = |table: &Table| table.vectors("embedding");
+        let distilled = vectors(&table("embed --dtype f32", "small"));
+        let original = vectors(&table("embed --dtype f32", model));
+        let square =
+            |rows: &[Vec<f32>]| rows.iter().flatten().map(|x| f64::from(x * x)).sum::<f64>();
+        let differences: Vec<Vec<f32>> = distilled
+            .iter()
+            .zip(&original)
+            .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a - b).collect())
+            .collect();
+        // The error that was printed is the error that a run meets.
+        let found = (square(&differences) / square(&original)).sqrt();
+        assert!((found / relative - 1.0).abs() < 0.05, "{found} {relative}");
+        let odds = table("predict", "small").numbers("p_A");
+        assert!(
+            odds[1..]
+                .iter()
+                .all(|p| p.is_some_and(|p| (0.0..=1.0).contains(&p)))
+        );
+    }
 }

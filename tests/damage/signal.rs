@@ -117,6 +117,97 @@ fn a_killed_run_leaves_all_or_nothing_and_the_next_one_succeeds() {
     assert!(finished < 16, "no run was killed in its middle");
 }
 
+/// `models convert` whose child waits for its configuration, which is a pipe.
+fn waiting_conversion() -> Case {
+    let case = Case::new("models convert m.pt --config c -o new")
+        .file("m.pt", crate::harness::bytes::torch(b"\x80\x02}.", &[]));
+    let pipe = std::ffi::CString::new(case.path("c").to_str().unwrap()).unwrap();
+    // SAFETY: the path is a text that ends with NUL and outlives the call.
+    assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+    case
+}
+
+/// Names that begin with a dot.
+fn hidden(case: &Case) -> Vec<String> {
+    let names = std::fs::read_dir(case.path("")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with('.')).collect()
+}
+
+/// Starts the conversion and waits until its directory is begun.
+fn converting(case: &Case) -> Child {
+    let child = case.command().stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while hidden(case).is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+#[test]
+fn a_signal_stops_a_conversion_at_once_and_leaves_nothing() {
+    for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
+        let case = waiting_conversion();
+        let mut child = converting(&case);
+        std::thread::sleep(Duration::from_millis(50));
+        let start = Instant::now();
+        send(&child, signal);
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert!(start.elapsed() < Duration::from_secs(2));
+        assert_eq!(hidden(&case), Vec::<String>::new());
+        assert!(!case.path("new").exists());
+    }
+}
+
+#[test]
+fn what_a_killed_conversion_left_is_removed_by_the_next_but_not_what_another_is_at() {
+    let mut case = waiting_conversion();
+    let mut child = converting(&case);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let left = hidden(&case);
+    assert_eq!(left.len(), 1);
+    let mut other = converting(&case);
+    while hidden(&case) == left {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Whoever comes next removes only what is stale.
+    std::fs::create_dir_all(case.path(&left[0])).unwrap();
+    case = case.args("models new --preset hyenadna-tiny-1k -o new");
+    let status = case.command().stderr(Stdio::null()).status().unwrap();
+    assert!(status.success());
+    let remaining = hidden(&case);
+    assert_eq!(remaining.len(), 1);
+    assert_ne!(remaining, left);
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
+fn a_bug_in_any_thread_ends_the_run_with_one_line_and_no_output() {
+    for thread in ["reader", "encoder", "writer"] {
+        for strand in ["forward", "both"] {
+            let text = record("a", &bases(1, 20_000), 60);
+            let args = format!("--quiet --chunk 512 --strand {strand}");
+            let case = Case::embed(&text, &args);
+            let before = listing(&case.path(""));
+            let start = Instant::now();
+            let mut command = case.command();
+            let out = command.env("CROCUTA_PANIC", thread).output().unwrap();
+            assert!(start.elapsed() < Duration::from_secs(10), "{thread}");
+            let said = String::from_utf8(out.stderr).unwrap();
+            assert_eq!(out.status.code(), Some(1), "{thread}\n{said}");
+            assert_eq!(said.lines().count(), 1, "{thread}\n{said}");
+            assert!(
+                said.starts_with("crocuta: error: internal error (a bug) at src/"),
+                "{said}"
+            );
+            assert!(before == listing(&case.path("")), "{thread}");
+        }
+    }
+}
+
 /// A pipe that nobody reads.
 fn closed_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();

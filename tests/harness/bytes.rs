@@ -1,4 +1,5 @@
-//! Files, good and damaged, as functions on bytes.
+//! Files, good and damaged, as functions on bytes: for test programs and for tests of modules.
+#![allow(dead_code, reason = "each takes its part")]
 
 use flate2::{Compression, Crc, write::DeflateEncoder, write::GzEncoder};
 use std::io::Write;

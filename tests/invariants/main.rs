@@ -6,26 +6,70 @@
 mod exact;
 mod score;
 
-use crocuta::checkpoint::Checkpoint;
+use crocuta::checkpoint::{Checkpoint, Config, create, preset};
 use crocuta::encoder::{Encoder, Facts, Model, Segment};
 use crocuta::head::LanguageModel;
 use crocuta::ops::{Device, Tensor};
 use proptest::prelude::*;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 /// Longer than the HyenaDNA golden's filter of 130 taps.
 const LENGTH: usize = 300;
 
+/// Every causal encoder: the goldens, and small new models of what has none.
 static MODELS: LazyLock<Vec<(&str, Model)>> = LazyLock::new(|| {
-    let (mut windowed, mut facts) = load("evo1");
-    windowed.set_attention_window(Some(40), &mut facts).unwrap();
-    ["hyenadna", "mamba1", "evo1", "evo2"]
-        .map(|name| (name, open(name)))
-        .into_iter()
-        .chain([("evo1 with a window", windowed)])
-        .collect()
+    let mut models = Vec::from(
+        [
+            "hyenadna",
+            "mamba1",
+            "mamba1-untied",
+            "mamba2",
+            "mamba2-groups",
+            "evo1",
+            "evo2",
+        ]
+        .map(|name| (name, open(name))),
+    );
+    for name in ["evo1", "evo2"] {
+        let (mut model, mut facts) = load(name);
+        model.set_attention_window(Some(40), &mut facts).unwrap();
+        models.push((
+            if name == "evo1" {
+                "evo1, window"
+            } else {
+                "evo2, window"
+            },
+            model,
+        ));
+    }
+    let transformer = |attention: &str| {
+        let preset = json!({
+            "attention": attention, "window": 30, "features": 20, "hidden_size": 24,
+            "num_heads": 3, "num_layers": 2, "inner_size": 40, "initializer_range": 0.5
+        });
+        new("transformer-d256-l8", preset)
+    };
+    let s4d = json!({"d_model": 18, "d_state": 10, "n_layer": 2, "initializer_range": 1.0});
+    models.extend([
+        ("s4d", new("s4d-d256-l8", s4d)),
+        ("transformer", transformer("causal")),
+        ("transformer, window", transformer("sliding")),
+        ("transformer, performer", transformer("performer")),
+    ]);
+    models
 });
+
+/// A new model: the preset with some keys changed.
+fn new(name: &str, changes: Value) -> Model {
+    let mut config = preset(name).unwrap();
+    config.extend(changes.as_object().unwrap().clone());
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("model");
+    create(&Config::new(name, config), 5, &out, 1 << 20).unwrap();
+    Model::load(&Checkpoint::open(&out).unwrap()).unwrap().0
+}
 
 fn folder(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "goldens", name]

@@ -88,12 +88,9 @@ impl Sizes {
         Ok(())
     }
 
-    fn attention(&self, config: &Config, plan: &mut Plan, at: &str) -> Result<()> {
+    fn attention(&self, config: &Config, plan: &mut Plan, at: &str, in_bias: bool) -> Result<()> {
         let (width, half) = (self.width, self.width / self.heads / 2);
-        let (in_bias, out_bias) = (
-            config.flag("qkv_proj_bias", Some(true))?,
-            config.flag("mha_out_proj_bias", Some(true))?,
-        );
+        let out_bias = config.flag("mha_out_proj_bias", Some(true))?;
         let base = config.number("rotary_emb_base", Some(10_000.0))?;
         let at = format!("{at}.inner_mha_cls");
         plan.linear(
@@ -117,13 +114,17 @@ impl Sizes {
         Ok(())
     }
 
-    /// A Hyena block without its long filter.
-    fn hyena(&self, config: &Config, plan: &mut Plan, at: &str, short_bias: bool) -> Result<()> {
+    /// A Hyena block without its long filter. Have its projections, and by default its
+    /// short filter, a bias?
+    fn hyena(
+        &self,
+        config: &Config,
+        plan: &mut Plan,
+        at: &str,
+        [in_bias, short_bias]: [bool; 2],
+    ) -> Result<()> {
         let (width, taps) = (self.width, self.taps);
-        let (in_bias, out_bias) = (
-            config.flag("qkv_proj_bias", Some(true))?,
-            config.flag("hyena_out_proj_bias", Some(true))?,
-        );
+        let out_bias = config.flag("hyena_out_proj_bias", Some(true))?;
         plan.linear(
             format!("{at}.projections"),
             [3 * width, width],
@@ -201,10 +202,11 @@ pub fn evo1(config: &Config, plan: &mut Plan) -> Result<()> {
     {
         let at = format!("backbone.blocks.{layer}");
         if let Mix::Attention = mix {
-            sizes.attention(config, plan, &at)?;
+            let bias = config.flag("qkv_proj_bias", Some(true))?;
+            sizes.attention(config, plan, &at, bias)?;
             continue;
         }
-        sizes.hyena(config, plan, &at, true)?;
+        sizes.hyena(config, plan, &at, [true, true])?;
         let pole = move |index: usize| {
             let n = index / 2 % state;
             let (size, angle) = (
@@ -249,11 +251,12 @@ pub fn evo2(config: &Config, plan: &mut Plan) -> Result<()> {
         .enumerate()
     {
         let at = format!("blocks.{layer}");
+        let bias = config.flag("qkv_proj_bias", Some(false))?;
         if let Mix::Attention = mix {
-            sizes.attention(config, plan, &at)?;
+            sizes.attention(config, plan, &at, bias)?;
             continue;
         }
-        sizes.hyena(config, plan, &at, false)?;
+        sizes.hyena(config, plan, &at, [bias, false])?;
         let at = format!("{at}.filter");
         match mix {
             Mix::Short => plan.add(

@@ -186,7 +186,7 @@ pub fn mamba2(config: &Config, plan: &mut Plan) -> Result<()> {
     let stack = Stack::new(config)?;
     let heads = config.size("num_heads", WIDTH, None)?;
     let inner = heads * config.size("head_dim", WIDTH, Some(64))?;
-    let groups = config.size("n_groups", WIDTH, Some(1))?;
+    let groups = config.size("n_groups", WIDTH, Some(8))?;
     let channels = inner + 2 * groups * config.size("state_size", WIDTH, Some(128))?;
     let taps = config.size("conv_kernel", 1..=1024, Some(4))?;
     let bias = config.flag("use_bias", Some(false))?;

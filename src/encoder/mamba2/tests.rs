@@ -9,7 +9,7 @@ fn config(groups: usize) -> Config {
     let text = format!(
         r#"{{"hidden_size": {WIDTH}, "num_hidden_layers": 2, "num_heads": 6, "head_dim": 8,
             "state_size": 10, "n_groups": {groups}, "vocab_size": 16,
-            "time_step_limit": [0.0, Infinity]}}"#
+            "time_step_limit": [0.0, Infinity], "transformers_version": "4.57.1"}}"#
     );
     Config::parse("config.json", &text).unwrap()
 }
@@ -58,75 +58,23 @@ fn weights(sizes: &Hyperparameters, words: &str) -> Weights {
     Weights::new("test", tensors)
 }
 
-fn model(groups: usize) -> Model {
-    let sizes = Hyperparameters::read(&config(groups)).unwrap();
-    let weights = weights(&sizes, "embeddings");
-    let model = Model::load(&sizes, &weights).unwrap();
-    assert_eq!(weights.unused(), Vec::<String>::new());
-    model
-}
-
 fn tokens(rows: usize, seed: usize) -> Vec<u32> {
     (0..rows)
         .map(|i| 7 + ((i * i + seed * i * 7 + i / 5 + seed) % 5) as u32)
         .collect()
 }
 
-fn piece(lane: usize, len: usize, starts: bool, ends: bool) -> Segment {
-    Segment {
-        lane,
-        len,
-        starts,
-        ends,
-    }
-}
-
-fn step(model: &Model, tokens: &[u32], segments: &[Segment], state: &mut State) -> Vec<f32> {
-    let tokens = Tensor::new(tokens, &Device::Cpu).unwrap();
-    let hidden = model.forward(&tokens, segments, state).unwrap();
-    hidden.flatten_all().unwrap().to_vec1().unwrap()
-}
-
 fn whole(model: &Model, tokens: &[u32]) -> Vec<f32> {
-    let segment = piece(0, tokens.len(), true, true);
-    step(model, tokens, &[segment], &mut model.start(1).unwrap())
-}
-
-fn close(found: &[f32], expected: &[f32]) {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
-    for (found, expected) in found.iter().zip(expected) {
-        assert!(
-            (found - expected).abs() <= 1e-5 * largest,
-            "{found} {expected}"
-        );
-    }
-}
-
-#[test]
-fn chunks_neighbours_and_forks_change_nothing() {
-    for groups in [1, 2, 3] {
-        let model = model(groups);
-        let (ours, read) = (tokens(300, 1), tokens(90, 2));
-        let (expected, alone) = (whole(&model, &ours), whole(&model, &read));
-        for chunk in [1, 7, 64, 131] {
-            let mut state = model.start(2).unwrap();
-            let mut found = Vec::new();
-            for (i, part) in ours.chunks(chunk).enumerate() {
-                let ends = (i + 1) * chunk >= ours.len();
-                let segments = [piece(1, 90, true, true), piece(1, part.len(), i == 0, ends)];
-                let tokens = [&read, part].concat();
-                let mut fork = state.clone();
-                let out = step(&model, &tokens, &segments, &mut state);
-                // The clone does the same, whatever became of the original.
-                assert_eq!(step(&model, &tokens, &segments, &mut fork), out);
-                let (beside, here) = out.split_at(90 * WIDTH);
-                close(beside, &alone);
-                found.extend_from_slice(here);
-            }
-            close(&found, &expected);
-        }
-    }
+    let segment = Segment {
+        lane: 0,
+        len: tokens.len(),
+        starts: true,
+        ends: true,
+    };
+    let tokens = Tensor::new(tokens, &Device::Cpu).unwrap();
+    let mut state = model.start(1).unwrap();
+    let hidden = model.forward(&tokens, &[segment], &mut state).unwrap();
+    hidden.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 #[test]
@@ -135,8 +83,12 @@ fn both_styles_are_one_model_with_one_group_and_differ_in_the_norm_with_more() {
         let sizes = Hyperparameters::read(&original(groups)).unwrap();
         let model = Model::load(&sizes, &weights(&sizes, "embedding")).unwrap();
         let other = Hyperparameters::read(&config(groups)).unwrap();
-        assert_eq!(sizes.norm_groups, groups);
+        assert_eq!(sizes.gate_groups, groups);
         assert_eq!(sizes == other, groups == 1);
+        assert_eq!(
+            other.facts(Vocabulary::characters(16)).note.is_some(),
+            groups > 1
+        );
         let other = Model::load(&other, &weights(&other, "embeddings")).unwrap();
         let tokens = tokens(40, 3);
         assert_eq!(
@@ -144,6 +96,42 @@ fn both_styles_are_one_model_with_one_group_and_differ_in_the_norm_with_more() {
             groups == 1
         );
     }
+}
+
+#[test]
+fn the_release_that_wrote_the_configuration_decides_which_channels_are_normalised_together() {
+    for (version, gate_groups) in [
+        (Some("4.44.0.dev0"), 1),
+        (Some("5.22.1"), 1),
+        (Some("5.23.0"), 2),
+        (Some("6.0.0"), 2),
+        (None, 2),
+    ] {
+        let mut json = config(2).as_json().clone();
+        json.insert("transformers_version".into(), version.into());
+        let sizes = Hyperparameters::read(&Config::new("config.json", json)).unwrap();
+        assert_eq!(sizes.gate_groups, gate_groups, "{version:?}");
+    }
+}
+
+#[test]
+fn keys_of_early_files_that_nothing_reads_change_nothing() {
+    let mut json = config(2).as_json().clone();
+    for (key, value) in [
+        ("norm_before_gate", serde_json::json!(true)),
+        ("intermediate_size", 48.into()),
+        ("time_step_init_scheme", "random".into()),
+        ("time_step_scale", 1.0.into()),
+    ] {
+        json.insert(key.into(), value);
+    }
+    let config = Config::new("config.json", json);
+    let (read, said) = crate::io::testing::logged(|| Hyperparameters::read(&config));
+    assert_eq!(
+        read.unwrap(),
+        Hyperparameters::read(&self::config(2)).unwrap()
+    );
+    assert_eq!(said, "");
 }
 
 #[test]
@@ -167,7 +155,6 @@ fn what_would_run_as_another_model_is_an_error() {
         assert!(error.to_string().contains(&format!("key {key}")), "{error}");
     }
     for (key, value) in [
-        ("rms_norm", false.into()),
         ("attn_layer_idx", serde_json::json!([1])),
         ("d_intermediate", 8.into()),
         ("ssm_cfg.norm_before_gate", true.into()),

@@ -3,8 +3,8 @@
 //! and [`evo2`](super::evo2) say which filters stand where, and how the checkpoints name them.
 //!
 //! Symbols: T tokens in a step, D width, H heads, M width of the feed-forward layer, K taps.
-//! Keys: `blocks.{i}.projections.weight`, `blocks.{i}.inner_mha_cls.Wqkv.weight`, … (also
-//! `backbone.`).
+//! Keys: `blocks.{i}.projections.weight`, `blocks.{i}.inner_mha_cls.Wqkv.weight`, …, below any
+//! prefix, as `backbone.`
 //!
 //! Differences from the published code: projections are permuted when they are loaded, so that
 //! their columns are `[x2 | x1 | v]` and `[q | k | v]` whatever the order in the file; everything
@@ -76,12 +76,10 @@ enum BlockState {
 }
 
 impl Model {
-    /// Takes the weights, with or without the prefix `backbone`.
+    /// Takes the weights, below any prefix.
     pub fn load(sizes: Hyperparameters, weights: &Weights) -> Result<Self> {
-        let weights = match weights.has("backbone.embedding_layer.weight") {
-            true => weights.at("backbone"),
-            false => weights.clone(),
-        };
+        let below = weights.below(&["embedding_layer.weight"]);
+        let weights = below.unwrap_or_else(|| weights.clone());
         let blocks = (0..sizes.mixers.len())
             .map(|i| Block::load(&sizes, i, &weights.at("blocks").at(i)))
             .collect::<Result<_>>()?;

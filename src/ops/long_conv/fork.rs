@@ -70,8 +70,9 @@ impl LongConv {
                 );
                 continue;
             }
-            if push.width <= UNIT {
-                let spectrum = self.spectra.always(2 * push.width, 2 * push.width);
+            if push.width <= UNIT
+                && let Some(spectrum) = self.spectra.kept(2 * push.width, 2 * push.width)
+            {
                 let paid = push.width..push.width + push.count;
                 owed.par_iter_mut()
                     .zip(&lane.slots)
@@ -85,15 +86,16 @@ impl LongConv {
             }
             // In blocks, behind the inputs: as many sums as blocks hold.
             let mut work: Vec<Vec<Complex32>> = lane.slots.iter().map(|s| inputs(s)).collect();
+            let unit = UNIT.min(1 << push.width.trailing_zeros());
             let behind = Push {
                 from: push.width,
                 width: push.width,
-                count: push.count.next_multiple_of(UNIT),
+                count: push.count.next_multiple_of(unit),
             };
             for work in &mut work {
                 work.resize(behind.from + behind.count, Complex32::default());
             }
-            self.spectra.push(&mut work, behind, UNIT);
+            self.spectra.push(&mut work, behind, unit);
             for (owed, work) in owed.iter_mut().zip(&work) {
                 add(&mut owed[sums.clone()], &work[push.width..][..push.count]);
             }
