@@ -6,8 +6,9 @@
 //! | column | encoding |
 //! |---|---|
 //! | words (`chrom`, `strand`, `base`) | dictionary |
+//! | `Text` (names of reads) | PLAIN |
 //! | `I64`, `I32` | DELTA_BINARY_PACKED |
-//! | `U8` | dictionary |
+//! | `U8`, `U16` | dictionary |
 //! | float scalars | PLAIN |
 //! | vectors | see [`super::vector`] |
 //!
@@ -25,8 +26,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, DictionaryArray, Float32Array, Int32Array, Int64Array, StringArray, UInt8Array,
+    ArrayRef, DictionaryArray, FixedSizeListArray, Float16Array, Float32Array, Float64Array,
+    Int32Array, Int64Array, StringArray, UInt8Array, UInt16Array,
 };
+use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field, Schema};
 use half::f16;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
@@ -45,6 +48,9 @@ use crate::error::{Error, Kind, Result};
 /// Compression of the scalar columns: they are small, and level 3 is the best bargain.
 const ZSTD_LEVEL: i32 = 3;
 
+/// Names of reads that a row group's bloom filter is made for.
+const BLOOM_ROWS: u64 = 1 << 16;
+
 /// A column: its name and what its rows hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -54,23 +60,42 @@ pub struct Column {
     pub kind: ColumnKind,
 }
 
-/// What the rows of a column hold. Only `OptionalF32` can be NULL.
+/// What the rows of a column hold. Only `Text` and those that say so can be NULL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
     /// One of a few strings: `dictionary<int32, string>`.
     Words,
+    /// The same, or NULL.
+    OptionalWords,
+    /// Any string, or NULL: `string`.
+    Text,
     /// A coordinate: `int64`.
     I64,
+    /// A coordinate, or NULL.
+    OptionalI64,
     /// A count: `int32`.
     I32,
     /// Bits: `uint8`.
     U8,
+    /// `uint8`, or NULL.
+    OptionalU8,
+    /// Bits: `uint16`.
+    U16,
     /// `float32`.
     F32,
     /// `float32`, or NULL.
     OptionalF32,
+    /// `float64`, or NULL.
+    OptionalF64,
     /// `fixed_size_list<element>[dim]`, one vector a row.
     Vector {
+        /// The type of the numbers.
+        element: Element,
+        /// How many of them a row has; at least 1.
+        dim: usize,
+    },
+    /// The same, or NULL: slower to write, for tables of few rows.
+    OptionalVector {
         /// The type of the numbers.
         element: Element,
         /// How many of them a row has; at least 1.
@@ -88,20 +113,52 @@ pub enum Values {
         /// The strings.
         words: Vec<String>,
     },
+    /// For [`ColumnKind::OptionalWords`]: `None` is NULL.
+    OptionalWords {
+        /// Index into `words`, one a row.
+        codes: Vec<Option<i32>>,
+        /// The strings.
+        words: Vec<String>,
+    },
+    /// For [`ColumnKind::Text`].
+    Text(Vec<Option<String>>),
     /// For [`ColumnKind::I64`].
     I64(Vec<i64>),
+    /// For [`ColumnKind::OptionalI64`].
+    OptionalI64(Vec<Option<i64>>),
     /// For [`ColumnKind::I32`].
     I32(Vec<i32>),
     /// For [`ColumnKind::U8`].
     U8(Vec<u8>),
+    /// For [`ColumnKind::OptionalU8`].
+    OptionalU8(Vec<Option<u8>>),
+    /// For [`ColumnKind::U16`].
+    U16(Vec<u16>),
     /// For [`ColumnKind::F32`].
     F32(Vec<f32>),
     /// For [`ColumnKind::OptionalF32`]: `None` is NULL.
     OptionalF32(Vec<Option<f32>>),
+    /// For [`ColumnKind::OptionalF64`].
+    OptionalF64(Vec<Option<f64>>),
     /// For a vector of [`Element::F16`]: rows × dim, row-major.
     F16Vectors(Vec<f16>),
     /// For a vector of [`Element::F32`]: rows × dim, row-major.
     F32Vectors(Vec<f32>),
+    /// For [`ColumnKind::OptionalVector`] of [`Element::F16`]: `values` are rows × dim, row-major,
+    /// and those of a row that is not `present` are anything.
+    OptionalF16Vectors {
+        /// The numbers.
+        values: Vec<f16>,
+        /// One a row.
+        present: Vec<bool>,
+    },
+    /// The same for [`Element::F32`].
+    OptionalF32Vectors {
+        /// The numbers.
+        values: Vec<f32>,
+        /// One a row.
+        present: Vec<bool>,
+    },
 }
 
 impl Values {
@@ -185,12 +242,15 @@ impl Column {
     fn field(&self) -> Field {
         let words = || DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
         let data_type = match self.kind {
-            ColumnKind::Words => words(),
-            ColumnKind::I64 => DataType::Int64,
+            ColumnKind::Words | ColumnKind::OptionalWords => words(),
+            ColumnKind::Text => DataType::Utf8,
+            ColumnKind::I64 | ColumnKind::OptionalI64 => DataType::Int64,
             ColumnKind::I32 => DataType::Int32,
-            ColumnKind::U8 => DataType::UInt8,
+            ColumnKind::U8 | ColumnKind::OptionalU8 => DataType::UInt8,
+            ColumnKind::U16 => DataType::UInt16,
             ColumnKind::F32 | ColumnKind::OptionalF32 => DataType::Float32,
-            ColumnKind::Vector { element, dim } => {
+            ColumnKind::OptionalF64 => DataType::Float64,
+            ColumnKind::Vector { element, dim } | ColumnKind::OptionalVector { element, dim } => {
                 let item = match element {
                     Element::F16 => DataType::Float16,
                     Element::F32 => DataType::Float32,
@@ -199,7 +259,23 @@ impl Column {
                 DataType::FixedSizeList(Field::new("element", item, false).into(), dim)
             }
         };
-        Field::new(&self.name, data_type, self.kind == ColumnKind::OptionalF32)
+        Field::new(&self.name, data_type, self.kind.is_optional())
+    }
+}
+
+impl ColumnKind {
+    /// Whether rows can be NULL.
+    pub fn is_optional(self) -> bool {
+        matches!(
+            self,
+            Self::OptionalWords
+                | Self::Text
+                | Self::OptionalI64
+                | Self::OptionalU8
+                | Self::OptionalF32
+                | Self::OptionalF64
+                | Self::OptionalVector { .. }
+        )
     }
 }
 
@@ -255,7 +331,7 @@ impl TableWriter {
                     _ => return Err(mismatch("a vector column was given scalars")),
                 },
                 ColumnWriter::Scalar(field, writer) => {
-                    let array = array(values)?;
+                    let array = array(field, values)?;
                     let written = compute_leaves(field, &array)
                         .and_then(|leaves| leaves.iter().try_for_each(|leaf| writer.write(leaf)));
                     written.map_err(|e| failed(&self.file, e))?;
@@ -343,11 +419,17 @@ impl TableWriter {
         for (column, values) in self.columns.iter().zip(batch) {
             let n = match (column.kind, values) {
                 (ColumnKind::Words, Values::Words { codes, .. }) => codes.len(),
+                (ColumnKind::OptionalWords, Values::OptionalWords { codes, .. }) => codes.len(),
+                (ColumnKind::Text, Values::Text(v)) => v.len(),
                 (ColumnKind::I64, Values::I64(v)) => v.len(),
+                (ColumnKind::OptionalI64, Values::OptionalI64(v)) => v.len(),
                 (ColumnKind::I32, Values::I32(v)) => v.len(),
                 (ColumnKind::U8, Values::U8(v)) => v.len(),
+                (ColumnKind::OptionalU8, Values::OptionalU8(v)) => v.len(),
+                (ColumnKind::U16, Values::U16(v)) => v.len(),
                 (ColumnKind::F32, Values::F32(v)) => v.len(),
                 (ColumnKind::OptionalF32, Values::OptionalF32(v)) => v.len(),
+                (ColumnKind::OptionalF64, Values::OptionalF64(v)) => v.len(),
                 (
                     ColumnKind::Vector {
                         element: Element::F16,
@@ -362,6 +444,20 @@ impl TableWriter {
                     },
                     Values::F32Vectors(v),
                 ) if v.len().is_multiple_of(dim) => v.len() / dim,
+                (
+                    ColumnKind::OptionalVector {
+                        element: Element::F16,
+                        dim,
+                    },
+                    Values::OptionalF16Vectors { values, present },
+                ) if values.len() == dim * present.len() => present.len(),
+                (
+                    ColumnKind::OptionalVector {
+                        element: Element::F32,
+                        dim,
+                    },
+                    Values::OptionalF32Vectors { values, present },
+                ) if values.len() == dim * present.len() => present.len(),
                 _ => {
                     return Err(mismatch(format!(
                         "column {} was given other values",
@@ -409,15 +505,34 @@ fn properties(columns: &[Column]) -> WriterProperties {
     for column in columns {
         let path = || ColumnPath::from(column.name.as_str());
         match column.kind {
-            ColumnKind::I64 | ColumnKind::I32 => {
+            ColumnKind::I64 | ColumnKind::OptionalI64 | ColumnKind::I32 => {
                 builder = builder
                     .set_column_dictionary_enabled(path(), false)
                     .set_column_encoding(path(), Encoding::DELTA_BINARY_PACKED);
             }
-            ColumnKind::F32 | ColumnKind::OptionalF32 => {
+            ColumnKind::F32
+            | ColumnKind::OptionalF32
+            | ColumnKind::OptionalF64
+            | ColumnKind::Text => {
                 builder = builder.set_column_dictionary_enabled(path(), false);
             }
-            ColumnKind::Words | ColumnKind::U8 | ColumnKind::Vector { .. } => {}
+            ColumnKind::Words
+            | ColumnKind::OptionalWords
+            | ColumnKind::U8
+            | ColumnKind::OptionalU8
+            | ColumnKind::U16
+            | ColumnKind::Vector { .. } => {}
+            ColumnKind::OptionalVector { element, .. } => {
+                let leaf = || ColumnPath::from(vec![column.name.clone(), "list".into(), "element".into()]);
+                builder = builder.set_column_dictionary_enabled(leaf(), false);
+                if element == Element::F32 {
+                    builder = builder.set_column_encoding(leaf(), Encoding::BYTE_STREAM_SPLIT);
+                }
+            }
+        }
+        if column.name == "read_name" {
+            builder = builder.set_column_bloom_filter_enabled(path(), true);
+            builder = builder.set_column_bloom_filter_max_ndv(path(), BLOOM_ROWS);
         }
         if matches!(column.name.as_str(), "chrom" | "start" | "end") {
             builder = builder.set_column_statistics_enabled(path(), EnabledStatistics::Page);
@@ -426,18 +541,42 @@ fn properties(columns: &[Column]) -> WriterProperties {
     builder.build()
 }
 
-fn array(values: Values) -> Result<ArrayRef> {
+fn array(field: &Field, values: Values) -> Result<ArrayRef> {
+    let vectors = |values: ArrayRef, present: Vec<bool>| match field.data_type() {
+        DataType::FixedSizeList(item, dim) => {
+            let present = NullBuffer::from(present);
+            FixedSizeListArray::try_new(Arc::clone(item), *dim, values, Some(present))
+                .map_err(mismatch)
+        }
+        _ => Err(mismatch("a scalar column was given vectors")),
+    };
     Ok(match values {
         Values::Words { codes, words } => {
             let words = Arc::new(StringArray::from(words));
             let built = DictionaryArray::<Int32Type>::try_new(Int32Array::from(codes), words);
             Arc::new(built.map_err(mismatch)?)
         }
+        Values::OptionalWords { codes, words } => {
+            let words = Arc::new(StringArray::from(words));
+            let built = DictionaryArray::<Int32Type>::try_new(Int32Array::from(codes), words);
+            Arc::new(built.map_err(mismatch)?)
+        }
+        Values::Text(v) => Arc::new(StringArray::from(v)),
         Values::I64(v) => Arc::new(Int64Array::from(v)),
+        Values::OptionalI64(v) => Arc::new(Int64Array::from(v)),
         Values::I32(v) => Arc::new(Int32Array::from(v)),
         Values::U8(v) => Arc::new(UInt8Array::from(v)),
+        Values::OptionalU8(v) => Arc::new(UInt8Array::from(v)),
+        Values::U16(v) => Arc::new(UInt16Array::from(v)),
         Values::F32(v) => Arc::new(Float32Array::from(v)),
         Values::OptionalF32(v) => Arc::new(Float32Array::from(v)),
+        Values::OptionalF64(v) => Arc::new(Float64Array::from(v)),
+        Values::OptionalF16Vectors { values, present } => {
+            Arc::new(vectors(Arc::new(Float16Array::from(values)), present)?)
+        }
+        Values::OptionalF32Vectors { values, present } => {
+            Arc::new(vectors(Arc::new(Float32Array::from(values)), present)?)
+        }
         Values::F16Vectors(_) | Values::F32Vectors(_) => {
             return Err(mismatch("a scalar column was given vectors"));
         }
