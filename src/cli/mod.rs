@@ -5,6 +5,7 @@ mod estimate;
 mod models;
 mod options;
 mod process;
+mod reads;
 mod run;
 
 pub use process::Allocator;
@@ -38,6 +39,8 @@ enum Command {
     Embed(run::Embed),
     /// Write the language model's probabilities for every base of a FASTA file.
     Predict(run::Predict),
+    /// Write a row for every read of a BAM, CRAM, SAM or FASTQ file: likelihoods and a vector.
+    Reads(Box<reads::Reads>),
     /// List, show, make, verify and convert models.
     #[command(subcommand)]
     Models(models::Models),
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
     process::finish(|| match cli.command {
         Command::Embed(embed) => embed.run(&cli.logging),
         Command::Predict(predict) => predict.run(&cli.logging),
+        Command::Reads(reads) => reads.run(&cli.logging),
         Command::Models(models) => models.run(),
         Command::Check(check) => check.run(),
     })

@@ -66,7 +66,7 @@ struct Inputs {
 
 /// The type of a vector's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Dtype {
+pub enum Dtype {
     /// Half precision: half the size, 11 bits.
     F16,
     /// Single precision: as computed.
@@ -515,7 +515,8 @@ impl Table<'_> {
 }
 
 impl Dtype {
-    fn element(self) -> Element {
+    /// The type of a vector's numbers.
+    pub fn element(self) -> Element {
         match self {
             Self::F16 => Element::F16,
             Self::F32 => Element::F32,
@@ -524,14 +525,15 @@ impl Dtype {
 }
 
 /// An option's value as it is spelled on the command line.
-fn name_of(value: impl ValueEnum) -> String {
+pub fn name_of(value: impl ValueEnum) -> String {
     value
         .to_possible_value()
         .map(|value| value.get_name().to_string())
         .unwrap_or_default()
 }
 
-fn file_name(path: &std::path::Path) -> String {
+/// A path's last part.
+pub fn file_name(path: &std::path::Path) -> String {
     path.file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy()

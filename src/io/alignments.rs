@@ -21,7 +21,7 @@ use super::input::{self, Input};
 use crate::error::{Error, Result};
 use crate::sequence::region::{Query, Span, merge};
 use std::collections::HashMap;
-use std::io::{BufRead, Chain, Cursor, Read};
+use std::io::{Chain, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 /// What is looked at to know a format.
