@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_text_and_its_damage_come_through() {
-        let text: Vec<u8> = (0..3_000_000u32).map(|i| (i * i >> 7) as u8).collect();
+        let text: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
         let file = bgzf(&text, 60_000);
         assert!(read(file.clone()).unwrap() == text);
         let error = read(file[..file.len() / 2].to_vec()).unwrap_err();

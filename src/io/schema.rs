@@ -72,6 +72,18 @@ pub fn embeddings(rows: Rows, element: Element, dim: usize) -> Vec<Column> {
     columns
 }
 
+/// The columns of a table of a sample's own sequence: after `context_left`, how many reads there
+/// are at the base, or at a base of the bin in the mean.
+pub fn with_depth(mut columns: Vec<Column>, rows: Rows) -> Vec<Column> {
+    let kind = match rows {
+        Rows::Bases => ColumnKind::I32,
+        Rows::Bins => ColumnKind::F32,
+    };
+    let after = columns.iter().position(|column| column.name == "context_left");
+    columns.insert(after.map_or(0, |i| i + 1), Column::new("depth", kind));
+    columns
+}
+
 /// The probability columns of a `predictions` table, all `float32` and NULL where nothing was
 /// predicted.
 pub const PROBABILITIES: [&str; 7] = [

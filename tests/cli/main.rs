@@ -9,3 +9,4 @@ mod inputs;
 mod models;
 mod predict;
 mod readers;
+mod reads;

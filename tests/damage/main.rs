@@ -9,5 +9,6 @@ mod compressed;
 mod fasta;
 mod output;
 mod pickle;
+mod reads;
 mod region;
 mod signal;

@@ -12,7 +12,6 @@ use super::header::{Header, bytes};
 use super::record::Record;
 use super::sam::{dictionary, input_error, to_bam};
 use crate::error::{Error, Kind, Result};
-use crate::io::bgzf::read_up_to;
 use crate::io::contain::contain;
 use crate::sequence::region::Span;
 use blocks::Container;
@@ -34,6 +33,8 @@ pub struct Reader<R> {
     /// Records of the container read last.
     records: VecDeque<Record>,
     containers: u64,
+    /// The container read last was the one that closes a file. Joined files have several.
+    closed: bool,
     ended: bool,
 }
 
@@ -70,6 +71,7 @@ impl<R: Read> Reader<R> {
             reference,
             records: VecDeque::new(),
             containers: 0,
+            closed: false,
             ended: false,
         };
         Ok((reader, ours))
@@ -89,19 +91,19 @@ impl<R: Read> Reader<R> {
     fn next_container(&mut self) -> Result<Option<Container>> {
         self.containers += 1;
         let place = |error: Error| error.place(format!("container {}", self.containers));
-        let container = Container::read(&mut self.input).map_err(place)?;
-        match container {
-            None => {
-                let what = "missing CRAM EOF container: the file is truncated";
-                Err(Error::input(what).place(format!("container {}", self.containers)))
-            }
-            Some(container) if container.is_end => {
-                match read_up_to(&mut self.input, &mut [0])? {
-                    0 => Ok(None),
-                    _ => Err(Error::input("bytes after end of data")),
+        loop {
+            match Container::read(&mut self.input).map_err(place)? {
+                None if self.closed => return Ok(None),
+                None => {
+                    let what = "missing CRAM EOF container: the file is truncated";
+                    return Err(place(Error::input(what)));
+                }
+                Some(container) if container.is_end => self.closed = true,
+                Some(container) => {
+                    self.closed = false;
+                    return Ok(Some(container));
                 }
             }
-            container => Ok(container),
         }
     }
 
@@ -191,3 +193,6 @@ impl Regions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

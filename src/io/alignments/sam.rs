@@ -90,12 +90,14 @@ impl<R: BufRead> Reader<R> {
                 reader.waits = true;
                 break;
             }
-            let parsed = contain(|| {
-                parser
-                    .parse_partial(&reader.line)
-                    .map_err(|error| Error::input(format!("invalid header: {}", causes(&error))))
-            });
-            parsed.map_err(|error| reader.place(error))?;
+            // Comments are free text, with a tab before it or without.
+            if !reader.line.starts_with(b"@CO") {
+                let parsed = contain(|| {
+                    let parsed = parser.parse_partial(&reader.line);
+                    parsed.map_err(|e| Error::input(format!("invalid header: {}", causes(&e))))
+                });
+                parsed.map_err(|error| reader.place(error))?;
+            }
             text.push_str(&String::from_utf8_lossy(&reader.line));
             text.push('\n');
         }

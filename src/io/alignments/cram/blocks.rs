@@ -23,7 +23,7 @@ pub struct Container {
     /// Its bytes as they are in the file.
     pub bytes: Vec<u8>,
     /// Where its blocks begin in `bytes`.
-    blocks: usize,
+    pub(super) blocks: usize,
     /// The contig of its records; -1: none, -2: several.
     pub contig: i32,
     /// It closes the file.
