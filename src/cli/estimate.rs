@@ -35,12 +35,22 @@ impl Estimate {
             ColumnKind::Vector {
                 element: Element::F16,
                 dim,
+            }
+            | ColumnKind::OptionalVector {
+                element: Element::F16,
+                dim,
             } => 1.9 * dim as f64,
             ColumnKind::Vector {
                 element: Element::F32,
                 dim,
+            }
+            | ColumnKind::OptionalVector {
+                element: Element::F32,
+                dim,
             } => 3.5 * dim as f64,
             ColumnKind::OptionalF32 | ColumnKind::F32 => 3.7,
+            ColumnKind::OptionalF64 => 7.0,
+            ColumnKind::Text => 12.0,
             _ => 0.2,
         });
         (bytes.sum::<f64>().ceil() as u64).max(1)
@@ -57,8 +67,16 @@ impl Estimate {
                 ColumnKind::Vector {
                     element: Element::F16,
                     dim,
+                }
+                | ColumnKind::OptionalVector {
+                    element: Element::F16,
+                    dim,
                 } => 2 * dim as u64,
                 ColumnKind::Vector {
+                    element: Element::F32,
+                    dim,
+                }
+                | ColumnKind::OptionalVector {
                     element: Element::F32,
                     dim,
                 } => 4 * dim as u64,

@@ -6,6 +6,7 @@ mod estimate;
 mod models;
 mod options;
 mod process;
+mod reads;
 mod run;
 mod score;
 
@@ -42,6 +43,8 @@ enum Command {
     Predict(run::Predict),
     /// Write what a model says of every variant of a VCF or BCF file.
     Score(score::Score),
+    /// Write a row for every read of a BAM, CRAM, SAM or FASTQ file: likelihoods and a vector.
+    Reads(Box<reads::Reads>),
     /// List, show, make, verify and convert models.
     #[command(subcommand)]
     Models(models::Models),
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Embed(embed) => embed.run(&cli.logging),
         Command::Predict(predict) => predict.run(&cli.logging),
         Command::Score(score) => score.run(&cli.logging),
+        Command::Reads(reads) => reads.run(&cli.logging),
         Command::Models(models) => models.run(),
         Command::Check(check) => check.run(),
     })

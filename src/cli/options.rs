@@ -4,7 +4,9 @@ use super::device::{Precision, Target};
 use crate::checkpoint::Checkpoint;
 use crate::encoder::{Facts, Model};
 use crate::error::{Error, Result};
+use crate::io::alignments::is_alignments;
 use crate::io::genome::{Genome, Options};
+use crate::io::pileup::{Choice, Consensus};
 use crate::io::{bed, spill::Spill};
 use crate::sequence::region::Query;
 use crate::stream::{Pool, Strand, Windows};
@@ -16,8 +18,10 @@ const CONTEXT: usize = 1 << 16;
 /// Which sequences are read.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Source {
-    /// FASTA: plain, gzip, BGZF or zstd; - is stdin.
+    /// FASTA: plain, gzip, BGZF or zstd; - is stdin. With --reference, sorted alignments.
     pub fasta: PathBuf,
+    #[command(flatten)]
+    pub sample: Sample,
     /// Only this region, as in samtools: chr, chr:beg-end, 1-based, end included. Repeatable.
     #[arg(long, value_name = "REGION", help_heading = "Input")]
     pub region: Vec<String>,
@@ -74,6 +78,29 @@ impl Source {
             Strand::Reverse if facts.causal => (0, context),
             _ => (context, context),
         };
+        if let Some(reference) = &self.sample.reference {
+            if strand != Strand::Forward || self.keep_overlaps {
+                let what = "alignments are read along the forward strand, each region once";
+                return Err(Error::usage(what));
+            }
+            let consensus = Consensus::open(
+                &self.fasta,
+                reference,
+                &regions,
+                [left, right],
+                self.sample.choice(),
+                self.allow_missing_eof,
+            )?;
+            return Ok(Genome::of_alignments(
+                self.fasta.display().to_string(),
+                consensus,
+            ));
+        }
+        if is_alignments(&self.fasta)? {
+            let what = "this is a file of reads, not FASTA";
+            let todo = "give the reference of its alignments with -r, or use crocuta reads";
+            return Err(Error::usage(what).file(self.fasta.display()).todo(todo));
+        }
         Genome::open(
             &self.fasta,
             Options {
@@ -93,6 +120,97 @@ impl Source {
         let bed = bed.map(|name| format!("BED {}", name.to_string_lossy()));
         self.region.iter().cloned().chain(bed).collect()
     }
+}
+
+/// How the sequence of a sample comes from its alignments.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Sample {
+    /// The input holds sorted alignments (BAM, CRAM, SAM) on this FASTA, which has an index: read
+    /// the sample's own sequence along it, at each position the base that most reads have.
+    #[arg(short, long, value_name = "FASTA", help_heading = "Alignments")]
+    pub reference: Option<PathBuf>,
+    /// Reads that it takes to decide a position.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        requires = "reference",
+        help_heading = "Alignments"
+    )]
+    pub min_depth: u32,
+    /// The part of the reads that must agree.
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.6, requires = "reference",
+          value_parser = fraction, help_heading = "Alignments")]
+    pub min_fraction: f64,
+    /// Count only alignments of at least this mapping quality.
+    #[arg(
+        long,
+        value_name = "Q",
+        default_value_t = 10,
+        requires = "reference",
+        help_heading = "Alignments"
+    )]
+    pub min_mapping_quality: u8,
+    /// Count only bases of at least this quality.
+    #[arg(
+        long,
+        value_name = "Q",
+        default_value_t = 13,
+        requires = "reference",
+        help_heading = "Alignments"
+    )]
+    pub min_base_quality: u8,
+    /// What stands where reads are too few or disagree.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "reference",
+        requires = "reference",
+        help_heading = "Alignments"
+    )]
+    pub undecided: Undecided,
+}
+
+/// What stands where reads decide nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Undecided {
+    /// The reference's base.
+    Reference,
+    /// N.
+    N,
+}
+
+impl Sample {
+    fn choice(&self) -> Choice {
+        Choice {
+            min_depth: self.min_depth,
+            min_fraction: self.min_fraction,
+            min_mapping_quality: self.min_mapping_quality,
+            min_base_quality: self.min_base_quality,
+            undecided_n: self.undecided == Undecided::N,
+        }
+    }
+
+    /// What changes the sequence, for the metadata.
+    pub fn params(&self) -> Vec<(&'static str, serde_json::Value)> {
+        match self.reference {
+            None => Vec::new(),
+            Some(_) => vec![
+                ("min-depth", self.min_depth.into()),
+                ("min-fraction", self.min_fraction.into()),
+                ("min-mapping-quality", self.min_mapping_quality.into()),
+                ("min-base-quality", self.min_base_quality.into()),
+                ("undecided", super::run::name_of(self.undecided).into()),
+            ],
+        }
+    }
+}
+
+/// A number from 0 to 1.
+fn fraction(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok();
+    let number = number.filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| format!("{text}: expected a number from 0 to 1"))
 }
 
 /// The model and how it runs.

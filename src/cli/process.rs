@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::io::atomic;
+use crate::io::contain::is_contained;
 use crate::stream::{self, SIGNAL};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{IsTerminal, Write};
@@ -104,6 +105,9 @@ pub fn set_up() {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
     std::panic::set_hook(Box::new(|panic| {
+        if is_contained() {
+            return;
+        }
         let place = panic
             .location()
             .map(|l| format!(" at {}:{}", l.file(), l.line()));

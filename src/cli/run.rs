@@ -10,6 +10,7 @@ use crate::head::LanguageModel;
 use crate::io::atomic::{self, AtomicFile};
 use crate::io::genome::Genome;
 use crate::io::input;
+use crate::io::pileup::Consensus;
 use crate::io::schema::{self, ColumnMeaning, Metadata, Rows};
 use crate::io::table::{Column, Receipt};
 use crate::io::vector::Element;
@@ -20,6 +21,7 @@ use crate::stream::{
 use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Options of `crocuta embed`.
@@ -68,7 +70,7 @@ struct Inputs {
 
 /// The type of a vector's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Dtype {
+pub enum Dtype {
     /// Half precision: half the size, 11 bits.
     F16,
     /// Single precision: as computed.
@@ -138,7 +140,14 @@ impl Inputs {
             compute,
             output,
         } = self;
-        atomic::must_differ(&output.output, &[&source.fasta])?;
+        let inputs = [Some(&source.fasta), source.sample.reference.as_ref()];
+        let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
+        atomic::must_differ(&output.output, &inputs)?;
+        if source.sample.reference.is_some() && (output.resume || compute.exact) {
+            return Err(Error::usage(
+                "--resume and --exact do not go with alignments",
+            ));
+        }
         // Before any work, so that a run does not end at a file that it may not write.
         let target = AtomicFile::create(&output.output, output.force)?;
         let summary = output
@@ -173,7 +182,9 @@ impl Inputs {
             false => None,
         };
         let bin = table.bins().map_or(1, |(size, _)| size);
-        let mut sink = Sink::create(target, opened.columns.clone(), bin, largest, journal)?;
+        let sink = Sink::create(target, opened.columns.clone(), bin, largest, journal)?;
+        let consensus = opened.genome.consensus();
+        let mut sink = sink.with_depths(consensus.map(Consensus::depths));
         let mut progress = Progress::new(logging.progress(), opened.estimate.bases);
         let settings = Settings {
             chunk: opened.chunk,
@@ -306,6 +317,11 @@ impl Inputs {
                 )
             }
         };
+        let columns = match (genome.consensus(), table.bins()) {
+            (None, _) => columns,
+            (Some(_), None) => schema::with_depth(columns, Rows::Bases),
+            (Some(_), Some(_)) => schema::with_depth(columns, Rows::Bins),
+        };
         let unused = checkpoint.unused();
         if let Some(first) = unused.first() {
             tracing::warn!(
@@ -427,6 +443,15 @@ impl Inputs {
         {
             params.insert("mask-every".to_string(), stride.into());
         }
+        for (name, value) in self.source.sample.params() {
+            params.insert(name.to_string(), value);
+        }
+        if self.source.sample.reference.is_some() {
+            params.insert(
+                "alignments".to_string(),
+                file_name(&self.source.fasta).into(),
+            );
+        }
         if !self.source.described().is_empty() {
             let context = self.source.context(&engine.facts);
             params.insert("context".to_string(), context.into());
@@ -437,7 +462,13 @@ impl Inputs {
             primary_columns: columns.keys().cloned().collect(),
             coordinates: schema::Coordinates::zero_based(),
             reference: schema::Reference {
-                path: file_name(&self.source.fasta),
+                path: file_name(
+                    self.source
+                        .sample
+                        .reference
+                        .as_ref()
+                        .unwrap_or(&self.source.fasta),
+                ),
                 contigs: genome
                     .finished_contigs()
                     .iter()
@@ -496,6 +527,20 @@ impl Inputs {
             let codes: String = counts.ambiguous.keys().collect();
             tracing::warn!("{} ambiguous → N ({codes})", counts.ambiguous_total());
         }
+        let chosen = opened.genome.consensus().map(Consensus::chosen);
+        if let Some(chosen) = chosen {
+            tracing::info!(
+                "of {} positions {} are other than the reference, {} deleted, {} undecided",
+                chosen.positions,
+                chosen.changed,
+                chosen.deleted,
+                chosen.undecided
+            );
+            if chosen.refused > 0 {
+                let n = chosen.refused;
+                tracing::warn!("{n} alignments cannot be, or span too much, and were left out");
+            }
+        }
         if clipped > 0 {
             tracing::warn!("{clipped} rows were cut to float16's range: use --dtype f32");
         }
@@ -515,6 +560,14 @@ impl Inputs {
                 "n": counts.n,
                 "soft_masked": counts.soft_masked,
                 "ambiguous": counts.ambiguous,
+                "consensus": chosen.map(|chosen| serde_json::json!({
+                    "positions": chosen.positions,
+                    "changed": chosen.changed,
+                    "deleted": chosen.deleted,
+                    "undecided": chosen.undecided,
+                    "alignments": chosen.alignments,
+                    "refused": chosen.refused,
+                })),
                 "clipped_rows": clipped,
                 "encoder_bases": totals.bases,
                 "encoder_steps": totals.steps,
@@ -555,7 +608,8 @@ impl Table<'_> {
 }
 
 impl Dtype {
-    fn element(self) -> Element {
+    /// The type of a vector's numbers.
+    pub fn element(self) -> Element {
         match self {
             Self::F16 => Element::F16,
             Self::F32 => Element::F32,

@@ -78,6 +78,18 @@ impl LanguageModel {
         self.vocabulary.size
     }
 
+    /// The natural logarithm of the probability that logits give to the base `code`, of all tokens;
+    /// none for N.
+    pub fn log_probability(&self, logits: &[f32], code: u8) -> Option<f64> {
+        if base(code) == N {
+            return None;
+        }
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let all: f64 = logits.iter().map(|&x| f64::from(x - largest).exp()).sum();
+        let logit = logits[self.vocabulary.token(code) as usize];
+        Some(f64::from(logit - largest) - all.ln())
+    }
+
     /// What the logits after the bases before say of the base `code`: [`PREDICTIONS`] numbers
     /// into `out`, natural logarithms. Without logits (a sequence's first base) `out` stays;
     /// for N its first number does.

@@ -32,7 +32,8 @@ pub struct Reader<R> {
     block: Vec<u8>,
     /// Bytes of `block` already handed out.
     used: usize,
-    /// Where the next block starts in the file.
+    /// Where the block at hand starts in the file, and where the next one does.
+    start: u64,
     offset: u64,
     /// The last block was [`EOF_BLOCK`].
     closed: bool,
@@ -57,6 +58,7 @@ impl<R: Read> Reader<R> {
             raw: Vec::new(),
             block: Vec::new(),
             used: 0,
+            start: 0,
             offset: 0,
             closed: false,
             missing_eof: match allow_missing_eof {
@@ -66,10 +68,20 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// The virtual position of the next byte (SAM specification, section 4.1.1): its block's place
+    /// in the file, shifted by 16 bits, and its place in the block.
+    pub fn position(&self) -> u64 {
+        match self.used == self.block.len() {
+            true => self.offset << 16,
+            false => self.start << 16 | self.used as u64,
+        }
+    }
+
     /// Reads the next block; false at the end of the file.
     fn next_block(&mut self) -> Result<bool> {
         self.block.clear();
         self.used = 0;
+        self.start = self.offset;
         self.raw.resize(HEADER, 0);
         let got = read_up_to(&mut self.inner, &mut self.raw)?;
         if got == 0 {

@@ -6,6 +6,7 @@ use super::fai::{beside, read_fai};
 use super::fasta::Reader;
 use super::indexed::{Access, Indexed};
 use super::input::{Format, Input};
+use super::pileup::Consensus;
 use crate::error::{Error, Result};
 use crate::sequence::Contig;
 use crate::sequence::region::{Query, Span, TO_END, merge};
@@ -66,6 +67,7 @@ pub struct Genome {
 enum Source {
     Stream(Box<Stream>),
     Indexed(Box<Spans>),
+    Consensus(Box<Consensus>),
 }
 
 impl Genome {
@@ -110,11 +112,29 @@ impl Genome {
         })
     }
 
+    /// The sequences of a sample, as its alignments have them.
+    pub fn of_alignments(name: String, consensus: Consensus) -> Self {
+        Self {
+            name,
+            hint: Some(consensus.bases()),
+            source: Source::Consensus(Box::new(consensus)),
+        }
+    }
+
+    /// The alignments, if the sequences are a sample's.
+    pub fn consensus(&self) -> Option<&Consensus> {
+        match &self.source {
+            Source::Consensus(consensus) => Some(consensus),
+            _ => None,
+        }
+    }
+
     /// The dictionary, if it is known up front: when regions are read at random.
     pub fn contigs(&self) -> Option<&[Contig]> {
         match &self.source {
             Source::Stream(_) => None,
             Source::Indexed(spans) => Some(spans.reader.contigs()),
+            Source::Consensus(consensus) => Some(consensus.contigs()),
         }
     }
 
@@ -123,6 +143,7 @@ impl Genome {
         match &self.source {
             Source::Stream(stream) => &stream.contigs,
             Source::Indexed(spans) => spans.reader.contigs(),
+            Source::Consensus(consensus) => consensus.contigs(),
         }
     }
 
@@ -137,6 +158,7 @@ impl Genome {
         match &self.source {
             Source::Stream(stream) => stream.reader.counts(),
             Source::Indexed(spans) => spans.reader.counts(),
+            Source::Consensus(consensus) => consensus.counts(),
         }
     }
 
@@ -146,6 +168,7 @@ impl Genome {
         match &mut self.source {
             Source::Stream(stream) => stream.next_sequence(),
             Source::Indexed(spans) => spans.next_sequence(),
+            Source::Consensus(consensus) => consensus.next_sequence(),
         }
         .map_err(|error| error.file(&self.name))
     }
@@ -156,6 +179,7 @@ impl Genome {
         match &mut self.source {
             Source::Stream(stream) => stream.read_bases(codes, max),
             Source::Indexed(spans) => spans.reader.read_bases(codes, max),
+            Source::Consensus(consensus) => consensus.read_bases(codes, max),
         }
         .map_err(|error| error.file(&self.name))
     }

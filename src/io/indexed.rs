@@ -194,6 +194,32 @@ impl Indexed {
         Ok(got)
     }
 
+    /// All letters of a contig, in upper case. Memory: as many bytes.
+    ///
+    /// # Errors
+    /// Input, when the index does not match the text.
+    pub fn letters(&mut self, contig: usize) -> Result<Vec<u8>> {
+        self.verify(contig)?;
+        let entry = &self.entries[contig];
+        self.text.seek(entry.at(0))?;
+        let mut letters = Vec::new();
+        while (letters.len() as u64) < entry.length {
+            let bytes = self.text.fill_buf();
+            let bytes = bytes.map_err(|e| input::error(e).file(self.path.display()))?;
+            let room = bytes
+                .len()
+                .min((entry.length - letters.len() as u64) as usize);
+            if room == 0 {
+                return Err(self.ragged());
+            }
+            let letter = |byte: &&u8| !matches!(byte, b'\n' | b'\r');
+            let new = bytes[..room].iter().filter(letter);
+            letters.extend(new.map(u8::to_ascii_uppercase));
+            self.text.consume(room);
+        }
+        Ok(letters)
+    }
+
     /// Compares what the index says about a contig with the text around it, once.
     fn verify(&mut self, contig: usize) -> Result<()> {
         if self.verified[contig] {
@@ -253,7 +279,8 @@ impl Indexed {
     }
 }
 
-fn warn_if_older(index: &Path, path: &Path) {
+/// Warns about an index that is older than its file.
+pub(super) fn warn_if_older(index: &Path, path: &Path) {
     let modified = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified());
     if let (Ok(index_time), Ok(time)) = (modified(index), modified(path))
         && index_time < time

@@ -1,14 +1,18 @@
 //! Files in and out. Knows nothing of tensors or models.
 
+pub mod ahead;
+pub mod alignments;
 pub mod bases;
 pub mod bed;
 pub mod bgzf;
+pub mod contain;
 pub mod fai;
 pub mod fasta;
 mod gather;
 pub mod genome;
 pub mod indexed;
 pub mod input;
+pub mod pileup;
 
 pub mod atomic;
 pub mod schema;

@@ -72,6 +72,20 @@ pub fn embeddings(rows: Rows, element: Element, dim: usize) -> Vec<Column> {
     columns
 }
 
+/// The columns of a table of a sample's own sequence: after `context_left`, how many reads there
+/// are at the base, or at a base of the bin in the mean.
+pub fn with_depth(mut columns: Vec<Column>, rows: Rows) -> Vec<Column> {
+    let kind = match rows {
+        Rows::Bases => ColumnKind::I32,
+        Rows::Bins => ColumnKind::F32,
+    };
+    let after = columns
+        .iter()
+        .position(|column| column.name == "context_left");
+    columns.insert(after.map_or(0, |i| i + 1), Column::new("depth", kind));
+    columns
+}
+
 /// The probability columns of a `predictions` table, all `float32` and NULL where nothing was
 /// predicted.
 pub const PROBABILITIES: [&str; 7] = [
@@ -167,6 +181,49 @@ impl VariantColumns {
         let wanted = all.into_iter().filter(|(_, wanted)| *wanted);
         wanted.map(|(suffix, _)| suffix).collect()
     }
+}
+
+/// The columns of a `reads` table: what the read is, where it is aligned, its likelihoods, and with
+/// `embedding` (element type, width) a vector.
+pub fn reads(embedding: Option<(Element, usize)>) -> Vec<Column> {
+    let mut columns = vec![
+        Column::new("read_index", ColumnKind::I64),
+        Column::new("read_name", ColumnKind::Text),
+        Column::new("read_number", ColumnKind::U8),
+        Column::new("flag", ColumnKind::U16),
+        Column::new("chrom", ColumnKind::OptionalWords),
+        Column::new("start", ColumnKind::OptionalI64),
+        Column::new("end", ColumnKind::OptionalI64),
+        Column::new("strand", ColumnKind::OptionalWords),
+        Column::new("mapq", ColumnKind::OptionalU8),
+        Column::new("length", ColumnKind::I32),
+        Column::new("n_scored", ColumnKind::I32),
+        Column::new("n_ambiguous", ColumnKind::I32),
+        Column::new("sum_logp", ColumnKind::OptionalF64),
+        Column::new("mean_logp", ColumnKind::OptionalF32),
+        Column::new("perplexity", ColumnKind::OptionalF32),
+    ];
+    if let Some((element, dim)) = embedding {
+        let kind = ColumnKind::OptionalVector { element, dim };
+        columns.push(Column::new("embedding", kind));
+    }
+    columns.push(Column::new("status", ColumnKind::Words));
+    columns
+}
+
+/// The columns of a `read_bases` table: the read, its base, where that is aligned, and
+/// [`PROBABILITIES`].
+pub fn read_bases() -> Vec<Column> {
+    let mut columns = vec![
+        Column::new("read_index", ColumnKind::I64),
+        Column::new("offset", ColumnKind::I32),
+        Column::new("ref_pos", ColumnKind::OptionalI64),
+        Column::new("base", ColumnKind::Words),
+        Column::new("qual", ColumnKind::OptionalU8),
+    ];
+    let optional = |name| Column::new(name, ColumnKind::OptionalF32);
+    columns.extend(PROBABILITIES.map(optional));
+    columns
 }
 
 /// What the footer key `crocuta` says, as JSON. Nothing in it depends on when or where the run

@@ -7,16 +7,18 @@ mod blocks;
 mod exact;
 mod journal;
 mod progress;
+mod reads;
 mod steps;
 mod table;
 
 pub use exact::{exact_speed, run_exact};
 pub use journal::{Identity, Journal};
 pub use progress::{Progress, Style};
+pub use reads::{ReadEngine, ReadReceipts, ReadSettings, ReadSink, ReadTotals, run_reads};
 pub use steps::{Piece, Step, Steps, Windows};
 pub use table::Sink;
 
-use crate::encoder::{Encoder, Facts, Model, State};
+use crate::encoder::{Encoder, Facts, Model, State, Vocabulary};
 use crate::error::{Error, Kind, Result};
 use crate::head::{LanguageModel, PREDICTIONS};
 use crate::io::genome::Genome;
@@ -235,7 +237,16 @@ fn compute(
             Head::Prediction {
                 masked: Some(stride),
                 ..
-            } => Some(hidden_bases(&step, &tokens, *stride, engine, &mut run)?),
+            } => {
+                let positions = step.pieces.iter().flat_map(|piece| {
+                    (0..piece.codes.len()).map(|i| (piece.position(i) % *stride as u64) as usize)
+                });
+                let turns: Vec<usize> = positions.collect();
+                let vocabulary = &engine.facts.vocabulary;
+                Some(hidden_bases(
+                    &turns, &tokens, *stride, vocabulary, &mut run,
+                )?)
+            }
             _ => None,
         };
         let values = match (&hidden, &engine.head) {
@@ -351,25 +362,22 @@ impl Engine {
     }
 }
 
-/// The logits of each base from the run in which it was hidden: base p in run p modulo `stride`.
+/// The logits of each base from the run in which it was hidden: base i in run `turns[i]` of
+/// `stride`.
 fn hidden_bases(
-    step: &Step,
+    turns: &[usize],
     tokens: &[u32],
     stride: usize,
-    engine: &Engine,
+    vocabulary: &Vocabulary,
     run: &mut impl FnMut(Vec<u32>) -> Result<Vec<f32>>,
 ) -> Result<Vec<f32>> {
-    let mask = engine.facts.vocabulary.mask.ok_or_else(|| {
+    let mask = vocabulary.mask.ok_or_else(|| {
         Error::model("the model's vocabulary has no mask token, so it cannot predict bases")
     })?;
-    let positions = step.pieces.iter().flat_map(|piece| {
-        (0..piece.codes.len()).map(|i| (piece.position(i) % stride as u64) as usize)
-    });
-    let turns: Vec<usize> = positions.collect();
     let mut logits = Vec::new();
     for turn in 0..stride {
         let mut hidden = tokens.to_vec();
-        for (token, &at) in hidden.iter_mut().zip(&turns) {
+        for (token, &at) in hidden.iter_mut().zip(turns) {
             *token = if at == turn { mask } else { *token };
         }
         let values = run(hidden)?;
@@ -378,7 +386,7 @@ fn hidden_bases(
         let rows = logits
             .chunks_exact_mut(width)
             .zip(values.chunks_exact(width));
-        for ((kept, row), &at) in rows.zip(&turns) {
+        for ((kept, row), &at) in rows.zip(turns) {
             if at == turn {
                 kept.copy_from_slice(row);
             }

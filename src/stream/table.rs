@@ -5,6 +5,7 @@ use super::journal::Journal;
 use super::steps::Position;
 use crate::error::{Error, Kind, Result};
 use crate::io::atomic::AtomicFile;
+use crate::io::pileup::Depths;
 use crate::io::schema::{GROUP_POSITIONS, flag};
 use crate::io::table::{Column, ColumnKind, Receipt, TableWriter, Values};
 use crate::io::vector::Element;
@@ -25,6 +26,8 @@ pub struct Sink {
     span: i64,
     /// Rows of the open group.
     rows: usize,
+    /// Of a sample's own sequence, the reads at each position.
+    depths: Option<Depths>,
     /// Rows with values that did not fit float16 and were cut to its largest number.
     clipped: u64,
     /// Bytes that the table may take, and bytes of a row.
@@ -76,6 +79,7 @@ impl Sink {
             record,
             span: (GROUP_POSITIONS * bin).cast_signed(),
             rows: 0,
+            depths: None,
             clipped: 0,
             largest,
             written: 0,
@@ -84,6 +88,30 @@ impl Sink {
             sink.write(block)?;
         }
         Ok(sink)
+    }
+
+    /// Fills the column `depth` from these, which come in the order of the rows.
+    #[must_use]
+    pub fn with_depths(mut self, depths: Option<Depths>) -> Self {
+        self.depths = depths;
+        self
+    }
+
+    /// The mean depth of each row's positions.
+    fn depths(&self, block: &Block, rows: std::ops::Range<usize>) -> Result<Vec<f32>> {
+        let missing = || Error::new(Kind::Internal, "no depth for a position");
+        let depths = self.depths.as_ref().ok_or_else(missing)?;
+        let mean = |i: usize| {
+            let mut sum = 0.0;
+            for position in block.starts[i]..block.ends[i] {
+                let depth = depths
+                    .at(&block.name, position.cast_unsigned())
+                    .ok_or_else(missing)?;
+                sum += f64::from(depth);
+            }
+            Ok((sum / (block.ends[i] - block.starts[i]) as f64) as f32)
+        };
+        rows.map(mean).collect()
     }
 
     /// The journal, if the run can be resumed.
@@ -203,6 +231,11 @@ impl Sink {
                 },
                 ("flags", _) => Values::U8(Vec::new()),
                 ("context_left", _) => Values::I32(block.context[rows.clone()].to_vec()),
+                ("depth", ColumnKind::I32) => {
+                    let depths = self.depths(block, rows.clone())?;
+                    Values::I32(depths.into_iter().map(|depth| depth as i32).collect())
+                }
+                ("depth", _) => Values::F32(self.depths(block, rows.clone())?),
                 (_, ColumnKind::OptionalF32) => {
                     let column = values.iter().skip(at).step_by(width);
                     at += 1;

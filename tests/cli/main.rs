@@ -9,4 +9,5 @@ mod inputs;
 mod models;
 mod predict;
 mod readers;
+mod reads;
 mod score;

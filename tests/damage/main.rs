@@ -9,6 +9,7 @@ mod compressed;
 mod fasta;
 mod output;
 mod pickle;
+mod reads;
 mod region;
 mod signal;
 mod variants;

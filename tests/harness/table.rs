@@ -69,6 +69,12 @@ impl Table {
         for array in self.arrays(name) {
             match array.data_type() {
                 DataType::Int64 => out.extend(array.as_primitive::<Int64Type>().values()),
+                DataType::UInt16 => {
+                    let values = array
+                        .as_primitive::<arrow_array::types::UInt16Type>()
+                        .values();
+                    out.extend(values.iter().map(|&x| i64::from(x)));
+                }
                 DataType::Int32 => {
                     out.extend(
                         array
@@ -88,6 +94,44 @@ impl Table {
             }
         }
         out
+    }
+
+    /// A column of whole numbers or NULL.
+    pub fn integers_or_null(&self, name: &str) -> Vec<Option<i64>> {
+        let known = self.arrays(name).into_iter();
+        let known = known.flat_map(|array| (0..array.len()).map(|i| array.is_valid(i)));
+        let values = self.integers(name);
+        known
+            .zip(values)
+            .map(|(known, value)| known.then_some(value))
+            .collect()
+    }
+
+    /// A column of words or NULL.
+    pub fn words_or_null(&self, name: &str) -> Vec<Option<String>> {
+        let mut out = Vec::new();
+        for array in self.arrays(name) {
+            let dictionary = array.as_dictionary::<Int32Type>();
+            let words: &StringArray = dictionary.values().as_string();
+            let keys = dictionary.keys().iter();
+            out.extend(keys.map(|key| key.map(|key| words.value(key as usize).to_string())));
+        }
+        out
+    }
+
+    /// A column of `float64` or NULL.
+    pub fn doubles(&self, name: &str) -> Vec<Option<f64>> {
+        use arrow_array::types::Float64Type;
+        let arrays = self.arrays(name).into_iter();
+        let numbers = arrays.flat_map(|array| array.as_primitive::<Float64Type>().iter());
+        numbers.collect()
+    }
+
+    /// Whether each row of a column has a value.
+    pub fn known(&self, name: &str) -> Vec<bool> {
+        let arrays = self.arrays(name).into_iter();
+        let known = arrays.flat_map(|array| (0..array.len()).map(|i| array.is_valid(i)));
+        known.collect()
     }
 
     /// A column of numbers or NULL.

@@ -1,0 +1,132 @@
+//! The reference that a CRAM file was written against, contig by contig, held to its MD5.
+
+use crate::error::{Error, Result};
+use crate::io::indexed::{Access, Indexed};
+use crate::io::input::Input;
+use md5::{Digest, Md5};
+use noodles::fasta::record::{Definition, Sequence};
+use noodles::{fasta, sam};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Contigs are forgotten once so many bases are held.
+const HELD: u64 = 600_000_000;
+
+/// A FASTA file with its index, or none.
+///
+/// Memory: contigs of 600 million bases together, at most, and the one that is added last.
+#[derive(Clone)]
+pub struct Reference {
+    path: Option<PathBuf>,
+    fasta: Option<Arc<Mutex<Indexed>>>,
+    /// MD5 and length of contigs, as the CRAM's header has them.
+    expected: HashMap<String, (Option<String>, u64)>,
+    held: Arc<AtomicU64>,
+}
+
+impl Reference {
+    /// Opens `path`; without one, only CRAM that needs no reference can be read.
+    ///
+    /// # Errors
+    /// Usage, when the file has no index.
+    pub fn open(path: Option<&Path>, allow_missing_eof: bool) -> Result<Self> {
+        let fasta = match path {
+            None => None,
+            Some(path) => {
+                let input = Input::open(path, allow_missing_eof)?;
+                match Indexed::open(path, &input, allow_missing_eof)? {
+                    Access::Indexed(fasta) => Some(Arc::new(Mutex::new(*fasta))),
+                    Access::Stream(why) => {
+                        let what = format!("a reference needs an index: {why}");
+                        let todo = "bgzip it, then samtools faidx";
+                        return Err(Error::usage(what).file(path.display()).todo(todo));
+                    }
+                }
+            }
+        };
+        Ok(Self {
+            path: path.map(Path::to_path_buf),
+            fasta,
+            expected: HashMap::new(),
+            held: Arc::default(),
+        })
+    }
+
+    /// Held to what `header` says of its contigs.
+    pub(super) fn of(mut self, header: &sam::Header) -> Self {
+        use sam::header::record::value::map::reference_sequence::tag::MD5_CHECKSUM;
+        let contigs = header.reference_sequences().iter().map(|(name, map)| {
+            let md5 = map.other_fields().get(&MD5_CHECKSUM);
+            let md5 = md5.map(|md5| md5.to_string().to_ascii_lowercase());
+            (name.to_string(), (md5, usize::from(map.length()) as u64))
+        });
+        self.expected = contigs.collect();
+        self
+    }
+
+    pub(super) fn repository(&self) -> fasta::Repository {
+        fasta::Repository::new(self.clone())
+    }
+
+    /// Drops contigs if too many are held.
+    pub(super) fn forget(&self, repository: &fasta::Repository) {
+        if self.held.load(Ordering::Relaxed) > HELD {
+            repository.clear();
+            self.held.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn load(&self, name: &str) -> Result<Vec<u8>> {
+        let Some(fasta) = &self.fasta else {
+            let what = format!("CRAM needs its reference to read \"{name}\"");
+            return Err(Error::input(what).todo("give it with --reference"));
+        };
+        let mut fasta = fasta.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path.as_deref().unwrap_or(Path::new(""));
+        let wrong = |what: String| {
+            let todo = "give the reference that the CRAM was written with";
+            Err(Error::input(what).file(path.display()).todo(todo))
+        };
+        let contig = fasta
+            .contigs()
+            .iter()
+            .position(|contig| contig.name == name);
+        let Some(contig) = contig else {
+            return wrong(format!("the reference has no \"{name}\""));
+        };
+        let (length, expected) = (fasta.contigs()[contig].length, self.expected.get(name));
+        if let Some((_, expected)) = expected
+            && *expected != length
+        {
+            return wrong(format!(
+                "\"{name}\" has {length} bases here, {expected} in the CRAM"
+            ));
+        }
+        let letters = fasta.letters(contig)?;
+        if let Some((Some(expected), _)) = expected {
+            let md5 = Md5::digest(&letters);
+            let md5: String = md5.iter().map(|byte| format!("{byte:02x}")).collect();
+            if md5 != *expected {
+                return wrong(format!(
+                    "\"{name}\" has MD5 {md5} here, {expected} in the CRAM"
+                ));
+            }
+        }
+        self.held.fetch_add(length, Ordering::Relaxed);
+        Ok(letters)
+    }
+}
+
+impl fasta::repository::Adapter for Reference {
+    fn get(&mut self, name: &[u8]) -> Option<io::Result<fasta::Record>> {
+        let name = String::from_utf8_lossy(name).into_owned();
+        let record = self.load(&name).map(|letters| {
+            let definition = Definition::new(name, None);
+            fasta::Record::new(definition, Sequence::from(letters))
+        });
+        Some(record.map_err(io::Error::other))
+    }
+}

@@ -1,0 +1,186 @@
+//! Reads to steps.
+
+use super::{Read, ReadSettings, ReadTotals, Status};
+use crate::error::Result;
+use crate::io::alignments::{Alignments, flag};
+use crate::sequence::Segment;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+/// Bytes of records after which a step ends, though it has room for more bases.
+const RECORDS: usize = 8 << 20;
+
+/// What the model reads in one call.
+#[derive(Default)]
+pub struct ReadStep {
+    /// Parts of reads, end to end, and records between them that are not read.
+    pub parts: Vec<Part>,
+}
+
+/// Consecutive bases of a read.
+pub struct Part {
+    /// The read.
+    pub read: Arc<Read>,
+    /// The read's base that the part starts with.
+    pub from: usize,
+    /// Base codes in the order in which they are read; none of a record that is not.
+    pub codes: Vec<u8>,
+    /// Those that count: all, or the centre of a window.
+    pub kept: Range<usize>,
+    /// Where the part stands in the state; none without bases.
+    pub segment: Option<Segment>,
+    /// The read ends with this part.
+    pub last: bool,
+}
+
+impl ReadStep {
+    /// Tokens.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.codes.len()).sum()
+    }
+}
+
+/// Makes steps of records.
+pub struct ReadSteps<'a> {
+    source: &'a mut Alignments,
+    settings: ReadSettings,
+    current: Option<Current>,
+    totals: ReadTotals,
+}
+
+/// A read that is not read to its end.
+struct Current {
+    read: Arc<Read>,
+    codes: Vec<u8>,
+    at: usize,
+}
+
+impl<'a> ReadSteps<'a> {
+    pub fn new(source: &'a mut Alignments, settings: ReadSettings) -> Self {
+        Self {
+            source,
+            settings,
+            current: None,
+            totals: ReadTotals::default(),
+        }
+    }
+
+    /// What was read so far.
+    pub fn totals(self) -> ReadTotals {
+        self.totals
+    }
+
+    /// The next step; `None` after the last record.
+    pub fn next_step(&mut self) -> Result<Option<ReadStep>> {
+        let mut step = ReadStep::default();
+        let (mut tokens, mut bytes) = (0, 0);
+        while tokens < self.settings.chunk && bytes < RECORDS {
+            let Some(current) = self.current.take() else {
+                let Some(read) = self.next_read()? else { break };
+                bytes += read.record.bytes().len() + size_of::<Part>();
+                let codes = match read.wanted {
+                    true => read.record.codes(self.settings.sequenced),
+                    false => Vec::new(),
+                };
+                self.current = Some(Current {
+                    read: Arc::new(read),
+                    codes,
+                    at: 0,
+                });
+                continue;
+            };
+            let room = self.settings.chunk - tokens;
+            let left = current.codes.len() - current.at;
+            let size = self.settings.windows.map_or(room, |windows| windows.size);
+            if size.min(left) > room && tokens > 0 {
+                self.current = Some(current);
+                break;
+            }
+            let part = self.part(&current, size);
+            tokens += part.codes.len();
+            let overlap = self.settings.windows.map_or(0, |windows| windows.overlap);
+            if !part.last {
+                let at = current.at + part.codes.len() - overlap;
+                self.current = Some(Current { at, ..current });
+            }
+            step.parts.push(part);
+        }
+        Ok((!step.parts.is_empty()).then_some(step))
+    }
+
+    /// At most `size` bases more.
+    fn part(&self, current: &Current, size: usize) -> Part {
+        let from = current.at;
+        let codes = &current.codes[from..];
+        let last = codes.len() <= size;
+        let codes = codes[..size.min(codes.len())].to_vec();
+        let len = codes.len();
+        let (kept, starts, ends) = match self.settings.windows {
+            None => (0..len, from == 0, last),
+            Some(windows) => {
+                let after = if windows.centred {
+                    windows.overlap / 2
+                } else {
+                    0
+                };
+                let first = if from == 0 {
+                    0
+                } else {
+                    windows.overlap - after
+                };
+                (first..if last { len } else { len - after }, true, true)
+            }
+        };
+        let segment = Segment {
+            lane: 0,
+            len,
+            starts,
+            ends,
+        };
+        Part {
+            read: Arc::clone(&current.read),
+            from,
+            codes,
+            kept,
+            segment: (len > 0).then_some(segment),
+            last,
+        }
+    }
+
+    /// The next record that is read, or handed on.
+    fn next_read(&mut self) -> Result<Option<Read>> {
+        while let Some(record) = self.source.next_record()? {
+            let index = self.totals.records.cast_signed();
+            self.totals.records += 1;
+            let other = record.flag() & (flag::SECONDARY | flag::SUPPLEMENTARY);
+            let wanted = other == 0 || self.settings.all;
+            if !wanted {
+                match other & flag::SECONDARY {
+                    0 => self.totals.supplementary += 1,
+                    _ => self.totals.secondary += 1,
+                }
+                if !self.settings.keep {
+                    continue;
+                }
+            }
+            let placed = record.placed(&self.source.header().contigs);
+            let read = Read {
+                index,
+                record,
+                placed,
+                wanted,
+                positions: OnceLock::new(),
+            };
+            if wanted {
+                self.totals.rows += 1;
+                self.totals.bases += read.record.len() as u64;
+                self.totals.longest = self.totals.longest.max(read.record.len() as u64);
+                self.totals.no_sequence += u64::from(read.record.is_empty());
+                let wrong = read.status() == Status::BadAlignment;
+                self.totals.bad_alignment += u64::from(wrong);
+            }
+            return Ok(Some(read));
+        }
+        Ok(None)
+    }
+}
