@@ -247,7 +247,7 @@ impl ReadEngine {
             let tokens = Tensor::new(tokens, &self.device)?; // (T)
             self.model.forward(&tokens, &segments, state) // (T, D)
         };
-        let flat = |tensor: Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
+        let flat = |tensor: Tensor| -> Result<Vec<f32>> { tensor.to_vec1() };
         let mut values = Values {
             masked: self.masked.is_some(),
             tokens: tokens.len(),

@@ -35,7 +35,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Record>> {
 }
 
 /// What all formats keep of a record.
-fn kept(record: &Record) -> (Vec<u8>, u16, Option<(usize, u64)>, u64, Vec<u8>, Vec<u8>) {
+/// Name, flag, place, length, codes and qualities.
+type Kept = (Vec<u8>, u16, Option<(usize, u64)>, u64, Vec<u8>, Vec<u8>);
+
+fn kept(record: &Record) -> Kept {
     (
         record.name().to_vec(),
         record.flag(),

@@ -32,12 +32,11 @@ fn files(lines: &[&str]) -> tempfile::TempDir {
     dir
 }
 
+/// Codes and depths of each contig, and how many were chosen.
+type Called = (Vec<Vec<u8>>, Vec<Vec<u32>>, Chosen);
+
 /// Each sequence's codes, and the depth at each of its positions.
-fn run(
-    lines: &[&str],
-    choice: Choice,
-    max: usize,
-) -> Result<(Vec<Vec<u8>>, Vec<Vec<u32>>, Chosen)> {
+fn run(lines: &[&str], choice: Choice, max: usize) -> Result<Called> {
     let dir = files(lines);
     let path = |name: &str| dir.path().join(name);
     let mut consensus = Consensus::open(&path("a.sam"), &path("r.fa"), &[], [0, 0], choice, false)?;
