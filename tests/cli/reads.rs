@@ -293,8 +293,7 @@ fn the_tagged_bam_holds_all_records_in_order_and_can_be_read_at_random() {
 fn a_sample_is_read_along_its_reference() {
     let with = |command: &str, args: &str| {
         let text = format!("{command} small.bam -r ref.fa -m model -o out.parquet {args}");
-        let case = small("small.bam", "").args(&text);
-        case
+        small("small.bam", "").args(&text)
     };
     let plain = Case::embed(data("ref.fa"), "--dtype f32")
         .run()
