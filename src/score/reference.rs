@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub struct Reference {
     path: PathBuf,
     allow_missing_eof: bool,
+    /// It can be read at random.
+    indexed: bool,
     contigs: Vec<sequence::Contig>,
 }
 
@@ -26,8 +28,8 @@ impl Reference {
             );
         }
         let input = Input::open(path, allow_missing_eof)?;
-        let contigs = match Indexed::open(path, &input, allow_missing_eof)? {
-            Access::Indexed(reader) => reader.contigs().to_vec(),
+        let (indexed, contigs) = match Indexed::open(path, &input, allow_missing_eof)? {
+            Access::Indexed(reader) => (true, reader.contigs().to_vec()),
             Access::Stream(_) => {
                 let options = Options {
                     allow_missing_eof,
@@ -35,12 +37,13 @@ impl Reference {
                 };
                 let mut genome = Genome::open(path, options)?;
                 while genome.next_sequence()?.is_some() {}
-                genome.finished_contigs().to_vec()
+                (false, genome.finished_contigs().to_vec())
             }
         };
         Ok(Self {
             path: path.to_path_buf(),
             allow_missing_eof,
+            indexed,
             contigs,
         })
     }
@@ -73,7 +76,9 @@ impl Reference {
             return Ok(());
         }
         let regions = self.contigs.iter();
-        let regions = regions.filter(|contig| wanted.contains_key(contig.name.as_str()));
+        // Without an index all of the file is read anyway.
+        let wanted_here = |contig: &&sequence::Contig| wanted.contains_key(contig.name.as_str());
+        let regions = regions.filter(|contig| self.indexed && wanted_here(contig));
         let regions = regions.map(|contig| {
             Query::exact(Region {
                 contig: contig.name.clone(),
@@ -88,9 +93,10 @@ impl Reference {
         };
         let mut genome = Genome::open(&self.path, options)?;
         while let Some(sequence) = genome.next_sequence()? {
-            let entries = wanted.get(sequence.name.as_str()).copied();
-            let contig = Contig::read(&mut genome, sequence, scratch)?;
-            f(&contig, entries.unwrap_or_default())?;
+            if let Some(&entries) = wanted.get(sequence.name.as_str()) {
+                let contig = Contig::read(&mut genome, sequence, scratch)?;
+                f(&contig, entries)?;
+            }
         }
         Ok(())
     }
