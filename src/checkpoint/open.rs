@@ -46,7 +46,9 @@ impl Checkpoint {
         let files = weight_files(path)?;
         let sums = path.join(digests::SUMS);
         if sums.is_file() {
-            digests::check(&sums, &[&files[..], &[config_path.clone()]].concat())?;
+            let mut all = files.clone();
+            all.push(config_path.clone());
+            digests::check(&sums, &all)?;
         }
         let config = Config::read(&config_path)?;
         let architecture = Architecture::of(&config)?;

@@ -312,7 +312,7 @@ fn a_distilled_model_says_its_errors_and_works_everywhere() {
             let said = String::from_utf8(case.run().succeeds(&[]).stdout).unwrap();
             assert!(said.contains(words), "{args}\n{said}");
         }
-        let mut table = |command: &str, model: &str| {
+        let table = |command: &str, model: &str| {
             let args = format!("{command} a.fa -m {model} -o out.parquet --force");
             let out = Case::new(&args).file("a.fa", &text);
             let out = ["config.json", "model.safetensors"]
