@@ -184,7 +184,11 @@ fn check_counts_what_windows_share_masks_repeat_and_exact_passes_over_again() {
     let size = fs::metadata(fasta(directory.path())).unwrap().len();
     let read = size + (size - 128).div_ceil(96) * 32;
     assert_eq!(checked(&text, "bases through the encoder:"), read as f64);
-    let speed = |options: &[&str]| checked(&run(options), "speed:");
+    // The best of three: other work on the machine slows a measurement, nothing speeds it up.
+    let speed = |options: &[&str]| {
+        let speeds = (0..3).map(|_| checked(&run(options), "speed:"));
+        speeds.fold(0.0, f64::max)
+    };
     let plain = speed(&["check", "embed", "--window", "1000"]);
     // Each base runs with 40 masks; and twice up to the scan, for exact. Wide of what is measured.
     let masked = speed(&["check", "predict", "--window", "1000", "--mask-every", "40"]);
