@@ -5,6 +5,7 @@ use super::gradient::Node;
 use crate::error::{Error, Kind, Result};
 use candle_core::{DType, NdArray, Shape, Storage, WithDType};
 use cudarc::driver::CudaSlice;
+use std::any::Any;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -227,6 +228,18 @@ impl Tensor {
 
     /// A copy of the values in row-major order.
     pub fn to_vec1<T: WithDType>(&self) -> Result<Vec<T>> {
+        if let Values::Cuda(array) = &self.values
+            && let Device::Cuda(gpu) = &array.device
+        {
+            // Straight from the GPU, where candle would copy twice more.
+            let mut values: Box<dyn Any> = match &array.data {
+                Data::F32(data) => Box::new(gpu.download(data)?),
+                Data::U32(data) => Box::new(gpu.download(data)?),
+            };
+            if let Some(values) = values.downcast_mut::<Vec<T>>() {
+                return Ok(std::mem::take(values));
+            }
+        }
         Ok(self.cpu()?.flatten_all()?.to_vec1()?)
     }
 

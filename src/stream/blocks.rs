@@ -131,7 +131,7 @@ pub struct Bins {
     pool: Pool,
     /// One row: the bin that is not finished.
     open: Block,
-    bases: u32,
+    bases: i64,
 }
 
 impl Bins {
@@ -145,21 +145,25 @@ impl Bins {
         }
     }
 
-    /// Per-base rows in reading order to the bins that they finish; `ends`: the last ones too.
+    /// Rows in reading order to the bins that they finish; `ends`: the last ones too.
+    ///
+    /// A row is of one base, or of several of one bin, already brought together: their sum where
+    /// the mean is wanted.
     pub fn push(&mut self, block: &Block, ends: bool) -> Block {
         let mut out = Block::default();
         let width = block.width();
         for i in 0..block.len() {
             let bin = block.starts[i] / self.size;
+            let bases = block.ends[i] - block.starts[i];
             if !self.open.is_empty() && self.open.starts[0] / self.size != bin {
                 self.close(&mut out);
             }
             if self.open.is_empty() {
                 self.open.append(block, i..i + 1);
-                self.bases = 1;
+                self.bases = bases;
                 continue;
             }
-            self.bases += 1;
+            self.bases += bases;
             self.open.starts[0] = self.open.starts[0].min(block.starts[i]);
             self.open.ends[0] = self.open.ends[0].max(block.ends[i]);
             // The state is reset before a bin only if it is before its first base.

@@ -2,8 +2,9 @@
 //! one after the other over scratch files.
 
 use super::blocks::Bins;
+use super::rows::{check, keys};
 use super::{Engine, Head, Piece, Progress, SIGNAL, Settings, Sink, Totals};
-use super::{check, interrupted, keys, steps};
+use super::{interrupted, steps};
 use crate::encoder::caduceus::{Exact, Model, Store};
 use crate::error::{Error, Result};
 use crate::head::PREDICTIONS;
@@ -92,7 +93,7 @@ pub fn run_exact(
                     ends: to == exact.length,
                 },
             };
-            let mut block = keys(&piece);
+            let mut block = keys(&piece, 1);
             let values = engine.values(exact.rows(from..to)?)?;
             match &engine.head {
                 Head::Embedding => block.values = values,

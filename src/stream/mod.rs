@@ -1,13 +1,15 @@
 //! The path that all data takes: source → steps → encoder → head → rows → table.
 //!
-//! Three threads: one reads and packs steps, one computes (with rayon inside the ops), one writes.
-//! They are joined by channels that hold a few steps, so memory does not depend on the input.
+//! Four threads: one reads and packs steps, one computes (with rayon inside the ops, or on a GPU),
+//! one makes rows of what was computed, one writes. They are joined by channels that hold a few
+//! steps, so memory does not depend on the input.
 
 mod blocks;
 mod exact;
 mod journal;
 mod progress;
 mod reads;
+mod rows;
 mod steps;
 mod table;
 
@@ -20,17 +22,15 @@ pub use table::Sink;
 
 use crate::encoder::{Encoder, Facts, Model, State, Vocabulary};
 use crate::error::{Error, Kind, Result};
-use crate::head::{LanguageModel, PREDICTIONS};
+use crate::head::LanguageModel;
 use crate::io::genome::Genome;
-use crate::io::schema::flag;
-use crate::ops::{Device, Tensor};
-use crate::sequence::{N, SOFT_MASKED, Segment, base, complement};
-use blocks::{Bins, Block, Strands};
+use crate::ops::{self, Device, Reduction, Tensor};
+use blocks::{Bins, Block};
 use journal::{Clock, Snapshot};
+use rows::{Carried, Computed, Outputs, Rows};
 use serde::{Deserialize, Serialize};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -61,6 +61,17 @@ pub enum Pool {
     Max,
     /// The base read last.
     Last,
+}
+
+impl Pool {
+    /// How rows of one step come together; a mean is divided when its bin ends.
+    fn reduction(self) -> Reduction {
+        match self {
+            Self::Mean => Reduction::Sum,
+            Self::Max => Reduction::Max,
+            Self::Last => Reduction::Last,
+        }
+    }
 }
 
 /// What is computed for each base.
@@ -131,7 +142,9 @@ pub fn run(
     progress: &mut Progress,
 ) -> Result<Totals> {
     let (to_model, steps) = sync_channel(WAITING);
-    let (to_table, rows) = sync_channel(WAITING - 1);
+    // None waits here: what is computed is large on its way from a GPU.
+    let (to_rows, computed) = sync_channel(0);
+    let (to_table, blocks) = sync_channel(WAITING - 1);
     let resumed = match sink.journal() {
         Some(journal) => Some((journal.position(), journal.snapshot()?, journal.clock())),
         None => None,
@@ -139,6 +152,21 @@ pub fn run(
     let (position, snapshot, clock) = match resumed {
         Some((position, snapshot, clock)) => (position, snapshot, Some(clock)),
         None => (Position::default(), None, None),
+    };
+    let (state, carried) = match snapshot {
+        Some(snapshot) => {
+            let Snapshot {
+                state,
+                before,
+                bins,
+            } = snapshot;
+            (state, Carried { before, bins })
+        }
+        None => {
+            let bins = settings.bins.map(|(size, pool)| Bins::new(size, pool));
+            let before = Vec::new();
+            (engine.model.start(1)?, Carried { before, bins })
+        }
     };
     thread::scope(|scope| {
         let reader = scope.spawn(move || {
@@ -153,16 +181,22 @@ pub fn run(
             steps.skip(position)?;
             read(&mut steps, &to_model)
         });
-        let writer = scope.spawn(move || write(sink, &rows));
-        let computed = compute(
-            engine, settings, &steps, &to_table, progress, snapshot, clock,
-        );
-        // The other two threads see their channels closed, and end.
-        drop((steps, to_table));
+        let rows = Rows::new(engine, settings, carried);
+        let row_maker = scope.spawn(move || rows.run(computed, &to_table, progress));
+        let writer = scope.spawn(move || write(sink, &blocks));
+        let computed = compute(engine, settings, &steps, &to_rows, state, clock);
+        // The other threads see their channels closed, and end.
+        drop((steps, to_rows));
         let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let totals = row_maker
+            .join()
+            .unwrap_or_else(|panic| resume_unwind(panic));
         let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
-        // What stopped the run is what the reader or the writer met, if anything.
-        read.and(written).and(computed)
+        // What stopped the run is what the reader, the writer or the maker of rows met, if
+        // anything.
+        read.and(written)?;
+        let totals = totals?;
+        computed.and(Ok(totals))
     })
 }
 
@@ -197,127 +231,40 @@ fn compute(
     engine: &Engine,
     settings: &Settings,
     steps: &Receiver<Step>,
-    to_table: &SyncSender<Output>,
-    progress: &mut Progress,
-    snapshot: Option<Snapshot>,
+    to_rows: &SyncSender<Computed>,
+    mut state: State,
     mut clock: Option<Clock>,
-) -> Result<Totals> {
-    let mut totals = Totals::default();
-    let bins = settings.bins.map(|(size, pool)| Bins::new(size, pool));
-    let mut strands = Strands::new(settings.strand, settings.scratch.clone());
-    // `before`: the logits after the last base of the unfinished sequence, which predict its next.
-    let Snapshot {
-        mut state,
-        mut before,
-        mut bins,
-    } = match snapshot {
-        Some(snapshot) => snapshot,
-        None => Snapshot {
-            state: engine.model.start(1)?,
-            before: Vec::new(),
-            bins,
-        },
-    };
-    // A closed channel means that the writer failed; its error is the one reported.
-    let send = |output| {
-        to_table
-            .send(output)
-            .map_err(|_| Error::new(Kind::Io, "the writer stopped"))
-    };
+) -> Result<()> {
+    // A closed channel means that a later thread failed; its error is the one reported.
+    let stopped = || Error::new(Kind::Io, "the table stopped");
     for step in steps {
         if SIGNAL.load(Ordering::Relaxed) != 0 {
             return Err(interrupted());
         }
         fault::point("encoder");
-        let tokens = engine.tokens(&step);
-        let segments = step.segments();
-        let mut run = |tokens| engine.outputs(tokens, &segments, &mut state);
-        // Of a masked model, each base's logits come from the run in which it was hidden.
-        let hidden = match &engine.head {
-            Head::Prediction {
-                masked: Some(stride),
-                ..
-            } => {
-                let positions = step.pieces.iter().flat_map(|piece| {
-                    (0..piece.codes.len()).map(|i| (piece.position(i) % *stride as u64) as usize)
-                });
-                let turns: Vec<usize> = positions.collect();
-                let vocabulary = &engine.facts.vocabulary;
-                Some(hidden_bases(
-                    &turns, &tokens, *stride, vocabulary, &mut run,
-                )?)
-            }
-            _ => None,
-        };
-        let values = match (&hidden, &engine.head) {
-            (Some(hidden), Head::Prediction { logits: false, .. }) => hidden.clone(),
-            _ => run(tokens)?,
-        };
-        let width = values.len() / step.len();
-        let mut hidden = hidden.as_ref().map(|hidden| hidden.chunks_exact(width));
-        let mut values = values.chunks_exact(width);
-        for piece in &step.pieces {
-            if piece.segment.starts {
-                before.clear();
-            }
-            let mut block = keys(piece);
-            block.values.reserve(block.len() * width);
-            for (i, row) in values.by_ref().take(piece.codes.len()).enumerate() {
-                let wanted = piece.has_row(i);
-                let alone = hidden.as_mut().and_then(Iterator::next);
-                match &engine.head {
-                    Head::Embedding if wanted => block.values.extend_from_slice(row),
-                    Head::Embedding => {}
-                    Head::Prediction { model, logits, .. } => {
-                        if wanted {
-                            let start = block.values.len();
-                            block.values.resize(start + PREDICTIONS, f32::NAN);
-                            let out = &mut block.values[start..];
-                            model.predict(
-                                alone.unwrap_or(&before),
-                                piece.codes[i],
-                                piece.reverse,
-                                out,
-                            );
-                            if *logits {
-                                block.values.extend_from_slice(row);
-                            }
-                        }
-                        before.clear();
-                        before.extend_from_slice(row);
-                    }
-                }
-            }
-            check(&block, engine)?;
-            if let Some(bins) = &mut bins {
-                block = bins.push(&block, piece.last);
-            }
-            strands.push(block, piece.reverse, piece.last, &mut |block| {
-                totals.rows += block.len() as u64;
-                send(Output::Rows(block))
-            })?;
-        }
-        totals.bases += step.len() as u64;
-        totals.steps += 1;
-        progress.advance(&step);
-        if let (Some(clock), Some(position)) = (&mut clock, step.next)
+        let values = engine.values_of(&step, settings, &mut state)?;
+        let next = step.next;
+        let computed = Computed::Step(step, values);
+        to_rows.send(computed).map_err(|_| stopped())?;
+        if let (Some(clock), Some(position)) = (&mut clock, next)
             && clock.due()
         {
+            let (reply, carried) = sync_channel(1);
+            let asked = Computed::Carried(reply);
+            to_rows.send(asked).map_err(|_| stopped())?;
+            let Carried { before, bins } = carried.recv().map_err(|_| stopped())?;
             let snapshot = Snapshot {
                 state,
                 before,
                 bins,
             };
             clock.store(&snapshot)?;
-            send(Output::Checkpoint(position))?;
-            Snapshot {
-                state,
-                before,
-                bins,
-            } = snapshot;
+            state = snapshot.state;
+            let stored = Computed::Stored(position);
+            to_rows.send(stored).map_err(|_| stopped())?;
         }
     }
-    Ok(totals)
+    Ok(())
 }
 
 impl Engine {
@@ -340,16 +287,55 @@ impl Engine {
             .collect()
     }
 
-    /// Hidden vectors (T, D) or logits (T, V), as the head wants them.
-    fn outputs(
-        &self,
-        tokens: Vec<u32>,
-        segments: &[Segment],
-        state: &mut State,
-    ) -> Result<Vec<f32>> {
-        let tokens = Tensor::new(tokens, &self.device)?; // (T)
-        let hidden = self.model.forward(&tokens, segments, state)?; // (T, D)
-        self.values(hidden)
+    /// What the head makes of a step.
+    fn values_of(&self, step: &Step, settings: &Settings, state: &mut State) -> Result<Outputs> {
+        let tokens = self.tokens(step);
+        let segments = step.segments();
+        let mut forward = |tokens: Vec<u32>| {
+            let tokens = Tensor::new(tokens, &self.device)?; // (T)
+            self.model.forward(&tokens, &segments, state) // (T, D)
+        };
+        let (logits, masked) = match &self.head {
+            Head::Embedding => {
+                let hidden = forward(tokens)?;
+                let rows = match self.pooled(settings) {
+                    None => hidden,
+                    Some((size, pool)) => ops::pool(&hidden, &step.runs(size), pool.reduction())?,
+                };
+                return Ok(Outputs {
+                    values: rows.to_vec1()?,
+                    hidden: None,
+                });
+            }
+            Head::Prediction { logits, masked, .. } => (*logits, *masked),
+        };
+        let mut run = |tokens| self.values(forward(tokens)?);
+        // Of a masked model, each base's logits come from the run in which it was hidden.
+        let hidden = match masked {
+            Some(stride) => {
+                let positions = step.pieces.iter().flat_map(|piece| {
+                    (0..piece.codes.len()).map(|i| (piece.position(i) % stride as u64) as usize)
+                });
+                let turns: Vec<usize> = positions.collect();
+                let vocabulary = &self.facts.vocabulary;
+                Some(hidden_bases(&turns, &tokens, stride, vocabulary, &mut run)?)
+            }
+            None => None,
+        };
+        let values = match hidden.is_some() && !logits {
+            true => Vec::new(),
+            false => run(tokens)?,
+        };
+        Ok(Outputs { values, hidden })
+    }
+
+    /// Bases of the bins that the device pools itself: what leaves a GPU is slow to come.
+    fn pooled(&self, settings: &Settings) -> Option<(u64, Pool)> {
+        let there = matches!(
+            (&self.device, &self.head),
+            (Device::Cuda(_), Head::Embedding)
+        );
+        settings.bins.filter(|_| there)
     }
 
     /// What the head makes of hidden vectors (T, D).
@@ -393,55 +379,6 @@ fn hidden_bases(
         }
     }
     Ok(logits)
-}
-
-/// A number that is no number would pass for a missing one.
-fn check(block: &Block, engine: &Engine) -> Result<()> {
-    let Head::Embedding = engine.head else {
-        return Ok(());
-    };
-    let width = engine.facts.width.max(1);
-    match block.values.iter().position(|x| x.is_nan()) {
-        None => Ok(()),
-        Some(i) => Err(Error::model("the model's output is not a number")
-            .place(format!("{}:{}", block.name, block.starts[i / width] + 1))
-            .todo("check the weights with crocuta models verify")),
-    }
-}
-
-/// The key columns of a piece's rows, in reading order.
-fn keys(piece: &Piece) -> Block {
-    let mut block = Block {
-        name: Arc::from(piece.sequence.name.as_str()),
-        ..Block::default()
-    };
-    for (i, &code) in piece.codes.iter().enumerate() {
-        let position = piece.position(i);
-        if !piece.has_row(i) {
-            continue;
-        }
-        let read = piece.context + i as u64;
-        let code = if piece.reverse {
-            complement(code)
-        } else {
-            code
-        };
-        let mut flags = 0;
-        for (bit, set) in [
-            (flag::AMBIGUOUS, base(code) == N),
-            (flag::SOFT_MASKED, code & SOFT_MASKED != 0),
-            (flag::RESET, read == 0),
-        ] {
-            flags |= if set { bit } else { 0 };
-        }
-        block.starts.push(position.cast_signed());
-        block.ends.push(position.cast_signed() + 1);
-        block.strands.push(if piece.reverse { b'-' } else { b'+' });
-        block.bases.push(base(code));
-        block.flags.push(flags);
-        block.context.push(i32::try_from(read).unwrap_or(i32::MAX));
-    }
-    block
 }
 
 /// Where tests of the program make a thread panic: in the builds that tests run, a thread that is

@@ -17,6 +17,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Tokens of a run at most: so many that few rows leave a GPU, so few that it has enough runs to
+/// work on.
+const RUN: usize = 1024;
+
 /// What the model reads in one call.
 #[derive(Default)]
 pub struct Step {
@@ -86,6 +90,19 @@ impl Step {
         self.pieces.is_empty()
     }
 
+    /// Tokens of the step that come into one row each: [`Piece::runs`] of all pieces.
+    pub fn runs(&self, size: u64) -> Vec<Range<usize>> {
+        let mut before = 0;
+        let pieces = self.pieces.iter().flat_map(|piece| {
+            let from = before;
+            before += piece.codes.len();
+            piece
+                .runs(size)
+                .map(move |run| from + run.start..from + run.end)
+        });
+        pieces.collect()
+    }
+
     /// The segments of the state, in the order of the pieces.
     pub fn segments(&self) -> Vec<Segment> {
         self.pieces.iter().map(|piece| piece.segment).collect()
@@ -102,9 +119,43 @@ impl Piece {
         }
     }
 
-    /// Whether token `i` gets a row.
-    pub fn has_row(&self, i: usize) -> bool {
-        self.kept.contains(&i) && self.sequence.rows.contains(&self.position(i))
+    /// The tokens that get rows.
+    pub fn wanted(&self) -> Range<usize> {
+        let rows = &self.sequence.rows;
+        // Bases read before the first and after the last one with a row.
+        let (from, to) = match self.reverse {
+            false => (
+                rows.start.saturating_sub(self.sequence.start),
+                rows.end.saturating_sub(self.sequence.start),
+            ),
+            true => (
+                self.sequence.end.saturating_sub(rows.end),
+                self.sequence.end.saturating_sub(rows.start),
+            ),
+        };
+        let here = |read: u64| {
+            read.saturating_sub(self.before)
+                .min(self.codes.len() as u64) as usize
+        };
+        let (from, to) = (here(from).max(self.kept.start), here(to).min(self.kept.end));
+        from..to.max(from)
+    }
+
+    /// The tokens that get rows, cut at multiples of `size` bases along the contig, and into
+    /// [`RUN`] at most.
+    pub fn runs(&self, size: u64) -> impl Iterator<Item = Range<usize>> {
+        let mut rest = self.wanted();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let at = self.position(rest.start) % size;
+            let left = if self.reverse { at + 1 } else { size - at };
+            let len = (left.min(RUN as u64) as usize).min(rest.len());
+            let run = rest.start..rest.start + len;
+            rest.start = run.end;
+            Some(run)
+        })
     }
 }
 

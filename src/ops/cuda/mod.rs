@@ -28,7 +28,7 @@ pub use linear::Linear;
 pub use long_conv::{FilterNetwork, FilterTaps, LongConv, Past};
 pub use norm::{gated_rms_norm, layer_norm, rms_norm};
 pub use packed::Packed;
-pub use rows::{activate, add, convert, gate, gather, glu_residual, half};
+pub use rows::{activate, add, convert, gate, gather, glu_residual, half, pool};
 pub use selective_scan::{Hidden, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
 
@@ -140,7 +140,7 @@ impl Gpu {
     /// Gives freed memory back to the device; until then it is kept for the next allocation.
     pub fn trim(&self) -> Result<()> {
         self.synchronize()?;
-        let pool = pool(&self.context)?;
+        let pool = memory_pool(&self.context)?;
         // SAFETY: the device's default pool lives as long as the driver.
         unsafe { sys::cuMemPoolTrimTo(pool, 0) }.result()?;
         Ok(())
@@ -241,7 +241,7 @@ impl Gpu {
 /// The pool keeps what is freed: giving it back at each synchronisation costs a pass through the
 /// driver for every activation.
 fn keep_freed_memory(context: &CudaContext) -> Result<()> {
-    let pool = pool(context)?;
+    let pool = memory_pool(context)?;
     let mut most = u64::MAX;
     // SAFETY: the default pool lives as long as the driver; this attribute is a u64.
     unsafe {
@@ -255,7 +255,7 @@ fn keep_freed_memory(context: &CudaContext) -> Result<()> {
     Ok(())
 }
 
-fn pool(context: &CudaContext) -> Result<sys::CUmemoryPool> {
+fn memory_pool(context: &CudaContext) -> Result<sys::CUmemoryPool> {
     let mut pool = std::ptr::null_mut();
     // SAFETY: CUDA writes one handle.
     unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()) }.result()?;

@@ -2,9 +2,10 @@
 
 use super::{Element, Gpu, compile, expect_len};
 use crate::error::{Error, Kind, Result};
-use crate::ops::Activation;
+use crate::ops::{Activation, Reduction};
 use cudarc::driver::CudaSlice;
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// Values that one access moves: four where rows begin at multiples of four.
 pub(super) fn vector(width: usize) -> usize {
@@ -29,6 +30,30 @@ pub fn gather(
         .long(count)
         .int(width)
         .over(count * width / lanes)?;
+    Ok(out)
+}
+
+/// Runs of rows of `x` (T, `width`), which the caller knows to be in range and not empty, to one
+/// row each: (runs, `width`).
+pub fn pool(
+    gpu: &Gpu,
+    x: &CudaSlice<f32>,
+    runs: &[Range<usize>],
+    width: usize,
+    how: Reduction,
+) -> Result<CudaSlice<f32>> {
+    let ends = runs.iter().flat_map(|run| [run.start, run.end]);
+    let ends: Vec<u32> = ends.map(|row| row as u32).collect();
+    let out = gpu.unwritten(runs.len() * width)?;
+    let lanes = vector(width);
+    gpu.kernel(compile::ROWS, &format!("pool_{lanes}"))?
+        .array(&out)
+        .array(x)
+        .array(&gpu.upload(&ends)?)
+        .long(runs.len())
+        .int(width)
+        .int(how as usize)
+        .over(runs.len() * width / lanes)?;
     Ok(out)
 }
 

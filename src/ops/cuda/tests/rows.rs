@@ -1,7 +1,7 @@
 //! Dense layers, norms, gates, and the short convolution.
 
 use super::*;
-use crate::ops::{self, Activation};
+use crate::ops::{self, Activation, Reduction};
 use half::bf16;
 
 const ACTIVATIONS: [Activation; 4] = [
@@ -160,6 +160,14 @@ fn gates_and_gathers_equal_the_cpu_s() {
             .flat_map(|&i| y[i as usize * width..][..width].to_vec())
             .collect();
         close("gather", &gpu.download(&found).unwrap(), &expected, 0.0);
+
+        let runs: Vec<_> = (0..rows).step_by(3).map(|i| i..rows.min(i + 3)).collect();
+        for how in [Reduction::Sum, Reduction::Max, Reduction::Last] {
+            let cpu = ops::pool(&tensor(&y, &[rows, width]), &runs, how).unwrap();
+            let found = pool(gpu, &on_y, &runs, width, how).unwrap();
+            close("pool", &gpu.download(&found).unwrap(), &flat(&cpu), 0.0);
+        }
+
         let found = gpu.download(&half(gpu, &on_y).unwrap()).unwrap();
         assert!(
             found
