@@ -4,7 +4,9 @@
 //! Work is cut into tiles whose size depends on the shapes alone, never on the number of
 //! threads: results are the same bits with any number of threads.
 
+mod activation;
 mod attention;
+mod cross_entropy;
 pub mod cuda;
 mod gate;
 mod glu;
@@ -21,9 +23,11 @@ mod short_conv;
 mod ssd;
 mod tensor;
 
+pub use activation::gelu_erf;
 pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
+pub use cross_entropy::cross_entropy;
 pub use gate::gate;
-pub use glu::{gelu_erf, glu_residual};
+pub use glu::glu_residual;
 pub use gradient::Gradients;
 pub(crate) use linear::product;
 pub use linear::{Activation, Linear};
