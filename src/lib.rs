@@ -5,6 +5,7 @@
 //! Data flows one way: source ([`io`]) → steps ([`stream`]) → encoder ([`encoder`]) → heads
 //! ([`head`]) → sink ([`io`]).
 
+pub mod adapter;
 pub mod checkpoint;
 pub mod cli;
 pub mod distil;
@@ -15,5 +16,6 @@ pub mod io;
 pub mod ops;
 pub mod sequence;
 pub mod stream;
+pub mod train;
 
 pub use error::{Error, Result};

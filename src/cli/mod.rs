@@ -3,6 +3,7 @@
 mod check;
 mod device;
 mod estimate;
+mod fit;
 mod models;
 mod options;
 mod process;
@@ -39,6 +40,8 @@ enum Command {
     Embed(run::Embed),
     /// Write the language model's probabilities for every base of a FASTA file.
     Predict(run::Predict),
+    /// Train a model, from scratch or from where it is, and write it to a new directory.
+    Fit(fit::Fit),
     /// List, show, make, verify and convert models.
     #[command(subcommand)]
     Models(models::Models),
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
     process::finish(|| match cli.command {
         Command::Embed(embed) => embed.run(&cli.logging),
         Command::Predict(predict) => predict.run(&cli.logging),
+        Command::Fit(fit) => fit.run(&cli.logging),
         Command::Models(models) => models.run(),
         Command::Check(check) => check.run(),
     })

@@ -9,6 +9,7 @@ mod gather;
 pub mod genome;
 pub mod indexed;
 pub mod input;
+pub mod labelled;
 
 pub mod atomic;
 pub mod schema;
