@@ -5,6 +5,7 @@
 //! Data flows one way: source ([`io`]) → steps ([`stream`]) → encoder ([`encoder`]) → heads
 //! ([`head`]) → sink ([`io`]).
 
+pub mod adapter;
 pub mod checkpoint;
 pub mod cli;
 pub mod distil;
@@ -16,5 +17,6 @@ pub mod ops;
 pub mod score;
 pub mod sequence;
 pub mod stream;
+pub mod train;
 
 pub use error::{Error, Result};

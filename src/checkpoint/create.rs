@@ -2,9 +2,10 @@
 
 use super::layout::{self, Fill, Planned};
 use super::staging::Staging;
-use super::{Config, safetensors};
+use super::{Architecture, Checkpoint, Config, Weights, safetensors};
 use crate::error::{Error, Result};
 use ::safetensors::Dtype;
+use candle_core::{DType, Device, Tensor};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
@@ -26,15 +27,7 @@ pub struct Created {
 ///
 /// More than `max_bytes` of weights is a usage error that states the size. Memory: one tensor.
 pub fn create(config: &Config, seed: u64, out: &Path, max_bytes: u64) -> Result<Created> {
-    let plan = layout::plan(config)?;
-    let sizes = plan.iter().map(|planned| planned.entry.bytes() as u64);
-    let bytes = sizes.fold(0u64, u64::saturating_add);
-    if bytes > max_bytes {
-        let what = format!("the weights would take {bytes} bytes, more than {max_bytes}");
-        return Err(Error::usage(what)
-            .file(out.display())
-            .todo("raise --max-size"));
-    }
+    let plan = affordable(config, max_bytes).map_err(|error| error.file(out.display()))?;
     let staging = Staging::begin(out)?;
     staging.write("config.json", config.to_text().as_bytes())?;
 
@@ -59,6 +52,43 @@ pub fn create(config: &Config, seed: u64, out: &Path, max_bytes: u64) -> Result<
         .map(|planned| planned.entry.shape.iter().product::<usize>())
         .sum();
     Ok(Created { digest, values })
+}
+
+/// The checkpoint that [`create`] would write, in memory. `dir` is where the configuration came
+/// from: a tokenizer that lies there counts.
+pub fn untrained(config: Config, seed: u64, dir: &Path, max_bytes: u64) -> Result<Checkpoint> {
+    let mut tensors = BTreeMap::new();
+    for planned in affordable(&config, max_bytes)? {
+        let dtype = match planned.entry.dtype {
+            Dtype::I64 => DType::I64,
+            _ => DType::F32,
+        };
+        let bytes = values(&planned, seed);
+        let tensor = Tensor::from_raw_buffer(&bytes, dtype, &planned.entry.shape, &Device::Cpu)?;
+        tensors.insert(planned.entry.name, tensor);
+    }
+    Ok(Checkpoint {
+        dir: dir.to_path_buf(),
+        architecture: Architecture::of(&config)?,
+        config,
+        weights: Weights::new(dir.display(), tensors),
+        digest: String::new(),
+        name: "untrained".to_string(),
+    })
+}
+
+/// The plan for `config`, unless it takes more than `max_bytes`.
+fn affordable(config: &Config, max_bytes: u64) -> Result<Vec<Planned>> {
+    let plan = layout::plan(config)?;
+    let sizes = plan.iter().map(|planned| planned.entry.bytes() as u64);
+    let bytes = sizes.fold(0u64, u64::saturating_add);
+    match bytes > max_bytes {
+        true => {
+            let what = format!("the weights would take {bytes} bytes, more than {max_bytes}");
+            Err(Error::usage(what).todo("raise --max-size"))
+        }
+        false => Ok(plan),
+    }
 }
 
 /// The little-endian bytes of a tensor's values. Each tensor has a random stream of its own,

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use ::safetensors::View;
 use candle_core::Tensor;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -16,9 +17,12 @@ pub struct Changes {
     pub config: Map<String, Value>,
     /// Tensors, added or replaced.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Another file of the directory: its name and text.
-    pub file: (&'static str, String),
+    /// Other files of the directory: their names and texts.
+    pub files: Vec<(&'static str, String)>,
 }
+
+/// Files that say which token each base is, where a model has them: the new one needs them too.
+pub const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "tokenizer_config.json"];
 
 /// Writes the new directory `out`: the source's configuration and tensors with the changes that
 /// `make` returns. Nothing stands at `out` before all is written; whether it is free is found out
@@ -34,24 +38,58 @@ pub fn derive(
     object.extend(changes.config);
     let config = Config::new("config.json", object);
     staging.write("config.json", config.to_text().as_bytes())?;
-    staging.write(changes.file.0, changes.file.1.as_bytes())?;
-
+    for (name, text) in &changes.files {
+        staging.write(name, text.as_bytes())?;
+    }
+    for name in TOKENIZERS {
+        let path = source.dir.join(name);
+        if path.is_file() {
+            let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, &e))?;
+            staging.write(name, &bytes)?;
+        }
+    }
     let mut tensors: BTreeMap<_, _> = source.weights.stored().iter().collect();
     tensors.extend(&changes.tensors);
+    let digest = put(&staging, "model.safetensors", &tensors)?;
+    staging.commit()?;
+    Ok(digest)
+}
+
+/// Writes the new directory `out` with a file of tensors and some texts; as [`derive`] does.
+pub fn write_directory(
+    out: &Path,
+    (name, tensors): (&str, &BTreeMap<String, Tensor>),
+    files: &[(&'static str, String)],
+) -> Result<String> {
+    let staging = Staging::begin(out)?;
+    for (name, text) in files {
+        staging.write(name, text.as_bytes())?;
+    }
+    let digest = put(&staging, name, &tensors.iter().collect())?;
+    staging.commit()?;
+    Ok(digest)
+}
+
+/// Reads a safetensors file.
+pub fn read_tensors(file: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let mut tensors = BTreeMap::new();
+    safetensors::read(file, &mut tensors, &mut Sha256::new())?;
+    Ok(tensors)
+}
+
+fn put(staging: &Staging, name: &str, tensors: &BTreeMap<&String, &Tensor>) -> Result<String> {
     let entry = |(name, tensor): (&&String, &&Tensor)| Entry {
         name: (*name).clone(),
         dtype: View::dtype(tensor),
         shape: tensor.dims().to_vec(),
     };
-    let digest = safetensors::write(
-        &staging.path().join("model.safetensors"),
+    safetensors::write(
+        &staging.path().join(name),
         tensors.iter().map(entry).collect(),
         |entry| {
             let tensor = tensors.get(&entry.name);
             let bytes = tensor.map(|tensor| View::data(tensor).into_owned());
             bytes.ok_or_else(|| Error::model("missing tensor").place(&entry.name))
         },
-    )?;
-    staging.commit()?;
-    Ok(digest)
+    )
 }

@@ -74,10 +74,24 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
-    /// The tensors that an encoder built from this left alone, besides the language model's head.
+    /// The same model with other weights.
+    #[must_use]
+    pub fn with(&self, weights: Weights) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            architecture: self.architecture,
+            config: self.config.clone(),
+            weights,
+            digest: self.digest.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    /// The tensors that an encoder built from this left alone, besides the heads.
     pub fn unused(&self) -> Vec<String> {
         let mut unused = self.weights.unused();
-        unused.retain(|name| !name.contains("lm_head") && !name.contains("unembed"));
+        let head = |name: &str| name.contains("lm_head") || name.contains("unembed");
+        unused.retain(|name| !head(name) && !name.starts_with("crocuta_heads."));
         unused
     }
 

@@ -26,6 +26,7 @@ const PRESETS: &[(&str, Make)] = &[
     ("evo2-1b", evo2_1b),
     ("evo2-7b", evo2_7b),
     ("s4d-d256-l8", s4d),
+    ("crocuta-bacteria", crocuta_bacteria),
 ];
 
 /// The presets' names.
@@ -360,6 +361,49 @@ fn s4d() -> Value {
         "tie_word_embeddings": true,
         "torch_dtype": "float32",
         "vocab_size": 16
+    })
+}
+
+/// Ours, for bacterial genomes on a CPU: StripedHyena 2's operators at a small size. Two thirds
+/// of the blocks filter with explicit taps (7: codons; 128: motifs and genes' starts), two carry
+/// sums of exponentials over thousands of bases, and one attends to the last 256, so that the
+/// state has a fixed size.
+fn crocuta_bacteria() -> Value {
+    json!({
+        "model_type": "stripedhyena",
+        "architectures": ["StripedHyena2ForCausalLM"],
+        "attention_window": 256,
+        "attn_layer_idxs": [3],
+        "column_split": true,
+        "column_split_hyena": false,
+        "eps": 1e-6,
+        "evo2_style_activations": false,
+        "hcl_filter_groups": 128,
+        "hcl_layer_idxs": [2, 6],
+        "hcm_filter_groups": 128,
+        "hcm_filter_length": 128,
+        "hcm_layer_idxs": [1, 5, 7],
+        "hcs_filter_groups": 128,
+        "hcs_filter_length": 7,
+        "hcs_layer_idxs": [0, 4],
+        "hidden_size": 128,
+        "hyena_out_proj_bias": true,
+        "inner_mlp_size": 352,
+        "interleave": true,
+        "max_seqlen": 65536,
+        "mha_out_proj_bias": true,
+        "mlp_activation": "gelu",
+        "num_attention_heads": 4,
+        "num_filters": 128,
+        "num_layers": 8,
+        "qkv_proj_bias": false,
+        "rotary_emb_base": 10000,
+        "short_filter_bias": false,
+        "short_filter_length": 3,
+        "state_size": 16,
+        "tie_embeddings": true,
+        "torch_dtype": "float32",
+        "vocab_size": 128
     })
 }
 

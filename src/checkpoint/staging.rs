@@ -6,6 +6,20 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// A usage error if something is at `target` already, other than an empty directory.
+pub fn must_be_free(target: &Path) -> Result<()> {
+    let taken = match fs::read_dir(target) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => target.symlink_metadata().is_ok(),
+    };
+    match taken {
+        true => Err(Error::usage("exists already")
+            .file(target.display())
+            .todo("remove it, or give another directory")),
+        false => Ok(()),
+    }
+}
+
 /// A temporary directory beside its final place; removed when dropped without commit.
 pub struct Staging {
     temporary: PathBuf,
@@ -19,15 +33,7 @@ impl Staging {
     /// Begins a directory that will stand at `target`. A usage error if something is there
     /// already, other than an empty directory.
     pub fn begin(target: &Path) -> Result<Self> {
-        let taken = match fs::read_dir(target) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(_) => target.symlink_metadata().is_ok(),
-        };
-        if taken {
-            return Err(Error::usage("exists already")
-                .file(target.display())
-                .todo("remove it, or give another directory"));
-        }
+        must_be_free(target)?;
         let name = target
             .file_name()
             .ok_or_else(|| Error::usage("not the name of a directory").file(target.display()))?;

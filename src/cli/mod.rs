@@ -3,6 +3,7 @@
 mod check;
 mod device;
 mod estimate;
+mod fit;
 mod models;
 mod options;
 mod process;
@@ -45,6 +46,8 @@ enum Command {
     Score(score::Score),
     /// Write a row for every read of a BAM, CRAM, SAM or FASTQ file: likelihoods and a vector.
     Reads(Box<reads::Reads>),
+    /// Train a model, from scratch or from where it is, and write it to a new directory.
+    Fit(fit::Fit),
     /// List, show, make, verify and convert models.
     #[command(subcommand)]
     Models(models::Models),
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Predict(predict) => predict.run(&cli.logging),
         Command::Score(score) => score.run(&cli.logging),
         Command::Reads(reads) => reads.run(&cli.logging),
+        Command::Fit(fit) => fit.run(&cli.logging),
         Command::Models(models) => models.run(),
         Command::Check(check) => check.run(),
     })

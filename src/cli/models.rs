@@ -1,7 +1,8 @@
-//! `models`: list, show, make, verify, convert.
+//! `models`: list, show, make, verify, convert, merge.
 
 use super::options::readable;
 use super::process::print;
+use crate::adapter;
 use crate::checkpoint::{self, Checkpoint, Config};
 use crate::distil::{self, Check};
 use crate::encoder::Model;
@@ -81,6 +82,17 @@ crocuta models convert hyenadna-small-32k --distil 16 --check genome.fa -o small
         #[arg(long, value_name = "FASTA", requires = "distil")]
         check: Option<PathBuf>,
     },
+    /// Make a model of a base model and a LoRA adapter: PEFT's, or one of `crocuta fit --lora`.
+    #[command(after_help = "Example:\n  crocuta models merge model adapter -o merged")]
+    Merge {
+        /// The base model's directory.
+        model: PathBuf,
+        /// The adapter's: adapter_config.json and adapter_model.safetensors.
+        adapter: PathBuf,
+        /// The directory to make.
+        #[arg(short, long, value_name = "DIR")]
+        output: PathBuf,
+    },
     /// The child process of `convert`.
     #[command(hide = true)]
     ConvertChild {
@@ -146,6 +158,11 @@ impl Models {
                     output.join("model.safetensors").display()
                 ))
             }
+            Self::Merge {
+                model,
+                adapter,
+                output,
+            } => merge(model, adapter, output),
             Self::ConvertChild {
                 file,
                 output,
@@ -177,6 +194,22 @@ fn verify(path: &Path, digests: Option<&Path>) -> Result<()> {
     print(&lines)?;
     tracing::info!("{} tensors, {} values", verified.tensors, verified.values);
     Ok(())
+}
+
+fn merge(model: &Path, adapter: &Path, output: &Path) -> Result<()> {
+    let base = Checkpoint::open(model)?;
+    let digest = checkpoint::derive(&base, output, || {
+        let adapter = adapter::read(adapter, &base.weights)?;
+        Ok(checkpoint::Changes {
+            config: adapter.config,
+            tensors: adapter.tensors,
+            files: Vec::new(),
+        })
+    })?;
+    // What was written must be a model.
+    Model::load(&Checkpoint::open(output)?)?;
+    let path = output.join("model.safetensors");
+    print(&format!("{digest}  {}\n", path.display()))
 }
 
 /// Bases that `--check` reads at most.

@@ -262,14 +262,20 @@ pub struct Compute {
     pub scratch: Option<PathBuf>,
 }
 
+/// Works with so many threads from now on.
+pub fn use_threads(threads: Option<u16>) -> Result<()> {
+    let Some(threads) = threads else {
+        return Ok(());
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
+    pool.build_global()
+        .map_err(|e| Error::usage(format!("--threads: {e}")))
+}
+
 impl Compute {
     /// Opens the model and builds its encoder.
     pub fn load(&self) -> Result<(Checkpoint, Model, Facts)> {
-        if let Some(threads) = self.threads {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
-            pool.build_global()
-                .map_err(|e| Error::usage(format!("--threads: {e}")))?;
-        }
+        use_threads(self.threads)?;
         let checkpoint = Checkpoint::open(&self.model)?;
         let (mut model, mut facts) = Model::load(&checkpoint)?;
         if let Some(window) = self.attention_window {

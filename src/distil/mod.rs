@@ -143,7 +143,7 @@ pub fn distil(
                 .into_iter()
                 .collect(),
             tensors,
-            file: ("distillation.json", text),
+            files: vec![("distillation.json", text)],
         })
     })?;
     let report = report.ok_or_else(|| Error::new(Kind::Internal, "nothing was measured"))?;

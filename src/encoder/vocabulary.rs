@@ -1,6 +1,6 @@
 //! From base codes to an architecture's token ids.
 
-use crate::checkpoint::Config;
+use crate::checkpoint::{Config, TOKENIZERS};
 use crate::error::{Error, Result};
 use crate::sequence;
 use std::ops::RangeInclusive;
@@ -77,7 +77,7 @@ impl Vocabulary {
 /// The ids of A, C, G, T and N, and of the mask, in the tokenizer files of `dir`, if one of them
 /// lists letters.
 fn tokenizer(dir: &Path) -> Result<Option<([u32; 5], Option<u32>)>> {
-    for name in ["tokenizer.json", "vocab.json", "tokenizer_config.json"] {
+    for name in TOKENIZERS {
         let path = dir.join(name);
         if !path.is_file() {
             continue;

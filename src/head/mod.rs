@@ -2,6 +2,8 @@
 
 mod language_model;
 mod local_attention;
+mod task;
 
 pub use language_model::{LanguageModel, PREDICTIONS};
 pub use local_attention::{LocalAttention, LocalSizes, LocalState, Piece, Rows};
+pub use task::{HEADS, Link, Task, TaskHead, Unit};

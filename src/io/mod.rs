@@ -12,6 +12,7 @@ mod gather;
 pub mod genome;
 pub mod indexed;
 pub mod input;
+pub mod labelled;
 pub mod pileup;
 
 pub mod atomic;

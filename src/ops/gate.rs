@@ -38,7 +38,44 @@ pub fn gate(a: (&Tensor, usize), b: (&Tensor, usize), width: usize) -> Result<Te
             });
         Ok(out)
     })?;
-    Tensor::from_vec(out, (rows, width), a.0.device())
+    let out = Tensor::from_vec(out, (rows, width), a.0.device())?;
+    let wanted = [a.0, b.0].map(Tensor::is_tracked);
+    let kept = ((a.0.detach(), a.1), (b.0.detach(), b.1));
+    Ok(out.derived([a.0, b.0], move |grad| {
+        let (a, b) = ((&kept.0.0, kept.0.1), (&kept.1.0, kept.1.1));
+        Ok([
+            wanted[0].then(|| slopes(grad, b, a, width)).transpose()?,
+            wanted[1].then(|| slopes(grad, a, b, width)).transpose()?,
+        ])
+    }))
+}
+
+/// The gradient to the block `to.1` of `to.0`, whose other blocks get none.
+fn slopes(
+    grad: &Tensor,
+    other: (&Tensor, usize),
+    to: (&Tensor, usize),
+    width: usize,
+) -> Result<Tensor> {
+    let (rows, to_width) = to.0.dims2()?;
+    let other_width = other.0.width();
+    let out = with_slices([grad, other.0], |[grad, x]| {
+        let mut out = vec![0.0; rows * to_width];
+        out.par_chunks_mut(ROWS * to_width)
+            .zip(x.par_chunks(ROWS * other_width))
+            .zip(grad.par_chunks(ROWS * width))
+            .for_each(|((out, x), grad)| {
+                let rows = out
+                    .chunks_exact_mut(to_width)
+                    .zip(x.chunks_exact(other_width).zip(grad.chunks_exact(width)));
+                for (out, (x, grad)) in rows {
+                    let out = &mut out[to.1 * width..][..width];
+                    multiply(out, grad, &x[other.1 * width..]);
+                }
+            });
+        Ok(out)
+    })?;
+    Tensor::from_vec(out, to.0.dims(), grad.device())
 }
 
 simd! {
@@ -53,6 +90,23 @@ fn multiply(out: &mut [f32], x: &[f32], y: &[f32]) {
 mod tests {
     use super::*;
     use crate::ops::Device;
+    use crate::ops::gradient::check::{check, random};
+
+    #[test]
+    fn gradients_equal_differences_of_a_plain_f64_loop() {
+        let inputs = [random(&[70, 6], 1), random(&[70, 4], 2)];
+        let op = |x: &[Tensor]| gate((&x[0], 2), (&x[1], 1), 2);
+        check(&inputs, 1e-5, op, |x| {
+            let rows = x[0].chunks(6).zip(x[1].chunks(4));
+            rows.flat_map(|(a, b)| [a[4] * b[2], a[5] * b[3]]).collect()
+        });
+        // Both blocks of one tensor.
+        let op = |x: &[Tensor]| gate((&x[0], 0), (&x[0], 1), 3);
+        check(&inputs[..1], 1e-5, op, |x| {
+            let rows = x[0].chunks(6);
+            rows.flat_map(|x| (0..3).map(|i| x[i] * x[3 + i])).collect()
+        });
+    }
 
     #[test]
     fn the_named_columns_are_multiplied() {

@@ -1,37 +1,12 @@
-//! What surrounds a projection to twice the width: GELU before it, a gated linear unit after it.
+//! The gated linear unit.
 
-use super::{Activation, Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
+use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use rayon::prelude::*;
 
 /// Rows of a tile.
 const ROWS: usize = 64;
-
-/// GELU as defined, by the error function, of each value.
-pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
-    let width = x.width();
-    if let Device::Cuda(gpu) = x.device() {
-        let out = cuda::activate(gpu, x.gpu_values(gpu)?, Activation::GeluErf)?;
-        return Ok(Tensor::on_gpu(gpu, out, x.dims()));
-    }
-    let out = with_slices([x], |[x]| {
-        let mut out = unwritten(x.len());
-        out.par_chunks_mut(ROWS * width)
-            .zip(x.par_chunks(ROWS * width))
-            .for_each(|(out, x)| gelus(out, x));
-        Ok(out)
-    })?;
-    Tensor::from_vec(out, x.dims(), x.device())
-}
-
-simd! {
-fn gelus(out: &mut [f32], x: &[f32]) {
-    for (out, x) in out.iter_mut().zip(x) {
-        *out = math::gelu_erf(*x);
-    }
-}
-}
 
 /// `residual + a · sigmoid(b)`: (T, C) of `x` (T, 2C), whose halves are a and b, and of `residual`
 /// (T, C). Dauphin et al. 2017, arXiv:1612.08083.
@@ -51,7 +26,20 @@ pub fn glu_residual(x: &Tensor, residual: &Tensor) -> Result<Tensor> {
             .for_each(|((out, x), residual)| glus(out, x, residual, width));
         Ok(out)
     })?;
-    Tensor::from_vec(out, (rows, width), x.device())
+    let out = Tensor::from_vec(out, (rows, width), x.device())?;
+    let kept = x.detach();
+    Ok(out.derived([x, residual], move |grad| {
+        let inner = with_slices([grad, &kept], |[grad, x]| {
+            let mut out = unwritten(x.len());
+            out.par_chunks_mut(2 * ROWS * width)
+                .zip(x.par_chunks(2 * ROWS * width))
+                .zip(grad.par_chunks(ROWS * width))
+                .for_each(|((out, x), grad)| slopes(out, x, grad, width));
+            Ok(out)
+        })?;
+        let inner = Tensor::from_vec(inner, kept.dims(), kept.device())?;
+        Ok([Some(inner), Some(grad.clone())])
+    }))
 }
 
 simd! {
@@ -66,10 +54,39 @@ fn glus(out: &mut [f32], x: &[f32], residual: &[f32], width: usize) {
 }
 }
 
+simd! {
+fn slopes(out: &mut [f32], x: &[f32], grad: &[f32], width: usize) {
+    let rows = out.chunks_exact_mut(2 * width).zip(grad.chunks_exact(width));
+    for ((out, grad), x) in rows.zip(x.chunks_exact(2 * width)) {
+        let (to_a, to_b) = out.split_at_mut(width);
+        let (a, b) = x.split_at(width);
+        let outs = to_a.iter_mut().zip(to_b).zip(grad);
+        for (((to_a, to_b), grad), (a, b)) in outs.zip(a.iter().zip(b)) {
+            let sigmoid = math::sigmoid(*b);
+            *to_a = grad * sigmoid;
+            *to_b = grad * a * sigmoid * (1.0 - sigmoid);
+        }
+    }
+}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Device;
+    use crate::ops::gradient::check::{check, random};
+    use crate::ops::{Device, gelu_erf};
+
+    #[test]
+    fn gradients_equal_differences_of_a_plain_f64_loop() {
+        let inputs = [random(&[70, 10], 1), random(&[70, 5], 2)];
+        let op = |x: &[Tensor]| glu_residual(&x[0], &x[1]);
+        check(&inputs, 1e-5, op, |x| {
+            let rows = x[0].chunks(10).zip(x[1].chunks(5));
+            let glu = |x: &[f64], i: usize| x[i] / (1.0 + (-x[5 + i]).exp());
+            rows.flat_map(|(x, r)| (0..5).map(move |i| r[i] + glu(x, i)))
+                .collect()
+        });
+    }
 
     #[test]
     fn values_equal_candle_s() {

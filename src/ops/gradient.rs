@@ -8,6 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(test)]
+pub(crate) mod check;
+
 /// The gradient of an op's output to those of its inputs, in their order.
 type Backward = Box<dyn Fn(&Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
 
@@ -126,6 +129,16 @@ impl Tensor {
         }
         Ok(gradients)
     }
+}
+
+/// The sum of vectors of one length, in their order: the same bits with any number of threads.
+pub(super) fn total(parts: Vec<Vec<f32>>) -> Vec<f32> {
+    let mut parts = parts.into_iter();
+    let mut sum = parts.next().unwrap_or_default();
+    for part in parts {
+        sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+    }
+    sum
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Dense layers: one matrix product with bias, activation and residual fused behind it.
 
+mod backward;
+
 use super::on_gpu::OnGpu;
 use super::{
-    Device, Matrix, cuda, expect_shape, math, math::simd, multiply, unwritten, with_slices,
+    Device, Matrix, activation, cuda, expect_shape, math, math::simd, multiply, unwritten,
+    with_slices,
 };
 use crate::error::Result;
 use crate::ops::Tensor;
@@ -54,6 +57,14 @@ impl Linear {
 
     /// (T, K) to (T, N), through an activation.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        if [x, &self.weight]
+            .into_iter()
+            .chain(&self.bias)
+            .any(Tensor::is_tracked)
+        {
+            // The activation's gradient needs what went into it.
+            return activation::activate(&self.run(x, None, Activation::None)?, activation);
+        }
         self.run(x, None, activation)
     }
 
@@ -105,7 +116,15 @@ impl Linear {
                 Ok(out)
             },
         )?;
-        Tensor::from_vec(out, (rows, width), x.device())
+        let out = Tensor::from_vec(out, (rows, width), x.device())?;
+        let constant = x.detach(); // in the place of what is not there
+        let parents = [
+            x,
+            &self.weight,
+            self.bias.as_ref().unwrap_or(&constant),
+            residual.unwrap_or(&constant),
+        ];
+        Ok(out.derived(parents, backward::linear(parents)))
     }
 }
 

@@ -153,11 +153,17 @@ pub fn gelu_tanh(x: f32) -> f32 {
 }
 
 /// GELU as defined, `x · Φ(x)` with the normal distribution's Φ, within 3e-7 of max(1, |x|).
+#[inline(always)]
+pub fn gelu_erf(x: f32) -> f32 {
+    x * normal(x)
+}
+
+/// Φ(x), the normal distribution's function.
 ///
 /// Φ(−a) = exp(−a²/2) · M(a), and M is smooth: a polynomial in 1 / (1 + 0.3 a), fitted to a
 /// relative error of 1.5e-7 for a up to 14, where Φ(−a) is below f32.
 #[inline(always)]
-pub fn gelu_erf(x: f32) -> f32 {
+pub fn normal(x: f32) -> f32 {
     let a = x.abs();
     let t = 1.0 / (1.0 + 0.3 * a);
     let mut m = 3.567_401_7e-2;
@@ -169,7 +175,7 @@ pub fn gelu_erf(x: f32) -> f32 {
     m = m * t + 1.207_537_7e-1;
     m = m * t + 1.196_293_1e-1;
     let tail = exp(-0.5 * a * a) * m * t;
-    x * if x < 0.0 { tail } else { 1.0 - tail }
+    if x < 0.0 { tail } else { 1.0 - tail }
 }
 
 simd! {

@@ -4,7 +4,9 @@
 //! Work is cut into tiles whose size depends on the shapes alone, never on the number of
 //! threads: results are the same bits with any number of threads.
 
+mod activation;
 mod attention;
+mod cross_entropy;
 pub mod cuda;
 mod gate;
 mod glu;
@@ -17,14 +19,17 @@ mod modal;
 mod norm;
 mod on_gpu;
 mod pool;
+mod segment_mean;
 mod selective_scan;
 mod short_conv;
 mod ssd;
 mod tensor;
 
+pub use activation::gelu_erf;
 pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
+pub use cross_entropy::cross_entropy;
 pub use gate::gate;
-pub use glu::{gelu_erf, glu_residual};
+pub use glu::glu_residual;
 pub use gradient::Gradients;
 pub use linear::{Activation, Linear};
 pub use long_conv::{GpuTaps, LongConv, Past, TapRows, Taps};
@@ -32,6 +37,7 @@ pub(crate) use matrix::{Matrix, multiply};
 pub use modal::{Modal, ModalState};
 pub use norm::{GatedRmsNorm, LayerNorm, RmsNorm};
 pub use pool::{Reduction, pool};
+pub use segment_mean::segment_mean;
 pub use selective_scan::{Hidden, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
 pub use ssd::{Ssd, SsdSizes, SsdState};

@@ -1,5 +1,7 @@
 //! Layer and root-mean-square normalisation over the last dimension, in f32.
 
+mod backward;
+
 use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
@@ -42,7 +44,9 @@ impl LayerNorm {
                 .for_each(|(out, x)| layer_norm(out, x, weight, bias, self.eps));
             Ok(out)
         })?;
-        Tensor::from_vec(out, x.dims(), x.device())
+        let out = Tensor::from_vec(out, x.dims(), x.device())?;
+        let backward = backward::layer_norm([x, &self.weight], self.eps);
+        Ok(out.derived([x, &self.weight, &self.bias], backward))
     }
 }
 
@@ -105,7 +109,9 @@ impl RmsNorm {
                 .for_each(|(out, x)| rms_norm(out, x, weight, self.inside, self.outside));
             Ok(out)
         })?;
-        Tensor::from_vec(out, x.dims(), x.device())
+        let out = Tensor::from_vec(out, x.dims(), x.device())?;
+        let backward = backward::rms_norm([x, &self.weight], self.inside, self.outside);
+        Ok(out.derived([x, &self.weight], backward))
     }
 }
 
@@ -161,7 +167,10 @@ impl GatedRmsNorm {
                 });
             Ok(out)
         })?;
-        Tensor::from_vec(out, y.dims(), y.device())
+        let out = Tensor::from_vec(out, y.dims(), y.device())?;
+        let parents = [y, gate, &self.weight];
+        let backward = backward::gated_rms_norm(parents, self.groups, self.eps);
+        Ok(out.derived(parents, backward))
     }
 }
 
@@ -192,6 +201,25 @@ fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
         }
     }
     let rest: f32 = groups.remainder().iter().map(|&x| f(x)).sum();
+    across(lanes) + rest
+}
+
+/// Sums `x · y`, as [`sum`].
+#[inline(always)]
+fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = [0f32; 16];
+    let (xs, x) = x.as_chunks::<16>();
+    let (ys, y) = y.as_chunks::<16>();
+    for (x, y) in xs.iter().zip(ys) {
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += x * y;
+        }
+    }
+    across(lanes) + x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>()
+}
+
+#[inline(always)]
+fn across(mut lanes: [f32; 16]) -> f32 {
     let mut half = 8;
     while half > 0 {
         for i in 0..half {
@@ -199,7 +227,7 @@ fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
         }
         half /= 2;
     }
-    lanes[0] + rest
+    lanes[0]
 }
 
 #[cfg(test)]

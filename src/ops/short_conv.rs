@@ -1,5 +1,7 @@
 //! Short causal depthwise convolution that carries its last inputs from call to call.
 
+mod backward;
+
 use super::on_gpu::{Carried, OnGpu};
 use super::{Activation, Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
@@ -20,6 +22,8 @@ pub struct ShortConv {
     bias: Vec<f32>, // (C)
     activation: Activation,
     reversed: bool,
+    /// Taps (K, C) and bias (C) as tensors, if gradients pass to either.
+    tracked: Option<[Tensor; 2]>,
     on_gpu: OnGpu<cuda::ShortConv>,
 }
 
@@ -36,18 +40,18 @@ impl ShortConv {
     /// `weight` (C, 1, K) as PyTorch stores a depthwise convolution, `bias` (C).
     pub fn new(weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Self> {
         let (channels, _, taps) = weight.dims3()?;
+        let taps = weight.reshape((channels, taps))?.t()?;
+        let bias = match bias {
+            Some(bias) => bias.clone(),
+            None => Tensor::zeros(channels, &Device::Cpu)?,
+        };
+        let tracked = taps.is_tracked() || bias.is_tracked();
         Ok(Self {
-            taps: weight
-                .reshape((channels, taps))?
-                .t()?
-                .flatten_all()?
-                .to_vec1()?,
-            bias: match bias {
-                Some(bias) => bias.to_vec1()?,
-                None => vec![0.0; channels],
-            },
+            taps: taps.flatten_all()?.to_vec1()?,
+            bias: bias.to_vec1()?,
             activation,
             reversed: false,
+            tracked: tracked.then_some([taps, bias]),
             on_gpu: OnGpu::default(),
         })
     }
@@ -93,6 +97,13 @@ impl ShortConv {
             let out = conv.forward(x.gpu_values(gpu)?, tail, segments)?;
             return Ok(Tensor::on_gpu(gpu, out, x.dims()));
         }
+        let constant = x.detach(); // in the place of what is not differentiated
+        let [taps, bias] = match &self.tracked {
+            Some([taps, bias]) => [taps, bias],
+            None => [&constant; 2],
+        };
+        let kept = x.is_tracked() || self.tracked.is_some();
+        let mut before = Vec::new();
         let out = with_slices([x], |[x]| {
             let mut out = unwritten(x.len());
             let mut from = 0;
@@ -100,13 +111,25 @@ impl ShortConv {
             for segment in segments {
                 let x = &x[from * channels..][..segment.len * channels];
                 let (out, later) = rest.split_at_mut(x.len());
-                self.segment(out, x, tail, segment);
+                let rows = self.segment(out, x, tail, segment);
+                before.extend(kept.then_some(rows));
                 rest = later;
                 from += segment.len;
             }
             Ok(out)
         })?;
-        Tensor::from_vec(out, x.dims(), x.device())
+        let out = Tensor::from_vec(out, x.dims(), x.device())?;
+        if !kept {
+            return Ok(out);
+        }
+        let step = backward::Step {
+            conv: self.clone(),
+            x: constant.clone(),
+            segments: segments.to_vec(),
+            before,
+            weights: self.tracked.is_some(),
+        };
+        Ok(out.derived([x, taps, bias], move |grad| step.backward(grad)))
     }
 
     fn to_gpu(&self, gpu: &Arc<Gpu>) -> Result<cuda::ShortConv> {
@@ -118,7 +141,8 @@ impl ShortConv {
         cuda::ShortConv::new(gpu, &weight, taps, bias, activation, self.reversed)
     }
 
-    fn segment(&self, out: &mut [f32], x: &[f32], tail: &mut Tail, segment: &Segment) {
+    /// Gives the K−1 rows before the segment.
+    fn segment(&self, out: &mut [f32], x: &[f32], tail: &mut Tail, segment: &Segment) -> Vec<f32> {
         let channels = self.bias.len();
         let len = self.tail_len();
         // What came before this segment: the lane's tail, zeros at a sequence's start.
@@ -155,6 +179,7 @@ impl ShortConv {
                 false => fresh.copy_from_slice(&x[x.len() - (len - kept)..]),
             }
         }
+        before
     }
 
     /// Values of one lane's tail: (K−1) · C.

@@ -5,6 +5,7 @@
 mod harness;
 
 mod embed;
+mod fit;
 mod inputs;
 mod models;
 mod predict;

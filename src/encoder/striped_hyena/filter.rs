@@ -54,11 +54,13 @@ impl Filter {
         match kind {
             FilterKind::Short(count) => taps(&grouped(d, count, weights)?),
             FilterKind::Medium(count) => {
-                let h = grouped(d, count, weights)?;
-                let now = h.narrow(2, 0, 1)?.add(&skip()?.reshape((d, 1, 1))?)?;
-                let past = (1..count).rev().map(|lag| h.narrow(2, lag, 1));
-                let h = past.chain([Ok(now)]).collect::<Result<Vec<_>>>()?;
-                taps(&Tensor::cat(&h, 2)?)
+                let h = grouped(d, count, weights)?.flip(2)?;
+                let now = h.narrow(2, count - 1, 1)?;
+                let now = now.add(&skip()?.reshape((d, 1, 1))?)?;
+                match count {
+                    1 => taps(&now),
+                    _ => taps(&Tensor::cat(&[h.narrow(2, 0, count - 1)?, now], 2)?),
+                }
             }
             FilterKind::Real(n) => {
                 let poles = weights.tensor("log_poles", &[d, n, 1])?.exp()?;

@@ -47,7 +47,8 @@ pub struct Hyperparameters {
     pub first_activated: bool,
     /// What a user should know of the numbers.
     pub note: Option<&'static str>,
-    /// Attention sees only the keys less than this far away. `None`, as published: all of them.
+    /// Attention sees only the keys less than this far away, `attention_window`. `None`, as
+    /// published: all of them.
     pub window: Option<usize>,
 }
 
@@ -72,7 +73,8 @@ pub enum Order {
 }
 
 /// Keys that Evo and Evo 2 share. Those that are not read concern training, kernels and the way that a prompt is read.
-const KEYS: [&str; 54] = [
+const KEYS: [&str; 55] = [
+    "attention_window",
     "attn_block_dtype",
     "attn_layer_idxs",
     "column_split",
@@ -189,7 +191,10 @@ impl Hyperparameters {
             qkv_order: Order::Whole,
             first_activated: false,
             note: None,
-            window: None,
+            window: match config.has("attention_window") {
+                true => Some(config.size("attention_window", 1..=1 << 30, None)?),
+                false => None,
+            },
         })
     }
 

@@ -1,0 +1,283 @@
+//! Options of `fit`.
+
+use crate::adapter::Scale;
+use crate::checkpoint::{self, Checkpoint, Config};
+use crate::error::{Error, Result};
+use crate::io::bed;
+use crate::sequence::region::Query;
+use crate::train::{Plan, Schedule, Trained};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Which strands are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Strands {
+    /// Either strand of each passage, at random.
+    Both,
+    /// The sequences as they are.
+    Forward,
+}
+
+/// What training starts from.
+#[derive(clap::Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Start {
+    /// Go on with this model: a directory with config.json and model.safetensors.
+    #[arg(short, long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// From random weights of a published configuration: see `crocuta models list`.
+    #[arg(long)]
+    pub preset: Option<String>,
+    /// From random weights of your own config.json.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What is learned from, and what is held out.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Split {
+    /// Hold out this region, as in samtools: chr, chr:beg-end, 1-based, end included. Repeatable.
+    /// Nothing else is held out, and nothing of it is trained on.
+    #[arg(long, value_name = "REGION", help_heading = "Task")]
+    pub validate: Vec<String>,
+    /// Hold out the regions of this BED file.
+    #[arg(long, value_name = "BED", help_heading = "Task")]
+    pub validate_file: Option<PathBuf>,
+    /// Strands to train on [default: both for next-base, forward for sequences].
+    #[arg(long, value_enum, help_heading = "Task")]
+    pub strand: Option<Strands>,
+    /// A table of sequences and labels to train on: CSV or TSV whose columns "sequence" and "label"
+    /// are read.
+    #[arg(long, value_name = "TABLE", help_heading = "Task")]
+    pub table: Option<PathBuf>,
+    /// A table of held-out sequences, which choose the step. What equals one of them on either
+    /// strand is not trained on.
+    #[arg(long, value_name = "TABLE", help_heading = "Task", requires = "table")]
+    pub validate_table: Option<PathBuf>,
+    /// A table of sequences to measure the result on, once. What equals one of them is not trained
+    /// on.
+    #[arg(long, value_name = "TABLE", help_heading = "Task", requires = "table")]
+    pub test_table: Option<PathBuf>,
+    /// Labels are values, not classes.
+    #[arg(long, help_heading = "Task", requires = "table")]
+    pub values: bool,
+    /// Train low-rank adapters of this rank, and the task's head, instead of all weights. Writes
+    /// the adapter alone, in PEFT's files: `crocuta models merge` makes a model of it.
+    #[arg(long, value_name = "RANK", help_heading = "Task",
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub lora: Option<u16>,
+    /// Adapters count this much, over their rank [default: twice the rank].
+    #[arg(long, value_name = "ALPHA", help_heading = "Task", requires = "lora")]
+    pub lora_alpha: Option<f64>,
+    /// Train the task's head alone.
+    #[arg(
+        long,
+        help_heading = "Task",
+        requires = "table",
+        conflicts_with = "lora"
+    )]
+    pub head_only: bool,
+}
+
+/// The steps.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Schedules {
+    /// Bases of a passage: over so many the model carries its state [default: the model's
+    /// context].
+    #[arg(long, value_name = "BASES", help_heading = "Steps",
+          value_parser = clap::value_parser!(u64).range(2..=1 << 40))]
+    pub length: Option<u64>,
+    /// Bases that a lane reads in a step: over so many gradients flow.
+    #[arg(long, value_name = "BASES", default_value_t = 2048, help_heading = "Steps",
+          value_parser = clap::value_parser!(u64).range(1..=1 << 26))]
+    pub chunk: u64,
+    /// Passages read side by side, or sequences of a table in a step [default: 8 passages, 64
+    /// sequences].
+    #[arg(long, value_name = "N", help_heading = "Steps",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch: Option<u16>,
+    /// Compute a step in so many parts, one after the other: less memory, the same step.
+    #[arg(long, value_name = "PARTS", default_value_t = 1, help_heading = "Steps",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub accumulate: u16,
+    /// Times that all bases or sequences are read.
+    #[arg(long, value_name = "N", default_value_t = 1.0, help_heading = "Steps")]
+    pub epochs: f64,
+    /// Steps of the optimiser, instead of --epochs.
+    #[arg(long, value_name = "N", help_heading = "Steps", conflicts_with = "epochs",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: Option<u64>,
+    /// The highest learning rate.
+    #[arg(
+        long,
+        value_name = "RATE",
+        default_value_t = 1e-3,
+        help_heading = "Steps"
+    )]
+    pub learning_rate: f64,
+    /// Steps in which the learning rate rises [default: a twentieth of them, 1000 at most].
+    #[arg(long, value_name = "STEPS", help_heading = "Steps")]
+    pub warm_up: Option<u64>,
+    /// The last learning rate, as a fraction of the highest.
+    #[arg(
+        long,
+        value_name = "FRACTION",
+        default_value_t = 0.1,
+        help_heading = "Steps"
+    )]
+    pub last_rate: f64,
+    /// Weight decay of the matrices; norms, biases and filters have none.
+    #[arg(
+        long,
+        value_name = "DECAY",
+        default_value_t = 0.1,
+        help_heading = "Steps"
+    )]
+    pub weight_decay: f64,
+    /// Shorten gradients to this length.
+    #[arg(
+        long,
+        value_name = "LENGTH",
+        default_value_t = 1.0,
+        help_heading = "Steps"
+    )]
+    pub clip: f64,
+    /// Equal seeds give equal weights.
+    #[arg(long, default_value_t = 0, help_heading = "Steps")]
+    pub seed: u64,
+    /// Steps between evaluations on what is held out [default: a twentieth of them].
+    #[arg(long, value_name = "STEPS", help_heading = "Steps",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub evaluate_every: Option<u64>,
+    /// Stop after so many evaluations in a row without a better one.
+    #[arg(long, value_name = "N", help_heading = "Steps",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub patience: Option<u64>,
+    /// Worker threads [default: all processors that the process may use]. Changes no number.
+    #[arg(short, long, value_name = "N", help_heading = "Steps",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+/// What is written.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Output {
+    /// The directory to make: weights, configuration, model card, metrics.json and loss.svg.
+    #[arg(short, long, value_name = "DIR", help_heading = "Output")]
+    pub output: PathBuf,
+    /// Go on where an earlier run of the same command was stopped: the weights will be those of a
+    /// run that was not.
+    #[arg(long, help_heading = "Output")]
+    pub resume: bool,
+    /// Seconds between saves; the file lies hidden beside the output until the run ends.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 300,
+        help_heading = "Output"
+    )]
+    pub save_every: u64,
+    /// The licence of the weights, for the model card: an SPDX identifier such as mit.
+    #[arg(long, value_name = "ID", help_heading = "Output")]
+    pub license: Option<String>,
+    /// Refuse a model with more bytes of weights than this.
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 30, help_heading = "Output")]
+    pub max_size: u64,
+}
+
+impl Start {
+    /// The model, read or made.
+    pub fn open(&self, seed: u64, max_size: u64) -> Result<Checkpoint> {
+        let (config, dir) = match (&self.model, &self.preset, &self.config) {
+            (Some(dir), ..) => return Checkpoint::open(dir),
+            (_, Some(name), _) => (
+                Config::new(name, checkpoint::preset(name)?),
+                Path::new(name),
+            ),
+            (_, _, Some(path)) => (Config::read(path)?, path.parent().unwrap_or(Path::new(""))),
+            _ => return Err(Error::usage("give --model, --preset or --config")),
+        };
+        checkpoint::untrained(config, seed, dir, max_size)
+    }
+
+    /// What makes two starts the same.
+    pub fn identity(&self, checkpoint: &Checkpoint) -> Value {
+        match self.model {
+            Some(_) => json!(checkpoint.digest),
+            None => Value::Object(checkpoint.config.as_json().clone()),
+        }
+    }
+}
+
+impl Split {
+    /// The regions that are held out.
+    pub fn queries(&self) -> Result<Vec<Query>> {
+        let mut queries = Vec::new();
+        for text in &self.validate {
+            queries.push(Query::parse(text)?);
+        }
+        if let Some(path) = &self.validate_file {
+            let records = bed::read(path)?.into_iter();
+            queries.extend(records.map(|record| Query::exact(record.region)));
+        }
+        Ok(queries)
+    }
+
+    /// Which values change.
+    pub fn trained(&self) -> Result<Trained> {
+        let Some(rank) = self.lora else {
+            return Ok(if self.head_only {
+                Trained::Head
+            } else {
+                Trained::All
+            });
+        };
+        let rank = usize::from(rank);
+        let alpha = self.lora_alpha.unwrap_or(2.0 * rank as f64);
+        match alpha > 0.0 && alpha <= 1e6 {
+            true => Ok(Trained::Adapter(Scale { rank, alpha })),
+            false => Err(Error::usage(
+                "--lora-alpha must be above 0 and at most 1000000",
+            )),
+        }
+    }
+}
+impl Schedules {
+    /// The plan for an epoch of so many bases or sequences, so many of them in a step, and lanes or
+    /// sequences side by side.
+    pub fn plan(&self, epoch: u64, step: u64, batch: usize) -> Result<Plan> {
+        for (name, value, most) in [
+            ("epochs", self.epochs, 1e6),
+            ("learning-rate", self.learning_rate, 1e3),
+            ("clip", self.clip, f64::MAX),
+        ] {
+            if !(value > 0.0 && value <= most) {
+                return Err(Error::usage(format!("--{name} must be above 0 and finite")));
+            }
+        }
+        for (name, value) in [
+            ("last-rate", self.last_rate),
+            ("weight-decay", self.weight_decay),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(Error::usage(format!("--{name} must be from 0 to 1")));
+            }
+        }
+        let steps = self
+            .steps
+            .unwrap_or_else(|| (self.epochs * epoch as f64 / step.max(1) as f64).ceil() as u64);
+        Ok(Plan {
+            schedule: Schedule {
+                peak: self.learning_rate,
+                warm_up: self.warm_up.unwrap_or((steps / 20).min(1000)),
+                steps,
+                last: self.last_rate,
+            },
+            parts: usize::from(self.accumulate).min(batch),
+            decay: self.weight_decay,
+            clip: self.clip,
+            evaluate_every: self.evaluate_every.unwrap_or((steps / 20).max(1)),
+            patience: self.patience,
+        })
+    }
+}

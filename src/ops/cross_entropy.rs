@@ -1,0 +1,115 @@
+//! The loss of predicting one class of many, and its gradient, in one pass.
+
+use super::{expect_shape, math, math::simd, unwritten, with_slices};
+use crate::error::{Error, Kind, Result};
+use crate::ops::Tensor;
+use rayon::prelude::*;
+
+/// Rows of a tile.
+const ROWS: usize = 1024;
+
+/// `Σ_t weight[t] · −ln softmax(logits[t])[target[t]]` in nats, and its gradient to the logits
+/// (T, V): the seed of [`Tensor::backward`] on them.
+///
+/// A row of weight zero counts for nothing, whatever its target. For a mean, divide the weights by
+/// their sum first.
+///
+/// ```
+/// # use crocuta::ops::{cross_entropy, Device, Tensor};
+/// let logits = Tensor::new(&[[0f32, 0.0], [9.0, 1.0]], &Device::Cpu)?;
+/// let (loss, gradient) = cross_entropy(&logits, &[1, 0], &[1.0, 0.0])?;
+/// assert!((loss - 2f64.ln()).abs() < 1e-6);
+/// assert_eq!(gradient.to_vec2::<f32>()?, [[0.5, -0.5], [0.0, 0.0]]);
+/// # Ok::<(), crocuta::Error>(())
+/// ```
+///
+/// # Errors
+/// Internal: the lengths differ, or a target of a row that counts is not below V.
+pub fn cross_entropy(logits: &Tensor, targets: &[u32], weights: &[f32]) -> Result<(f64, Tensor)> {
+    let (rows, width) = logits.dims2()?;
+    expect_shape("logits", logits, &[targets.len(), width])?;
+    expect_shape("logits", logits, &[weights.len(), width])?;
+    let wrong = targets.iter().zip(weights);
+    let wrong = wrong.filter(|(_, weight)| **weight != 0.0);
+    if let Some((target, _)) = wrong.into_iter().find(|(x, _)| **x as usize >= width) {
+        let what = format!("target {target} of {width} classes");
+        return Err(Error::new(Kind::Internal, what));
+    }
+    let (losses, out) = with_slices([logits], |[logits]| {
+        let mut out = unwritten(rows * width);
+        let losses: Vec<f64> = out
+            .par_chunks_mut(ROWS * width)
+            .zip(logits.par_chunks(ROWS * width))
+            .zip(targets.par_chunks(ROWS).zip(weights.par_chunks(ROWS)))
+            .map(|((out, logits), (targets, weights))| tile(out, logits, targets, weights))
+            .collect();
+        Ok((losses, out))
+    })?;
+    let gradient = Tensor::from_vec(out, (rows, width), logits.device())?;
+    Ok((losses.into_iter().sum(), gradient))
+}
+
+simd! {
+fn tile(out: &mut [f32], logits: &[f32], targets: &[u32], weights: &[f32]) -> f64 {
+    let width = out.len() / targets.len();
+    let mut loss = 0.0;
+    let rows = out.chunks_exact_mut(width).zip(logits.chunks_exact(width));
+    for ((out, logits), (target, weight)) in rows.zip(targets.iter().zip(weights)) {
+        if *weight == 0.0 {
+            out.fill(0.0);
+            continue;
+        }
+        let largest = logits.iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
+        let mut sum = 0.0;
+        for (out, x) in out.iter_mut().zip(logits) {
+            *out = math::exp(x - largest);
+            sum += *out;
+        }
+        let target = *target as usize;
+        loss += f64::from(*weight) * (f64::from(sum).ln() - f64::from(logits[target] - largest));
+        let factor = weight / sum;
+        for out in out.iter_mut() {
+            *out *= factor;
+        }
+        out[target] -= weight;
+    }
+    loss
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::gradient::check::{close, random, wide};
+
+    #[test]
+    fn loss_and_gradient_equal_a_plain_f64_loop() {
+        for (rows, width) in [(1, 2), (7, 16), (2100, 5), (40, 70)] {
+            let logits = random(&[rows, width], 1).affine(8.0, 0.0).unwrap();
+            let targets: Vec<u32> = (0..rows).map(|i| ((i * 7) % width) as u32).collect();
+            let weights: Vec<f32> = (0..rows).map(|i| (i % 3) as f32 * 0.4).collect();
+            let (loss, gradient) = cross_entropy(&logits, &targets, &weights).unwrap();
+            let (mut expected, mut slopes) = (0.0, Vec::new());
+            for (i, row) in wide(&logits).chunks(width).enumerate() {
+                let (weight, target) = (f64::from(weights[i]), targets[i] as usize);
+                let sum: f64 = row.iter().map(|x| x.exp()).sum();
+                expected -= weight * (row[target].exp() / sum).ln();
+                slopes.extend(
+                    (0..width)
+                        .map(|j| weight * (row[j].exp() / sum - f64::from(u8::from(j == target)))),
+                );
+            }
+            assert!((loss - expected).abs() <= 1e-6 * expected.abs());
+            close("gradient", &wide(&gradient), &slopes, 1e-6);
+        }
+    }
+
+    #[test]
+    fn only_targets_of_rows_that_count_must_be_classes() {
+        let logits = random(&[2, 3], 1);
+        assert!(cross_entropy(&logits, &[0, 9], &[1.0, 0.0]).is_ok());
+        assert!(cross_entropy(&logits, &[0, 3], &[1.0, 0.1]).is_err());
+        assert!(cross_entropy(&logits, &[0], &[1.0, 0.1]).is_err());
+        assert!(cross_entropy(&logits, &[0, 0], &[1.0]).is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! Training: one loop for every objective, exact to resume, the same bytes from the same seed.
+//!
+//! An [`Objective`] reads its data and gives a loss and its gradient; [`run`] knows nothing else
+//! of it. What is held out is named by the user, in ranges of contigs or whole ones, and never
+//! drawn at random: neighbouring bases are too alike.
+//!
+//! Memory: the genomes, one byte a base; five copies of the parameters (values, gradient, two
+//! moments, best values); and the activations of one part of a step, whose size the chunk and the
+//! lanes of the part decide, never the length of the input.
+
+mod metrics;
+mod network;
+mod next_base;
+mod objective;
+mod optimiser;
+mod record;
+mod run;
+mod sampler;
+mod saved;
+mod sequences;
+mod split;
+
+pub use metrics::{Confusion, Ratio, auroc, average_precision, interval, ratio, spearman};
+pub use network::{Network, Trained, Trainee};
+pub use next_base::{NextBase, Sizes};
+pub use objective::{Evaluation, Loss, Objective};
+pub use optimiser::{AdamW, Schedule};
+pub use record::{Record, write};
+pub use run::{Outcome, Plan, Report, run};
+pub use sampler::{Lanes, Pieces, Place, Sampler};
+pub use saved::{Point, Saving};
+pub use sequences::{Example, Sequences, examples, measure, task};
+pub use split::{Genomes, Passage, Source};

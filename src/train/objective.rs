@@ -1,0 +1,47 @@
+//! What a model is trained to do.
+
+use super::network::Network;
+use crate::error::Result;
+use crate::ops::Tensor;
+use serde_json::{Map, Value};
+
+/// A task: it reads its data, and says how far the model is off.
+///
+/// The loop in [`super::run`] knows only this of it.
+pub trait Objective {
+    /// The loss on the next piece of data for the `part`-th part of a step. What it read is not
+    /// read again in this epoch; a state that the model carries goes on without gradients.
+    fn loss(&mut self, network: &Network, part: usize) -> Result<Loss>;
+
+    /// How good the model is on what was held out; none if nothing was.
+    fn evaluate(&self, network: &Network) -> Result<Option<Evaluation>>;
+
+    /// What [`Objective::restore`] needs to go on as if there had been no break.
+    fn save(&self) -> Result<Vec<u8>>;
+
+    /// Goes on from what [`Objective::save`] gave.
+    fn restore(&mut self, saved: &[u8]) -> Result<()>;
+}
+
+/// A loss and its gradient.
+pub struct Loss {
+    /// What the model computed.
+    pub output: Tensor,
+    /// The gradient of the sum of the losses to `output`.
+    pub seed: Tensor,
+    /// The sum of the losses, in bits where they are likelihoods.
+    pub sum: f64,
+    /// Predictions in the sum.
+    pub count: u64,
+    /// Bases that were read.
+    pub bases: u64,
+}
+
+/// A measurement on held-out data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Lower is better: what decides which parameters are kept, and when to stop.
+    pub score: f64,
+    /// All that was measured, for the records.
+    pub metrics: Map<String, Value>,
+}

@@ -1,0 +1,242 @@
+//! What stands beside trained weights: how they came to be, and how good they are.
+
+use super::network::{Trained, Trainee};
+use super::objective::Evaluation;
+use super::run::Outcome;
+use super::saved::Point;
+use super::split::Source;
+use crate::adapter;
+use crate::checkpoint::{self, Changes};
+use crate::error::{Error, Kind, Result};
+use crate::head::HEADS;
+use plotters::prelude::*;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// How a model was trained.
+pub struct Record {
+    /// What it was trained to do.
+    pub objective: &'static str,
+    /// What its score is: `bits per base`.
+    pub score: &'static str,
+    /// The command line.
+    pub command: String,
+    /// The licence of the weights, if the user gave one.
+    pub license: Option<String>,
+    /// What was read.
+    pub data: Vec<Source>,
+    /// What was held out, as regions or in words.
+    pub held_out: Vec<String>,
+    /// Settings, by name.
+    pub settings: Map<String, Value>,
+    /// Measures on data that neither trained nor chose anything, if there is any.
+    pub test: Option<Evaluation>,
+}
+
+/// Writes what was trained to the new directory `out`, with `metrics.json`, `loss.svg` and the
+/// model card `README.md`: a model (`config.json`, `model.safetensors`), or an adapter in PEFT's
+/// files. Returns the name of the file of weights and its digest.
+///
+/// # Errors
+/// Usage: something stands at `out`. Io.
+pub fn write(
+    trainee: &Trainee,
+    record: &Record,
+    outcome: &Outcome,
+    out: &Path,
+) -> Result<(&'static str, String)> {
+    let metrics = record.metrics(trainee, outcome);
+    let mut files = vec![
+        ("README.md", record.card(trainee, outcome)),
+        ("metrics.json", format!("{metrics:#}\n")),
+        ("loss.svg", curve(&outcome.history, record.score)?),
+    ];
+    let source = trainee.source();
+    let mut config = Map::new();
+    if let Trained::Adapter(scale) = trainee.trained() {
+        if let Some(heads) = source.config.get(HEADS) {
+            config.insert(HEADS.into(), heads.clone());
+        }
+        let (text, (name, tensors)) =
+            adapter::files(scale, &source.name, config, trainee.stored()?);
+        files.push(("adapter_config.json", text));
+        let digest = checkpoint::write_directory(out, (name, &tensors), &files)?;
+        return Ok((name, digest));
+    }
+    if source.config.has("torch_dtype") {
+        config.insert("torch_dtype".into(), json!("float32"));
+    }
+    let digest = checkpoint::derive(source, out, || {
+        Ok(Changes {
+            config,
+            tensors: trainee.stored()?,
+            files,
+        })
+    })?;
+    Ok(("model.safetensors", digest))
+}
+
+impl Record {
+    fn metrics(&self, trainee: &Trainee, outcome: &Outcome) -> Value {
+        let data = self.data.iter().map(|source| {
+            json!({
+                "file": file_name(&source.path),
+                "sha256": source.sha256,
+                "size": source.size,
+            })
+        });
+        let point = |point: &Point| {
+            json!({
+                "step": point.step, "bases": point.bases, "training_loss": point.loss,
+                "score": point.score,
+            })
+        };
+        json!({
+            "crocuta": env!("CARGO_PKG_VERSION"),
+            "objective": self.objective,
+            "command": self.command,
+            "settings": self.settings,
+            "data": data.collect::<Vec<_>>(),
+            "held_out": self.held_out,
+            "start": start(trainee),
+            "parameters": trainee.size(),
+            "steps": outcome.steps,
+            "kept_step": outcome.kept,
+            "bases_read": outcome.bases,
+            "seconds": outcome.seconds,
+            "evaluation": outcome.evaluation.as_ref().map(|evaluation| &evaluation.metrics),
+            "test": self.test.as_ref().map(|evaluation| &evaluation.metrics),
+            "history": outcome.history.iter().map(point).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The model card, as Hugging Face shows it.
+    fn card(&self, trainee: &Trainee, outcome: &Outcome) -> String {
+        let mut text = String::from("---\n");
+        if let Some(license) = &self.license {
+            text.push_str(&format!("license: {}\n", yaml(license)));
+        }
+        text.push_str(&format!(
+            "library_name: crocuta\ntags:\n- dna\n- genomics\n- {}\n---\n\n",
+            self.objective
+        ));
+        text.push_str(&format!(
+            "# {} trained with crocuta {}\n\n\
+             {} trained values, from {}. Objective: {}. {} steps over {} bases in {:.0} s; the \
+             weights are those after step {}.\n\n",
+            trainee.source().architecture,
+            env!("CARGO_PKG_VERSION"),
+            trainee.size(),
+            start(trainee),
+            self.objective,
+            outcome.steps,
+            outcome.bases,
+            outcome.seconds,
+            outcome.kept,
+        ));
+        text.push_str("## Held out\n\n");
+        match (&outcome.evaluation, self.held_out.is_empty()) {
+            (Some(evaluation), _) => {
+                text.push_str("Not seen in training, but used to choose the step:\n\n");
+                self.held_out
+                    .iter()
+                    .for_each(|region| text.push_str(&format!("- `{region}`\n")));
+                table(&mut text, evaluation);
+            }
+            (None, _) => text.push_str("Nothing: how good the model is, is not known.\n"),
+        }
+        text.push_str(
+            "\n![loss](loss.svg)\n\n## Data\n\n| file | size | sha256 |\n|---|---|---|\n",
+        );
+        for source in &self.data {
+            let (name, size) = (file_name(&source.path), source.size);
+            text.push_str(&format!("| {name} | {size} | {} |\n", source.sha256));
+        }
+        text.push_str(&format!("\n## Command\n\n    {}\n\n", self.command));
+        text.push_str("Settings and the whole curve: `metrics.json`.\n");
+        text
+    }
+}
+
+fn table(text: &mut String, evaluation: &Evaluation) {
+    text.push_str("\n| measure | value |\n|---|---|\n");
+    for (name, value) in &evaluation.metrics {
+        text.push_str(&format!("| {} | {value} |\n", name.replace('_', " ")));
+    }
+}
+
+/// What the training started from.
+fn start(trainee: &Trainee) -> String {
+    let source = trainee.source();
+    match source.digest.as_str() {
+        "" => "random values".to_string(),
+        digest => format!("{} (sha256 {digest})", source.name),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    crate::error::printable(&name.to_string_lossy())
+}
+
+/// A text as a YAML scalar.
+fn yaml(text: &str) -> String {
+    Value::String(text.to_string()).to_string()
+}
+
+/// The loss over the bases read, as SVG.
+fn curve(history: &[Point], score: &str) -> Result<String> {
+    let losses = history.iter().map(|point| (point.bases as f64, point.loss));
+    let scores = history
+        .iter()
+        .filter_map(|point| Some((point.bases as f64, point.score?)));
+    let (losses, scores): (Vec<_>, Vec<_>) = (losses.collect(), scores.collect());
+    let all = || {
+        losses
+            .iter()
+            .chain(&scores)
+            .map(|(_, y)| *y)
+            .filter(|y| y.is_finite())
+    };
+    let (low, high) = (
+        all().fold(f64::INFINITY, f64::min),
+        all().fold(f64::NEG_INFINITY, f64::max),
+    );
+    let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
+    let room = ((high - low) * 0.05).max(1e-3);
+    let bases = losses.last().map_or(1.0, |(x, _)| *x).max(1.0);
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, (800, 480)).into_drawing_area();
+        area.fill(&WHITE).map_err(drawing)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(16)
+            .x_label_area_size(40)
+            .y_label_area_size(64)
+            .build_cartesian_2d(0.0..bases, low - room..high + room)
+            .map_err(drawing)?;
+        let mut mesh = chart.configure_mesh();
+        mesh.x_desc("bases read").y_desc(score);
+        mesh.x_label_formatter(&|x| format!("{:.1} M", x / 1e6));
+        mesh.draw().map_err(drawing)?;
+        for (points, name, colour) in [(losses, "training", BLUE), (scores, "held out", RED)] {
+            if points.is_empty() {
+                continue;
+            }
+            let line = LineSeries::new(points, colour.stroke_width(2));
+            let drawn = chart.draw_series(line).map_err(drawing)?;
+            drawn.label(name).legend(move |(x, y)| {
+                PathElement::new(vec![(x, y), (x + 16, y)], colour.stroke_width(2))
+            });
+        }
+        let mut labels = chart.configure_series_labels();
+        labels.background_style(WHITE).border_style(BLACK);
+        labels.draw().map_err(drawing)?;
+        area.present().map_err(drawing)?;
+    }
+    Ok(text)
+}
+
+fn drawing(error: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Internal, format!("drawing the curve: {error}"))
+}

@@ -1,0 +1,220 @@
+//! The training loop: the same for every objective.
+
+use super::network::{Network, Trainee};
+use super::objective::{Evaluation, Objective};
+use super::optimiser::{AdamW, Schedule, norm};
+use super::saved::{Best, Point, Saved, Saving};
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// How to train.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Learning rates and the number of steps.
+    pub schedule: Schedule,
+    /// Parts in which a step is computed, one after the other: memory is that of one part.
+    pub parts: usize,
+    /// Weight decay.
+    pub decay: f64,
+    /// Gradients longer than this are shortened to it.
+    pub clip: f64,
+    /// Steps between evaluations.
+    pub evaluate_every: u64,
+    /// Ends after so many evaluations in a row without a better one.
+    pub patience: Option<u64>,
+}
+
+/// How far a run has come, after each step.
+pub struct Report<'a> {
+    /// Steps done.
+    pub step: u64,
+    /// Steps planned.
+    pub steps: u64,
+    /// Bases read since the very start.
+    pub bases: u64,
+    /// Mean loss of the step.
+    pub loss: f64,
+    /// What was measured at this step, if anything.
+    pub evaluation: Option<&'a Evaluation>,
+}
+
+/// What a run leaves.
+pub struct Outcome {
+    /// Steps done.
+    pub steps: u64,
+    /// Bases read.
+    pub bases: u64,
+    /// Seconds of training, evaluations included, breaks not.
+    pub seconds: f64,
+    /// The curve.
+    pub history: Vec<Point>,
+    /// The step whose parameters were kept.
+    pub kept: u64,
+    /// What was measured on held-out data with them.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// Trains: the trainee holds the best parameters afterwards, by the objective's score, or the
+/// last ones if nothing is held out.
+///
+/// `watch` is told of each step; if it returns an error, the run is saved and ends with it.
+///
+/// # Errors
+/// Usage: the loss is no longer a number. Else those of the model, the data and the saving.
+pub fn run(
+    trainee: &mut Trainee,
+    objective: &mut dyn Objective,
+    plan: &Plan,
+    saving: &mut Saving,
+    watch: &mut dyn FnMut(&Report) -> Result<()>,
+) -> Result<Outcome> {
+    let started = Instant::now();
+    let mut at = match saving.load()? {
+        Some(saved) => {
+            objective.restore(&saved.objective)?;
+            trainee.restore(saved.values.clone())?;
+            saved
+        }
+        None => Saved::new(AdamW::new(plan.decay)),
+    };
+    let before = at.seconds;
+    let steps = plan.schedule.steps;
+    while at.step < steps && !stopped(&at, plan) {
+        let loss = step(trainee, objective, plan, &mut at)?;
+        at.step += 1;
+        at.seconds = before + started.elapsed().as_secs_f64();
+        let due = at.step.is_multiple_of(plan.evaluate_every) || at.step == steps;
+        let evaluation = match due {
+            true => evaluate(trainee, objective, &mut at)?,
+            false => None,
+        };
+        let watched = watch(&Report {
+            step: at.step,
+            steps,
+            bases: at.bases,
+            loss,
+            evaluation: evaluation.as_ref(),
+        });
+        if watched.is_err() || saving.is_due() {
+            at.values.clone_from(&trainee.values);
+            at.objective = objective.save()?;
+            saving.store(&at)?;
+        }
+        watched?;
+    }
+    let kept = at.best.as_ref().map_or(at.step, |best| best.step);
+    if let Some(best) = at.best.take() {
+        trainee.restore(best.values)?;
+    }
+    let evaluation = objective.evaluate(&trainee.network(false)?)?;
+    Ok(Outcome {
+        steps: at.step,
+        bases: at.bases,
+        seconds: before + started.elapsed().as_secs_f64(),
+        history: at.history,
+        kept,
+        evaluation,
+    })
+}
+
+fn stopped(at: &Saved, plan: &Plan) -> bool {
+    plan.patience.is_some_and(|patience| at.worse >= patience)
+}
+
+/// One step of the optimiser; the mean loss.
+fn step(
+    trainee: &mut Trainee,
+    objective: &mut dyn Objective,
+    plan: &Plan,
+    at: &mut Saved,
+) -> Result<f64> {
+    let network = trainee.network(true)?;
+    let mut gradients: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+    let (mut sum, mut count) = (0.0, 0);
+    for part in 0..plan.parts {
+        let loss = objective.loss(&network, part)?;
+        sum += loss.sum;
+        count += loss.count;
+        at.bases += loss.bases;
+        if loss.count > 0 {
+            let found = loss.output.backward(loss.seed)?;
+            add(&network, &found, &mut gradients)?;
+        }
+    }
+    let mean = sum / count.max(1) as f64;
+    let length = norm(gradients.values().map(Vec::as_slice)) / count.max(1) as f64;
+    if !mean.is_finite() || !length.is_finite() {
+        let what = format!("the loss is no number any more at step {}", at.step + 1);
+        return Err(Error::usage(what).todo("give a lower --learning-rate"));
+    }
+    at.sum += sum;
+    at.count += count;
+    let shortened = if length > plan.clip {
+        plan.clip / length
+    } else {
+        1.0
+    };
+    let factor = (shortened / count.max(1) as f64) as f32;
+    let rate = plan.schedule.rate(at.step);
+    at.optimiser.begin_step();
+    for (name, mut gradient) in gradients {
+        gradient.iter_mut().for_each(|x| *x *= factor);
+        if let Some(values) = trainee.values.get_mut(&name) {
+            at.optimiser.update(&name, values, &gradient, rate);
+        }
+    }
+    Ok(mean)
+}
+
+/// Adds one part's gradients. A parameter that the output does not depend on has none.
+fn add(
+    network: &Network,
+    found: &crate::ops::Gradients,
+    gradients: &mut BTreeMap<String, Vec<f32>>,
+) -> Result<()> {
+    for (name, parameter) in &network.parameters {
+        let Some(gradient) = found.of(parameter) else {
+            continue;
+        };
+        let gradient: Vec<f32> = gradient.flatten_all()?.to_vec1()?;
+        match gradients.get_mut(name) {
+            Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, x)| *sum += x),
+            None => {
+                gradients.insert(name.clone(), gradient);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Measures, and keeps the parameters if they are the best so far.
+fn evaluate(
+    trainee: &Trainee,
+    objective: &dyn Objective,
+    at: &mut Saved,
+) -> Result<Option<Evaluation>> {
+    let evaluation = objective.evaluate(&trainee.network(false)?)?;
+    at.history.push(Point {
+        step: at.step,
+        bases: at.bases,
+        loss: at.sum / at.count.max(1) as f64,
+        score: evaluation.as_ref().map(|evaluation| evaluation.score),
+    });
+    (at.sum, at.count) = (0.0, 0);
+    if let Some(Evaluation { score, .. }) = &evaluation {
+        let best = at.best.as_ref().map_or(f64::INFINITY, |best| best.score);
+        match *score < best {
+            true => {
+                at.worse = 0;
+                at.best = Some(Best {
+                    step: at.step,
+                    score: *score,
+                    values: trainee.values.clone(),
+                });
+            }
+            false => at.worse += 1,
+        }
+    }
+    Ok(evaluation)
+}

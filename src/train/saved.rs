@@ -1,0 +1,200 @@
+//! Runs that can go on after they were stopped, as if they never had been: one file beside the
+//! output holds parameters, moments, the place in the data and the model's state.
+
+use super::optimiser::AdamW;
+use crate::error::{Error, Kind, Result};
+use crate::io::atomic::AtomicFile;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Changes when the file's form does.
+const MAGIC: &[u8; 16] = b"crocuta fit v1\n\0";
+
+/// All that a run is, between two steps.
+#[derive(Serialize, Deserialize)]
+pub struct Saved {
+    /// Steps done.
+    pub step: u64,
+    /// Bases read.
+    pub bases: u64,
+    /// Seconds spent.
+    pub seconds: f64,
+    /// The parameters.
+    pub values: BTreeMap<String, Vec<f32>>,
+    /// Its moments.
+    pub optimiser: AdamW,
+    /// The best parameters so far.
+    pub best: Option<Best>,
+    /// Evaluations since then.
+    pub worse: u64,
+    /// Sum of the losses since the last point of the history.
+    pub sum: f64,
+    /// Predictions in the sum.
+    pub count: u64,
+    /// The curve.
+    pub history: Vec<Point>,
+    /// The place in the data, and the model's state.
+    pub objective: Vec<u8>,
+}
+
+/// Parameters that were better than any before.
+#[derive(Serialize, Deserialize)]
+pub struct Best {
+    /// After how many steps.
+    pub step: u64,
+    /// Their score.
+    pub score: f64,
+    /// The parameters.
+    pub values: BTreeMap<String, Vec<f32>>,
+}
+
+/// A point of the curve.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Steps done.
+    pub step: u64,
+    /// Bases read.
+    pub bases: u64,
+    /// Mean training loss since the last point.
+    pub loss: f64,
+    /// Score on held-out data, if there is any.
+    pub score: Option<f64>,
+}
+
+impl Saved {
+    /// Before the first step.
+    pub fn new(optimiser: AdamW) -> Self {
+        Self {
+            step: 0,
+            bases: 0,
+            seconds: 0.0,
+            values: BTreeMap::new(),
+            optimiser,
+            best: None,
+            worse: 0,
+            sum: 0.0,
+            count: 0,
+            history: Vec::new(),
+            objective: Vec::new(),
+        }
+    }
+}
+
+/// Where and when a run is saved.
+pub struct Saving {
+    path: PathBuf,
+    identity: Map<String, Value>,
+    every: Duration,
+    last: Instant,
+    found: Option<Vec<u8>>,
+}
+
+impl Saving {
+    /// The run whose model will stand at `output`. `identity` is all that two runs must have in
+    /// common to be the same run. Saves about every `every`.
+    ///
+    /// # Errors
+    /// Usage: an earlier run was stopped here and `resume` is not set, or it was another one.
+    pub fn open(
+        output: &Path,
+        identity: Map<String, Value>,
+        every: Duration,
+        resume: bool,
+    ) -> Result<Self> {
+        let name = output
+            .file_name()
+            .ok_or_else(|| Error::usage("not the name of a directory").file(output.display()))?;
+        let path = output.with_file_name(format!(".{}.fit", name.to_string_lossy()));
+        let mut saving = Self {
+            path,
+            identity,
+            every,
+            last: Instant::now(),
+            found: None,
+        };
+        let bytes = match fs::read(&saving.path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(saving),
+            Err(e) => return Err(Error::io(&saving.path, &e)),
+        };
+        let error = |what: &str| Error::usage(what).file(saving.path.display());
+        if !resume {
+            return Err(error("an earlier run was stopped here")
+                .todo("give --resume to go on with it, or remove the file"));
+        }
+        let body = bytes
+            .strip_prefix(MAGIC)
+            .ok_or_else(|| damaged(&saving.path))?;
+        let (text, saved): (String, &[u8]) =
+            postcard::take_from_bytes(body).map_err(|_| damaged(&saving.path))?;
+        let before: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|_| damaged(&saving.path))?;
+        let keys = before.keys().chain(saving.identity.keys());
+        let differs = |key: &&String| before.get(*key) != saving.identity.get(*key);
+        if let Some(key) = keys.into_iter().find(differs) {
+            let shown =
+                |value: Option<&Value>| value.map_or("nothing".to_string(), Value::to_string);
+            let (was, is) = (shown(before.get(key)), shown(saving.identity.get(key)));
+            return Err(
+                error(&format!("cannot resume: {key} was {was} and is {is}"))
+                    .todo("repeat the earlier command, or remove the file to start anew"),
+            );
+        }
+        saving.found = Some(saved.to_vec());
+        Ok(saving)
+    }
+
+    /// The earlier run, once.
+    pub(super) fn load(&mut self) -> Result<Option<Saved>> {
+        let Some(bytes) = self.found.take() else {
+            return Ok(None);
+        };
+        let saved: Saved = postcard::from_bytes(&bytes).map_err(|_| damaged(&self.path))?;
+        tracing::info!("going on after step {}", saved.step);
+        Ok(Some(saved))
+    }
+
+    /// Whether the last time is long ago.
+    pub(super) fn is_due(&self) -> bool {
+        self.last.elapsed() >= self.every
+    }
+
+    /// Saves; until that is done, the file before stays.
+    pub(super) fn store(&mut self, saved: &Saved) -> Result<()> {
+        let text = Value::Object(self.identity.clone()).to_string();
+        let encoded = postcard::to_stdvec(&text)
+            .and_then(|text| postcard::to_stdvec(saved).map(|saved| (text, saved)));
+        let (text, saved) = encoded.map_err(|e| Error::new(Kind::Internal, e))?;
+        let file = AtomicFile::create(&self.path, true)?;
+        let mut writer = BufWriter::new(file);
+        let written = [&MAGIC[..], &text, &saved]
+            .into_iter()
+            .try_for_each(|part| writer.write_all(part));
+        written.map_err(|e| Error::io(&self.path, &e))?;
+        let file = writer
+            .into_inner()
+            .map_err(|e| Error::io(&self.path, e.error()))?;
+        file.finish()?;
+        self.last = Instant::now();
+        Ok(())
+    }
+
+    /// Forgets a run that has ended.
+    pub fn remove(self) -> Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&self.path, &e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::usage("the file of an earlier run is damaged")
+        .file(path.display())
+        .todo("remove it to start anew")
+}
