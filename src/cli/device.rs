@@ -9,8 +9,13 @@ use std::str::FromStr;
 
 /// Bases of a step on the CPU: larger ones leave its caches.
 const CPU_CHUNK: usize = 8192;
-/// Bases of a step on a GPU, at most: a step must be long for a long convolution to be cheap.
+/// Bases of a step on a GPU, at most.
 const GPU_CHUNK: usize = 1 << 20;
+/// The same for filters of 2¹⁸ taps or more: a step must be long for a long convolution to be
+/// cheap. With a million taps these are FFTs of 2²² points.
+const LONG_CHUNK: usize = 3 << 20;
+/// Steps of a trial at most.
+const TRIAL: usize = 32;
 
 /// `auto`, `cpu`, `cuda` or `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,21 +55,33 @@ pub enum Precision {
     Bf16,
 }
 
-/// Opens the device that was asked for.
+/// Opens the device that was asked for. `memory`: bytes that values may take on a GPU.
 ///
 /// # Errors
 /// Usage: there is no such GPU, the model has layers that do not run on one, or the precision is
 /// the GPU's alone.
-pub fn open(target: Target, precision: Precision, model: &Model) -> Result<Device> {
+pub fn open(
+    target: Target,
+    precision: Precision,
+    memory: Option<u64>,
+    model: &Model,
+) -> Result<Device> {
+    let gpu = |ordinal, rounded| {
+        let gpu = Gpu::open(ordinal, rounded)?;
+        if let Some(memory) = memory {
+            gpu.limit_memory(usize::try_from(memory).unwrap_or(usize::MAX));
+        }
+        Ok(Device::Cuda(gpu))
+    };
     let rounded = precision == Precision::Bf16;
     match target {
         Target::Cuda(_) if !model.runs_on_gpu() => Err(Error::usage(
             "the model has layers that do not run on the GPU yet",
         )
         .todo("run with --device cpu")),
-        Target::Cuda(ordinal) => Ok(Device::Cuda(Gpu::open(ordinal, rounded)?)),
+        Target::Cuda(ordinal) => gpu(ordinal, rounded),
         Target::Auto if model.runs_on_gpu() && cuda::devices().is_ok_and(|all| !all.is_empty()) => {
-            Ok(Device::Cuda(Gpu::open(0, rounded)?))
+            gpu(0, rounded)
         }
         Target::Auto | Target::Cpu if rounded => Err(Error::usage(
             "--precision bf16 is for GPUs, and the run is on the CPU",
@@ -106,12 +123,16 @@ pub fn chunk(asked: Option<u32>, device: &Device, model: &Model, facts: &Facts) 
     let Device::Cuda(gpu) = device else {
         return Ok(asked.map_or(CPU_CHUNK, |chunk| chunk as usize));
     };
-    let mut chunk = asked.map_or(GPU_CHUNK, |chunk| chunk as usize);
+    let longest = match (model, facts.context) {
+        (Model::Hyena(_), Some(taps)) if taps >= 1 << 18 => LONG_CHUNK,
+        _ => GPU_CHUNK,
+    };
+    let mut chunk = asked.map_or(longest, |chunk| chunk as usize);
     loop {
         match trial(chunk, device, model, facts).and_then(|()| gpu.synchronize()) {
             Ok(()) => break,
             Err(error) if error.kind() == Kind::Memory && chunk >= 2048 => {
-                gpu.trim()?;
+                gpu.forget()?;
                 chunk /= 2;
                 let (free, _) = gpu.memory()?;
                 let free = readable(free as u64);
@@ -121,21 +142,24 @@ pub fn chunk(asked: Option<u32>, device: &Device, model: &Model, facts: &Facts) 
         }
     }
     gpu.trim()?;
+    gpu.forget_peak()?;
     Ok(chunk)
 }
 
-/// Two steps of a sequence: from the second on, a state is carried in and out.
+/// Steps of a sequence: from the second on, a state is carried in and out, which grows until it
+/// has seen as much as the model looks back.
 fn trial(len: usize, device: &Device, model: &Model, facts: &Facts) -> Result<()> {
     let tokens: Vec<u32> = (0..len)
         .map(|i| facts.vocabulary.token((i * i % 4) as u8))
         .collect();
     let tokens = Tensor::from_vec(tokens, len, device)?;
     let mut state = model.start(1)?;
-    for starts in [true, !facts.causal] {
+    let steps = facts.context.unwrap_or(0).div_ceil(len) + 1;
+    for step in 0..steps.clamp(2, TRIAL) {
         let segment = Segment {
             lane: 0,
             len,
-            starts,
+            starts: step == 0 || !facts.causal,
             ends: !facts.causal,
         };
         model.forward(&tokens, &[segment], &mut state)?;

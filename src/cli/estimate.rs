@@ -61,28 +61,7 @@ impl Estimate {
     /// `bases`: of the input, if known; a state that grows with the sequence is counted as far as
     /// that.
     pub fn memory(facts: &Facts, chunk: u64, bases: Option<u64>, columns: &[Column]) -> u64 {
-        let vectors: u64 = columns
-            .iter()
-            .map(|column| match column.kind {
-                ColumnKind::Vector {
-                    element: Element::F16,
-                    dim,
-                }
-                | ColumnKind::OptionalVector {
-                    element: Element::F16,
-                    dim,
-                } => 2 * dim as u64,
-                ColumnKind::Vector {
-                    element: Element::F32,
-                    dim,
-                }
-                | ColumnKind::OptionalVector {
-                    element: Element::F32,
-                    dim,
-                } => 4 * dim as u64,
-                _ => 8,
-            })
-            .sum();
+        let vectors = Self::raw_bytes(columns);
         let width = facts.width as u64 * 4;
         // At the widest point of a layer about 16 vectors a token are alive; five blocks of rows
         // wait or are at work; a row group is held raw and compressed.
@@ -90,6 +69,39 @@ impl Estimate {
         let rows = chunk * (width + vectors) * 5 / 2 + 2 * 2 * GROUP_POSITIONS * vectors;
         let grown = facts.token_bytes as u64 * bases.unwrap_or_default();
         (facts.state_bytes + facts.kept_bytes) as u64 + grown + activations + rows + (64 << 20)
+    }
+
+    /// The same in memory when state and activations are a GPU's: `rows` of a step on their way,
+    /// and what CUDA's libraries take (0.6 GB measured).
+    pub fn memory_beside_gpu(facts: &Facts, chunk: u64, rows: u64, columns: &[Column]) -> u64 {
+        let vectors = Self::raw_bytes(columns);
+        let width = facts.width as u64 * 4;
+        let rows = rows * (width + vectors) * 3 + 2 * 2 * GROUP_POSITIONS * vectors;
+        rows + chunk * 64 + (1 << 30)
+    }
+
+    /// Bytes of a row in memory.
+    fn raw_bytes(columns: &[Column]) -> u64 {
+        let bytes = columns.iter().map(|column| match column.kind {
+            ColumnKind::Vector {
+                element: Element::F16,
+                dim,
+            }
+            | ColumnKind::OptionalVector {
+                element: Element::F16,
+                dim,
+            } => 2 * dim as u64,
+            ColumnKind::Vector {
+                element: Element::F32,
+                dim,
+            }
+            | ColumnKind::OptionalVector {
+                element: Element::F32,
+                dim,
+            } => 4 * dim as u64,
+            _ => 8,
+        });
+        bytes.sum()
     }
 
     /// Refuses to start a run that would not fit.

@@ -252,6 +252,10 @@ pub struct Compute {
     /// What matrix products multiply; they sum in f32.
     #[arg(long, value_enum, default_value = "f32", help_heading = "Run")]
     pub precision: Precision,
+    /// The GPU's memory that values may take, such as 20G [default: what is free]. Less of it means
+    /// shorter steps, or filter spectra that are computed at each use.
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Run")]
+    pub device_memory: Option<u64>,
     /// Worker threads [default: all processors that the process may use].
     #[arg(short, long, value_name = "N", help_heading = "Run",
           value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -258,7 +258,12 @@ impl Reads {
             tracing::warn!("{}: {note}", checkpoint.name);
         }
         let pool = (!self.no_embedding).then_some(self.pool);
-        let device = device::open(self.compute.device, self.compute.precision, &model)?;
+        let device = device::open(
+            self.compute.device,
+            self.compute.precision,
+            self.compute.device_memory,
+            &model,
+        )?;
         let chunk = device::chunk(self.compute.chunk, &device, &model, &facts)?;
         Ok(Opened {
             chunk,

@@ -335,7 +335,15 @@ impl Inputs {
         }
         let device = match exact {
             true => Device::Cpu,
-            false => device::open(self.compute.device, self.compute.precision, &model)?,
+            false => {
+                let Compute {
+                    device,
+                    precision,
+                    device_memory,
+                    ..
+                } = self.compute;
+                device::open(device, precision, device_memory, &model)?
+            }
         };
         let chunk = device::chunk(self.compute.chunk, &device, &model, &facts)?;
         let engine = Engine {
@@ -368,7 +376,13 @@ impl Inputs {
                 .map(|bases| bases.div_ceil(bin) * strands),
             row_bytes: Estimate::row_bytes(&columns),
             chunk: tokens,
-            memory: Estimate::memory(&engine.facts, tokens, genome_bases, &columns),
+            memory: match engine.device {
+                Device::Cpu => Estimate::memory(&engine.facts, tokens, genome_bases, &columns),
+                Device::Cuda(_) => {
+                    let rows = tokens.div_ceil(bin) + 1;
+                    Estimate::memory_beside_gpu(&engine.facts, tokens, rows, &columns)
+                }
+            },
             scratch,
         };
         Ok(Opened {
@@ -523,6 +537,10 @@ impl Inputs {
         let counts = opened.genome.counts();
         let speed = totals.bases as f64 / seconds.max(1e-9);
         let peak = peak_memory();
+        let device_peak = match &opened.engine.device {
+            Device::Cpu => None,
+            Device::Cuda(gpu) => Some(gpu.peak_memory()?),
+        };
         if counts.ambiguous_total() > 0 {
             let codes: String = counts.ambiguous.keys().collect();
             tracing::warn!("{} ambiguous → N ({codes})", counts.ambiguous_total());
@@ -574,6 +592,7 @@ impl Inputs {
                 "seconds": seconds,
                 "bases_per_second": speed,
                 "peak_memory_bytes": peak,
+                "device_peak_memory_bytes": device_peak,
                 "output_bytes": receipt.bytes,
                 "output_sha256": receipt.sha256,
                 "model": opened.checkpoint.name,

@@ -320,7 +320,7 @@ impl Block {
         left: &mut Carry,
         segments: &[Segment],
     ) -> Result<Tensor> {
-        let y = self.norm.forward(x)?;
+        let y = self.norm.forward_to_product(x)?;
         let u = self.in_u.forward(&y)?; // (T, I)
         let z = self.in_z.forward(&y)?; // (T, I)
         let (rightward, leftward) = (&self.rightward, &self.leftward);

@@ -326,9 +326,9 @@ impl Encoder for Model {
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (block, (tail, carried)) in self.blocks.iter().zip(&mut state.layers) {
-            let y = block.norm1.forward(&x)?;
+            let y = block.norm1.forward_to_product(&x)?;
             x = block.mixer.forward(&y, &x, tail, carried, segments)?; // (T, D)
-            let y = block.norm2.forward(&x)?;
+            let y = block.norm2.forward_to_product(&x)?;
             let y = block.fc1.forward_activated(&y, Activation::GeluTanh)?; // (T, 4D)
             x = block.fc2.forward_residual(&y, &x)?; // (T, D)
         }

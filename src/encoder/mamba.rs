@@ -126,7 +126,7 @@ impl Block {
 
     /// (T, D) to (T, D), residual included.
     fn forward(&self, x: &Tensor, carry: &mut Carry, segments: &[Segment]) -> Result<Tensor> {
-        let y = self.norm.forward(x)?;
+        let y = self.norm.forward_to_product(x)?;
         let u = self.in_u.forward(&y)?; // (T, I)
         let z = self.in_z.forward(&y)?; // (T, I)
         let y = self
@@ -284,6 +284,14 @@ impl Norm {
         match self {
             Self::Rms(norm) => norm.forward(x),
             Self::Layer(norm) => norm.forward(x),
+        }
+    }
+
+    /// The same, for matrix products alone.
+    pub fn forward_to_product(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Rms(norm) => norm.forward_to_product(x),
+            Self::Layer(norm) => norm.forward_to_product(x),
         }
     }
 }

@@ -87,8 +87,29 @@ impl Linear {
                 cuda::Linear::new(gpu, &weight, [width, inner], bias.as_deref(), gpu.rounded())
             })?;
             let residual = residual.map(|x| x.gpu_values(gpu)).transpose()?;
-            let out = layer.forward::<f32, f32>(x.gpu_values(gpu)?, residual, activation)?;
-            return Ok(Tensor::on_gpu(gpu, out, &[rows, width]));
+            let shape = [rows, width];
+            // What an activation gives is read by a product next.
+            return match (
+                x.gpu_rounded(),
+                activation != Activation::None && gpu.rounded(),
+            ) {
+                (Some(x), true) => {
+                    let out = layer.forward(x, residual, activation)?;
+                    Ok(Tensor::rounded_on_gpu(gpu, out, &shape))
+                }
+                (Some(x), false) => {
+                    let out = layer.forward(x, residual, activation)?;
+                    Ok(Tensor::on_gpu(gpu, out, &shape))
+                }
+                (None, true) => {
+                    let out = layer.forward(x.gpu_values(gpu)?, residual, activation)?;
+                    Ok(Tensor::rounded_on_gpu(gpu, out, &shape))
+                }
+                (None, false) => {
+                    let out = layer.forward(x.gpu_values(gpu)?, residual, activation)?;
+                    Ok(Tensor::on_gpu(gpu, out, &shape))
+                }
+            };
         }
         let bias = self.bias.as_ref().unwrap_or(&self.weight);
         let added = residual.unwrap_or(x);

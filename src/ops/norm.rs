@@ -30,13 +30,30 @@ impl LayerNorm {
 
     /// (…, D) to (…, D).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let width = self.weight.elem_count();
         expect_shape("layer norm weight", &self.weight, &[x.width()])?;
         if let Device::Cuda(gpu) = x.device() {
             let (weight, bias) = (self.weight.gpu_values(gpu)?, self.bias.gpu_values(gpu)?);
             let out = cuda::layer_norm(gpu, x.gpu_values(gpu)?, weight, bias, self.eps)?;
             return Ok(Tensor::on_gpu(gpu, out, x.dims()));
         }
+        self.on_cpu(x)
+    }
+
+    /// The same, for matrix products alone: on a GPU whose products take bf16, it is bf16 already.
+    pub fn forward_to_product(&self, x: &Tensor) -> Result<Tensor> {
+        match x.device() {
+            Device::Cuda(gpu) if gpu.rounded() => {
+                expect_shape("layer norm weight", &self.weight, &[x.width()])?;
+                let (weight, bias) = (self.weight.gpu_values(gpu)?, self.bias.gpu_values(gpu)?);
+                let out = cuda::layer_norm(gpu, x.gpu_values(gpu)?, weight, bias, self.eps)?;
+                Ok(Tensor::rounded_on_gpu(gpu, out, x.dims()))
+            }
+            _ => self.forward(x),
+        }
+    }
+
+    fn on_cpu(&self, x: &Tensor) -> Result<Tensor> {
+        let width = self.weight.elem_count();
         let out = with_slices([x, &self.weight, &self.bias], |[x, weight, bias]| {
             let mut out = unwritten(x.len());
             out.par_chunks_mut(ROWS * width)
@@ -95,13 +112,30 @@ impl RmsNorm {
 
     /// (…, D) to (…, D).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let width = self.weight.elem_count();
         expect_shape("norm weight", &self.weight, &[x.width()])?;
         if let Device::Cuda(gpu) = x.device() {
             let (values, weight) = (x.gpu_values(gpu)?, self.weight.gpu_values(gpu)?);
             let out = cuda::rms_norm(gpu, values, weight, self.inside, self.outside)?;
             return Ok(Tensor::on_gpu(gpu, out, x.dims()));
         }
+        self.on_cpu(x)
+    }
+
+    /// The same, for matrix products alone: on a GPU whose products take bf16, it is bf16 already.
+    pub fn forward_to_product(&self, x: &Tensor) -> Result<Tensor> {
+        match x.device() {
+            Device::Cuda(gpu) if gpu.rounded() => {
+                expect_shape("norm weight", &self.weight, &[x.width()])?;
+                let (values, weight) = (x.gpu_values(gpu)?, self.weight.gpu_values(gpu)?);
+                let out = cuda::rms_norm(gpu, values, weight, self.inside, self.outside)?;
+                Ok(Tensor::rounded_on_gpu(gpu, out, x.dims()))
+            }
+            _ => self.forward(x),
+        }
+    }
+
+    fn on_cpu(&self, x: &Tensor) -> Result<Tensor> {
+        let width = self.weight.elem_count();
         let out = with_slices([x, &self.weight], |[x, weight]| {
             let mut out = unwritten(x.len());
             out.par_chunks_mut(ROWS * width)

@@ -183,8 +183,17 @@ impl SelectiveScan {
             let added = added.map(|x| x.gpu_values(gpu)).transpose()?;
             let gate = gate.map(|x| x.gpu_values(gpu)).transpose()?;
             let (values, projected) = (u.gpu_values(gpu)?, projected.gpu_values(gpu)?);
-            let out = scan.forward(values, projected, added, gate, hidden, segments)?;
-            return Ok(Tensor::on_gpu(gpu, out, u.dims()));
+            // What is gated is read by a product next.
+            return match gate.is_some() && gpu.rounded() {
+                true => {
+                    let out = scan.forward(values, projected, added, gate, hidden, segments)?;
+                    Ok(Tensor::rounded_on_gpu(gpu, out, u.dims()))
+                }
+                false => {
+                    let out = scan.forward(values, projected, added, gate, hidden, segments)?;
+                    Ok(Tensor::on_gpu(gpu, out, u.dims()))
+                }
+            };
         }
         let out = with_slices(
             [u, projected, added.unwrap_or(u), gate.unwrap_or(u)],

@@ -5,6 +5,7 @@ use super::gradient::Node;
 use crate::error::{Error, Kind, Result};
 use candle_core::{DType, NdArray, Shape, Storage, WithDType};
 use cudarc::driver::CudaSlice;
+use half::bf16;
 use std::any::Any;
 use std::borrow::Borrow;
 use std::fmt;
@@ -64,6 +65,8 @@ struct Array {
 enum Data {
     F32(CudaSlice<f32>),
     U32(CudaSlice<u32>),
+    /// For matrix products, and as f32 for whoever else asks.
+    Bf16(CudaSlice<bf16>, OnceLock<CudaSlice<f32>>),
 }
 
 impl fmt::Debug for Array {
@@ -94,6 +97,9 @@ impl Array {
         Ok(match &self.data {
             Data::F32(data) => candle_core::Tensor::from_vec(gpu.download(data)?, dims, cpu)?,
             Data::U32(data) => candle_core::Tensor::from_vec(gpu.download(data)?, dims, cpu)?,
+            Data::Bf16(..) => {
+                candle_core::Tensor::from_vec(gpu.download(self.floats()?)?, dims, cpu)?
+            }
         })
     }
 
@@ -101,6 +107,14 @@ impl Array {
         match &self.data {
             Data::F32(data) => Ok(data),
             Data::U32(_) => Err(Error::new(Kind::Internal, "indices where values belong")),
+            Data::Bf16(data, wide) => match (wide.get(), &self.device) {
+                (Some(wide), _) => Ok(wide),
+                (None, Device::Cuda(gpu)) => {
+                    let made = cuda::widen(gpu, data)?;
+                    Ok(wide.get_or_init(|| made))
+                }
+                (None, Device::Cpu) => Err(Error::new(Kind::Internal, "values of no device")),
+            },
         }
     }
 }
@@ -147,6 +161,30 @@ impl Tensor {
         Self {
             values: Values::Cuda(Arc::new(array)),
             node: None,
+        }
+    }
+
+    /// `dims` values on a GPU that matrix products read next.
+    pub(crate) fn rounded_on_gpu(gpu: &Arc<Gpu>, data: CudaSlice<bf16>, dims: &[usize]) -> Self {
+        let array = Array {
+            device: Device::Cuda(Arc::clone(gpu)),
+            dims: dims.to_vec(),
+            data: Data::Bf16(data, OnceLock::new()),
+        };
+        Self {
+            values: Values::Cuda(Arc::new(array)),
+            node: None,
+        }
+    }
+
+    /// The values on the GPU, if they are rounded already.
+    pub(crate) fn gpu_rounded(&self) -> Option<&CudaSlice<bf16>> {
+        match &self.values {
+            Values::Cuda(array) => match &array.data {
+                Data::Bf16(data, _) => Some(data),
+                Data::F32(_) | Data::U32(_) => None,
+            },
+            Values::Cpu(..) => None,
         }
     }
 
@@ -235,6 +273,7 @@ impl Tensor {
             let mut values: Box<dyn Any> = match &array.data {
                 Data::F32(data) => Box::new(gpu.download(data)?),
                 Data::U32(data) => Box::new(gpu.download(data)?),
+                Data::Bf16(..) => Box::new(gpu.download(array.floats()?)?),
             };
             if let Some(values) = values.downcast_mut::<Vec<T>>() {
                 return Ok(std::mem::take(values));

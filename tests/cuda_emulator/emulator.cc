@@ -87,7 +87,7 @@ static void run_block() {
 static std::mutex device;
 static std::map<uintptr_t, std::pair<void *, size_t>> allocations;
 static const size_t TOTAL = size_t(8) << 30;
-static size_t used;
+static size_t used, most;
 
 API int cuInit(unsigned) { return 0; }
 API int cuDeviceGetCount(int *n) { return *n = 1, 0; }
@@ -114,6 +114,10 @@ API int cuEventRecord(void *, void *) { return 0; }
 API int cuEventDestroy_v2(void *) { return 0; }
 API int cuDeviceGetDefaultMemPool(void **pool, int) { return *pool = (void *)1, 0; }
 API int cuMemPoolSetAttribute(void *, int, void *) { return 0; }
+API int cuMemPoolGetAttribute(void *, int attribute, uint64_t *value) {
+    // Memory in use: now, and at most so far.
+    return *value = attribute == 7 ? used : most, 0;
+}
 API int cuMemPoolTrimTo(void *, size_t) { return 0; }
 API int cuMemGetInfo_v2(size_t *free, size_t *total) {
     return *free = TOTAL - used, *total = TOTAL, 0;
@@ -135,6 +139,7 @@ API int cuMemAllocAsync(uintptr_t *at, size_t size, void *) {
     memset((void *)*at, 0xff, size);
     allocations[*at] = {base, length};
     used += length;
+    most = used > most ? used : most;
     return 0;
 }
 API int cuMemFreeAsync(uintptr_t at, void *) {

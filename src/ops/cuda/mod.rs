@@ -28,7 +28,7 @@ pub use linear::Linear;
 pub use long_conv::{FilterNetwork, FilterTaps, LongConv, Past};
 pub use norm::{gated_rms_norm, layer_norm, rms_norm};
 pub use packed::Packed;
-pub use rows::{activate, add, convert, gate, gather, glu_residual, half, pool};
+pub use rows::{activate, add, convert, gate, gather, glu_residual, half, pool, widen};
 pub use selective_scan::{Hidden, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
 
@@ -43,6 +43,7 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One GPU: its context, the stream on which everything runs, and compiled kernels.
@@ -51,6 +52,10 @@ pub struct Gpu {
     name: String,
     capability: i32,
     rounded: bool,
+    /// Bytes of memory that may be in use; `usize::MAX`: all.
+    limit: AtomicUsize,
+    /// How often ops were told to give up what they keep.
+    forgotten: AtomicUsize,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     blas: CudaBlas,
@@ -106,6 +111,8 @@ impl Gpu {
             name: context.name()?,
             capability: 10 * major + minor,
             rounded,
+            limit: AtomicUsize::new(usize::MAX),
+            forgotten: AtomicUsize::new(0),
             blas: CudaBlas::new(Arc::clone(&stream))?,
             context,
             stream,
@@ -131,10 +138,52 @@ impl Gpu {
         self.rounded
     }
 
-    /// Bytes of memory that are free, and in all. What this program freed counts as free only
-    /// after [`Gpu::trim`].
+    /// Bytes of memory that are free, and in all, up to the limit. What this program freed counts
+    /// as free only after [`Gpu::trim`].
     pub fn memory(&self) -> Result<(usize, usize)> {
-        Ok(self.context.mem_get_info()?)
+        let (free, total) = self.context.mem_get_info()?;
+        let limit = self.limit.load(Ordering::Relaxed);
+        Ok(match limit {
+            usize::MAX => (free, total),
+            _ => (
+                free.min(limit.saturating_sub(self.used()?)),
+                total.min(limit),
+            ),
+        })
+    }
+
+    /// Lets values take `bytes` at most. The driver's own memory, and that of the libraries, comes
+    /// on top: about half a gigabyte.
+    pub fn limit_memory(&self, bytes: usize) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The most bytes that values took since [`Gpu::forget_peak`].
+    pub fn peak_memory(&self) -> Result<usize> {
+        self.pool_bytes(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)
+    }
+
+    /// Starts the peak anew from what is in use.
+    pub fn forget_peak(&self) -> Result<()> {
+        let pool = memory_pool(&self.context)?;
+        let mut zero = 0u64;
+        let high = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+        // SAFETY: the default pool lives as long as the driver; this attribute is a u64.
+        unsafe { sys::cuMemPoolSetAttribute(pool, high, (&raw mut zero).cast()) }.result()?;
+        Ok(())
+    }
+
+    /// Bytes that values take now.
+    fn used(&self) -> Result<usize> {
+        self.pool_bytes(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)
+    }
+
+    fn pool_bytes(&self, attribute: sys::CUmemPool_attribute) -> Result<usize> {
+        let pool = memory_pool(&self.context)?;
+        let mut bytes = 0u64;
+        // SAFETY: the default pool lives as long as the driver; these attributes are u64.
+        unsafe { sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut bytes).cast()) }.result()?;
+        Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     /// Gives freed memory back to the device; until then it is kept for the next allocation.
@@ -144,6 +193,13 @@ impl Gpu {
         // SAFETY: the device's default pool lives as long as the driver.
         unsafe { sys::cuMemPoolTrimTo(pool, 0) }.result()?;
         Ok(())
+    }
+
+    /// Gives up what ops keep to be faster, such as spectra, too: they make it anew, for another
+    /// size of step.
+    pub fn forget(&self) -> Result<()> {
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
+        self.trim()
     }
 
     /// Waits until all queued work is done.
@@ -193,7 +249,16 @@ impl Gpu {
     }
 
     /// Device memory that the caller's kernel writes before anything reads it.
+    ///
+    /// # Errors
+    /// Of kind memory: it does not fit the device, or the limit.
     pub(super) fn unwritten<T: DeviceRepr>(&self, len: usize) -> Result<CudaSlice<T>> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let bytes = len.saturating_mul(size_of::<T>());
+        if limit < usize::MAX && self.used()?.saturating_add(bytes) > limit {
+            return Err(Error::memory("--device-memory does not suffice")
+                .todo("allow more, or give a smaller --chunk or --batch"));
+        }
         // SAFETY: the kernels of this module write each value before it is read. One value at
         // least, since the driver refuses to allocate nothing.
         Ok(unsafe { self.stream.alloc(len.max(1)) }?)

@@ -131,6 +131,17 @@ pub fn convert<O: Element>(gpu: &Gpu, x: &CudaSlice<f32>) -> Result<CudaSlice<O>
     each(gpu, x, None, Activation::None)
 }
 
+/// Rounded values as f32.
+pub fn widen(gpu: &Gpu, x: &CudaSlice<bf16>) -> Result<CudaSlice<f32>> {
+    let out = gpu.unwritten(x.len())?;
+    gpu.kernel(compile::ROWS, "to_f32")?
+        .array(&out)
+        .array(x)
+        .long(x.len())
+        .over(x.len())?;
+    Ok(out)
+}
+
 /// The same values in IEEE half precision, for tables: half the bytes to download.
 pub fn half(gpu: &Gpu, x: &CudaSlice<f32>) -> Result<CudaSlice<f16>> {
     let out = gpu.unwritten(x.len())?;

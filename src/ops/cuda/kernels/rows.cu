@@ -220,6 +220,11 @@ extern "C" __global__ void pool_4(float *out, const float *x, const uint2 *runs,
     pool<4>(out, x, runs, count, width, how);
 }
 
+extern "C" __global__ void to_f32(float *out, const bf16 *x, i64 count) {
+    i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) out[i] = load(x + i);
+}
+
 // IEEE half precision, for what leaves the device.
 extern "C" __global__ void to_f16(unsigned short *out, const float *x, i64 count) {
     i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;

@@ -11,6 +11,7 @@ use cudarc::driver::CudaSlice;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Where taps come from.
 pub enum FilterTaps {
@@ -142,6 +143,8 @@ pub(super) struct Spectra {
     budget: usize,
     /// By taps and size: all groups of channels.
     kept: HashMap<(usize, usize), Vec<Spectrum>>,
+    /// The GPU's count when the kept ones were computed: they are let go when it has changed.
+    forgotten: usize,
 }
 
 /// The spectra of one size, group by group: kept ones, or computed as they are taken.
@@ -164,6 +167,7 @@ impl Spectra {
             taps,
             budget,
             kept: HashMap::new(),
+            forgotten: 0,
         }
     }
 
@@ -176,6 +180,13 @@ impl Spectra {
         taps: usize,
         size: usize,
     ) -> Result<Groups<'_>> {
+        let forgotten = gpu.forgotten.load(Ordering::Relaxed);
+        if forgotten != self.forgotten {
+            self.forgotten = forgotten;
+            for ((_, size), _) in self.kept.drain() {
+                self.budget += channels * stride(size) * size_of::<f32>();
+            }
+        }
         let key = (taps.min(self.length), size);
         let groups = self.kept.get(&key).cloned().unwrap_or_default();
         let bytes = channels * stride(size) * size_of::<f32>();
