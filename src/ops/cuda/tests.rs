@@ -124,6 +124,16 @@ fn steps(most: usize, seed: u64) -> Vec<Vec<Segment>> {
                     ends,
                 });
                 *running = !ends;
+                // The next sequence of the lane, in the same step.
+                if ends && rng.random_range(0..2) == 0 {
+                    segments.push(Segment {
+                        lane,
+                        len: rng.random_range(1..=most),
+                        starts: true,
+                        ends: false,
+                    });
+                    *running = true;
+                }
             }
             segments
         })

@@ -115,12 +115,12 @@ impl LongConv {
         packed.expect_lanes(past.lanes.len())?;
         expect_len("long convolution", x, packed.rows() * 3 * self.channels)?;
         let out = gpu.unwritten(packed.rows() * self.channels)?;
-        let batches = self.batches(past, segments)?;
+        let (batches, retired) = self.batches(past, segments)?;
         let mut spectra = super::lock(&self.spectra);
         for ((taps, size), pieces) in &batches {
             self.convolve(&out, x, *taps, *size, pieces, &mut spectra)?;
         }
-        drop(spectra);
+        drop((spectra, retired));
         let mut row = 0;
         for segment in segments {
             if !(segment.starts && segment.ends) {
@@ -131,8 +131,15 @@ impl LongConv {
         Ok(out)
     }
 
-    /// Cuts segments into pieces, and makes room for what their lanes will keep.
-    fn batches(&self, past: &mut Past, segments: &[Segment]) -> Result<Batches> {
+    /// Cuts segments into pieces, and makes room for what their lanes will keep. Rings that were
+    /// too short for that must live until the pieces were read: in one step a sequence may end and
+    /// the next one start in its lane.
+    fn batches(
+        &self,
+        past: &mut Past,
+        segments: &[Segment],
+    ) -> Result<(Batches, Vec<CudaSlice<f32>>)> {
+        let mut retired = Vec::new();
         let mut batches = Batches::new();
         let mut row = 0;
         for segment in segments {
@@ -144,7 +151,7 @@ impl LongConv {
                     if segment.starts {
                         lane.position = 0;
                     }
-                    self.make_room(lane, segment)?;
+                    retired.extend(self.make_room(lane, segment)?);
                     lane
                 }
             };
@@ -178,16 +185,17 @@ impl LongConv {
             }
             row += segment.len;
         }
-        Ok(batches)
+        Ok((batches, retired))
     }
 
     /// Lengthens a lane's ring so that it holds what the filter will reach after this segment.
-    fn make_room(&self, lane: &mut Lane, segment: &Segment) -> Result<()> {
+    /// The ring that it replaces, if any.
+    fn make_room(&self, lane: &mut Lane, segment: &Segment) -> Result<Option<CudaSlice<f32>>> {
         let gpu = &*self.gpu;
         let most = self.length - 1;
         let needed = most.min(lane.position + segment.len);
         if segment.ends || needed <= lane.capacity {
-            return Ok(());
+            return Ok(None);
         }
         // Nothing has wrapped around yet: the ring was shorter than the filter.
         let capacity = most.min(needed.max(2 * lane.capacity).next_multiple_of(256));
@@ -200,8 +208,8 @@ impl LongConv {
                 .long(capacity)
                 .blocks(self.channels * lane.capacity.div_ceil(THREADS), THREADS, 0)?;
         }
-        (lane.ring, lane.capacity) = (Some(longer), capacity);
-        Ok(())
+        lane.capacity = capacity;
+        Ok(lane.ring.replace(longer))
     }
 
     /// Pieces of one size, through batches of FFTs.
@@ -291,7 +299,8 @@ impl LongConv {
     /// Moves a lane past a segment, from row `row` of the step on.
     fn keep(&self, x: &CudaSlice<f32>, lane: &mut Lane, row: usize, s: &Segment) -> Result<()> {
         if s.ends {
-            *lane = Lane::default();
+            // The ring stays: the next sequence may have started in this step.
+            lane.position = 0;
             return Ok(());
         }
         lane.position += s.len;
