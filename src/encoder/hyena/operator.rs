@@ -35,11 +35,14 @@ impl Operator {
         let Some(n) = sizes.modes else {
             let filter = Filter::load(sizes, weights)?;
             let filter = Arc::new(filter);
-            let there = Arc::clone(&filter);
-            let taps = Arc::new(move |channels, n| filter.taps(channels, n));
+            let [here, there] = [&filter; 2].map(Arc::clone);
+            let taps = Arc::new(move |channels, n| here.taps(channels, n));
             let conv = LongConv::new(sizes.length, &bias, taps, budget)?
                 .with_gpu_taps(Arc::new(move |gpu| there.to_gpu(gpu)));
-            return Ok(Self::Implicit(conv));
+            return Ok(Self::Implicit(match filter.is_tracked() {
+                true => conv.differentiable(Arc::new(move |n| Filter::tensor(&filter, n))),
+                false => conv,
+            }));
         };
         // The original filter may stay beside the modes, so that they can be compared: checked, and
         // known to belong here, but not kept.
