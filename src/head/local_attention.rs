@@ -17,15 +17,19 @@
 //! Weights: `head.local.norm`, `.q`, `.k`, `.v`, `.out`, `.classes`, each with `.weight` (outputs,
 //! inputs) and `.bias`, and `head.local.position.weight` (H, 2w + 1), or (H, w + 1) when causal.
 
+mod backward;
+
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Device, Tensor};
 use crate::ops::{LayerNorm, Linear, Matrix, math, math::simd, multiply, unwritten, with_slices};
 use crate::sequence::Segment;
+use backward::{Part, Step};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Queries of a tile: a tile's scores, 64 by 64 + 2w, stay in the L2 cache for motif windows.
 const QUERIES: usize = 64;
@@ -86,8 +90,9 @@ pub struct LocalAttention {
     norm: LayerNorm,
     qkv: Linear,        // (3D, D)
     position: Vec<f32>, // (H, distances)
-    out: Linear,        // (D, D)
-    classes: Linear,    // (C, D)
+    position_tensor: Tensor,
+    out: Linear,     // (D, D)
+    classes: Linear, // (C, D)
 }
 
 /// What each lane's unfinished sequence leaves behind: the keys and values of its last 2w rows,
@@ -156,6 +161,7 @@ impl LocalAttention {
                 Some(Tensor::cat(&[q_bias, k_bias, v_bias], 0)?),
             ),
             position: position.to_vec1()?,
+            position_tensor: position,
             out: Linear::new(out, Some(out_bias)),
             classes: Linear::new(classes, Some(classes_bias)),
         })
@@ -254,21 +260,38 @@ impl LocalAttention {
             Ok(())
         })?;
         let total = pieces.iter().map(|piece| piece.len).sum::<usize>();
-        let logits = match total {
-            0 => Tensor::zeros((0, self.sizes.classes), hidden.device())?,
-            _ => {
-                let attended = self.attend(&helds, &pieces, total);
-                let residual = helds.iter().zip(&pieces);
-                let residual = residual
-                    .flat_map(|(held, piece)| &held.hidden[..piece.len * d])
-                    .copied()
-                    .collect();
-                let [attended, residual] = [attended, residual]
-                    .map(|rows| Tensor::from_vec(rows, (total, d), hidden.device()));
-                let y = self.out.forward_residual(&attended?, &residual?)?; // (rows, D)
-                self.classes.forward(&y)?
-            }
-        };
+        if total == 0 {
+            let logits = Tensor::zeros((0, self.sizes.classes), hidden.device())?;
+            return Ok(Rows { logits, pieces });
+        }
+        let attended = self.attend(&helds, &pieces, total);
+        let residual = helds.iter().zip(&pieces);
+        let residual = residual
+            .flat_map(|(held, piece)| &held.hidden[..piece.len * d])
+            .copied()
+            .collect();
+        let [mut attended, mut residual] =
+            [attended, residual].map(|rows| Tensor::from_vec(rows, (total, d), hidden.device()));
+        if qkv.is_tracked() || self.position_tensor.is_tracked() {
+            let parts = helds.into_iter().zip(pieces.iter().zip(segments));
+            let parts = parts.map(|(held, (&piece, segment))| Part {
+                held,
+                piece,
+                len: segment.len,
+            });
+            let step = Arc::new(Step {
+                sizes: self.sizes,
+                position: self.position.clone(),
+                parts: parts.collect(),
+            });
+            let again = Arc::clone(&step);
+            let parents = [&qkv, &self.position_tensor];
+            attended = attended.map(|x| x.derived(parents, move |grad| step.attention(grad)));
+            let backward = move |grad: &Tensor| Ok([Some(again.residual(grad)?)]);
+            residual = residual.map(|x| x.derived([hidden], backward));
+        }
+        let y = self.out.forward_residual(&attended?, &residual?)?; // (rows, D)
+        let logits = self.classes.forward(&y)?;
         Ok(Rows { logits, pieces })
     }
 

@@ -132,7 +132,7 @@ impl Tensor {
 }
 
 /// The sum of vectors of one length, in their order: the same bits with any number of threads.
-pub(super) fn total(parts: Vec<Vec<f32>>) -> Vec<f32> {
+pub(crate) fn total(parts: Vec<Vec<f32>>) -> Vec<f32> {
     let mut parts = parts.into_iter();
     let mut sum = parts.next().unwrap_or_default();
     for part in parts {

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::ops::Tensor;
+pub(super) use backward::{column_sums, to_input, to_weight};
 use rayon::prelude::*;
 
 /// Rows of a tile: in larger ones the output leaves the L2 cache before the activation reads it.

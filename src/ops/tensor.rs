@@ -1,7 +1,7 @@
 //! Arrays of numbers, and what ops are functions of.
 
 use super::cuda::{self, Gpu};
-use super::gradient::Node;
+use super::{gather, gradient::Node};
 use crate::error::{Error, Kind, Result};
 use candle_core::{DType, NdArray, Shape, Storage, WithDType};
 use cudarc::driver::CudaSlice;
@@ -313,6 +313,9 @@ impl Tensor {
         let (rows, shape) = (indices.cpu()?, self.dims().to_vec());
         let out = self.map(|x| x.index_select(&rows, dim))?;
         Ok(out.derived([self], move |grad| {
+            if let ([count, _], 0) = (&shape[..], dim) {
+                return Ok([Some(gather::scatter(grad, &rows.to_vec1()?, *count)?)]);
+            }
             let zeros = Self::zeros(shape.clone(), &Device::Cpu)?.cpu()?;
             Ok([Some(grad.map(|x| zeros.index_add(&rows, x, dim))?)])
         }))

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use crocuta::checkpoint::Checkpoint;
 use crocuta::encoder::{Encoder, Model, Segment};
 use crocuta::head::LanguageModel;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 fn folder(name: &str) -> PathBuf {
@@ -66,6 +66,75 @@ fn equals_published(name: &str) {
         assert!(difference(&reshaped(&hidden.stored().unwrap()), published) < 1e-5);
     }
     assert!(difference(&reshaped(&logits.stored().unwrap()), &expected["logits"]) < 1e-5);
+}
+
+/// The loss of predicting each token from those before it, and its gradient to every parameter,
+/// equal PyTorch's (gradients.py).
+fn gradients_equal_pytorch_s(name: &str) {
+    let path = folder(name).join("gradients.safetensors");
+    let mut expected = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let loss = expected.remove("loss").unwrap().to_vec1::<f32>().unwrap()[0];
+    let mut checkpoint = Checkpoint::open(&folder(name)).unwrap();
+    let weights = checkpoint.weights;
+    let parameters = expected.keys().map(|name| {
+        let shape = weights.shape(name).unwrap();
+        (
+            name.clone(),
+            weights.tensor(name, shape).unwrap().parameter(),
+        )
+    });
+    let parameters: BTreeMap<_, _> = parameters.collect();
+    checkpoint.weights = weights.replacing(parameters.clone());
+    let (model, facts) = Model::load(&checkpoint).unwrap();
+    let head = LanguageModel::load(&checkpoint, &model, &facts).unwrap();
+    let ids = self::expected(name)["input_ids"]
+        .to_dtype(DType::U32)
+        .unwrap(); // (2, L)
+    let (rows, len) = ids.dims2().unwrap();
+    let whole = |lane| Segment {
+        lane,
+        len,
+        starts: true,
+        ends: true,
+    };
+    let segments: Vec<_> = (0..rows).map(whole).collect();
+    let ids = ids.flatten_all().unwrap();
+    let mut state = model.start(rows).unwrap();
+    let hidden = model
+        .forward(&ids.clone().into(), &segments, &mut state)
+        .unwrap();
+    let logits = head.forward(&hidden).unwrap();
+    // The last token of a sequence has nothing after it.
+    let mut targets = ids.to_vec1::<u32>().unwrap();
+    targets.rotate_left(1);
+    let counted = |i| {
+        if (i + 1) % len == 0 {
+            0.0
+        } else {
+            1.0 / (rows * (len - 1)) as f32
+        }
+    };
+    let counted: Vec<f32> = (0..targets.len()).map(counted).collect();
+    let (found, seed) = crocuta::ops::cross_entropy(&logits, &targets, &counted).unwrap();
+    assert!((found - f64::from(loss)).abs() < 1e-5 * f64::from(loss));
+    let gradients = logits.backward(seed).unwrap();
+    for (name, expected) in &expected {
+        let found = gradients
+            .of(&parameters[name])
+            .unwrap_or_else(|| panic!("{name}"));
+        let difference = difference(&found.stored().unwrap(), expected);
+        assert!(difference < 2e-5, "{name}: {difference:e}");
+    }
+}
+
+#[test]
+fn hyenadna_s_gradients_equal_pytorch_s() {
+    gradients_equal_pytorch_s("hyenadna");
+}
+
+#[test]
+fn mamba_s_gradients_equal_pytorch_s() {
+    gradients_equal_pytorch_s("mamba1");
 }
 
 #[test]

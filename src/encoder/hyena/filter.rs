@@ -1,12 +1,15 @@
 //! HyenaDNA's implicit filter: `k[j] = g(z_j) · (exp(−t_j |delta|) + shift)`.
 
+mod backward;
+
 use super::Hyperparameters;
 use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::ops::cuda::{FilterNetwork, FilterTaps, Gpu};
-use crate::ops::{self, Matrix, Tensor, multiply, unwritten};
+use crate::ops::{self, Device, Matrix, Tensor, multiply, unwritten};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The implicit filter: a small sine network of the position, times an exponential decay.
 pub struct Filter {
@@ -20,6 +23,8 @@ pub struct Filter {
     out: Vec<f32>,   // (D, F)
     decay: Vec<f32>, // (D), |deltas|
     shift: f32,
+    /// Each hidden layer's weight and bias, the frequencies and `out`.
+    parameters: Vec<Tensor>,
 }
 
 /// Positions evaluated together.
@@ -37,22 +42,25 @@ impl Filter {
             sizes.width,
         );
         let network = weights.at("implicit_filter");
-        let hidden = (0..=sizes.filter_layers)
-            .map(|i| {
-                let layer = network.at(2 * i);
-                let from = if i == 0 { e } else { f };
-                Ok((
-                    values(&layer.tensor("weight", &[f, from])?)?,
-                    values(&layer.tensor("bias", &[f])?)?,
-                ))
-            })
+        let mut parameters = Vec::new();
+        for i in 0..=sizes.filter_layers {
+            let layer = network.at(2 * i);
+            let from = if i == 0 { e } else { f };
+            parameters.push(layer.tensor("weight", &[f, from])?);
+            parameters.push(layer.tensor("bias", &[f])?);
+        }
+        let hidden = parameters
+            .chunks(2)
+            .map(|layer| Ok((values(&layer[0])?, values(&layer[1])?)))
             .collect::<Result<_>>()?;
         // One sine module three times: the other two names hold the same values, if they are there.
-        let freq = values(&network.at(1).tensor("freq", &[1, f])?)?;
+        let freq = network.at(1).tensor("freq", &[1, f])?;
         for i in 1..=sizes.filter_layers {
             network.at(2 * i + 1).optional("freq", &[1, f])?;
         }
         let last = network.at(2 * (sizes.filter_layers + 1));
+        let out = last.tensor("weight", &[d, f])?;
+        parameters.extend([freq.clone(), out.clone()]);
         let position = weights.at("pos_emb");
         let z = position.optional("z", &[1, l, e])?;
         let t = position.optional("t", &[1, l, 1])?;
@@ -63,15 +71,29 @@ impl Filter {
             z: z.map_or_else(|| Ok(positions(l, e)), |z| values(&z))?,
             t: t.map_or_else(|| Ok(times(l)), |t| values(&t))?,
             hidden,
-            freq,
-            out: values(&last.tensor("weight", &[d, f])?)?,
+            freq: values(&freq)?,
+            out: values(&out)?,
             decay: deltas
                 .map_or_else(|| Ok(decays(d)), |deltas| values(&deltas))?
                 .iter()
                 .map(|x| x.abs())
                 .collect(),
             shift: sizes.shift as f32,
+            parameters,
         })
+    }
+
+    /// Whether gradients pass to the network.
+    pub fn is_tracked(&self) -> bool {
+        self.parameters.iter().any(Tensor::is_tracked)
+    }
+
+    /// Taps `0..n` of all channels, (D, n), as a function of the network's parameters.
+    pub fn tensor(filter: &Arc<Self>, n: usize) -> Result<Tensor> {
+        let channels = filter.decay.len();
+        let taps = Tensor::from_vec(filter.taps(0..channels, n)?, (channels, n), &Device::Cpu)?;
+        let own = Arc::clone(filter);
+        Ok(taps.derived_from(&filter.parameters, move |grad| own.backward(grad)))
     }
 
     /// `k[c, j] = g(z_j)_c · (exp(−t_j |delta_c|) + shift)`: (channels, n), zeros beyond L.

@@ -34,14 +34,17 @@ impl Operator {
         let bias = weights.tensor("bias", &[d])?;
         let Some(n) = sizes.modes else {
             let filter = Arc::new(Filter::load(sizes, weights)?);
-            let there = Arc::clone(&filter);
+            let [here, there] = [&filter; 2].map(Arc::clone);
             let taps = Arc::new(move |n| {
-                let (filter, hidden) = (Arc::clone(&filter), filter.hidden(n));
+                let (filter, hidden) = (Arc::clone(&here), here.hidden(n));
                 Box::new(move |channels| filter.channels(&hidden, channels, n)) as Box<TapRows>
             });
             let conv = LongConv::new(sizes.length, &bias, taps, budget)?
                 .with_gpu_taps(Arc::new(move |gpu| there.to_gpu(gpu)));
-            return Ok(Self::Implicit(conv));
+            return Ok(Self::Implicit(match filter.is_tracked() {
+                true => conv.differentiable(Arc::new(move |n| Filter::tensor(&filter, n))),
+                false => conv,
+            }));
         };
         // The original filter may stay beside the modes, so that they can be compared: checked, and
         // known to belong here, but not kept.

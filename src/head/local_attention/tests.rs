@@ -1,10 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
-const D: usize = 12;
+pub(super) const D: usize = 12;
 const CLASSES: usize = 3;
 
-fn sizes(window: usize, causal: bool) -> LocalSizes {
+pub(super) fn sizes(window: usize, causal: bool) -> LocalSizes {
     LocalSizes {
         width: D,
         heads: 3,
@@ -15,7 +15,7 @@ fn sizes(window: usize, causal: bool) -> LocalSizes {
 }
 
 /// Every tensor that `create` makes, filled with numbers that matter.
-fn weights(sizes: LocalSizes) -> BTreeMap<String, candle_core::Tensor> {
+pub(super) fn weights(sizes: LocalSizes) -> BTreeMap<String, candle_core::Tensor> {
     let created = LocalAttention::create(sizes, 1).unwrap();
     let filled = created.into_iter().enumerate().map(|(n, (name, tensor))| {
         let values: Vec<f32> = (0..tensor.elem_count())
@@ -69,12 +69,12 @@ fn whole(head: &LocalAttention, x: &[f32]) -> Vec<f32> {
 }
 
 /// The head by its formula, on one sequence.
-fn plain(sizes: LocalSizes, x: &[f32]) -> Vec<f64> {
-    let weights = weights(sizes);
-    let get = |name: &str| -> Vec<f64> {
-        let values = values(&weights[&format!("head.local.{name}")].clone().into());
-        values.into_iter().map(f64::from).collect()
-    };
+pub(super) fn plain(
+    sizes: LocalSizes,
+    weights: &BTreeMap<String, Vec<f64>>,
+    x: &[f64],
+) -> Vec<f64> {
+    let get = |name: &str| weights[&format!("head.local.{name}")].clone();
     let linear = |x: &[f64], name: &str| -> Vec<f64> {
         let (weight, bias) = (get(&format!("{name}.weight")), get(&format!("{name}.bias")));
         let rows = weight.chunks(D).zip(bias);
@@ -90,10 +90,7 @@ fn plain(sizes: LocalSizes, x: &[f32]) -> Vec<f64> {
             .map(|i| (x[i] - mean) / deviation * scale[i] + shift[i])
             .collect()
     };
-    let x: Vec<Vec<f64>> = x
-        .chunks(D)
-        .map(|row| row.iter().map(|&x| f64::from(x)).collect())
-        .collect();
+    let x: Vec<&[f64]> = x.chunks(D).collect();
     let project =
         |name: &str| -> Vec<Vec<f64>> { x.iter().map(|row| linear(&norm(row), name)).collect() };
     let (q, k, v) = (project("q"), project("k"), project("v"));
@@ -117,7 +114,7 @@ fn plain(sizes: LocalSizes, x: &[f32]) -> Vec<f64> {
             }
         }
         let y = linear(&attended, "out");
-        let y: Vec<f64> = y.iter().zip(&x[i]).map(|(y, x)| y + x).collect();
+        let y: Vec<f64> = y.iter().zip(x[i]).map(|(y, x)| y + x).collect();
         out.extend(linear(&y, "classes"));
     }
     out
@@ -140,7 +137,13 @@ fn logits_equal_a_plain_f64_loop() {
         for causal in [false, true] {
             let sizes = sizes(window, causal);
             let x = input(rows, 1);
-            let expected: Vec<f32> = plain(sizes, &x).iter().map(|&x| x as f32).collect();
+            let wide = |x: Vec<f32>| -> Vec<f64> { x.into_iter().map(f64::from).collect() };
+            let weights = weights(sizes).into_iter();
+            let weights = weights
+                .map(|(name, x)| (name, wide(values(&x.into()))))
+                .collect();
+            let expected = plain(sizes, &weights, &wide(x.clone()));
+            let expected: Vec<f32> = expected.iter().map(|&x| x as f32).collect();
             close(&whole(&head(sizes), &x), &expected);
         }
     }

@@ -19,6 +19,7 @@
 //! and b, the product spectrum is `A[k] · (Z[k] + conj Z[N − k]) / 2 + B[k] · (Z[k] − conj Z[N − k]) / 2`:
 //! one complex FFT serves two channels.
 
+mod backward;
 mod fork;
 mod spectrum;
 
@@ -28,6 +29,7 @@ use super::{Device, expect_shape, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;
+pub use backward::TapsTensor;
 use num_complex::Complex32;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -68,8 +70,12 @@ pub struct LongConv {
     bias: Vec<f32>,
     spectra: Spectra,
     length: usize,
+    taps: Arc<Taps>,
     gpu_taps: Arc<GpuTaps>,
     on_gpu: OnGpu<cuda::LongConv>,
+    bias_tensor: Tensor,
+    /// The taps as a function of parameters.
+    tracked: Option<Arc<TapsTensor>>,
 }
 
 /// The past of each lane's unfinished sequence: `lanes · ring · channels` values at most, memory
@@ -129,6 +135,7 @@ impl LongConv {
     /// Filters of `length` taps, the skip weights `bias` (C), and room in bytes for spectra that
     /// are kept rather than computed at each use.
     pub fn new(length: usize, bias: &Tensor, taps: Arc<Taps>, budget: usize) -> Result<Self> {
+        let bias_tensor = bias.clone();
         let bias: Vec<f32> = bias.to_vec1()?;
         let host = Arc::clone(&taps);
         Ok(Self {
@@ -137,9 +144,20 @@ impl LongConv {
             on_gpu: OnGpu::default(),
             channels: bias.len(),
             ring: ring(length),
-            spectra: Spectra::new(length, bias.len(), taps, budget),
+            spectra: Spectra::new(length, bias.len(), Arc::clone(&taps), budget),
+            taps,
             bias,
+            bias_tensor,
+            tracked: None,
         })
+    }
+
+    /// The same convolution, whose filters are differentiated: by `taps`, at no more positions
+    /// than a sequence has come.
+    #[must_use]
+    pub fn differentiable(mut self, taps: Arc<TapsTensor>) -> Self {
+        self.tracked = Some(taps);
+        self
     }
 
     /// The same convolution, whose taps a GPU computes itself.
@@ -191,6 +209,15 @@ impl LongConv {
                 }
             };
         }
+        if x.is_tracked() || self.tracked.is_some() || self.bias_tensor.is_tracked() {
+            return backward::forward(self, x, past, segments);
+        }
+        self.values(x, past, segments)
+    }
+
+    /// The numbers alone.
+    fn values(&self, x: &Tensor, past: &mut Past, segments: &[Segment]) -> Result<Tensor> {
+        let (rows, _) = x.dims2()?;
         let out = with_slices([x], |[x]| {
             let mut out = unwritten(rows * self.channels);
             let io = Columns {
