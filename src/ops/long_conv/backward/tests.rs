@@ -1,5 +1,4 @@
 use crate::ops::TapRows;
-use crate::ops::TapRows;
 use crate::ops::gradient::check::{check, close, random, values, wide};
 use crate::ops::{LongConv, Tensor};
 use crate::sequence::Segment;
