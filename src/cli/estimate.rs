@@ -72,7 +72,7 @@ impl Estimate {
     }
 
     /// The same in memory when state and activations are a GPU's: `rows` of a step on their way,
-    /// and what CUDA's libraries take (0.6 GB measured).
+    /// and what CUDA's libraries take (0.6 GB, an estimate).
     pub fn memory_beside_gpu(facts: &Facts, chunk: u64, rows: u64, columns: &[Column]) -> u64 {
         let vectors = Self::raw_bytes(columns);
         let width = facts.width as u64 * 4;

@@ -320,7 +320,7 @@ fn a_sample_is_read_along_its_reference() {
     );
     assert!(depth[900..].iter().all(|&n| n == 0));
     // With other bases the sequence is another, from there on.
-    let own = with("predict", "--min-depth 2 --summary s.json").run();
+    let own = with("predict", "--min-depth 1 --summary s.json").run();
     let own = own.succeeds(&["out.parquet", "s.json"]);
     let summary: serde_json::Value = serde_json::from_slice(own.file("s.json")).unwrap();
     let changed = summary["consensus"]["changed"].as_u64().unwrap();
@@ -331,11 +331,11 @@ fn a_sample_is_read_along_its_reference() {
     // A region is the same rows, through the index.
     let region = with(
         "embed",
-        "--dtype f32 --min-depth 2 --region 17:301-500 --context 5000",
+        "--dtype f32 --min-depth 1 --region 17:301-500 --context 5000",
     )
     .run();
     let region = region.succeeds(&["out.parquet"]).table();
-    let whole = with("embed", "--dtype f32 --min-depth 2")
+    let whole = with("embed", "--dtype f32 --min-depth 1")
         .run()
         .succeeds(&["out.parquet"])
         .table();
@@ -347,7 +347,7 @@ fn a_sample_is_read_along_its_reference() {
             &whole.vectors("embedding")[300..500]
         ) < 1e-5
     );
-    let bins = with("embed", "--min-depth 2 --bin 100")
+    let bins = with("embed", "--min-depth 1 --bin 100")
         .run()
         .succeeds(&["out.parquet"])
         .table();
