@@ -37,8 +37,8 @@ fn metrics(outcome: &Outcome) -> serde_json::Value {
 
 #[test]
 fn a_trained_model_knows_more_than_how_often_each_base_occurs() {
-    let args = "fit lambda.fa.gz -m model -o out --validate-file held.bed --steps 120 --batch 4 \
-                --chunk 512 --learning-rate 5e-3 --license mit";
+    let args = "fit lambda.fa.gz -m model -o out --validate-file held.bed --steps 300 --batch 8 \
+                --chunk 512 --learning-rate 1e-2 --license mit";
     let mut case = Case::new(args)
         .file("lambda.fa.gz", LAMBDA)
         .file("held.bed", "NC_001416.1\t40000\t48502\n")
@@ -62,7 +62,7 @@ fn a_trained_model_knows_more_than_how_often_each_base_occurs() {
     assert_eq!(found["evaluation"]["bases"], 8501);
     let card = String::from_utf8(outcome.file("out/README.md").to_vec()).unwrap();
     assert!(
-        card.contains("license: \"mit\"") && card.contains("--steps 120"),
+        card.contains("license: \"mit\"") && card.contains("--steps 300"),
         "{card}"
     );
     assert!(card.contains(found["data"][0]["sha256"].as_str().unwrap()));
@@ -228,4 +228,109 @@ fn early_stopping_keeps_the_best_parameters() {
     assert_eq!(found["kept_step"], history[place]["step"]);
     assert_eq!(found["evaluation"]["bits_per_base"], best);
     assert!(found["steps"] == 60 || place + 3 == scores.len());
+}
+
+/// Sequences of which those with the label `yes` hold more of one base.
+fn table(seed: u64, rows: usize) -> String {
+    let mut text = String::from("sequence,label\n");
+    for i in 0..rows {
+        let sequence = bases(seed * 1000 + i as u64, 40);
+        match i % 2 {
+            0 => text.push_str(&format!("{},yes\n", sequence.replace('A', "G"))),
+            _ => text.push_str(&format!("{sequence},no\n")),
+        }
+    }
+    text
+}
+
+fn labels(args: &str) -> Case {
+    let fixed = "fit --objective sequences --table train.csv --validate-table dev.csv \
+                 --test-table test.csv -m model -o out --batch 16 --epochs 4";
+    Case::new(&format!("{fixed} {args}"))
+        .file(
+            "train.csv",
+            table(1, 200) + table(2, 1).lines().nth(1).unwrap(),
+        )
+        .file("dev.csv", table(2, 60))
+        .file("test.csv", table(3, 60))
+        .seconds(120)
+}
+
+#[test]
+fn labels_of_sequences_are_learned_by_the_head_by_an_adapter_and_by_all() {
+    for args in ["--head-only --learning-rate 0.05", "--learning-rate 3e-3"] {
+        let outcome = labels(args).run().succeeds(&MADE);
+        let found = metrics(&outcome);
+        assert!(
+            found["evaluation"]["auroc"].as_f64().unwrap() > 0.95,
+            "{found}"
+        );
+        assert!(found["test"]["mcc"].as_f64().unwrap() > 0.7, "{found}");
+        assert_eq!(found["settings"]["copies_left_out"], 1);
+        assert_eq!(
+            found["settings"]["outputs"],
+            serde_json::json!(["no", "yes"])
+        );
+    }
+}
+
+#[test]
+fn an_adapter_merges_into_a_model_with_its_head() {
+    let adapter = [
+        "out",
+        "out/README.md",
+        "out/adapter_config.json",
+        "out/adapter_model.safetensors",
+        "out/loss.svg",
+        "out/metrics.json",
+    ];
+    let mut case = labels("--lora 2 --learning-rate 1e-2");
+    let outcome = case.run().succeeds(&adapter);
+    let learned = metrics(&outcome)["test"].clone();
+    assert!(learned["auroc"].as_f64().unwrap() > 0.95, "{learned}");
+    let mut case = case.args("models merge model out -o merged");
+    let files = ["merged", "merged/config.json", "merged/model.safetensors"];
+    case.run().succeeds(&files);
+    let mut case = case.args("models verify merged");
+    case.run().succeeds(&[]);
+    // The merged model's head says the same: a step at a rate of all but zero changes nothing.
+    let mut case = case.args(
+        "fit --objective sequences --table train.csv --test-table test.csv -m merged -o again \
+         --steps 1 --learning-rate 1e-30",
+    );
+    let outcome = case.run();
+    let found: serde_json::Value =
+        serde_json::from_slice(outcome.file("again/metrics.json")).unwrap();
+    for name in ["auroc", "cross_entropy_bits"] {
+        let (a, b) = (
+            found["test"][name].as_f64().unwrap(),
+            learned[name].as_f64().unwrap(),
+        );
+        assert!((a - b).abs() < 1e-4, "{name}: {a} {b}");
+    }
+}
+
+#[test]
+fn values_of_sequences_are_learned() {
+    let mut text = String::from("sequence\tlabel\n");
+    for i in 0..200 {
+        let sequence = bases(i, 40);
+        let value = sequence.matches('G').count() as f64 / 10.0;
+        text.push_str(&format!("{sequence}\t{value}\n"));
+    }
+    let args = "fit --objective sequences --table t.tsv --validate-table d.tsv --values -m model \
+                -o out --batch 16 --epochs 8 --learning-rate 5e-3";
+    let (train, dev) = text.split_at(text.find('\n').unwrap() + 1 + text.len() / 2);
+    let cut = train.rfind('\n').unwrap() + 1;
+    let dev = format!("sequence\tlabel\n{}{dev}", &train[cut..]);
+    let mut case = Case::new(args)
+        .file("t.tsv", &train[..cut])
+        .file("d.tsv", dev)
+        .seconds(120);
+    let outcome = case.run().succeeds(&MADE);
+    let found = metrics(&outcome);
+    assert!(
+        found["evaluation"]["spearman"].as_f64().unwrap() > 0.8,
+        "{found}"
+    );
 }
