@@ -55,7 +55,7 @@ pub fn derive(
     Ok(digest)
 }
 
-/// Writes the new directory `out` with a file of tensors and some texts; as [`derive`] does.
+/// Writes the new directory `out` with a file of tensors and some texts; as [`derive()`] does.
 pub fn write_directory(
     out: &Path,
     (name, tensors): (&str, &BTreeMap<String, Tensor>),

@@ -142,7 +142,7 @@ impl Piece {
     }
 
     /// The tokens that get rows, cut at multiples of `size` bases along the contig, and into
-    /// [`RUN`] at most.
+    /// `RUN` at most.
     pub fn runs(&self, size: u64) -> impl Iterator<Item = Range<usize>> {
         let mut rest = self.wanted();
         std::iter::from_fn(move || {
