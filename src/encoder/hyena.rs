@@ -21,7 +21,7 @@ use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::{Activation, LayerNorm, Linear, LongConv, Modal, ShortConv, Tail};
+use crate::ops::{Activation, FeedForward, LayerNorm, Linear, LongConv, Modal, ShortConv, Tail};
 use operator::{Carried, Operator};
 use serde::{Deserialize, Serialize};
 
@@ -231,9 +231,7 @@ pub struct Model {
 struct Block {
     norm1: LayerNorm,
     mixer: Mixer,
-    norm2: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
+    mlp: FeedForward,
 }
 
 struct Mixer {
@@ -328,9 +326,7 @@ impl Encoder for Model {
         for (block, (tail, carried)) in self.blocks.iter().zip(&mut state.layers) {
             let y = block.norm1.forward_to_product(&x)?;
             x = block.mixer.forward(&y, &x, tail, carried, segments)?; // (T, D)
-            let y = block.norm2.forward_to_product(&x)?;
-            let y = block.fc1.forward_activated(&y, Activation::GeluTanh)?; // (T, 4D)
-            x = block.fc2.forward_residual(&y, &x)?; // (T, D)
+            x = block.mlp.forward(&x)?; // (T, D), inner width 4D
         }
         self.norm.forward(&x)
     }
@@ -340,13 +336,16 @@ impl Block {
     fn load(sizes: &Hyperparameters, weights: &Weights, budget: usize) -> Result<Self> {
         let (d, inner) = (sizes.width, sizes.inner);
         let mlp = weights.at("mlp");
+        // The published block norms keep PyTorch's eps, whatever the configuration says.
         Ok(Self {
-            // The published block norms keep PyTorch's eps, whatever the configuration says.
             norm1: layer_norm(&weights.at("norm1"), d, 1e-5)?,
             mixer: Mixer::load(sizes, &weights.at("mixer"), budget)?,
-            norm2: layer_norm(&weights.at("norm2"), d, 1e-5)?,
-            fc1: linear(&mlp.at("fc1"), d, inner)?,
-            fc2: linear(&mlp.at("fc2"), inner, d)?,
+            mlp: FeedForward::new(
+                layer_norm(&weights.at("norm2"), d, 1e-5)?,
+                linear(&mlp.at("fc1"), d, inner)?,
+                Activation::GeluTanh,
+                linear(&mlp.at("fc2"), inner, d)?,
+            ),
         })
     }
 }

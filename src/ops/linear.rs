@@ -74,10 +74,34 @@ impl Linear {
         self.run(x, Some(residual), Activation::None)
     }
 
-    fn run(&self, x: &Tensor, residual: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
-        let (rows, inner) = x.dims2()?;
+    /// The weight and the bias; the weight again where there is no bias.
+    pub(super) fn tensors(&self) -> [&Tensor; 2] {
+        [&self.weight, self.bias.as_ref().unwrap_or(&self.weight)]
+    }
+
+    /// The width N, if K is `inner`.
+    pub(super) fn expect(&self, inner: usize) -> Result<usize> {
         let (width, _) = self.weight.dims2()?;
         expect_shape("weight", &self.weight, &[width, inner])?;
+        Ok(width)
+    }
+
+    /// The layer for so many rows, from the values of its [tensors](Linear::tensors).
+    pub(super) fn rows<'a>(&self, weight: &'a [f32], bias: &'a [f32], rows: usize) -> Rows<'a> {
+        let width = self.weight.dims()[0];
+        let inner = weight.len() / width.max(1);
+        Rows {
+            inner,
+            width,
+            weight,
+            turned: (rows > ROWS).then(|| turned(weight, inner, width)),
+            bias: self.bias.as_ref().map(|_| bias),
+        }
+    }
+
+    fn run(&self, x: &Tensor, residual: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+        let (rows, inner) = x.dims2()?;
+        let width = self.expect(inner)?;
         if let Some(residual) = residual {
             expect_shape("residual", residual, &[rows, width])?;
         }
@@ -112,28 +136,20 @@ impl Linear {
                 }
             };
         }
-        let bias = self.bias.as_ref().unwrap_or(&self.weight);
-        let added = residual.unwrap_or(x);
+        let [weight, bias] = self.tensors();
         let out = with_slices(
-            [x, &self.weight, bias, added],
+            [x, weight, bias, residual.unwrap_or(x)],
             |[x, weight, bias, added]| {
-                let bias = self.bias.as_ref().map(|_| bias);
+                let layer = self.rows(weight, bias, rows);
                 let mut out = unwritten(rows * width);
                 // Two tiles at least, so that a small step still uses two cores.
                 let tile = ROWS.min(rows.div_ceil(2)).max(1);
-                let turned = (rows > ROWS).then(|| turned(weight, inner, width));
-                let weight = match &turned {
-                    Some(turned) => Matrix::new(turned, [inner, width], width),
-                    None => Matrix::new(weight, [width, inner], inner).transposed(),
-                };
                 out.par_chunks_mut(tile * width)
                     .enumerate()
                     .for_each(|(i, out)| {
-                        let n = out.len() / width;
-                        let x = &x[i * tile * inner..][..n * inner];
-                        multiply(out, 0.0, Matrix::new(x, [n, inner], inner), weight);
-                        let added = residual.map(|_| &added[i * tile * width..][..n * width]);
-                        epilogue(out, bias, added, width, activation);
+                        let x = &x[i * tile * inner..][..out.len() / width * inner];
+                        let added = residual.map(|_| &added[i * tile * width..][..out.len()]);
+                        layer.forward(out, x, added, activation);
                     });
                 Ok(out)
             },
@@ -147,6 +163,35 @@ impl Linear {
             residual.unwrap_or(&constant),
         ];
         Ok(out.derived(parents, backward::linear(parents)))
+    }
+}
+
+/// A dense layer on slices.
+pub(super) struct Rows<'a> {
+    inner: usize,
+    width: usize,
+    weight: &'a [f32],
+    turned: Option<Vec<f32>>,
+    bias: Option<&'a [f32]>,
+}
+
+impl Rows<'_> {
+    /// `out (M, N) = activation(x (M, K) Wᵀ + b) + added (M, N)`, on one thread.
+    pub(super) fn forward(
+        &self,
+        out: &mut [f32],
+        x: &[f32],
+        added: Option<&[f32]>,
+        activation: Activation,
+    ) {
+        let (inner, width) = (self.inner, self.width);
+        let weight = match &self.turned {
+            Some(turned) => Matrix::new(turned, [inner, width], width),
+            None => Matrix::new(self.weight, [width, inner], inner).transposed(),
+        };
+        let x = Matrix::new(x, [out.len() / width, inner], inner);
+        multiply(out, 0.0, x, weight);
+        epilogue(out, self.bias, added, width, activation);
     }
 }
 

@@ -28,9 +28,23 @@ impl LayerNorm {
         }
     }
 
+    /// The weight and the bias.
+    pub(super) fn tensors(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
+    }
+
+    pub(super) fn eps(&self) -> f32 {
+        self.eps
+    }
+
+    /// An error unless rows of `x` have this norm's width.
+    pub(super) fn expect(&self, x: &Tensor) -> Result<()> {
+        expect_shape("layer norm weight", &self.weight, &[x.width()])
+    }
+
     /// (…, D) to (…, D).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        expect_shape("layer norm weight", &self.weight, &[x.width()])?;
+        self.expect(x)?;
         if let Device::Cuda(gpu) = x.device() {
             let (weight, bias) = (self.weight.gpu_values(gpu)?, self.bias.gpu_values(gpu)?);
             let out = cuda::layer_norm(gpu, x.gpu_values(gpu)?, weight, bias, self.eps)?;
@@ -68,7 +82,7 @@ impl LayerNorm {
 }
 
 simd! {
-fn layer_norm(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
+pub(super) fn layer_norm(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
     let width = weight.len();
     for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
         let mean = sum(x, |x| x) / width as f32;
