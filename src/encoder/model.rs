@@ -178,8 +178,14 @@ impl Model {
         match self {
             Self::Hyena(model) => model.runs_on_gpu(),
             Self::Mamba(_) | Self::Caduceus(_) => true,
-            Self::Mamba2(_) | Self::StripedHyena(_) | Self::S4d(_) | Self::Transformer(_) => false,
+            Self::StripedHyena(model) => model.runs_on_gpu(),
+            Self::Mamba2(_) | Self::S4d(_) | Self::Transformer(_) => false,
         }
+    }
+
+    /// Whether gradients pass through all its layers on the GPU.
+    pub fn trains_on_gpu(&self) -> bool {
+        matches!(self, Self::StripedHyena(_)) && self.runs_on_gpu()
     }
 
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;

@@ -31,6 +31,7 @@ pub struct Trainee {
     trained: Trained,
     task: Option<Task>,
     shapes: BTreeMap<String, Vec<usize>>,
+    device: Device,
     /// The parameters by name, row-major.
     pub values: BTreeMap<String, Vec<f32>>,
 }
@@ -43,8 +44,10 @@ pub struct Network {
     pub model: Model,
     /// What is known of it.
     pub facts: Facts,
-    /// The parameters, to ask [`crate::ops::Gradients`] for.
+    /// The parameters, to ask [`crate::ops::Gradients`] for. They lie in memory.
     pub parameters: BTreeMap<String, Tensor>,
+    /// Where it runs: where its tokens are to lie.
+    pub device: Device,
     task: Option<Task>,
 }
 
@@ -72,6 +75,7 @@ impl Trainee {
             trained,
             task,
             shapes: BTreeMap::new(),
+            device: Device::Cpu,
             values: BTreeMap::new(),
         };
         let weights = trainee.source.weights.clone();
@@ -101,6 +105,11 @@ impl Trainee {
             true => Err(Error::usage("there is nothing to train")),
             false => Ok(trainee),
         }
+    }
+
+    /// Trains on this device from now on, instead of on the CPU.
+    pub fn run_on(&mut self, device: Device) {
+        self.device = device;
     }
 
     /// Makes a stored tensor a parameter.
@@ -179,6 +188,7 @@ impl Trainee {
             model,
             facts,
             parameters,
+            device: self.device.clone(),
             task: self.task.clone(),
         })
     }

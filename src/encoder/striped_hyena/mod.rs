@@ -98,6 +98,14 @@ impl Model {
         &self.embedding
     }
 
+    /// Whether all its layers have a form on the GPU.
+    pub(super) fn runs_on_gpu(&self) -> bool {
+        self.blocks.iter().all(|block| match &block.mixer {
+            Mixer::Hyena(hyena) => matches!(hyena.filter, Filter::Taps(_)),
+            Mixer::Attention { .. } => false,
+        })
+    }
+
     /// As [`super::Model::set_attention_window`].
     pub fn set_attention_window(&mut self, window: Option<usize>, facts: &mut Facts) -> Result<()> {
         self.sizes.window = window;

@@ -30,6 +30,7 @@ sources! {
     SHORT_CONV = "short_conv.cu",
     SCAN = "scan.cu",
     LONG_CONV = "long_conv.cu",
+    GRADIENT = "gradient.cu",
 }
 
 /// Machine code (a cubin) for compute capability `major.minor`; for one that this NVRTC does not

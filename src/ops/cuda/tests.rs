@@ -2,6 +2,7 @@
 //!
 //! On a machine with a GPU: `cargo test --lib -- --ignored cuda --nocapture`.
 
+mod gradients;
 mod long_conv;
 mod rows;
 mod selective_scan;
