@@ -11,8 +11,17 @@ use rand::Rng;
 use std::collections::BTreeMap;
 
 /// Tensors that a checkpoint stores, but that training leaves alone: positions, rates of decay and
-/// frequencies that are part of the architecture.
-const FIXED: [&str; 3] = ["pos_emb.", "modulation.deltas", "inv_freq"];
+/// frequencies that are part of the architecture. Among them the poles of modal filters: nothing
+/// holds them within the unit circle, and the slowest lie nearer to it than one step of the
+/// optimiser is long (1 / 2048 against a rate of 1 / 1000), beyond which a filter grows with the
+/// sequence. Their residues are trained.
+const FIXED: [&str; 5] = [
+    "pos_emb.",
+    "modulation.deltas",
+    "inv_freq",
+    ".log_poles",
+    ".poles",
+];
 
 /// Which values change.
 #[derive(Clone, Debug, PartialEq)]
@@ -253,4 +262,22 @@ impl Network {
 /// An error for a state of training that another objective saved.
 pub(super) fn foreign() -> Error {
     Error::new(Kind::Internal, "the saved state is another objective's")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{preset, untrained};
+    use std::path::Path;
+
+    #[test]
+    fn what_is_part_of_the_architecture_is_not_trained() {
+        let config = Config::new("test", preset("crocuta-bacteria").unwrap());
+        let source = untrained(config, 1, Path::new(""), 1 << 30).unwrap();
+        let trainee = Trainee::new(source, None, Trained::All, 1).unwrap();
+        let trained = |name: &str| trainee.values.contains_key(name);
+        assert!(trained("blocks.2.filter.residues") && trained("blocks.2.filter.D"));
+        assert!(!trained("blocks.2.filter.log_poles"));
+        assert!(!trained("blocks.3.inner_mha_cls.rotary_emb.inv_freq"));
+    }
 }
