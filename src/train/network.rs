@@ -10,9 +10,14 @@ use crate::ops::{Device, Tensor};
 use rand::Rng;
 use std::collections::BTreeMap;
 
-/// Tensors that a checkpoint stores, but that training leaves alone: positions, rates of decay and
-/// frequencies that are part of the architecture.
-const FIXED: [&str; 3] = ["pos_emb.", "modulation.deltas", "inv_freq"];
+/// Tensors that a checkpoint stores, but that training leaves alone: positions, rates of decay,
+/// frequencies and random features that are part of the architecture.
+const FIXED: [&str; 4] = [
+    "pos_emb.",
+    "modulation.deltas",
+    "inv_freq",
+    "attention.features",
+];
 
 /// Which values change.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +66,9 @@ impl Trainee {
         seed: u64,
     ) -> Result<Self> {
         let (model, facts) = Model::load(&source)?;
-        LanguageModel::load(&source, &model, &facts)?;
+        if task.is_none() {
+            LanguageModel::load(&source, &model, &facts)?;
+        }
         let unused = source.weights.unused();
         let source = match &task {
             Some(task) => with_head(source, task, facts.width)?,
@@ -77,7 +84,10 @@ impl Trainee {
         let weights = trainee.source.weights.clone();
         if trainee.trained == Trained::All {
             for name in weights.names() {
-                let fixed = FIXED.iter().any(|part| name.contains(part));
+                // The filter from which the modes were distilled may stay beside them.
+                let above = name.split_once("implicit_filter.").map(|(above, _)| above);
+                let distilled = above.is_some_and(|at| weights.has(&format!("{at}modal.poles")));
+                let fixed = distilled || FIXED.iter().any(|part| name.contains(part));
                 let used = !unused.iter().any(|other| other == name);
                 if used && !fixed && weights.is_float(name) {
                     trainee.take(name)?;
@@ -254,3 +264,6 @@ impl Network {
 pub(super) fn foreign() -> Error {
     Error::new(Kind::Internal, "the saved state is another objective's")
 }
+
+#[cfg(test)]
+mod tests;
