@@ -153,6 +153,16 @@ pub(super) fn refuse(op: &str, tracked: bool) -> Result<()> {
     }
 }
 
+/// An error if gradients should pass through a layer that has none: they would be lost in silence.
+pub(crate) fn constant_only(layer: &str, x: &Tensor) -> Result<()> {
+    match x.is_tracked() {
+        true => Err(Error::usage(format!(
+            "{layer} cannot be trained: no gradient passes through it"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// The sum of vectors of one length, in their order: the same bits with any number of threads.
 pub(crate) fn total(parts: Vec<Vec<f32>>) -> Vec<f32> {
     let mut parts = parts.into_iter();

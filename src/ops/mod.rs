@@ -36,7 +36,7 @@ pub use glu::glu_residual;
 pub use gradient::Gradients;
 #[cfg(test)]
 pub(crate) use gradient::check;
-pub(crate) use gradient::total;
+pub(crate) use gradient::{constant_only, total};
 pub use linear::{Activation, Linear};
 pub use long_conv::{GpuTaps, LongConv, Past, TapRows, Taps, TapsTensor};
 pub(crate) use matrix::{Matrix, multiply};

@@ -7,6 +7,8 @@
 //! the same bits. A chunk form (a local convolution plus powers of the poles) would do more work
 //! a row for N below some hundreds.
 
+mod backward;
+
 use super::math::{mul_add, simd};
 use super::{expect_shape, unwritten, with_slices};
 use crate::error::Result;
@@ -37,6 +39,8 @@ pub struct Modal {
     parts: usize,
     /// Modes in fours, the last filled up with zeros.
     fours: usize,
+    /// Poles, residues and skip as tensors, if gradients pass to any of them.
+    tracked: Option<[Tensor; 3]>,
 }
 
 /// The parameters of up to [`WIDTH`] channels, zeros for those that are not there. Fours of real
@@ -77,6 +81,10 @@ impl Modal {
         if let Some(skip) = skip {
             expect_shape("skip", skip, &[channels])?;
         }
+        let tracked = [Some(poles), Some(residues), skip]
+            .iter()
+            .flatten()
+            .any(|parameter| parameter.is_tracked());
         let fours = modes.div_ceil(MODES).max(1);
         let groups = with_slices(
             [poles, residues, skip.unwrap_or(poles)],
@@ -107,11 +115,14 @@ impl Modal {
                 Ok((0..channels).step_by(WIDTH).map(group).collect())
             },
         )?;
+        let none = poles.detach(); // in the place of what is not differentiated
+        let skip = skip.unwrap_or(&none);
         Ok(Self {
             groups,
             channels,
             parts,
             fours,
+            tracked: tracked.then(|| [poles, residues, skip].map(Tensor::clone)),
         })
     }
 
@@ -152,27 +163,52 @@ impl Modal {
     ) -> Result<Tensor> {
         let rows = g.dim(0)?;
         expect_shape("modal filter", g, &[rows, self.channels])?;
-        let out = with_slices([g], |[g]| {
+        let keep = g.is_tracked() || self.tracked.is_some();
+        let (out, before) = with_slices([g], |[g]| {
             let mut out = unwritten(g.len());
-            let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
-            columns.resize_with(self.groups.len(), || Vec::with_capacity(rows));
-            for row in out.chunks_exact_mut(self.channels) {
-                for (column, part) in columns.iter_mut().zip(row.chunks_mut(WIDTH)) {
-                    column.push(part);
-                }
-            }
             let kept = state.values.len() / self.groups.len();
-            columns
-                .into_par_iter()
+            let groups = self.columns(&mut out).into_par_iter();
+            let before = groups
                 .zip(state.values.par_chunks_mut(kept))
                 .enumerate()
-                .for_each(|(i, (mut out, state))| self.group(i, g, &mut out, state, segments));
-            Ok(out)
+                .map(|(i, (mut out, state))| self.group(i, g, &mut out, state, segments, keep))
+                .collect();
+            Ok((out, before))
         })?;
-        Tensor::from_vec(out, g.dims(), g.device())
+        let out = Tensor::from_vec(out, g.dims(), g.device())?;
+        if !keep {
+            return Ok(out);
+        }
+        let constant = g.detach(); // in the place of what is not differentiated
+        let [poles, residues, skip] = match &self.tracked {
+            Some(tracked) => tracked.each_ref(),
+            None => [&constant; 3],
+        };
+        let step = backward::Step {
+            modal: self.clone(),
+            g: constant.clone(),
+            segments: segments.to_vec(),
+            before,
+        };
+        let parents = [g, poles, residues, skip];
+        Ok(out.derived(parents, move |grad| step.backward(grad)))
     }
 
-    /// All segments of one group of channels, one after the other.
+    /// The columns of each group, row by row, of `rows` (T, C).
+    fn columns<'a>(&self, rows: &'a mut [f32]) -> Vec<Vec<&'a mut [f32]>> {
+        let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
+        let count = rows.len() / self.channels;
+        columns.resize_with(self.groups.len(), || Vec::with_capacity(count));
+        for row in rows.chunks_exact_mut(self.channels) {
+            for (column, part) in columns.iter_mut().zip(row.chunks_mut(WIDTH)) {
+                column.push(part);
+            }
+        }
+        columns
+    }
+
+    /// All segments of one group of channels, one after the other. With `keep`, gives the states
+    /// before each tile: (tiles, fours, parts).
     fn group(
         &self,
         index: usize,
@@ -180,7 +216,9 @@ impl Modal {
         out: &mut [&mut [f32]],
         state: &mut [Four],
         segments: &[Segment],
-    ) {
+        keep: bool,
+    ) -> Vec<Four> {
+        let mut before = Vec::new();
         let group = &self.groups[index];
         let len = self.fours * self.parts;
         let mut tile = Tile::default();
@@ -195,6 +233,9 @@ impl Modal {
                 let g = &g[from * self.channels..][..rows.len() * self.channels];
                 tile.load(g, self.channels, index * WIDTH);
                 let tile_rows = rows.len();
+                if keep {
+                    before.extend_from_slice(&s);
+                }
                 match self.parts {
                     2 => complex(&mut tile, group, &mut s, tile_rows),
                     _ => real(&mut tile, group, &mut s, tile_rows),
@@ -208,6 +249,7 @@ impl Modal {
                 state[kept].copy_from_slice(&s);
             }
         }
+        before
     }
 }
 
