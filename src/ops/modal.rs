@@ -7,8 +7,11 @@
 //! the same bits. A chunk form (a local convolution plus powers of the poles) would do more work
 //! a row for N below some hundreds.
 
+mod gpu;
+
 use super::math::{mul_add, simd};
-use super::{expect_shape, unwritten, with_slices};
+use super::on_gpu::Carried;
+use super::{Device, cuda, expect_shape, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -37,6 +40,9 @@ pub struct Modal {
     parts: usize,
     /// Modes in fours, the last filled up with zeros.
     fours: usize,
+    /// Poles, residues and skip as given; where there is no skip, a constant in its place.
+    parameters: [Tensor; 3],
+    skipped: bool,
 }
 
 /// The parameters of up to [`WIDTH`] channels, zeros for those that are not there. Fours of real
@@ -52,6 +58,9 @@ struct Group {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModalState {
     values: Vec<Four>, // (groups, lanes, fours, parts)
+    /// On a GPU these instead.
+    #[serde(skip)]
+    on_gpu: Carried<cuda::ModalState>,
 }
 
 impl Modal {
@@ -112,6 +121,8 @@ impl Modal {
             channels,
             parts,
             fours,
+            parameters: [poles, residues, skip.unwrap_or(&poles.detach())].map(Tensor::clone),
+            skipped: skip.is_some(),
         })
     }
 
@@ -120,6 +131,7 @@ impl Modal {
         let fours = self.groups.len() * lanes.max(1) * self.fours * self.parts;
         ModalState {
             values: vec![[[0.0; WIDTH]; MODES]; fours],
+            on_gpu: Carried::default(),
         }
     }
 
@@ -134,6 +146,7 @@ impl Modal {
         });
         ModalState {
             values: lanes.copied().collect(),
+            on_gpu: Carried::default(),
         }
     }
 
@@ -152,6 +165,9 @@ impl Modal {
     ) -> Result<Tensor> {
         let rows = g.dim(0)?;
         expect_shape("modal filter", g, &[rows, self.channels])?;
+        if let Device::Cuda(gpu) = g.device() {
+            return self.on_gpu(gpu, g, state, segments);
+        }
         let out = with_slices([g], |[g]| {
             let mut out = unwritten(g.len());
             let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
@@ -297,7 +313,6 @@ fn skip<const FMA: bool>(tile: &mut Tile, group: &Group, rows: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Device;
     use proptest::prelude::*;
 
     const CHANNELS: usize = 21;

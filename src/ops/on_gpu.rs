@@ -1,6 +1,6 @@
 //! What ops keep on a GPU: their weights, made when first needed there, and their state.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use std::sync::{Arc, OnceLock};
 
 /// The form of an op on the GPU that its first input lay on.
@@ -16,6 +16,12 @@ impl<T> OnGpu<T> {
                 Ok(self.0.get_or_init(|| made))
             }
         }
+    }
+
+    /// What an earlier call made.
+    pub(super) fn made(&self) -> Result<&T> {
+        let made = self.0.get();
+        made.ok_or_else(|| Error::new(Kind::Internal, "an op that has not run"))
     }
 }
 
@@ -52,7 +58,7 @@ impl<T> Carried<T> {
         let kept = self.0.insert(state);
         // Made or forked above: nobody else holds it.
         Arc::get_mut(kept)
-            .ok_or_else(|| crate::error::Error::new(crate::error::Kind::Internal, "a state in use"))
+            .ok_or_else(|| Error::new(Kind::Internal, "a state in use"))
     }
 }
 

@@ -9,6 +9,7 @@
 //! Values are f32; matrix products take bf16 copies of their inputs if the layer was made so, and
 //! sum in f32. Scans, convolutions, norms and FFTs are f32 always.
 
+mod attention;
 mod blas;
 mod compile;
 mod element;
@@ -17,15 +18,18 @@ mod fft;
 mod launch;
 mod linear;
 mod long_conv;
+mod modal;
 mod norm;
 mod packed;
 mod rows;
 mod selective_scan;
 mod short_conv;
 
+pub use attention::{Attention, Cache, Kept};
 pub use element::Element;
 pub use linear::Linear;
 pub use long_conv::{FilterNetwork, FilterTaps, LongConv, Past};
+pub use modal::{Modal, ModalSlopes, ModalState};
 pub use norm::{gated_rms_norm, layer_norm, rms_norm};
 pub use packed::Packed;
 pub use rows::{activate, add, convert, gate, gather, glu_residual, half, pool, widen};
