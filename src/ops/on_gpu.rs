@@ -57,8 +57,7 @@ impl<T> Carried<T> {
         }
         let kept = self.0.insert(state);
         // Made or forked above: nobody else holds it.
-        Arc::get_mut(kept)
-            .ok_or_else(|| Error::new(Kind::Internal, "a state in use"))
+        Arc::get_mut(kept).ok_or_else(|| Error::new(Kind::Internal, "a state in use"))
     }
 }
 

@@ -10,6 +10,8 @@
 //! `S ← exp(c_Q) S + Σ_j exp(c_Q − c_j) d_j x_j B_jᵀ`. C Bᵀ is computed once a group. Chunks begin
 //! at a segment's start: how a sequence is split changes results by rounding only.
 
+mod backward;
+
 use super::math::{self, mul_add, simd};
 use super::matrix::{Matrix, multiply};
 use super::{expect_shape, unwritten, with_slices};
@@ -71,6 +73,8 @@ pub struct Ssd {
     bias: Vec<f32>, // (H)
     skip: Vec<f32>, // (H), D
     limit: (f32, f32),
+    /// a_log, bias and skip as tensors, if gradients pass to any of them.
+    tracked: Option<[Tensor; 3]>,
 }
 
 /// The states S of each lane's unfinished sequence.
@@ -117,6 +121,7 @@ impl Ssd {
         for (name, tensor) in [("A", a_log), ("time step bias", bias), ("D", skip)] {
             expect_shape(name, tensor, &[sizes.heads])?;
         }
+        let tracked = [a_log, bias, skip].iter().any(|x| x.is_tracked());
         let rate = |a: f32| -f64::from(a).exp() * std::f64::consts::LOG2_E;
         Ok(Self {
             sizes,
@@ -124,6 +129,7 @@ impl Ssd {
             bias: bias.to_vec1()?,
             skip: skip.to_vec1()?,
             limit: (limit.0 as f32, limit.1 as f32),
+            tracked: tracked.then(|| [a_log, bias, skip].map(Tensor::clone)),
         })
     }
 
@@ -157,6 +163,8 @@ impl Ssd {
         expect_shape("scan", xbc, &[rows, self.sizes.columns()])?;
         expect_shape("time steps", steps, &[rows, self.sizes.heads])?;
         let chunks = chunks(segments);
+        let keep = xbc.is_tracked() || steps.is_tracked() || self.tracked.is_some();
+        let mut before = keep.then(Vec::new);
         let out = with_slices([xbc, steps], |[xbc, steps]| {
             let io = Inputs {
                 xbc,
@@ -170,11 +178,28 @@ impl Ssd {
                 let rows = band.iter().map(|chunk| chunk.rows.len()).sum::<usize>();
                 let (here, later) = rest.split_at_mut(rows * inner);
                 rest = later;
-                self.band(&io, band, here, state, &mut carried)?;
+                self.band(&io, band, here, state, &mut carried, before.as_mut())?;
             }
             Ok(out)
         })?;
-        Tensor::from_vec(out, (rows, inner), xbc.device())
+        let out = Tensor::from_vec(out, (rows, inner), xbc.device())?;
+        let Some(before) = before else {
+            return Ok(out);
+        };
+        let constant = xbc.detach(); // in the place of what is not differentiated
+        let [a_log, bias, skip] = match &self.tracked {
+            Some(tracked) => tracked.each_ref(),
+            None => [&constant; 3],
+        };
+        let step = backward::Step {
+            scan: self.clone(),
+            xbc: constant.clone(),
+            steps: steps.detach(),
+            segments: segments.to_vec(),
+            before,
+        };
+        let parents = [xbc, steps, a_log, bias, skip];
+        Ok(out.derived(parents, move |grad| step.backward(grad)))
     }
 
     /// d: (T, H).
@@ -188,7 +213,8 @@ impl Ssd {
         steps
     }
 
-    /// Some chunks in order; `carried` is the state of the segment that a band's end cuts.
+    /// Some chunks in order; `carried` is the state of the segment that a band's end cuts. To
+    /// `before` goes the state before each run of chunks of one segment.
     fn band(
         &self,
         io: &Inputs,
@@ -196,6 +222,7 @@ impl Ssd {
         out: &mut [f32],
         state: &mut SsdState,
         carried: &mut Vec<f32>,
+        before: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<()> {
         let SsdSizes {
             heads,
@@ -214,6 +241,9 @@ impl Ssd {
                 (true, true) => vec![0.0; len],
                 (true, false) => state.lane(segment.lane, len)?.to_vec(),
             });
+        }
+        if let Some(before) = before {
+            before.extend(live.iter().cloned());
         }
 
         let mut tasks = Vec::with_capacity(runs.len() * heads);

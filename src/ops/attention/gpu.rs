@@ -2,8 +2,8 @@
 
 use super::{Attention, Cache, Reach, Rotary, whole};
 use crate::error::Result;
-use crate::ops::cuda::{self, Gpu};
 use crate::ops::Tensor;
+use crate::ops::cuda::{self, Gpu};
 use crate::sequence::Segment;
 use std::sync::Arc;
 

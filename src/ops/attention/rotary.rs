@@ -42,6 +42,16 @@ impl Rotary {
     }
 }
 
+/// Turns heads of `width` back, as gradients go.
+pub(super) fn turn_back(row: &mut [f32], turn: &[(f32, f32)], width: usize) {
+    for head in row.chunks_exact_mut(width) {
+        let (low, high) = head.split_at_mut(turn.len());
+        for ((low, high), (cos, sin)) in low.iter_mut().zip(high).zip(turn) {
+            (*low, *high) = (*low * cos + *high * sin, *high * cos - *low * sin);
+        }
+    }
+}
+
 /// The position of each row in its sequence; `next` holds the next one of each lane.
 pub(super) fn positions(mut next: Vec<usize>, segments: &[Segment]) -> Result<Vec<usize>> {
     let mut positions = Vec::new();

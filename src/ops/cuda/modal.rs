@@ -190,7 +190,10 @@ impl Modal<'_> {
             expect_len("skip", skip, self.channels)?;
         }
         if self.len() == 0 || !matches!(self.parts, 1 | 2) {
-            return Err(Error::new(Kind::Internal, "a modal filter of another shape"));
+            return Err(Error::new(
+                Kind::Internal,
+                "a modal filter of another shape",
+            ));
         }
         if self.groups() > 32 {
             let most = 32 * NUMBERS / self.parts;

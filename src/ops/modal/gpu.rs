@@ -2,8 +2,8 @@
 
 use super::{Modal, ModalState};
 use crate::error::Result;
-use crate::ops::cuda::{self, Gpu};
 use crate::ops::Tensor;
+use crate::ops::cuda::{self, Gpu};
 use crate::sequence::Segment;
 use std::sync::Arc;
 
@@ -22,8 +22,7 @@ impl Modal {
             .on_gpu
             .own(|| kernels.start(gpu, lanes), |state| state.fork(gpu))?;
         let [poles, residues, skip] = &self.parameters;
-        let learnt = self.parameters.iter().any(Tensor::is_tracked);
-        let before = learnt.then(|| carried.fork(gpu)).transpose()?;
+        let before = self.is_tracked().then(|| carried.fork(gpu)).transpose()?;
         let out = kernels.forward(gpu, g.gpu_values(gpu)?, carried, segments)?;
         let out = Tensor::on_gpu(gpu, out, g.dims());
         let (modal, input, wanted) = (self.clone(), g.detach(), g.is_tracked());

@@ -115,7 +115,9 @@ fn plain(
                 .filter(|key| key.abs_diff(p) < window)
                 .collect();
             let part = |part: usize, row: usize| &x[at(part, row)..][..width];
-            let scores = seen.iter().map(|&key| (scale * dot(part(0, p), part(1, key))).exp());
+            let scores = seen
+                .iter()
+                .map(|&key| (scale * dot(part(0, p), part(1, key))).exp());
             let scores: Vec<f64> = scores.collect();
             let sum: f64 = scores.iter().sum();
             let slope = &slope[(p - known) * d + head * width..][..width];
@@ -165,7 +167,11 @@ fn check_gradient(heads: usize, width: usize, reach: Reach, window: Option<usize
     let after = segment(1, 80, true, false);
     let other = input(80, d, 4).to_device(&device).unwrap();
     attention.forward(&other, &mut cache, &[after]).unwrap();
-    let seed = || tensor(&slope, &[lens[0] + lens[1], d]).to_device(&device).unwrap();
+    let seed = || {
+        tensor(&slope, &[lens[0] + lens[1], d])
+            .to_device(&device)
+            .unwrap()
+    };
     let gradients = out.backward(seed()).unwrap();
     let found = flat(gradients.of(&leaf).unwrap());
 
@@ -181,7 +187,10 @@ fn check_gradient(heads: usize, width: usize, reach: Reach, window: Option<usize
     let name = format!("gradient of attention {heads} {width} {reach:?} {window} {known}");
     close(&name, &found, &expected, 2e-5);
     let again = out.backward(seed()).unwrap();
-    assert!(found == flat(again.of(&leaf).unwrap()), "{name}: other bits");
+    assert!(
+        found == flat(again.of(&leaf).unwrap()),
+        "{name}: other bits"
+    );
 }
 
 #[test]

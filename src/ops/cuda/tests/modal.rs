@@ -145,7 +145,11 @@ fn check_gradients(channels: usize, modes: usize, parts: usize, most: usize) {
         starts: true,
         ends: false,
     };
-    let rest = [(2, most, false, false), (0, 40, true, true), (1, most / 2, true, false)];
+    let rest = [
+        (2, most, false, false),
+        (0, 40, true, true),
+        (1, most / 2, true, false),
+    ];
     let rest = rest.map(|(lane, len, starts, ends)| Segment {
         lane,
         len,
@@ -154,7 +158,9 @@ fn check_gradients(channels: usize, modes: usize, parts: usize, most: usize) {
     });
     let mut state = modal.start(3);
     let g = random(first.len * channels, 5);
-    let on_gpu = tensor(&g, &[first.len, channels]).to_device(&device).unwrap();
+    let on_gpu = tensor(&g, &[first.len, channels])
+        .to_device(&device)
+        .unwrap();
     modal.forward(&on_gpu, &mut state, &[first]).unwrap();
     // Impulse responses of the modes, summed: the state that the first step leaves.
     let mut before = vec![(0.0, 0.0); 3 * channels * modes];
@@ -176,7 +182,12 @@ fn check_gradients(channels: usize, modes: usize, parts: usize, most: usize) {
     let gradients = out.backward(upload(&slope)).unwrap();
     let expected = plain(&in_f64, parts, [&wide(&g), &wide(&slope)], &before, &rest);
     let [poles, residues, skip] = &learnt;
-    let all = [(&input, "g"), (poles, "poles"), (residues, "residues"), (skip, "skip")];
+    let all = [
+        (&input, "g"),
+        (poles, "poles"),
+        (residues, "residues"),
+        (skip, "skip"),
+    ];
     for ((to, name), expected) in all.into_iter().zip(expected) {
         let found = gradients.of(to).unwrap();
         assert_eq!(found.dims(), to.dims());
@@ -184,7 +195,10 @@ fn check_gradients(channels: usize, modes: usize, parts: usize, most: usize) {
         let name = format!("gradient of modal {channels} {modes} {parts} to {name}");
         close(&name, &flat(found), &expected, 1e-4);
         let again = out.backward(upload(&slope)).unwrap();
-        assert!(flat(found) == flat(again.of(to).unwrap()), "{name}: other bits");
+        assert!(
+            flat(found) == flat(again.of(to).unwrap()),
+            "{name}: other bits"
+        );
     }
 }
 
