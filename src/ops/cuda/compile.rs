@@ -32,6 +32,7 @@ sources! {
     LONG_CONV = "long_conv.cu",
     MODAL = "modal.cu",
     ATTENTION = "attention.cu",
+    SSD = "ssd.cu",
 }
 
 /// Machine code (a cubin) for compute capability `major.minor`; for one that this NVRTC does not

@@ -24,6 +24,7 @@ mod packed;
 mod rows;
 mod selective_scan;
 mod short_conv;
+mod ssd;
 
 pub use attention::{Attention, Cache, Kept};
 pub use element::Element;
@@ -35,6 +36,7 @@ pub use packed::Packed;
 pub use rows::{activate, add, convert, gate, gather, glu_residual, half, pool, widen};
 pub use selective_scan::{Hidden, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
+pub use ssd::{Ssd, SsdState};
 
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;

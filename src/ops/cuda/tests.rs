@@ -8,6 +8,7 @@ mod modal;
 mod rows;
 mod selective_scan;
 mod speed;
+mod ssd;
 
 use super::*;
 use crate::ops::{Device, Tensor};
@@ -30,6 +31,7 @@ fn kernels_compile_for_each_architecture() {
         "MODES=8",
         "GROUPS=4",
         "WIDTH=32",
+        "CHANNELS=64",
     ];
     let sizes = sizes.map(String::from);
     for &source in compile::ALL {
