@@ -98,14 +98,6 @@ impl Model {
         &self.embedding
     }
 
-    /// Whether all its layers have a form on the GPU.
-    pub(super) fn runs_on_gpu(&self) -> bool {
-        self.blocks.iter().all(|block| match &block.mixer {
-            Mixer::Hyena(hyena) => matches!(hyena.filter, Filter::Taps(_)),
-            Mixer::Attention { .. } => false,
-        })
-    }
-
     /// As [`super::Model::set_attention_window`].
     pub fn set_attention_window(&mut self, window: Option<usize>, facts: &mut Facts) -> Result<()> {
         self.sizes.window = window;
@@ -175,9 +167,9 @@ impl Encoder for Model {
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (block, state) in self.blocks.iter().zip(&mut state.blocks) {
-            let y = block.pre_norm.forward(&x)?;
+            let y = block.pre_norm.forward_to_product(&x)?;
             x = block.mixer.forward(&y, &x, state, segments)?; // (T, D)
-            let y = block.post_norm.forward(&x)?;
+            let y = block.post_norm.forward_to_product(&x)?;
             x = block.mlp.forward(&y, &x)?; // (T, D)
         }
         self.norm.forward(&x)

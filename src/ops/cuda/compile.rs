@@ -31,6 +31,9 @@ sources! {
     SCAN = "scan.cu",
     LONG_CONV = "long_conv.cu",
     GRADIENT = "gradient.cu",
+    MODAL = "modal.cu",
+    ATTENTION = "attention.cu",
+    SSD = "ssd.cu",
 }
 
 /// Machine code (a cubin) for compute capability `major.minor`; for one that this NVRTC does not
