@@ -181,6 +181,11 @@ impl Model {
         }
     }
 
+    /// Whether gradients pass through all its layers on the GPU.
+    pub fn trains_on_gpu(&self) -> bool {
+        matches!(self, Self::StripedHyena(_) | Self::Transformer(_)) && self.runs_on_gpu()
+    }
+
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;
     /// `None`, as published: all of them. The facts of state change with it. A usage error where
     /// the model has no attention, or only an approximation.

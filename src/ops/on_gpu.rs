@@ -8,6 +8,13 @@ use std::sync::{Arc, OnceLock};
 pub(super) struct OnGpu<T>(Arc<OnceLock<T>>);
 
 impl<T> OnGpu<T> {
+    /// The form that an earlier call made.
+    pub(super) fn made(&self) -> Result<&T> {
+        self.0
+            .get()
+            .ok_or_else(|| Error::new(Kind::Internal, "an op that was not run on the GPU"))
+    }
+
     pub(super) fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
         match self.0.get() {
             Some(made) => Ok(made),
@@ -16,12 +23,6 @@ impl<T> OnGpu<T> {
                 Ok(self.0.get_or_init(|| made))
             }
         }
-    }
-
-    /// What an earlier call made.
-    pub(super) fn made(&self) -> Result<&T> {
-        let made = self.0.get();
-        made.ok_or_else(|| Error::new(Kind::Internal, "an op that has not run"))
     }
 }
 
@@ -42,6 +43,11 @@ impl<T> Clone for OnGpu<T> {
 pub(super) struct Carried<T>(Option<Arc<T>>);
 
 impl<T> Carried<T> {
+    /// The state, if there is one on the GPU.
+    pub(super) fn get(&self) -> Option<&T> {
+        self.0.as_deref()
+    }
+
     /// The state to run on from: from `start` the first time, from `fork` while it is shared.
     pub(super) fn own(
         &mut self,

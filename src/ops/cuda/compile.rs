@@ -33,6 +33,7 @@ sources! {
     MODAL = "modal.cu",
     ATTENTION = "attention.cu",
     SSD = "ssd.cu",
+    GRADIENT = "gradient.cu",
 }
 
 /// Machine code (a cubin) for compute capability `major.minor`; for one that this NVRTC does not

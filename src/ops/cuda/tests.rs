@@ -3,6 +3,7 @@
 //! On a machine with a GPU: `cargo test --lib -- --ignored cuda --nocapture`.
 
 mod attention;
+mod gradients;
 mod long_conv;
 mod modal;
 mod rows;
