@@ -29,7 +29,7 @@ mod tensor;
 
 pub use activation::gelu_erf;
 pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
-pub use cross_entropy::cross_entropy;
+pub use cross_entropy::{cross_entropy, surprisals};
 pub use feed_forward::FeedForward;
 pub use gate::gate;
 pub use glu::glu_residual;

@@ -8,9 +8,11 @@
 //! a row for N below some hundreds.
 
 mod backward;
+mod gpu;
 
 use super::math::{mul_add, simd};
-use super::{expect_shape, unwritten, with_slices};
+use super::on_gpu::Carried;
+use super::{Device, cuda, expect_shape, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -39,8 +41,9 @@ pub struct Modal {
     parts: usize,
     /// Modes in fours, the last filled up with zeros.
     fours: usize,
-    /// Poles, residues and skip as tensors, if gradients pass to any of them.
-    tracked: Option<[Tensor; 3]>,
+    /// Poles, residues and skip as given; where there is no skip, a constant in its place.
+    parameters: [Tensor; 3],
+    skipped: bool,
 }
 
 /// The parameters of up to [`WIDTH`] channels, zeros for those that are not there. Fours of real
@@ -56,6 +59,9 @@ struct Group {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModalState {
     values: Vec<Four>, // (groups, lanes, fours, parts)
+    /// On a GPU these instead.
+    #[serde(skip)]
+    on_gpu: Carried<cuda::ModalState>,
 }
 
 impl Modal {
@@ -81,10 +87,6 @@ impl Modal {
         if let Some(skip) = skip {
             expect_shape("skip", skip, &[channels])?;
         }
-        let tracked = [Some(poles), Some(residues), skip]
-            .iter()
-            .flatten()
-            .any(|parameter| parameter.is_tracked());
         let fours = modes.div_ceil(MODES).max(1);
         let groups = with_slices(
             [poles, residues, skip.unwrap_or(poles)],
@@ -116,13 +118,13 @@ impl Modal {
             },
         )?;
         let none = poles.detach(); // in the place of what is not differentiated
-        let skip = skip.unwrap_or(&none);
         Ok(Self {
             groups,
             channels,
             parts,
             fours,
-            tracked: tracked.then(|| [poles, residues, skip].map(Tensor::clone)),
+            parameters: [poles, residues, skip.unwrap_or(&none)].map(Tensor::clone),
+            skipped: skip.is_some(),
         })
     }
 
@@ -131,6 +133,7 @@ impl Modal {
         let fours = self.groups.len() * lanes.max(1) * self.fours * self.parts;
         ModalState {
             values: vec![[[0.0; WIDTH]; MODES]; fours],
+            on_gpu: Carried::default(),
         }
     }
 
@@ -145,6 +148,7 @@ impl Modal {
         });
         ModalState {
             values: lanes.copied().collect(),
+            on_gpu: Carried::default(),
         }
     }
 
@@ -163,7 +167,10 @@ impl Modal {
     ) -> Result<Tensor> {
         let rows = g.dim(0)?;
         expect_shape("modal filter", g, &[rows, self.channels])?;
-        let keep = g.is_tracked() || self.tracked.is_some();
+        if let Device::Cuda(gpu) = g.device() {
+            return self.on_gpu(gpu, g, state, segments);
+        }
+        let keep = g.is_tracked() || self.is_tracked();
         let (out, before) = with_slices([g], |[g]| {
             let mut out = unwritten(g.len());
             let kept = state.values.len() / self.groups.len();
@@ -179,19 +186,20 @@ impl Modal {
         if !keep {
             return Ok(out);
         }
-        let constant = g.detach(); // in the place of what is not differentiated
-        let [poles, residues, skip] = match &self.tracked {
-            Some(tracked) => tracked.each_ref(),
-            None => [&constant; 3],
-        };
+        let [poles, residues, skip] = &self.parameters;
         let step = backward::Step {
             modal: self.clone(),
-            g: constant.clone(),
+            g: g.detach(),
             segments: segments.to_vec(),
             before,
         };
         let parents = [g, poles, residues, skip];
         Ok(out.derived(parents, move |grad| step.backward(grad)))
+    }
+
+    /// Whether gradients pass to any parameter.
+    fn is_tracked(&self) -> bool {
+        self.parameters.iter().any(Tensor::is_tracked)
     }
 
     /// The columns of each group, row by row, of `rows` (T, C).
@@ -339,7 +347,6 @@ fn skip<const FMA: bool>(tile: &mut Tile, group: &Group, rows: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Device;
     use proptest::prelude::*;
 
     const CHANNELS: usize = 21;

@@ -11,10 +11,12 @@
 //! at a segment's start: how a sequence is split changes results by rounding only.
 
 mod backward;
+mod gpu;
 
 use super::math::{self, mul_add, simd};
 use super::matrix::{Matrix, multiply};
-use super::{expect_shape, unwritten, with_slices};
+use super::on_gpu::{Carried, OnGpu};
+use super::{Device, cuda, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -75,12 +77,16 @@ pub struct Ssd {
     limit: (f32, f32),
     /// a_log, bias and skip as tensors, if gradients pass to any of them.
     tracked: Option<[Tensor; 3]>,
+    on_gpu: OnGpu<cuda::Ssd>,
 }
 
 /// The states S of each lane's unfinished sequence.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SsdState {
     values: Vec<f32>, // (lanes, H, P, N)
+    /// On a GPU these instead.
+    #[serde(skip)]
+    on_gpu: Carried<cuda::SsdState>,
 }
 
 /// Up to [`CHUNK`] rows of one segment.
@@ -130,6 +136,7 @@ impl Ssd {
             skip: skip.to_vec1()?,
             limit: (limit.0 as f32, limit.1 as f32),
             tracked: tracked.then(|| [a_log, bias, skip].map(Tensor::clone)),
+            on_gpu: OnGpu::default(),
         })
     }
 
@@ -137,6 +144,7 @@ impl Ssd {
     pub fn start(&self, lanes: usize) -> SsdState {
         SsdState {
             values: vec![0.0; lanes * self.state_len()],
+            on_gpu: Carried::default(),
         }
     }
 
@@ -147,6 +155,7 @@ impl Ssd {
         let lanes = lanes.flat_map(|(state, lane)| &state.values[lane * len..][..len]);
         SsdState {
             values: lanes.copied().collect(),
+            on_gpu: Carried::default(),
         }
     }
 
@@ -162,6 +171,9 @@ impl Ssd {
         let (rows, inner) = (xbc.dim(0)?, self.sizes.inner());
         expect_shape("scan", xbc, &[rows, self.sizes.columns()])?;
         expect_shape("time steps", steps, &[rows, self.sizes.heads])?;
+        if let Device::Cuda(gpu) = xbc.device() {
+            return self.forward_on_gpu(gpu, [xbc, steps], state, segments);
+        }
         let chunks = chunks(segments);
         let keep = xbc.is_tracked() || steps.is_tracked() || self.tracked.is_some();
         let mut before = keep.then(Vec::new);

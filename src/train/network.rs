@@ -41,6 +41,7 @@ pub struct Trainee {
     trained: Trained,
     task: Option<Task>,
     shapes: BTreeMap<String, Vec<usize>>,
+    device: Device,
     /// The parameters by name, row-major.
     pub values: BTreeMap<String, Vec<f32>>,
 }
@@ -53,8 +54,10 @@ pub struct Network {
     pub model: Model,
     /// What is known of it.
     pub facts: Facts,
-    /// The parameters, to ask [`crate::ops::Gradients`] for.
+    /// The parameters, to ask [`crate::ops::Gradients`] for. They lie in memory.
     pub parameters: BTreeMap<String, Tensor>,
+    /// Where it runs: where its tokens are to lie.
+    pub device: Device,
     task: Option<Task>,
 }
 
@@ -84,6 +87,7 @@ impl Trainee {
             trained,
             task,
             shapes: BTreeMap::new(),
+            device: Device::Cpu,
             values: BTreeMap::new(),
         };
         let weights = trainee.source.weights.clone();
@@ -116,6 +120,11 @@ impl Trainee {
             true => Err(Error::usage("there is nothing to train")),
             false => Ok(trainee),
         }
+    }
+
+    /// Trains on this device from now on, instead of on the CPU.
+    pub fn run_on(&mut self, device: Device) {
+        self.device = device;
     }
 
     /// Makes a stored tensor a parameter.
@@ -194,6 +203,7 @@ impl Trainee {
             model,
             facts,
             parameters,
+            device: self.device.clone(),
             task: self.task.clone(),
         })
     }

@@ -14,11 +14,13 @@
 
 mod backward;
 mod cache;
+mod gpu;
 mod nystrom;
 mod performer;
 mod rotary;
 
-use super::{expect_shape, math, math::simd, unwritten, with_slices};
+use super::on_gpu::OnGpu;
+use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -51,6 +53,7 @@ pub struct Attention {
     reach: Reach,
     rotary: Option<Rotary>,
     window: Option<usize>,
+    on_gpu: OnGpu<cuda::Attention>,
 }
 
 /// A segment within a step, and all keys and values that it sees.
@@ -70,12 +73,14 @@ impl Attention {
             reach,
             rotary,
             window: None,
+            on_gpu: OnGpu::default(),
         }
     }
 
     /// Lets a query see only the keys less than `window` (at least 1) positions away.
     pub fn set_window(&mut self, window: Option<usize>) {
         self.window = window.map(|window| window.max(1));
+        self.on_gpu = OnGpu::default();
     }
 
     /// An empty cache for `lanes` sequences.
@@ -100,6 +105,9 @@ impl Attention {
     pub fn forward(&self, x: &Tensor, cache: &mut Cache, segments: &[Segment]) -> Result<Tensor> {
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("attention", x, &[rows, 3 * d])?;
+        if let Device::Cuda(gpu) = x.device() {
+            return self.forward_on_gpu(gpu, x, cache, segments);
+        }
         let (out, turned, sequences, sums) = with_slices([x], |[x]| {
             if self.reach == Reach::Bidirectional {
                 whole(segments)?;

@@ -25,6 +25,11 @@ impl Rotary {
         }
     }
 
+    /// The frequencies, and what positions are divided by.
+    pub(super) fn parts(&self) -> (&[f32], f32) {
+        (&self.frequencies, self.scale)
+    }
+
     /// Cosines and sines at a position.
     pub(super) fn turn(&self, position: usize) -> Vec<(f32, f32)> {
         let angle = |frequency: &f32| match position < Self::PUBLISHED {

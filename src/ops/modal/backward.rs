@@ -57,9 +57,10 @@ impl Step {
         })?;
         let device = self.g.device();
         let out = Some(Tensor::from_vec(out, self.g.dims(), device)?);
-        let Some([poles, residues, skip]) = &modal.tracked else {
+        if !modal.is_tracked() {
             return Ok([out, None, None, None]);
-        };
+        }
+        let [poles, residues, skip] = &modal.parameters;
         let modes = poles.dim(1)?;
         let of = |part: fn(&Sums) -> &[Four], like: &Tensor| {
             let values = modal.unpacked(sums.iter().map(part), modes);
