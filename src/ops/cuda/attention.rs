@@ -4,8 +4,8 @@
 //! The keys, already turned, and values that later queries see are kept in a ring for each lane,
 //! which grows with the sequence up to the window.
 
-use super::launch::THREADS as WIDE;
-use super::packed::{Packed, tile};
+use super::launch::{Launch, THREADS as WIDE};
+use super::packed::Packed;
 use super::{Element, Gpu, Saved, Stored, compile, expect_len, saved};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
@@ -16,7 +16,9 @@ use std::sync::Arc;
 const THREADS: usize = 128;
 /// The widest head.
 const WIDEST: usize = 128;
-/// Rows that a block turns, and rows of a lane that a block keeps.
+/// Pairs of columns that a block turns.
+const PAIRS: usize = 4 * WIDE;
+/// Rows of a lane that a block keeps.
 const ROWS: usize = 64;
 
 /// Attention of `heads` of `width` d each, D = heads · d.
@@ -189,8 +191,8 @@ impl Attention {
         };
         let back: CudaSlice<f32> = gpu.unwritten(rows * 3 * d)?;
         let own = match self.padded() {
-            ..=32 => 64,
-            ..=64 => 32,
+            0..=32 => 64,
+            33..=64 => 32,
             _ => 16,
         };
         self.launch("query_slopes", &places, own, &back)?;
@@ -211,7 +213,7 @@ impl Attention {
         out: &CudaSlice<O>,
     ) -> Result<()> {
         let (gpu, packed) = (&*self.gpu, places.packed);
-        let slices = tile(packed.rows()).div_ceil(own);
+        let slices = packed.longest().div_ceil(own);
         let pointers = [
             places.turned,
             places.x,
@@ -239,7 +241,7 @@ impl Attention {
         sign: f32,
     ) -> Result<()> {
         let gpu = &*self.gpu;
-        let slices = (tile(packed.rows()) * self.width.div_ceil(2)).div_ceil(ROWS * WIDE / 16);
+        let slices = (packed.longest() * self.width.div_ceil(2)).div_ceil(PAIRS);
         let pointers = [
             gpu.address(to.0),
             gpu.address(from.0),
@@ -314,7 +316,7 @@ impl Attention {
         Ok(())
     }
 
-    fn kernel(&self, name: &str) -> Result<super::launch::Launch<'_>> {
+    fn kernel(&self, name: &str) -> Result<Launch<'_>> {
         let size = format!("WIDTH={}", self.width);
         self.gpu.kernel_for(compile::ATTENTION, &[size], name)
     }

@@ -4,19 +4,18 @@
 //! One thread has up to sixteen numbers of one channel's state in registers; a channel with more
 //! has several threads of a warp.
 
-use super::launch::THREADS as WIDE;
+use super::launch::Launch;
 use super::packed::Packed;
-use super::{Gpu, Saved, Stored, compile, expect_len, saved};
+use super::{Gpu, Saved, Stored, column_sums, compile, expect_len, saved};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
+use std::sync::Arc;
 
 /// As in the kernel.
 const THREADS: usize = 128;
 /// Numbers of a thread's state.
 const NUMBERS: usize = 16;
-/// Columns of a block that sums.
-const SIDE: usize = 32;
 
 /// `s_t = λ s_{t−1} + g_t`, `y_t = Re Σ_n R_n s_t + D g_t`
 #[derive(Clone, Copy, Debug)]
@@ -159,30 +158,15 @@ impl Modal<'_> {
             THREADS,
             0,
         )?;
-        let total = |sums: &CudaSlice<f32>, width: usize| {
-            let out = gpu.unwritten(width)?;
-            gpu.kernel_for(compile::MODAL, &self.sizes(), "modal_sum")?
-                .array(&out)
-                .array(sums)
-                .long(tiles)
-                .long(width)
-                .blocks(width.div_ceil(SIDE), WIDE, 0)?;
-            Ok::<_, Error>(out)
-        };
         Ok(ModalSlopes {
-            poles: total(&sums[0], widths[0])?,
-            residues: total(&sums[1], widths[1])?,
-            skip: total(&sums[2], widths[2])?,
+            poles: column_sums(gpu, &sums[0], widths[0])?,
+            residues: column_sums(gpu, &sums[1], widths[1])?,
+            skip: column_sums(gpu, &sums[2], widths[2])?,
         })
     }
 
     /// The tiles, once everything is known to be of one size.
-    fn pack(
-        &self,
-        gpu: &Gpu,
-        g: &CudaSlice<f32>,
-        segments: &[Segment],
-    ) -> Result<std::sync::Arc<Packed>> {
+    fn pack(&self, gpu: &Gpu, g: &CudaSlice<f32>, segments: &[Segment]) -> Result<Arc<Packed>> {
         let packed = gpu.pack(segments)?;
         expect_len("modal filter", g, packed.rows() * self.channels)?;
         expect_len("poles", self.poles, self.len())?;
@@ -225,7 +209,7 @@ impl Modal<'_> {
         packed: &Packed,
         places: Places,
         name: &str,
-    ) -> Result<super::launch::Launch<'a>> {
+    ) -> Result<Launch<'a>> {
         let [poles, residues, skip] = places.sums;
         let pointers = [
             places.g,

@@ -98,6 +98,6 @@ impl Packed {
 
 /// Rows of a tile: about a thousand tiles keep a GPU busy; fewer rows cost more for the states
 /// between tiles, and more tiles a longer walk over them.
-pub(super) fn tile(rows: usize) -> usize {
+fn tile(rows: usize) -> usize {
     (rows / 1024).next_power_of_two().clamp(64, 1024)
 }

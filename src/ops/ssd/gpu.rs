@@ -1,9 +1,10 @@
 //! The scan of Mamba-2 on a GPU.
 
 use super::{Ssd, SsdState};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::{self, Gpu};
+use crate::ops::gradient::refuse;
 use crate::sequence::Segment;
 use std::sync::Arc;
 
@@ -16,11 +17,8 @@ impl Ssd {
         state: &mut SsdState,
         segments: &[Segment],
     ) -> Result<Tensor> {
-        if xbc.is_tracked() || steps.is_tracked() || self.tracked.is_some() {
-            return Err(
-                Error::usage("Mamba-2 learns on the CPU so far").todo("run with --device cpu")
-            );
-        }
+        let tracked = xbc.is_tracked() || steps.is_tracked() || self.tracked.is_some();
+        refuse("the scan of Mamba-2", tracked)?;
         let scan = self.on_gpu.get(|| {
             let rate: Vec<f32> = self.rate.iter().map(|&rate| rate as f32).collect();
             let parameters = [&rate[..], &self.bias, &self.skip];

@@ -228,20 +228,3 @@ extern "C" __global__ void modal_slope_carry(Modal p) { carry<true>(p); }
 extern "C" __global__ void __launch_bounds__(THREADS) modal_slopes(Modal p) {
     modal<true, true>(p, (float *)0);
 }
-
-// Sums of columns of x (rows, width), always in the same order: SIDE columns a block, and each of
-// its rows of threads takes every ROWS-th row.
-enum { SIDE = 32, ROWS = 8 };
-extern "C" __global__ void modal_sum(float *out, const float *x, i64 rows, i64 width) {
-    __shared__ float parts[ROWS][SIDE];
-    const int lane = threadIdx.x % SIDE, part = threadIdx.x / SIDE;
-    const i64 column = (i64)blockIdx.x * SIDE + lane;
-    float sum = 0.0f;
-    if (column < width)
-        for (i64 row = part; row < rows; row += ROWS) sum += x[row * width + column];
-    parts[part][lane] = sum;
-    __syncthreads();
-    if (part || column >= width) return;
-    for (int i = 1; i < ROWS; i++) sum += parts[i][lane];
-    out[column] = sum;
-}
