@@ -1,15 +1,19 @@
 //! Arrays of numbers, and what ops are functions of.
 
 use super::cuda::{self, Columns, Gpu};
-use super::{gather, gradient::Node};
+use super::{expect_shape, gather, gradient::Node, math::simd, unwritten};
 use crate::error::{Error, Kind, Result};
 use candle_core::{DType, NdArray, Shape, Storage, WithDType};
 use cudarc::driver::CudaSlice;
 use half::bf16;
+use rayon::prelude::*;
 use std::any::Any;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+
+/// Values of a tile of a sum.
+const SUMMED: usize = 1 << 14;
 
 /// Where a tensor's values lie, and where ops on it run.
 #[derive(Clone, Debug)]
@@ -481,8 +485,16 @@ impl Tensor {
                 Self::on_gpu(gpu, sum, self.dims())
             }
             Device::Cpu => {
-                let right = other.cpu()?;
-                self.map(|x| x.add(&right))?
+                expect_shape("sum", other, self.dims())?;
+                let out = with_slices([self, other], |[x, y]| {
+                    let mut out = unwritten(x.len());
+                    let parts = x.par_chunks(SUMMED).zip(y.par_chunks(SUMMED));
+                    out.par_chunks_mut(SUMMED)
+                        .zip(parts)
+                        .for_each(|(out, (x, y))| sums(out, x, y));
+                    Ok(out)
+                })?;
+                Self::from_vec(out, self.dims(), self.device())?
             }
         };
         Ok(out.derived([self, other], |grad| {
@@ -559,6 +571,14 @@ impl Tensor {
 
 fn columns(from: usize, stride: usize) -> Columns {
     Columns { from, stride }
+}
+
+simd! {
+fn sums(out: &mut [f32], x: &[f32], y: &[f32]) {
+    for (out, (x, y)) in out.iter_mut().zip(x.iter().zip(y)) {
+        *out = x + y;
+    }
+}
 }
 
 /// A tensor as read from a file.

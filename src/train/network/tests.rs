@@ -199,11 +199,22 @@ fn every_parameter_of_a_distilled_hyenadna_learns() {
 }
 
 #[test]
-fn every_parameter_of_hyenadna_and_of_mamba_learns() {
-    every_parameter_learns(trainee(
+fn every_parameter_of_hyenadna_learns() {
+    let mut trainee = trainee(
         "hyenadna-tiny-1k",
         json!({"d_model": 8, "d_inner": 16, "n_layer": 2, "max_seq_len": 66, "filter_order": 8}),
-    ));
+    );
+    // Sines slow enough for differences.
+    for (name, values) in &mut trainee.values {
+        if name.ends_with(".freq") {
+            values.iter_mut().for_each(|x| *x *= 0.1);
+        }
+    }
+    every_parameter_learns(trainee);
+}
+
+#[test]
+fn every_parameter_of_mamba_learns() {
     every_parameter_learns(trainee(
         "mamba-d256-l16",
         json!({
