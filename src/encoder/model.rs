@@ -183,7 +183,11 @@ impl Model {
 
     /// Whether gradients pass through all its layers on the GPU.
     pub fn trains_on_gpu(&self) -> bool {
-        matches!(self, Self::StripedHyena(_) | Self::Transformer(_)) && self.runs_on_gpu()
+        let all = matches!(
+            self,
+            Self::StripedHyena(_) | Self::S4d(_) | Self::Transformer(_)
+        );
+        all && self.runs_on_gpu()
     }
 
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;

@@ -60,7 +60,6 @@ struct Group {
 pub struct ModalState {
     values: Vec<Four>, // (groups, lanes, fours, parts)
     /// On a GPU these instead.
-    #[serde(skip)]
     on_gpu: Carried<cuda::ModalState>,
 }
 

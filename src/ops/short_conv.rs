@@ -9,8 +9,7 @@ use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
 use crate::sequence::Segment;
 use rayon::prelude::*;
-use serde::ser::Error;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Rows of a tile.
@@ -29,27 +28,11 @@ pub struct ShortConv {
 }
 
 /// The last K−1 inputs of each lane's unfinished sequence.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tail {
     rows: Vec<f32>, // (lanes, K−1, C)
-    /// On a GPU these instead, once something ran there.
-    #[serde(skip)]
+    /// On a GPU these instead.
     on_gpu: Carried<cuda::Tail>,
-}
-
-impl Serialize for Tail {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Saved<'a> {
-            rows: &'a [f32],
-        }
-        let rows = self.on_gpu.get().map(cuda::Tail::download);
-        let rows = rows.transpose().map_err(S::Error::custom)?;
-        let rows = rows.as_deref().unwrap_or(&self.rows);
-        // Memory on a GPU has one value at least.
-        let rows = &rows[..self.rows.len()];
-        Saved { rows }.serialize(serializer)
-    }
 }
 
 impl ShortConv {
@@ -113,8 +96,10 @@ impl ShortConv {
         if let Device::Cuda(gpu) = x.device() {
             let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
             let lanes = (tail.rows.len() / self.tail_len().max(1)).max(1);
-            let Tail { rows, on_gpu } = tail;
-            let tail = on_gpu.own(|| conv.resume(lanes, rows), |tail| tail.fork(gpu))?;
+            tail.on_gpu.resume(gpu)?;
+            let tail = tail
+                .on_gpu
+                .own(|| conv.start(lanes), |tail| tail.fork(gpu))?;
             let before = kept.then(|| tail.fork(gpu)).transpose()?;
             let out = conv.forward(x.gpu_values(gpu)?, tail, segments)?;
             let out = Tensor::on_gpu(gpu, out, x.dims());

@@ -6,34 +6,36 @@ use crate::error::{Error, Result};
 use crate::ops::Device;
 use crate::ops::cuda::Gpu;
 use crate::sequence::region::Query;
-use serde_json::{Map, json};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const STEPS: u64 = 6;
 
-/// The bundled model's architecture, at a size for tests.
-fn trainee() -> Trainee {
-    let mut config = checkpoint::preset("crocuta-bacteria").unwrap();
-    for (key, value) in [
-        ("hidden_size", json!(16)),
-        ("num_filters", json!(16)),
-        ("hcl_filter_groups", json!(16)),
-        ("hcm_filter_groups", json!(4)),
-        ("hcs_filter_groups", json!(16)),
-        ("hcm_filter_length", json!(24)),
-        ("inner_mlp_size", json!(20)),
-        ("num_attention_heads", json!(2)),
-        ("attention_window", json!(30)),
-        ("num_layers", json!(4)),
-        ("hcs_layer_idxs", json!([0])),
-        ("hcm_layer_idxs", json!([1])),
-        ("hcl_layer_idxs", json!([2])),
-        ("attn_layer_idxs", json!([3])),
-    ] {
-        config.insert(key.to_string(), value);
-    }
+/// Architectures that train on a GPU, at sizes for tests.
+const MODELS: [(&str, &str); 3] = [
+    (
+        "crocuta-bacteria",
+        r#"{"hidden_size": 16, "num_filters": 16, "num_attention_heads": 2, "inner_mlp_size": 20,
+            "hcl_filter_groups": 16, "hcm_filter_groups": 4, "hcs_filter_groups": 16,
+            "hcm_filter_length": 24, "attention_window": 30, "state_size": 4, "num_layers": 4,
+            "hcs_layer_idxs": [0], "hcm_layer_idxs": [1], "hcl_layer_idxs": [2],
+            "attn_layer_idxs": [3]}"#,
+    ),
+    (
+        "s4d-d256-l8",
+        r#"{"d_model": 16, "d_state": 8, "n_layer": 2}"#,
+    ),
+    (
+        "transformer-d256-l8",
+        r#"{"hidden_size": 16, "inner_size": 24, "num_heads": 2, "num_layers": 2}"#,
+    ),
+];
+
+fn trainee((preset, changes): (&str, &str)) -> Trainee {
+    let mut config = checkpoint::preset(preset).unwrap();
+    config.extend(serde_json::from_str::<Map<String, Value>>(changes).unwrap());
     let config = Config::new("test", config);
     let start = checkpoint::untrained(config, 1, Path::new("test"), 1 << 30).unwrap();
     Trainee::new(start, None, Trained::All, 1).unwrap()
@@ -73,7 +75,7 @@ struct Left {
 }
 
 /// Trains; stops after `stop` steps and goes on from what was saved, if told so.
-fn train(device: &Device, stop: Option<u64>) -> Result<Left> {
+fn train(model: (&str, &str), device: &Device, stop: Option<u64>) -> Result<Left> {
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan {
         schedule: Schedule {
@@ -91,7 +93,7 @@ fn train(device: &Device, stop: Option<u64>) -> Result<Left> {
     let mut losses = Vec::new();
     let out = dir.path().join("out");
     let mut run = |stop: Option<u64>| {
-        let mut trainee = trainee();
+        let mut trainee = trainee(model);
         trainee.run_on(device.clone());
         let mut objective = objective(dir.path());
         let mut saving = Saving::open(&out, Map::new(), Duration::from_secs(999), true)?;
@@ -145,19 +147,79 @@ fn far(a: &Left, b: &Left) -> [f64; 3] {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn a_gpu_trains_to_the_cpu_s_weights_and_always_to_the_same() {
-    let cpu = train(&Device::Cpu, None).unwrap();
-    assert!(cpu.losses[STEPS as usize - 1] < cpu.losses[0] - 0.1);
     let device = |rounded| Device::Cuda(Gpu::open(0, rounded).unwrap());
-    for (rounded, bounds) in [(false, [2e-5, 2e-4, 2e-5]), (true, [2e-2, 3e-2, 2e-2])] {
-        let whole = train(&device(rounded), None).unwrap();
-        let found = far(&whole, &cpu);
-        println!("rounded {rounded}: losses, weights and scores differ by {found:?}");
-        assert!(
-            found.iter().zip(bounds).all(|(x, most)| *x <= most),
-            "{found:?}"
-        );
-        let resumed = train(&device(rounded), Some(4)).unwrap();
-        assert_eq!(far(&resumed, &whole), [0.0; 3]);
-        assert_eq!(resumed.values, whole.values);
+    for model in MODELS {
+        let cpu = train(model, &Device::Cpu, None).unwrap();
+        assert!(cpu.losses[STEPS as usize - 1] < cpu.losses[0] - 0.1);
+        for (rounded, bounds) in [(false, [2e-5, 2e-4, 2e-5]), (true, [2e-2, 3e-2, 2e-2])] {
+            let whole = train(model, &device(rounded), None).unwrap();
+            let found = far(&whole, &cpu);
+            println!("{}, rounded {rounded}: {found:?}", model.0);
+            assert!(
+                found.iter().zip(bounds).all(|(x, most)| *x <= most),
+                "losses, weights and scores of {} differ by {found:?}",
+                model.0
+            );
+            let resumed = train(model, &device(rounded), Some(4)).unwrap();
+            assert_eq!(far(&resumed, &whole), [0.0; 3]);
+            assert_eq!(resumed.values, whole.values);
+        }
+    }
+}
+
+/// Where the time of a step goes: `cargo test --release --lib -- --ignored speed_of_training
+/// --nocapture`.
+#[test]
+#[ignore = "needs a CUDA device"]
+fn speed_of_training() {
+    const BASES: usize = 1 << 17;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("g.fa");
+    let letters = |n: usize| ["A", "C", "G", "T"][n * n % 7 % 4];
+    let text: String = (0..8 * BASES).map(letters).collect();
+    std::fs::write(&path, format!(">a\n{text}\n")).unwrap();
+    for (rounded, lanes) in [(false, 32), (true, 32), (true, 4)] {
+        let sizes = Sizes {
+            length: 1 << 16,
+            chunk: (BASES / lanes) as u64,
+            batch: lanes,
+            parts: 1,
+        };
+        let draws = Draws {
+            both: true,
+            corrupt: 0.05,
+            seed: 1,
+        };
+        let genomes = Genomes::read(std::slice::from_ref(&path)).unwrap();
+        let mut objective = NextBase::new(genomes, [vec![], vec![]], sizes, draws).unwrap();
+        let gpu = Gpu::open(0, rounded).unwrap();
+        let mut trainee = trainee(("crocuta-bacteria", "{}"));
+        trainee.run_on(Device::Cuda(gpu.clone()));
+        for step in 0..6 {
+            let mut times = vec![Instant::now()];
+            let network = trainee.network(true).unwrap();
+            times.push(Instant::now());
+            let loss = objective.loss(&network, 0).unwrap();
+            times.push(Instant::now());
+            let gradients = loss.output.backward(loss.seed).unwrap();
+            let parameters = network.parameters.values();
+            let found = parameters.filter(|x| gradients.of(x).is_some()).count();
+            assert_eq!(found, network.parameters.len());
+            times.push(Instant::now());
+            let times = times
+                .windows(2)
+                .map(|pair| (pair[1] - pair[0]).as_secs_f64());
+            let times: Vec<f64> = times.collect();
+            let rate = loss.bases as f64 / times.iter().sum::<f64>();
+            println!(
+                "rounded {rounded}, {lanes} lanes, step {step}: model {:.1} ms, forward {:.1} ms, \
+                 backward {:.1} ms, {:.2} M bases a second, {:.1} GB",
+                times[0] * 1e3,
+                times[1] * 1e3,
+                times[2] * 1e3,
+                rate / 1e6,
+                gpu.peak_memory().unwrap() as f64 / 1e9,
+            );
+        }
     }
 }

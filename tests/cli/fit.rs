@@ -98,6 +98,52 @@ fn entropy(bases: &[u8]) -> f64 {
 }
 
 #[test]
+fn what_tests_the_weights_is_not_trained_on_and_chooses_nothing() {
+    let args = "--steps 6 --validate b:1-1000 --evaluate-every 3 --device cpu";
+    let outcome = small(&format!("{args} --test b:1001-2000"))
+        .run()
+        .succeeds(&MADE);
+    let found = metrics(&outcome);
+    assert_eq!(found["held_out"], serde_json::json!(["b:1-1000"]));
+    assert_eq!(found["tested"], serde_json::json!(["b:1001-2000"]));
+    assert_eq!(
+        (&found["test"]["bases"], &found["device"]),
+        (&999.into(), &"CPU".into())
+    );
+    assert_eq!(found["precision"], "f32");
+    let card = String::from_utf8(outcome.file("out/README.md").to_vec()).unwrap();
+    assert!(
+        card.contains("## Test") && card.contains("- `b:1001-2000`"),
+        "{card}"
+    );
+    assert!(card.contains(" on CPU, in f32"), "{card}");
+    // Held out alike, but as one region that chooses: the training is the same.
+    let other = small("--steps 6 --validate b --evaluate-every 9 --device cpu").run();
+    let same = small("--steps 6 --test b --evaluate-every 9").run();
+    let [other, same] = [other, same].map(|run| {
+        let run = run.succeeds(&MADE);
+        run.file("out/model.safetensors").to_vec()
+    });
+    assert!(other == same);
+    let error = small(&format!("{args} --test b:1000")).run();
+    error.fails(2, &["--test"]);
+    small("--steps 6 --device cuda")
+        .run()
+        .fails(2, &["--device cpu"]);
+    small("--steps 6 --corrupt 1.5")
+        .run()
+        .fails(2, &["--corrupt"]);
+}
+
+#[test]
+fn corrupted_bases_follow_from_the_seed() {
+    let args = "--steps 4 --corrupt 0.3";
+    let first = weights(args);
+    assert!(weights(args) == first);
+    assert!(weights("--steps 4") != first);
+}
+
+#[test]
 fn the_seed_decides_every_byte_and_threads_none() {
     let args = "--steps 6 --validate b --evaluate-every 3";
     let first = weights(args);

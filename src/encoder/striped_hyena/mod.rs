@@ -167,9 +167,9 @@ impl Encoder for Model {
     fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (block, state) in self.blocks.iter().zip(&mut state.blocks) {
-            let y = block.pre_norm.forward(&x)?;
+            let y = block.pre_norm.forward_to_product(&x)?;
             x = block.mixer.forward(&y, &x, state, segments)?; // (T, D)
-            let y = block.post_norm.forward(&x)?;
+            let y = block.post_norm.forward_to_product(&x)?;
             x = block.mlp.forward(&y, &x)?; // (T, D)
         }
         self.norm.forward(&x)

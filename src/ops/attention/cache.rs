@@ -15,7 +15,6 @@ pub(super) const PAGE: usize = 256;
 pub struct Cache {
     pub(super) lanes: Vec<Lane>,
     /// On a GPU these instead.
-    #[serde(skip)]
     pub(super) on_gpu: Carried<cuda::Cache>,
 }
 

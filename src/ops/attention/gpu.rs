@@ -26,6 +26,7 @@ impl Attention {
             cuda::Attention::new(gpu, shape, both, self.window, rotary)
         })?;
         let lanes = cache.lanes.len();
+        cache.on_gpu.resume(gpu)?;
         let own = || Ok(attention.start(lanes));
         let carried = cache.on_gpu.own(own, |cache| cache.fork(gpu))?;
         let (values, keep) = (x.gpu_values(gpu)?, x.is_tracked());

@@ -6,7 +6,7 @@
 
 use super::launch::{Launch, THREADS as WIDE};
 use super::packed::Packed;
-use super::{Element, Gpu, compile, expect_len};
+use super::{Element, Gpu, Saved, Stored, compile, expect_len, saved};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
@@ -121,6 +121,11 @@ impl Attention {
         let packed = gpu.pack(segments)?;
         packed.expect_lanes(cache.lanes.len())?;
         expect_len("attention", x, packed.rows() * 3 * d)?;
+        for lane in &cache.lanes {
+            if let Some(ring) = &lane.ring {
+                expect_len("keys and values", ring, lane.capacity * 2 * d)?;
+            }
+        }
         let before = keep.then(|| cache.fork(gpu)).transpose()?;
         let lanes = cache.table(gpu, segments.iter().any(|segment| !segment.starts))?;
         let turned = gpu.unwritten(packed.rows() * 2 * d)?;
@@ -345,5 +350,40 @@ impl Cache {
         });
         let words = || words.collect::<Vec<_>>();
         needed.then(|| gpu.upload(&words())).transpose()
+    }
+}
+
+impl Stored for Cache {
+    fn store(&self) -> Result<Saved> {
+        let (mut sizes, mut values) = (Vec::new(), Vec::new());
+        for lane in &self.lanes {
+            let ring = lane.ring.as_ref().map(saved::download).transpose()?;
+            let ring = ring.unwrap_or_default();
+            sizes.extend([lane.position, lane.capacity, ring.len()]);
+            values.extend(ring);
+        }
+        Ok(Saved { sizes, values })
+    }
+
+    fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
+        let mut rest = &saved.values[..];
+        let lanes = saved.sizes.chunks(3).map(|sizes| {
+            let [position, capacity, len] = *sizes else {
+                return Err(Error::new(Kind::Internal, "another op's state"));
+            };
+            let (ring, later) = rest
+                .split_at_checked(len)
+                .ok_or_else(|| Error::new(Kind::Internal, "a cache of another size"))?;
+            rest = later;
+            let ring = (len > 0).then(|| gpu.upload(ring)).transpose()?;
+            Ok(Lane {
+                position,
+                capacity,
+                ring,
+            })
+        });
+        Ok(Self {
+            lanes: lanes.collect::<Result<_>>()?,
+        })
     }
 }

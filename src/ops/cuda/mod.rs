@@ -23,6 +23,7 @@ mod modal;
 mod norm;
 mod packed;
 mod rows;
+mod saved;
 mod selective_scan;
 mod short_conv;
 mod ssd;
@@ -40,6 +41,7 @@ pub use rows::{
     Columns, activate, add, affine, convert, copy_columns, gate, gate_slopes, gather, glu_residual,
     glu_slopes, half, one_hot, pool, slopes, widen,
 };
+pub use saved::{Saved, Stored};
 pub use selective_scan::{Hidden, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
 pub use ssd::{Ssd, SsdState};

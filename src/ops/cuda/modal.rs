@@ -6,7 +6,7 @@
 
 use super::launch::Launch;
 use super::packed::Packed;
-use super::{Gpu, column_sums, compile, expect_len};
+use super::{Gpu, Saved, Stored, column_sums, compile, expect_len, saved};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
@@ -81,6 +81,7 @@ impl Modal<'_> {
         segments: &[Segment],
     ) -> Result<CudaSlice<f32>> {
         gpu.pack(segments)?.expect_lanes(state.lanes)?;
+        expect_len("state", &state.values, (state.lanes * self.len()).max(1))?;
         self.run(gpu, g, Some(&state.values), segments)
     }
 
@@ -261,5 +262,22 @@ impl ModalState {
             lanes: self.lanes,
             values: gpu.copy(&self.values)?,
         })
+    }
+}
+
+impl Stored for ModalState {
+    fn store(&self) -> Result<Saved> {
+        Ok(Saved {
+            sizes: vec![self.lanes],
+            values: saved::download(&self.values)?,
+        })
+    }
+
+    fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
+        let [lanes] = saved.sizes[..] else {
+            return Err(Error::new(Kind::Internal, "another op's state"));
+        };
+        let values = gpu.upload(&saved.values)?;
+        Ok(Self { lanes, values })
     }
 }

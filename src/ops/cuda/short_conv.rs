@@ -3,7 +3,7 @@
 mod backward;
 
 use super::launch::THREADS;
-use super::{Element, Gpu, Packed, compile, expect_len};
+use super::{Element, Gpu, Packed, Saved, Stored, compile, expect_len, saved};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Activation;
 use crate::sequence::Segment;
@@ -28,7 +28,6 @@ pub struct ShortConv {
 /// The last K−1 inputs of each lane's unfinished sequence, oldest first: (lanes, K−1, C).
 #[derive(Debug)]
 pub struct Tail {
-    gpu: Arc<Gpu>,
     lanes: usize,
     rows: CudaSlice<f32>,
 }
@@ -65,21 +64,8 @@ impl ShortConv {
     /// Zeros for `lanes` sequences.
     pub fn start(&self, lanes: usize) -> Result<Tail> {
         Ok(Tail {
-            gpu: Arc::clone(&self.gpu),
             lanes,
             rows: self.gpu.zeros(lanes * self.tail_len())?,
-        })
-    }
-
-    /// The tails of so many sequences that were left elsewhere: (lanes, K−1, C).
-    pub fn resume(&self, lanes: usize, rows: &[f32]) -> Result<Tail> {
-        if rows.len() != lanes * self.tail_len() {
-            return Err(Error::new(Kind::Internal, "tails of another shape"));
-        }
-        Ok(Tail {
-            gpu: Arc::clone(&self.gpu),
-            lanes,
-            rows: self.gpu.upload(rows)?,
         })
     }
 
@@ -93,6 +79,7 @@ impl ShortConv {
         let gpu = &*self.gpu;
         let packed = gpu.pack(segments)?;
         packed.expect_lanes(tail.lanes)?;
+        expect_len("tail", &tail.rows, (tail.lanes * self.tail_len()).max(1))?;
         expect_len("short convolution", x, packed.rows() * self.channels)?;
         let out = self.convolve(x, tail, &packed, self.activation)?;
         let blocks = self.channels.div_ceil(THREADS);
@@ -166,19 +153,30 @@ impl Tail {
     /// A copy that runs on by itself.
     pub fn fork(&self, gpu: &Gpu) -> Result<Self> {
         Ok(Self {
-            gpu: Arc::clone(&self.gpu),
             lanes: self.lanes,
             rows: gpu.copy(&self.rows)?,
         })
     }
 
-    /// The inputs in memory, (lanes, K−1, C).
-    pub fn download(&self) -> Result<Vec<f32>> {
-        self.gpu.download(&self.rows)
-    }
-
     /// The inputs, (lanes, K−1, C).
     pub fn values(&self) -> &CudaSlice<f32> {
         &self.rows
+    }
+}
+
+impl Stored for Tail {
+    fn store(&self) -> Result<Saved> {
+        Ok(Saved {
+            sizes: vec![self.lanes],
+            values: saved::download(&self.rows)?,
+        })
+    }
+
+    fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
+        let [lanes] = saved.sizes[..] else {
+            return Err(Error::new(Kind::Internal, "another op's state"));
+        };
+        let rows = gpu.upload(&saved.values)?;
+        Ok(Self { lanes, rows })
     }
 }

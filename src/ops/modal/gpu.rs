@@ -18,6 +18,7 @@ impl Modal {
     ) -> Result<Tensor> {
         let kernels = self.kernels(gpu)?;
         let lanes = state.values.len() / (self.groups.len() * self.fours * self.parts).max(1);
+        state.on_gpu.resume(gpu)?;
         let carried = state
             .on_gpu
             .own(|| kernels.start(gpu, lanes), |state| state.fork(gpu))?;

@@ -212,20 +212,24 @@ EXPORT(4, bf16, bf16)
 MANY(f32, float)
 MANY(bf16, bf16)
 
-#define GRADIENTS(J)                                                                               \
+#define TO_INPUT(J)                                                                                \
     extern "C" __global__ void short_conv_to_input_##J(                                            \
         float *out, const float *grad, const float *weight, const Tile *tiles,                     \
         const Segment *segments, int count, int longest, int taps, int channels, int reversed) {   \
         to_input<J>(out, grad, weight, tiles, segments, count, longest, taps, channels, reversed); \
-    }                                                                                              \
+    }
+TO_INPUT(4)
+TO_INPUT(8)
+
+#define TO_TAPS(J)                                                                                 \
     extern "C" __global__ void short_conv_to_taps_##J(                                             \
         float *out, const float *grad, const float *x, const float *tail, const Tile *tiles,       \
         const Segment *segments, int count, int parts, int taps, int channels, int reversed) {     \
         to_taps<J>(out, grad, x, tail, tiles, segments, count, parts, taps, channels, reversed);   \
     }
-GRADIENTS(4)
-GRADIENTS(8)
-GRADIENTS(16)
+TO_TAPS(4)
+TO_TAPS(8)
+TO_TAPS(16)
 
 // The last K-1 inputs of each unfinished segment, after the convolution has read the old ones.
 // Oldest first: an entry is read from a later place of the tail than it is written to.
