@@ -11,6 +11,12 @@ use std::sync::{Arc, OnceLock};
 pub(super) struct OnGpu<T>(Arc<OnceLock<T>>);
 
 impl<T> OnGpu<T> {
+    /// What an earlier call made.
+    pub(super) fn made(&self) -> Result<&T> {
+        let made = self.0.get();
+        made.ok_or_else(|| Error::new(Kind::Internal, "an op that has not run on the GPU"))
+    }
+
     pub(super) fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
         match self.0.get() {
             Some(made) => Ok(made),

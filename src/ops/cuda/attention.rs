@@ -191,8 +191,8 @@ impl Attention {
         };
         let back: CudaSlice<f32> = gpu.unwritten(rows * 3 * d)?;
         let own = match self.padded() {
-            ..=32 => 64,
-            ..=64 => 32,
+            0..=32 => 64,
+            33..=64 => 32,
             _ => 16,
         };
         self.launch("query_slopes", &places, own, &back)?;

@@ -139,11 +139,12 @@ impl Modal {
     fn unpacked<'a>(&self, groups: impl Iterator<Item = &'a [Four]>, modes: usize) -> Vec<f32> {
         let mut out = Vec::with_capacity(self.channels * modes * self.parts);
         for (first, group) in (0..).step_by(WIDTH).zip(groups) {
+            let value = |c: usize, i: usize| {
+                let (mode, part) = (i / self.parts, i % self.parts);
+                group[mode / MODES * self.parts + part][mode % MODES][c]
+            };
             for c in 0..WIDTH.min(self.channels - first) {
-                for i in 0..modes * self.parts {
-                    let (mode, part) = (i / self.parts, i % self.parts);
-                    out.push(group[mode / MODES * self.parts + part][mode % MODES][c]);
-                }
+                out.extend((0..modes * self.parts).map(|i| value(c, i)));
             }
         }
         out

@@ -56,7 +56,7 @@ impl ShortConv {
             let parts = packed.tile_count().min(PARTS);
             let sums = gpu.unwritten(parts * self.weight.len())?;
             let together = match self.taps {
-                ..=4 => 4,
+                0..=4 => 4,
                 5..=8 => 8,
                 _ => 16,
             };

@@ -3,12 +3,15 @@
 use super::*;
 use crate::ops::{self, Activation};
 
+/// Values and their shape.
+type Input = (Vec<f32>, Vec<usize>);
+
 /// Outputs and gradients of an op on the CPU and on a device. The first `rows` inputs lie there; the
 /// others are weights, which stay in memory.
 fn same_on(
     gpu: &Arc<Gpu>,
     name: &str,
-    (inputs, rows): (&[(Vec<f32>, Vec<usize>)], usize),
+    (inputs, rows): (&[Input], usize),
     bound: f32,
     op: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
@@ -42,16 +45,12 @@ fn same_on(
     assert_eq!(found, run(&device), "{name}: other bits");
 }
 
-fn same(
-    name: &str,
-    inputs: (&[(Vec<f32>, Vec<usize>)], usize),
-    op: impl Fn(&[Tensor]) -> Result<Tensor>,
-) {
+fn same(name: &str, inputs: (&[Input], usize), op: impl Fn(&[Tensor]) -> Result<Tensor>) {
     same_on(gpu(), name, inputs, 5e-6, op);
 }
 
 /// Random values of a shape.
-fn values(shape: &[usize], seed: u64) -> (Vec<f32>, Vec<usize>) {
+fn values(shape: &[usize], seed: u64) -> Input {
     (random(shape.iter().product(), seed), shape.to_vec())
 }
 

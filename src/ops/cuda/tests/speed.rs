@@ -373,3 +373,99 @@ fn scans_of_mamba_2() {
         });
     }
 }
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gradients() {
+    let gpu = gpu();
+    let (rows, d) = (ROWS / 8, 128);
+    let (x, grad, w) = (zeros(rows * d), zeros(rows * d), zeros(d));
+    time("rms norm backward 128", rows, 20 * d, 0, || {
+        rms_norm_backward(gpu, &grad, &x, &w, 0.0, 1e-6).unwrap();
+    });
+    time("column sums 128", rows, 4 * d, 0, || {
+        column_sums(gpu, &x, d).unwrap();
+    });
+    let wide = zeros(rows * 3 * d);
+    time(
+        "gate backward, two of three blocks",
+        rows,
+        24 * d,
+        0,
+        || {
+            let factors = ((1, (&wide, 2)), Some((2, (&wide, 1))));
+            gate_slopes(gpu, &grad, factors, d, 3).unwrap();
+        },
+    );
+    let rounded = convert::<bf16>(gpu, &grad).unwrap();
+    let rounded_wide = convert::<bf16>(gpu, &wide).unwrap();
+    for half in [false, true] {
+        let flops = 6 * d * d;
+        let layer = Linear::new(gpu, &random(3 * d * d, 1), [3 * d, d], None, half).unwrap();
+        let bytes = if half { 10 } else { 16 };
+        time(
+            &format!("to input 384 128, rounded {half}"),
+            rows,
+            bytes * d,
+            flops,
+            || {
+                match half {
+                    true => layer.to_input(&rounded_wide).unwrap(),
+                    false => layer.to_input(&wide).unwrap(),
+                };
+            },
+        );
+        let bytes = if half { 8 } else { 16 };
+        time(
+            &format!("to weight 384 128, rounded {half}"),
+            rows,
+            bytes * d,
+            flops,
+            || {
+                match half {
+                    true => to_weight(gpu, &rounded_wide, &rounded, [3 * d, d]).unwrap(),
+                    false => to_weight(gpu, &wide, &x, [3 * d, d]).unwrap(),
+                };
+            },
+        );
+    }
+    for (channels, taps) in [(3 * d, 3), (d, 7), (d, 128)] {
+        let (x, grad) = (zeros(rows * channels), zeros(rows * channels));
+        let weight = random(channels * taps, 1);
+        let bias = vec![0.0; channels];
+        let none = Activation::None;
+        let conv = ShortConv::new(gpu, &weight, taps, &bias, none, false).unwrap();
+        let mut tail = conv.start(1).unwrap();
+        let segments = [whole(rows)];
+        let flops = 2 * channels * taps;
+        time(
+            &format!("short conv {channels} x {taps}"),
+            rows,
+            8 * channels,
+            flops,
+            || {
+                conv.forward::<f32>(&x, &mut tail, &segments).unwrap();
+            },
+        );
+        time(
+            &format!("short conv {channels} x {taps}, to input"),
+            rows,
+            8 * channels,
+            flops,
+            || {
+                let wanted = [false; 2];
+                conv.backward(&grad, &x, &tail, &segments, wanted).unwrap();
+            },
+        );
+        time(
+            &format!("short conv {channels} x {taps}, to input and taps"),
+            rows,
+            16 * channels,
+            2 * flops,
+            || {
+                let wanted = [true, false];
+                conv.backward(&grad, &x, &tail, &segments, wanted).unwrap();
+            },
+        );
+    }
+}
