@@ -26,12 +26,6 @@ impl<T> OnGpu<T> {
             }
         }
     }
-
-    /// What an earlier call made.
-    pub(super) fn made(&self) -> Result<&T> {
-        let made = self.0.get();
-        made.ok_or_else(|| Error::new(Kind::Internal, "an op that has not run"))
-    }
 }
 
 impl<T> Default for OnGpu<T> {
