@@ -12,15 +12,10 @@ use serde_json::{Map, Value};
 
 /// A preset, what its configuration has instead, and bases to run: beyond the filters' length, or
 /// the window, or where pieces of any length begin.
-const MODELS: [(&str, &str, usize); 15] = [
+const MODELS: [(&str, &str, usize); 14] = [
     ("hyenadna-tiny-1k", "{}", 5_000),
     ("hyenadna-tiny-1k-d256", "{}", 3_000),
     ("hyenadna-small-32k", "{}", 70_000),
-    (
-        "hyenadna-tiny-1k",
-        r#"{"filter": "modal", "modes": 20}"#,
-        5_000,
-    ),
     ("mamba-d256-l16", "{}", 20_000),
     ("mamba2-d256-l16", "{}", 10_000),
     ("caduceus-ph-1k", "{}", 1_024),

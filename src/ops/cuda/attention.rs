@@ -317,7 +317,7 @@ impl Attention {
     }
 
     fn kernel(&self, name: &str) -> Result<Launch<'_>> {
-        let size = format!("WIDTH={}", self.width);
+        let size = format!("HEAD={}", self.width);
         self.gpu.kernel_for(compile::ATTENTION, &[size], name)
     }
 

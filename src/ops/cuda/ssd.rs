@@ -118,7 +118,7 @@ impl Ssd {
         let channels = sizes.channels.min(CHANNELS);
         let defines = [
             format!("STATES={}", self.padded()),
-            format!("CHANNELS={channels}"),
+            format!("SLICE={channels}"),
         ];
         let kernel = |name: &str| {
             let launch = gpu.kernel_for(compile::SSD, &defines, name)?;

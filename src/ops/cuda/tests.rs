@@ -31,8 +31,8 @@ fn kernels_compile_for_each_architecture() {
         "PARTS=2",
         "MODES=8",
         "GROUPS=4",
-        "WIDTH=32",
-        "CHANNELS=64",
+        "HEAD=32",
+        "SLICE=64",
     ];
     let sizes = sizes.map(String::from);
     for &source in compile::ALL {
@@ -40,6 +40,10 @@ fn kernels_compile_for_each_architecture() {
             let code = compile::compile(source, &sizes, capability).unwrap();
             assert_eq!(&code[..4], b"\x7fELF", "{}", source.name);
         }
+    }
+    // Tiles of other sizes, which have to fit shared memory as well.
+    for width in [64, 128] {
+        compile::compile(compile::ATTENTION, &[format!("HEAD={width}")], 90).unwrap();
     }
 }
 

@@ -1,4 +1,4 @@
-// Compiled with WIDTH, of a head, 128 at most.
+// Compiled with HEAD, of a head, 128 at most.
 //
 // Softmax attention over tiles of keys with a running maximum and sum: Dao et al. 2022,
 // arXiv:2205.14135; its gradients recompute the weights from the logarithms of the sums. Scores
@@ -7,14 +7,14 @@
 // summed. f32 throughout.
 
 enum {
-    PADDED = (WIDTH + 15) / 16 * 16,
+    PADDED = (HEAD + 15) / 16 * 16,
     STRIDE = PADDED + 4, // of rows in shared memory: neighbours lie in different banks
     THREADS = 128,
     DOWN = 8,
     ACROSS = 16,
     COLUMNS = PADDED / ACROSS,
     PACK = COLUMNS % 4 == 0 ? 4 : COLUMNS % 2 == 0 ? 2 : 1,
-    ACCESS = WIDTH % 4 == 0 ? 4 : 1,
+    ACCESS = HEAD % 4 == 0 ? 4 : 1,
     // All that a block holds fits 48 KB of shared memory.
     QUERIES = PADDED <= 64 ? 64 : 32,
     KEYS = PADDED <= 32 ? 64 : 32,
@@ -95,7 +95,7 @@ __device__ void reach(const Attention &p, const Place &at, bool keys, i64 &first
 // Rows of this head: parts 0 to 2 are queries, keys and values, 3 the gradient to the output.
 template <int PART>
 __device__ __forceinline__ const float *row(const Attention &p, const Place &at, i64 position) {
-    const i64 d = (i64)p.heads * WIDTH, column = at.head * WIDTH, i = at.row + position;
+    const i64 d = (i64)p.heads * HEAD, column = at.head * HEAD, i = at.row + position;
     if (position >= at.end) return 0;
     if ((PART == 1 || PART == 2) && position < at.past)
         return at.lane.ring + (position % at.lane.capacity * 2 + PART - 1) * d + column;
@@ -110,7 +110,7 @@ __device__ void fill(float *rows, const Attention &p, const Place &at, i64 first
         const int r = i / (PADDED / ACCESS), c = i % (PADDED / ACCESS) * ACCESS;
         const float *from = row<PART>(p, at, first + r);
         Values<ACCESS> v = {};
-        if (from && c < WIDTH) v = load<ACCESS>(from + c);
+        if (from && c < HEAD) v = load<ACCESS>(from + c);
         store(rows + r * STRIDE + c, v);
     }
 }
@@ -195,7 +195,7 @@ template <typename E> __device__ void attend(const Attention &p, E *__restrict__
     Place at;
     if (!find<QUERIES>(p, at)) return;
     const int down = threadIdx.x / ACROSS, across = threadIdx.x % ACROSS;
-    const float scale = LOG2E / sqrtf((float)WIDTH);
+    const float scale = LOG2E / sqrtf((float)HEAD);
     const Sight sees(p);
     i64 first = at.from, last = at.from + at.count;
     reach(p, at, true, first, last);
@@ -255,8 +255,8 @@ template <typename E> __device__ void attend(const Attention &p, E *__restrict__
         if (p.sums && across == 0) p.sums[own * p.heads + at.head] = largest[i] + log2f(sum[i]);
 #pragma unroll
         for (int c = 0; c < COLUMNS; c++)
-            if (column(c) < WIDTH)
-                store(out + (own * p.heads + at.head) * WIDTH + column(c), o[i][c] / sum[i]);
+            if (column(c) < HEAD)
+                store(out + (own * p.heads + at.head) * HEAD + column(c), o[i][c] / sum[i]);
     }
 }
 
@@ -276,7 +276,7 @@ template <bool KEY> __device__ void slopes(const Attention &p, float *__restrict
     Place at;
     if (!find<OWN>(p, at)) return;
     const int down = threadIdx.x / ACROSS, across = threadIdx.x % ACROSS;
-    const float scale = 1.0f / sqrtf((float)WIDTH);
+    const float scale = 1.0f / sqrtf((float)HEAD);
     const Sight sees(p);
     i64 first = at.from, last = at.from + at.count;
     reach(p, at, !KEY, first, last);
@@ -332,15 +332,15 @@ template <bool KEY> __device__ void slopes(const Attention &p, float *__restrict
         }
         mix<OTHERS>(o, weights, others[0]);
     }
-    const i64 width = (i64)p.heads * WIDTH;
+    const i64 width = (i64)p.heads * HEAD;
 #pragma unroll
     for (int i = 0; i < R; i++) {
         const int r = down + i * DOWN;
         if (r >= at.count) continue;
-        float *to = out + 3 * (at.row + at.from + r) * width + at.head * WIDTH;
+        float *to = out + 3 * (at.row + at.from + r) * width + at.head * HEAD;
 #pragma unroll
         for (int c = 0; c < COLUMNS; c++) {
-            if (column(c) >= WIDTH) continue;
+            if (column(c) >= HEAD) continue;
             to[(KEY ? width : 0) + column(c)] = o[i][c];
             if (KEY) to[2 * width + column(c)] = v[i][c];
         }
@@ -360,8 +360,8 @@ extern "C" __global__ void head_dots(float *out, const float *x, const float *y,
     if (i >= count) return;
     float sum = 0.0f;
 #pragma unroll 8
-    for (int c = 0; c < WIDTH; c += ACCESS) {
-        const Values<ACCESS> a = load<ACCESS>(x + i * WIDTH + c), b = load<ACCESS>(y + i * WIDTH + c);
+    for (int c = 0; c < HEAD; c += ACCESS) {
+        const Values<ACCESS> a = load<ACCESS>(x + i * HEAD + c), b = load<ACCESS>(y + i * HEAD + c);
         for (int k = 0; k < ACCESS; k++) sum = fmaf(a.x[k], b.x[k], sum);
     }
     out[i] = sum;
@@ -371,14 +371,14 @@ extern "C" __global__ void head_dots(float *out, const float *x, const float *y,
 struct Turn {
     float *to;
     const float *from;        // rows may be the same
-    const float *frequencies; // (WIDTH / 2) or null: copies
+    const float *frequencies; // (HEAD / 2) or null: copies
     const Lane *lanes;
     const Tile *tiles;
     const Segment *segments;
     int heads, to_stride, from_stride, slices;
 };
 extern "C" __global__ void turn(Turn p, float scale, float sign) {
-    enum { PAIRS = WIDTH / 2, ITEMS = (WIDTH + 1) / 2 };
+    enum { PAIRS = HEAD / 2, ITEMS = (HEAD + 1) / 2 };
     const Tile tile = p.tiles[blockIdx.x / p.slices];
     const Segment segment = p.segments[tile.segment];
     const i64 before = past(p.lanes, segment) - segment.row;
@@ -399,10 +399,10 @@ extern "C" __global__ void turn(Turn p, float scale, float sign) {
             s = sign * (float)wide_s, c = (float)wide_c;
         }
         for (int head = 0; head < 2 * p.heads; head++) {
-            const float *from = p.from + row * p.from_stride + head * WIDTH;
-            float *to = p.to + row * p.to_stride + head * WIDTH;
+            const float *from = p.from + row * p.from_stride + head * HEAD;
+            float *to = p.to + row * p.to_stride + head * HEAD;
             if (pair == PAIRS) {
-                to[WIDTH - 1] = from[WIDTH - 1];
+                to[HEAD - 1] = from[HEAD - 1];
                 continue;
             }
             const float low = from[pair], high = from[pair + PAIRS];

@@ -156,7 +156,7 @@ __device__ void power(const float *pole, u32 n, double &re, double &im) {
 
 // Initial states of each tile of a segment, in place of the final ones.
 template <bool SLOPES> __device__ void carry(const Modal &p) {
-    enum { AHEAD = 8, STATES = SLOPES ? 2 : 1 };
+    enum { AHEAD = 8, COPIES = SLOPES ? 2 : 1 };
     const i64 modes = (i64)p.modes * p.channels;
     const int blocks = (modes + blockDim.x - 1) / blockDim.x;
     const Segment segment = p.segments[blockIdx.x / blocks];
@@ -180,20 +180,20 @@ template <bool SLOPES> __device__ void carry(const Modal &p) {
     power(pole, len, re, im);
     power(pole, len - 1, less_re, less_im);
     for (u32 done = 0; done < segment.tiles; done += AHEAD) {
-        float ends[AHEAD][STATES][PARTS];
+        float ends[AHEAD][COPIES][PARTS];
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
             // The last tile has no final state: nothing follows it here.
             if (done + a + 1 >= segment.tiles) break;
-            for (int j = 0; j < STATES; j++)
+            for (int j = 0; j < COPIES; j++)
                 for (int k = 0; k < PARTS; k++)
-                    ends[a][j][k] = p.ends[((from + by * (done + a)) * STATES + j) * all + at +
+                    ends[a][j][k] = p.ends[((from + by * (done + a)) * COPIES + j) * all + at +
                                            k * p.channels];
         }
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
             if (done + a >= segment.tiles) break;
-            const i64 to = (from + by * (done + a)) * STATES * all + at;
+            const i64 to = (from + by * (done + a)) * COPIES * all + at;
             for (int k = 0; k < PARTS; k++) {
                 p.ends[to + k * p.channels] = s[k];
                 if (SLOPES) p.ends[to + all + k * p.channels] = v[k];
@@ -203,10 +203,10 @@ template <bool SLOPES> __device__ void carry(const Modal &p) {
             if (SLOPES) {
                 // pole^n v + n pole^(n-1) s
                 const double c0 = v[0], d0 = PARTS == 2 ? v[PARTS - 1] : 0.0f;
-                v[0] = re * c0 - im * d0 + len * (less_re * a0 - less_im * b0) + ends[a][STATES - 1][0];
+                v[0] = re * c0 - im * d0 + len * (less_re * a0 - less_im * b0) + ends[a][COPIES - 1][0];
                 if (PARTS == 2)
                     v[PARTS - 1] = re * d0 + im * c0 + len * (less_re * b0 + less_im * a0) +
-                                   ends[a][STATES - 1][PARTS - 1];
+                                   ends[a][COPIES - 1][PARTS - 1];
             }
             s[0] = re * a0 - im * b0 + ends[a][0][0];
             if (PARTS == 2) s[PARTS - 1] = re * b0 + im * a0 + ends[a][0][PARTS - 1];

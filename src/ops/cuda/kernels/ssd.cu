@@ -1,4 +1,4 @@
-// Compiled with STATES, N filled up to a multiple of 16, 256 at most, and CHANNELS of a head in a
+// Compiled with STATES, N filled up to a multiple of 16, 256 at most, and SLICE of a head in a
 // block, 64 at most.
 //
 // The scan of Mamba-2 over tiles of rows: Dao & Gu 2024, arXiv:2405.21060. Three passes, as in
@@ -9,7 +9,7 @@
 enum {
     SHARE = 4,
     OWN = STATES / SHARE,
-    THREADS = (CHANNELS * SHARE + 31) / 32 * 32,
+    THREADS = (SLICE * SHARE + 31) / 32 * 32,
     ROWS = STATES <= 128 ? 32 : 16, // in shared memory at once
     BATCH = 4
 };
@@ -33,11 +33,11 @@ __device__ void ssd(const Ssd &p, float least, float most, float *__restrict__ o
     __shared__ __align__(16) float b[ROWS * STATES];
     __shared__ __align__(16) float c[OUTPUT ? ROWS * STATES : 4];
     __shared__ float steps[ROWS], decays[ROWS];
-    const int parts = (p.channels + CHANNELS - 1) / CHANNELS;
+    const int parts = (p.channels + SLICE - 1) / SLICE;
     const i64 index = blockIdx.x / (p.heads * parts);
     const int head = blockIdx.x / parts % p.heads, share = threadIdx.x % SHARE;
-    const int channel = blockIdx.x % parts * CHANNELS + threadIdx.x / SHARE;
-    const bool real = threadIdx.x / SHARE < CHANNELS && channel < p.channels;
+    const int channel = blockIdx.x % parts * SLICE + threadIdx.x / SHARE;
+    const bool real = threadIdx.x / SHARE < SLICE && channel < p.channels;
     const Tile tile = p.tiles[index];
     const Segment segment = p.segments[tile.segment];
     const bool last = tile.index == segment.tiles - 1;
