@@ -1,15 +1,19 @@
 //! Heads for tasks that a user trains: a linear layer on hidden vectors, or on their mean over a
-//! sequence.
+//! sequence; or windowed attention over hidden vectors ([`LocalAttention`]).
 //!
 //! A model's directory lists its heads under the key `_crocuta_heads` of `config.json`; their
-//! weights are `crocuta_heads.<name>.weight` (K, D) and `.bias` (K).
+//! weights are `crocuta_heads.<name>.weight` (K, D) and `.bias` (K), or those of the attention. A
+//! head of both strands reads vectors of 2D numbers: D of the strand that is described, then D of
+//! the same base in the run over the reverse complement.
 
+use super::local_attention::{LocalAttention, LocalSizes, LocalState};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
-use crate::ops::{Linear, Tensor, segment_mean};
+use crate::ops::{Device, Linear, Tensor, segment_mean};
 use crate::sequence::Segment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The key of `config.json`.
 pub const HEADS: &str = "_crocuta_heads";
@@ -25,6 +29,28 @@ pub struct Task {
     pub link: Link,
     /// What each of its K numbers stands for.
     pub outputs: Vec<String>,
+    /// How it computes them.
+    #[serde(default, skip_serializing_if = "Shape::is_linear")]
+    pub shape: Shape,
+    /// It reads the hidden vectors of both strands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub both_strands: bool,
+}
+
+/// How a head computes its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// From each vector alone.
+    #[default]
+    Linear,
+    /// From the vectors of all bases so many to the left and to the right.
+    LocalAttention {
+        /// H, a divisor of the vectors' width.
+        heads: usize,
+        /// w.
+        window: usize,
+    },
 }
 
 /// What a head describes.
@@ -70,38 +96,164 @@ impl Task {
         Ok(json!(all))
     }
 
-    /// The names of its tensors: weight and bias.
-    pub fn tensors(&self) -> [String; 2] {
-        ["weight", "bias"].map(|part| format!("crocuta_heads.{}.{part}", self.name))
+    /// Its weights before training, by name, on hidden vectors of `width`: a linear layer of zeros,
+    /// or what [`LocalAttention::create`] makes of the seed.
+    pub fn untrained(&self, width: usize, seed: u64) -> Result<BTreeMap<String, candle_core::Tensor>> {
+        let tensors = match self.sizes(width) {
+            Some(sizes) => LocalAttention::create(sizes, seed)?,
+            None => {
+                let (outputs, inputs) = (self.outputs.len(), self.inputs(width));
+                let zeros = |shape: &[usize]| Tensor::zeros(shape, &Device::Cpu)?.stored();
+                BTreeMap::from([
+                    ("weight".to_string(), zeros(&[outputs, inputs])?),
+                    ("bias".to_string(), zeros(&[outputs])?),
+                ])
+            }
+        };
+        let named = tensors.into_iter();
+        let named = named.map(|(part, x)| (format!("crocuta_heads.{}.{part}", self.name), x));
+        Ok(named.collect())
+    }
+
+    /// The length of the vectors that it reads, of an encoder of `width`.
+    fn inputs(&self, width: usize) -> usize {
+        if self.both_strands { 2 * width } else { width }
+    }
+
+    fn sizes(&self, width: usize) -> Option<LocalSizes> {
+        match self.shape {
+            Shape::Linear => None,
+            Shape::LocalAttention { heads, window } => Some(LocalSizes {
+                width: self.inputs(width),
+                heads,
+                window,
+                classes: self.outputs.len(),
+                causal: false,
+            }),
+        }
     }
 
     /// The head, on hidden vectors of `width`.
     pub fn load(&self, weights: &Weights, width: usize) -> Result<TaskHead> {
-        let [weight, bias] = self.tensors();
+        let weights = weights.at("crocuta_heads").at(&self.name);
         let outputs = self.outputs.len();
-        let weight = weights.tensor(&weight, &[outputs, width])?;
-        let bias = weights.tensor(&bias, &[outputs])?;
+        let mut halves = None;
+        let layer = match self.sizes(width) {
+            Some(sizes) => Layer::Local(LocalAttention::load(sizes, &weights)?),
+            None => {
+                let weight = weights.tensor("weight", &[outputs, self.inputs(width)])?;
+                let bias = weights.tensor("bias", &[outputs])?;
+                if self.both_strands {
+                    let own = [weight.narrow(1, 0, width)?, weight.narrow(1, width, width)?];
+                    halves = Some(Linear::new(Tensor::cat(&own, 0)?, None));
+                }
+                Layer::Linear(Linear::new(weight, Some(bias.clone())), bias)
+            }
+        };
         Ok(TaskHead {
-            linear: Linear::new(weight, Some(bias)),
+            layer,
+            halves,
             unit: self.unit,
+            link: self.link,
+            outputs,
         })
+    }
+}
+
+impl Shape {
+    fn is_linear(&self) -> bool {
+        *self == Self::Linear
     }
 }
 
 /// A head with its weights.
 pub struct TaskHead {
-    linear: Linear,
+    layer: Layer,
+    /// Of a linear head of both strands: what it makes of one strand's vector, were it the first
+    /// or the second half.
+    halves: Option<Linear>, // (2K, D)
     unit: Unit,
+    link: Link,
+    outputs: usize,
+}
+
+enum Layer {
+    /// With its bias.
+    Linear(Linear, Tensor),
+    Local(LocalAttention),
 }
 
 impl TaskHead {
-    /// Hidden vectors (T, D) to (T, K); to (B, K), a row for each segment, if the head describes
-    /// sequences, which must then be whole.
+    /// Hidden vectors of whole sequences (T, D), or (T, 2D) of both strands, to (T, K); to (B, K),
+    /// a row for each segment, if the head describes sequences.
     pub fn forward(&self, hidden: &Tensor, segments: &[Segment]) -> Result<Tensor> {
-        match self.unit {
-            Unit::Base => self.linear.forward(hidden),
-            Unit::Sequence => self.linear.forward(&segment_mean(hidden, segments)?),
+        match (&self.layer, self.unit) {
+            (Layer::Linear(linear, _), Unit::Base) => linear.forward(hidden),
+            (Layer::Linear(linear, _), Unit::Sequence) => {
+                linear.forward(&segment_mean(hidden, segments)?)
+            }
+            (Layer::Local(local), _) => {
+                Ok(local.forward(hidden, segments, &mut local.start(0))?.logits)
+            }
         }
+    }
+
+    /// K.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Whether a base's numbers depend on the vectors of others.
+    pub fn looks_around(&self) -> bool {
+        matches!(self.layer, Layer::Local(_))
+    }
+
+    /// The first stage of reading piece by piece: what of one strand's hidden vectors (T, D) must
+    /// wait for the other strand. [`TaskHead::part`] takes its share of each row.
+    pub fn begin(&self, hidden: &Tensor) -> Result<Tensor> {
+        match (&self.layer, &self.halves) {
+            (_, Some(halves)) => halves.forward(hidden), // (T, 2K)
+            (Layer::Linear(linear, _), None) => linear.forward(hidden), // (T, K)
+            (Layer::Local(_), None) => Ok(hidden.clone()), // (T, D)
+        }
+    }
+
+    /// Of a row of the first stage, what belongs to the strand that was read.
+    pub fn part<'a>(&self, row: &'a [f32], reverse: bool) -> &'a [f32] {
+        match &self.halves {
+            Some(_) => &row[usize::from(reverse) * self.outputs..][..self.outputs],
+            None => row,
+        }
+    }
+
+    /// An empty state of the second stage.
+    pub fn start(&self) -> Option<LocalState> {
+        match &self.layer {
+            Layer::Linear(..) => None,
+            Layer::Local(local) => Some(local.start(1)),
+        }
+    }
+
+    /// The second stage: parts of both strands side by side, or of one, to what the head says of
+    /// the bases that are complete: (rows, K), probabilities or values.
+    pub fn end(&self, parts: Vec<f32>, segment: Segment, state: &mut Option<LocalState>) -> Result<Vec<f32>> {
+        let k = self.outputs;
+        let mut out = match (&self.layer, state) {
+            (Layer::Local(local), Some(state)) => {
+                let width = local.sizes().width;
+                let parts = Tensor::from_vec(parts, (segment.len, width), &Device::Cpu)?;
+                local.forward(&parts, &[segment], state)?.logits.to_vec1()?
+            }
+            (Layer::Linear(_, bias), _) if self.halves.is_some() => {
+                let bias: Vec<f32> = bias.to_vec1()?;
+                let rows = parts.chunks_exact(2 * k);
+                rows.flat_map(|row| (0..k).map(|i| row[i] + row[k + i] + bias[i]).collect::<Vec<_>>())
+                    .collect()
+            }
+            _ => parts,
+        };
+        out.chunks_exact_mut(k).for_each(|row| self.link.apply(row));
+        Ok(out)
     }
 }
 
@@ -132,6 +284,8 @@ mod tests {
             unit: Unit::Sequence,
             link: Link::Softmax,
             outputs: vec!["no".into(), "yes".into()],
+            shape: Shape::Linear,
+            both_strands: false,
         }
     }
 
@@ -149,6 +303,66 @@ mod tests {
         let wrong = Map::from_iter([(HEADS.to_string(), json!([{"name": 1}]))]);
         let error = Task::list(&Config::new("c", wrong)).unwrap_err();
         assert!(error.to_string().contains(HEADS), "{error}");
+    }
+
+    #[test]
+    fn heads_of_earlier_models_are_linear_and_of_one_strand() {
+        let earlier = json!({"name": "x", "unit": "sequence", "link": "softmax", "outputs": ["no", "yes"]});
+        let read: Task = serde_json::from_value(earlier.clone()).unwrap();
+        assert_eq!(read, task("x"));
+        assert_eq!(serde_json::to_value(&read).unwrap(), earlier);
+    }
+
+    /// The head of both strands, with weights that are not zero.
+    fn both(shape: Shape) -> TaskHead {
+        let task = Task {
+            unit: Unit::Base,
+            shape,
+            both_strands: true,
+            ..task("x")
+        };
+        let mut tensors = task.untrained(4, 1).unwrap();
+        for (i, tensor) in tensors.values_mut().enumerate() {
+            let shape = tensor.dims().to_vec();
+            let n: usize = shape.iter().product();
+            let values = (0..n).map(|j| ((i * 7 + j * 5) % 11) as f32 / 11.0 - 0.4).collect();
+            *tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap().stored().unwrap();
+        }
+        task.load(&Weights::new("x", tensors), 4).unwrap()
+    }
+
+    #[test]
+    fn a_head_read_in_two_stages_and_pieces_says_what_it_says_of_the_whole() {
+        let local = Shape::LocalAttention { heads: 2, window: 3 };
+        for shape in [Shape::Linear, local] {
+            let head = both(shape);
+            let hidden = |seed: usize| -> Vec<f32> {
+                (0..40).map(|i| ((i * seed) % 13) as f32 / 13.0).collect()
+            };
+            let strands = [hidden(3), hidden(8)].map(|x| Tensor::from_vec(x, (10, 4), &Device::Cpu).unwrap());
+            let whole = Segment { lane: 0, len: 10, starts: true, ends: true };
+            let joined = Tensor::cat(&strands, 1).unwrap();
+            let mut expected: Vec<f32> = head.forward(&joined, &[whole]).unwrap().to_vec1().unwrap();
+            expected.chunks_exact_mut(2).for_each(|row| Link::Softmax.apply(row));
+            let begun = strands.map(|x| head.begin(&x).unwrap());
+            let width = begun[0].width();
+            let begun = begun.map(|x| x.to_vec1::<f32>().unwrap());
+            for cut in 1..10 {
+                let (mut state, mut found) = (head.start(), Vec::new());
+                for (from, to) in [(0, cut), (cut, 10)] {
+                    let parts = (from..to).flat_map(|i| {
+                        let row = |strand: usize| &begun[strand][i * width..][..width];
+                        [head.part(row(0), false), head.part(row(1), true)].concat()
+                    });
+                    let segment = Segment { lane: 0, len: to - from, starts: from == 0, ends: to == 10 };
+                    found.extend(head.end(parts.collect(), segment, &mut state).unwrap());
+                }
+                assert_eq!(found.len(), expected.len());
+                for (x, y) in found.iter().zip(&expected) {
+                    assert!((x - y).abs() < 1e-5, "{x} {y}");
+                }
+            }
+        }
     }
 
     #[test]

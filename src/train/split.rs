@@ -17,6 +17,8 @@ pub struct Genomes {
     pub contigs: Vec<Contig>,
     /// Base codes of each contig, without the soft mask.
     bases: Vec<Vec<u8>>,
+    /// Where each contig is, by name.
+    places: BTreeMap<String, usize>,
     /// The files that were read.
     pub files: Vec<Source>,
 }
@@ -51,6 +53,7 @@ impl Genomes {
         let mut all = Self {
             contigs: Vec::new(),
             bases: Vec::new(),
+            places: BTreeMap::new(),
             files: Vec::new(),
         };
         let mut owners = BTreeMap::new();
@@ -69,6 +72,7 @@ impl Genomes {
                         .todo("give each genome once, with names of its own"));
                 }
                 size += codes.len() as u64;
+                all.places.insert(sequence.name.clone(), all.contigs.len());
                 all.contigs.push(Contig {
                     name: sequence.name,
                     length: codes.len() as u64,
@@ -87,6 +91,21 @@ impl Genomes {
             false => bases[(passage.span.start + i) as usize],
             true => complement(bases[(passage.span.end - 1 - i) as usize]),
         }
+    }
+
+    /// Where the contig of this name is.
+    pub fn place(&self, contig: &str) -> Option<usize> {
+        self.places.get(contig).copied()
+    }
+
+    /// The bases of each contig.
+    pub fn each_bases(&self) -> impl Iterator<Item = &[u8]> {
+        self.bases.iter().map(Vec::as_slice)
+    }
+
+    /// Something made of the bases of each contig.
+    pub fn each<T>(&self, make: impl Fn(&[u8]) -> T) -> Vec<T> {
+        self.each_bases().map(make).collect()
     }
 
     /// The bases of a span.
