@@ -26,6 +26,10 @@ const LIMIT: f64 = 6.0;
 const COST: f64 = 12.0;
 /// How much the marks of starts and stops count.
 const MARKS: [f64; 2] = [6.0, 1.0];
+/// What it costs a gene to go on beyond an end of the sequence.
+const CUT: f64 = 2.0;
+/// What an unknown base costs a gene at least.
+const UNKNOWN_BASE: f64 = 1.0;
 /// Bases of the shortest gene, and of the shortest one that an end of the sequence cuts.
 const SHORTEST: [u64; 2] = [90, 60];
 /// Bases that two genes may share.
@@ -99,11 +103,11 @@ pub struct Decoder {
 impl Decoder {
     /// For a sequence whose first base has this position.
     pub fn new(code: GeneticCode, first: u64) -> Self {
-        let edge = |_| Edge {
+        let begun = Edge {
             at: first,
             sums: [0.0; 6],
             chain: Chain::default(),
-            mark: 0.0,
+            mark: -CUT,
             codon: None,
         };
         let mut decoder = Self {
@@ -120,7 +124,7 @@ impl Decoder {
         // Genes may have begun before the sequence, in each frame.
         for frame in 0..3 {
             let skipped = (frame as u64 + 3 - first % 3) % 3;
-            let mut edge = edge(frame);
+            let mut edge = begun.clone();
             edge.at += skipped;
             decoder.starts[frame].push(edge.clone());
             decoder.stops[frame] = Some(edge);
@@ -139,14 +143,16 @@ impl Decoder {
             stops: [0, 1].map(|strand| mark(p, STOP[strand], CODON[strand] + 2, MARKS[1])),
             code,
         };
-        self.add(p);
+        self.add(code, p);
         self.at += 1;
         // Edges at the beginning stand where their frame begins.
         if self.at < self.first + 3 {
             let (at, sums) = (self.at, self.sums);
             let starts = self.starts.iter_mut().flatten();
             let edges = starts.chain(self.stops.iter_mut().flatten());
-            edges.filter(|edge| edge.at == at).for_each(|edge| edge.sums = sums);
+            edges
+                .filter(|edge| edge.at == at)
+                .for_each(|edge| edge.sums = sums);
         }
         if self.at >= self.first + 3 {
             self.codon();
@@ -170,9 +176,9 @@ impl Decoder {
                 over => (self.at - over, self.recent[3 - over as usize].sums),
             };
             let starts = std::mem::take(&mut self.starts[frame]);
-            self.forward(frame, &starts, edge, 0.0, false);
+            self.forward(frame, &starts, edge, -CUT, false);
             if let Some(stop) = self.stops[frame].take() {
-                self.reverse(frame, &stop, edge, 0.0, None);
+                self.reverse(frame, &stop, edge, -CUT, None);
             }
         }
         let last = self.chain.last;
@@ -180,16 +186,17 @@ impl Decoder {
     }
 
     /// Adds a base's scores to the sums of the six frames.
-    fn add(&mut self, p: &[f32; CLASSES.len()]) {
+    fn add(&mut self, code: u8, p: &[f32; CLASSES.len()]) {
         let p = p.map(f64::from);
         let floor = |x: f64| x.max(FLOOR).ln();
+        let most = if code == N { -UNKNOWN_BASE } else { LIMIT };
         let none = floor(p[NONCODING]);
         for strand in 0..2 {
             let codon = CODON[strand];
             let mut coding = [p[codon], p[codon + 1], p[codon + 2]];
             coding[0] += p[START[strand]];
             coding[2] += p[STOP[strand]];
-            let scores = coding.map(|p| (floor(p) - none).clamp(-LIMIT, LIMIT));
+            let scores = coding.map(|p| (floor(p) - none).clamp(-LIMIT, most));
             for frame in 0..3 {
                 let from = (self.at + 3 - frame) % 3;
                 let position = if strand == 0 { from } else { 2 - from };
@@ -235,10 +242,23 @@ impl Decoder {
     }
 
     /// The best gene of the forward strand that ends here.
-    fn forward(&mut self, frame: usize, starts: &[Edge], end: (u64, [f64; 6]), mark: f64, stops: bool) {
+    fn forward(
+        &mut self,
+        frame: usize,
+        starts: &[Edge],
+        end: (u64, [f64; 6]),
+        mark: f64,
+        stops: bool,
+    ) {
         let mut best: Option<Node> = None;
         for edge in starts {
-            let node = self.gene(frame, edge, end, mark + edge.mark, [edge.codon.is_some(), stops]);
+            let node = self.gene(
+                frame,
+                edge,
+                end,
+                mark + edge.mark,
+                [edge.codon.is_some(), stops],
+            );
             if let Some(mut node) = node
                 && best.as_ref().is_none_or(|best| node.total > best.total)
             {
@@ -251,7 +271,14 @@ impl Decoder {
     }
 
     /// The gene of the reverse strand that begins here and ends at `stop`.
-    fn reverse(&mut self, frame: usize, stop: &Edge, end: (u64, [f64; 6]), mark: f64, codon: Option<[u8; 3]>) {
+    fn reverse(
+        &mut self,
+        frame: usize,
+        stop: &Edge,
+        end: (u64, [f64; 6]),
+        mark: f64,
+        codon: Option<[u8; 3]>,
+    ) {
         let whole = [stop.codon.is_some(), codon.is_some()];
         let mut node = self.gene(3 + frame, stop, end, mark + stop.mark, whole);
         if let Some(node) = &mut node {
@@ -262,7 +289,14 @@ impl Decoder {
     }
 
     /// The gene from `edge` to `end` behind the best chain that it may follow, if it is worth one.
-    fn gene(&self, frame: usize, edge: &Edge, end: (u64, [f64; 6]), marks: f64, whole: [bool; 2]) -> Option<Node> {
+    fn gene(
+        &self,
+        frame: usize,
+        edge: &Edge,
+        end: (u64, [f64; 6]),
+        marks: f64,
+        whole: [bool; 2],
+    ) -> Option<Node> {
         let (end, sums) = end;
         let least = SHORTEST[usize::from(whole != [true, true])];
         if end < edge.at + least {
@@ -315,7 +349,11 @@ impl Decoder {
 
     /// The genes that no later base can change.
     fn decide(&mut self) -> Vec<Gene> {
-        let edges = self.starts.iter().flatten().chain(self.stops.iter().flatten());
+        let edges = self
+            .starts
+            .iter()
+            .flatten()
+            .chain(self.stops.iter().flatten());
         let edges: Vec<&Edge> = edges.collect();
         let overlapped = edges
             .iter()

@@ -69,6 +69,11 @@ impl<W: Write> Writer<W> {
         self.genes
     }
 
+    /// What is written to.
+    pub fn get_ref(&self) -> &W {
+        &self.out
+    }
+
     /// What was written to.
     pub fn into_inner(self) -> W {
         self.out
@@ -99,12 +104,26 @@ mod tests {
         let path = dir.path().join("g.gff3");
         std::fs::write(&path, writer.into_inner()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("##gff-version 3\n##sequence-region c%201 1 260\n"), "{text}");
+        assert!(
+            text.starts_with("##gff-version 3\n##sequence-region c%201 1 260\n"),
+            "{text}"
+        );
         let found = gff::read(&path).unwrap();
-        let spans = found.iter().map(|f| (f.region.start, f.region.end, f.reverse, f.phase));
-        let expected = [(0, 90, false, Some(0)), (93, 192, true, Some(0)), (200, 260, true, Some(0))];
+        let spans = found
+            .iter()
+            .map(|f| (f.region.start, f.region.end, f.reverse, f.phase));
+        let expected = [
+            (0, 90, false, Some(0)),
+            (93, 192, true, Some(0)),
+            (200, 260, true, Some(0)),
+        ];
         assert_eq!(spans.collect::<Vec<_>>(), expected);
-        let attribute = |key| found.iter().map(|f| f.attribute(key).unwrap()).collect::<Vec<_>>();
+        let attribute = |key| {
+            found
+                .iter()
+                .map(|f| f.attribute(key).unwrap())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(attribute("partial"), ["10", "00", "01"]);
         assert_eq!(attribute("start_type"), ["Edge", "GTG", "Edge"]);
         assert_eq!(found[0].region.contig, "c 1");

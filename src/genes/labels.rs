@@ -27,7 +27,10 @@ struct Coding<'a> {
 /// Input: a coding sequence beyond its contig's end, or one whose lines contradict each other. The
 /// features' contigs are among `contigs`: others are passed over.
 pub fn labels(features: &[Feature], contigs: &[(&str, &[u8])]) -> Result<Vec<Vec<u8>>> {
-    let places: BTreeMap<&str, usize> = (0..).zip(contigs).map(|(i, (name, _))| (*name, i)).collect();
+    let places: BTreeMap<&str, usize> = (0..)
+        .zip(contigs)
+        .map(|(i, (name, _))| (*name, i))
+        .collect();
     let circular: BTreeSet<&str> = features
         .iter()
         .filter(|feature| feature.says("Is_circular"))
@@ -59,14 +62,22 @@ pub fn labels(features: &[Feature], contigs: &[(&str, &[u8])]) -> Result<Vec<Vec
             true => places.rev().collect(),
         })
     };
-    for feature in features.iter().filter(|feature| feature.kind == "pseudogene") {
+    for feature in features
+        .iter()
+        .filter(|feature| feature.kind == "pseudogene")
+    {
         if let Some(&contig) = places.get(feature.region.contig.as_str()) {
-            paint(feature, contig)?.into_iter().for_each(|i| all[contig][i] = UNKNOWN);
+            paint(feature, contig)?
+                .into_iter()
+                .for_each(|i| all[contig][i] = UNKNOWN);
         }
     }
     let mut marks = Vec::new();
     for coding in &coding {
-        let (strand, bases) = (usize::from(coding.parts[0].reverse), contigs[coding.contig].1);
+        let (strand, bases) = (
+            usize::from(coding.parts[0].reverse),
+            contigs[coding.contig].1,
+        );
         let (mut read, mut places) = (0, Vec::new());
         for part in &coding.parts {
             let here = paint(part, coding.contig)?;
@@ -90,7 +101,11 @@ pub fn labels(features: &[Feature], contigs: &[(&str, &[u8])]) -> Result<Vec<Vec
         }
         let codon = |at: &[usize]| {
             let codon = [at[0], at[1], at[2]].map(|i| bases[i]);
-            if strand == 1 { codon.map(crate::sequence::complement) } else { codon }
+            if strand == 1 {
+                codon.map(crate::sequence::complement)
+            } else {
+                codon
+            }
         };
         let stops = |at: &[usize]| GeneticCode::Bacterial.is_stop(codon(at));
         if let Some(&[a, b, c]) = places.last_chunk::<3>() {
@@ -121,7 +136,9 @@ pub fn labels(features: &[Feature], contigs: &[(&str, &[u8])]) -> Result<Vec<Vec
 
 /// The coding sequences, the longest last.
 fn coding<'a>(features: &'a [Feature], places: &BTreeMap<&str, usize>) -> Result<Vec<Coding<'a>>> {
-    let named = features.iter().filter_map(|feature| Some((feature.attribute("ID")?, feature)));
+    let named = features
+        .iter()
+        .filter_map(|feature| Some((feature.attribute("ID")?, feature)));
     let by_id: BTreeMap<&str, &Feature> = named.filter(|(_, f)| f.kind != "CDS").collect();
     let mut groups: BTreeMap<(&str, String), Vec<&Feature>> = BTreeMap::new();
     for feature in features.iter().filter(|feature| feature.kind == "CDS") {
@@ -153,7 +170,10 @@ fn coding<'a>(features: &'a [Feature], places: &BTreeMap<&str, usize>) -> Result
             }
         }
         let partial = owners.iter().any(|f| f.says("partial"));
-        let length: u64 = parts.iter().map(|part| part.region.end - part.region.start).sum();
+        let length: u64 = parts
+            .iter()
+            .map(|part| part.region.end - part.region.start)
+            .sum();
         let odd = parts.len() == 1 && !partial && !length.is_multiple_of(3);
         all.push(Coding {
             broken: odd || owners.iter().any(|f| is_pseudo(f)),
@@ -208,7 +228,11 @@ mod tests {
         let mut bases = BASES;
         reverse_complement(&mut bases);
         let found = labelled(&["c\ts\tCDS\t6\t17\t.\t-\t0\tID=a"], &bases).unwrap();
-        let mirrored: Vec<u8> = expected.iter().rev().map(|c| super::super::MIRROR[*c as usize] as u8).collect();
+        let mirrored: Vec<u8> = expected
+            .iter()
+            .rev()
+            .map(|c| super::super::MIRROR[*c as usize] as u8)
+            .collect();
         assert_eq!(found, mirrored);
         assert_eq!(found[16], 9);
         assert_eq!(found[5], 10);
@@ -224,14 +248,20 @@ mod tests {
     #[test]
     fn joined_sequences_have_the_frame_of_each_part() {
         // One base is passed over after base 6: the second part's phase says where its codons begin.
-        let lines = ["c\ts\tCDS\t1\t6\t.\t+\t0\tID=a", "c\ts\tCDS\t8\t14\t.\t+\t1\tID=a"];
+        let lines = [
+            "c\ts\tCDS\t1\t6\t.\t+\t0\tID=a",
+            "c\ts\tCDS\t8\t14\t.\t+\t1\tID=a",
+        ];
         let found = labelled(&lines, &[1; 20]).unwrap();
         assert_eq!(found[..15], [7, 2, 3, 1, 2, 3, 0, 3, 1, 2, 3, 1, 2, 3, 0]);
     }
 
     #[test]
     fn pseudogenes_and_broken_frames_are_unknown_but_not_where_a_gene_is() {
-        let pseudo = ["c\ts\tCDS\t1\t9\t.\t-\t0\tID=p;pseudo=true", "c\ts\tCDS\t4\t15\t.\t+\t0\tID=a"];
+        let pseudo = [
+            "c\ts\tCDS\t1\t9\t.\t-\t0\tID=p;pseudo=true",
+            "c\ts\tCDS\t4\t15\t.\t+\t0\tID=a",
+        ];
         let found = labelled(&pseudo, &BASES).unwrap();
         assert_eq!(found[..5], [U, U, U, 7, 2]);
         let odd = labelled(&["c\ts\tCDS\t4\t14\t.\t+\t0\tID=a"], &BASES).unwrap();
@@ -242,12 +272,18 @@ mod tests {
             "c\ts\tCDS\t4\t15\t.\t+\t0\tID=a;Parent=t",
         ];
         assert_eq!(labelled(&biotype, &BASES).unwrap()[3..6], [U, U, U]);
-        assert_eq!(labelled(&["c\ts\tgene\t4\t15\t.\t+\t.\tID=g"], &BASES).unwrap(), [U; 20]);
+        assert_eq!(
+            labelled(&["c\ts\tgene\t4\t15\t.\t+\t.\tID=g"], &BASES).unwrap(),
+            [U; 20]
+        );
     }
 
     #[test]
     fn of_two_genes_the_longer_one_is_labelled_but_both_begin() {
-        let lines = ["c\ts\tCDS\t1\t12\t.\t+\t0\tID=a", "c\ts\tCDS\t11\t16\t.\t+\t0\tID=b"];
+        let lines = [
+            "c\ts\tCDS\t1\t12\t.\t+\t0\tID=a",
+            "c\ts\tCDS\t11\t16\t.\t+\t0\tID=b",
+        ];
         let found = labelled(&lines, &[1; 20]).unwrap();
         assert_eq!(found[8..17], [3, 1, 7, 3, 3, 1, 2, 3, 0]);
     }

@@ -57,7 +57,9 @@ impl Nodes {
         let mut open = BTreeSet::new();
         for root in roots {
             match root {
-                Some(root) if self.decided.is_none_or(|decided| root >= decided) => open.insert(root),
+                Some(root) if self.decided.is_none_or(|decided| root >= decided) => {
+                    open.insert(root)
+                }
                 _ => return Vec::new(),
             };
         }

@@ -8,7 +8,7 @@
 
 use super::local_attention::{LocalAttention, LocalSizes, LocalState};
 use crate::checkpoint::{Config, Weights};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::{Device, Linear, Tensor, segment_mean};
 use crate::sequence::Segment;
 use serde::{Deserialize, Serialize};
@@ -98,8 +98,15 @@ impl Task {
 
     /// Its weights before training, by name, on hidden vectors of `width`: a linear layer of zeros,
     /// or what [`LocalAttention::create`] makes of the seed.
-    pub fn untrained(&self, width: usize, seed: u64) -> Result<BTreeMap<String, candle_core::Tensor>> {
-        let tensors = match self.sizes(width) {
+    ///
+    /// # Errors
+    /// Model: the shape does not fit the width.
+    pub fn untrained(
+        &self,
+        width: usize,
+        seed: u64,
+    ) -> Result<BTreeMap<String, candle_core::Tensor>> {
+        let tensors = match self.sizes(width)? {
             Some(sizes) => LocalAttention::create(sizes, seed)?,
             None => {
                 let (outputs, inputs) = (self.outputs.len(), self.inputs(width));
@@ -120,25 +127,43 @@ impl Task {
         if self.both_strands { 2 * width } else { width }
     }
 
-    fn sizes(&self, width: usize) -> Option<LocalSizes> {
-        match self.shape {
-            Shape::Linear => None,
-            Shape::LocalAttention { heads, window } => Some(LocalSizes {
-                width: self.inputs(width),
-                heads,
-                window,
-                classes: self.outputs.len(),
-                causal: false,
-            }),
+    /// Of a local-attention head.
+    fn sizes(&self, width: usize) -> Result<Option<LocalSizes>> {
+        let Shape::LocalAttention { heads, window } = self.shape else {
+            return Ok(None);
+        };
+        let width = self.inputs(width);
+        if heads == 0 || !width.is_multiple_of(heads) || window > 4096 || self.unit != Unit::Base {
+            let what = format!(
+                "head \"{}\": attention of {heads} heads and window {window} to vectors of {width}",
+                self.name
+            );
+            return Err(Error::model(what).todo("take --head linear"));
         }
+        Ok(Some(LocalSizes {
+            width,
+            heads,
+            window,
+            classes: self.outputs.len(),
+            causal: false,
+        }))
     }
 
     /// The head, on hidden vectors of `width`.
+    ///
+    /// # Errors
+    /// Model: weights are missing or do not fit.
     pub fn load(&self, weights: &Weights, width: usize) -> Result<TaskHead> {
+        if self.outputs.is_empty() {
+            return Err(Error::model(format!(
+                "head \"{}\" has no outputs",
+                self.name
+            )));
+        }
         let weights = weights.at("crocuta_heads").at(&self.name);
         let outputs = self.outputs.len();
         let mut halves = None;
-        let layer = match self.sizes(width) {
+        let layer = match self.sizes(width)? {
             Some(sizes) => Layer::Local(LocalAttention::load(sizes, &weights)?),
             None => {
                 let weight = weights.tensor("weight", &[outputs, self.inputs(width)])?;
@@ -236,7 +261,12 @@ impl TaskHead {
 
     /// The second stage: parts of both strands side by side, or of one, to what the head says of
     /// the bases that are complete: (rows, K), probabilities or values.
-    pub fn end(&self, parts: Vec<f32>, segment: Segment, state: &mut Option<LocalState>) -> Result<Vec<f32>> {
+    pub fn end(
+        &self,
+        parts: Vec<f32>,
+        segment: Segment,
+        state: &mut Option<LocalState>,
+    ) -> Result<Vec<f32>> {
         let k = self.outputs;
         let mut out = match (&self.layer, state) {
             (Layer::Local(local), Some(state)) => {
@@ -247,8 +277,12 @@ impl TaskHead {
             (Layer::Linear(_, bias), _) if self.halves.is_some() => {
                 let bias: Vec<f32> = bias.to_vec1()?;
                 let rows = parts.chunks_exact(2 * k);
-                rows.flat_map(|row| (0..k).map(|i| row[i] + row[k + i] + bias[i]).collect::<Vec<_>>())
-                    .collect()
+                rows.flat_map(|row| {
+                    (0..k)
+                        .map(|i| row[i] + row[k + i] + bias[i])
+                        .collect::<Vec<_>>()
+                })
+                .collect()
             }
             _ => parts,
         };
@@ -307,7 +341,8 @@ mod tests {
 
     #[test]
     fn heads_of_earlier_models_are_linear_and_of_one_strand() {
-        let earlier = json!({"name": "x", "unit": "sequence", "link": "softmax", "outputs": ["no", "yes"]});
+        let earlier =
+            json!({"name": "x", "unit": "sequence", "link": "softmax", "outputs": ["no", "yes"]});
         let read: Task = serde_json::from_value(earlier.clone()).unwrap();
         assert_eq!(read, task("x"));
         assert_eq!(serde_json::to_value(&read).unwrap(), earlier);
@@ -325,25 +360,42 @@ mod tests {
         for (i, tensor) in tensors.values_mut().enumerate() {
             let shape = tensor.dims().to_vec();
             let n: usize = shape.iter().product();
-            let values = (0..n).map(|j| ((i * 7 + j * 5) % 11) as f32 / 11.0 - 0.4).collect();
-            *tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap().stored().unwrap();
+            let values = (0..n)
+                .map(|j| ((i * 7 + j * 5) % 11) as f32 / 11.0 - 0.4)
+                .collect();
+            *tensor = Tensor::from_vec(values, shape, &Device::Cpu)
+                .unwrap()
+                .stored()
+                .unwrap();
         }
         task.load(&Weights::new("x", tensors), 4).unwrap()
     }
 
     #[test]
     fn a_head_read_in_two_stages_and_pieces_says_what_it_says_of_the_whole() {
-        let local = Shape::LocalAttention { heads: 2, window: 3 };
+        let local = Shape::LocalAttention {
+            heads: 2,
+            window: 3,
+        };
         for shape in [Shape::Linear, local] {
             let head = both(shape);
             let hidden = |seed: usize| -> Vec<f32> {
                 (0..40).map(|i| ((i * seed) % 13) as f32 / 13.0).collect()
             };
-            let strands = [hidden(3), hidden(8)].map(|x| Tensor::from_vec(x, (10, 4), &Device::Cpu).unwrap());
-            let whole = Segment { lane: 0, len: 10, starts: true, ends: true };
+            let strands =
+                [hidden(3), hidden(8)].map(|x| Tensor::from_vec(x, (10, 4), &Device::Cpu).unwrap());
+            let whole = Segment {
+                lane: 0,
+                len: 10,
+                starts: true,
+                ends: true,
+            };
             let joined = Tensor::cat(&strands, 1).unwrap();
-            let mut expected: Vec<f32> = head.forward(&joined, &[whole]).unwrap().to_vec1().unwrap();
-            expected.chunks_exact_mut(2).for_each(|row| Link::Softmax.apply(row));
+            let mut expected: Vec<f32> =
+                head.forward(&joined, &[whole]).unwrap().to_vec1().unwrap();
+            expected
+                .chunks_exact_mut(2)
+                .for_each(|row| Link::Softmax.apply(row));
             let begun = strands.map(|x| head.begin(&x).unwrap());
             let width = begun[0].width();
             let begun = begun.map(|x| x.to_vec1::<f32>().unwrap());
@@ -354,7 +406,12 @@ mod tests {
                         let row = |strand: usize| &begun[strand][i * width..][..width];
                         [head.part(row(0), false), head.part(row(1), true)].concat()
                     });
-                    let segment = Segment { lane: 0, len: to - from, starts: from == 0, ends: to == 10 };
+                    let segment = Segment {
+                        lane: 0,
+                        len: to - from,
+                        starts: from == 0,
+                        ends: to == 10,
+                    };
                     found.extend(head.end(parts.collect(), segment, &mut state).unwrap());
                 }
                 assert_eq!(found.len(), expected.len());

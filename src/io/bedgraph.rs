@@ -55,7 +55,10 @@ fn parse_line(line: &str) -> Result<Option<(Region, f32)>, String> {
     if contig.starts_with('#') || contig == "track" && start.contains('=') {
         return Ok(None);
     }
-    let position = |text: &str| text.parse::<u64>().map_err(|_| format!("\"{text}\" is not a position"));
+    let position = |text: &str| {
+        text.parse::<u64>()
+            .map_err(|_| format!("\"{text}\" is not a position"))
+    };
     let (start, end) = (position(start)?, position(end)?);
     if end <= start {
         return Err(format!("the end {end} is not after the start {start}"));
@@ -74,7 +77,10 @@ mod tests {
     fn regions_and_values_are_read_and_wrong_lines_named() {
         let text = "track type=bedGraph name=x y=z\n#a\n\nc 1 5 -2.5e1\nd\t0\t1\t3\n";
         let found = parse(text.as_bytes()).unwrap();
-        let found: Vec<_> = found.iter().map(|(r, x)| (r.contig.as_str(), r.start, r.end, *x)).collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|(r, x)| (r.contig.as_str(), r.start, r.end, *x))
+            .collect();
         assert_eq!(found, [("c", 1, 5, -25.0), ("d", 0, 1, 3.0)]);
         for (bad, words) in [
             ("c 1 5", "expected 4 columns"),
@@ -82,8 +88,13 @@ mod tests {
             ("c -1 5 1", "\"-1\" is not a position"),
             ("c 1 5 nan", "\"nan\" is not a number"),
         ] {
-            let error = parse(format!("c 0 1 1\n{bad}\n").as_bytes()).unwrap_err().to_string();
-            assert!(error.starts_with("line 2: ") && error.contains(words), "{error}");
+            let error = parse(format!("c 0 1 1\n{bad}\n").as_bytes())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("line 2: ") && error.contains(words),
+                "{error}"
+            );
         }
     }
 }

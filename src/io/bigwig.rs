@@ -94,7 +94,9 @@ impl Writer {
         if value.is_nan() {
             return Ok(());
         }
-        if self.values.len() == VALUES || u64::from(self.start) + self.values.len() as u64 != position {
+        if self.values.len() == VALUES
+            || u64::from(self.start) + self.values.len() as u64 != position
+        {
             self.close()?;
         }
         if self.values.is_empty() {
@@ -132,7 +134,9 @@ impl Writer {
         for field in [contig, start, end, 1, 1, 3 | count << 16] {
             raw.extend(field.to_le_bytes());
         }
-        self.values.drain(..).for_each(|x| raw.extend(x.to_le_bytes()));
+        self.values
+            .drain(..)
+            .for_each(|x| raw.extend(x.to_le_bytes()));
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
         let packed = encoder.write_all(&raw).and_then(|()| encoder.finish());
         let packed = packed.map_err(|e| Error::io(self.target.name(), &e))?;
@@ -158,14 +162,26 @@ impl Writer {
         let mut head = Vec::new();
         head.extend(MAGIC.to_le_bytes());
         head.extend([4u16, 0].map(u16::to_le_bytes).concat()); // version, zoom levels
-        head.extend([HEADER + SUMMARY, data, index].map(u64::to_le_bytes).concat());
+        head.extend(
+            [HEADER + SUMMARY, data, index]
+                .map(u64::to_le_bytes)
+                .concat(),
+        );
         head.extend([0u8; 2 + 2 + 8]); // fields of bigBed
         head.extend(HEADER.to_le_bytes());
         head.extend((24 + 4 * VALUES as u32).to_le_bytes());
         head.extend([0u8; 8]);
-        let bounds = if self.covered > 0 { [self.least, self.most] } else { [0.0; 2] };
+        let bounds = if self.covered > 0 {
+            [self.least, self.most]
+        } else {
+            [0.0; 2]
+        };
         head.extend(self.covered.to_le_bytes());
-        head.extend([bounds[0], bounds[1], self.sum, self.squares].map(f64::to_le_bytes).concat());
+        head.extend(
+            [bounds[0], bounds[1], self.sum, self.squares]
+                .map(f64::to_le_bytes)
+                .concat(),
+        );
         head.extend(names);
         head.extend((self.sections.len() as u32).to_le_bytes());
         let index = self.index(data + 4, index);
@@ -186,7 +202,12 @@ impl Writer {
     fn names(&self, at: u64) -> Vec<u8> {
         let mut order: Vec<u32> = (0..self.contigs.len() as u32).collect();
         order.sort_by_key(|id| &self.contigs[*id as usize].0);
-        let width = self.contigs.iter().map(|(name, _)| name.len()).max().unwrap_or(1);
+        let width = self
+            .contigs
+            .iter()
+            .map(|(name, _)| name.len())
+            .max()
+            .unwrap_or(1);
         let key = |i: usize| {
             let mut key = self.contigs[order[i] as usize].0.as_bytes().to_vec();
             key.resize(width, 0);
@@ -199,10 +220,24 @@ impl Writer {
         out.extend([order.len() as u64, 0].map(u64::to_le_bytes).concat());
         let leaf = |i: usize| {
             let id = order[i];
-            [key(i), [id, self.contigs[id as usize].1].map(u32::to_le_bytes).concat()].concat()
+            [
+                key(i),
+                [id, self.contigs[id as usize].1]
+                    .map(u32::to_le_bytes)
+                    .concat(),
+            ]
+            .concat()
         };
-        let inner = |from: usize, _: usize, child: u64| [key(from), child.to_le_bytes().to_vec()].concat();
-        tree(&mut out, at + 32, order.len(), [width + 8, width + 8], &leaf, &inner);
+        let inner =
+            |from: usize, _: usize, child: u64| [key(from), child.to_le_bytes().to_vec()].concat();
+        tree(
+            &mut out,
+            at + 32,
+            order.len(),
+            [width + 8, width + 8],
+            &leaf,
+            &inner,
+        );
         out
     }
 
@@ -218,7 +253,11 @@ impl Writer {
             let (first, last) = (sections.get(from), sections.get(to.wrapping_sub(1)));
             let first = first.map_or([0; 2], |s| [s.contig, s.start]);
             let last = last.map_or([0; 2], |s| [s.contig, s.end]);
-            [first, last].concat().into_iter().flat_map(u32::to_le_bytes).collect()
+            [first, last]
+                .concat()
+                .into_iter()
+                .flat_map(u32::to_le_bytes)
+                .collect()
         };
         let mut out = Vec::new();
         out.extend([INDEX, CHILDREN as u32].map(u32::to_le_bytes).concat());
@@ -227,7 +266,9 @@ impl Writer {
         out.extend(at.to_le_bytes()); // the end of the data
         out.extend([VALUES as u32, 0].map(u32::to_le_bytes).concat());
         let leaf = |i: usize| {
-            let place = [places[i], sections[i].bytes].map(u64::to_le_bytes).concat();
+            let place = [places[i], sections[i].bytes]
+                .map(u64::to_le_bytes)
+                .concat();
             [bounds(i, i + 1), place].concat()
         };
         let inner = |from: usize, to: usize, child: u64| {
@@ -258,7 +299,9 @@ fn tree(
         let width = widths[usize::from(each > 1)];
         let nodes = count.div_ceil(each * CHILDREN).max(1);
         let next = at + (nodes * (4 + CHILDREN * width)) as u64;
-        let child = below.get(level + 1).map_or(0, |each| 4 + CHILDREN * widths[usize::from(*each > 1)]);
+        let child = below
+            .get(level + 1)
+            .map_or(0, |each| 4 + CHILDREN * widths[usize::from(*each > 1)]);
         for node in 0..nodes {
             let first = node * CHILDREN;
             let items = count.div_ceil(each).saturating_sub(first).min(CHILDREN);

@@ -204,7 +204,10 @@ mod tests {
         ] {
             let error = parse(format!("##gff-version 3\n{bad}\n").as_bytes()).unwrap_err();
             let text = error.to_string();
-            assert!(text.starts_with("line 2: ") && text.contains(words), "{text}");
+            assert!(
+                text.starts_with("line 2: ") && text.contains(words),
+                "{text}"
+            );
         }
     }
 }

@@ -28,7 +28,9 @@ pub fn binary_cross_entropy(logits: &Tensor, truths: &[f32]) -> Result<(f64, Ten
     expect_shape("logits", logits, &[truths.len() / width.max(1), width])?;
     let (losses, out) = with_slices([logits], |[logits]| {
         let mut out = unwritten(rows * width);
-        let parts = out.par_chunks_mut(TOGETHER).zip(logits.par_chunks(TOGETHER));
+        let parts = out
+            .par_chunks_mut(TOGETHER)
+            .zip(logits.par_chunks(TOGETHER));
         let losses: Vec<f64> = parts
             .zip(truths.par_chunks(TOGETHER))
             .map(|((out, logits), truths)| {
@@ -38,7 +40,11 @@ pub fn binary_cross_entropy(logits: &Tensor, truths: &[f32]) -> Result<(f64, Ten
                     let wrong = if *truth > 0.0 { -x } else { *x };
                     let e = (-wrong.abs()).exp();
                     loss += f64::from(truth.abs()) * f64::from(wrong.max(0.0) + e.ln_1p());
-                    let slope = if wrong > 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) };
+                    let slope = if wrong > 0.0 {
+                        1.0 / (1.0 + e)
+                    } else {
+                        e / (1.0 + e)
+                    };
                     *out = -truth * slope;
                 }
                 loss
@@ -65,7 +71,11 @@ mod tests {
             for (x, truth) in wide(&logits).into_iter().zip(&truths) {
                 let truth = f64::from(*truth);
                 let p = 1.0 / (1.0 + (-x).exp());
-                let (right, target) = if truth > 0.0 { (p, 1.0) } else { (1.0 / (1.0 + x.exp()), 0.0) };
+                let (right, target) = if truth > 0.0 {
+                    (p, 1.0)
+                } else {
+                    (1.0 / (1.0 + x.exp()), 0.0)
+                };
                 expected -= truth.abs() * right.ln();
                 slopes.push(truth.abs() * (p - target));
             }

@@ -43,8 +43,14 @@ enum Format {
 
 impl Format {
     fn of(path: &Path) -> Result<Self> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        let ending = [".gz", ".bgz", ".zst"].iter().find_map(|end| name.strip_suffix(end));
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        let ending = [".gz", ".bgz", ".zst"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end));
         match ending.unwrap_or(&name).rsplit('.').next() {
             Some("gff" | "gff3" | "gtf") => Ok(Self::Features),
             Some("bed") => Ok(Self::Bed),
@@ -95,19 +101,27 @@ impl Labels {
     /// Usage: a format that is not known, classes and values together, no class or too many. Input:
     /// a damaged file, or a contig that the genomes lack.
     pub fn read(paths: &[PathBuf], wanted: &[String], genomes: &Genomes) -> Result<Self> {
-        let formats: Vec<Format> = paths.iter().map(|path| Format::of(path)).collect::<Result<_>>()?;
+        let formats: Vec<Format> = paths
+            .iter()
+            .map(|path| Format::of(path))
+            .collect::<Result<_>>()?;
         let values = formats.iter().filter(|format| format.has_values()).count();
         match values {
             0 => Self::marks(paths, &formats, wanted, genomes),
-            _ if values < formats.len() => {
-                Err(Error::usage("classes and values cannot be learned in one run"))
-            }
+            _ if values < formats.len() => Err(Error::usage(
+                "classes and values cannot be learned in one run",
+            )),
             _ if !wanted.is_empty() => Err(Error::usage("--feature is for GFF3 and GTF")),
             _ => Self::values(paths, &formats, genomes),
         }
     }
 
-    fn marks(paths: &[PathBuf], formats: &[Format], wanted: &[String], genomes: &Genomes) -> Result<Self> {
+    fn marks(
+        paths: &[PathBuf],
+        formats: &[Format],
+        wanted: &[String],
+        genomes: &Genomes,
+    ) -> Result<Self> {
         let (mut regions, mut files) = (Vec::new(), Vec::new());
         for (path, format) in paths.iter().zip(formats) {
             let named: Vec<(Region, String)> = match format {
@@ -136,7 +150,10 @@ impl Labels {
         }
         let mut marks = genomes.each(|bases| vec![0u32; bases.len()]);
         for (region, class) in &regions {
-            let class = outputs.iter().position(|output| output == class).unwrap_or_default();
+            let class = outputs
+                .iter()
+                .position(|output| output == class)
+                .unwrap_or_default();
             if let Some(contig) = genomes.place(&region.contig) {
                 for mark in within(&mut marks[contig], region, 1) {
                     *mark |= 1 << class;
@@ -227,7 +244,10 @@ impl Labels {
                 match (&self.targets, &row[..]) {
                     (Targets::Genes(_), [class]) if class.is_nan() => continue,
                     (Targets::Genes(_), [class]) => counts[*class as usize] += 1,
-                    _ => counts.iter_mut().zip(&row).for_each(|(n, x)| *n += u64::from(*x > 0.0)),
+                    _ => counts
+                        .iter_mut()
+                        .zip(&row)
+                        .for_each(|(n, x)| *n += u64::from(*x > 0.0)),
                 }
                 all += 1;
             }
@@ -240,12 +260,19 @@ impl Labels {
             0 => 1.0,
             n => (all as f64 / groups as f64 / n as f64) as f32,
         };
-        counts.iter().map(|n| [weight(*n), weight(all - n)]).collect()
+        counts
+            .iter()
+            .map(|n| [weight(*n), weight(all - n)])
+            .collect()
     }
 }
 
 /// Fails if a label stands on a contig that the genomes lack.
-fn known<'a>(path: &Path, regions: impl Iterator<Item = &'a Region>, genomes: &Genomes) -> Result<()> {
+fn known<'a>(
+    path: &Path,
+    regions: impl Iterator<Item = &'a Region>,
+    genomes: &Genomes,
+) -> Result<()> {
     let names = regions.map(|region| region.contig.as_str());
     match compare(names, &genomes.contigs).report() {
         Some(report) => Err(Error::input(report)
@@ -283,7 +310,10 @@ mod tests {
         let fasta = dir.path().join("g.fa");
         std::fs::write(&fasta, ">c\nACGTACGTACGTACGTACGT\n>d\nACGT\n").unwrap();
         let genomes = Genomes::read(&[fasta]).unwrap();
-        let paths: Vec<PathBuf> = files.iter().map(|(name, _)| dir.path().join(name)).collect();
+        let paths: Vec<PathBuf> = files
+            .iter()
+            .map(|(name, _)| dir.path().join(name))
+            .collect();
         for (path, (_, text)) in paths.iter().zip(files) {
             std::fs::write(path, text).unwrap();
         }
@@ -301,23 +331,47 @@ mod tests {
 
     #[test]
     fn types_of_features_and_names_of_regions_are_classes_that_may_overlap() {
-        let labels = read(&[("a.gff3", FEATURES), ("b.bed", "d\t0\t1\tgene\nd\t1\t2\n")], &[]).unwrap();
+        let labels = read(
+            &[("a.gff3", FEATURES), ("b.bed", "d\t0\t1\tgene\nd\t1\t2\n")],
+            &[],
+        )
+        .unwrap();
         assert_eq!(labels.outputs, ["b", "exon", "gene"]);
-        assert_eq!(targets(&labels, 0, 3..6), [0., 0., 1., 0., 1., 1., 0., 1., 0.]);
+        assert_eq!(
+            targets(&labels, 0, 3..6),
+            [0., 0., 1., 0., 1., 1., 0., 1., 0.]
+        );
         assert_eq!(targets(&labels, 1, 0..2), [0., 0., 1., 1., 0., 0.]);
         let one = read(&[("a.gtf", FEATURES)], &["exon"]).unwrap();
         assert_eq!(one.outputs, ["exon"]);
-        assert_eq!(one.balance(&[Span { contig: 0, start: 0, end: 20 }]), [[0.625, 2.5]]);
+        assert_eq!(
+            one.balance(&[Span {
+                contig: 0,
+                start: 0,
+                end: 20
+            }]),
+            [[0.625, 2.5]]
+        );
         assert!(read(&[("a.gtf", FEATURES)], &["intron"]).is_err());
         assert!(read(&[("a.txt", FEATURES)], &[]).is_err());
     }
 
     #[test]
     fn tracks_have_values_and_gaps() {
-        let labels = read(&[("x.bedgraph", "c 0 2 1.5\nc 3 4 -1\n"), ("y.bg", "c\t1\t2\t9\n")], &[]).unwrap();
+        let labels = read(
+            &[
+                ("x.bedgraph", "c 0 2 1.5\nc 3 4 -1\n"),
+                ("y.bg", "c\t1\t2\t9\n"),
+            ],
+            &[],
+        )
+        .unwrap();
         assert_eq!(labels.outputs, ["x", "y"]);
         let found = targets(&labels, 0, 0..4);
-        assert_eq!(found[..4], [1.5, f32::NAN, 1.5, 9.0].map(|x| if x.is_nan() { found[1] } else { x }));
+        assert_eq!(
+            found[..4],
+            [1.5, f32::NAN, 1.5, 9.0].map(|x| if x.is_nan() { found[1] } else { x })
+        );
         assert!(found[1].is_nan() && found[4].is_nan() && found[6] == -1.0);
         assert!(read(&[("x.bg", "c 0 2 1\n"), ("a.gff", FEATURES)], &[]).is_err());
         assert!(read(&[("x.bg", "c 0 2 1\n"), ("x.bedgraph", "c 0 2 1\n")], &[]).is_err());
@@ -325,7 +379,13 @@ mod tests {
 
     #[test]
     fn contigs_that_the_genome_lacks_are_an_error_that_names_the_nearest() {
-        let error = read(&[("b.bed", "chrC\t0\t1\tgene\n")], &[]).err().unwrap().to_string();
-        assert!(error.contains("\"chrC\" (\"c\"?)") && error.contains("b.bed"), "{error}");
+        let error = read(&[("b.bed", "chrC\t0\t1\tgene\n")], &[])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("\"chrC\" (\"c\"?)") && error.contains("b.bed"),
+            "{error}"
+        );
     }
 }

@@ -109,7 +109,13 @@ impl Tally {
 
     /// The mean loss: bits of classes, squared errors of values; none of nothing.
     pub fn score(&self) -> Option<f64> {
-        metrics::ratio(&self.blocks.iter().map(|block| &block.loss).collect::<Vec<_>>())
+        metrics::ratio(
+            &self
+                .blocks
+                .iter()
+                .map(|block| &block.loss)
+                .collect::<Vec<_>>(),
+        )
     }
 
     /// All measures, with intervals over the blocks.
@@ -133,7 +139,10 @@ impl Tally {
             add("mcc".to_string(), &|blocks| {
                 let mut counts = vec![0.0; k * k];
                 for block in blocks {
-                    counts.iter_mut().zip(&block.pairs).for_each(|(sum, n)| *sum += n);
+                    counts
+                        .iter_mut()
+                        .zip(&block.pairs)
+                        .for_each(|(sum, n)| *sum += n);
                 }
                 Confusion::of(k, counts).mcc()
             });
@@ -156,8 +165,12 @@ impl Tally {
                 }
                 Confusion::of(2, counts)
             };
-            add(of("auroc"), &|blocks| areas(blocks, i).map(|[auroc, _]| auroc));
-            add(of("average_precision"), &|blocks| areas(blocks, i).map(|[_, ap]| ap));
+            add(of("auroc"), &|blocks| {
+                areas(blocks, i).map(|[auroc, _]| auroc)
+            });
+            add(of("average_precision"), &|blocks| {
+                areas(blocks, i).map(|[_, ap]| ap)
+            });
             add(of("mcc"), &|blocks| table(blocks).mcc());
             add(of("f1"), &|blocks| Some(table(blocks).f1(1)));
         }
@@ -195,7 +208,9 @@ fn areas(blocks: &[&Block], class: usize) -> Option<[f64; 2]> {
     let mut bins = [[0u64; BINS]; 2];
     for block in blocks {
         for (sum, counts) in bins.iter_mut().zip(&block.outputs[class].bins) {
-            sum.iter_mut().zip(counts).for_each(|(sum, n)| *sum += u64::from(*n));
+            sum.iter_mut()
+                .zip(counts)
+                .for_each(|(sum, n)| *sum += u64::from(*n));
         }
     }
     let total = bins.map(|counts| counts.iter().sum::<u64>() as f64);
@@ -242,17 +257,28 @@ mod tests {
         let found = tally.metrics();
         let near = |name: &str, expected: Option<f64>| {
             let (found, expected) = (found[name].as_f64().unwrap(), expected.unwrap());
-            assert!((found - expected).abs() < 1e-9, "{name}: {found} {expected}");
+            assert!(
+                (found - expected).abs() < 1e-9,
+                "{name}: {found} {expected}"
+            );
         };
         near("auroc_c0", metrics::auroc(&scores, &truths));
-        near("average_precision_c0", metrics::average_precision(&scores, &truths));
-        let pairs = scores.iter().zip(&truths).map(|(p, t)| (usize::from(*t), usize::from(*p >= 0.5)));
+        near(
+            "average_precision_c0",
+            metrics::average_precision(&scores, &truths),
+        );
+        let pairs = scores
+            .iter()
+            .zip(&truths)
+            .map(|(p, t)| (usize::from(*t), usize::from(*p >= 0.5)));
         let confusion = Confusion::new(2, pairs);
         near("mcc_c0", confusion.mcc());
         near("f1_c0", Some(confusion.f1(1)));
         let interval = found["auroc_c0_ci95"].as_array().unwrap();
         let [low, high] = [0, 1].map(|i| interval[i].as_f64().unwrap());
-        assert!(low < found["auroc_c0"].as_f64().unwrap() && high > found["auroc_c0"].as_f64().unwrap());
+        assert!(
+            low < found["auroc_c0"].as_f64().unwrap() && high > found["auroc_c0"].as_f64().unwrap()
+        );
     }
 
     #[test]

@@ -92,7 +92,11 @@ impl Tracks {
         let mut out = Vec::new();
         for Passage { span, reverse } in passages {
             for i in 0..span.end - span.start {
-                let base = if *reverse { span.end - 1 - i } else { span.start + i };
+                let base = if *reverse {
+                    span.end - 1 - i
+                } else {
+                    span.start + i
+                };
                 self.labels.target(span.contig, base, *reverse, &mut out);
             }
         }
@@ -134,10 +138,15 @@ impl Tracks {
         let mut hidden = network.model.forward(&tokens, &segments, &mut state)?; // (T or 2T, D)
         if self.task.both_strands {
             let turned = Tensor::from_vec(turned, count, &device)?;
-            let strands = [hidden.narrow(0, 0, count)?, hidden.index_select(&turned, 0)?];
+            let strands = [
+                hidden.narrow(0, 0, count)?,
+                hidden.index_select(&turned, 0)?,
+            ];
             hidden = Tensor::cat(&strands, 1)?; // (T, 2D)
         }
-        network.head()?.forward(&hidden, &segments[..passages.len()])
+        network
+            .head()?
+            .forward(&hidden, &segments[..passages.len()])
     }
 
     /// The loss's sum, its gradient, and how many predictions it is of.
@@ -146,8 +155,16 @@ impl Tracks {
         let k = self.task.outputs.len();
         let (sum, seed) = match self.task.link {
             Link::Softmax => {
-                let classes = targets.iter().map(|x| if x.is_nan() { 0 } else { *x as u32 });
-                let weight = |x: &f32| if x.is_nan() { 0.0 } else { self.weights[*x as usize][0] };
+                let classes = targets
+                    .iter()
+                    .map(|x| if x.is_nan() { 0 } else { *x as u32 });
+                let weight = |x: &f32| {
+                    if x.is_nan() {
+                        0.0
+                    } else {
+                        self.weights[*x as usize][0]
+                    }
+                };
                 let weights: Vec<f32> = targets.iter().map(weight).collect();
                 cross_entropy(output, &classes.collect::<Vec<_>>(), &weights)?
             }
@@ -160,11 +177,18 @@ impl Tracks {
             }
             Link::Identity => {
                 let values: Vec<f32> = output.flatten_all()?.to_vec1()?;
-                let errors = values.iter().zip(targets).map(|(y, x)| if x.is_nan() { 0.0 } else { y - x });
+                let errors = values
+                    .iter()
+                    .zip(targets)
+                    .map(|(y, x)| if x.is_nan() { 0.0 } else { y - x });
                 let errors: Vec<f32> = errors.collect();
                 let sum = errors.iter().map(|x| f64::from(*x).powi(2)).sum();
                 let slopes = errors.iter().map(|x| 2.0 * x).collect();
-                return Ok((sum, Tensor::from_vec(slopes, output.dims(), output.device())?, known));
+                return Ok((
+                    sum,
+                    Tensor::from_vec(slopes, output.dims(), output.device())?,
+                    known,
+                ));
             }
         };
         Ok((sum / LN_2, seed, known))

@@ -168,7 +168,9 @@ impl Fit {
         let held_out = genomes.held_out(&queries)?;
         let regions = named(&genomes, &held_out);
         let context = facts.context.map_or(u64::MAX, |context| context as u64);
-        let both = split.strand.map_or(split.genes, |strand| strand == Strands::Both);
+        let both = split
+            .strand
+            .map_or(split.genes, |strand| strand == Strands::Both);
         let reading = Reading {
             length: self.schedule.length.unwrap_or(context.min(8192)),
             batch: usize::from(self.schedule.batch.unwrap_or(8)),
@@ -178,13 +180,18 @@ impl Fit {
         };
         let mut objective = Tracks::new(task.clone(), genomes, labels, held_out, reading, seed)?;
         let step = reading.length.saturating_mul(reading.batch as u64);
-        let plan = self.schedule.plan(objective.epoch_bases(), step, reading.batch)?;
+        let plan = self
+            .schedule
+            .plan(objective.epoch_bases(), step, reading.batch)?;
         let own = [
             ("strand", json!(if both { "both" } else { "forward" })),
             ("length", json!(reading.length)),
             ("batch", json!(reading.batch)),
             ("head", json!(task)),
-            ("class_weights", json!(if reading.balanced { "balanced" } else { "none" })),
+            (
+                "class_weights",
+                json!(if reading.balanced { "balanced" } else { "none" }),
+            ),
         ];
         let about = About {
             name: "tracks",
@@ -197,7 +204,15 @@ impl Fit {
             settings: self.settings(&trainee, &plan, &own),
         };
         let none = |_: &Network| Ok(None);
-        self.train(logging, &mut trainee, &mut objective, &plan, about, start_of, none)
+        self.train(
+            logging,
+            &mut trainee,
+            &mut objective,
+            &plan,
+            about,
+            start_of,
+            none,
+        )
     }
 
     fn sequences(&self, logging: &Logging) -> Result<()> {

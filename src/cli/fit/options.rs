@@ -85,14 +85,26 @@ pub struct Split {
     #[arg(long, value_name = "FILE", help_heading = "Task")]
     pub labels: Vec<PathBuf>,
     /// Of GFF3 and GTF, only features of this type. Repeatable.
-    #[arg(long, value_name = "TYPE", help_heading = "Task", requires = "labels", conflicts_with = "genes")]
+    #[arg(
+        long,
+        value_name = "TYPE",
+        help_heading = "Task",
+        requires = "labels",
+        conflicts_with = "genes"
+    )]
     pub feature: Vec<String>,
     /// Learn genes of prokaryotes: from the CDS of the labels the strand and the codon position of
     /// each base, and where genes start and stop, for `crocuta predict --genes`.
     #[arg(long, help_heading = "Task", requires = "labels")]
     pub genes: bool,
     /// How the classes of a base are computed from the encoder's hidden vectors.
-    #[arg(long, value_enum, default_value = "linear", help_heading = "Task", requires = "labels")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "linear",
+        help_heading = "Task",
+        requires = "labels"
+    )]
     pub head: HeadShape,
     /// Bases to either side that a local-attention head looks at.
     #[arg(long, value_name = "BASES", default_value_t = 16, help_heading = "Task", requires = "labels",
@@ -104,7 +116,13 @@ pub struct Split {
     pub both_strands: bool,
     /// What rare classes count: balanced, as much as frequent ones; none, each base alike, which
     /// leaves probabilities what they are.
-    #[arg(long, value_enum, default_value = "none", help_heading = "Task", requires = "labels")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "none",
+        help_heading = "Task",
+        requires = "labels"
+    )]
     pub class_weights: ClassWeights,
     /// Train low-rank adapters of this rank, and the task's head, instead of all weights. Writes
     /// the adapter alone, in PEFT's files: `crocuta models merge` makes a model of it.

@@ -176,10 +176,7 @@ fn untrained_logits_are_a_linear_function_of_the_row_alone() {
     let created = LocalAttention::create(sizes, 7).unwrap();
     let again = LocalAttention::create(sizes, 7).unwrap();
     let classes = values(&created["classes.weight"].clone().into());
-    assert_eq!(
-        classes,
-        values(&again["classes.weight"].clone().into())
-    );
+    assert_eq!(classes, values(&again["classes.weight"].clone().into()));
     let head = LocalAttention::load(sizes, &Weights::new("new", created)).unwrap();
     let x = input(20, 1);
     let found = whole(&head, &x);

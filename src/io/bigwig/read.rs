@@ -52,7 +52,9 @@ impl File<'_> {
     fn records(&self) -> Result<Vec<(Region, f32)>, Damage> {
         match self.u32(0)? {
             MAGIC => {}
-            other if other.swap_bytes() == MAGIC => return Err((0, "big-endian bigWig is not read")),
+            other if other.swap_bytes() == MAGIC => {
+                return Err((0, "big-endian bigWig is not read"));
+            }
             _ => return Err((0, "not a bigWig file")),
         }
         let (names, index, largest) = (self.u64(8)?, self.u64(24)?, self.u32(52)?);
@@ -65,14 +67,19 @@ impl File<'_> {
             let end = usize::try_from(at + width).unwrap_or(usize::MAX);
             let key = self.0.get(at as usize..end).unwrap_or_default();
             let key = key.split(|byte| *byte == 0).next().unwrap_or_default();
-            contigs.push((self.u32(at + width)?, String::from_utf8_lossy(key).into_owned()));
+            contigs.push((
+                self.u32(at + width)?,
+                String::from_utf8_lossy(key).into_owned(),
+            ));
             Ok(())
         })?;
         let contigs = contigs.into_iter().collect();
         let mut records = Vec::new();
         self.walk(index + 48, [32, 24], DEPTH, &mut |at| {
             let (from, len) = (self.u64(at + 16)?, self.u64(at + 24)?);
-            let to = from.checked_add(len).and_then(|to| usize::try_from(to).ok());
+            let to = from
+                .checked_add(len)
+                .and_then(|to| usize::try_from(to).ok());
             let section = to.and_then(|to| self.0.get(from as usize..to));
             let section = section.ok_or((at, "a section lies beyond the file"))?;
             let mut raw = Vec::new();
@@ -84,7 +91,9 @@ impl File<'_> {
                     read.map_err(|_| (from, "a damaged section"))?;
                 }
             }
-            File(&raw).section(&contigs, &mut records).map_err(|(_, what)| (from, what))
+            File(&raw)
+                .section(&contigs, &mut records)
+                .map_err(|(_, what)| (from, what))
         })?;
         Ok(records)
     }
@@ -119,7 +128,9 @@ impl File<'_> {
         contigs: &std::collections::BTreeMap<u32, String>,
         records: &mut Vec<(Region, f32)>,
     ) -> Result<(), Damage> {
-        let contig = contigs.get(&self.u32(0)?).ok_or((0, "a section of no contig"))?;
+        let contig = contigs
+            .get(&self.u32(0)?)
+            .ok_or((0, "a section of no contig"))?;
         let [start, step, span] = [4, 12, 16].map(|at| self.u32(at));
         let (start, step, span) = (u64::from(start?), u64::from(step?), u64::from(span?));
         let ([kind, _], count) = (self.bytes(20)?, u64::from(self.u16(22)?));
@@ -127,7 +138,11 @@ impl File<'_> {
             let (start, end, value) = match kind {
                 1 => {
                     let at = 24 + 12 * i;
-                    (u64::from(self.u32(at)?), u64::from(self.u32(at + 4)?), at + 8)
+                    (
+                        u64::from(self.u32(at)?),
+                        u64::from(self.u32(at + 4)?),
+                        at + 8,
+                    )
                 }
                 2 => {
                     let start = u64::from(self.u32(24 + 8 * i)?);

@@ -22,15 +22,20 @@ fn read_back(bytes: &[u8]) -> Result<Vec<(String, u64, f32)>> {
     let path = dir.path().join("x.bw");
     std::fs::write(&path, bytes).unwrap();
     let records = read(&path)?.into_iter();
-    Ok(records.map(|(region, x)| (region.contig, region.start, x)).collect())
+    Ok(records
+        .map(|(region, x)| (region.contig, region.start, x))
+        .collect())
 }
 
 #[test]
 fn values_are_read_back_whatever_their_number() {
     for count in [0u64, 1, 1023, 1024, 1025, 300_000] {
-        let values: Vec<f32> = (0..count).map(|i| if i % 500 == 7 { f32::NAN } else { i as f32 }).collect();
+        let values: Vec<f32> = (0..count)
+            .map(|i| if i % 500 == 7 { f32::NAN } else { i as f32 })
+            .collect();
         let tracks = [("b", count + 10, 5, values.clone()), ("a", 9, 0, vec![2.5])];
-        let mut expected: Vec<(String, u64, f32)> = (5..).zip(values).map(|(i, x)| ("b".into(), i, x)).collect();
+        let mut expected: Vec<(String, u64, f32)> =
+            (5..).zip(values).map(|(i, x)| ("b".into(), i, x)).collect();
         expected.push(("a".into(), 0, 2.5));
         expected.retain(|(_, _, x)| !x.is_nan());
         assert!(read_back(&written(&tracks)).unwrap() == expected, "{count}");
@@ -40,9 +45,14 @@ fn values_are_read_back_whatever_their_number() {
 #[test]
 fn many_contigs_have_a_tree_of_several_levels() {
     let names: Vec<String> = (0..1000).map(|i| format!("contig{i}")).collect();
-    let tracks: Vec<_> = names.iter().map(|name| (name.as_str(), 3, 1, vec![1.0, 2.0])).collect();
+    let tracks: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), 3, 1, vec![1.0, 2.0]))
+        .collect();
     let found = read_back(&written(&tracks)).unwrap();
-    let expected = names.iter().flat_map(|name| [(name.clone(), 1, 1.0), (name.clone(), 2, 2.0)]);
+    let expected = names
+        .iter()
+        .flat_map(|name| [(name.clone(), 1, 1.0), (name.clone(), 2, 2.0)]);
     assert_eq!(found, expected.collect::<Vec<_>>());
 }
 
