@@ -1,16 +1,18 @@
 //! Heads for tasks that a user trains: a linear layer on hidden vectors, or on their mean over a
-//! sequence; or windowed attention over hidden vectors ([`LocalAttention`]).
+//! sequence; two layers; or windowed attention over hidden vectors ([`LocalAttention`]).
 //!
 //! A model's directory lists its heads under the key `_crocuta_heads` of `config.json`; their
-//! weights are `crocuta_heads.<name>.weight` (K, D) and `.bias` (K), or those of the attention. A
-//! head of both strands reads vectors of 2D numbers: D of the strand that is described, then D of
+//! weights are `crocuta_heads.<name>.weight` (K, D) and `.bias` (K); of two layers `.hidden.weight`
+//! (H, D), `.hidden.bias` (H) and a `.weight` of (K, H); or those of the attention. A head of both strands reads vectors of 2D numbers: D of the strand that is described, then D of
 //! the same base in the run over the reverse complement.
 
 use super::local_attention::{LocalAttention, LocalSizes, LocalState};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Result};
-use crate::ops::{Device, Linear, Tensor, segment_mean};
+use crate::ops::{Activation, Device, Linear, Tensor, gelu_erf, segment_mean};
 use crate::sequence::Segment;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -41,9 +43,14 @@ pub struct Task {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
-    /// From each vector alone.
+    /// From each vector alone: a linear layer.
     #[default]
     Linear,
+    /// From each vector alone: a layer of so many numbers, GELU, a linear layer.
+    Mlp {
+        /// H.
+        hidden: usize,
+    },
     /// From the vectors of all bases so many to the left and to the right.
     LocalAttention {
         /// H, a divisor of the vectors' width.
@@ -106,17 +113,24 @@ impl Task {
         width: usize,
         seed: u64,
     ) -> Result<BTreeMap<String, candle_core::Tensor>> {
-        let tensors = match self.sizes(width)? {
+        let outputs = self.outputs.len();
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, &Device::Cpu)?.stored();
+        let mut tensors = match self.sizes(width)? {
             Some(sizes) => LocalAttention::create(sizes, seed)?,
-            None => {
-                let (outputs, inputs) = (self.outputs.len(), self.inputs(width));
-                let zeros = |shape: &[usize]| Tensor::zeros(shape, &Device::Cpu)?.stored();
-                BTreeMap::from([
-                    ("weight".to_string(), zeros(&[outputs, inputs])?),
-                    ("bias".to_string(), zeros(&[outputs])?),
-                ])
-            }
+            None => BTreeMap::from([
+                ("weight".to_string(), zeros(&[outputs, self.last(width)])?),
+                ("bias".to_string(), zeros(&[outputs])?),
+            ]),
         };
+        if let Shape::Mlp { hidden } = self.shape {
+            let inputs = self.inputs(width);
+            let mut rng = StdRng::seed_from_u64(seed);
+            let bound = 1.0 / (inputs as f32).sqrt();
+            let values = (0..hidden * inputs).map(|_| rng.random_range(-bound..=bound));
+            let weight = Tensor::from_vec::<f32>(values.collect(), (hidden, inputs), &Device::Cpu)?;
+            tensors.insert("hidden.weight".to_string(), weight.stored()?);
+            tensors.insert("hidden.bias".to_string(), zeros(&[hidden])?);
+        }
         let named = tensors.into_iter();
         let named = named.map(|(part, x)| (format!("crocuta_heads.{}.{part}", self.name), x));
         Ok(named.collect())
@@ -125,6 +139,14 @@ impl Task {
     /// The length of the vectors that it reads, of an encoder of `width`.
     fn inputs(&self, width: usize) -> usize {
         if self.both_strands { 2 * width } else { width }
+    }
+
+    /// The length of the vectors that the last linear layer reads.
+    fn last(&self, width: usize) -> usize {
+        match self.shape {
+            Shape::Mlp { hidden } => hidden,
+            _ => self.inputs(width),
+        }
     }
 
     /// Of a local-attention head.
@@ -154,7 +176,7 @@ impl Task {
     /// # Errors
     /// Model: weights are missing or do not fit.
     pub fn load(&self, weights: &Weights, width: usize) -> Result<TaskHead> {
-        if self.outputs.is_empty() {
+        if self.outputs.is_empty() || self.shape == (Shape::Mlp { hidden: 0 }) {
             return Err(Error::model(format!(
                 "head \"{}\" has no outputs",
                 self.name
@@ -166,13 +188,27 @@ impl Task {
         let layer = match self.sizes(width)? {
             Some(sizes) => Layer::Local(LocalAttention::load(sizes, &weights)?),
             None => {
-                let weight = weights.tensor("weight", &[outputs, self.inputs(width)])?;
-                let bias = weights.tensor("bias", &[outputs])?;
+                let pair = |weights: &Weights, to: usize, from: usize| {
+                    Ok::<_, Error>(Dense {
+                        weight: weights.tensor("weight", &[to, from])?,
+                        bias: weights.tensor("bias", &[to])?,
+                    })
+                };
+                let last = pair(&weights, outputs, self.last(width))?;
+                let hidden = match self.shape {
+                    Shape::Mlp { hidden } => {
+                        Some(pair(&weights.at("hidden"), hidden, self.inputs(width))?)
+                    }
+                    _ => None,
+                };
+                let first = hidden.as_ref().unwrap_or(&last);
                 if self.both_strands {
-                    let own = [weight.narrow(1, 0, width)?, weight.narrow(1, width, width)?];
-                    halves = Some(Linear::new(Tensor::cat(&own, 0)?, None));
+                    let own = [0, width].map(|from| first.weight.narrow(1, from, width));
+                    let [own, other] = own;
+                    let linear = Linear::new(Tensor::cat(&[own?, other?], 0)?, None);
+                    halves = Some((linear, first.bias.to_vec1()?));
                 }
-                Layer::Linear(Linear::new(weight, Some(bias.clone())), bias)
+                Layer::Dense(hidden.map(Dense::linear), last.linear())
             }
         };
         Ok(TaskHead {
@@ -191,20 +227,31 @@ impl Shape {
     }
 }
 
+struct Dense {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Dense {
+    fn linear(self) -> Linear {
+        Linear::new(self.weight, Some(self.bias))
+    }
+}
+
 /// A head with its weights.
 pub struct TaskHead {
     layer: Layer,
-    /// Of a linear head of both strands: what it makes of one strand's vector, were it the first
-    /// or the second half.
-    halves: Option<Linear>, // (2K, D)
+    /// Of a head of both strands without attention: what its first layer, of N numbers, makes of
+    /// one strand's vector, were it the first or the second half; and that layer's bias.
+    halves: Option<(Linear, Vec<f32>)>, // (2N, D), (N)
     unit: Unit,
     link: Link,
     outputs: usize,
 }
 
 enum Layer {
-    /// With its bias.
-    Linear(Linear, Tensor),
+    /// The hidden layer, if there is one, and the last.
+    Dense(Option<Linear>, Linear),
     Local(LocalAttention),
 }
 
@@ -213,9 +260,9 @@ impl TaskHead {
     /// a row for each segment, if the head describes sequences.
     pub fn forward(&self, hidden: &Tensor, segments: &[Segment]) -> Result<Tensor> {
         match (&self.layer, self.unit) {
-            (Layer::Linear(linear, _), Unit::Base) => linear.forward(hidden),
-            (Layer::Linear(linear, _), Unit::Sequence) => {
-                linear.forward(&segment_mean(hidden, segments)?)
+            (Layer::Dense(first, last), Unit::Base) => dense(hidden, first, last),
+            (Layer::Dense(first, last), Unit::Sequence) => {
+                dense(&segment_mean(hidden, segments)?, first, last)
             }
             (Layer::Local(local), _) => {
                 Ok(local.forward(hidden, segments, &mut local.start(0))?.logits)
@@ -237,16 +284,16 @@ impl TaskHead {
     /// wait for the other strand. [`TaskHead::part`] takes its share of each row.
     pub fn begin(&self, hidden: &Tensor) -> Result<Tensor> {
         match (&self.layer, &self.halves) {
-            (_, Some(halves)) => halves.forward(hidden), // (T, 2K)
-            (Layer::Linear(linear, _), None) => linear.forward(hidden), // (T, K)
-            (Layer::Local(_), None) => Ok(hidden.clone()), // (T, D)
+            (_, Some((halves, _))) => halves.forward(hidden), // (T, 2N)
+            (Layer::Dense(first, last), None) => dense(hidden, first, last), // (T, K)
+            (Layer::Local(_), None) => Ok(hidden.clone()),    // (T, D)
         }
     }
 
     /// Of a row of the first stage, what belongs to the strand that was read.
     pub fn part<'a>(&self, row: &'a [f32], reverse: bool) -> &'a [f32] {
         match &self.halves {
-            Some(_) => &row[usize::from(reverse) * self.outputs..][..self.outputs],
+            Some((_, bias)) => &row[usize::from(reverse) * bias.len()..][..bias.len()],
             None => row,
         }
     }
@@ -254,7 +301,7 @@ impl TaskHead {
     /// An empty state of the second stage.
     pub fn start(&self) -> Option<LocalState> {
         match &self.layer {
-            Layer::Linear(..) => None,
+            Layer::Dense(..) => None,
             Layer::Local(local) => Some(local.start(1)),
         }
     }
@@ -263,31 +310,39 @@ impl TaskHead {
     /// the bases that are complete: (rows, K), probabilities or values.
     pub fn end(
         &self,
-        parts: Vec<f32>,
+        mut parts: Vec<f32>,
         segment: Segment,
         state: &mut Option<LocalState>,
     ) -> Result<Vec<f32>> {
-        let k = self.outputs;
+        if let Some((_, bias)) = &self.halves {
+            let n = bias.len();
+            let rows = parts.chunks_exact(2 * n);
+            let sum = rows.flat_map(|row| (0..n).map(|i| row[i] + row[n + i] + bias[i]));
+            parts = sum.collect(); // (rows, N)
+        }
         let mut out = match (&self.layer, state) {
             (Layer::Local(local), Some(state)) => {
                 let width = local.sizes().width;
                 let parts = Tensor::from_vec(parts, (segment.len, width), &Device::Cpu)?;
                 local.forward(&parts, &[segment], state)?.logits.to_vec1()?
             }
-            (Layer::Linear(_, bias), _) if self.halves.is_some() => {
-                let bias: Vec<f32> = bias.to_vec1()?;
-                let rows = parts.chunks_exact(2 * k);
-                rows.flat_map(|row| {
-                    (0..k)
-                        .map(|i| row[i] + row[k + i] + bias[i])
-                        .collect::<Vec<_>>()
-                })
-                .collect()
+            (Layer::Dense(Some(_), last), _) if self.halves.is_some() => {
+                let width = parts.len() / segment.len;
+                let parts = Tensor::from_vec(parts, (segment.len, width), &Device::Cpu)?;
+                last.forward(&gelu_erf(&parts)?)?.to_vec1()?
             }
             _ => parts,
         };
-        out.chunks_exact_mut(k).for_each(|row| self.link.apply(row));
+        out.chunks_exact_mut(self.outputs)
+            .for_each(|row| self.link.apply(row));
         Ok(out)
+    }
+}
+
+fn dense(x: &Tensor, first: &Option<Linear>, last: &Linear) -> Result<Tensor> {
+    match first {
+        Some(first) => last.forward(&first.forward_activated(x, Activation::GeluErf)?),
+        None => last.forward(x),
     }
 }
 
@@ -377,7 +432,7 @@ mod tests {
             heads: 2,
             window: 3,
         };
-        for shape in [Shape::Linear, local] {
+        for shape in [Shape::Linear, Shape::Mlp { hidden: 3 }, local] {
             let head = both(shape);
             let hidden = |seed: usize| -> Vec<f32> {
                 (0..40).map(|i| ((i * seed) % 13) as f32 / 13.0).collect()

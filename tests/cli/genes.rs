@@ -69,6 +69,8 @@ fn heads_of_every_kind_learn_and_say_the_same_at_any_chunk() {
     for args in [
         "",
         "--both-strands --class-weights balanced",
+        "--head mlp --head-width 7",
+        "--head mlp --both-strands",
         "--head local-attention --head-window 5",
         "--both-strands --head local-attention",
     ] {

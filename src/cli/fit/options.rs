@@ -24,6 +24,8 @@ pub enum Strands {
 pub enum HeadShape {
     /// A linear layer on each vector.
     Linear,
+    /// Two layers on each vector.
+    Mlp,
     /// Attention to the vectors nearby, then a linear layer.
     LocalAttention,
 }
@@ -110,6 +112,10 @@ pub struct Split {
     #[arg(long, value_name = "BASES", default_value_t = 16, help_heading = "Task", requires = "labels",
           value_parser = clap::value_parser!(u16).range(0..=4096))]
     pub head_window: u16,
+    /// Numbers between the two layers of a head of that kind.
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Task", requires = "labels",
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub head_width: u16,
     /// The head reads the hidden vectors of both strands at each base, and so its context to both
     /// sides.
     #[arg(long, help_heading = "Task", requires = "labels")]
@@ -285,6 +291,9 @@ impl Split {
     pub fn shape(&self) -> Shape {
         match self.head {
             HeadShape::Linear => Shape::Linear,
+            HeadShape::Mlp => Shape::Mlp {
+                hidden: usize::from(self.head_width),
+            },
             HeadShape::LocalAttention => Shape::LocalAttention {
                 heads: 4,
                 window: usize::from(self.head_window),

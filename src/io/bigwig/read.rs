@@ -57,6 +57,11 @@ impl File<'_> {
             }
             _ => return Err((0, "not a bigWig file")),
         }
+        // Writers end the file with its first number.
+        let last = self.0.len().saturating_sub(4) as u64;
+        if self.u32(last)? != MAGIC {
+            return Err((last, "the file ends too early"));
+        }
         let (names, index, largest) = (self.u64(8)?, self.u64(24)?, self.u32(52)?);
         if self.u32(names)? != NAMES || self.u32(index)? != INDEX {
             return Err((names, "not an index of a bigWig file"));
