@@ -11,6 +11,9 @@ use std::io::{self, Write};
 /// sequence cuts the gene. Memory: the lines of one contig.
 pub struct Writer<W> {
     out: W,
+    /// The contig whose lines wait, and which part of it was read.
+    waiting: Option<(String, u64, u64)>,
+    held: Vec<String>,
     lines: Vec<String>,
     genes: u64,
 }
@@ -24,12 +27,14 @@ impl<W: Write> Writer<W> {
         out.write_all(b"##gff-version 3\n")?;
         Ok(Self {
             out,
+            waiting: None,
+            held: Vec::new(),
             lines: Vec::new(),
             genes: 0,
         })
     }
 
-    /// Adds a gene of the current contig.
+    /// Adds a gene of the sequence that [`Writer::end`] ends next.
     pub fn gene(&mut self, contig: &str, gene: &Gene) {
         self.genes += 1;
         let cut_5 = gene.first_codon.is_none();
@@ -51,14 +56,28 @@ impl<W: Write> Writer<W> {
         ));
     }
 
-    /// Ends the current contig, of which the bases from `start` to `end` were read.
+    /// Ends a sequence: the bases from `start` to `end` of a contig, or one of several parts of it.
     ///
     /// # Errors
     /// Those of `out`.
     pub fn end(&mut self, contig: &str, start: u64, end: u64) -> io::Result<()> {
-        let contig = encoded(contig);
-        writeln!(self.out, "##sequence-region {contig} {} {end}", start + 1)?;
-        for line in self.lines.drain(..) {
+        match &mut self.waiting {
+            Some((same, _, last)) if same == contig => *last = end,
+            _ => {
+                self.flush()?;
+                self.waiting = Some((contig.to_string(), start, end));
+            }
+        }
+        self.held.append(&mut self.lines);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some((contig, start, end)) = self.waiting.take() {
+            let contig = encoded(&contig);
+            writeln!(self.out, "##sequence-region {contig} {} {end}", start + 1)?;
+        }
+        for line in self.held.drain(..) {
             self.out.write_all(line.as_bytes())?;
         }
         Ok(())
@@ -74,9 +93,13 @@ impl<W: Write> Writer<W> {
         &self.out
     }
 
-    /// What was written to.
-    pub fn into_inner(self) -> W {
-        self.out
+    /// Writes what waits, and gives what was written to.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.flush()?;
+        Ok(self.out)
     }
 }
 
@@ -98,11 +121,12 @@ mod tests {
         let mut writer = Writer::new(Vec::new()).unwrap();
         writer.gene("c 1", &gene(0, 90, false, None, true));
         writer.gene("c 1", &gene(93, 192, true, Some("GTG"), true));
+        writer.end("c 1", 0, 195).unwrap();
         writer.gene("c 1", &gene(200, 260, true, None, true));
-        writer.end("c 1", 0, 260).unwrap();
+        writer.end("c 1", 195, 260).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("g.gff3");
-        std::fs::write(&path, writer.into_inner()).unwrap();
+        std::fs::write(&path, writer.finish().unwrap()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(
             text.starts_with("##gff-version 3\n##sequence-region c%201 1 260\n"),

@@ -194,7 +194,8 @@ impl Tracks {
         let mut found = None;
         if let Some(genes) = self.genes {
             found = Some(genes.writer.genes());
-            close(genes.writer.into_inner())?;
+            let name = genes.writer.get_ref().get_ref().name().to_path_buf();
+            close(genes.writer.finish().map_err(|e| Error::io(&name, &e))?)?;
         }
         if let Some(regions) = self.regions {
             close(regions.out)?;
