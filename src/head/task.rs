@@ -186,7 +186,7 @@ impl Task {
         let outputs = self.outputs.len();
         let mut halves = None;
         let layer = match self.sizes(width)? {
-            Some(sizes) => Layer::Local(LocalAttention::load(sizes, &weights)?),
+            Some(sizes) => Layer::Local(Box::new(LocalAttention::load(sizes, &weights)?)),
             None => {
                 let pair = |weights: &Weights, to: usize, from: usize| {
                     Ok::<_, Error>(Dense {
@@ -252,7 +252,7 @@ pub struct TaskHead {
 enum Layer {
     /// The hidden layer, if there is one, and the last.
     Dense(Option<Linear>, Linear),
-    Local(LocalAttention),
+    Local(Box<LocalAttention>),
 }
 
 impl TaskHead {

@@ -29,12 +29,11 @@ fn probabilities(labels: &[u8], certain: f32) -> Vec<[f32; 11]> {
     labels.iter().map(row).collect()
 }
 
+/// Start, end, on the reverse strand.
+type Place = (u64, u64, bool);
+
 /// Bases with genes at known places, and their labels.
-fn sequence(
-    genes: &[(usize, bool)],
-    between: usize,
-    seed: u64,
-) -> (Vec<u8>, Vec<(u64, u64, bool)>, Vec<u8>) {
+fn sequence(genes: &[(usize, bool)], between: usize, seed: u64) -> (Vec<u8>, Vec<Place>, Vec<u8>) {
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut bases, mut places, mut features) = (Vec::new(), Vec::new(), Vec::new());
     for (codons, reverse) in genes {
@@ -74,7 +73,7 @@ fn decode(code: GeneticCode, bases: &[u8], rows: &[[f32; 11]]) -> Vec<Gene> {
     genes
 }
 
-fn places(genes: &[Gene]) -> Vec<(u64, u64, bool)> {
+fn places(genes: &[Gene]) -> Vec<Place> {
     genes
         .iter()
         .map(|gene| (gene.start, gene.end, gene.reverse))
