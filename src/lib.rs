@@ -11,6 +11,7 @@ pub mod cli;
 pub mod distil;
 pub mod encoder;
 pub mod error;
+pub mod genes;
 pub mod head;
 pub mod io;
 pub mod ops;

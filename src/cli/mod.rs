@@ -10,6 +10,7 @@ mod process;
 mod reads;
 mod run;
 mod score;
+mod tracks;
 
 pub use process::Allocator;
 
@@ -40,7 +41,7 @@ struct Cli {
 enum Command {
     /// Write a hidden vector for every base, or bin of bases, of a FASTA file.
     Embed(run::Embed),
-    /// Write the language model's probabilities for every base of a FASTA file.
+    /// Write what a language model or a head says of every base of a FASTA file; genes too.
     Predict(run::Predict),
     /// Write what a model says of every variant of a VCF or BCF file.
     Score(score::Score),

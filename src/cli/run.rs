@@ -4,9 +4,10 @@ use super::device;
 use super::estimate::Estimate;
 use super::options::{Binning, Compute, Output, Source, readable};
 use super::process::{Logging, peak_memory};
+use super::tracks::Heads;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Kind, Result};
-use crate::head::LanguageModel;
+use crate::head::{LanguageModel, Link, Task};
 use crate::io::atomic::{self, AtomicFile};
 use crate::io::genome::Genome;
 use crate::io::input;
@@ -16,7 +17,8 @@ use crate::io::table::{Column, Receipt};
 use crate::io::vector::Element;
 use crate::ops::Device;
 use crate::stream::{
-    self, Engine, Head, Identity, Journal, Progress, Settings, Sink, Strand, Totals, Windows,
+    self, Engine, Head, Identity, Journal, Progress, Settings, Sink, Strand, Totals, Tracks,
+    Windows,
 };
 use clap::ValueEnum;
 use std::collections::BTreeMap;
@@ -42,11 +44,14 @@ pub struct Embed {
 /// Options of `crocuta predict`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Example:\n  crocuta predict genome.fa.gz -m MODEL -o predictions.parquet --strand both"
+    after_help = "Examples:\n  crocuta predict genome.fa.gz -m MODEL -o predictions.parquet --strand both\n  \
+crocuta predict genome.fa.gz -m FINDER --genes genes.gff3"
 )]
 pub struct Predict {
     #[command(flatten)]
     inputs: Inputs,
+    #[command(flatten)]
+    heads: Heads,
     /// Write the raw logits too, as a float32 vector over the model's tokens.
     #[arg(long, help_heading = "Output")]
     logits: bool,
@@ -80,8 +85,15 @@ pub enum Dtype {
 /// What the rows hold.
 #[derive(Clone, Copy)]
 enum Table<'a> {
-    Embeddings { dtype: Dtype, binning: &'a Binning },
-    Predictions { logits: bool, mask_every: u16 },
+    Embeddings {
+        dtype: Dtype,
+        binning: &'a Binning,
+    },
+    Predictions {
+        logits: bool,
+        mask_every: u16,
+        heads: &'a Heads,
+    },
 }
 
 impl Embed {
@@ -118,6 +130,7 @@ impl Predict {
         Table::Predictions {
             logits: self.logits,
             mask_every: self.mask_every,
+            heads: &self.heads,
         }
     }
 }
@@ -128,6 +141,10 @@ struct Opened {
     engine: Engine,
     genome: Genome,
     columns: Vec<Column>,
+    /// The head that predicts, if it is not the language model.
+    task: Option<Task>,
+    /// Strands as they are read.
+    strand: Strand,
     windows: Option<Windows>,
     chunk: usize,
     estimate: Estimate,
@@ -149,13 +166,26 @@ impl Inputs {
             ));
         }
         // Before any work, so that a run does not end at a file that it may not write.
-        let target = AtomicFile::create(&output.output, output.force)?;
+        let heads = table.heads();
+        let target = match heads.is_some_and(Heads::writes) && output.output == Path::new("-") {
+            true => None,
+            false => Some(AtomicFile::create(&output.output, output.force)?),
+        };
         let summary = output
             .summary
             .as_deref()
             .map(|path| AtomicFile::create(path, true));
         let summary = summary.transpose()?;
         let mut opened = self.open(table)?;
+        if opened.task.is_some() && output.resume {
+            let what = "--resume is for embeddings and the language model's predictions";
+            return Err(Error::usage(what));
+        }
+        let scratch = compute.scratch(&output.output);
+        let tracks = match (heads, &opened.task) {
+            (Some(heads), Some(task)) => heads.open(task, &inputs, output.force, &scratch)?,
+            _ => Tracks::default(),
+        };
         opened.estimate.check_memory()?;
         opened.estimate.check_output(output.max_output)?;
         tracing::info!(
@@ -182,16 +212,20 @@ impl Inputs {
             false => None,
         };
         let bin = table.bins().map_or(1, |(size, _)| size);
-        let sink = Sink::create(target, opened.columns.clone(), bin, largest, journal)?;
+        let sink = match target {
+            Some(target) => Sink::create(target, opened.columns.clone(), bin, largest, journal)?,
+            None => Sink::without_table(),
+        };
         let consensus = opened.genome.consensus();
-        let mut sink = sink.with_depths(consensus.map(Consensus::depths));
+        let depths = consensus.map(Consensus::depths);
+        let mut sink = sink.with_depths(depths).with_tracks(tracks);
         let mut progress = Progress::new(logging.progress(), opened.estimate.bases);
         let settings = Settings {
             chunk: opened.chunk,
             windows: opened.windows,
-            strand: compute.strand,
+            strand: opened.strand,
             bins: table.bins(),
-            scratch: compute.scratch(&output.output),
+            scratch,
         };
         let run = match compute.exact {
             true => stream::run_exact,
@@ -207,7 +241,10 @@ impl Inputs {
         progress.finish();
         let totals = run?;
         let clipped = sink.clipped();
-        let receipt = sink.finish(&self.metadata(table, &opened).to_json()?)?;
+        let (receipt, genes) = sink.finish(&self.metadata(table, &opened).to_json()?)?;
+        if let Some(genes) = genes {
+            tracing::info!("{genes} genes");
+        }
         let seconds = progress.elapsed().as_secs_f64();
         self.report(&opened, &totals, &receipt, seconds, clipped, summary)
     }
@@ -229,9 +266,9 @@ impl Inputs {
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let (dtype, bin, logits, mask) = match table {
             Table::Embeddings { dtype, .. } => (Some(name_of(dtype)), table.bins(), None, None),
-            Table::Predictions { logits, mask_every } => {
-                (None, None, Some(logits), Some(mask_every))
-            }
+            Table::Predictions {
+                logits, mask_every, ..
+            } => (None, None, Some(logits), Some(mask_every)),
         };
         let identity = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -284,14 +321,27 @@ impl Inputs {
         let (checkpoint, model, facts) = self.compute.load()?;
         let exact = self.compute.exact;
         let scratch = self.compute.exact_bytes(&model)?;
+        let task = match table {
+            Table::Predictions { heads, .. } => heads.task(&checkpoint)?,
+            Table::Embeddings { .. } => None,
+        };
+        let strand = self.strand(table, task.as_ref())?;
         if let (true, Table::Predictions { logits: false, .. }) = (exact, table) {
             return Err(Error::usage(
                 "--exact does not hide bases, so it predicts none: it needs --logits",
             ));
         }
         let windows = self.compute.windows(&facts)?;
-        let genome = self.source.open(&facts, self.compute.strand)?;
+        let genome = self.source.open(&facts, strand)?;
         let (head, columns) = match table {
+            Table::Predictions { .. } if task.is_some() => {
+                let task = task
+                    .as_ref()
+                    .ok_or_else(|| Error::new(Kind::Internal, "no head"))?;
+                let head = task.load(&checkpoint.weights, facts.width)?;
+                let columns = schema::heads(&task.outputs, task.link != Link::Identity);
+                (Head::Task(Box::new(head)), columns)
+            }
             Table::Embeddings { dtype, .. } => {
                 let rows = if table.bins().is_some() {
                     Rows::Bins
@@ -303,7 +353,9 @@ impl Inputs {
                     schema::embeddings(rows, dtype.element(), facts.width),
                 )
             }
-            Table::Predictions { logits, mask_every } => {
+            Table::Predictions {
+                logits, mask_every, ..
+            } => {
                 let masked = (!facts.causal && !exact).then_some(usize::from(mask_every));
                 let model = LanguageModel::load(&checkpoint, &model, &facts)?;
                 let vector = logits.then(|| (Element::F32, model.width()));
@@ -353,15 +405,10 @@ impl Inputs {
             device,
         };
         let bin = table.bins().map_or(1, |(size, _)| size);
-        let strands = if self.compute.strand == Strand::Both {
-            2
-        } else {
-            1
-        };
-        let passes = if matches!(self.compute.strand, Strand::Both | Strand::Mean) {
-            2
-        } else {
-            1
+        let strands = if strand == Strand::Both { 2 } else { 1 };
+        let passes = match strand {
+            Strand::Both | Strand::Mean | Strand::Joined => 2,
+            Strand::Forward | Strand::Reverse => 1,
         };
         let window = windows.map_or(0, |windows| windows.size as u64);
         let tokens = (chunk as u64).max(window);
@@ -390,10 +437,37 @@ impl Inputs {
             engine,
             genome,
             columns,
+            task,
+            strand,
             windows,
             chunk,
             estimate,
         })
+    }
+
+    /// The strands that are read: those asked for, or what the head was trained on.
+    fn strand(&self, table: Table, task: Option<&Task>) -> Result<Strand> {
+        let (Table::Predictions { logits, .. }, Some(task)) = (table, task) else {
+            return Ok(self.compute.strand);
+        };
+        if logits || self.compute.exact {
+            let what = "--logits and --exact are the language model's";
+            return Err(Error::usage(what).todo("add --head lm"));
+        }
+        if self.compute.strand != Strand::Forward {
+            let what = format!(
+                "the head \"{}\" reads the strands it was trained on",
+                task.name
+            );
+            return Err(Error::usage(what).todo("leave out --strand, or add --head lm"));
+        }
+        match (task.both_strands, &self.source.sample.reference) {
+            (false, _) => Ok(Strand::Forward),
+            (true, Some(_)) => Err(Error::usage(
+                "a head of both strands does not read alignments",
+            )),
+            (true, None) => Ok(Strand::Joined),
+        }
     }
 
     fn metadata(&self, table: Table, opened: &Opened) -> Metadata {
@@ -414,6 +488,20 @@ impl Inputs {
                     "embeddings",
                     BTreeMap::from([("embedding".to_string(), meaning)]),
                 )
+            }
+            Table::Predictions { .. } if opened.task.is_some() => {
+                let task = opened.task.iter();
+                let means = task.flat_map(|task| {
+                    let names = schema::heads(&task.outputs, task.link != Link::Identity);
+                    let names = names.into_iter().rev().take(task.outputs.len()).rev();
+                    names.zip(&task.outputs).map(|(column, output)| {
+                        (
+                            column.name,
+                            ColumnMeaning::of_head(&task.name, output, task.link != Link::Identity),
+                        )
+                    })
+                });
+                ("predictions", means.collect())
             }
             Table::Predictions { logits, .. } => {
                 let mut columns = ColumnMeaning::probabilities();
@@ -509,7 +597,10 @@ impl Inputs {
                 },
                 chunk: opened.chunk as u64,
                 window: opened.windows.map(|windows| windows.size as u64),
-                strand: name_of(self.compute.strand),
+                strand: match opened.strand {
+                    Strand::Joined => "joined".to_string(),
+                    strand => name_of(strand),
+                },
                 precision: name_of(self.compute.precision),
                 device: device::describe(&engine.device).1.to_string(),
             },
@@ -622,6 +713,15 @@ impl Table<'_> {
         match self {
             Self::Embeddings { binning, .. } => binning.bin.map(|n| (u64::from(n), binning.pool)),
             Self::Predictions { .. } => None,
+        }
+    }
+}
+
+impl<'a> Table<'a> {
+    fn heads(&self) -> Option<&'a Heads> {
+        match self {
+            Self::Embeddings { .. } => None,
+            Self::Predictions { heads, .. } => Some(heads),
         }
     }
 }

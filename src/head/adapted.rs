@@ -22,13 +22,14 @@ pub fn adapted(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Checkpoint
         let mut config = model.config.as_json().clone();
         for mut task in Task::list(&Config::new(dir.display(), adapter.config))? {
             if brought.contains(&task.name) {
-                let before = task.tensors();
+                let (before, now) = (task.prefix(), format!("crocuta_heads.{own}."));
+                let tensors = std::mem::take(&mut adapter.tensors).into_iter();
+                let renamed = tensors.map(|(name, tensor)| match name.strip_prefix(&before) {
+                    Some(part) => (format!("{now}{part}"), tensor),
+                    None => (name, tensor),
+                });
+                adapter.tensors = renamed.collect();
                 task.name = own.to_string();
-                for (before, now) in before.iter().zip(task.tensors()) {
-                    if let Some(tensor) = adapter.tensors.remove(before) {
-                        adapter.tensors.insert(now, tensor);
-                    }
-                }
             }
             if brought.contains(&task.name) {
                 let what = format!("two adapters bring a head named {}", task.name);

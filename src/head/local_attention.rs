@@ -14,8 +14,8 @@
 //! et al. 2020, arXiv:1910.10683): a motif scores the same wherever it stands, and at a sequence's
 //! ends the window is simply cut.
 //!
-//! Weights: `head.local.norm`, `.q`, `.k`, `.v`, `.out`, `.classes`, each with `.weight` (outputs,
-//! inputs) and `.bias`, and `head.local.position.weight` (H, 2w + 1), or (H, w + 1) when causal.
+//! Weights: `norm`, `q`, `k`, `v`, `out`, `classes`, each with `.weight` (outputs, inputs) and
+//! `.bias`, and `position.weight` (H, 2w + 1), or (H, w + 1) when causal.
 
 mod backward;
 
@@ -134,9 +134,8 @@ pub struct Piece {
 }
 
 impl LocalAttention {
-    /// Takes the weights below `head.local`.
+    /// Takes the head's weights.
     pub fn load(sizes: LocalSizes, weights: &Weights) -> Result<Self> {
-        let weights = weights.at("head").at("local");
         let d = sizes.width;
         let pair = |name: &str, to: usize| {
             let weights = weights.at(name);
@@ -178,7 +177,7 @@ impl LocalAttention {
         let mut add = |name: &str, shape: &[usize], value: &mut dyn FnMut() -> f32| {
             let values = (0..shape.iter().product()).map(|_| value()).collect();
             let tensor = Tensor::from_vec::<f32>(values, shape, &Device::Cpu)?;
-            tensors.insert(format!("head.local.{name}"), tensor.stored()?);
+            tensors.insert(name.to_string(), tensor.stored()?);
             Ok::<_, Error>(())
         };
         for (name, rows) in [("q", d), ("k", d), ("v", d), ("classes", sizes.classes)] {

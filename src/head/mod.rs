@@ -8,4 +8,4 @@ mod task;
 pub use adapted::adapted;
 pub use language_model::{LanguageModel, PREDICTIONS};
 pub use local_attention::{LocalAttention, LocalSizes, LocalState, Piece, Rows};
-pub use task::{HEADS, Link, Task, TaskHead, Unit};
+pub use task::{HEADS, Link, Shape, Task, TaskHead, Unit};

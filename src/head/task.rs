@@ -1,15 +1,21 @@
 //! Heads for tasks that a user trains: a linear layer on hidden vectors, or on their mean over a
-//! sequence.
+//! sequence; two layers; or windowed attention over hidden vectors ([`LocalAttention`]).
 //!
 //! A model's directory lists its heads under the key `_crocuta_heads` of `config.json`; their
-//! weights are `crocuta_heads.<name>.weight` (K, D) and `.bias` (K).
+//! weights are `crocuta_heads.<name>.weight` (K, D) and `.bias` (K); of two layers `.hidden.weight`
+//! (H, D), `.hidden.bias` (H) and a `.weight` of (K, H); or those of the attention. A head of both strands reads vectors of 2D numbers: D of the strand that is described, then D of
+//! the same base in the run over the reverse complement.
 
+use super::local_attention::{LocalAttention, LocalSizes, LocalState};
 use crate::checkpoint::{Config, Weights};
-use crate::error::Result;
-use crate::ops::{Linear, Tensor, segment_mean};
+use crate::error::{Error, Result};
+use crate::ops::{Activation, Device, Linear, Tensor, gelu_erf, segment_mean};
 use crate::sequence::Segment;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The key of `config.json`.
 pub const HEADS: &str = "_crocuta_heads";
@@ -25,6 +31,33 @@ pub struct Task {
     pub link: Link,
     /// What each of its K numbers stands for.
     pub outputs: Vec<String>,
+    /// How it computes them.
+    #[serde(default, skip_serializing_if = "Shape::is_linear")]
+    pub shape: Shape,
+    /// It reads the hidden vectors of both strands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub both_strands: bool,
+}
+
+/// How a head computes its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// From each vector alone: a linear layer.
+    #[default]
+    Linear,
+    /// From each vector alone: a layer of so many numbers, GELU, a linear layer.
+    Mlp {
+        /// H.
+        hidden: usize,
+    },
+    /// From the vectors of all bases so many to the left and to the right.
+    LocalAttention {
+        /// H, a divisor of the vectors' width.
+        heads: usize,
+        /// w.
+        window: usize,
+    },
 }
 
 /// What a head describes.
@@ -70,38 +103,252 @@ impl Task {
         Ok(json!(all))
     }
 
-    /// The names of its tensors: weight and bias.
-    pub fn tensors(&self) -> [String; 2] {
-        ["weight", "bias"].map(|part| format!("crocuta_heads.{}.{part}", self.name))
+    /// Its weights before training, by name, on hidden vectors of `width`: a linear layer of zeros,
+    /// or what [`LocalAttention::create`] makes of the seed.
+    ///
+    /// # Errors
+    /// Model: the shape does not fit the width.
+    pub fn untrained(
+        &self,
+        width: usize,
+        seed: u64,
+    ) -> Result<BTreeMap<String, candle_core::Tensor>> {
+        let outputs = self.outputs.len();
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, &Device::Cpu)?.stored();
+        let mut tensors = match self.sizes(width)? {
+            Some(sizes) => LocalAttention::create(sizes, seed)?,
+            None => BTreeMap::from([
+                ("weight".to_string(), zeros(&[outputs, self.last(width)])?),
+                ("bias".to_string(), zeros(&[outputs])?),
+            ]),
+        };
+        if let Shape::Mlp { hidden } = self.shape {
+            let inputs = self.inputs(width);
+            let mut rng = StdRng::seed_from_u64(seed);
+            let bound = 1.0 / (inputs as f32).sqrt();
+            let values = (0..hidden * inputs).map(|_| rng.random_range(-bound..=bound));
+            let weight = Tensor::from_vec::<f32>(values.collect(), (hidden, inputs), &Device::Cpu)?;
+            tensors.insert("hidden.weight".to_string(), weight.stored()?);
+            tensors.insert("hidden.bias".to_string(), zeros(&[hidden])?);
+        }
+        let prefix = self.prefix();
+        let named = tensors.into_iter();
+        let named = named.map(|(part, x)| (format!("{prefix}{part}"), x));
+        Ok(named.collect())
+    }
+
+    /// What the names of its weights begin with.
+    pub(super) fn prefix(&self) -> String {
+        format!("crocuta_heads.{}.", self.name)
+    }
+
+    /// The length of the vectors that it reads, of an encoder of `width`.
+    fn inputs(&self, width: usize) -> usize {
+        if self.both_strands { 2 * width } else { width }
+    }
+
+    /// The length of the vectors that the last linear layer reads.
+    fn last(&self, width: usize) -> usize {
+        match self.shape {
+            Shape::Mlp { hidden } => hidden,
+            _ => self.inputs(width),
+        }
+    }
+
+    /// Of a local-attention head.
+    fn sizes(&self, width: usize) -> Result<Option<LocalSizes>> {
+        let Shape::LocalAttention { heads, window } = self.shape else {
+            return Ok(None);
+        };
+        let width = self.inputs(width);
+        if heads == 0 || !width.is_multiple_of(heads) || window > 4096 || self.unit != Unit::Base {
+            let what = format!(
+                "head \"{}\": attention of {heads} heads and window {window} to vectors of {width}",
+                self.name
+            );
+            return Err(Error::model(what).todo("take --head linear"));
+        }
+        Ok(Some(LocalSizes {
+            width,
+            heads,
+            window,
+            classes: self.outputs.len(),
+            causal: false,
+        }))
     }
 
     /// The head, on hidden vectors of `width`.
+    ///
+    /// # Errors
+    /// Model: weights are missing or do not fit.
     pub fn load(&self, weights: &Weights, width: usize) -> Result<TaskHead> {
-        let [weight, bias] = self.tensors();
+        if self.outputs.is_empty() || self.shape == (Shape::Mlp { hidden: 0 }) {
+            return Err(Error::model(format!(
+                "head \"{}\" has no outputs",
+                self.name
+            )));
+        }
+        let weights = weights.at("crocuta_heads").at(&self.name);
         let outputs = self.outputs.len();
-        let weight = weights.tensor(&weight, &[outputs, width])?;
-        let bias = weights.tensor(&bias, &[outputs])?;
+        let mut halves = None;
+        let layer = match self.sizes(width)? {
+            Some(sizes) => Layer::Local(Box::new(LocalAttention::load(sizes, &weights)?)),
+            None => {
+                let pair = |weights: &Weights, to: usize, from: usize| {
+                    Ok::<_, Error>(Dense {
+                        weight: weights.tensor("weight", &[to, from])?,
+                        bias: weights.tensor("bias", &[to])?,
+                    })
+                };
+                let last = pair(&weights, outputs, self.last(width))?;
+                let hidden = match self.shape {
+                    Shape::Mlp { hidden } => {
+                        Some(pair(&weights.at("hidden"), hidden, self.inputs(width))?)
+                    }
+                    _ => None,
+                };
+                let first = hidden.as_ref().unwrap_or(&last);
+                if self.both_strands {
+                    let own = [0, width].map(|from| first.weight.narrow(1, from, width));
+                    let [own, other] = own;
+                    let linear = Linear::new(Tensor::cat(&[own?, other?], 0)?, None);
+                    halves = Some((linear, first.bias.to_vec1()?));
+                }
+                Layer::Dense(hidden.map(Dense::linear), last.linear())
+            }
+        };
         Ok(TaskHead {
-            linear: Linear::new(weight, Some(bias)),
+            layer,
+            halves,
             unit: self.unit,
+            link: self.link,
+            outputs,
         })
+    }
+}
+
+impl Shape {
+    fn is_linear(&self) -> bool {
+        *self == Self::Linear
+    }
+}
+
+struct Dense {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Dense {
+    fn linear(self) -> Linear {
+        Linear::new(self.weight, Some(self.bias))
     }
 }
 
 /// A head with its weights.
 pub struct TaskHead {
-    linear: Linear,
+    layer: Layer,
+    /// Of a head of both strands without attention: what its first layer, of N numbers, makes of
+    /// one strand's vector, were it the first or the second half; and that layer's bias.
+    halves: Option<(Linear, Vec<f32>)>, // (2N, D), (N)
     unit: Unit,
+    link: Link,
+    outputs: usize,
+}
+
+enum Layer {
+    /// The hidden layer, if there is one, and the last.
+    Dense(Option<Linear>, Linear),
+    Local(Box<LocalAttention>),
 }
 
 impl TaskHead {
-    /// Hidden vectors (T, D) to (T, K); to (B, K), a row for each segment, if the head describes
-    /// sequences, which must then be whole.
+    /// Hidden vectors of whole sequences (T, D), or (T, 2D) of both strands, to (T, K); to (B, K),
+    /// a row for each segment, if the head describes sequences.
     pub fn forward(&self, hidden: &Tensor, segments: &[Segment]) -> Result<Tensor> {
-        match self.unit {
-            Unit::Base => self.linear.forward(hidden),
-            Unit::Sequence => self.linear.forward(&segment_mean(hidden, segments)?),
+        match (&self.layer, self.unit) {
+            (Layer::Dense(first, last), Unit::Base) => dense(hidden, first, last),
+            (Layer::Dense(first, last), Unit::Sequence) => {
+                dense(&segment_mean(hidden, segments)?, first, last)
+            }
+            (Layer::Local(local), _) => {
+                Ok(local.forward(hidden, segments, &mut local.start(0))?.logits)
+            }
         }
+    }
+
+    /// K.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Whether a base's numbers depend on the vectors of others.
+    pub fn looks_around(&self) -> bool {
+        matches!(self.layer, Layer::Local(_))
+    }
+
+    /// The first stage of reading piece by piece: what of one strand's hidden vectors (T, D) must
+    /// wait for the other strand. [`TaskHead::part`] takes its share of each row.
+    pub fn begin(&self, hidden: &Tensor) -> Result<Tensor> {
+        match (&self.layer, &self.halves) {
+            (_, Some((halves, _))) => halves.forward(hidden), // (T, 2N)
+            (Layer::Dense(first, last), None) => dense(hidden, first, last), // (T, K)
+            (Layer::Local(_), None) => Ok(hidden.clone()),    // (T, D)
+        }
+    }
+
+    /// Of a row of the first stage, what belongs to the strand that was read.
+    pub fn part<'a>(&self, row: &'a [f32], reverse: bool) -> &'a [f32] {
+        match &self.halves {
+            Some((_, bias)) => &row[usize::from(reverse) * bias.len()..][..bias.len()],
+            None => row,
+        }
+    }
+
+    /// An empty state of the second stage.
+    pub fn start(&self) -> Option<LocalState> {
+        match &self.layer {
+            Layer::Dense(..) => None,
+            Layer::Local(local) => Some(local.start(1)),
+        }
+    }
+
+    /// The second stage: parts of both strands side by side, or of one, to what the head says of
+    /// the bases that are complete: (rows, K), probabilities or values.
+    pub fn end(
+        &self,
+        mut parts: Vec<f32>,
+        segment: Segment,
+        state: &mut Option<LocalState>,
+    ) -> Result<Vec<f32>> {
+        if let Some((_, bias)) = &self.halves {
+            let n = bias.len();
+            let rows = parts.chunks_exact(2 * n);
+            let sum = rows.flat_map(|row| (0..n).map(|i| row[i] + row[n + i] + bias[i]));
+            parts = sum.collect(); // (rows, N)
+        }
+        let mut out = match (&self.layer, state) {
+            (Layer::Local(local), Some(state)) => {
+                let width = local.sizes().width;
+                let parts = Tensor::from_vec(parts, (segment.len, width), &Device::Cpu)?;
+                local.forward(&parts, &[segment], state)?.logits.to_vec1()?
+            }
+            (Layer::Dense(Some(_), last), _) if self.halves.is_some() => {
+                let width = parts.len() / segment.len;
+                let parts = Tensor::from_vec(parts, (segment.len, width), &Device::Cpu)?;
+                last.forward(&gelu_erf(&parts)?)?.to_vec1()?
+            }
+            _ => parts,
+        };
+        out.chunks_exact_mut(self.outputs)
+            .for_each(|row| self.link.apply(row));
+        Ok(out)
+    }
+}
+
+fn dense(x: &Tensor, first: &Option<Linear>, last: &Linear) -> Result<Tensor> {
+    match first {
+        Some(first) => last.forward(&first.forward_activated(x, Activation::GeluErf)?),
+        None => last.forward(x),
     }
 }
 
@@ -132,6 +379,8 @@ mod tests {
             unit: Unit::Sequence,
             link: Link::Softmax,
             outputs: vec!["no".into(), "yes".into()],
+            shape: Shape::Linear,
+            both_strands: false,
         }
     }
 
@@ -149,6 +398,89 @@ mod tests {
         let wrong = Map::from_iter([(HEADS.to_string(), json!([{"name": 1}]))]);
         let error = Task::list(&Config::new("c", wrong)).unwrap_err();
         assert!(error.to_string().contains(HEADS), "{error}");
+    }
+
+    #[test]
+    fn heads_of_earlier_models_are_linear_and_of_one_strand() {
+        let earlier =
+            json!({"name": "x", "unit": "sequence", "link": "softmax", "outputs": ["no", "yes"]});
+        let read: Task = serde_json::from_value(earlier.clone()).unwrap();
+        assert_eq!(read, task("x"));
+        assert_eq!(serde_json::to_value(&read).unwrap(), earlier);
+    }
+
+    /// The head of both strands, with weights that are not zero.
+    fn both(shape: Shape) -> TaskHead {
+        let task = Task {
+            unit: Unit::Base,
+            shape,
+            both_strands: true,
+            ..task("x")
+        };
+        let mut tensors = task.untrained(4, 1).unwrap();
+        for (i, tensor) in tensors.values_mut().enumerate() {
+            let shape = tensor.dims().to_vec();
+            let n: usize = shape.iter().product();
+            let values = (0..n)
+                .map(|j| ((i * 7 + j * 5) % 11) as f32 / 11.0 - 0.4)
+                .collect();
+            *tensor = Tensor::from_vec(values, shape, &Device::Cpu)
+                .unwrap()
+                .stored()
+                .unwrap();
+        }
+        task.load(&Weights::new("x", tensors), 4).unwrap()
+    }
+
+    #[test]
+    fn a_head_read_in_two_stages_and_pieces_says_what_it_says_of_the_whole() {
+        let local = Shape::LocalAttention {
+            heads: 2,
+            window: 3,
+        };
+        for shape in [Shape::Linear, Shape::Mlp { hidden: 3 }, local] {
+            let head = both(shape);
+            let hidden = |seed: usize| -> Vec<f32> {
+                (0..40).map(|i| ((i * seed) % 13) as f32 / 13.0).collect()
+            };
+            let strands =
+                [hidden(3), hidden(8)].map(|x| Tensor::from_vec(x, (10, 4), &Device::Cpu).unwrap());
+            let whole = Segment {
+                lane: 0,
+                len: 10,
+                starts: true,
+                ends: true,
+            };
+            let joined = Tensor::cat(&strands, 1).unwrap();
+            let mut expected: Vec<f32> =
+                head.forward(&joined, &[whole]).unwrap().to_vec1().unwrap();
+            expected
+                .chunks_exact_mut(2)
+                .for_each(|row| Link::Softmax.apply(row));
+            let begun = strands.map(|x| head.begin(&x).unwrap());
+            let width = begun[0].width();
+            let begun = begun.map(|x| x.to_vec1::<f32>().unwrap());
+            for cut in 1..10 {
+                let (mut state, mut found) = (head.start(), Vec::new());
+                for (from, to) in [(0, cut), (cut, 10)] {
+                    let parts = (from..to).flat_map(|i| {
+                        let row = |strand: usize| &begun[strand][i * width..][..width];
+                        [head.part(row(0), false), head.part(row(1), true)].concat()
+                    });
+                    let segment = Segment {
+                        lane: 0,
+                        len: to - from,
+                        starts: from == 0,
+                        ends: to == 10,
+                    };
+                    found.extend(head.end(parts.collect(), segment, &mut state).unwrap());
+                }
+                assert_eq!(found.len(), expected.len());
+                for (x, y) in found.iter().zip(&expected) {
+                    assert!((x - y).abs() < 1e-5, "{x} {y}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -60,7 +60,9 @@ impl Format {
         match extension.to_ascii_lowercase().as_str() {
             "gz" | "bgz" | "bgzf" => matches!(self, Self::Gzip | Self::Bgzf),
             "zst" | "zstd" => self == Self::Zstd,
-            "fa" | "fasta" | "fna" | "fas" | "ffn" | "bed" | "txt" => self == Self::Plain,
+            "fa" | "fasta" | "fna" | "fas" | "ffn" | "bed" | "gff" | "gff3" | "gtf" | "txt" => {
+                self == Self::Plain
+            }
             _ => true,
         }
     }

@@ -110,6 +110,16 @@ pub fn predictions(logits: Option<(Element, usize)>) -> Vec<Column> {
     columns
 }
 
+/// The columns of a `predictions` table of a task's head: the keys, and a `float32` for each of the
+/// head's outputs: `prob_<class>`, or `value_<name>` unless they are `probabilities`.
+pub fn heads(outputs: &[String], probabilities: bool) -> Vec<Column> {
+    let mut columns = keys(Rows::Bases);
+    let prefix = if probabilities { "prob" } else { "value" };
+    let named = outputs.iter().map(|name| format!("{prefix}_{name}"));
+    columns.extend(named.map(|name| Column::new(name, ColumnKind::OptionalF32)));
+    columns
+}
+
 /// What a `variants` table holds besides its keys and the scores of the forward strand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VariantColumns {
@@ -412,6 +422,19 @@ impl ColumnMeaning {
             self.semantics = self.semantics.replace(found, meant);
         }
         self
+    }
+
+    /// The meaning of a column of the task's head `head`: the probability of `output`, or its value.
+    pub fn of_head(head: &str, output: &str, probability: bool) -> Self {
+        let what = if probability { "probability" } else { "value" };
+        Self {
+            layer: Some(head.to_string()),
+            dim: None,
+            dtype: Element::F32.name().to_string(),
+            semantics: format!("{what} of {output} at start"),
+            unit: None,
+            pool: None,
+        }
     }
 
     /// The meanings of [`PROBABILITIES`], by name.

@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod binary_cross_entropy;
 mod cross_entropy;
 pub mod cuda;
 mod feed_forward;
@@ -29,6 +30,7 @@ mod tensor;
 
 pub use activation::gelu_erf;
 pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
+pub use binary_cross_entropy::binary_cross_entropy;
 pub use cross_entropy::{cross_entropy, surprisals};
 pub use feed_forward::FeedForward;
 pub use gate::gate;

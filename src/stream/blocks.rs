@@ -78,7 +78,7 @@ impl Block {
     }
 
     /// The first `rows` rows, which leave the block.
-    fn take(&mut self, rows: usize) -> Block {
+    pub(super) fn take(&mut self, rows: usize) -> Block {
         let (mut head, mut tail) = (Block::default(), Block::default());
         head.append(self, 0..rows);
         tail.append(self, rows..self.len());
@@ -249,6 +249,7 @@ impl Strands {
         }
         emit(match self.strand {
             Strand::Mean => mean(block, &other),
+            Strand::Joined => joined(block, &other),
             _ => alternate(&block, &other),
         })
     }
@@ -274,6 +275,26 @@ fn mean(mut block: Block, other: &Block) -> Block {
     for (x, y) in block.values.iter_mut().zip(&other.values) {
         *x = (*x + y) / 2.0;
     }
+    for (flags, other) in block.flags.iter_mut().zip(&other.flags) {
+        *flags |= other;
+    }
+    for (context, other) in block.context.iter_mut().zip(&other.context) {
+        *context = (*context).min(*other);
+    }
+    block
+}
+
+/// One row a position: the forward strand's values, then the other's.
+fn joined(mut block: Block, other: &Block) -> Block {
+    block.strands.fill(b'.');
+    let width = block.width().max(1);
+    let rows = block
+        .values
+        .chunks_exact(width)
+        .zip(other.values.chunks_exact(width));
+    block.values = rows
+        .flat_map(|(own, other)| [own, other].concat())
+        .collect();
     for (flags, other) in block.flags.iter_mut().zip(&other.flags) {
         *flags |= other;
     }

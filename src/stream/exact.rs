@@ -97,6 +97,9 @@ pub fn run_exact(
             let values = engine.values(exact.rows(from..to)?)?;
             match &engine.head {
                 Head::Embedding => block.values = values,
+                Head::Task(_) => {
+                    return Err(Error::usage("--exact does not go with heads of tasks"));
+                }
                 Head::Prediction { model, .. } => {
                     for logits in values.chunks_exact(model.width()) {
                         block.values.extend([f32::NAN; PREDICTIONS]);

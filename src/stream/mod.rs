@@ -6,12 +6,14 @@
 
 mod blocks;
 mod exact;
+mod heads;
 mod journal;
 mod progress;
 mod reads;
 mod rows;
 mod steps;
 mod table;
+mod tracks;
 
 pub use exact::{exact_speed, run_exact};
 pub use journal::{Identity, Journal};
@@ -19,10 +21,11 @@ pub use progress::{Progress, Style};
 pub use reads::{ReadEngine, ReadReceipts, ReadSettings, ReadSink, ReadTotals, run_reads};
 pub use steps::{Piece, Step, Steps, Windows};
 pub use table::Sink;
+pub use tracks::{Genes, Regions, Tracks};
 
 use crate::encoder::{Encoder, Facts, Model, State, Vocabulary};
 use crate::error::{Error, Kind, Result};
-use crate::head::LanguageModel;
+use crate::head::{LanguageModel, TaskHead};
 use crate::io::genome::Genome;
 use crate::ops::{self, Device, Reduction, Tensor};
 use blocks::{Bins, Block};
@@ -50,6 +53,9 @@ pub enum Strand {
     Both,
     /// The mean of the two.
     Mean,
+    /// One row a position with the values of both: for heads that read both strands.
+    #[value(skip)]
+    Joined,
 }
 
 /// How the bases of a bin become one row.
@@ -88,6 +94,8 @@ pub enum Head {
         /// time, in as many runs of the encoder.
         masked: Option<usize>,
     },
+    /// What a head of a user's task says of each base.
+    Task(Box<TaskHead>),
 }
 
 /// How a run is done.
@@ -308,6 +316,12 @@ impl Engine {
                 });
             }
             Head::Prediction { logits, masked, .. } => (*logits, *masked),
+            Head::Task(head) => {
+                return Ok(Outputs {
+                    values: head.begin(&forward(tokens)?)?.to_vec1()?,
+                    hidden: None,
+                });
+            }
         };
         let mut run = |tokens| self.values(forward(tokens)?);
         // Of a masked model, each base's logits come from the run in which it was hidden.
@@ -343,6 +357,7 @@ impl Engine {
         let values = match &self.head {
             Head::Embedding => hidden,
             Head::Prediction { model, .. } => model.forward(&hidden)?, // (T, V)
+            Head::Task(head) => head.begin(&hidden)?,
         };
         values.to_vec1()
     }

@@ -1,6 +1,7 @@
 //! What was computed of a step, to rows of the table.
 
 use super::blocks::{Bins, Block, Strands};
+use super::heads::Ending;
 use super::steps::{Piece, Position, Step};
 use super::{Engine, Head, Output, Progress, Settings, Totals};
 use crate::error::{Error, Kind, Result};
@@ -46,6 +47,8 @@ pub(super) struct Rows<'a> {
     pooled: Option<u64>,
     carried: Carried,
     strands: Strands,
+    /// Of a task's head, what remains when strands are joined.
+    ending: Option<Ending<'a>>,
     totals: Totals,
 }
 
@@ -56,6 +59,10 @@ impl<'a> Rows<'a> {
             pooled: engine.pooled(settings).map(|(size, _)| size),
             carried,
             strands: Strands::new(settings.strand, settings.scratch.clone()),
+            ending: match &engine.head {
+                Head::Task(head) => Some(Ending::new(head)),
+                Head::Embedding | Head::Prediction { .. } => None,
+            },
             totals: Totals::default(),
         }
     }
@@ -118,13 +125,26 @@ impl<'a> Rows<'a> {
                     block.values = self.predictions(piece, &outputs, done)?;
                     done += len;
                 }
+                Head::Task(head) => {
+                    let width = outputs.values.len() / step.len();
+                    let wanted = piece.wanted();
+                    let rows = outputs.values[(done + wanted.start) * width..].chunks_exact(width);
+                    let parts = rows.take(wanted.len());
+                    let parts = parts.flat_map(|row| head.part(row, piece.reverse));
+                    block.values = parts.copied().collect();
+                    done += len;
+                }
             }
             check(&block, self.engine)?;
             if let Some(bins) = &mut self.carried.bins {
                 block = bins.push(&block, piece.last);
             }
-            let totals = &mut self.totals;
+            let (totals, ending) = (&mut self.totals, &mut self.ending);
             let mut emit = |block: Block| {
+                let block = match ending {
+                    Some(ending) => ending.push(block, piece.last)?,
+                    None => block,
+                };
                 totals.rows += block.len() as u64;
                 send(block)
             };
@@ -172,10 +192,10 @@ impl<'a> Rows<'a> {
 /// A number that is no number would pass for a missing one.
 pub(super) fn check(block: &Block, engine: &Engine) -> Result<()> {
     const TOGETHER: usize = 1 << 14;
-    let Head::Embedding = engine.head else {
+    if let Head::Prediction { .. } = engine.head {
         return Ok(());
-    };
-    let width = engine.facts.width.max(1);
+    }
+    let width = (block.values.len() / block.len().max(1)).max(1);
     // Without a way out, so that the compiler makes vectors of it.
     let bad = |values: &[f32]| values.iter().fold(false, |bad, x| bad | x.is_nan());
     let found = block.values.par_chunks(TOGETHER).position_first(bad);

@@ -3,6 +3,7 @@
 use super::blocks::Block;
 use super::journal::Journal;
 use super::steps::Position;
+use super::tracks::Tracks;
 use crate::error::{Error, Kind, Result};
 use crate::io::atomic::AtomicFile;
 use crate::io::pileup::Depths;
@@ -20,7 +21,9 @@ const GROUP_ROWS: usize = 2 * GROUP_POSITIONS as usize;
 /// Writes blocks of rows to a table, or to the parts of one.
 pub struct Sink {
     columns: Vec<Column>,
-    table: TableWriter,
+    /// None if rows go elsewhere alone.
+    table: Option<TableWriter>,
+    tracks: Tracks,
     record: Option<Record>,
     /// Positions of a group.
     span: i64,
@@ -58,12 +61,16 @@ impl Sink {
         journal: Option<Journal>,
     ) -> Result<Self> {
         let (table, record, pending) = match journal {
-            None => (TableWriter::create(target, &columns)?, None, Vec::new()),
+            None => (
+                Some(TableWriter::create(target, &columns)?),
+                None,
+                Vec::new(),
+            ),
             Some(journal) => {
                 let table = TableWriter::create(journal.create_part(1)?, &columns)?;
                 let pending = journal.pending()?;
                 (
-                    table,
+                    Some(table),
                     Some(Record {
                         journal,
                         target,
@@ -76,6 +83,7 @@ impl Sink {
         let mut sink = Self {
             columns,
             table,
+            tracks: Tracks::default(),
             record,
             span: (GROUP_POSITIONS * bin).cast_signed(),
             rows: 0,
@@ -88,6 +96,29 @@ impl Sink {
             sink.write(block)?;
         }
         Ok(sink)
+    }
+
+    /// Writes no table, only what [`Sink::with_tracks`] adds.
+    pub fn without_table() -> Self {
+        Self {
+            columns: Vec::new(),
+            table: None,
+            tracks: Tracks::default(),
+            record: None,
+            span: 1,
+            rows: 0,
+            depths: None,
+            clipped: 0,
+            largest: None,
+            written: 0,
+        }
+    }
+
+    /// Writes the rows to these files too.
+    #[must_use]
+    pub fn with_tracks(mut self, tracks: Tracks) -> Self {
+        self.tracks = tracks;
+        self
     }
 
     /// Fills the column `depth` from these, which come in the order of the rows.
@@ -129,8 +160,9 @@ impl Sink {
                 "the table is becoming larger than --max-output",
             ));
         }
+        self.tracks.write(block)?;
         let mut from = 0;
-        while from < block.len() {
+        while from < block.len() && self.table.is_some() {
             // Groups end before each multiple of their span; both rows of a position, with
             // two strands, stay together.
             let group = block.starts[from] / self.span;
@@ -138,7 +170,9 @@ impl Sink {
             let here = block.starts[from..].iter().take_while(same).count();
             let to = from + here;
             let values = self.values(block, from..to)?;
-            self.table.write(values)?;
+            if let Some(table) = &mut self.table {
+                table.write(values)?;
+            }
             if let Some(record) = &mut self.record {
                 let mut rows = Block::default();
                 rows.append(block, from..to);
@@ -155,7 +189,9 @@ impl Sink {
     }
 
     fn close_group(&mut self) -> Result<()> {
-        self.table.close_group()?;
+        if let Some(table) = &mut self.table {
+            table.close_group()?;
+        }
         self.rows = 0;
         if let Some(record) = &mut self.record {
             record.pending.clear();
@@ -169,9 +205,10 @@ impl Sink {
             return Ok(());
         };
         let next = TableWriter::create(record.journal.create_part(2)?, &self.columns)?;
-        let mut part = std::mem::replace(&mut self.table, next);
-        part.abandon_group();
-        part.finish(&serde_json::Value::Null)?;
+        if let Some(mut part) = self.table.replace(next) {
+            part.abandon_group();
+            part.finish(&serde_json::Value::Null)?;
+        }
         record.journal.commit(position, &record.pending)?;
         self.rows = 0;
         for block in std::mem::take(&mut record.pending) {
@@ -180,23 +217,33 @@ impl Sink {
         Ok(())
     }
 
-    /// Closes the table.
-    pub fn finish(mut self, footer: &serde_json::Value) -> Result<Receipt> {
+    /// Closes the table, and what is written beside it; also gives the number of genes, if they
+    /// are written.
+    pub fn finish(mut self, footer: &serde_json::Value) -> Result<(Receipt, Option<u64>)> {
         self.close_group()?;
+        let genes = self.tracks.finish()?;
+        let Some(written) = self.table else {
+            let receipt = Receipt {
+                rows: self.written,
+                bytes: 0,
+                sha256: String::new(),
+            };
+            return Ok((receipt, genes));
+        };
         let Some(record) = self.record else {
-            return self.table.finish(footer);
+            return Ok((written.finish(footer)?, genes));
         };
         let Record {
             journal, target, ..
         } = record;
-        self.table.finish(&serde_json::Value::Null)?;
+        written.finish(&serde_json::Value::Null)?;
         let mut table = TableWriter::create(target, &self.columns)?;
         for part in journal.parts() {
             table.append(&part)?;
         }
         let receipt = table.finish(footer)?;
         journal.remove()?;
-        Ok(receipt)
+        Ok((receipt, genes))
     }
 
     /// Rows with values that were cut to float16's largest number.

@@ -129,6 +129,11 @@ impl Confusion {
         Self { classes, counts }
     }
 
+    /// Of counts (classes, classes), true by predicted.
+    pub fn of(classes: usize, counts: Vec<f64>) -> Self {
+        Self { classes, counts }
+    }
+
     fn hits(&self, class: usize) -> f64 {
         self.counts[class * self.classes + class]
     }

@@ -8,6 +8,7 @@
 //! moments, best values); and the activations of one part of a step, whose size the chunk and the
 //! lanes of the part decide, never the length of the input.
 
+mod labels;
 mod metrics;
 mod network;
 mod next_base;
@@ -21,7 +22,10 @@ mod sampler;
 mod saved;
 mod sequences;
 mod split;
+mod tally;
+mod tracks;
 
+pub use labels::Labels;
 pub use metrics::{Confusion, Ratio, auroc, average_precision, interval, ratio, spearman};
 pub use network::{Network, Trained, Trainee};
 pub use next_base::{Draws, NextBase, Sizes};
@@ -33,3 +37,4 @@ pub use sampler::{Lanes, Pieces, Place, Sampler};
 pub use saved::{Point, Saving};
 pub use sequences::{Example, Sequences, examples, task};
 pub use split::{Genomes, Passage, Source};
+pub use tracks::{Reading, Tracks};

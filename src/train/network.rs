@@ -79,8 +79,12 @@ impl Trainee {
         }
         let unused = source.weights.unused();
         let source = match &task {
-            Some(task) => with_head(source, task, facts.width)?,
+            Some(task) => with_head(source, task, facts.width, seed)?,
             None => source,
+        };
+        let head = match &task {
+            Some(task) => task.untrained(facts.width, seed)?,
+            None => BTreeMap::new(),
         };
         let mut trainee = Self {
             source,
@@ -103,13 +107,8 @@ impl Trainee {
                 }
             }
         }
-        for name in trainee
-            .task
-            .iter()
-            .flat_map(Task::tensors)
-            .collect::<Vec<_>>()
-        {
-            trainee.take(&name)?;
+        for name in head.keys() {
+            trainee.take(name)?;
         }
         if let Trained::Adapter(scale) = trainee.trained.clone() {
             for (i, module) in adapter::modules(&weights).into_iter().enumerate() {
@@ -238,19 +237,12 @@ impl Trainee {
 }
 
 /// The checkpoint with a place for the task's head.
-fn with_head(source: Checkpoint, task: &Task, width: usize) -> Result<Checkpoint> {
+fn with_head(source: Checkpoint, task: &Task, width: usize, seed: u64) -> Result<Checkpoint> {
     let mut tensors = source.weights.stored().clone();
-    let outputs = task.outputs.len();
     let own = Task::list(&source.config)?.contains(task);
-    for (name, shape) in task
-        .tensors()
-        .into_iter()
-        .zip([&[outputs, width][..], &[outputs]])
-    {
-        if !own || source.weights.shape(&name) != Some(shape) {
-            let cpu = candle_core::Device::Cpu;
-            let zeros = candle_core::Tensor::zeros(shape, candle_core::DType::F32, &cpu)?;
-            tensors.insert(name, zeros);
+    for (name, untrained) in task.untrained(width, seed)? {
+        if !own || source.weights.shape(&name) != Some(untrained.dims()) {
+            tensors.insert(name, untrained);
         }
     }
     let mut config = source.config.as_json().clone();

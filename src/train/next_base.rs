@@ -8,7 +8,7 @@ use super::split::{Genomes, Passage};
 use crate::encoder::{Encoder, State};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Tensor, cross_entropy, surprisals};
-use crate::sequence::region::{Span, merge};
+use crate::sequence::region::Span;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 use std::f64::consts::LN_2;
@@ -76,15 +76,7 @@ impl NextBase {
         sizes: Sizes,
         draws: Draws,
     ) -> Result<Self> {
-        let overlap =
-            |a: &Span, b: &Span| a.contig == b.contig && a.start < b.end && b.start < a.end;
-        if held_out.iter().any(|a| test.iter().any(|b| overlap(a, b))) {
-            let what = "a base is in a --validate region and in a --test region";
-            return Err(Error::usage(what).todo("measure on what chose nothing"));
-        }
-        let mut all = [&held_out[..], &test].concat();
-        merge(&mut all);
-        let training = genomes.training(&all)?;
+        let training = genomes.training_without([&held_out, &test])?;
         let parts = sizes.parts.clamp(1, sizes.batch.max(1));
         let lanes = |part: usize| sizes.batch / parts + usize::from(part < sizes.batch % parts);
         let part = |part| Part {

@@ -6,7 +6,7 @@ use super::objective::{Evaluation, Loss, Objective};
 use super::sampler::generator;
 use crate::encoder::Encoder;
 use crate::error::{Error, Kind, Result};
-use crate::head::{Link, Task, Unit};
+use crate::head::{Link, Shape, Task, Unit};
 use crate::io::labelled::Labelled;
 use crate::ops::{Tensor, cross_entropy};
 use crate::sequence::{Segment, reverse_complement};
@@ -43,6 +43,8 @@ pub fn task(rows: &[Labelled], values: bool) -> Result<Task> {
             unit,
             link,
             outputs,
+            shape: Shape::Linear,
+            both_strands: false,
         });
     }
     let classes: BTreeSet<&str> = rows.iter().map(|row| row.label.as_str()).collect();
@@ -54,6 +56,8 @@ pub fn task(rows: &[Labelled], values: bool) -> Result<Task> {
             unit,
             link: Link::Softmax,
             outputs,
+            shape: Shape::Linear,
+            both_strands: false,
         }),
         n => Err(
             Error::input(format!("{n} classes of labels, expected 2 to 1000"))

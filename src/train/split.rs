@@ -18,6 +18,8 @@ pub struct Genomes {
     pub contigs: Vec<Contig>,
     /// Base codes of each contig, without the soft mask.
     bases: Vec<Vec<u8>>,
+    /// Where each contig is, by name.
+    places: BTreeMap<String, usize>,
     /// The files that were read.
     pub files: Vec<Source>,
 }
@@ -52,6 +54,7 @@ impl Genomes {
         let mut all = Self {
             contigs: Vec::new(),
             bases: Vec::new(),
+            places: BTreeMap::new(),
             files: Vec::new(),
         };
         let mut owners = BTreeMap::new();
@@ -70,6 +73,7 @@ impl Genomes {
                         .todo("give each genome once, with names of its own"));
                 }
                 size += codes.len() as u64;
+                all.places.insert(sequence.name.clone(), all.contigs.len());
                 all.contigs.push(Contig {
                     name: sequence.name,
                     length: codes.len() as u64,
@@ -103,6 +107,21 @@ impl Genomes {
         }
     }
 
+    /// Where the contig of this name is.
+    pub fn place(&self, contig: &str) -> Option<usize> {
+        self.places.get(contig).copied()
+    }
+
+    /// The bases of each contig.
+    pub fn each_bases(&self) -> impl Iterator<Item = &[u8]> {
+        self.bases.iter().map(Vec::as_slice)
+    }
+
+    /// Something made of the bases of each contig.
+    pub fn each<T>(&self, make: impl Fn(&[u8]) -> T) -> Vec<T> {
+        self.each_bases().map(make).collect()
+    }
+
     /// The bases of a span.
     pub fn bases(&self, span: &Span) -> &[u8] {
         &self.bases[span.contig][span.start as usize..span.end as usize]
@@ -116,6 +135,22 @@ impl Genomes {
         }
         merge(&mut spans);
         Ok(spans)
+    }
+
+    /// [`Genomes::training`] on what neither chooses nor tests.
+    ///
+    /// # Errors
+    /// Usage: nothing is left to train on, or a base is in both.
+    pub fn training_without(&self, [held_out, test]: [&[Span]; 2]) -> Result<Vec<Span>> {
+        let overlap =
+            |a: &Span, b: &Span| a.contig == b.contig && a.start < b.end && b.start < a.end;
+        if held_out.iter().any(|a| test.iter().any(|b| overlap(a, b))) {
+            let what = "a base is in a --validate region and in a --test region";
+            return Err(Error::usage(what).todo("measure on what chose nothing"));
+        }
+        let mut all = [held_out, test].concat();
+        merge(&mut all);
+        self.training(&all)
     }
 
     /// All that is not `held_out`, without long runs of unknown bases and spans of a single base.

@@ -6,6 +6,7 @@ mod harness;
 
 mod embed;
 mod fit;
+mod genes;
 mod inputs;
 mod models;
 mod predict;

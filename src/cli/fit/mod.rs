@@ -7,14 +7,15 @@ use super::options::use_threads;
 use super::process::{Logging, print};
 use crate::checkpoint;
 use crate::error::{Error, Result};
+use crate::head::{Link, Shape};
 use crate::io::labelled;
 use crate::sequence::region::{Region, Span};
 use crate::stream::{self, SIGNAL};
 use crate::train::{
-    self, Draws, Genomes, Network, NextBase, Objective, Plan, Record, Saving, Sequences, Sizes,
-    Source, Trained, Trainee,
+    self, Draws, Genomes, Labels, Network, NextBase, Objective, Plan, Reading, Record, Saving,
+    Sequences, Sizes, Source, Tracks, Trained, Trainee,
 };
-use options::{Output, Schedules, Split, Start, Strands};
+use options::{ClassWeights, Output, Schedules, Split, Start, Strands};
 use progress::Progress;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ use std::time::Duration;
 #[command(
     after_help = "Examples:\n  crocuta fit genome.fa.gz --preset crocuta-bacteria --validate chr:3713323-4641652 -o model\n  \
 crocuta fit genome.fa.gz -m model --learning-rate 3e-4 --validate-file held_out.bed -o better\n  \
-crocuta fit --objective sequences --table train.csv --validate-table dev.csv -m model --lora 8 -o adapter"
+crocuta fit --objective sequences --table train.csv --validate-table dev.csv -m model --lora 8 -o adapter\n  \
+crocuta fit --objective tracks --labels genes.gff3 --genes --both-strands --head-only genome.fa.gz -m model -o finder"
 )]
 pub struct Fit {
     /// FASTA files to train on: plain, gzip, BGZF or zstd.
@@ -55,6 +57,8 @@ enum Task {
     NextBase,
     /// The labels of a table of sequences.
     Sequences,
+    /// Classes or values of each base.
+    Tracks,
 }
 
 /// What an objective says of itself, for the records.
@@ -76,6 +80,7 @@ impl Fit {
         match self.objective {
             Task::NextBase => self.next_base(logging),
             Task::Sequences => self.sequences(logging),
+            Task::Tracks => self.tracks(logging),
         }
     }
 
@@ -83,6 +88,9 @@ impl Fit {
         if self.fasta.is_empty() || self.split.table.is_some() {
             let what = "next-base learns from FASTA files";
             return Err(Error::usage(what).todo("give them, or --objective sequences"));
+        }
+        if self.split.head_only {
+            return Err(Error::usage("--head-only is for the heads of tasks"));
         }
         let queries = self.split.queries()?;
         let seed = self.schedule.seed;
@@ -103,16 +111,7 @@ impl Fit {
             genomes.held_out(&queries[0])?,
             genomes.held_out(&queries[1])?,
         ];
-        let name = |span: &Span| {
-            let contig = genomes.contigs[span.contig].name.clone();
-            let (start, end) = (span.start, span.end);
-            Region { contig, start, end }.to_string()
-        };
-        let [regions, tested] =
-            [&held_out, &test].map(|spans| spans.iter().map(name).collect::<Vec<_>>());
-        if regions.is_empty() {
-            tracing::warn!("nothing is held out: how good the model is will not be known");
-        }
+        let [regions, tested] = [&held_out, &test].map(|spans| named(&genomes, spans));
         let length = self.schedule.length;
         let sizes = Sizes {
             length: length.unwrap_or(facts.context.unwrap_or(1 << 16) as u64),
@@ -141,6 +140,94 @@ impl Fit {
         let about = About {
             name: "next-base",
             score: "bits per base",
+            data,
+            held_out: regions,
+            tested,
+            device: words,
+            settings: self.settings(&trainee, &plan, &own),
+        };
+        self.train(
+            logging,
+            &mut trainee,
+            &mut objective,
+            &plan,
+            about,
+            start_of,
+        )
+    }
+
+    fn tracks(&self, logging: &Logging) -> Result<()> {
+        let split = &self.split;
+        if self.fasta.is_empty() || split.labels.is_empty() || split.table.is_some() {
+            let what = "tracks are learned from FASTA files and labels of their bases";
+            return Err(Error::usage(what).todo("give the files and --labels"));
+        }
+        let queries = split.queries()?;
+        let seed = self.schedule.seed;
+        let start = self.start.open(seed, self.output.max_size)?;
+        let start_of = self.start.identity(&start);
+        let genomes = Genomes::read(&self.fasta)?;
+        let labels = match split.genes {
+            true => Labels::genes(&split.labels, &genomes)?,
+            false => Labels::read(&split.labels, &split.feature, &genomes)?,
+        };
+        let task = labels.task(split.shape(), split.both_strands);
+        let mut trainee = Trainee::new(start, Some(task.clone()), split.trained()?, seed)?;
+        let Network { model, facts, .. } = trainee.network(false)?;
+        if split.both_strands && !facts.causal {
+            let what = "--both-strands is for models that read in one direction";
+            return Err(Error::usage(what).todo("leave it out: this one looks both ways already"));
+        }
+        let mut data = genomes.files.clone();
+        data.extend(labels.files.clone());
+        if split.corrupt != 0.0 {
+            return Err(Error::usage("--corrupt is for --objective next-base"));
+        }
+        let plain =
+            task.link == Link::Softmax && !matches!(task.shape, Shape::LocalAttention { .. });
+        let without = "this architecture, or this kind of head, is trained on the CPU";
+        let (device, words) = self
+            .schedule
+            .open(plain && model.trains_on_gpu(), without)?;
+        trainee.run_on(device);
+        let [held_out, test] = [
+            genomes.held_out(&queries[0])?,
+            genomes.held_out(&queries[1])?,
+        ];
+        let [regions, tested] = [&held_out, &test].map(|spans| named(&genomes, spans));
+        let context = facts.context.map_or(u64::MAX, |context| context as u64);
+        let both = split
+            .strand
+            .map_or(split.genes, |strand| strand == Strands::Both);
+        let reading = Reading {
+            length: self.schedule.length.unwrap_or(context.min(8192)),
+            batch: usize::from(self.schedule.batch.unwrap_or(8)),
+            parts: usize::from(self.schedule.accumulate),
+            both,
+            balanced: split.class_weights == ClassWeights::Balanced,
+        };
+        let sets = [held_out, test];
+        let mut objective = Tracks::new(task.clone(), genomes, labels, sets, reading, seed)?;
+        let step = reading.length.saturating_mul(reading.batch as u64);
+        let plan = self
+            .schedule
+            .plan(objective.epoch_bases(), step, reading.batch)?;
+        let own = [
+            ("strand", json!(if both { "both" } else { "forward" })),
+            ("length", json!(reading.length)),
+            ("batch", json!(reading.batch)),
+            ("head", json!(task)),
+            (
+                "class_weights",
+                json!(if reading.balanced { "balanced" } else { "none" }),
+            ),
+        ];
+        let about = About {
+            name: "tracks",
+            score: match task.link {
+                Link::Identity => "squared error",
+                _ => "bits",
+            },
             data,
             held_out: regions,
             tested,
@@ -330,6 +417,19 @@ impl Fit {
         }
         print(&format!("{digest}  {}\n", out.join(name).display()))
     }
+}
+
+/// What is held out, as regions; a warning if nothing is.
+fn named(genomes: &Genomes, held_out: &[Span]) -> Vec<String> {
+    if held_out.is_empty() {
+        tracing::warn!("nothing is held out: how good the model is will not be known");
+    }
+    let regions = held_out.iter().map(|span| {
+        let contig = genomes.contigs[span.contig].name.clone();
+        let (start, end) = (span.start, span.end);
+        Region { contig, start, end }.to_string()
+    });
+    regions.collect()
 }
 
 /// The command line, as it was given.

@@ -4,6 +4,7 @@ use crate::adapter::Scale;
 use crate::checkpoint::{self, Checkpoint, Config};
 use crate::cli::device::{self, Precision, Target};
 use crate::error::{Error, Result};
+use crate::head::Shape;
 use crate::io::bed;
 use crate::ops::Device;
 use crate::sequence::region::Query;
@@ -18,6 +19,26 @@ pub enum Strands {
     Both,
     /// The sequences as they are.
     Forward,
+}
+
+/// How a head computes its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum HeadShape {
+    /// A linear layer on each vector.
+    Linear,
+    /// Two layers on each vector.
+    Mlp,
+    /// Attention to the vectors nearby, then a linear layer.
+    LocalAttention,
+}
+
+/// What classes count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClassWeights {
+    /// Alike.
+    Balanced,
+    /// By their bases.
+    None,
 }
 
 /// What training starts from.
@@ -60,7 +81,7 @@ pub struct Split {
         help_heading = "Task"
     )]
     pub corrupt: f64,
-    /// Strands to train on [default: both for next-base, forward for sequences].
+    /// Strands to train on [default: both for next-base and genes, else forward].
     #[arg(long, value_enum, help_heading = "Task")]
     pub strand: Option<Strands>,
     /// A table of sequences and labels to train on: CSV or TSV whose columns "sequence" and "label"
@@ -78,6 +99,54 @@ pub struct Split {
     /// Labels are values, not classes.
     #[arg(long, help_heading = "Task", requires = "table")]
     pub values: bool,
+    /// What is known of each base, for --objective tracks: GFF3 or GTF, whose types of features are
+    /// classes; BED, whose names are; bedGraph or bigWig, which have values. Repeatable.
+    #[arg(long, value_name = "FILE", help_heading = "Task")]
+    pub labels: Vec<PathBuf>,
+    /// Of GFF3 and GTF, only features of this type. Repeatable.
+    #[arg(
+        long,
+        value_name = "TYPE",
+        help_heading = "Task",
+        requires = "labels",
+        conflicts_with = "genes"
+    )]
+    pub feature: Vec<String>,
+    /// Learn genes of prokaryotes: from the CDS of the labels the strand and the codon position of
+    /// each base, and where genes start and stop, for `crocuta predict --genes`.
+    #[arg(long, help_heading = "Task", requires = "labels")]
+    pub genes: bool,
+    /// How the classes of a base are computed from the encoder's hidden vectors.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "linear",
+        help_heading = "Task",
+        requires = "labels"
+    )]
+    pub head: HeadShape,
+    /// Bases to either side that a local-attention head looks at.
+    #[arg(long, value_name = "BASES", default_value_t = 16, help_heading = "Task", requires = "labels",
+          value_parser = clap::value_parser!(u16).range(0..=4096))]
+    pub head_window: u16,
+    /// Numbers between the two layers of a head of that kind.
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Task", requires = "labels",
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub head_width: u16,
+    /// The head reads the hidden vectors of both strands at each base, and so its context to both
+    /// sides.
+    #[arg(long, help_heading = "Task", requires = "labels")]
+    pub both_strands: bool,
+    /// What rare classes count: balanced, as much as frequent ones; none, each base alike, which
+    /// leaves probabilities what they are.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "none",
+        help_heading = "Task",
+        requires = "labels"
+    )]
+    pub class_weights: ClassWeights,
     /// Train low-rank adapters of this rank, and the task's head, instead of all weights. Writes
     /// the adapter alone, in PEFT's files: `crocuta models merge` makes a model of it.
     #[arg(long, value_name = "RANK", help_heading = "Task",
@@ -87,12 +156,7 @@ pub struct Split {
     #[arg(long, value_name = "ALPHA", help_heading = "Task", requires = "lora")]
     pub lora_alpha: Option<f64>,
     /// Train the task's head alone.
-    #[arg(
-        long,
-        help_heading = "Task",
-        requires = "table",
-        conflicts_with = "lora"
-    )]
+    #[arg(long, help_heading = "Task", conflicts_with = "lora")]
     pub head_only: bool,
 }
 
@@ -255,6 +319,20 @@ impl Split {
         match (0.0..1.0).contains(&self.corrupt) {
             true => Ok(self.corrupt),
             false => Err(Error::usage("--corrupt must be at least 0 and below 1")),
+        }
+    }
+
+    /// How the head computes.
+    pub fn shape(&self) -> Shape {
+        match self.head {
+            HeadShape::Linear => Shape::Linear,
+            HeadShape::Mlp => Shape::Mlp {
+                hidden: usize::from(self.head_width),
+            },
+            HeadShape::LocalAttention => Shape::LocalAttention {
+                heads: 4,
+                window: usize::from(self.head_window),
+            },
         }
     }
 

@@ -74,7 +74,7 @@ pub(super) fn plain(
     weights: &BTreeMap<String, Vec<f64>>,
     x: &[f64],
 ) -> Vec<f64> {
-    let get = |name: &str| weights[&format!("head.local.{name}")].clone();
+    let get = |name: &str| weights[name].clone();
     let linear = |x: &[f64], name: &str| -> Vec<f64> {
         let (weight, bias) = (get(&format!("{name}.weight")), get(&format!("{name}.bias")));
         let rows = weight.chunks(D).zip(bias);
@@ -175,11 +175,8 @@ fn untrained_logits_are_a_linear_function_of_the_row_alone() {
     let sizes = sizes(4, false);
     let created = LocalAttention::create(sizes, 7).unwrap();
     let again = LocalAttention::create(sizes, 7).unwrap();
-    let classes = values(&created["head.local.classes.weight"].clone().into());
-    assert_eq!(
-        classes,
-        values(&again["head.local.classes.weight"].clone().into())
-    );
+    let classes = values(&created["classes.weight"].clone().into());
+    assert_eq!(classes, values(&again["classes.weight"].clone().into()));
     let head = LocalAttention::load(sizes, &Weights::new("new", created)).unwrap();
     let x = input(20, 1);
     let found = whole(&head, &x);

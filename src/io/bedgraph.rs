@@ -1,0 +1,100 @@
+//! bedGraph files: a value for each of some regions, 0-based and half-open.
+
+use super::input::{self, Input};
+use crate::error::{Error, Result};
+use crate::sequence::region::Region;
+use std::io::{BufRead, Read};
+use std::path::Path;
+
+/// The longest line, in bytes.
+const MAX_LINE: u64 = 1 << 20;
+
+/// Reads all regions and their values, in the file's order. Lines of `track`, `browser` and `#`,
+/// and empty ones, are passed over. The file may be compressed, or standard input (`-`). Memory:
+/// the regions.
+///
+/// # Errors
+/// Input, naming the line: not four columns, positions that are no range, a value that is no
+/// finite number.
+pub fn read(path: &Path) -> Result<Vec<(Region, f32)>> {
+    let input = Input::open(path, false)?;
+    let name = input.name().to_string();
+    parse(input).map_err(|error| error.file(name))
+}
+
+fn parse(mut input: impl BufRead) -> Result<Vec<(Region, f32)>> {
+    let (mut records, mut line) = (Vec::new(), Vec::new());
+    for number in 1u64.. {
+        line.clear();
+        (&mut input)
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line)
+            .map_err(input::error)?;
+        if line.is_empty() {
+            break;
+        }
+        let record = match std::str::from_utf8(&line) {
+            _ if line.len() as u64 == MAX_LINE => Err("line too long".to_string()),
+            Err(_) => Err("not UTF-8".to_string()),
+            Ok(text) => parse_line(text.trim_end()),
+        };
+        records.extend(record.map_err(|what| Error::input(what).place(format!("line {number}")))?);
+    }
+    Ok(records)
+}
+
+fn parse_line(line: &str) -> Result<Option<(Region, f32)>, String> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let [contig, start, end, value] = fields[..] else {
+        return match fields.first() {
+            None | Some(&("track" | "browser")) => Ok(None),
+            Some(word) if word.starts_with('#') => Ok(None),
+            Some(_) => Err(format!("expected 4 columns, found {}", fields.len())),
+        };
+    };
+    if contig.starts_with('#') || contig == "track" && start.contains('=') {
+        return Ok(None);
+    }
+    let position = |text: &str| {
+        text.parse::<u64>()
+            .map_err(|_| format!("\"{text}\" is not a position"))
+    };
+    let (start, end) = (position(start)?, position(end)?);
+    if end <= start {
+        return Err(format!("the end {end} is not after the start {start}"));
+    }
+    let value = value.parse().ok().filter(|x: &f32| x.is_finite());
+    let value = value.ok_or_else(|| format!("\"{}\" is not a number", fields[3]))?;
+    let contig = contig.to_string();
+    Ok(Some((Region { contig, start, end }, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_and_values_are_read_and_wrong_lines_named() {
+        let text = "track type=bedGraph name=x y=z\n#a\n\nc 1 5 -2.5e1\nd\t0\t1\t3\n";
+        let found = parse(text.as_bytes()).unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|(r, x)| (r.contig.as_str(), r.start, r.end, *x))
+            .collect();
+        assert_eq!(found, [("c", 1, 5, -25.0), ("d", 0, 1, 3.0)]);
+        for (bad, words) in [
+            ("c 1 5", "expected 4 columns"),
+            ("c 5 5 1", "the end 5 is not after"),
+            ("c -1 5 1", "\"-1\" is not a position"),
+            ("c 1 5 nan", "\"nan\" is not a number"),
+        ] {
+            let error = parse(format!("c 0 1 1\n{bad}\n").as_bytes())
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("line 2: ") && error.contains(words),
+                "{error}"
+            );
+        }
+    }
+}

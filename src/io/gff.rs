@@ -1,0 +1,213 @@
+//! Annotations: GFF3 and GTF, read; positions become 0-based and half-open.
+
+use super::input::{self, Input};
+use crate::error::{Error, Result};
+use crate::sequence::region::Region;
+use std::io::{BufRead, Read};
+use std::path::Path;
+
+/// The longest line, in bytes.
+const MAX_LINE: u64 = 1 << 24;
+
+/// One line of an annotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// Columns 1, 4 and 5.
+    pub region: Region,
+    /// Column 3: `gene`, `CDS`, ….
+    pub kind: String,
+    /// Column 7 is `-`.
+    pub reverse: bool,
+    /// Column 8: bases to the next codon's start, of a CDS.
+    pub phase: Option<u8>,
+    /// Column 9, by key, percent signs decoded.
+    pub attributes: Vec<(String, String)>,
+    /// The line's number, from 1.
+    pub line: u64,
+}
+
+impl Feature {
+    /// The value of an attribute.
+    pub fn attribute(&self, key: &str) -> Option<&str> {
+        let found = self.attributes.iter().find(|(name, _)| name == key);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether an attribute says `true`.
+    pub fn says(&self, key: &str) -> bool {
+        self.attribute(key) == Some("true")
+    }
+}
+
+/// Reads all features, in the file's order. Comments and directives are passed over; `##FASTA` ends
+/// the annotation. The file may be compressed, or standard input (`-`). Memory: the features.
+///
+/// # Errors
+/// Input, naming the line: not nine columns, positions that are no numbers or no range, another
+/// strand than `+ - . ?`, another phase than `0 1 2 .`.
+pub fn read(path: &Path) -> Result<Vec<Feature>> {
+    let input = Input::open(path, false)?;
+    let name = input.name().to_string();
+    parse(input).map_err(|error| error.file(name))
+}
+
+fn parse(mut input: impl BufRead) -> Result<Vec<Feature>> {
+    let (mut features, mut line) = (Vec::new(), Vec::new());
+    for number in 1u64.. {
+        line.clear();
+        (&mut input)
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut line)
+            .map_err(input::error)?;
+        if line.is_empty() || line.starts_with(b"##FASTA") {
+            break;
+        }
+        let feature = match std::str::from_utf8(&line) {
+            _ if line.len() as u64 == MAX_LINE => Err("line too long".to_string()),
+            Err(_) => Err("not UTF-8".to_string()),
+            Ok(text) => match text.trim_end_matches(['\n', '\r']) {
+                text if text.trim().is_empty() || text.starts_with('#') => continue,
+                text => parse_line(text, number),
+            },
+        };
+        features.push(feature.map_err(|what| Error::input(what).place(format!("line {number}")))?);
+    }
+    Ok(features)
+}
+
+fn parse_line(text: &str, line: u64) -> Result<Feature, String> {
+    let columns: Vec<&str> = text.split('\t').collect();
+    let [contig, _, kind, start, end, _, strand, phase, attributes] = columns[..] else {
+        let found = columns.len();
+        return Err(format!("expected 9 columns between tabs, found {found}"));
+    };
+    let position = |text: &str| match text.parse::<u64>() {
+        Ok(position) if position > 0 => Ok(position),
+        _ => Err(format!("\"{text}\" is not a position")),
+    };
+    let (start, end) = (position(start)?, position(end)?);
+    if end < start {
+        return Err(format!("the end {end} is before the start {start}"));
+    }
+    if contig.is_empty() || kind.is_empty() {
+        return Err("the contig's name or the type is empty".to_string());
+    }
+    let reverse = match strand {
+        "-" => true,
+        "+" | "." | "?" => false,
+        _ => return Err(format!("\"{strand}\" is not a strand")),
+    };
+    let phase = match phase {
+        "." => None,
+        "0" | "1" | "2" => phase.parse().ok(),
+        _ => return Err(format!("\"{phase}\" is not a phase")),
+    };
+    Ok(Feature {
+        region: Region {
+            contig: decoded(contig),
+            start: start - 1,
+            end,
+        },
+        kind: kind.to_string(),
+        reverse,
+        phase,
+        attributes: parts(attributes).into_iter().filter_map(pair).collect(),
+        line,
+    })
+}
+
+/// Column 9 between its semicolons, but for those in double quotes.
+fn parts(text: &str) -> Vec<&str> {
+    let mut quoted = false;
+    text.split(|c| {
+        quoted ^= c == '"';
+        c == ';' && !quoted
+    })
+    .collect()
+}
+
+/// `key=value` of GFF3, `key "value"` of GTF.
+fn pair(part: &str) -> Option<(String, String)> {
+    let part = part.trim();
+    let end = part.find(['=', ' '])?;
+    let (key, value) = (&part[..end], part[end + 1..].trim());
+    let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+    Some((key.to_string(), bare.map_or(decoded(value), str::to_string)))
+}
+
+/// Text whose `%xx` are bytes.
+fn decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((&first, after)) = rest.split_first() {
+        let code = rest.get(1..3).and_then(|hex| std::str::from_utf8(hex).ok());
+        let code = code.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match code {
+            Some(byte) if first == b'%' => {
+                bytes.push(byte);
+                rest = &rest[3..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Text for a column or an attribute of GFF3: what has a meaning there becomes `%xx`.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '%' | ';' | '=' | '&' | ',' | '>' | ' ' | '\u{0}'..='\u{1f}' | '\u{7f}' => {
+                out.push_str(&format!("%{:02X}", c as u32));
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gff3_and_gtf_are_read() {
+        let text = "##gff-version 3\n#!x\n\nc%20d\ts\tCDS\t4\t9\t.\t-\t1\tID=a%3B1;Name=x y;pseudo=true\r\n\
+            c\ts\texon\t1\t1\t0.5\t+\t.\tgene_id \"g;1\"; transcript_id \"t\";\n##FASTA\n>c\nACGT\n";
+        let features = parse(text.as_bytes()).unwrap();
+        assert_eq!(features.len(), 2);
+        let first = &features[0];
+        assert_eq!((first.region.contig.as_str(), first.line), ("c d", 4));
+        assert_eq!((first.region.start, first.region.end), (3, 9));
+        assert!(first.reverse && first.phase == Some(1) && first.says("pseudo"));
+        assert_eq!(first.attribute("ID"), Some("a;1"));
+        assert_eq!(first.attribute("Name"), Some("x y"));
+        assert_eq!(features[1].attribute("gene_id"), Some("g;1"));
+        assert_eq!(features[1].attribute("transcript_id"), Some("t"));
+        assert_eq!(encoded("a;1=%"), "a%3B1%3D%25");
+    }
+
+    #[test]
+    fn wrong_lines_are_errors_with_their_number() {
+        for (bad, words) in [
+            ("c\ts\tCDS\t4\t9\t.\t-\t1", "expected 9 columns"),
+            ("c s CDS 4 9 . - 1 ID=a", "expected 9 columns"),
+            ("c\ts\tCDS\t0\t9\t.\t-\t1\t.", "\"0\" is not a position"),
+            ("c\ts\tCDS\t9\t4\t.\t-\t1\t.", "the end 4 is before"),
+            ("c\ts\tCDS\tx\t4\t.\t-\t1\t.", "\"x\" is not a position"),
+            ("c\ts\tCDS\t1\t4\t.\tx\t1\t.", "\"x\" is not a strand"),
+            ("c\ts\tCDS\t1\t4\t.\t-\t3\t.", "\"3\" is not a phase"),
+            ("\ts\tCDS\t1\t4\t.\t-\t0\t.", "is empty"),
+        ] {
+            let error = parse(format!("##gff-version 3\n{bad}\n").as_bytes()).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.starts_with("line 2: ") && text.contains(words),
+                "{text}"
+            );
+        }
+    }
+}

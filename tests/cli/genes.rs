@@ -1,0 +1,220 @@
+//! Heads of bases: they learn, and genes come out of them.
+
+use crate::harness::{Case, Outcome, bases, record};
+
+/// Genes of codons GCT between bases A and T, on both strands, and their places.
+fn genome() -> (String, String) {
+    let (mut text, mut lines) = (String::new(), String::from("##gff-version 3\n"));
+    for i in 0..40u64 {
+        let between = bases(100 + i, 120 + i as usize % 7);
+        let between = between.replace('G', "A").replace('C', "T");
+        text.push_str(&between);
+        let gene = format!("ATG{}TAA", "GCT".repeat(40 + i as usize % 11));
+        let (gene, strand) = match i % 2 {
+            0 => (gene, '+'),
+            _ => (reverse_complement(&gene), '-'),
+        };
+        let (start, end) = (text.len() + 1, text.len() + gene.len());
+        text.push_str(&gene);
+        lines.push_str(&format!(
+            "c\tx\tCDS\t{start}\t{end}\t.\t{strand}\t0\tID=g{i}\n"
+        ));
+    }
+    (record("c", &text, 60), lines)
+}
+
+fn reverse_complement(text: &str) -> String {
+    let other = |c| match c {
+        'A' => 'T',
+        'C' => 'G',
+        'G' => 'C',
+        _ => 'A',
+    };
+    text.chars().rev().map(other).collect()
+}
+
+const MADE: [&str; 6] = [
+    "out",
+    "out/README.md",
+    "out/config.json",
+    "out/loss.svg",
+    "out/metrics.json",
+    "out/model.safetensors",
+];
+
+const FIT: &str = "fit a.fa --objective tracks --labels a.gff3 -m model -o out --head-only \
+                   --length 500 --batch 4 --learning-rate 3e-2 --validate c:8001-9500";
+
+/// A head trained on the genes.
+fn trained(args: &str) -> Case {
+    let (fasta, annotation) = genome();
+    let mut case = Case::new(&format!("{FIT} {args}"))
+        .file("a.fa", fasta)
+        .file("a.gff3", annotation)
+        .seconds(300);
+    let outcome = case.run().succeeds(&MADE);
+    let metrics: serde_json::Value =
+        serde_json::from_slice(outcome.file("out/metrics.json")).unwrap();
+    assert_eq!(metrics["held_out"], serde_json::json!(["c:8001-9500"]));
+    case.file("metrics.json", outcome.file("out/metrics.json"))
+}
+
+fn metrics(case: &Case) -> serde_json::Value {
+    let bytes = std::fs::read(case.path("metrics.json")).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["evaluation"].clone()
+}
+
+#[test]
+fn heads_of_every_kind_learn_and_say_the_same_at_any_chunk() {
+    for args in [
+        "",
+        "--both-strands --class-weights balanced",
+        "--head mlp --head-width 7",
+        "--head mlp --both-strands",
+        "--head local-attention --head-window 5",
+        "--both-strands --head local-attention",
+    ] {
+        let mut case = trained(&format!("{args} --steps 60"));
+        let auroc = metrics(&case)["auroc_CDS"].as_f64().unwrap();
+        assert!(auroc > 0.9, "{args}: {auroc}");
+        let mut tables = Vec::new();
+        for run in ["", "--chunk 37", "--chunk 4000"] {
+            case = case.args(&format!("predict a.fa -m out -o out.parquet --force {run}"));
+            tables.push(case.run().succeeds(&["out.parquet"]).table());
+        }
+        let whole = tables.remove(0);
+        assert_eq!(whole.columns.last().unwrap(), "prob_CDS");
+        assert_eq!(whole.footer["columns"]["prob_CDS"]["layer"], "tracks");
+        for table in &tables {
+            assert_eq!(table.integers("start"), whole.integers("start"));
+            let [x, y] = [table, &whole].map(|table| table.numbers("prob_CDS"));
+            let far = x
+                .iter()
+                .zip(&y)
+                .map(|(x, y)| (x.unwrap() - y.unwrap()).abs());
+            assert!(far.fold(0.0, f32::max) < 1e-4, "{args}");
+        }
+    }
+}
+
+/// Lines of features.
+fn features(outcome: &Outcome, name: &str) -> Vec<String> {
+    let text = String::from_utf8(outcome.file(name).to_vec()).unwrap();
+    assert!(
+        text.starts_with("##gff-version 3\n##sequence-region c 1 "),
+        "{text}"
+    );
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(str::to_string).collect()
+}
+
+#[test]
+fn genes_are_learned_and_found_again() {
+    let case = trained("--genes --both-strands --steps 200");
+    let args = "predict a.fa -m out --genes g.gff3 --bed g.bed --threshold 0.4 --bigwig w -t 2";
+    let mut case = case.args(args);
+    let wigs = CLASSES.map(|class| format!("w.{class}.bw"));
+    let mut files = vec!["g.gff3", "g.bed"];
+    files.extend(wigs.iter().map(String::as_str));
+    let outcome = case.run().succeeds(&files);
+    assert!(outcome.stdout.is_empty());
+    let place = |line: &String| {
+        let columns: Vec<&str> = line.split('\t').collect();
+        [columns[3], columns[4], columns[6]].join(" ")
+    };
+    let known: Vec<String> = genome()
+        .1
+        .lines()
+        .skip(1)
+        .map(|line| place(&line.to_string()))
+        .collect();
+    let found: Vec<String> = features(&outcome, "g.gff3").iter().map(place).collect();
+    let right = found.iter().filter(|gene| known.contains(gene)).count();
+    assert!(
+        right >= 30 && found.len() - right <= 5,
+        "{right} of {}: {found:?}",
+        found.len()
+    );
+    let bed = String::from_utf8(outcome.file("g.bed").to_vec()).unwrap();
+    assert!(bed.lines().any(|line| line.contains("\tplus_2\t")), "{bed}");
+    // Labels may be what an earlier model said.
+    let args = "fit a.fa --objective tracks --labels w.noncoding.bw -m model -o again --head-only \
+                --steps 5 --length 500 --validate c:8001-9500";
+    let again = MADE.map(|name| name.replace("out", "again"));
+    let again: Vec<&str> = again.iter().map(String::as_str).collect();
+    let outcome = case.args(args).run().succeeds(&again);
+    let found: serde_json::Value =
+        serde_json::from_slice(outcome.file("again/metrics.json")).unwrap();
+    assert!(found["evaluation"]["spearman_w"].is_number(), "{found}");
+}
+
+const CLASSES: [&str; 11] = [
+    "noncoding",
+    "plus_1",
+    "plus_2",
+    "plus_3",
+    "minus_1",
+    "minus_2",
+    "minus_3",
+    "plus_start",
+    "plus_stop",
+    "minus_start",
+    "minus_stop",
+];
+
+#[test]
+fn the_language_model_is_still_there() {
+    let mut case = trained("--steps 2").args("predict a.fa -m out -o out.parquet --head lm");
+    let with = case.run().succeeds(&["out.parquet"]).table();
+    let mut case = Case::new("predict a.fa -m model -o out.parquet").file("a.fa", genome().0);
+    let without = case.run().succeeds(&["out.parquet"]).table();
+    assert_eq!(with.columns, without.columns);
+    assert_eq!(with.numbers("logp_base"), without.numbers("logp_base"));
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let (fasta, annotation) = genome();
+    let fit = |args: &str| {
+        let fixed = "fit a.fa -m model -o out --objective tracks --steps 1";
+        Case::new(&format!("{fixed} {args}"))
+            .file("a.fa", &fasta)
+            .file("a.gff3", &annotation)
+            .file(
+                "broken.gff3",
+                annotation.replace("\t-\t0\tID=g3\n", "\t-\t0\n"),
+            )
+            .file("other.gff3", annotation.replace("c\tx", "chrC\tx"))
+            .file("a.bed", "c\t0\t9\n")
+            .file(
+                "far.gff3",
+                annotation.clone() + "c\tx\tCDS\t99991\t99999\t.\t+\t0\tID=far\n",
+            )
+    };
+    fit("--labels broken.gff3")
+        .run()
+        .fails(3, &["broken.gff3: line 5: ", "9 columns"]);
+    fit("--labels other.gff3")
+        .run()
+        .fails(3, &["other.gff3", "\"chrC\" (\"c\"?)"]);
+    fit("--labels far.gff3 --genes")
+        .run()
+        .fails(3, &["far.gff3: line 42: ", "99999"]);
+    fit("--labels a.gff3 --feature exon")
+        .run()
+        .fails(3, &["exon"]);
+    fit("--labels a.bed --genes")
+        .run()
+        .fails(2, &["GFF3 or GTF"]);
+    fit("--labels a.fa").run().fails(2, &["a.fa", ".gff3"]);
+    fit("").run().fails(2, &["--labels"]);
+    let predict = |args: &str| {
+        Case::new(&format!("predict a.fa -m model {args}"))
+            .file("a.fa", &fasta)
+            .run()
+    };
+    predict("--genes g.gff3").fails(2, &["a gene head"]);
+    predict("--bed g.bed").fails(2, &["heads of tasks"]);
+    predict("--head genes -o o.parquet").fails(2, &["no head of bases \"genes\""]);
+    predict("--genes g.gff3 --genetic-code 1").fails(2, &["expected 11 or 4"]);
+}
