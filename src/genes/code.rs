@@ -40,7 +40,7 @@ impl GeneticCode {
     }
 }
 
-/// Whether genes begin with this codon: ATG, GTG or TTG, the starts of 99.8 % of the genes of
+/// Whether genes begin with this codon: ATG, GTG or TTG, the starts of 99.9 % of the genes of
 /// *Escherichia coli*.
 pub(super) fn is_start(codon: [u8; 3]) -> bool {
     matches!(codon.map(base), [A | G | T, T, G])
