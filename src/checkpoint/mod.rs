@@ -1,6 +1,7 @@
 //! Checkpoints: find, verify, open, convert. Yields weights by name; encoders never open files.
 
 mod architecture;
+mod bundled;
 mod child;
 mod config;
 mod convert;
@@ -19,6 +20,7 @@ mod verify;
 mod weights;
 
 pub use architecture::Architecture;
+pub use bundled::{DEFAULT, GENES, bundled};
 pub use config::Config;
 pub use convert::{convert_as_child, convert_in_child};
 pub use create::{Created, create, untrained};

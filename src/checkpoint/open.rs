@@ -1,5 +1,6 @@
 //! Opens a model's directory in Hugging Face layout.
 
+use super::bundled::{self, Bundled};
 use super::{Architecture, Config, Weights, digests, hub, layout, presets, safetensors};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -26,14 +27,17 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the directory at `path`, or that of `hf:owner/name[@revision]` in Hugging Face's
-    /// cache: `config.json` beside `model.safetensors`, or beside the shards that
+    /// Opens the directory at `path`, the bundled model of that name, or the directory of
+    /// `hf:owner/name[@revision]` in Hugging Face's cache: `config.json` beside `model.safetensors`, or beside the shards that
     /// `model.safetensors.index.json` lists. If `SHA256SUMS` lies there, these files must have its
     /// digests.
     ///
     /// Memory: the weights, and one tensor twice. Errors are of kind `Model`, or `Usage` for a
     /// pickle, which only `models convert` reads.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(bundled) = bundled::find(path) {
+            return Self::bundled(bundled);
+        }
         let (located, published) = hub::locate(path)?;
         let path = located.as_path();
         directory(path)?;
@@ -74,6 +78,22 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
+    fn bundled(from: &Bundled) -> Result<Self> {
+        let path = Path::new(from.name);
+        let config = Config::parse(path.join("config.json").display(), from.config)?;
+        let (mut tensors, mut sum) = (BTreeMap::new(), Sha256::new());
+        let length = from.weights.len() as u64;
+        safetensors::read_from(from.weights, length, path, &mut tensors, &mut sum)?;
+        Ok(Self {
+            dir: path.to_path_buf(),
+            architecture: Architecture::of(&config)?,
+            config,
+            weights: Weights::new(from.name, tensors),
+            digest: safetensors::hex(sum),
+            name: from.name.to_string(),
+        })
+    }
+
     /// The same model with other weights.
     #[must_use]
     pub fn with(&self, weights: Weights) -> Self {

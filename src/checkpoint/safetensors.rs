@@ -22,7 +22,17 @@ const MAX_HEADER: u64 = 100_000_000;
 pub fn read(path: &Path, tensors: &mut BTreeMap<String, Tensor>, sum: &mut Sha256) -> Result<()> {
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
     let length = file.metadata().map_err(|e| Error::io(path, &e))?.len();
-    let mut input = BufReader::new(file);
+    read_from(BufReader::new(file), length, path, tensors, sum)
+}
+
+/// As [`read`], from `input` with `length` bytes to come; `path` is its name in messages.
+pub fn read_from(
+    mut input: impl Read,
+    length: u64,
+    path: &Path,
+    tensors: &mut BTreeMap<String, Tensor>,
+    sum: &mut Sha256,
+) -> Result<()> {
     let entries = read_header(&mut input, length, sum).map_err(|e| e.file(path.display()))?;
     for entry in entries {
         let wrong = |what: String| {

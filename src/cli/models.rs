@@ -8,6 +8,8 @@ use crate::distil::{self, Check};
 use crate::encoder::Model;
 use crate::error::{Error, Result};
 use crate::io::genome::{self, Genome};
+use candle_core::DType;
+use serde_json::{Map, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,7 +19,7 @@ use std::process::Command;
     after_help = "Example:\n  crocuta models new --preset hyenadna-small-32k --seed 1 -o model"
 )]
 pub enum Models {
-    /// List the published configurations that crocuta knows.
+    /// List the bundled models, which need no files, and the configurations that crocuta knows.
     #[command(after_help = "Example:\n  crocuta models list")]
     List,
     /// Show a model's architecture and sizes.
@@ -58,15 +60,16 @@ crocuta models verify model --digests published.sha256")]
         #[arg(long, value_name = "FILE")]
         digests: Option<PathBuf>,
     },
-    /// Convert a PyTorch checkpoint (.ckpt, .pt, .pth, .bin) to safetensors, or a HyenaDNA model
-    /// to one with a small state (--distil).
+    /// Convert a PyTorch checkpoint (.ckpt, .pt, .pth, .bin) to safetensors, a HyenaDNA model to
+    /// one with a small state (--distil), or a model's matrices to half the bytes (--dtype).
     #[command(
         after_help = "Examples:\n  crocuta models convert weights.ckpt -o model\n  \
-crocuta models convert hyenadna-small-32k --distil 16 --check genome.fa -o small"
+crocuta models convert hyenadna-small-32k --distil 16 --check genome.fa -o small\n  \
+crocuta models convert trained --dtype f16 -o model"
     )]
     Convert {
         /// The checkpoint: it is read by a child process with limits, and nothing in it is run.
-        /// With --distil, the model's directory.
+        /// With --distil or --dtype, the model's directory.
         file: PathBuf,
         /// The directory to make.
         #[arg(short, long, value_name = "DIR")]
@@ -81,6 +84,9 @@ crocuta models convert hyenadna-small-32k --distil 16 --check genome.fa -o small
         /// FASTA on whose first 262,144 bases the hidden vectors are compared; else random bases.
         #[arg(long, value_name = "FASTA", requires = "distil")]
         check: Option<PathBuf>,
+        /// Store the matrices as this type; all else keeps its own.
+        #[arg(long, value_enum, conflicts_with_all = ["config", "distil"])]
+        dtype: Option<Stored>,
     },
     /// Make a model of a base model and a LoRA adapter: PEFT's, or one of `crocuta fit --lora`.
     #[command(after_help = "Example:\n  crocuta models merge model adapter -o merged")]
@@ -105,15 +111,28 @@ crocuta models convert hyenadna-small-32k --distil 16 --check genome.fa -o small
     },
 }
 
+/// How matrices are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stored {
+    /// 4 bytes a value.
+    F32,
+    /// 2 bytes a value, 11 bits of it significant, up to 65,504.
+    F16,
+    /// 2 bytes a value, 8 bits of it significant.
+    Bf16,
+}
+
 impl Models {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
         match self {
-            Self::List => print(
-                &checkpoint::presets()
-                    .map(|name| format!("{name}\n"))
-                    .collect::<String>(),
-            ),
+            Self::List => {
+                let bundled = checkpoint::bundled().map(|name| format!("{name}  bundled\n"));
+                let others = |name: &&str| !checkpoint::bundled().any(|bundled| bundled == *name);
+                let presets = checkpoint::presets().filter(others);
+                let presets = presets.map(|name| format!("{name}\n"));
+                print(&bundled.chain(presets).collect::<String>())
+            }
             Self::Show { model } => show(model),
             Self::New {
                 preset,
@@ -142,6 +161,12 @@ impl Models {
                 check,
                 ..
             } => distilled(file, *modes, check.as_deref(), output),
+            Self::Convert {
+                file,
+                output,
+                dtype: Some(dtype),
+                ..
+            } => stored_as(file, *dtype, output),
             Self::Convert {
                 file,
                 output,
@@ -208,6 +233,41 @@ fn merge(model: &Path, adapter: &Path, output: &Path) -> Result<()> {
     })?;
     // What was written must be a model.
     Model::load(&Checkpoint::open(output)?)?;
+    let path = output.join("model.safetensors");
+    print(&format!("{digest}  {}\n", path.display()))
+}
+
+/// The same model, its matrices stored as `dtype`, with its card.
+fn stored_as(model: &Path, dtype: Stored, output: &Path) -> Result<()> {
+    let source = Checkpoint::open(model)?;
+    let (dtype, name) = match dtype {
+        Stored::F32 => (DType::F32, "float32"),
+        Stored::F16 => (DType::F16, "float16"),
+        Stored::Bf16 => (DType::BF16, "bfloat16"),
+    };
+    let digest = checkpoint::derive(&source, output, || {
+        let matrices = source.weights.stored().iter().filter(|(name, tensor)| {
+            name.ends_with(".weight") && tensor.rank() == 2 && tensor.dtype().is_float()
+        });
+        let tensors = matrices.map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(dtype)?)));
+        let mut config = Map::new();
+        if source.config.has("torch_dtype") {
+            config.insert("torch_dtype".into(), json!(name));
+        }
+        let mut files = Vec::new();
+        for name in ["README.md", "metrics.json", "loss.svg"] {
+            let path = source.dir.join(name);
+            if path.is_file() {
+                let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, &e))?;
+                files.push((name, text));
+            }
+        }
+        Ok(checkpoint::Changes {
+            config,
+            tensors: tensors.collect::<Result<_>>()?,
+            files,
+        })
+    })?;
     let path = output.join("model.safetensors");
     print(&format!("{digest}  {}\n", path.display()))
 }

@@ -217,10 +217,11 @@ fn fraction(text: &str) -> Result<f64, String> {
 /// The model and how it runs.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Compute {
-    /// The model: a directory with config.json and model.safetensors, or hf:owner/name[@revision]
-    /// out of Hugging Face's cache.
-    #[arg(short, long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// The model: a bundled one by its name, a directory with config.json and model.safetensors,
+    /// or hf:owner/name[@revision] out of Hugging Face's cache [default: crocuta-bacteria, bundled;
+    /// with --genes crocuta-bacteria-genes].
+    #[arg(short, long, value_name = "MODEL")]
+    pub model: Option<PathBuf>,
     /// Apply an adapter to the model: a directory in PEFT's layout, as `crocuta fit --lora` makes
     /// them. Repeatable: several add up, and each brings its heads.
     #[arg(long, value_name = "DIR")]
@@ -282,10 +283,11 @@ pub fn use_threads(threads: Option<u16>) -> Result<()> {
 }
 
 impl Compute {
-    /// Opens the model and builds its encoder.
-    pub fn load(&self) -> Result<(Checkpoint, Model, Facts)> {
+    /// Opens the model, or the bundled one of that name if none was given, and builds its encoder.
+    pub fn load_or(&self, bundled: &str) -> Result<(Checkpoint, Model, Facts)> {
         use_threads(self.threads)?;
-        let checkpoint = head::adapted(Checkpoint::open(&self.model)?, &self.adapter)?;
+        let model = self.model.as_deref().unwrap_or(Path::new(bundled));
+        let checkpoint = head::adapted(Checkpoint::open(model)?, &self.adapter)?;
         let (mut model, mut facts) = Model::load(&checkpoint)?;
         if let Some(window) = self.attention_window {
             model.set_attention_window(Some(window as usize), &mut facts)?;

@@ -5,7 +5,7 @@ use super::estimate::Estimate;
 use super::options::{Compute, Output, readable};
 use super::process::{Logging, peak_memory};
 use super::run::{Dtype, file_name, name_of};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Kind, Result};
 use crate::head::LanguageModel;
 use crate::io::alignments::{Alignments, Options, Writer};
@@ -228,7 +228,7 @@ impl Reads {
     }
 
     fn open(&self) -> Result<Opened> {
-        let (checkpoint, model, facts) = self.compute.load()?;
+        let (checkpoint, model, facts) = self.compute.load_or(checkpoint::DEFAULT)?;
         let windows = self.compute.windows(&facts)?;
         let mut regions = Vec::new();
         for text in &self.region {

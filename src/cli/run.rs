@@ -5,7 +5,7 @@ use super::estimate::Estimate;
 use super::options::{Binning, Compute, Output, Source, readable};
 use super::process::{Logging, peak_memory};
 use super::tracks::Heads;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Kind, Result};
 use crate::head::{LanguageModel, Link, Task};
 use crate::io::atomic::{self, AtomicFile};
@@ -45,7 +45,7 @@ pub struct Embed {
 #[derive(clap::Args, Clone, Debug)]
 #[command(
     after_help = "Examples:\n  crocuta predict genome.fa.gz -m MODEL -o predictions.parquet --strand both\n  \
-crocuta predict genome.fa.gz -m FINDER --genes genes.gff3"
+crocuta predict genome.fa.gz --genes genes.gff3"
 )]
 pub struct Predict {
     #[command(flatten)]
@@ -318,7 +318,11 @@ impl Inputs {
     }
 
     fn open(&self, table: Table) -> Result<Opened> {
-        let (checkpoint, model, facts) = self.compute.load()?;
+        let bundled = match table {
+            Table::Predictions { heads, .. } if heads.genes.is_some() => checkpoint::GENES,
+            _ => checkpoint::DEFAULT,
+        };
+        let (checkpoint, model, facts) = self.compute.load_or(bundled)?;
         let exact = self.compute.exact;
         let scratch = self.compute.exact_bytes(&model)?;
         let task = match table {

@@ -11,7 +11,7 @@ use super::estimate::Estimate;
 use super::options::{Compute, Output, readable};
 use super::process::{Logging, peak_memory};
 use super::run::name_of;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::encoder::Facts;
 use crate::error::{Error, Kind, Result};
 use crate::head::LanguageModel;
@@ -246,7 +246,7 @@ impl Score {
     }
 
     fn open(&self) -> Result<Opened> {
-        let (checkpoint, model, facts) = self.compute.load()?;
+        let (checkpoint, model, facts) = self.compute.load_or(checkpoint::DEFAULT)?;
         let head = LanguageModel::load(&checkpoint, &model, &facts)?;
         let settings = self.settings(&facts)?;
         let strand = self.strand();

@@ -87,7 +87,8 @@ impl Heads {
         let can_genes = task.as_ref().is_some_and(is_of_genes);
         if self.genes.is_some() && !can_genes {
             let what = "--genes needs a model with a gene head";
-            return Err(Error::usage(what).todo("train one with crocuta fit --genes"));
+            return Err(Error::usage(what)
+                .todo("leave -m out for the bundled one, or train one with crocuta fit --genes"));
         }
         if self.writes() && task.is_none() {
             let what = "--bed and --bigwig are for heads of tasks";

@@ -61,6 +61,47 @@ fn a_wrong_command_line_is_a_usage_error() {
 }
 
 #[test]
+fn bundled_models_need_no_files() {
+    let list = said("models list");
+    let bundled = list
+        .lines()
+        .filter_map(|line| line.strip_suffix("  bundled"));
+    let bundled: Vec<&str> = bundled.collect();
+    assert_eq!(
+        bundled,
+        [
+            "crocuta-bacteria",
+            "crocuta-bacteria-genes",
+            "crocuta-human"
+        ]
+    );
+    for name in bundled {
+        let shown = said(&format!("models show {name}"));
+        assert!(shown.contains(&format!("name: {name}\n")), "{shown}");
+    }
+}
+
+#[test]
+fn a_model_stored_in_half_the_bytes_says_all_but_the_same() {
+    let text = record("a", &bases(1, 500), 60);
+    let mut case =
+        Case::new("models convert crocuta-bacteria --dtype f32 -o wide").file("a.fa", text);
+    case.run();
+    let mut case = case.args("models convert wide --dtype bf16 -o narrow");
+    case.run();
+    let mut tables = Vec::new();
+    for (model, out) in [("crocuta-bacteria", "1"), ("wide", "2"), ("narrow", "3")] {
+        case = case.args(&format!("predict a.fa -m {model} -o {out}.parquet"));
+        let outcome = case.run();
+        tables.push(Table::read(outcome.file(&format!("{out}.parquet"))).numbers("logp_base"));
+    }
+    assert!(tables[0] == tables[1]);
+    let pairs = tables[0].iter().flatten().zip(tables[2].iter().flatten());
+    let most = pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(most > 0.0 && most < 0.1, "{most}");
+}
+
+#[test]
 fn presets_are_listed() {
     let list = said("models list");
     for name in [

@@ -1,0 +1,60 @@
+//! Models that are part of the program: `models/` of the repository, where their cards stand.
+
+use std::path::Path;
+
+/// The model of commands that are not told of another.
+pub const DEFAULT: &str = "crocuta-bacteria";
+/// The model that finds genes, if no other is named.
+pub const GENES: &str = "crocuta-bacteria-genes";
+
+/// A model within the program.
+pub(super) struct Bundled {
+    /// Its name: what `--model` takes.
+    pub name: &'static str,
+    /// `config.json`.
+    pub config: &'static str,
+    /// `model.safetensors`.
+    pub weights: &'static [u8],
+}
+
+macro_rules! model {
+    ($name:literal) => {
+        Bundled {
+            name: $name,
+            config: include_str!(concat!("../../models/", $name, "/config.json")),
+            weights: include_bytes!(concat!("../../models/", $name, "/model.safetensors")),
+        }
+    };
+}
+
+static ALL: [Bundled; 3] = [
+    model!("crocuta-bacteria"),
+    model!("crocuta-bacteria-genes"),
+    model!("crocuta-human"),
+];
+
+/// The bundled model of this name, unless a directory stands at the path.
+pub(super) fn find(path: &Path) -> Option<&'static Bundled> {
+    let named = ALL.iter().find(|bundled| Path::new(bundled.name) == path);
+    named.filter(|_| !path.exists())
+}
+
+/// Names of the models that are part of the program.
+pub fn bundled() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|bundled| bundled.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Checkpoint, preset};
+    use serde_json::json;
+
+    #[test]
+    fn the_bundled_model_has_the_preset_of_its_name() {
+        let mut preset = preset(DEFAULT).unwrap();
+        preset.insert("torch_dtype".into(), json!("float16"));
+        let bundled = Checkpoint::open(Path::new(DEFAULT)).unwrap();
+        assert_eq!(bundled.config.as_json(), &preset);
+    }
+}
