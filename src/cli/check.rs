@@ -1,6 +1,8 @@
 //! `check`: a dry run.
 
+use super::reads::Reads;
 use super::run::{Embed, Predict};
+use super::score::Score;
 use crate::error::Result;
 
 /// Commands that can be checked, with their own options.
@@ -11,6 +13,10 @@ pub enum Check {
     Embed(Embed),
     /// What `crocuta predict` would take.
     Predict(Predict),
+    /// What `crocuta score` would take.
+    Score(Box<Score>),
+    /// What `crocuta reads` would take.
+    Reads(Box<Reads>),
 }
 
 impl Check {
@@ -19,6 +25,8 @@ impl Check {
         match self {
             Self::Embed(embed) => embed.check(),
             Self::Predict(predict) => predict.check(),
+            Self::Score(score) => score.check(),
+            Self::Reads(reads) => reads.check(),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Where a model runs: the choice, and how many bases fit there at a time.
 
+use super::estimate::tokens;
 use super::options::{Compute, readable};
 use crate::encoder::{Encoder, Facts, Model, Segment};
 use crate::error::{Error, Kind, Result};
+use crate::ops::Device;
 use crate::ops::cuda::{self, Gpu};
-use crate::ops::{Device, Tensor};
 use std::str::FromStr;
 
 /// Bases of a step on the CPU: larger ones leave its caches.
@@ -149,10 +150,7 @@ pub fn chunk(asked: Option<u32>, device: &Device, model: &Model, facts: &Facts) 
 /// Steps of a sequence: from the second on, a state is carried in and out, which grows until it
 /// has seen as much as the model looks back.
 fn trial(len: usize, device: &Device, model: &Model, facts: &Facts) -> Result<()> {
-    let tokens: Vec<u32> = (0..len)
-        .map(|i| facts.vocabulary.token((i * i % 4) as u8))
-        .collect();
-    let tokens = Tensor::from_vec(tokens, len, device)?;
+    let tokens = tokens(len, facts, device)?;
     let mut state = model.start(1)?;
     let steps = facts.context.unwrap_or(0).div_ceil(len) + 1;
     for step in 0..steps.clamp(2, TRIAL) {

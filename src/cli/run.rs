@@ -273,7 +273,15 @@ impl Inputs {
                     &scratch,
                 )?
             }
-            false => opened.estimate.measure(&opened.engine)?,
+            false => {
+                let Engine {
+                    model,
+                    facts,
+                    device,
+                    ..
+                } = &opened.engine;
+                opened.estimate.measure(model, facts, device)? / opened.engine.runs() as f64
+            }
         };
         super::process::print(&opened.estimate.describe(speed))?;
         opened.estimate.check_memory()?;
