@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const PREFIX: &str = "base_model.model.";
-const WEIGHTS: &str = "adapter_model.safetensors";
+/// The file of an adapter's tensors.
+pub const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// How strong an adapter is, for each module.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,15 +8,51 @@ use crocuta::checkpoint::{self, Checkpoint, Config};
 use crocuta::encoder::{Encoder, Facts, Model, Segment};
 use crocuta::ops::cuda::Gpu;
 use crocuta::ops::{Device, Tensor};
+use serde_json::{Map, Value};
 
-/// Presets with a form on the GPU, and bases to run: beyond the filters' length.
-const MODELS: [(&str, usize); 6] = [
-    ("hyenadna-tiny-1k", 5_000),
-    ("hyenadna-tiny-1k-d256", 3_000),
-    ("hyenadna-small-32k", 70_000),
-    ("mamba-d256-l16", 20_000),
-    ("caduceus-ph-1k", 1_024),
-    ("caduceus-ps-1k", 1_024),
+/// A preset, what its configuration has instead, and bases to run: beyond the filters' length, or
+/// the window, or where pieces of any length begin.
+const MODELS: [(&str, &str, usize); 15] = [
+    ("hyenadna-tiny-1k", "{}", 5_000),
+    ("hyenadna-tiny-1k-d256", "{}", 3_000),
+    ("hyenadna-small-32k", "{}", 70_000),
+    (
+        "hyenadna-tiny-1k",
+        r#"{"filter": "modal", "modes": 20}"#,
+        5_000,
+    ),
+    ("mamba-d256-l16", "{}", 20_000),
+    ("mamba2-d256-l16", "{}", 10_000),
+    ("caduceus-ph-1k", "{}", 1_024),
+    ("caduceus-ps-1k", "{}", 1_024),
+    ("s4d-d256-l8", "{}", 20_000),
+    ("transformer-d256-l8", "{}", 3_000),
+    (
+        "transformer-d256-l8",
+        r#"{"attention": "sliding", "window": 500}"#,
+        5_000,
+    ),
+    (
+        "transformer-d256-l8",
+        r#"{"attention": "bidirectional"}"#,
+        1_500,
+    ),
+    // The published models are too large to check: their blocks at a smaller width.
+    (
+        "evo-1-131k",
+        r#"{"hidden_size": 256, "num_filters": 256, "num_attention_heads": 2, "num_layers": 4,
+            "inner_mlp_size": 688, "attn_layer_idxs": [2], "hyena_layer_idxs": [0, 1, 3]}"#,
+        3_000,
+    ),
+    (
+        "evo2-7b",
+        r#"{"hidden_size": 256, "num_filters": 256, "num_attention_heads": 2, "num_layers": 7,
+            "inner_mlp_size": 688, "hcl_filter_groups": 256, "hcm_filter_groups": 16,
+            "hcs_filter_groups": 16, "attn_layer_idxs": [3], "hcl_layer_idxs": [2, 6],
+            "hcm_layer_idxs": [1, 5], "hcs_layer_idxs": [0, 4]}"#,
+        3_000,
+    ),
+    ("crocuta-bacteria", "{}", 20_000),
 ];
 
 /// How far pieces may differ, relative to the largest magnitude. A long convolution is one FFT over
@@ -24,11 +60,13 @@ const MODELS: [(&str, usize); 6] = [
 /// growing size leave 1e-5.
 const CHUNKS: f32 = 5e-5;
 
-/// Random weights of a published size.
-fn load(preset: &str) -> (Model, Facts) {
+/// Random weights of a preset with some changes.
+fn load(preset: &str, changes: &str) -> (Model, Facts) {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("model");
-    let config = Config::new(preset, checkpoint::preset(preset).unwrap());
+    let mut sizes = checkpoint::preset(preset).unwrap();
+    sizes.extend(serde_json::from_str::<Map<String, Value>>(changes).unwrap());
+    let config = Config::new(preset, sizes);
     checkpoint::create(&config, 1, &out, 1 << 30).unwrap();
     Model::load(&Checkpoint::open(&out).unwrap()).unwrap()
 }
@@ -73,15 +111,15 @@ fn error(found: &[f32], expected: &[f32]) -> f32 {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn gpus_give_what_the_cpu_gives() {
-    for (name, length) in MODELS {
-        let (model, facts) = load(name);
+    for (name, changes, length) in MODELS {
+        let (model, facts) = load(name, changes);
         let tokens = tokens(&facts, length);
         let expected = run(&model, &tokens, length, &Device::Cpu);
         let single = error(&run(&model, &tokens, length, &gpu(false)), &expected);
         // The products' weights are kept as they were first needed: rounded ones are another's.
-        let (rounded, _) = load(name);
+        let (rounded, _) = load(name, changes);
         let half = error(&run(&rounded, &tokens, length, &gpu(true)), &expected);
-        println!("{name}: f32 {single:.1e}, bf16 {half:.1e} of the largest magnitude");
+        println!("{name} {changes}: f32 {single:.1e}, bf16 {half:.1e} of the largest magnitude");
         assert!(single <= 1e-4, "{name}: {single}");
         assert!(half <= 0.1, "{name}: {half}");
     }
@@ -90,8 +128,8 @@ fn gpus_give_what_the_cpu_gives() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn chunks_of_any_size_give_the_same_on_a_gpu() {
-    for (name, length) in MODELS {
-        let (model, facts) = load(name);
+    for (name, changes, length) in MODELS {
+        let (model, facts) = load(name, changes);
         if !facts.causal {
             continue;
         }
@@ -109,8 +147,8 @@ fn chunks_of_any_size_give_the_same_on_a_gpu() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn neighbours_and_forks_change_nothing_on_a_gpu() {
-    for (name, length) in MODELS {
-        let (model, facts) = load(name);
+    for (name, changes, length) in MODELS {
+        let (model, facts) = load(name, changes);
         if !facts.causal {
             continue;
         }

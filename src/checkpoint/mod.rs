@@ -25,7 +25,7 @@ pub use create::{Created, create, untrained};
 pub use derive::{Changes, TOKENIZERS, derive, read_tensors, write_directory};
 pub use open::Checkpoint;
 pub use presets::{preset, presets};
-pub use safetensors::digest;
+pub use safetensors::{digest, digest_of};
 pub use staging::must_be_free;
 pub use verify::{Verified, verify};
 pub use weights::Weights;

@@ -114,6 +114,11 @@ pub fn digest(path: &Path) -> Result<String> {
     Ok(hex(sum))
 }
 
+/// The SHA-256 of some bytes in hex.
+pub fn digest_of(bytes: &[u8]) -> String {
+    hex(Sha256::new_with_prefix(bytes))
+}
+
 /// A digest in lower-case hexadecimal.
 pub fn hex(sum: Sha256) -> String {
     sum.finalize()

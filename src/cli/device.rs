@@ -69,6 +69,21 @@ pub fn open(
     memory: Option<u64>,
     model: &Model,
 ) -> Result<Device> {
+    let without = "the model has layers that do not run on the GPU yet";
+    open_if(model.runs_on_gpu(), without, target, precision, memory)
+}
+
+/// The same for work that a GPU can do or, as the second argument says, cannot.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_if(
+    on_gpu: bool,
+    without: &str,
+    target: Target,
+    precision: Precision,
+    memory: Option<u64>,
+) -> Result<Device> {
     let gpu = |ordinal, rounded| {
         let gpu = Gpu::open(ordinal, rounded)?;
         if let Some(memory) = memory {
@@ -78,12 +93,9 @@ pub fn open(
     };
     let rounded = precision == Precision::Bf16;
     match target {
-        Target::Cuda(_) if !model.runs_on_gpu() => Err(Error::usage(
-            "the model has layers that do not run on the GPU yet",
-        )
-        .todo("run with --device cpu")),
+        Target::Cuda(_) if !on_gpu => Err(Error::usage(without).todo("run with --device cpu")),
         Target::Cuda(ordinal) => gpu(ordinal, rounded),
-        Target::Auto if model.runs_on_gpu() && cuda::devices().is_ok_and(|all| !all.is_empty()) => {
+        Target::Auto if on_gpu && cuda::devices().is_ok_and(|all| !all.is_empty()) => {
             gpu(0, rounded)
         }
         Target::Auto | Target::Cpu if rounded => Err(Error::usage(

@@ -4,6 +4,7 @@ use super::device::{Precision, Target};
 use crate::checkpoint::Checkpoint;
 use crate::encoder::{Facts, Model};
 use crate::error::{Error, Result};
+use crate::head;
 use crate::io::alignments::is_alignments;
 use crate::io::genome::{Genome, Options};
 use crate::io::pileup::{Choice, Consensus};
@@ -220,6 +221,10 @@ pub struct Compute {
     /// out of Hugging Face's cache.
     #[arg(short, long, value_name = "DIR")]
     pub model: PathBuf,
+    /// Apply an adapter to the model: a directory in PEFT's layout, as `crocuta fit --lora` makes
+    /// them. Repeatable: several add up, and each brings its heads.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Vec<PathBuf>,
     /// Bases that the model reads at a time. Changes speed and memory, not the numbers [default:
     /// 8192, or 16384 for HyenaDNA with filters of 65,536 taps or more; on a GPU, as many as fit].
     #[arg(long, value_name = "BASES", help_heading = "Run",
@@ -280,7 +285,7 @@ impl Compute {
     /// Opens the model and builds its encoder.
     pub fn load(&self) -> Result<(Checkpoint, Model, Facts)> {
         use_threads(self.threads)?;
-        let checkpoint = Checkpoint::open(&self.model)?;
+        let checkpoint = head::adapted(Checkpoint::open(&self.model)?, &self.adapter)?;
         let (mut model, mut facts) = Model::load(&checkpoint)?;
         if let Some(window) = self.attention_window {
             model.set_attention_window(Some(window as usize), &mut facts)?;

@@ -258,13 +258,6 @@ impl Model {
         })
     }
 
-    /// Whether all its layers have a form on the GPU: filters as published do, distilled ones not.
-    pub fn runs_on_gpu(&self) -> bool {
-        self.blocks
-            .iter()
-            .all(|block| matches!(block.mixer.operator, Operator::Implicit(_)))
-    }
-
     /// The embedding (V, D), to which the output head is tied where it is not stored.
     pub fn embedding(&self) -> &Tensor {
         &self.embedding

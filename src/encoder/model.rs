@@ -176,10 +176,14 @@ impl Model {
     /// Whether all its layers have a form on the GPU.
     pub fn runs_on_gpu(&self) -> bool {
         match self {
-            Self::Hyena(model) => model.runs_on_gpu(),
-            Self::Mamba(_) | Self::Caduceus(_) => true,
-            Self::Mamba2(_) | Self::StripedHyena(_) | Self::S4d(_) | Self::Transformer(_) => false,
+            Self::Transformer(model) => model.runs_on_gpu(),
+            _ => true,
         }
+    }
+
+    /// Whether gradients pass through all its layers on the GPU.
+    pub fn trains_on_gpu(&self) -> bool {
+        matches!(self, Self::StripedHyena(_) | Self::Transformer(_)) && self.runs_on_gpu()
     }
 
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;

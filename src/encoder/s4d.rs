@@ -163,25 +163,110 @@ impl Block {
 /// hold), `A = −exp(log_A_real) + i A_imag`, and the skip D.
 fn filter(sizes: &Hyperparameters, weights: &Weights, skip: &Tensor) -> Result<Modal> {
     let (d, modes) = (sizes.width, sizes.modes);
-    let values = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
-        weights.tensor(name, shape)?.to_vec1()
-    };
-    let c = values("C", &[d, modes, 2])?;
-    let steps = values("log_dt", &[d])?;
-    let decays = values("log_A_real", &[d, modes])?;
-    let frequencies = values("A_imag", &[d, modes])?;
-    let (mut poles, mut residues) = (Vec::with_capacity(c.len()), Vec::with_capacity(c.len()));
-    for (i, c) in c.chunks_exact(2).enumerate() {
-        let step = f64::from(steps[i / modes]).exp();
-        let a = Complex64::new(-f64::from(decays[i]).exp(), f64::from(frequencies[i]));
-        let pole = (step * a).exp();
-        let c = Complex64::new(f64::from(c[0]), f64::from(c[1]));
-        let residue = 2.0 * c * (pole - 1.0) / a;
-        poles.extend([pole.re as f32, pole.im as f32]);
-        residues.extend([residue.re as f32, residue.im as f32]);
+    let stored = [
+        weights.tensor("C", &[d, modes, 2])?,
+        weights.tensor("log_dt", &[d])?,
+        weights.tensor("log_A_real", &[d, modes])?,
+        weights.tensor("A_imag", &[d, modes])?,
+    ];
+    let kept = Stored::new(&stored)?;
+    let both: Vec<f32> = kept
+        .modes()
+        .flat_map(|mode| {
+            let (pole, residue) = (mode.pole(), 2.0 * mode.c * mode.held());
+            [pole.re, pole.im, residue.re, residue.im].map(|x| x as f32)
+        })
+        .collect();
+    let both = Tensor::from_vec(both, (d * modes, 4), &Device::Cpu)?;
+    let both = both.derived(stored.each_ref(), move |grad| kept.backward(grad));
+    let part = |first| both.narrow(1, first, 2)?.reshape((d, modes, 2));
+    Modal::complex(&part(0)?, &part(2)?, Some(skip))
+}
+
+/// What the filter's exponentials are computed from.
+struct Stored {
+    c: Vec<f32>,           // (D, N / 2, 2)
+    steps: Vec<f32>,       // (D), log Δ
+    decays: Vec<f32>,      // (D, N / 2), log −Re A
+    frequencies: Vec<f32>, // (D, N / 2), Im A
+}
+
+/// One exponential.
+struct Mode {
+    c: Complex64,
+    step: f64, // Δ
+    a: Complex64,
+}
+
+impl Stored {
+    fn new([c, steps, decays, frequencies]: &[Tensor; 4]) -> Result<Self> {
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
+        Ok(Self {
+            c: values(c)?,
+            steps: values(steps)?,
+            decays: values(decays)?,
+            frequencies: values(frequencies)?,
+        })
     }
-    let tensor = |values| Tensor::from_vec(values, (d, modes, 2), &Device::Cpu);
-    Modal::complex(&tensor(poles)?, &tensor(residues)?, Some(skip))
+
+    fn modes(&self) -> impl Iterator<Item = Mode> {
+        let modes = self.decays.len() / self.steps.len();
+        let pairs = self
+            .c
+            .chunks_exact(2)
+            .zip(&self.decays)
+            .zip(&self.frequencies);
+        pairs
+            .enumerate()
+            .map(move |(i, ((c, decay), frequency))| Mode {
+                c: Complex64::new(f64::from(c[0]), f64::from(c[1])),
+                step: f64::from(self.steps[i / modes]).exp(),
+                a: Complex64::new(-f64::from(*decay).exp(), f64::from(*frequency)),
+            })
+    }
+
+    /// From the gradients to the poles and residues, side by side, to those of what is stored. A
+    /// complex number's is that to its real part plus i times that to its imaginary part: it passes
+    /// to z from f(z) times the conjugate of the derivative.
+    fn backward(&self, grad: &Tensor) -> Result<[Option<Tensor>; 4]> {
+        let grad: Vec<f32> = grad.flatten_all()?.to_vec1()?;
+        let modes = self.decays.len() / self.steps.len();
+        let (mut to_c, mut to_decays, mut to_frequencies) = (vec![], vec![], vec![]);
+        let mut to_steps = vec![0.0; self.steps.len()];
+        for (i, (mode, grad)) in self.modes().zip(grad.chunks_exact(4)).enumerate() {
+            let complex = |x: &[f32]| Complex64::new(f64::from(x[0]), f64::from(x[1]));
+            let (to_pole, to_residue) = (complex(&grad[..2]), complex(&grad[2..]));
+            let (pole, held) = (mode.pole(), mode.held());
+            let of_c = to_residue * (2.0 * held).conj();
+            let to_pole = to_pole + to_residue * (2.0 * mode.c / mode.a).conj();
+            let direct = to_residue * (-2.0 * mode.c * held / mode.a).conj();
+            let to_a = to_pole * (mode.step * pole).conj() + direct;
+            to_steps[i / modes] += (to_pole * (mode.a * pole).conj()).re * mode.step;
+            to_c.extend([of_c.re as f32, of_c.im as f32]);
+            to_decays.push((to_a.re * mode.a.re) as f32);
+            to_frequencies.push(to_a.im as f32);
+        }
+        let (d, cpu) = (self.steps.len(), &Device::Cpu);
+        let to_steps: Vec<f32> = to_steps.into_iter().map(|x| x as f32).collect();
+        Ok([
+            Some(Tensor::from_vec(to_c, (d, modes, 2), cpu)?),
+            Some(Tensor::from_vec(to_steps, d, cpu)?),
+            Some(Tensor::from_vec(to_decays, (d, modes), cpu)?),
+            Some(Tensor::from_vec(to_frequencies, (d, modes), cpu)?),
+        ])
+    }
+}
+
+impl Mode {
+    /// λ
+    fn pole(&self) -> Complex64 {
+        (self.step * self.a).exp()
+    }
+
+    /// (λ − 1) / A
+    fn held(&self) -> Complex64 {
+        (self.pole() - 1.0) / self.a
+    }
 }
 
 #[cfg(test)]

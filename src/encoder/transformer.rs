@@ -205,6 +205,12 @@ impl Model {
         &self.embedding
     }
 
+    /// Whether all its layers have a form on the GPU: exact attention does.
+    pub fn runs_on_gpu(&self) -> bool {
+        let mut blocks = self.blocks.iter();
+        blocks.all(|block| matches!(block.mixer, Mixer::Exact(_)))
+    }
+
     /// As [`super::Model::set_attention_window`].
     pub fn set_attention_window(&mut self, window: Option<usize>, facts: &mut Facts) -> Result<()> {
         self.sizes.attention = match self.sizes.attention {

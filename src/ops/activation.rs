@@ -15,20 +15,33 @@ pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
 
 /// The activation of each value.
 pub(super) fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    if let Device::Cuda(gpu) = x.device() {
-        let out = cuda::activate(gpu, x.gpu_values(gpu)?, activation)?;
-        return Ok(Tensor::on_gpu(gpu, out, x.dims()));
-    }
-    let out = with_slices([x], |[x]| {
-        let mut out = unwritten(x.len());
-        out.par_chunks_mut(TILE)
-            .zip(x.par_chunks(TILE))
-            .for_each(|(out, x)| apply(out, x, activation));
-        Ok(out)
-    })?;
+    let out = match x.device() {
+        Device::Cuda(gpu) => {
+            let out = cuda::activate(gpu, x.gpu_values(gpu)?, activation)?;
+            Tensor::on_gpu(gpu, out, x.dims())
+        }
+        Device::Cpu => {
+            let out = with_slices([x], |[x]| {
+                let mut out = unwritten(x.len());
+                out.par_chunks_mut(TILE)
+                    .zip(x.par_chunks(TILE))
+                    .for_each(|(out, x)| apply(out, x, activation));
+                Ok(out)
+            })?;
+            Tensor::from_vec(out, x.dims(), x.device())?
+        }
+    };
     let kept = x.detach();
-    let out = Tensor::from_vec(out, x.dims(), x.device())?;
     Ok(out.derived([x], move |grad| {
+        if let Device::Cuda(gpu) = grad.device() {
+            let out = cuda::slopes(
+                gpu,
+                grad.gpu_values(gpu)?,
+                kept.gpu_values(gpu)?,
+                activation,
+            )?;
+            return Ok([Some(Tensor::on_gpu(gpu, out, kept.dims()))]);
+        }
         let out = with_slices([grad, &kept], |[grad, x]| {
             let mut out = unwritten(x.len());
             out.par_chunks_mut(TILE)

@@ -1,6 +1,6 @@
 //! The loss of predicting one class of many, and its gradient, in one pass.
 
-use super::{expect_shape, math, math::simd, unwritten, with_slices};
+use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use rayon::prelude::*;
@@ -27,13 +27,11 @@ const ROWS: usize = 1024;
 /// Internal: the lengths differ, or a target of a row that counts is not below V.
 pub fn cross_entropy(logits: &Tensor, targets: &[u32], weights: &[f32]) -> Result<(f64, Tensor)> {
     let (rows, width) = logits.dims2()?;
-    expect_shape("logits", logits, &[targets.len(), width])?;
-    expect_shape("logits", logits, &[weights.len(), width])?;
-    let wrong = targets.iter().zip(weights);
-    let wrong = wrong.filter(|(_, weight)| **weight != 0.0);
-    if let Some((target, _)) = wrong.into_iter().find(|(x, _)| **x as usize >= width) {
-        let what = format!("target {target} of {width} classes");
-        return Err(Error::new(Kind::Internal, what));
+    expect(logits, targets, weights)?;
+    if let Device::Cuda(gpu) = logits.device() {
+        let values = logits.gpu_values(gpu)?;
+        let (loss, out) = cuda::cross_entropy(gpu, values, targets, weights, width)?;
+        return Ok((loss, Tensor::on_gpu(gpu, out, &[rows, width])));
     }
     let (losses, out) = with_slices([logits], |[logits]| {
         let mut out = unwritten(rows * width);
@@ -47,6 +45,53 @@ pub fn cross_entropy(logits: &Tensor, targets: &[u32], weights: &[f32]) -> Resul
     })?;
     let gradient = Tensor::from_vec(out, (rows, width), logits.device())?;
     Ok((losses.into_iter().sum(), gradient))
+}
+
+/// `−ln softmax(logits[t])[target[t]]` in nats, of each row that has a target.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn surprisals(logits: &Tensor, targets: &[Option<u32>]) -> Result<Vec<Option<f64>>> {
+    let (_, width) = logits.dims2()?;
+    let classes: Vec<u32> = targets.iter().map(|target| target.unwrap_or(0)).collect();
+    let weights = targets
+        .iter()
+        .map(|target| f32::from(u8::from(target.is_some())));
+    let weights: Vec<f32> = weights.collect();
+    expect(logits, &classes, &weights)?;
+    if let Device::Cuda(gpu) = logits.device() {
+        let losses = cuda::losses(gpu, logits.gpu_values(gpu)?, &classes, &weights, width)?;
+        let losses = losses.into_iter().zip(targets);
+        return Ok(losses
+            .map(|(loss, target)| target.map(|_| f64::from(loss)))
+            .collect());
+    }
+    with_slices([logits], |[logits]| {
+        let rows = logits.par_chunks(width).zip(targets);
+        let losses = rows.map(|(row, target)| {
+            let target = (*target)? as usize;
+            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = row.iter().map(|x| f64::from(x - largest).exp()).sum();
+            Some(sum.ln() - f64::from(row[target] - largest))
+        });
+        Ok(losses.collect())
+    })
+}
+
+/// Checks that each row that counts has a target that is a class.
+fn expect(logits: &Tensor, targets: &[u32], weights: &[f32]) -> Result<()> {
+    let width = logits.width();
+    expect_shape("logits", logits, &[targets.len(), width])?;
+    expect_shape("logits", logits, &[weights.len(), width])?;
+    let wrong = targets.iter().zip(weights);
+    let wrong = wrong.filter(|(_, weight)| **weight != 0.0);
+    match wrong.into_iter().find(|(x, _)| **x as usize >= width) {
+        None => Ok(()),
+        Some((target, _)) => {
+            let what = format!("target {target} of {width} classes");
+            Err(Error::new(Kind::Internal, what))
+        }
+    }
 }
 
 simd! {

@@ -4,6 +4,7 @@ use super::{Device, cuda, expect_shape, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Rows of a tile.
 const ROWS: usize = 64;
@@ -18,10 +19,34 @@ pub fn gate(a: (&Tensor, usize), b: (&Tensor, usize), width: usize) -> Result<Te
     expect_shape("gate", b.0, &[rows, b_width])?;
     expect_shape("gate", a.0, &[rows, (a_width / width).max(a.1 + 1) * width])?;
     expect_shape("gate", b.0, &[rows, (b_width / width).max(b.1 + 1) * width])?;
+    let wanted = [a.0, b.0].map(Tensor::is_tracked);
+    let kept = ((a.0.detach(), a.1), (b.0.detach(), b.1));
     if let Device::Cuda(gpu) = a.0.device() {
-        let (a, b) = ((a.0.gpu_values(gpu)?, a.1), (b.0.gpu_values(gpu)?, b.1));
-        let out = cuda::gate(gpu, rows, a, b, width)?;
-        return Ok(Tensor::on_gpu(gpu, out, &[rows, width]));
+        let factors = ((a.0.gpu_values(gpu)?, a.1), (b.0.gpu_values(gpu)?, b.1));
+        let out = cuda::gate(gpu, rows, factors.0, factors.1, width)?;
+        let out = Tensor::on_gpu(gpu, out, &[rows, width]);
+        let (gpu, together) = (Arc::clone(gpu), a.0.is_same(b.0));
+        return Ok(out.derived([a.0, b.0], move |grad| {
+            let grad = grad.gpu_values(&gpu)?;
+            let (a, b) = ((&kept.0.0, kept.0.1), (&kept.1.0, kept.1.1));
+            let (to_a, to_b) = (
+                (a.1, (b.0.gpu_values(&gpu)?, b.1)),
+                (b.1, (a.0.gpu_values(&gpu)?, a.1)),
+            );
+            let slopes = |to: &Tensor, factors| -> Result<Tensor> {
+                let blocks = to.width() / width;
+                let out = cuda::gate_slopes(&gpu, grad, factors, width, blocks)?;
+                Ok(Tensor::on_gpu(&gpu, out, to.dims()))
+            };
+            // Two blocks of one tensor: its gradient in one pass.
+            if together {
+                return Ok([Some(slopes(a.0, (to_a, Some(to_b)))?), None]);
+            }
+            Ok([
+                wanted[0].then(|| slopes(a.0, (to_a, None))).transpose()?,
+                wanted[1].then(|| slopes(b.0, (to_b, None))).transpose()?,
+            ])
+        }));
     }
     let out = with_slices([a.0, b.0], |[x, y]| {
         let mut out = unwritten(rows * width);
@@ -39,8 +64,6 @@ pub fn gate(a: (&Tensor, usize), b: (&Tensor, usize), width: usize) -> Result<Te
         Ok(out)
     })?;
     let out = Tensor::from_vec(out, (rows, width), a.0.device())?;
-    let wanted = [a.0, b.0].map(Tensor::is_tracked);
-    let kept = ((a.0.detach(), a.1), (b.0.detach(), b.1));
     Ok(out.derived([a.0, b.0], move |grad| {
         let (a, b) = ((&kept.0.0, kept.0.1), (&kept.1.0, kept.1.1));
         Ok([

@@ -1,6 +1,6 @@
 //! The gradient of picking rows of a table: an embedding's.
 
-use super::with_slices;
+use super::{Device, cuda, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use rayon::prelude::*;
@@ -38,6 +38,17 @@ pub(super) fn scatter(grad: &Tensor, picked: &[u32], count: usize) -> Result<Ten
         Ok(out)
     })?;
     Tensor::from_vec(out, (count, width), grad.device())
+}
+
+/// The same where gradient and indices lie on a GPU: a product with rows that are 1 at their index.
+pub(super) fn scatter_on_gpu(grad: &Tensor, picked: &Tensor, count: usize) -> Result<Tensor> {
+    let (_, width) = grad.dims2()?;
+    let (Device::Cuda(gpu), Some(picked)) = (grad.device(), picked.gpu_indices()) else {
+        return Err(Error::new(Kind::Internal, "indices of another device"));
+    };
+    let picked = cuda::one_hot(gpu, picked, count)?;
+    let out = cuda::to_weight(gpu, &picked, grad.gpu_values(gpu)?, [count, width])?;
+    Ok(Tensor::on_gpu(gpu, out, &[count, width]))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices
 use crate::error::Result;
 use crate::ops::Tensor;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Rows of a tile.
 const ROWS: usize = 64;
@@ -14,9 +15,16 @@ pub fn glu_residual(x: &Tensor, residual: &Tensor) -> Result<Tensor> {
     let (rows, width) = residual.dims2()?;
     expect_shape("gated linear unit", x, &[rows, 2 * width])?;
     if let Device::Cuda(gpu) = x.device() {
-        let (x, residual) = (x.gpu_values(gpu)?, residual.gpu_values(gpu)?);
-        let out = cuda::glu_residual(gpu, x, residual, width)?;
-        return Ok(Tensor::on_gpu(gpu, out, &[rows, width]));
+        let (values, added) = (x.gpu_values(gpu)?, residual.gpu_values(gpu)?);
+        let out = cuda::glu_residual(gpu, values, added, width)?;
+        let out = Tensor::on_gpu(gpu, out, &[rows, width]);
+        let (gpu, kept) = (Arc::clone(gpu), x.detach());
+        return Ok(out.derived([x, residual], move |grad| {
+            let (x, inner) = (kept.gpu_values(&gpu)?, grad.gpu_values(&gpu)?);
+            let inner = cuda::glu_slopes(&gpu, inner, x, width)?;
+            let inner = Tensor::on_gpu(&gpu, inner, kept.dims());
+            Ok([Some(inner), Some(grad.clone())])
+        }));
     }
     let out = with_slices([x, residual], |[x, residual]| {
         let mut out = unwritten(rows * width);

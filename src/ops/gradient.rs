@@ -68,6 +68,14 @@ impl Tensor {
         constant
     }
 
+    /// Whether gradients pass to this tensor and to the other one as to one.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.node, &other.node) {
+            (Some(a), Some(b)) => a.id == b.id,
+            _ => false,
+        }
+    }
+
     /// Whether gradients pass through this tensor.
     pub fn is_tracked(&self) -> bool {
         self.node.is_some()
@@ -110,8 +118,12 @@ impl Tensor {
         };
         let mut gradients = Gradients::default();
         // A node's number is larger than its parents': the largest has all of its gradient.
-        let mut pending = BTreeMap::from([(node.id, (Arc::clone(node), seed))]);
-        while let Some((id, (node, gradient))) = pending.pop_last() {
+        let mut pending =
+            BTreeMap::from([(node.id, (Arc::clone(node), self.device().clone(), seed))]);
+        while let Some((id, (node, device, gradient))) = pending.pop_last() {
+            // A weight's gradient returns to memory. Weights are older than all that is computed
+            // from them, so that the first of them waits for the GPU, and nothing is left to do there.
+            let gradient = gradient.to_device(&device)?;
             let Some(backward) = &node.backward else {
                 gradients.0.insert(id, gradient);
                 continue;
@@ -121,13 +133,33 @@ impl Tensor {
                     continue;
                 };
                 let sum = match pending.remove(&node.id) {
-                    Some((_, sum)) => sum.add(&part)?,
+                    Some((.., sum)) => sum.add(&part)?,
                     None => part,
                 };
-                pending.insert(node.id, (Arc::clone(node), sum));
+                pending.insert(node.id, (Arc::clone(node), parent.device().clone(), sum));
             }
         }
         Ok(gradients)
+    }
+}
+
+/// An error where gradients would have to pass through an op that has none on a GPU.
+pub(super) fn refuse(op: &str, tracked: bool) -> Result<()> {
+    match tracked {
+        false => Ok(()),
+        true => {
+            Err(Error::usage(format!("{op} is trained on the CPU")).todo("run with --device cpu"))
+        }
+    }
+}
+
+/// An error if gradients should pass through a layer that has none: they would be lost in silence.
+pub(crate) fn constant_only(layer: &str, x: &Tensor) -> Result<()> {
+    match x.is_tracked() {
+        true => Err(Error::usage(format!(
+            "{layer} cannot be trained: no gradient passes through it"
+        ))),
+        false => Ok(()),
     }
 }
 

@@ -105,36 +105,48 @@ impl Linear {
         if let Some(residual) = residual {
             expect_shape("residual", residual, &[rows, width])?;
         }
+        let constant = x.detach(); // in the place of what is not there
+        let parents = [
+            x,
+            &self.weight,
+            self.bias.as_ref().unwrap_or(&constant),
+            residual.unwrap_or(&constant),
+        ];
         if let Device::Cuda(gpu) = x.device() {
             let layer = self.on_gpu.get(|| {
                 let bias = self.bias.as_ref().map(Tensor::to_vec1).transpose()?;
                 let weight = self.weight.to_vec1()?;
                 cuda::Linear::new(gpu, &weight, [width, inner], bias.as_deref(), gpu.rounded())
             })?;
-            let residual = residual.map(|x| x.gpu_values(gpu)).transpose()?;
+            let added = residual.map(|x| x.gpu_values(gpu)).transpose()?;
             let shape = [rows, width];
+            let tracked = parents.iter().any(|x| x.is_tracked());
+            let rounded = match tracked && layer.rounds() {
+                // Its gradient to the weight needs it again.
+                true => Some(x.round_on_gpu(gpu)?),
+                false => x.gpu_rounded(),
+            };
             // What an activation gives is read by a product next.
-            return match (
-                x.gpu_rounded(),
-                activation != Activation::None && gpu.rounded(),
-            ) {
+            let out = match (rounded, activation != Activation::None && gpu.rounded()) {
                 (Some(x), true) => {
-                    let out = layer.forward(x, residual, activation)?;
-                    Ok(Tensor::rounded_on_gpu(gpu, out, &shape))
+                    let out = layer.forward(x, added, activation)?;
+                    Tensor::rounded_on_gpu(gpu, out, &shape)
                 }
                 (Some(x), false) => {
-                    let out = layer.forward(x, residual, activation)?;
-                    Ok(Tensor::on_gpu(gpu, out, &shape))
+                    let out = layer.forward(x, added, activation)?;
+                    Tensor::on_gpu(gpu, out, &shape)
                 }
                 (None, true) => {
-                    let out = layer.forward(x.gpu_values(gpu)?, residual, activation)?;
-                    Ok(Tensor::rounded_on_gpu(gpu, out, &shape))
+                    let out = layer.forward(x.gpu_values(gpu)?, added, activation)?;
+                    Tensor::rounded_on_gpu(gpu, out, &shape)
                 }
                 (None, false) => {
-                    let out = layer.forward(x.gpu_values(gpu)?, residual, activation)?;
-                    Ok(Tensor::on_gpu(gpu, out, &shape))
+                    let out = layer.forward(x.gpu_values(gpu)?, added, activation)?;
+                    Tensor::on_gpu(gpu, out, &shape)
                 }
             };
+            let on_gpu = self.on_gpu.clone();
+            return Ok(out.derived(parents, backward::linear(parents, on_gpu)));
         }
         let [weight, bias] = self.tensors();
         let out = with_slices(
@@ -155,14 +167,8 @@ impl Linear {
             },
         )?;
         let out = Tensor::from_vec(out, (rows, width), x.device())?;
-        let constant = x.detach(); // in the place of what is not there
-        let parents = [
-            x,
-            &self.weight,
-            self.bias.as_ref().unwrap_or(&constant),
-            residual.unwrap_or(&constant),
-        ];
-        Ok(out.derived(parents, backward::linear(parents)))
+        let on_gpu = self.on_gpu.clone();
+        Ok(out.derived(parents, backward::linear(parents, on_gpu)))
     }
 }
 

@@ -29,14 +29,14 @@ mod tensor;
 
 pub use activation::gelu_erf;
 pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
-pub use cross_entropy::cross_entropy;
+pub use cross_entropy::{cross_entropy, surprisals};
 pub use feed_forward::FeedForward;
 pub use gate::gate;
 pub use glu::glu_residual;
 pub use gradient::Gradients;
 #[cfg(test)]
 pub(crate) use gradient::check;
-pub(crate) use gradient::total;
+pub(crate) use gradient::{constant_only, total};
 pub use linear::{Activation, Linear};
 pub use long_conv::{GpuTaps, LongConv, Past, TapRows, Taps, TapsTensor};
 pub(crate) use matrix::{Matrix, multiply};

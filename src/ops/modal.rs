@@ -7,8 +7,12 @@
 //! the same bits. A chunk form (a local convolution plus powers of the poles) would do more work
 //! a row for N below some hundreds.
 
+mod backward;
+mod gpu;
+
 use super::math::{mul_add, simd};
-use super::{expect_shape, unwritten, with_slices};
+use super::on_gpu::Carried;
+use super::{Device, cuda, expect_shape, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -37,6 +41,9 @@ pub struct Modal {
     parts: usize,
     /// Modes in fours, the last filled up with zeros.
     fours: usize,
+    /// Poles, residues and skip as given; where there is no skip, a constant in its place.
+    parameters: [Tensor; 3],
+    skipped: bool,
 }
 
 /// The parameters of up to [`WIDTH`] channels, zeros for those that are not there. Fours of real
@@ -52,6 +59,9 @@ struct Group {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModalState {
     values: Vec<Four>, // (groups, lanes, fours, parts)
+    /// On a GPU these instead.
+    #[serde(skip)]
+    on_gpu: Carried<cuda::ModalState>,
 }
 
 impl Modal {
@@ -107,11 +117,14 @@ impl Modal {
                 Ok((0..channels).step_by(WIDTH).map(group).collect())
             },
         )?;
+        let none = poles.detach(); // in the place of what is not differentiated
         Ok(Self {
             groups,
             channels,
             parts,
             fours,
+            parameters: [poles, residues, skip.unwrap_or(&none)].map(Tensor::clone),
+            skipped: skip.is_some(),
         })
     }
 
@@ -120,6 +133,7 @@ impl Modal {
         let fours = self.groups.len() * lanes.max(1) * self.fours * self.parts;
         ModalState {
             values: vec![[[0.0; WIDTH]; MODES]; fours],
+            on_gpu: Carried::default(),
         }
     }
 
@@ -134,6 +148,7 @@ impl Modal {
         });
         ModalState {
             values: lanes.copied().collect(),
+            on_gpu: Carried::default(),
         }
     }
 
@@ -152,27 +167,56 @@ impl Modal {
     ) -> Result<Tensor> {
         let rows = g.dim(0)?;
         expect_shape("modal filter", g, &[rows, self.channels])?;
-        let out = with_slices([g], |[g]| {
+        if let Device::Cuda(gpu) = g.device() {
+            return self.on_gpu(gpu, g, state, segments);
+        }
+        let keep = g.is_tracked() || self.is_tracked();
+        let (out, before) = with_slices([g], |[g]| {
             let mut out = unwritten(g.len());
-            let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
-            columns.resize_with(self.groups.len(), || Vec::with_capacity(rows));
-            for row in out.chunks_exact_mut(self.channels) {
-                for (column, part) in columns.iter_mut().zip(row.chunks_mut(WIDTH)) {
-                    column.push(part);
-                }
-            }
             let kept = state.values.len() / self.groups.len();
-            columns
-                .into_par_iter()
+            let groups = self.columns(&mut out).into_par_iter();
+            let before = groups
                 .zip(state.values.par_chunks_mut(kept))
                 .enumerate()
-                .for_each(|(i, (mut out, state))| self.group(i, g, &mut out, state, segments));
-            Ok(out)
+                .map(|(i, (mut out, state))| self.group(i, g, &mut out, state, segments, keep))
+                .collect();
+            Ok((out, before))
         })?;
-        Tensor::from_vec(out, g.dims(), g.device())
+        let out = Tensor::from_vec(out, g.dims(), g.device())?;
+        if !keep {
+            return Ok(out);
+        }
+        let [poles, residues, skip] = &self.parameters;
+        let step = backward::Step {
+            modal: self.clone(),
+            g: g.detach(),
+            segments: segments.to_vec(),
+            before,
+        };
+        let parents = [g, poles, residues, skip];
+        Ok(out.derived(parents, move |grad| step.backward(grad)))
     }
 
-    /// All segments of one group of channels, one after the other.
+    /// Whether gradients pass to any parameter.
+    fn is_tracked(&self) -> bool {
+        self.parameters.iter().any(Tensor::is_tracked)
+    }
+
+    /// The columns of each group, row by row, of `rows` (T, C).
+    fn columns<'a>(&self, rows: &'a mut [f32]) -> Vec<Vec<&'a mut [f32]>> {
+        let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
+        let count = rows.len() / self.channels;
+        columns.resize_with(self.groups.len(), || Vec::with_capacity(count));
+        for row in rows.chunks_exact_mut(self.channels) {
+            for (column, part) in columns.iter_mut().zip(row.chunks_mut(WIDTH)) {
+                column.push(part);
+            }
+        }
+        columns
+    }
+
+    /// All segments of one group of channels, one after the other. With `keep`, gives the states
+    /// before each tile: (tiles, fours, parts).
     fn group(
         &self,
         index: usize,
@@ -180,7 +224,9 @@ impl Modal {
         out: &mut [&mut [f32]],
         state: &mut [Four],
         segments: &[Segment],
-    ) {
+        keep: bool,
+    ) -> Vec<Four> {
+        let mut before = Vec::new();
         let group = &self.groups[index];
         let len = self.fours * self.parts;
         let mut tile = Tile::default();
@@ -195,6 +241,9 @@ impl Modal {
                 let g = &g[from * self.channels..][..rows.len() * self.channels];
                 tile.load(g, self.channels, index * WIDTH);
                 let tile_rows = rows.len();
+                if keep {
+                    before.extend_from_slice(&s);
+                }
                 match self.parts {
                     2 => complex(&mut tile, group, &mut s, tile_rows),
                     _ => real(&mut tile, group, &mut s, tile_rows),
@@ -208,6 +257,7 @@ impl Modal {
                 state[kept].copy_from_slice(&s);
             }
         }
+        before
     }
 }
 
@@ -297,7 +347,6 @@ fn skip<const FMA: bool>(tile: &mut Tile, group: &Group, rows: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Device;
     use proptest::prelude::*;
 
     const CHANNELS: usize = 21;

@@ -2,6 +2,7 @@
 
 mod backward;
 
+use super::gradient::refuse;
 use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
@@ -48,7 +49,7 @@ impl LayerNorm {
         if let Device::Cuda(gpu) = x.device() {
             let (weight, bias) = (self.weight.gpu_values(gpu)?, self.bias.gpu_values(gpu)?);
             let out = cuda::layer_norm(gpu, x.gpu_values(gpu)?, weight, bias, self.eps)?;
-            return Ok(Tensor::on_gpu(gpu, out, x.dims()));
+            return Ok(self.derived(Tensor::on_gpu(gpu, out, x.dims()), x));
         }
         self.on_cpu(x)
     }
@@ -60,7 +61,7 @@ impl LayerNorm {
                 expect_shape("layer norm weight", &self.weight, &[x.width()])?;
                 let (weight, bias) = (self.weight.gpu_values(gpu)?, self.bias.gpu_values(gpu)?);
                 let out = cuda::layer_norm(gpu, x.gpu_values(gpu)?, weight, bias, self.eps)?;
-                Ok(Tensor::rounded_on_gpu(gpu, out, x.dims()))
+                Ok(self.derived(Tensor::rounded_on_gpu(gpu, out, x.dims()), x))
             }
             _ => self.forward(x),
         }
@@ -75,9 +76,12 @@ impl LayerNorm {
                 .for_each(|(out, x)| layer_norm(out, x, weight, bias, self.eps));
             Ok(out)
         })?;
-        let out = Tensor::from_vec(out, x.dims(), x.device())?;
+        Ok(self.derived(Tensor::from_vec(out, x.dims(), x.device())?, x))
+    }
+
+    fn derived(&self, out: Tensor, x: &Tensor) -> Tensor {
         let backward = backward::layer_norm([x, &self.weight], self.eps);
-        Ok(out.derived([x, &self.weight, &self.bias], backward))
+        out.derived([x, &self.weight, &self.bias], backward)
     }
 }
 
@@ -130,7 +134,7 @@ impl RmsNorm {
         if let Device::Cuda(gpu) = x.device() {
             let (values, weight) = (x.gpu_values(gpu)?, self.weight.gpu_values(gpu)?);
             let out = cuda::rms_norm(gpu, values, weight, self.inside, self.outside)?;
-            return Ok(Tensor::on_gpu(gpu, out, x.dims()));
+            return Ok(self.derived(Tensor::on_gpu(gpu, out, x.dims()), x));
         }
         self.on_cpu(x)
     }
@@ -142,7 +146,7 @@ impl RmsNorm {
                 expect_shape("norm weight", &self.weight, &[x.width()])?;
                 let (values, weight) = (x.gpu_values(gpu)?, self.weight.gpu_values(gpu)?);
                 let out = cuda::rms_norm(gpu, values, weight, self.inside, self.outside)?;
-                Ok(Tensor::rounded_on_gpu(gpu, out, x.dims()))
+                Ok(self.derived(Tensor::rounded_on_gpu(gpu, out, x.dims()), x))
             }
             _ => self.forward(x),
         }
@@ -157,9 +161,12 @@ impl RmsNorm {
                 .for_each(|(out, x)| rms_norm(out, x, weight, self.inside, self.outside));
             Ok(out)
         })?;
-        let out = Tensor::from_vec(out, x.dims(), x.device())?;
+        Ok(self.derived(Tensor::from_vec(out, x.dims(), x.device())?, x))
+    }
+
+    fn derived(&self, out: Tensor, x: &Tensor) -> Tensor {
         let backward = backward::rms_norm([x, &self.weight], self.inside, self.outside);
-        Ok(out.derived([x, &self.weight], backward))
+        out.derived([x, &self.weight], backward)
     }
 }
 
@@ -200,6 +207,8 @@ impl GatedRmsNorm {
         expect_shape("gated norm", y, &[y.dim(0)?, width])?;
         expect_shape("gate", gate, y.dims())?;
         if let Device::Cuda(gpu) = y.device() {
+            let tracked = [y, gate, &self.weight].into_iter().any(Tensor::is_tracked);
+            refuse("a gated norm", tracked)?;
             let (values, gate) = (y.gpu_values(gpu)?, gate.gpu_values(gpu)?);
             let weight = self.weight.gpu_values(gpu)?;
             let out = cuda::gated_rms_norm(gpu, values, gate, weight, self.groups, self.eps)?;

@@ -1,6 +1,6 @@
 //! What ops keep on a GPU: their weights, made when first needed there, and their state.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use std::sync::{Arc, OnceLock};
 
 /// The form of an op on the GPU that its first input lay on.
@@ -8,6 +8,13 @@ use std::sync::{Arc, OnceLock};
 pub(super) struct OnGpu<T>(Arc<OnceLock<T>>);
 
 impl<T> OnGpu<T> {
+    /// The form that an earlier call made.
+    pub(super) fn made(&self) -> Result<&T> {
+        self.0
+            .get()
+            .ok_or_else(|| Error::new(Kind::Internal, "an op that was not run on the GPU"))
+    }
+
     pub(super) fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
         match self.0.get() {
             Some(made) => Ok(made),
@@ -36,6 +43,11 @@ impl<T> Clone for OnGpu<T> {
 pub(super) struct Carried<T>(Option<Arc<T>>);
 
 impl<T> Carried<T> {
+    /// The state, if there is one on the GPU.
+    pub(super) fn get(&self) -> Option<&T> {
+        self.0.as_deref()
+    }
+
     /// The state to run on from: from `start` the first time, from `fork` while it is shared.
     pub(super) fn own(
         &mut self,
@@ -51,8 +63,7 @@ impl<T> Carried<T> {
         }
         let kept = self.0.insert(state);
         // Made or forked above: nobody else holds it.
-        Arc::get_mut(kept)
-            .ok_or_else(|| crate::error::Error::new(crate::error::Kind::Internal, "a state in use"))
+        Arc::get_mut(kept).ok_or_else(|| Error::new(Kind::Internal, "a state in use"))
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod backward;
 
+use super::gradient::refuse;
 use super::math::{self, mul_add, simd};
 use super::on_gpu::{Carried, OnGpu};
 use super::{Device, cuda, expect_shape, unwritten, with_slices};
@@ -176,7 +177,10 @@ impl SelectiveScan {
         if rows != segments.iter().map(|segment| segment.len).sum::<usize>() {
             return Err(Error::new(Kind::Internal, "the segments are not the rows"));
         }
+        let tracked = [u, projected].into_iter().chain(&self.parameters);
+        let tracked = tracked.chain(added).chain(gate).any(Tensor::is_tracked);
         if let Device::Cuda(gpu) = u.device() {
+            refuse("a selective scan", tracked)?;
             let scan = self.on_gpu.get(|| self.to_gpu(gpu))?;
             let lanes = hidden.groups.first().map_or(0, Vec::len) / self.fours();
             let hidden = hidden
@@ -198,8 +202,6 @@ impl SelectiveScan {
             };
         }
         let [a_log, skip, weight, bias] = &self.parameters;
-        let tracked = [u, projected].into_iter().chain(&self.parameters);
-        let tracked = tracked.chain(added).chain(gate).any(Tensor::is_tracked);
         let mut before = Vec::new();
         let out = with_slices(
             [u, projected, added.unwrap_or(u), gate.unwrap_or(u)],

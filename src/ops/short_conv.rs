@@ -9,7 +9,8 @@ use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
 use crate::sequence::Segment;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::ser::Error;
+use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;
 
 /// Rows of a tile.
@@ -28,12 +29,27 @@ pub struct ShortConv {
 }
 
 /// The last K−1 inputs of each lane's unfinished sequence.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Tail {
     rows: Vec<f32>, // (lanes, K−1, C)
-    /// On a GPU these instead.
+    /// On a GPU these instead, once something ran there.
     #[serde(skip)]
     on_gpu: Carried<cuda::Tail>,
+}
+
+impl Serialize for Tail {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Saved<'a> {
+            rows: &'a [f32],
+        }
+        let rows = self.on_gpu.get().map(cuda::Tail::download);
+        let rows = rows.transpose().map_err(S::Error::custom)?;
+        let rows = rows.as_deref().unwrap_or(&self.rows);
+        // Memory on a GPU has one value at least.
+        let rows = &rows[..self.rows.len()];
+        Saved { rows }.serialize(serializer)
+    }
 }
 
 impl ShortConv {
@@ -88,21 +104,33 @@ impl ShortConv {
         let channels = self.bias.len();
         let rows = x.dim(0)?;
         expect_shape("short convolution", x, &[rows, channels])?;
-        if let Device::Cuda(gpu) = x.device() {
-            let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
-            let lanes = (tail.rows.len() / self.tail_len().max(1)).max(1);
-            let tail = tail
-                .on_gpu
-                .own(|| conv.start(lanes), |tail| tail.fork(gpu))?;
-            let out = conv.forward(x.gpu_values(gpu)?, tail, segments)?;
-            return Ok(Tensor::on_gpu(gpu, out, x.dims()));
-        }
         let constant = x.detach(); // in the place of what is not differentiated
         let [taps, bias] = match &self.tracked {
             Some([taps, bias]) => [taps, bias],
             None => [&constant; 2],
         };
         let kept = x.is_tracked() || self.tracked.is_some();
+        if let Device::Cuda(gpu) = x.device() {
+            let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
+            let lanes = (tail.rows.len() / self.tail_len().max(1)).max(1);
+            let Tail { rows, on_gpu } = tail;
+            let tail = on_gpu.own(|| conv.resume(lanes, rows), |tail| tail.fork(gpu))?;
+            let before = kept.then(|| tail.fork(gpu)).transpose()?;
+            let out = conv.forward(x.gpu_values(gpu)?, tail, segments)?;
+            let out = Tensor::on_gpu(gpu, out, x.dims());
+            let Some(before) = before else {
+                return Ok(out);
+            };
+            let step = backward::GpuStep {
+                gpu: Arc::clone(gpu),
+                conv: self.on_gpu.clone(),
+                x: constant.clone(),
+                segments: segments.to_vec(),
+                before,
+                wanted: [taps, bias].map(Tensor::is_tracked),
+            };
+            return Ok(out.derived([x, taps, bias], move |grad| step.backward(grad)));
+        }
         let mut before = Vec::new();
         let out = with_slices([x], |[x]| {
             let mut out = unwritten(x.len());

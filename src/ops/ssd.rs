@@ -10,9 +10,13 @@
 //! `S ← exp(c_Q) S + Σ_j exp(c_Q − c_j) d_j x_j B_jᵀ`. C Bᵀ is computed once a group. Chunks begin
 //! at a segment's start: how a sequence is split changes results by rounding only.
 
+mod backward;
+mod gpu;
+
 use super::math::{self, mul_add, simd};
 use super::matrix::{Matrix, multiply};
-use super::{expect_shape, unwritten, with_slices};
+use super::on_gpu::{Carried, OnGpu};
+use super::{Device, cuda, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -71,12 +75,18 @@ pub struct Ssd {
     bias: Vec<f32>, // (H)
     skip: Vec<f32>, // (H), D
     limit: (f32, f32),
+    /// a_log, bias and skip as tensors, if gradients pass to any of them.
+    tracked: Option<[Tensor; 3]>,
+    on_gpu: OnGpu<cuda::Ssd>,
 }
 
 /// The states S of each lane's unfinished sequence.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SsdState {
     values: Vec<f32>, // (lanes, H, P, N)
+    /// On a GPU these instead.
+    #[serde(skip)]
+    on_gpu: Carried<cuda::SsdState>,
 }
 
 /// Up to [`CHUNK`] rows of one segment.
@@ -117,6 +127,7 @@ impl Ssd {
         for (name, tensor) in [("A", a_log), ("time step bias", bias), ("D", skip)] {
             expect_shape(name, tensor, &[sizes.heads])?;
         }
+        let tracked = [a_log, bias, skip].iter().any(|x| x.is_tracked());
         let rate = |a: f32| -f64::from(a).exp() * std::f64::consts::LOG2_E;
         Ok(Self {
             sizes,
@@ -124,6 +135,8 @@ impl Ssd {
             bias: bias.to_vec1()?,
             skip: skip.to_vec1()?,
             limit: (limit.0 as f32, limit.1 as f32),
+            tracked: tracked.then(|| [a_log, bias, skip].map(Tensor::clone)),
+            on_gpu: OnGpu::default(),
         })
     }
 
@@ -131,6 +144,7 @@ impl Ssd {
     pub fn start(&self, lanes: usize) -> SsdState {
         SsdState {
             values: vec![0.0; lanes * self.state_len()],
+            on_gpu: Carried::default(),
         }
     }
 
@@ -141,6 +155,7 @@ impl Ssd {
         let lanes = lanes.flat_map(|(state, lane)| &state.values[lane * len..][..len]);
         SsdState {
             values: lanes.copied().collect(),
+            on_gpu: Carried::default(),
         }
     }
 
@@ -156,7 +171,12 @@ impl Ssd {
         let (rows, inner) = (xbc.dim(0)?, self.sizes.inner());
         expect_shape("scan", xbc, &[rows, self.sizes.columns()])?;
         expect_shape("time steps", steps, &[rows, self.sizes.heads])?;
+        if let Device::Cuda(gpu) = xbc.device() {
+            return self.forward_on_gpu(gpu, [xbc, steps], state, segments);
+        }
         let chunks = chunks(segments);
+        let keep = xbc.is_tracked() || steps.is_tracked() || self.tracked.is_some();
+        let mut before = keep.then(Vec::new);
         let out = with_slices([xbc, steps], |[xbc, steps]| {
             let io = Inputs {
                 xbc,
@@ -170,11 +190,28 @@ impl Ssd {
                 let rows = band.iter().map(|chunk| chunk.rows.len()).sum::<usize>();
                 let (here, later) = rest.split_at_mut(rows * inner);
                 rest = later;
-                self.band(&io, band, here, state, &mut carried)?;
+                self.band(&io, band, here, state, &mut carried, before.as_mut())?;
             }
             Ok(out)
         })?;
-        Tensor::from_vec(out, (rows, inner), xbc.device())
+        let out = Tensor::from_vec(out, (rows, inner), xbc.device())?;
+        let Some(before) = before else {
+            return Ok(out);
+        };
+        let constant = xbc.detach(); // in the place of what is not differentiated
+        let [a_log, bias, skip] = match &self.tracked {
+            Some(tracked) => tracked.each_ref(),
+            None => [&constant; 3],
+        };
+        let step = backward::Step {
+            scan: self.clone(),
+            xbc: constant.clone(),
+            steps: steps.detach(),
+            segments: segments.to_vec(),
+            before,
+        };
+        let parents = [xbc, steps, a_log, bias, skip];
+        Ok(out.derived(parents, move |grad| step.backward(grad)))
     }
 
     /// d: (T, H).
@@ -188,7 +225,8 @@ impl Ssd {
         steps
     }
 
-    /// Some chunks in order; `carried` is the state of the segment that a band's end cuts.
+    /// Some chunks in order; `carried` is the state of the segment that a band's end cuts. To
+    /// `before` goes the state before each run of chunks of one segment.
     fn band(
         &self,
         io: &Inputs,
@@ -196,6 +234,7 @@ impl Ssd {
         out: &mut [f32],
         state: &mut SsdState,
         carried: &mut Vec<f32>,
+        before: Option<&mut Vec<Vec<f32>>>,
     ) -> Result<()> {
         let SsdSizes {
             heads,
@@ -214,6 +253,9 @@ impl Ssd {
                 (true, true) => vec![0.0; len],
                 (true, false) => state.lane(segment.lane, len)?.to_vec(),
             });
+        }
+        if let Some(before) = before {
+            before.extend(live.iter().cloned());
         }
 
         let mut tasks = Vec::with_capacity(runs.len() * heads);

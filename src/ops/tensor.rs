@@ -1,6 +1,6 @@
 //! Arrays of numbers, and what ops are functions of.
 
-use super::cuda::{self, Gpu};
+use super::cuda::{self, Columns, Gpu};
 use super::{gather, gradient::Node};
 use crate::error::{Error, Kind, Result};
 use candle_core::{DType, NdArray, Shape, Storage, WithDType};
@@ -59,11 +59,12 @@ enum Values {
 struct Array {
     device: Device,
     dims: Vec<usize>,
-    data: Data,
+    data: Arc<Data>,
 }
 
 enum Data {
-    F32(CudaSlice<f32>),
+    /// And rounded, for matrix products whose gradients need it again.
+    F32(CudaSlice<f32>, OnceLock<CudaSlice<bf16>>),
     U32(CudaSlice<u32>),
     /// For matrix products, and as f32 for whoever else asks.
     Bf16(CudaSlice<bf16>, OnceLock<CudaSlice<f32>>),
@@ -80,12 +81,12 @@ impl Array {
         let flat = values.flatten_all()?;
         let data = match values.dtype() {
             DType::U32 => Data::U32(gpu.upload(&flat.to_vec1()?)?),
-            _ => Data::F32(gpu.upload(&flat.to_vec1()?)?),
+            _ => Data::F32(gpu.upload(&flat.to_vec1()?)?, OnceLock::new()),
         };
         Ok(Self {
             device: Device::Cuda(Arc::clone(gpu)),
             dims: values.dims().to_vec(),
-            data,
+            data: Arc::new(data),
         })
     }
 
@@ -94,8 +95,8 @@ impl Array {
             return Err(Error::new(Kind::Internal, "values of no device"));
         };
         let (dims, cpu) = (self.dims.clone(), &candle_core::Device::Cpu);
-        Ok(match &self.data {
-            Data::F32(data) => candle_core::Tensor::from_vec(gpu.download(data)?, dims, cpu)?,
+        Ok(match &*self.data {
+            Data::F32(data, _) => candle_core::Tensor::from_vec(gpu.download(data)?, dims, cpu)?,
             Data::U32(data) => candle_core::Tensor::from_vec(gpu.download(data)?, dims, cpu)?,
             Data::Bf16(..) => {
                 candle_core::Tensor::from_vec(gpu.download(self.floats()?)?, dims, cpu)?
@@ -104,8 +105,8 @@ impl Array {
     }
 
     fn floats(&self) -> Result<&CudaSlice<f32>> {
-        match &self.data {
-            Data::F32(data) => Ok(data),
+        match &*self.data {
+            Data::F32(data, _) => Ok(data),
             Data::U32(_) => Err(Error::new(Kind::Internal, "indices where values belong")),
             Data::Bf16(data, wide) => match (wide.get(), &self.device) {
                 (Some(wide), _) => Ok(wide),
@@ -156,7 +157,7 @@ impl Tensor {
         let array = Array {
             device: Device::Cuda(Arc::clone(gpu)),
             dims: dims.to_vec(),
-            data: Data::F32(data),
+            data: Arc::new(Data::F32(data, OnceLock::new())),
         };
         Self {
             values: Values::Cuda(Arc::new(array)),
@@ -169,7 +170,7 @@ impl Tensor {
         let array = Array {
             device: Device::Cuda(Arc::clone(gpu)),
             dims: dims.to_vec(),
-            data: Data::Bf16(data, OnceLock::new()),
+            data: Arc::new(Data::Bf16(data, OnceLock::new())),
         };
         Self {
             values: Values::Cuda(Arc::new(array)),
@@ -180,9 +181,51 @@ impl Tensor {
     /// The values on the GPU, if they are rounded already.
     pub(crate) fn gpu_rounded(&self) -> Option<&CudaSlice<bf16>> {
         match &self.values {
-            Values::Cuda(array) => match &array.data {
+            Values::Cuda(array) => match &*array.data {
                 Data::Bf16(data, _) => Some(data),
-                Data::F32(_) | Data::U32(_) => None,
+                Data::F32(_, rounded) => rounded.get(),
+                Data::U32(_) => None,
+            },
+            Values::Cpu(..) => None,
+        }
+    }
+
+    /// The same, rounded now if they are not; they are kept beside the values.
+    pub(crate) fn round_on_gpu(&self, gpu: &Arc<Gpu>) -> Result<&CudaSlice<bf16>> {
+        if let Values::Cuda(array) = &self.values {
+            match &*array.data {
+                Data::Bf16(data, _) => return Ok(data),
+                Data::F32(data, rounded) => {
+                    if rounded.get().is_none() {
+                        let _ = rounded.set(cuda::convert(gpu, data)?);
+                    }
+                    if let Some(rounded) = rounded.get() {
+                        return Ok(rounded);
+                    }
+                }
+                Data::U32(_) => {}
+            }
+        }
+        Err(Error::new(Kind::Internal, "no values to round on the GPU"))
+    }
+
+    /// The GPU on which values lie that are not indices.
+    fn floats_on(&self) -> Option<&Arc<Gpu>> {
+        match &self.values {
+            Values::Cuda(array) => match (&array.device, &*array.data) {
+                (Device::Cuda(gpu), Data::F32(..) | Data::Bf16(..)) => Some(gpu),
+                _ => None,
+            },
+            Values::Cpu(..) => None,
+        }
+    }
+
+    /// The indices on the GPU, if these are some.
+    pub(crate) fn gpu_indices(&self) -> Option<&CudaSlice<u32>> {
+        match &self.values {
+            Values::Cuda(array) => match &*array.data {
+                Data::U32(data) => Some(data),
+                _ => None,
             },
             Values::Cpu(..) => None,
         }
@@ -270,8 +313,8 @@ impl Tensor {
             && let Device::Cuda(gpu) = &array.device
         {
             // Straight from the GPU, where candle would copy twice more.
-            let mut values: Box<dyn Any> = match &array.data {
-                Data::F32(data) => Box::new(gpu.download(data)?),
+            let mut values: Box<dyn Any> = match &*array.data {
+                Data::F32(data, _) => Box::new(gpu.download(data)?),
                 Data::U32(data) => Box::new(gpu.download(data)?),
                 Data::Bf16(..) => Box::new(gpu.download(array.floats()?)?),
             };
@@ -294,21 +337,58 @@ impl Tensor {
 
     /// `len` entries of dimension `dim`, from `start` on.
     pub fn narrow(&self, dim: usize, start: usize, len: usize) -> Result<Self> {
-        let out = self.map(|x| x.narrow(dim, start, len)?.contiguous())?;
-        let after = self.dim(dim)? - start - len;
-        Ok(out.derived([self], move |grad| {
-            Ok([Some(grad.map(|x| x.pad_with_zeros(dim, start, after))?)])
-        }))
+        let all = self.dim(dim)?;
+        let out = match self.floats_on() {
+            Some(gpu) => {
+                let mut dims = self.dims().to_vec();
+                dims[dim] = len;
+                let out = gpu.unwritten(dims.iter().product())?;
+                let [rows, inner] = self.around(dim);
+                let at = columns(start * inner, all * inner);
+                let from = (self.gpu_values(gpu)?, at);
+                let size = [rows, len * inner];
+                cuda::copy_columns(gpu, (&out, columns(0, len * inner)), from, size)?;
+                Self::on_gpu(gpu, out, &dims)
+            }
+            None => self.map(|x| x.narrow(dim, start, len)?.contiguous())?,
+        };
+        Ok(out.derived([self], move |grad| Ok([Some(grad.pad(dim, start, all)?)])))
+    }
+
+    /// The inverse of [`Tensor::narrow`] from a dimension of `all` entries: the others are zeros.
+    fn pad(&self, dim: usize, start: usize, all: usize) -> Result<Self> {
+        let len = self.dim(dim)?;
+        let Some(gpu) = self.floats_on() else {
+            return self.map(|x| x.pad_with_zeros(dim, start, all - start - len));
+        };
+        let mut dims = self.dims().to_vec();
+        dims[dim] = all;
+        let out = gpu.zeros(dims.iter().product())?;
+        let [rows, inner] = self.around(dim);
+        let to = (&out, columns(start * inner, all * inner));
+        let from = (self.gpu_values(gpu)?, columns(0, len * inner));
+        cuda::copy_columns(gpu, to, from, [rows, len * inner])?;
+        Ok(Self::on_gpu(gpu, out, &dims))
+    }
+
+    /// The products of the dimensions before and after this one.
+    fn around(&self, dim: usize) -> [usize; 2] {
+        let (before, after) = self.dims().split_at(dim);
+        [before.iter().product(), after.iter().skip(1).product()]
     }
 
     /// Entries of dimension `dim` by index (u32).
     pub fn index_select(&self, indices: &Self, dim: usize) -> Result<Self> {
         if let Values::Cuda(at) = &indices.values
-            && let (Data::U32(rows), Device::Cuda(gpu), 0) = (&at.data, &at.device, dim)
+            && let (Data::U32(rows), Device::Cuda(gpu), 0) = (&*at.data, &at.device, dim)
         {
-            let (_, width) = self.dims2()?;
+            let (count, width) = self.dims2()?;
             let out = cuda::gather(gpu, self.gpu_values(gpu)?, rows, width)?;
-            return Ok(Self::on_gpu(gpu, out, &[rows.len(), width]));
+            let out = Self::on_gpu(gpu, out, &[rows.len(), width]);
+            let indices = indices.clone();
+            return Ok(out.derived([self], move |grad| {
+                Ok([Some(gather::scatter_on_gpu(grad, &indices, count)?)])
+            }));
         }
         let (rows, shape) = (indices.cpu()?, self.dims().to_vec());
         let out = self.map(|x| x.index_select(&rows, dim))?;
@@ -330,7 +410,18 @@ impl Tensor {
     /// The same values in row-major order under another shape.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let (shape, old) = (shape.into(), self.dims().to_vec());
-        let out = self.map(|x| x.reshape(shape.clone()))?;
+        let out = match &self.values {
+            Values::Cuda(array) if shape.elem_count() == self.elem_count() => {
+                let array = Array {
+                    device: array.device.clone(),
+                    dims: shape.into_dims(),
+                    data: Arc::clone(&array.data),
+                };
+                let values = Values::Cuda(Arc::new(array));
+                Self { values, node: None }
+            }
+            _ => self.map(|x| x.reshape(shape.clone()))?,
+        };
         Ok(out.derived([self], move |grad| Ok([Some(grad.reshape(old.clone())?)])))
     }
 
@@ -351,9 +442,27 @@ impl Tensor {
         let Some(first) = tensors.first() else {
             return Err(Error::new(Kind::Internal, "no tensors to join"));
         };
-        let parts: Vec<_> = tensors.iter().map(Self::cpu).collect::<Result<_>>()?;
-        let out = Self::from(candle_core::Tensor::cat(&parts, dim)?).to_device(first.device())?;
         let lens: Vec<usize> = tensors.iter().map(|x| x.dim(dim)).collect::<Result<_>>()?;
+        let out = match first.floats_on() {
+            Some(gpu) => {
+                let [rows, inner] = first.around(dim);
+                let mut dims = first.dims().to_vec();
+                dims[dim] = lens.iter().sum();
+                let out = gpu.unwritten(dims.iter().product())?;
+                let mut to = columns(0, dims[dim] * inner);
+                for (part, len) in tensors.iter().zip(&lens) {
+                    let width = len * inner;
+                    let from = (part.gpu_values(gpu)?, columns(0, width));
+                    cuda::copy_columns(gpu, (&out, to), from, [rows, width])?;
+                    to.from += width;
+                }
+                Self::on_gpu(gpu, out, &dims)
+            }
+            None => {
+                let parts: Vec<_> = tensors.iter().map(Self::cpu).collect::<Result<_>>()?;
+                Self::from(candle_core::Tensor::cat(&parts, dim)?).to_device(first.device())?
+            }
+        };
         Ok(out.derived_from(&tensors, move |grad| {
             let mut from = 0;
             let parts = lens.iter().map(|&len| {
@@ -366,12 +475,16 @@ impl Tensor {
 
     /// The sum of two tensors of the same shape.
     pub fn add(&self, other: &Self) -> Result<Self> {
-        if let Device::Cuda(gpu) = self.device() {
-            let sum = cuda::add(gpu, self.gpu_values(gpu)?, other.gpu_values(gpu)?)?;
-            return Ok(Self::on_gpu(gpu, sum, self.dims()));
-        }
-        let right = other.cpu()?;
-        let out = self.map(|x| x.add(&right))?;
+        let out = match self.device() {
+            Device::Cuda(gpu) => {
+                let sum = cuda::add(gpu, self.gpu_values(gpu)?, other.gpu_values(gpu)?)?;
+                Self::on_gpu(gpu, sum, self.dims())
+            }
+            Device::Cpu => {
+                let right = other.cpu()?;
+                self.map(|x| x.add(&right))?
+            }
+        };
         Ok(out.derived([self, other], |grad| {
             Ok([Some(grad.clone()), Some(grad.clone())])
         }))
@@ -379,8 +492,22 @@ impl Tensor {
 
     /// The product of two tensors of the same shape, value by value.
     pub fn mul(&self, other: &Self) -> Result<Self> {
-        let right = other.cpu()?;
-        let out = self.map(|x| x.mul(&right))?;
+        let out = match self.floats_on() {
+            Some(gpu) => {
+                let width = self.width();
+                let rows = self.elem_count() / width.max(1);
+                let (a, b) = (self.gpu_values(gpu)?, other.gpu_values(gpu)?);
+                Self::on_gpu(
+                    gpu,
+                    cuda::gate(gpu, rows, (a, 0), (b, 0), width)?,
+                    self.dims(),
+                )
+            }
+            None => {
+                let right = other.cpu()?;
+                self.map(|x| x.mul(&right))?
+            }
+        };
         let (a, b) = (self.detach(), other.detach());
         Ok(out.derived([self, other], move |grad| {
             Ok([Some(grad.mul(&b)?), Some(grad.mul(&a)?)])
@@ -389,7 +516,14 @@ impl Tensor {
 
     /// `factor · x + shift`
     pub fn affine(&self, factor: f64, shift: f64) -> Result<Self> {
-        let out = self.map(|x| x.affine(factor, shift))?;
+        let out = match self.floats_on() {
+            Some(gpu) => {
+                let x = self.gpu_values(gpu)?;
+                let out = cuda::affine(gpu, x, factor as f32, shift as f32)?;
+                Self::on_gpu(gpu, out, self.dims())
+            }
+            None => self.map(|x| x.affine(factor, shift))?,
+        };
         Ok(out.derived([self], move |grad| Ok([Some(grad.affine(factor, 0.0)?)])))
     }
 
@@ -421,6 +555,10 @@ impl Tensor {
         let what = format!("shape {:?}, expected {rank} dimensions", self.dims());
         Error::new(Kind::Internal, what)
     }
+}
+
+fn columns(from: usize, stride: usize) -> Columns {
+    Columns { from, stride }
 }
 
 /// A tensor as read from a file.

@@ -12,6 +12,8 @@ mod metrics;
 mod network;
 mod next_base;
 mod objective;
+#[cfg(test)]
+mod on_gpu;
 mod optimiser;
 mod record;
 mod run;
@@ -22,12 +24,12 @@ mod split;
 
 pub use metrics::{Confusion, Ratio, auroc, average_precision, interval, ratio, spearman};
 pub use network::{Network, Trained, Trainee};
-pub use next_base::{NextBase, Sizes};
+pub use next_base::{Draws, NextBase, Sizes};
 pub use objective::{Evaluation, Loss, Objective};
 pub use optimiser::{AdamW, Schedule};
 pub use record::{Record, write};
 pub use run::{Outcome, Plan, Report, run};
 pub use sampler::{Lanes, Pieces, Place, Sampler};
 pub use saved::{Point, Saving};
-pub use sequences::{Example, Sequences, examples, measure, task};
+pub use sequences::{Example, Sequences, examples, task};
 pub use split::{Genomes, Passage, Source};

@@ -10,9 +10,19 @@ use crate::ops::{Device, Tensor};
 use rand::Rng;
 use std::collections::BTreeMap;
 
-/// Tensors that a checkpoint stores, but that training leaves alone: positions, rates of decay and
-/// frequencies that are part of the architecture.
-const FIXED: [&str; 3] = ["pos_emb.", "modulation.deltas", "inv_freq"];
+/// Tensors that a checkpoint stores, but that training leaves alone: positions, rates of decay,
+/// frequencies and random features that are part of the architecture. Among them the poles of modal
+/// filters: nothing holds them within the unit circle, and the slowest lie nearer to it than one
+/// step of the optimiser is long (1 / 2048 against a rate of 1 / 1000), beyond which a filter grows
+/// with the sequence. Their residues are trained.
+const FIXED: [&str; 6] = [
+    "pos_emb.",
+    "modulation.deltas",
+    "inv_freq",
+    "attention.features",
+    ".log_poles",
+    ".poles",
+];
 
 /// Which values change.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +41,7 @@ pub struct Trainee {
     trained: Trained,
     task: Option<Task>,
     shapes: BTreeMap<String, Vec<usize>>,
+    device: Device,
     /// The parameters by name, row-major.
     pub values: BTreeMap<String, Vec<f32>>,
 }
@@ -43,8 +54,10 @@ pub struct Network {
     pub model: Model,
     /// What is known of it.
     pub facts: Facts,
-    /// The parameters, to ask [`crate::ops::Gradients`] for.
+    /// The parameters, to ask [`crate::ops::Gradients`] for. They lie in memory.
     pub parameters: BTreeMap<String, Tensor>,
+    /// Where it runs: where its tokens are to lie.
+    pub device: Device,
     task: Option<Task>,
 }
 
@@ -61,7 +74,9 @@ impl Trainee {
         seed: u64,
     ) -> Result<Self> {
         let (model, facts) = Model::load(&source)?;
-        LanguageModel::load(&source, &model, &facts)?;
+        if task.is_none() {
+            LanguageModel::load(&source, &model, &facts)?;
+        }
         let unused = source.weights.unused();
         let source = match &task {
             Some(task) => with_head(source, task, facts.width)?,
@@ -72,12 +87,16 @@ impl Trainee {
             trained,
             task,
             shapes: BTreeMap::new(),
+            device: Device::Cpu,
             values: BTreeMap::new(),
         };
         let weights = trainee.source.weights.clone();
         if trainee.trained == Trained::All {
             for name in weights.names() {
-                let fixed = FIXED.iter().any(|part| name.contains(part));
+                // The filter from which the modes were distilled may stay beside them.
+                let above = name.split_once("implicit_filter.").map(|(above, _)| above);
+                let distilled = above.is_some_and(|at| weights.has(&format!("{at}modal.poles")));
+                let fixed = distilled || FIXED.iter().any(|part| name.contains(part));
                 let used = !unused.iter().any(|other| other == name);
                 if used && !fixed && weights.is_float(name) {
                     trainee.take(name)?;
@@ -101,6 +120,11 @@ impl Trainee {
             true => Err(Error::usage("there is nothing to train")),
             false => Ok(trainee),
         }
+    }
+
+    /// Trains on this device from now on, instead of on the CPU.
+    pub fn run_on(&mut self, device: Device) {
+        self.device = device;
     }
 
     /// Makes a stored tensor a parameter.
@@ -179,6 +203,7 @@ impl Trainee {
             model,
             facts,
             parameters,
+            device: self.device.clone(),
             task: self.task.clone(),
         })
     }
@@ -254,3 +279,6 @@ impl Network {
 pub(super) fn foreign() -> Error {
     Error::new(Kind::Internal, "the saved state is another objective's")
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,12 @@
 use super::metrics::{self, Ratio};
 use super::network::{Network, foreign};
 use super::objective::{Evaluation, Loss, Objective};
-use super::sampler::{Lanes, Pieces, Place, Sampler};
+use super::sampler::{Lanes, Pieces, Place, Sampler, generator};
 use super::split::{Genomes, Passage};
 use crate::encoder::{Encoder, State};
 use crate::error::{Error, Kind, Result};
-use crate::ops::{Device, Tensor, cross_entropy};
-use crate::sequence::region::Span;
-use crate::sequence::{N, Segment};
+use crate::ops::{Tensor, cross_entropy, surprisals};
+use crate::sequence::region::{Span, merge};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 use std::f64::consts::LN_2;
@@ -23,7 +22,11 @@ const BLOCK: u64 = 10_000;
 pub struct NextBase {
     genomes: Genomes,
     held_out: Vec<Span>,
+    test: Vec<Span>,
     sampler: Sampler,
+    draws: Draws,
+    /// Pieces that were read, for the random numbers of each.
+    read: u64,
     chunk: u64,
     /// Bases that an evaluation reads at a time.
     reading: u64,
@@ -50,19 +53,38 @@ pub struct Sizes {
     pub parts: usize,
 }
 
+/// What is drawn at random.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draws {
+    /// The strand of each passage; else it is the forward one.
+    pub both: bool,
+    /// The fraction of the input's bases that are replaced by random ones; targets are not.
+    pub corrupt: f64,
+    /// What all of it follows from.
+    pub seed: u64,
+}
+
 impl NextBase {
-    /// Trains on all that is not `held_out`, and evaluates on what is.
+    /// Trains on all that is neither `held_out` nor `test`; evaluates on the one, tests on the
+    /// other.
     ///
     /// # Errors
-    /// Usage: nothing is left to train on.
+    /// Usage: nothing is left to train on, or a base is in both.
     pub fn new(
         genomes: Genomes,
-        held_out: Vec<Span>,
+        [held_out, test]: [Vec<Span>; 2],
         sizes: Sizes,
-        both: bool,
-        seed: u64,
+        draws: Draws,
     ) -> Result<Self> {
-        let training = genomes.training(&held_out)?;
+        let overlap =
+            |a: &Span, b: &Span| a.contig == b.contig && a.start < b.end && b.start < a.end;
+        if held_out.iter().any(|a| test.iter().any(|b| overlap(a, b))) {
+            let what = "a base is in a --validate region and in a --test region";
+            return Err(Error::usage(what).todo("measure on what chose nothing"));
+        }
+        let mut all = [&held_out[..], &test].concat();
+        merge(&mut all);
+        let training = genomes.training(&all)?;
         let parts = sizes.parts.clamp(1, sizes.batch.max(1));
         let lanes = |part: usize| sizes.batch / parts + usize::from(part < sizes.batch % parts);
         let part = |part| Part {
@@ -70,9 +92,12 @@ impl NextBase {
             state: None,
         };
         Ok(Self {
-            sampler: Sampler::new(training, sizes.length, both, seed),
+            sampler: Sampler::new(training, sizes.length, draws.both, draws.seed),
             genomes,
             held_out,
+            test,
+            draws,
+            read: 0,
             chunk: sizes.chunk.max(1),
             reading: sizes.chunk.max(1) * lanes(0) as u64,
             parts: (0..parts).map(part).collect(),
@@ -88,9 +113,14 @@ impl NextBase {
 impl Objective for NextBase {
     fn loss(&mut self, network: &Network, part: usize) -> Result<Loss> {
         let part = self.parts.get_mut(part).ok_or_else(foreign)?;
-        let pieces = part
+        let mut pieces = part
             .lanes
             .next_pieces(&mut self.sampler, &self.genomes, self.chunk);
+        if self.draws.corrupt > 0.0 {
+            let rng = generator("corrupt", self.draws.seed, self.read);
+            pieces.corrupt(self.draws.corrupt, rng);
+        }
+        self.read += 1;
         let mut state = match part.state.take() {
             Some(state) => state,
             None => network.model.start(part.lanes.count())?,
@@ -115,9 +145,33 @@ impl Objective for NextBase {
     }
 
     fn evaluate(&self, network: &Network) -> Result<Option<Evaluation>> {
+        self.measure(network, &self.held_out)
+    }
+
+    fn test(&self, network: &Network) -> Result<Option<Evaluation>> {
+        self.measure(network, &self.test)
+    }
+
+    fn save(&self) -> Result<Vec<u8>> {
+        let saved = (self.sampler.place(), self.read, &self.parts);
+        postcard::to_stdvec(&saved).map_err(|e| Error::new(Kind::Internal, e))
+    }
+
+    fn restore(&mut self, saved: &[u8]) -> Result<()> {
+        let (place, read, parts): (Place, u64, Vec<Part>) =
+            postcard::from_bytes(saved).map_err(|_| foreign())?;
+        self.sampler.seek(place);
+        (self.read, self.parts) = (read, parts);
+        Ok(())
+    }
+}
+
+impl NextBase {
+    /// Bits a base over some spans; none of nothing.
+    fn measure(&self, network: &Network, spans: &[Span]) -> Result<Option<Evaluation>> {
         let mut blocks: Vec<Ratio> = Vec::new();
-        for span in &self.held_out {
-            self.read(network, span, &mut blocks)?;
+        for span in spans {
+            self.read_span(network, span, &mut blocks)?;
         }
         let Some(score) = metrics::ratio(&blocks.iter().collect::<Vec<_>>()) else {
             return Ok(None);
@@ -137,23 +191,8 @@ impl Objective for NextBase {
         }))
     }
 
-    fn save(&self) -> Result<Vec<u8>> {
-        let saved = (self.sampler.place(), &self.parts);
-        postcard::to_stdvec(&saved).map_err(|e| Error::new(Kind::Internal, e))
-    }
-
-    fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        let (place, parts): (Place, Vec<Part>) =
-            postcard::from_bytes(saved).map_err(|_| foreign())?;
-        self.sampler.seek(place);
-        self.parts = parts;
-        Ok(())
-    }
-}
-
-impl NextBase {
     /// Adds the bits of a held-out span's bases, block by block.
-    fn read(&self, network: &Network, span: &Span, blocks: &mut Vec<Ratio>) -> Result<()> {
+    fn read_span(&self, network: &Network, span: &Span, blocks: &mut Vec<Ratio>) -> Result<()> {
         let mut state = network.model.start(1)?;
         let passage = Passage {
             span: *span,
@@ -162,19 +201,8 @@ impl NextBase {
         let mut before = 0;
         while before < passage.len() {
             let end = (before + self.reading).min(passage.len());
-            let base = |i: u64| (i < passage.len()).then(|| self.genomes.base(&passage, i));
-            let pieces = Pieces {
-                codes: (before..end).filter_map(base).collect(),
-                targets: (before + 1..=end)
-                    .map(|i| base(i).filter(|b| *b != N))
-                    .collect(),
-                segments: vec![Segment {
-                    lane: 0,
-                    len: (end - before) as usize,
-                    starts: before == 0,
-                    ends: end == passage.len(),
-                }],
-            };
+            let mut pieces = Pieces::default();
+            pieces.push(&self.genomes, &passage, before..end, 0);
             let bits = bits(network, &pieces, &mut state)?;
             for (i, bits) in bits.into_iter().enumerate() {
                 let place = before + i as u64;
@@ -201,7 +229,7 @@ fn logits(network: &Network, pieces: &Pieces, state: &mut State) -> Result<Tenso
         .map(|code| vocabulary.token(*code))
         .collect();
     let count = tokens.len();
-    let tokens = Tensor::from_vec(tokens, count, &Device::Cpu)?;
+    let tokens = Tensor::from_vec(tokens, count, &network.device)?;
     let hidden = network.model.forward(&tokens, &pieces.segments, state)?;
     network.language_model()?.forward(&hidden)
 }
@@ -209,16 +237,8 @@ fn logits(network: &Network, pieces: &Pieces, state: &mut State) -> Result<Tenso
 /// `-log2 P` of each target.
 fn bits(network: &Network, pieces: &Pieces, state: &mut State) -> Result<Vec<Option<f64>>> {
     let logits = logits(network, pieces, state)?;
-    let width = logits.width();
-    let values: Vec<f32> = logits.flatten_all()?.to_vec1()?;
-    let bits = values
-        .chunks_exact(width)
-        .zip(&pieces.targets)
-        .map(|(row, target)| {
-            let token = network.facts.vocabulary.token((*target)?) as usize;
-            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = row.iter().map(|x| f64::from(x - largest).exp()).sum();
-            Some((sum.ln() - f64::from(row.get(token)? - largest)) / LN_2)
-        });
-    Ok(bits.collect())
+    let token = |target: &Option<u8>| Some(network.facts.vocabulary.token((*target)?));
+    let targets: Vec<_> = pieces.targets.iter().map(token).collect();
+    let nats = surprisals(&logits, &targets)?.into_iter();
+    Ok(nats.map(|nats| Some(nats? / LN_2)).collect())
 }

@@ -16,6 +16,9 @@ pub trait Objective {
     /// How good the model is on what was held out; none if nothing was.
     fn evaluate(&self, network: &Network) -> Result<Option<Evaluation>>;
 
+    /// How good it is on what neither trained nor chose anything: asked once, at the end.
+    fn test(&self, network: &Network) -> Result<Option<Evaluation>>;
+
     /// What [`Objective::restore`] needs to go on as if there had been no break.
     fn save(&self) -> Result<Vec<u8>>;
 

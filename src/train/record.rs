@@ -27,6 +27,10 @@ pub struct Record {
     pub data: Vec<Source>,
     /// What was held out, as regions or in words.
     pub held_out: Vec<String>,
+    /// What was tested on at the end, likewise.
+    pub tested: Vec<String>,
+    /// The device that it was trained on, in words, and what its matrix products multiplied.
+    pub device: [String; 2],
     /// Settings, by name.
     pub settings: Map<String, Value>,
     /// Measures on data that neither trained nor chose anything, if there is any.
@@ -98,6 +102,9 @@ impl Record {
             "settings": self.settings,
             "data": data.collect::<Vec<_>>(),
             "held_out": self.held_out,
+            "tested": self.tested,
+            "device": self.device[0],
+            "precision": self.device[1],
             "start": start(trainee),
             "parameters": trainee.size(),
             "steps": outcome.steps,
@@ -122,8 +129,8 @@ impl Record {
         ));
         text.push_str(&format!(
             "# {} trained with crocuta {}\n\n\
-             {} trained values, from {}. Objective: {}. {} steps over {} bases in {:.0} s; the \
-             weights are those after step {}.\n\n",
+             {} trained values, from {}. Objective: {}. {} steps over {} bases in {:.0} s on {}, in \
+             {}; the weights are those after step {}.\n\n",
             trainee.source().architecture,
             env!("CARGO_PKG_VERSION"),
             trainee.size(),
@@ -132,6 +139,8 @@ impl Record {
             outcome.steps,
             outcome.bases,
             outcome.seconds,
+            self.device[0],
+            self.device[1],
             outcome.kept,
         ));
         text.push_str("## Held out\n\n");
@@ -144,6 +153,12 @@ impl Record {
                 table(&mut text, evaluation);
             }
             (None, _) => text.push_str("Nothing: how good the model is, is not known.\n"),
+        }
+        if let Some(test) = &self.test {
+            text.push_str("\n## Test\n\nMeasured once, at the end; neither trained nor chose:\n\n");
+            let tested = self.tested.iter();
+            tested.for_each(|region| text.push_str(&format!("- `{region}`\n")));
+            table(&mut text, test);
         }
         text.push_str(
             "\n![loss](loss.svg)\n\n## Data\n\n| file | size | sha256 |\n|---|---|---|\n",

@@ -142,6 +142,9 @@ fn step(
             add(&network, &found, &mut gradients)?;
         }
     }
+    if at.step == 0 && count > 0 {
+        every_parameter_counts(&network, &gradients)?;
+    }
     let mean = sum / count.max(1) as f64;
     let length = norm(gradients.values().map(Vec::as_slice)) / count.max(1) as f64;
     if !mean.is_finite() || !length.is_finite() {
@@ -165,6 +168,17 @@ fn step(
         }
     }
     Ok(mean)
+}
+
+/// An error if the loss does not depend on one of the parameters, which would never change.
+fn every_parameter_counts(network: &Network, gradients: &BTreeMap<String, Vec<f32>>) -> Result<()> {
+    let mut names = network.parameters.keys();
+    match names.find(|name| !gradients.contains_key(*name)) {
+        Some(name) => Err(Error::usage(format!(
+            "{name} cannot be trained: the loss does not depend on it"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Adds one part's gradients. A parameter that the output does not depend on has none.

@@ -8,6 +8,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::ops::Range;
 
 /// Cuts the training spans into passages. In each epoch every base is read once: the cuts begin
 /// at a random place, each passage has a random strand, and their order is random. All of it
@@ -129,6 +130,36 @@ pub struct Pieces {
     pub segments: Vec<Segment>,
 }
 
+impl Pieces {
+    /// Adds the bases of a passage at these places, on a lane.
+    pub fn push(&mut self, genomes: &Genomes, passage: &Passage, places: Range<u64>, lane: usize) {
+        let Range { start, end } = places;
+        let len = (end - start) as usize;
+        // With the base behind them, if there is one.
+        let codes = genomes.read_passage(passage, start..passage.len().min(end + 1));
+        let next = |i| codes.get(i).copied().filter(|base| *base != N);
+        self.targets.extend((1..=len).map(next));
+        self.codes.extend_from_slice(&codes[..len]);
+        self.segments.push(Segment {
+            lane,
+            len,
+            starts: start == 0,
+            ends: end == passage.len(),
+        });
+    }
+
+    /// Replaces this fraction of the bases by random ones; the targets stay.
+    pub fn corrupt(&mut self, fraction: f64, mut rng: StdRng) {
+        let below = (fraction * 2f64.powi(32)) as u64;
+        for code in &mut self.codes {
+            let drawn: u64 = rng.random();
+            if drawn >> 32 < below {
+                *code = (drawn % 4) as u8;
+            }
+        }
+    }
+}
+
 impl Lanes {
     /// So many lanes, each before its first passage.
     pub fn new(count: usize) -> Self {
@@ -150,22 +181,7 @@ impl Lanes {
                 before: 0,
             });
             let end = (before + chunk).min(passage.len());
-            let known = |i| Some(genomes.base(&passage, i)).filter(|base| *base != N);
-            for i in before..end {
-                pieces.codes.push(genomes.base(&passage, i));
-                let next = i + 1;
-                pieces.targets.push(if next < passage.len() {
-                    known(next)
-                } else {
-                    None
-                });
-            }
-            pieces.segments.push(Segment {
-                lane,
-                len: (end - before) as usize,
-                starts: before == 0,
-                ends: end == passage.len(),
-            });
+            pieces.push(genomes, &passage, before..end, lane);
             *slot = (end < passage.len()).then_some(Reading {
                 passage,
                 before: end,
@@ -266,6 +282,35 @@ mod tests {
                 }
             }
             assert_eq!(read, passage.len());
+        }
+    }
+
+    #[test]
+    fn the_named_fraction_of_the_bases_becomes_random_and_no_target() {
+        let genomes = genomes();
+        let spans = genomes.training(&[]).unwrap();
+        let passage = Passage {
+            span: spans[0],
+            reverse: true,
+        };
+        let read = |fraction: f64, number| {
+            let mut pieces = Pieces::default();
+            for lane in 0..100 {
+                pieces.push(&genomes, &passage, 0..passage.len(), lane);
+            }
+            pieces.corrupt(fraction, generator("corrupt", 1, number));
+            pieces
+        };
+        let clean = read(0.0, 0);
+        // A random base is the true one in a quarter of the cases.
+        for (fraction, changed) in [(0.0, 0.0), (0.2, 0.15), (1.0, 0.75)] {
+            let found = read(fraction, 0);
+            assert_eq!(found.targets, clean.targets);
+            let pairs = found.codes.iter().zip(&clean.codes);
+            let differ = pairs.filter(|(a, b)| a != b).count() as f64;
+            assert!((differ / clean.codes.len() as f64 - changed).abs() < 0.01);
+            assert_eq!(read(fraction, 0).codes, found.codes);
+            assert_eq!(read(fraction, 1).codes == found.codes, fraction == 0.0);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::encoder::Encoder;
 use crate::error::{Error, Kind, Result};
 use crate::head::{Link, Task, Unit};
 use crate::io::labelled::Labelled;
-use crate::ops::{Device, Tensor, cross_entropy};
+use crate::ops::{Tensor, cross_entropy};
 use crate::sequence::{Segment, reverse_complement};
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -106,6 +106,7 @@ pub struct Sequences {
     task: Task,
     training: Vec<Example>,
     held_out: Vec<Example>,
+    test: Vec<Example>,
     /// Sequences of one part of a step.
     batch: usize,
     both: bool,
@@ -122,15 +123,14 @@ struct Place {
 }
 
 impl Sequences {
-    /// Trains on `training`, `batch` sequences at a time, in an order that follows from the seed;
+    /// Trains on the first of the sets, evaluates on the second and tests on the third; `batch` sequences at a time, in an order that follows from the seed;
     /// on either strand of each, if `both`.
     ///
     /// # Errors
     /// Usage: there are none.
     pub fn new(
         task: Task,
-        training: Vec<Example>,
-        held_out: Vec<Example>,
+        [training, held_out, test]: [Vec<Example>; 3],
         batch: usize,
         both: bool,
         seed: u64,
@@ -142,6 +142,7 @@ impl Sequences {
             task,
             training,
             held_out,
+            test,
             batch: batch.max(1),
             both,
             seed,
@@ -216,6 +217,10 @@ impl Objective for Sequences {
         measure(&self.task, network, &self.held_out)
     }
 
+    fn test(&self, network: &Network) -> Result<Option<Evaluation>> {
+        measure(&self.task, network, &self.test)
+    }
+
     fn save(&self) -> Result<Vec<u8>> {
         postcard::to_stdvec(&self.place).map_err(|e| Error::new(Kind::Internal, e))
     }
@@ -232,7 +237,7 @@ fn forward(network: &Network, batch: &[Example]) -> Result<Tensor> {
     let codes = batch.iter().flat_map(|example| &example.codes);
     let tokens: Vec<u32> = codes.map(|code| vocabulary.token(*code)).collect();
     let count = tokens.len();
-    let tokens = Tensor::from_vec(tokens, count, &Device::Cpu)?;
+    let tokens = Tensor::from_vec(tokens, count, &network.device)?;
     let segment = |example: &Example| Segment {
         lane: 0,
         len: example.codes.len(),
@@ -259,7 +264,7 @@ fn squares(output: &Tensor, batch: &[Example]) -> Result<(f64, Tensor)> {
 }
 
 /// How good the head is on examples; none without them. Intervals are over sequences.
-pub fn measure(task: &Task, network: &Network, examples: &[Example]) -> Result<Option<Evaluation>> {
+fn measure(task: &Task, network: &Network, examples: &[Example]) -> Result<Option<Evaluation>> {
     let mut found = Vec::with_capacity(examples.len());
     let width = task.outputs.len();
     for batch in examples.chunks(READING) {
@@ -411,7 +416,9 @@ mod tests {
         let rows: Vec<Labelled> = (0..10).map(|i| row(&[0; 3], &i.to_string())).collect();
         let task = task(&rows, false).unwrap();
         let (training, _) = examples(&task, rows, &[]).unwrap();
-        let new = || Sequences::new(task.clone(), training.clone(), vec![], 4, true, 5).unwrap();
+        let new = || {
+            Sequences::new(task.clone(), [training.clone(), vec![], vec![]], 4, true, 5).unwrap()
+        };
         let mut sequences = new();
         let mut read: Vec<f64> = Vec::new();
         for size in [4, 4, 2] {

@@ -6,6 +6,7 @@ use crate::io::genome::{Genome, Options};
 use crate::sequence::region::{Query, Span, merge};
 use crate::sequence::{Contig, N, base, complement};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Runs of unknown bases of this length and more end a training span: nothing is learned there.
@@ -86,6 +87,19 @@ impl Genomes {
         match passage.reverse {
             false => bases[(passage.span.start + i) as usize],
             true => complement(bases[(passage.span.end - 1 - i) as usize]),
+        }
+    }
+
+    /// Bases of a passage, in its direction of reading.
+    pub fn read_passage(&self, passage: &Passage, places: Range<u64>) -> Vec<u8> {
+        let Span { contig, start, end } = passage.span;
+        let bases = |from: u64, to: u64| &self.bases[contig][from as usize..to as usize];
+        match passage.reverse {
+            false => bases(start + places.start, start + places.end).to_vec(),
+            true => {
+                let read = bases(end - places.end, end - places.start).iter();
+                read.rev().map(|code| complement(*code)).collect()
+            }
         }
     }
 
@@ -235,6 +249,10 @@ mod tests {
         assert_eq!(read(&passage), [1, 1, 4, 2, 3]);
         passage.reverse = true;
         assert_eq!(read(&passage), [0, 1, 4, 2, 2]);
+        assert_eq!(genomes.read_passage(&passage, 1..4), [1, 4, 2]);
+        passage.reverse = false;
+        assert_eq!(genomes.read_passage(&passage, 1..4), [1, 4, 2]);
+        assert_eq!(genomes.read_passage(&passage, 3..5), [2, 3]);
     }
 
     #[test]

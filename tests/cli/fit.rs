@@ -1,6 +1,7 @@
 //! Training: it learns, its bytes follow from the seed, and a stopped run goes on as if it had not
 //! been stopped.
 
+use crate::harness::table::Table;
 use crate::harness::{Case, Outcome, bases, model_file, record};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -308,6 +309,33 @@ fn an_adapter_merges_into_a_model_with_its_head() {
         );
         assert!((a - b).abs() < 1e-4, "{name}: {a} {b}");
     }
+}
+
+/// The embeddings of `a.fa`, and the case for the next command.
+fn embedded(case: Case, model: &str, out: &str) -> (Case, Table) {
+    let mut case = case.args(&format!("embed a.fa {model} --dtype f32 -o {out}"));
+    let table = Table::read(case.run().file(out));
+    (case, table)
+}
+
+#[test]
+fn an_adapter_given_to_a_command_is_the_merged_model() {
+    let text = record("a", &bases(9, 300), 60);
+    let mut case = labels("--lora 2 --learning-rate 1e-2").file("a.fa", text);
+    case.run();
+    let mut case = case.args("models merge model out -o merged");
+    case.run();
+    let (case, merged) = embedded(case, "-m merged", "1.parquet");
+    let (case, adapted) = embedded(case, "-m model --adapter out", "2.parquet");
+    assert!(adapted.vectors("embedding") == merged.vectors("embedding"));
+    assert_eq!(adapted.footer["model"]["name"], "model+out");
+    let (case, alone) = embedded(case, "-m model", "3.parquet");
+    assert!(alone.vectors("embedding") != merged.vectors("embedding"));
+    // Twice the same adapter counts twice; its second head goes by the directory's name.
+    let (case, twice) = embedded(case, "-m model --adapter out --adapter out", "4.parquet");
+    assert!(twice.vectors("embedding") != merged.vectors("embedding"));
+    let thrice = "embed a.fa -m model --adapter out --adapter out --adapter out -o x.parquet";
+    case.args(thrice).run().fails(2, &["a head named out"]);
 }
 
 #[test]

@@ -235,7 +235,8 @@ API int nvrtcCompileProgram(Program *program, int count, const char **options) {
     std::ofstream(base + ".cc") << "#include <utility>\n#include \"" << folder
                                 << "/device.h\"\n" << source;
     const auto run = [&](const std::string &arguments) {
-        const std::string command = "g++ -std=c++17 -O1 -w -fPIC" + defines + " " + arguments +
+        // Shared memory is static: never that of another module.
+        const std::string command = "g++ -std=c++17 -O1 -w -fPIC -fno-gnu-unique" + defines + " " + arguments +
                                     " 2> " + base + ".log";
         return system(command.c_str());
     };

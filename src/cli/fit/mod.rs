@@ -8,11 +8,11 @@ use super::process::{Logging, print};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::io::labelled;
-use crate::sequence::region::Region;
+use crate::sequence::region::{Region, Span};
 use crate::stream::{self, SIGNAL};
 use crate::train::{
-    self, Evaluation, Genomes, Network, NextBase, Objective, Plan, Record, Saving, Sequences,
-    Sizes, Source, Trained, Trainee,
+    self, Draws, Genomes, Network, NextBase, Objective, Plan, Record, Saving, Sequences, Sizes,
+    Source, Trained, Trainee,
 };
 use options::{Output, Schedules, Split, Start, Strands};
 use progress::Progress;
@@ -63,6 +63,8 @@ struct About {
     score: &'static str,
     data: Vec<Source>,
     held_out: Vec<String>,
+    tested: Vec<String>,
+    device: [String; 2],
     settings: Map<String, Value>,
 }
 
@@ -87,20 +89,27 @@ impl Fit {
         let start = self.start.open(seed, self.output.max_size)?;
         let start_of = self.start.identity(&start);
         let mut trainee = Trainee::new(start, None, self.split.trained()?, seed)?;
-        let facts = trainee.network(false)?.facts;
+        let Network { model, facts, .. } = trainee.network(false)?;
         if !facts.causal {
             let what = "next-base needs a model that reads in one direction";
             return Err(Error::usage(what).todo("take another architecture than Caduceus"));
         }
+        let without = "this architecture is trained on the CPU";
+        let (device, words) = self.schedule.open(model.trains_on_gpu(), without)?;
+        trainee.run_on(device);
         let genomes = Genomes::read(&self.fasta)?;
         let data = genomes.files.clone();
-        let held_out = genomes.held_out(&queries)?;
-        let regions = held_out.iter().map(|span| {
+        let [held_out, test] = [
+            genomes.held_out(&queries[0])?,
+            genomes.held_out(&queries[1])?,
+        ];
+        let name = |span: &Span| {
             let contig = genomes.contigs[span.contig].name.clone();
             let (start, end) = (span.start, span.end);
             Region { contig, start, end }.to_string()
-        });
-        let regions: Vec<String> = regions.collect();
+        };
+        let [regions, tested] =
+            [&held_out, &test].map(|spans| spans.iter().map(name).collect::<Vec<_>>());
         if regions.is_empty() {
             tracing::warn!("nothing is held out: how good the model is will not be known");
         }
@@ -112,13 +121,19 @@ impl Fit {
             parts: usize::from(self.schedule.accumulate),
         };
         let both = self.split.strand != Some(Strands::Forward);
-        let mut objective = NextBase::new(genomes, held_out, sizes, both, seed)?;
+        let draws = Draws {
+            both,
+            corrupt: self.split.corrupted()?,
+            seed,
+        };
+        let mut objective = NextBase::new(genomes, [held_out, test], sizes, draws)?;
         let step = sizes.chunk.min(sizes.length) * sizes.batch as u64;
         let plan = self
             .schedule
             .plan(objective.epoch_bases(), step, sizes.batch)?;
         let own = [
             ("strand", json!(if both { "both" } else { "forward" })),
+            ("corrupt", json!(draws.corrupt)),
             ("length", json!(sizes.length)),
             ("chunk", json!(sizes.chunk)),
             ("batch", json!(sizes.batch)),
@@ -128,6 +143,8 @@ impl Fit {
             score: "bits per base",
             data,
             held_out: regions,
+            tested,
+            device: words,
             settings: self.settings(&trainee, &plan, &own),
         };
         self.train(
@@ -137,7 +154,6 @@ impl Fit {
             &plan,
             about,
             start_of,
-            |_| Ok(None),
         )
     }
 
@@ -147,10 +163,18 @@ impl Fit {
             let what = "sequences are learned from a table";
             return Err(Error::usage(what).todo("give --table, and no FASTA file"));
         };
-        if !split.validate.is_empty() || split.validate_file.is_some() {
-            let what = "--validate and --validate-file are for regions";
-            return Err(Error::usage(what).todo("give --validate-table"));
+        let regions = [&split.validate, &split.test];
+        let files = [&split.validate_file, &split.test_file];
+        if regions.iter().any(|all| !all.is_empty()) || files.iter().any(|file| file.is_some()) {
+            let what = "--validate and --test, and their files, are for regions";
+            return Err(Error::usage(what).todo("give --validate-table and --test-table"));
         }
+        if split.corrupt != 0.0 {
+            return Err(Error::usage("--corrupt is for --objective next-base"));
+        }
+        let (device, words) = self
+            .schedule
+            .open(false, "sequences are trained on the CPU")?;
         let mut data = Vec::new();
         let mut read = |path: &Path| -> Result<Vec<labelled::Labelled>> {
             let rows = labelled::read(path)?;
@@ -179,21 +203,23 @@ impl Fit {
             .map(|rows| train::examples(&task, rows, &[]));
         let mut next = || sets.next().transpose().map(|set| set.unwrap_or_default().0);
         let (held_out, test) = (next()?, next()?);
-        let named = split
-            .validate_table
-            .iter()
-            .map(|path| path.display().to_string());
+        let named = |path: &Option<PathBuf>| {
+            let path = path.iter().map(|path| path.display().to_string());
+            path.collect::<Vec<_>>()
+        };
         let seed = self.schedule.seed;
         let start = self.start.open(seed, self.output.max_size)?;
         let start_of = self.start.identity(&start);
         let mut trainee = Trainee::new(start, Some(task.clone()), split.trained()?, seed)?;
+        trainee.run_on(device);
         let batch = usize::from(self.schedule.batch.unwrap_or(64));
         let both = split.strand == Some(Strands::Both);
         let plan = self
             .schedule
             .plan(training.len() as u64, batch as u64, batch)?;
         let part = batch.div_ceil(plan.parts);
-        let mut objective = Sequences::new(task.clone(), training, held_out, part, both, seed)?;
+        let sets = [training, held_out, test];
+        let mut objective = Sequences::new(task.clone(), sets, part, both, seed)?;
         let own = [
             ("strand", json!(if both { "both" } else { "forward" })),
             ("batch", json!(batch)),
@@ -208,7 +234,9 @@ impl Fit {
                 "bits"
             },
             data,
-            held_out: named.collect(),
+            held_out: named(&split.validate_table),
+            tested: named(&split.test_table),
+            device: words,
             settings: self.settings(&trainee, &plan, &own),
         };
         self.train(
@@ -218,7 +246,6 @@ impl Fit {
             &plan,
             about,
             start_of,
-            |network| train::measure(&task, network, &test),
         )
     }
 
@@ -251,8 +278,7 @@ impl Fit {
         all.map(|(key, value)| (key.to_string(), value)).collect()
     }
 
-    /// Trains, measures with `test`, and writes the model.
-    #[allow(clippy::too_many_arguments, reason = "each is one thing of the run")]
+    /// Trains, tests, and writes the model.
     fn train(
         &self,
         logging: &Logging,
@@ -261,7 +287,6 @@ impl Fit {
         plan: &Plan,
         about: About,
         start: Value,
-        test: impl Fn(&Network) -> Result<Option<Evaluation>>,
     ) -> Result<()> {
         let out = &self.output.output;
         let mut identity = about.settings.clone();
@@ -270,6 +295,8 @@ impl Fit {
         identity.insert("start".into(), start);
         identity.insert("data".into(), json!(digests));
         identity.insert("held_out".into(), json!(about.held_out));
+        identity.insert("tested".into(), json!(about.tested));
+        identity.insert("device".into(), json!(about.device));
         let every = Duration::from_secs(self.output.save_every);
         let mut saving = Saving::open(out, identity, every, self.output.resume)?;
         let steps = plan.schedule.steps;
@@ -290,8 +317,10 @@ impl Fit {
             license: self.output.license.clone(),
             data: about.data,
             held_out: about.held_out,
+            tested: about.tested,
+            device: about.device,
             settings: about.settings,
-            test: test(&trainee.network(false)?)?,
+            test: objective.test(&trainee.network(false)?)?,
         };
         let (name, digest) = train::write(trainee, &record, &outcome, out)?;
         saving.remove()?;

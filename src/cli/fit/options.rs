@@ -2,8 +2,10 @@
 
 use crate::adapter::Scale;
 use crate::checkpoint::{self, Checkpoint, Config};
+use crate::cli::device::{self, Precision, Target};
 use crate::error::{Error, Result};
 use crate::io::bed;
+use crate::ops::Device;
 use crate::sequence::region::Query;
 use crate::train::{Plan, Schedule, Trained};
 use serde_json::{Value, json};
@@ -43,6 +45,21 @@ pub struct Split {
     /// Hold out the regions of this BED file.
     #[arg(long, value_name = "BED", help_heading = "Task")]
     pub validate_file: Option<PathBuf>,
+    /// Hold out this region too, and measure the result on it, once. Repeatable. It chooses nothing.
+    #[arg(long, value_name = "REGION", help_heading = "Task")]
+    pub test: Vec<String>,
+    /// The same for the regions of this BED file.
+    #[arg(long, value_name = "BED", help_heading = "Task")]
+    pub test_file: Option<PathBuf>,
+    /// Replace this fraction of the bases that are read by random ones; those to be predicted stay
+    /// true. For genomes so small that the model would learn them by heart.
+    #[arg(
+        long,
+        value_name = "FRACTION",
+        default_value_t = 0.0,
+        help_heading = "Task"
+    )]
+    pub corrupt: f64,
     /// Strands to train on [default: both for next-base, forward for sequences].
     #[arg(long, value_enum, help_heading = "Task")]
     pub strand: Option<Strands>,
@@ -153,6 +170,12 @@ pub struct Schedules {
     #[arg(long, value_name = "N", help_heading = "Steps",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub patience: Option<u64>,
+    /// Where to compute: auto, cpu, cuda or cuda:N. CUDA's libraries are opened at run time.
+    #[arg(long, default_value = "auto", help_heading = "Steps")]
+    pub device: Target,
+    /// What matrix products multiply; they sum in f32.
+    #[arg(long, value_enum, default_value = "f32", help_heading = "Steps")]
+    pub precision: Precision,
     /// Worker threads [default: all processors that the process may use]. Changes no number.
     #[arg(short, long, value_name = "N", help_heading = "Steps",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -210,17 +233,29 @@ impl Start {
 }
 
 impl Split {
-    /// The regions that are held out.
-    pub fn queries(&self) -> Result<Vec<Query>> {
-        let mut queries = Vec::new();
-        for text in &self.validate {
-            queries.push(Query::parse(text)?);
+    /// The regions that choose the weights, and those that test them.
+    pub fn queries(&self) -> Result<[Vec<Query>; 2]> {
+        let read = |regions: &[String], file: &Option<PathBuf>| -> Result<Vec<Query>> {
+            let queries = regions.iter().map(|text| Query::parse(text));
+            let mut queries = queries.collect::<Result<Vec<_>>>()?;
+            if let Some(path) = file {
+                let records = bed::read(path)?.into_iter();
+                queries.extend(records.map(|record| Query::exact(record.region)));
+            }
+            Ok(queries)
+        };
+        Ok([
+            read(&self.validate, &self.validate_file)?,
+            read(&self.test, &self.test_file)?,
+        ])
+    }
+
+    /// The fraction of the bases that are read wrongly.
+    pub fn corrupted(&self) -> Result<f64> {
+        match (0.0..1.0).contains(&self.corrupt) {
+            true => Ok(self.corrupt),
+            false => Err(Error::usage("--corrupt must be at least 0 and below 1")),
         }
-        if let Some(path) = &self.validate_file {
-            let records = bed::read(path)?.into_iter();
-            queries.extend(records.map(|record| Query::exact(record.region)));
-        }
-        Ok(queries)
     }
 
     /// Which values change.
@@ -242,7 +277,24 @@ impl Split {
         }
     }
 }
+
 impl Schedules {
+    /// Opens the device, if the work can be done there; with the device in words and the precision.
+    pub fn open(&self, on_gpu: bool, without: &str) -> Result<(Device, [String; 2])> {
+        let device = device::open_if(on_gpu, without, self.device, self.precision, None)?;
+        tracing::info!("on {}", device::describe(&device).0);
+        let precision = match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        let name = match &device {
+            Device::Cpu => "CPU",
+            Device::Cuda(gpu) => gpu.name(),
+        };
+        let words = [name, precision].map(str::to_string);
+        Ok((device, words))
+    }
+
     /// The plan for an epoch of so many bases or sequences, so many of them in a step, and lanes or
     /// sequences side by side.
     pub fn plan(&self, epoch: u64, step: u64, batch: usize) -> Result<Plan> {

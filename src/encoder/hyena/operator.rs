@@ -55,14 +55,11 @@ impl Operator {
         let poles = stored.tensor("poles", &[d, n, 2])?;
         let residues = stored.tensor("residues", &[d, n, 2])?;
         let h0 = stored.tensor("h0", &[d])?;
-        let (residues, skip) = undelayed(&poles, &residues, &h0, &bias)
+        let residues = undelayed(&poles, &residues)?
             .map_err(|what| weights.error(&stored.full("poles"), what))?;
-        let residues = Tensor::from_vec(residues, (d, n, 2), &Device::Cpu)?;
-        let skip = Tensor::from_vec(skip, d, &Device::Cpu)?;
-        Ok(Self::Modal {
-            modal: Modal::complex(&poles, &residues, Some(&skip))?,
-            width: d,
-        })
+        let skip = skip(&residues, &h0, &bias)?;
+        let modal = Modal::complex(&poles, &residues, Some(&skip))?;
+        Ok(Self::Modal { modal, width: d })
     }
 
     pub(super) fn start(&self, lanes: usize) -> Carried {
@@ -116,44 +113,75 @@ fn foreign_state() -> Error {
     Error::new(Kind::Internal, "the state is another operator's")
 }
 
-/// [`Modal`] sums `Re Σ R' λ^t` from t = 0 on: R' = R / λ, and the skip takes off what that adds
-/// at t = 0. In f64, so that h[0] stays what it is.
-fn undelayed(
-    poles: &Tensor,
-    residues: &Tensor,
-    h0: &Tensor,
-    bias: &Tensor,
-) -> Result<(Vec<f32>, Vec<f32>), String> {
-    let values = |x: &Tensor| {
-        let flat = x.flatten_all().and_then(|x| x.to_vec1::<f32>());
-        flat.map_err(|e| e.to_string())
-    };
-    let (poles, residues) = (values(poles)?, values(residues)?);
-    let (h0, bias) = (values(h0)?, values(bias)?);
-    let complex = |x: &[f32]| Complex64::new(f64::from(x[0]), f64::from(x[1]));
-    let per_channel = poles.len() / h0.len();
-    let mut scaled = Vec::with_capacity(residues.len());
-    let mut skip = Vec::with_capacity(h0.len());
-    for (c, (h0, bias)) in h0.iter().zip(&bias).enumerate() {
-        let at = c * per_channel..(c + 1) * per_channel;
-        let mut sum = 0.0;
-        for (pole, residue) in poles[at.clone()].chunks(2).zip(residues[at].chunks(2)) {
-            let (pole, residue) = (complex(pole), complex(residue));
-            if pole.norm().is_nan() || pole.norm() >= 1.0 {
-                return Err(format!("channel {c}: a pole of magnitude {}", pole.norm()));
-            }
-            let ratio = match residue.norm() == 0.0 {
-                true => Complex64::default(),
-                false => residue / pole,
-            };
-            let stored = [ratio.re as f32, ratio.im as f32];
-            if !stored[0].is_finite() || !stored[1].is_finite() {
-                return Err(format!("channel {c}: a pole of zero with a residue"));
-            }
-            scaled.extend(stored);
-            sum += f64::from(stored[0]);
+/// [`Modal`] sums `Re Σ R' λ^t` from t = 0 on: R' = R / λ (D, N, 2). The inner error says why the
+/// poles cannot be.
+fn undelayed(poles: &Tensor, residues: &Tensor) -> Result<Result<Tensor, String>> {
+    let (d, n, _) = poles.dims3()?;
+    let [pole_values, residue_values] = [poles, residues].map(complex);
+    let (pole_values, residue_values) = (pole_values?, residue_values?);
+    let mut ratios = Vec::with_capacity(d * n);
+    for (i, (pole, residue)) in pole_values.iter().zip(&residue_values).enumerate() {
+        let c = i / n;
+        if pole.norm().is_nan() || pole.norm() >= 1.0 {
+            return Ok(Err(format!(
+                "channel {c}: a pole of magnitude {}",
+                pole.norm()
+            )));
         }
-        skip.push((f64::from(*h0) + f64::from(*bias) - sum) as f32);
+        let ratio = match residue.norm() == 0.0 {
+            true => Complex64::default(),
+            false => residue / pole,
+        };
+        if !(ratio.re as f32).is_finite() || !(ratio.im as f32).is_finite() {
+            return Ok(Err(format!("channel {c}: a pole of zero with a residue")));
+        }
+        ratios.push(ratio);
     }
-    Ok((scaled, skip))
+    let tensor = move |values: Vec<Complex64>| {
+        let parts = values.iter().flat_map(|x| [x.re as f32, x.im as f32]);
+        Tensor::from_vec(parts.collect(), (d, n, 2), &Device::Cpu)
+    };
+    let out = tensor(ratios.clone())?;
+    // A complex number's gradient passes from f(z) to z times the conjugate of the derivative.
+    Ok(Ok(out.derived([poles, residues], move |grad| {
+        let (mut to_poles, mut to_residues) = (Vec::new(), Vec::new());
+        for ((grad, pole), ratio) in complex(grad)?.iter().zip(&pole_values).zip(&ratios) {
+            // A pole of zero has no residue: it does nothing.
+            let through = match pole.norm() == 0.0 {
+                true => Complex64::default(),
+                false => grad / pole.conj(),
+            };
+            to_residues.push(through);
+            to_poles.push(-through * ratio.conj());
+        }
+        Ok([Some(tensor(to_poles)?), Some(tensor(to_residues)?)])
+    })))
+}
+
+/// `h0 + bias − Re Σ R'` (D): [`Modal`] adds R' at t = 0. In f64, so that h[0] stays what it is.
+fn skip(residues: &Tensor, h0: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let (d, n, _) = residues.dims3()?;
+    let (h0_values, bias_values): (Vec<f32>, Vec<f32>) = (h0.to_vec1()?, bias.to_vec1()?);
+    let residue_values = complex(residues)?;
+    let sums = residue_values
+        .chunks(n)
+        .map(|row| row.iter().map(|x| x.re).sum::<f64>());
+    let skips = h0_values.iter().zip(&bias_values).zip(sums);
+    let skips = skips.map(|((h0, bias), sum)| (f64::from(*h0) + f64::from(*bias) - sum) as f32);
+    let out = Tensor::from_vec(skips.collect(), d, &Device::Cpu)?;
+    Ok(out.derived([residues, h0, bias], move |grad| {
+        let values: Vec<f32> = grad.to_vec1()?;
+        let parts = values.iter().flat_map(|x| [-x, 0.0].repeat(n));
+        let to_residues = Tensor::from_vec(parts.collect(), (d, n, 2), &Device::Cpu)?;
+        Ok([Some(to_residues), Some(grad.clone()), Some(grad.clone())])
+    }))
+}
+
+/// The complex numbers of real and imaginary parts (…, 2).
+fn complex(x: &Tensor) -> Result<Vec<Complex64>> {
+    let values: Vec<f32> = x.flatten_all()?.to_vec1()?;
+    let pairs = values.chunks_exact(2);
+    Ok(pairs
+        .map(|x| Complex64::new(f64::from(x[0]), f64::from(x[1])))
+        .collect())
 }

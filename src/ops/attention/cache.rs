@@ -1,5 +1,7 @@
 //! Keys and values of unfinished sequences.
 
+use crate::ops::cuda;
+use crate::ops::on_gpu::Carried;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,6 +14,9 @@ pub(super) const PAGE: usize = 256;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cache {
     pub(super) lanes: Vec<Lane>,
+    /// On a GPU these instead.
+    #[serde(skip)]
+    pub(super) on_gpu: Carried<cuda::Cache>,
 }
 
 /// One sequence's keys and values so far.
@@ -35,6 +40,7 @@ impl Cache {
     pub(super) fn new(lanes: usize) -> Self {
         Self {
             lanes: vec![Lane::default(); lanes],
+            on_gpu: Carried::default(),
         }
     }
 
@@ -44,6 +50,7 @@ impl Cache {
         let lanes = lanes.map(|(cache, lane)| cache.lanes.get(*lane).cloned().unwrap_or_default());
         Self {
             lanes: lanes.collect(),
+            on_gpu: Carried::default(),
         }
     }
 }

@@ -9,13 +9,18 @@
 //! call to call, in pages at fixed positions. Pages are shared between a state and its clones:
 //! a fork copies no more than the last page. With a window W, query p sees keys p − W + 1 to p, and
 //! pages that no later query can see are dropped.
+//!
+//! For gradients the logarithm of each row's sum is kept, never the weights.
 
+mod backward;
 mod cache;
+mod gpu;
 mod nystrom;
 mod performer;
 mod rotary;
 
-use super::{expect_shape, math, math::simd, unwritten, with_slices};
+use super::on_gpu::OnGpu;
+use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -48,6 +53,7 @@ pub struct Attention {
     reach: Reach,
     rotary: Option<Rotary>,
     window: Option<usize>,
+    on_gpu: OnGpu<cuda::Attention>,
 }
 
 /// A segment within a step, and all keys and values that it sees.
@@ -67,12 +73,14 @@ impl Attention {
             reach,
             rotary,
             window: None,
+            on_gpu: OnGpu::default(),
         }
     }
 
     /// Lets a query see only the keys less than `window` (at least 1) positions away.
     pub fn set_window(&mut self, window: Option<usize>) {
         self.window = window.map(|window| window.max(1));
+        self.on_gpu = OnGpu::default();
     }
 
     /// An empty cache for `lanes` sequences.
@@ -97,7 +105,10 @@ impl Attention {
     pub fn forward(&self, x: &Tensor, cache: &mut Cache, segments: &[Segment]) -> Result<Tensor> {
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("attention", x, &[rows, 3 * d])?;
-        let out = with_slices([x], |[x]| {
+        if let Device::Cuda(gpu) = x.device() {
+            return self.forward_on_gpu(gpu, x, cache, segments);
+        }
+        let (out, turned, sequences, sums) = with_slices([x], |[x]| {
             if self.reach == Reach::Bidirectional {
                 whole(segments)?;
             }
@@ -117,22 +128,35 @@ impl Attention {
                 );
                 rest = later;
             }
-            tiles.into_par_iter().for_each(|(sequence, (i, out))| {
+            let tiles = tiles.into_par_iter().map(|(sequence, (i, out))| {
                 let n = out.len() / d;
-                let heads: Vec<_> = (0..self.heads)
+                let (heads, sums): (Vec<_>, Vec<_>) = (0..self.heads)
                     .into_par_iter()
                     .map(|head| self.tile(&turned, sequence, head, i * QUERIES, n))
-                    .collect();
+                    .unzip();
                 for (head, from) in heads.iter().enumerate() {
                     let rows = out.chunks_exact_mut(d).zip(from.chunks_exact(self.width));
                     for (out, from) in rows {
                         out[head * self.width..][..self.width].copy_from_slice(from);
                     }
                 }
+                sums.concat()
             });
-            Ok(out)
+            let sums = tiles.collect::<Vec<_>>().concat();
+            Ok((out, turned, sequences, sums))
         })?;
-        Tensor::from_vec(out, (rows, d), x.device())
+        let out = Tensor::from_vec(out, (rows, d), x.device())?;
+        if !x.is_tracked() {
+            return Ok(out);
+        }
+        let step = backward::Step {
+            attention: self.clone(),
+            turned,
+            sequences,
+            sums,
+            out: out.clone(),
+        };
+        Ok(out.derived([x], move |grad| Ok([Some(step.backward(grad)?)])))
     }
 
     /// Appends the rows' keys and values to their lanes.
@@ -188,7 +212,18 @@ impl Attention {
         }
     }
 
-    /// One head of `n` queries from row `first` of a sequence on: (n, d).
+    /// The columns of `width` d from `first` on of `n` rows, `stride` values from one to the next.
+    fn head<'a>(&self, rows: &'a [f32], first: usize, n: usize, stride: usize) -> Matrix<'a> {
+        Matrix {
+            values: &rows[first..],
+            rows: n,
+            columns: self.width,
+            strides: (stride, 1),
+        }
+    }
+
+    /// One head of `n` queries from row `first` of a sequence on: (n, d), and the logarithms of
+    /// the sums of `exp(score)` (n).
     fn tile(
         &self,
         turned: &[f32],
@@ -196,14 +231,10 @@ impl Attention {
         head: usize,
         first: usize,
         n: usize,
-    ) -> Vec<f32> {
+    ) -> (Vec<f32>, Vec<f32>) {
         let (d, width) = (self.heads * self.width, self.width);
-        let queries = Matrix {
-            values: &turned[(sequence.rows.start + first) * 2 * d + head * width..],
-            rows: n,
-            columns: width,
-            strides: (2 * d, 1),
-        };
+        let at = (sequence.rows.start + first) * 2 * d + head * width;
+        let queries = self.head(turned, at, n, 2 * d);
         let scale = 1.0 / (width as f32).sqrt();
         let position = sequence.from + first;
         let seen = |row: usize| self.seen(position + row, sequence.lane.next);
@@ -213,26 +244,13 @@ impl Attention {
         for (start, page) in sequence.lane.pages(seen(0).start..seen(n - 1).end) {
             let columns = page.keys.len() / d;
             let scores = &mut scores[..n * columns];
-            let [keys, values] = [&page.keys, &page.values].map(|rows| Matrix {
-                values: &rows[head * width..],
-                rows: columns,
-                columns: width,
-                strides: (d, 1),
-            });
+            let [keys, values] =
+                [&page.keys, &page.values].map(|rows| self.head(rows, head * width, columns, d));
             multiply(scores, false, queries, keys.transposed(), scale);
             for (row, weights) in scores.chunks_exact_mut(columns).enumerate() {
-                let seen = seen(row);
-                let low = seen.start.saturating_sub(start).min(columns);
-                let high = seen.end.saturating_sub(start).min(columns).max(low);
-                weights[..low].fill(0.0);
-                weights[high..].fill(0.0);
+                let weights = only(weights, seen(row), start);
                 let out = &mut out[row * width..][..width];
-                weigh(
-                    &mut weights[low..high],
-                    &mut largest[row],
-                    &mut sums[row],
-                    out,
-                );
+                weigh(weights, &mut largest[row], &mut sums[row], out);
             }
             let weights = Matrix::new(scores, n, columns);
             multiply(&mut out, true, weights, values, 1.0);
@@ -240,8 +258,18 @@ impl Attention {
         for (out, sum) in out.chunks_exact_mut(width).zip(&sums) {
             out.iter_mut().for_each(|x| *x /= sum);
         }
-        out
+        let logs = sums.iter().zip(&largest);
+        (out, logs.map(|(sum, largest)| sum.ln() + largest).collect())
     }
+}
+
+/// The values at the positions `seen`, of those from `start` on; the others become zero.
+fn only(row: &mut [f32], seen: Range<usize>, start: usize) -> &mut [f32] {
+    let low = seen.start.saturating_sub(start).min(row.len());
+    let high = seen.end.saturating_sub(start).min(row.len()).max(low);
+    row[..low].fill(0.0);
+    row[high..].fill(0.0);
+    &mut row[low..high]
 }
 
 /// (T, heads · d) of each head's (T, d).

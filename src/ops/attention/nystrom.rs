@@ -9,7 +9,7 @@ use super::rotary::{self, Rotary};
 use super::{Matrix, multiply, weigh, whole};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::{expect_shape, unwritten, with_slices};
+use crate::ops::{constant_only, expect_shape, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;
 
@@ -56,6 +56,7 @@ impl Nystrom {
     pub fn forward(&self, x: &Tensor, segments: &[Segment]) -> Result<Tensor> {
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("nystrom", x, &[rows, 3 * d])?;
+        constant_only("Nyström attention", x)?;
         whole(segments)?;
         let out = with_slices([x], |[x]| {
             let positions = rotary::positions(Vec::new(), segments)?;

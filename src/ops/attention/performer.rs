@@ -12,7 +12,7 @@ use super::{Matrix, multiply};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::math::{self, simd};
-use crate::ops::{expect_shape, unwritten, with_slices};
+use crate::ops::{constant_only, expect_shape, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,7 @@ impl Performer {
     pub fn forward(&self, x: &Tensor, sums: &mut Sums, segments: &[Segment]) -> Result<Tensor> {
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("performer", x, &[rows, 3 * d])?;
+        constant_only("Performer attention", x)?;
         let out = with_slices([x], |[x]| {
             let positions = rotary::positions(sums.next.clone(), segments)?;
             let turned = rotary::turned(self.rotary.as_ref(), x, &positions, self.width);

@@ -25,6 +25,11 @@ impl Rotary {
         }
     }
 
+    /// The frequencies, and what positions are divided by.
+    pub(super) fn parts(&self) -> (&[f32], f32) {
+        (&self.frequencies, self.scale)
+    }
+
     /// Cosines and sines at a position.
     pub(super) fn turn(&self, position: usize) -> Vec<(f32, f32)> {
         let angle = |frequency: &f32| match position < Self::PUBLISHED {
@@ -34,6 +39,16 @@ impl Rotary {
         };
         let pair = |angle: f64| (angle.cos() as f32, angle.sin() as f32);
         self.frequencies.iter().map(angle).map(pair).collect()
+    }
+}
+
+/// Turns heads of `width` back, as gradients go.
+pub(super) fn turn_back(row: &mut [f32], turn: &[(f32, f32)], width: usize) {
+    for head in row.chunks_exact_mut(width) {
+        let (low, high) = head.split_at_mut(turn.len());
+        for ((low, high), (cos, sin)) in low.iter_mut().zip(high).zip(turn) {
+            (*low, *high) = (*low * cos + *high * sin, *high * cos - *low * sin);
+        }
     }
 }
 

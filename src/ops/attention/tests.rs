@@ -1,5 +1,4 @@
 use super::*;
-use crate::ops::Device;
 use proptest::prelude::*;
 
 const HEADS: usize = 2;

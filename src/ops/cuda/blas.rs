@@ -5,20 +5,33 @@ use super::element::Operand;
 use crate::error::{Error, Kind, Result};
 use cudarc::cublas::{result, sys};
 
+/// How the two matrices of a product lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `x (M, K) · weight (N, K)ᵀ`: a dense layer.
+    Layer,
+    /// `x (M, K) · weight (K, N)`: a layer's gradient to its input.
+    Plain,
+    /// `x (K, M)ᵀ · weight (K, N)`: a layer's gradient to its weight.
+    Turned,
+}
+
 /// `out (M, N) = x (M, K) · weight (N, K)ᵀ`, rows of each matrix strided, summed in f32.
 pub(super) fn product(
     gpu: &Gpu,
     out: Operand,
     x: Operand,
     weight: Operand,
-    [rows, inner, width]: [usize; 3],
+    sizes: [usize; 3],
 ) -> Result<()> {
-    batched(gpu, (out, 0), (x, 0), (weight, 0), [rows, inner, width], 1)
+    batched(gpu, Form::Layer, (out, 0), (x, 0), (weight, 0), sizes, 1)
 }
 
-/// `batch` such products, each operand with the distance, in values, from one to the next.
+/// `batch` products of sizes M, K and N, each operand with the distance, in values, from one to
+/// the next.
 pub(super) fn batched(
     gpu: &Gpu,
+    form: Form,
     (out, out_step): (Operand, usize),
     (x, x_step): (Operand, usize),
     (weight, weight_step): (Operand, usize),
@@ -43,16 +56,26 @@ pub(super) fn batched(
         true => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_PEDANTIC,
     };
+    let (as_it_lies, turned) = (
+        sys::cublasOperation_t::CUBLAS_OP_N,
+        sys::cublasOperation_t::CUBLAS_OP_T,
+    );
+    let (of_weight, of_x) = match form {
+        Form::Layer => (turned, as_it_lies),
+        Form::Plain => (as_it_lies, as_it_lies),
+        Form::Turned => (as_it_lies, turned),
+    };
     let (one, zero) = (1f32, 0f32);
     gpu.bind()?;
-    // cuBLAS counts columns first: it computes outᵀ = weight · xᵀ.
+    // cuBLAS counts columns first: it computes outᵀ = weight · xᵀ, where a matrix as it lies is the
+    // transposed one.
     // SAFETY: the callers check that the matrices hold what the sizes and strides address; they
     // live until this returns, and what is freed later is freed on the same stream.
     unsafe {
         result::gemm_strided_batched_ex(
             *gpu.blas.handle(),
-            sys::cublasOperation_t::CUBLAS_OP_T,
-            sys::cublasOperation_t::CUBLAS_OP_N,
+            of_weight,
+            of_x,
             int(width)?,
             int(rows)?,
             int(inner)?,

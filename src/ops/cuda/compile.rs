@@ -30,6 +30,10 @@ sources! {
     SHORT_CONV = "short_conv.cu",
     SCAN = "scan.cu",
     LONG_CONV = "long_conv.cu",
+    MODAL = "modal.cu",
+    ATTENTION = "attention.cu",
+    SSD = "ssd.cu",
+    GRADIENT = "gradient.cu",
 }
 
 /// Machine code (a cubin) for compute capability `major.minor`; for one that this NVRTC does not

@@ -1,9 +1,12 @@
 //! Dense layers: a product by cuBLAS, then bias, activation and residual in one pass.
 
+mod backward;
+
 use super::element::{Element, Operand};
 use super::{Gpu, blas, compile, expect_len, rows};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Activation;
+pub use backward::to_weight;
 use cudarc::driver::CudaSlice;
 use half::bf16;
 use std::sync::Arc;
@@ -40,10 +43,7 @@ impl Linear {
         Ok(Self {
             gpu: Arc::clone(gpu),
             weight: match rounded {
-                true => {
-                    let rounded: Vec<bf16> = weight.iter().map(|&x| bf16::from_f32(x)).collect();
-                    Weight::Bf16(gpu.upload(&rounded)?)
-                }
+                true => Weight::Bf16(rows::convert(gpu, &gpu.upload(weight)?)?),
                 false => Weight::F32(gpu.upload(weight)?),
             },
             bias: bias.map(|bias| gpu.upload(bias)).transpose()?,
@@ -73,20 +73,12 @@ impl Linear {
         }
         let sizes = [count, self.inner, self.width];
         let converted;
-        let (x, weight) = match &self.weight {
-            Weight::F32(weight) => (
-                Operand::new(gpu, x, 0, self.inner),
-                Operand::new(gpu, weight, 0, self.inner),
-            ),
-            Weight::Bf16(weight) => {
-                let mut x = Operand::new(gpu, x, 0, self.inner);
-                if !x.bf16 {
-                    converted = rows::rounded(gpu, x.address, count * self.inner)?;
-                    x = Operand::new(gpu, &converted, 0, self.inner);
-                }
-                (x, Operand::new(gpu, weight, 0, self.inner))
-            }
-        };
+        let weight = self.operand();
+        let mut x = Operand::new(gpu, x, 0, self.inner);
+        if weight.bf16 && !x.bf16 {
+            converted = rows::rounded(gpu, x.address, count * self.inner)?;
+            x = Operand::new(gpu, &converted, 0, self.inner);
+        }
         let plain = self.bias.is_none() && residual.is_none() && activation == Activation::None;
         if plain && (weight.bf16 || !O::IS_BF16) {
             let out = gpu.unwritten(len)?;
@@ -114,5 +106,13 @@ impl Linear {
             .int(activation as usize)
             .over(len / lanes)?;
         Ok(out)
+    }
+
+    /// The weight, as products take it.
+    fn operand(&self) -> Operand {
+        match &self.weight {
+            Weight::F32(weight) => Operand::new(&self.gpu, weight, 0, self.inner),
+            Weight::Bf16(weight) => Operand::new(&self.gpu, weight, 0, self.inner),
+        }
     }
 }

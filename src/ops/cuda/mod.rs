@@ -9,28 +9,41 @@
 //! Values are f32; matrix products take bf16 copies of their inputs if the layer was made so, and
 //! sum in f32. Scans, convolutions, norms and FFTs are f32 always.
 
+mod attention;
 mod blas;
 mod compile;
+mod cross_entropy;
 mod element;
 mod error;
 mod fft;
 mod launch;
 mod linear;
 mod long_conv;
+mod modal;
 mod norm;
 mod packed;
 mod rows;
 mod selective_scan;
 mod short_conv;
+mod ssd;
+mod sums;
 
+pub use attention::{Attention, Cache, Kept};
+pub use cross_entropy::{cross_entropy, losses};
 pub use element::Element;
-pub use linear::Linear;
+pub use linear::{Linear, to_weight};
 pub use long_conv::{FilterNetwork, FilterTaps, LongConv, Past};
-pub use norm::{gated_rms_norm, layer_norm, rms_norm};
+pub use modal::{Modal, ModalSlopes, ModalState};
+pub use norm::{gated_rms_norm, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use packed::Packed;
-pub use rows::{activate, add, convert, gate, gather, glu_residual, half, pool, widen};
+pub use rows::{
+    Columns, activate, add, affine, convert, copy_columns, gate, gate_slopes, gather, glu_residual,
+    glu_slopes, half, one_hot, pool, slopes, widen,
+};
 pub use selective_scan::{Hidden, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
+pub use ssd::{Ssd, SsdState};
+pub use sums::column_sums;
 
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;

@@ -1,8 +1,11 @@
 //! Layer and root-mean-square normalisation: one warp a row.
 
+mod backward;
+
 use super::launch::THREADS;
 use super::{Element, Gpu, compile, expect_len, rows::vector};
 use crate::error::Result;
+pub use backward::{layer_norm_backward, rms_norm_backward};
 use cudarc::driver::CudaSlice;
 
 /// Rows of a block.

@@ -10,6 +10,7 @@ pub struct Packed {
     source: Vec<Segment>,
     rows: usize,
     tile_count: usize,
+    longest: usize,
     pub(super) tiles: CudaSlice<u32>,    // (tiles, 4)
     pub(super) segments: CudaSlice<u32>, // (segments, 6)
 }
@@ -46,6 +47,12 @@ impl Packed {
             source: segments.to_vec(),
             rows,
             tile_count: tiles.len() / 4,
+            longest: tiles
+                .iter()
+                .skip(1)
+                .step_by(4)
+                .max()
+                .map_or(0, |n| *n as usize),
             tiles: gpu.upload(&tiles)?,
             segments: gpu.upload(&kept)?,
         })
@@ -64,6 +71,11 @@ impl Packed {
     /// Tiles of all segments.
     pub(super) fn tile_count(&self) -> usize {
         self.tile_count
+    }
+
+    /// Rows of the longest tile.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The segments it was made of.

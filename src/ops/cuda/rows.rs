@@ -1,8 +1,11 @@
 //! Functions of single rows and single values.
 
+mod backward;
+
 use super::{Element, Gpu, compile, expect_len};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Activation, Reduction};
+pub use backward::{gate_slopes, glu_slopes, one_hot, slopes};
 use cudarc::driver::CudaSlice;
 use half::{bf16, f16};
 use std::ops::Range;
@@ -129,6 +132,55 @@ pub fn add<O: Element>(gpu: &Gpu, x: &CudaSlice<f32>, y: &CudaSlice<f32>) -> Res
 /// The same values, rounded where `O` is bf16.
 pub fn convert<O: Element>(gpu: &Gpu, x: &CudaSlice<f32>) -> Result<CudaSlice<O>> {
     each(gpu, x, None, Activation::None)
+}
+
+/// `factor · x + shift`, value by value.
+pub fn affine(gpu: &Gpu, x: &CudaSlice<f32>, factor: f32, shift: f32) -> Result<CudaSlice<f32>> {
+    let out = gpu.unwritten(x.len())?;
+    gpu.kernel(compile::GRADIENT, "affine")?
+        .array(&out)
+        .array(x)
+        .float(factor)
+        .float(shift)
+        .long(x.len())
+        .over(x.len())?;
+    Ok(out)
+}
+
+/// Some columns of a matrix: where they begin, and the values from one row to the next.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns {
+    /// The first of them.
+    pub from: usize,
+    /// Columns of the matrix.
+    pub stride: usize,
+}
+
+/// Copies `width` columns of each of `rows` rows of `x` to columns of `out`.
+pub fn copy_columns(
+    gpu: &Gpu,
+    (out, to): (&CudaSlice<f32>, Columns),
+    (x, at): (&CudaSlice<f32>, Columns),
+    [rows, width]: [usize; 2],
+) -> Result<()> {
+    for (values, columns) in [(out, to), (x, at)] {
+        expect_len("columns", values, rows * columns.stride)?;
+        if columns.from + width > columns.stride {
+            return Err(Error::new(Kind::Internal, "no such columns"));
+        }
+    }
+    let sizes = [width, to.stride, to.from, at.stride, at.from];
+    let lanes = sizes.into_iter().map(vector).min().unwrap_or(1);
+    gpu.kernel(compile::GRADIENT, &format!("copy_columns_{lanes}"))?
+        .array(out)
+        .array(x)
+        .long(rows)
+        .long(width)
+        .long(to.stride)
+        .long(to.from)
+        .long(at.stride)
+        .long(at.from)
+        .over(rows * width / lanes)
 }
 
 /// Rounded values as f32.

@@ -1,12 +1,17 @@
 //! Short causal depthwise convolution that carries its last inputs.
 
+mod backward;
+
 use super::launch::THREADS;
-use super::{Element, Gpu, compile, expect_len};
+use super::{Element, Gpu, Packed, compile, expect_len};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Activation;
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
+
+/// Rows of a thread where there are many taps; as in the kernel.
+const ROWS: usize = 16;
 
 /// `y[t, c] = activation(bias[c] + Σ_j weight[c, j] · x[t − (K−1) + j, c])`, zeros before a start.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ pub struct ShortConv {
 /// The last K−1 inputs of each lane's unfinished sequence, oldest first: (lanes, K−1, C).
 #[derive(Debug)]
 pub struct Tail {
+    gpu: Arc<Gpu>,
     lanes: usize,
     rows: CudaSlice<f32>,
 }
@@ -59,8 +65,21 @@ impl ShortConv {
     /// Zeros for `lanes` sequences.
     pub fn start(&self, lanes: usize) -> Result<Tail> {
         Ok(Tail {
+            gpu: Arc::clone(&self.gpu),
             lanes,
             rows: self.gpu.zeros(lanes * self.tail_len())?,
+        })
+    }
+
+    /// The tails of so many sequences that were left elsewhere: (lanes, K−1, C).
+    pub fn resume(&self, lanes: usize, rows: &[f32]) -> Result<Tail> {
+        if rows.len() != lanes * self.tail_len() {
+            return Err(Error::new(Kind::Internal, "tails of another shape"));
+        }
+        Ok(Tail {
+            gpu: Arc::clone(&self.gpu),
+            lanes,
+            rows: self.gpu.upload(rows)?,
         })
     }
 
@@ -75,27 +94,8 @@ impl ShortConv {
         let packed = gpu.pack(segments)?;
         packed.expect_lanes(tail.lanes)?;
         expect_len("short convolution", x, packed.rows() * self.channels)?;
-        let out = gpu.unwritten(x.len())?;
-        let unrolled = if matches!(self.taps, 3 | 4) {
-            self.taps
-        } else {
-            0
-        };
+        let out = self.convolve(x, tail, &packed, self.activation)?;
         let blocks = self.channels.div_ceil(THREADS);
-        let name = format!("short_conv_{}_{unrolled}", O::NAME);
-        gpu.kernel(compile::SHORT_CONV, &name)?
-            .array(&out)
-            .array(x)
-            .array(&tail.rows)
-            .array(&self.weight)
-            .array(&self.bias)
-            .array(&packed.tiles)
-            .array(&packed.segments)
-            .int(self.taps)
-            .int(self.channels)
-            .int(self.activation as usize)
-            .int(self.reversed.into())
-            .blocks(blocks * packed.tile_count(), THREADS, 0)?;
         if segments.iter().any(|segment| !segment.ends) {
             gpu.kernel(compile::SHORT_CONV, "keep_tail")?
                 .array(&tail.rows)
@@ -109,6 +109,53 @@ impl ShortConv {
         Ok(out)
     }
 
+    fn convolve<O: Element>(
+        &self,
+        x: &CudaSlice<f32>,
+        tail: &Tail,
+        packed: &Packed,
+        activation: Activation,
+    ) -> Result<CudaSlice<O>> {
+        let gpu = &*self.gpu;
+        let out = gpu.unwritten(x.len())?;
+        let few = matches!(self.taps, 3 | 4);
+        let name = match few {
+            true => format!("short_conv_{}_{}", O::NAME, self.taps),
+            false => format!("short_conv_{}", O::NAME),
+        };
+        let launch = gpu
+            .kernel(compile::SHORT_CONV, &name)?
+            .array(&out)
+            .array(x)
+            .array(&tail.rows)
+            .array(&self.weight)
+            .array(&self.bias)
+            .array(&packed.tiles)
+            .array(&packed.segments);
+        let (launch, blocks) = match few {
+            true => (
+                launch,
+                self.channels.div_ceil(THREADS) * packed.tile_count(),
+            ),
+            false => {
+                let launch = launch.int(packed.tile_count()).int(packed.longest());
+                (launch.int(self.taps), self.blocks(packed))
+            }
+        };
+        launch
+            .int(self.channels)
+            .int(activation as usize)
+            .int(self.reversed.into())
+            .blocks(blocks, THREADS, 0)?;
+        Ok(out)
+    }
+
+    /// Blocks of the kernels for many taps: a warp has 32 channels of some rows of a tile.
+    fn blocks(&self, packed: &Packed) -> usize {
+        let warps = packed.longest().div_ceil(ROWS) * self.channels.div_ceil(32);
+        (warps * packed.tile_count()).div_ceil(THREADS / 32)
+    }
+
     /// Values of one lane's tail.
     fn tail_len(&self) -> usize {
         (self.taps - 1) * self.channels
@@ -119,9 +166,15 @@ impl Tail {
     /// A copy that runs on by itself.
     pub fn fork(&self, gpu: &Gpu) -> Result<Self> {
         Ok(Self {
+            gpu: Arc::clone(&self.gpu),
             lanes: self.lanes,
             rows: gpu.copy(&self.rows)?,
         })
+    }
+
+    /// The inputs in memory, (lanes, K−1, C).
+    pub fn download(&self) -> Result<Vec<f32>> {
+        self.gpu.download(&self.rows)
     }
 
     /// The inputs, (lanes, K−1, C).

@@ -2,10 +2,14 @@
 //!
 //! On a machine with a GPU: `cargo test --lib -- --ignored cuda --nocapture`.
 
+mod attention;
+mod gradients;
 mod long_conv;
+mod modal;
 mod rows;
 mod selective_scan;
 mod speed;
+mod ssd;
 
 use super::*;
 use crate::ops::{Device, Tensor};
@@ -21,7 +25,16 @@ fn kernels_compile_for_each_architecture() {
         assert!(std::env::var_os("CROCUTA_NVRTC").is_none());
         return;
     }
-    let sizes = ["STATES=16".to_string(), "RANK=16".to_string()];
+    let sizes = [
+        "STATES=16",
+        "RANK=16",
+        "PARTS=2",
+        "MODES=8",
+        "GROUPS=4",
+        "WIDTH=32",
+        "CHANNELS=64",
+    ];
+    let sizes = sizes.map(String::from);
     for &source in compile::ALL {
         for capability in [80, 90] {
             let code = compile::compile(source, &sizes, capability).unwrap();

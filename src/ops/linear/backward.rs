@@ -2,7 +2,8 @@
 
 use crate::error::Result;
 use crate::ops::gradient::total;
-use crate::ops::{Matrix, Tensor, multiply, unwritten, with_slices};
+use crate::ops::on_gpu::OnGpu;
+use crate::ops::{Device, Matrix, Tensor, cuda, multiply, unwritten, with_slices};
 use rayon::prelude::*;
 
 /// Rows of a tile of the input's gradient.
@@ -15,12 +16,24 @@ const BLOCKS: usize = 8;
 /// How gradients pass back to the input, the weight, the bias and the residual.
 pub(super) fn linear(
     parents: [&Tensor; 4],
+    on_gpu: OnGpu<cuda::Linear>,
 ) -> impl Fn(&Tensor) -> Result<[Option<Tensor>; 4]> + use<> {
     let wanted = parents.map(Tensor::is_tracked);
     let [x, weight] = [parents[0], parents[1]].map(Tensor::detach);
     move |grad| {
+        let input = || match grad.device() {
+            Device::Cpu => to_input(grad, &weight),
+            Device::Cuda(gpu) => {
+                let layer = on_gpu.made()?;
+                let out = match layer.rounds() {
+                    true => layer.to_input(grad.round_on_gpu(gpu)?)?,
+                    false => layer.to_input(grad.gpu_values(gpu)?)?,
+                };
+                Ok(Tensor::on_gpu(gpu, out, x.dims()))
+            }
+        };
         Ok([
-            wanted[0].then(|| to_input(grad, &weight)).transpose()?,
+            wanted[0].then(input).transpose()?,
             wanted[1].then(|| to_weight(grad, &x)).transpose()?,
             wanted[2].then(|| column_sums(grad)).transpose()?,
             wanted[3].then(|| grad.clone()),
@@ -47,6 +60,15 @@ pub(in crate::ops) fn to_input(grad: &Tensor, weight: &Tensor) -> Result<Tensor>
 /// `grad (T, N)ᵀ · x (T, K)`
 pub(in crate::ops) fn to_weight(grad: &Tensor, x: &Tensor) -> Result<Tensor> {
     let ((rows, width), (_, inner)) = (grad.dims2()?, x.dims2()?);
+    if let Device::Cuda(gpu) = grad.device() {
+        let shape = [width, inner];
+        // On a GPU that rounds products' inputs, the layer's input was rounded when it was read.
+        let out = match x.gpu_rounded() {
+            Some(x) => cuda::to_weight(gpu, grad.round_on_gpu(gpu)?, x, shape)?,
+            None => cuda::to_weight(gpu, grad.gpu_values(gpu)?, x.gpu_values(gpu)?, shape)?,
+        };
+        return Ok(Tensor::on_gpu(gpu, out, &shape));
+    }
     let block = rows.div_ceil(BLOCKS).max(ROWS);
     let sum = with_slices([grad, x], |[grad, x]| {
         let blocks = grad
@@ -73,6 +95,10 @@ pub(in crate::ops) fn to_weight(grad: &Tensor, x: &Tensor) -> Result<Tensor> {
 /// The sum of all rows.
 pub(in crate::ops) fn column_sums(x: &Tensor) -> Result<Tensor> {
     let width = x.width();
+    if let Device::Cuda(gpu) = x.device() {
+        let out = cuda::column_sums(gpu, x.gpu_values(gpu)?, width)?;
+        return Ok(Tensor::on_gpu(gpu, out, &[width]));
+    }
     let sum = with_slices([x], |[x]| {
         let parts = x.par_chunks(ROWS * width).map(|x| {
             let mut sum = vec![0.0; width];

@@ -24,6 +24,7 @@ mod fork;
 mod spectrum;
 
 use super::cuda::{self, FilterTaps, Gpu};
+use super::gradient::refuse;
 use super::on_gpu::{Carried, OnGpu};
 use super::{Device, expect_shape, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
@@ -184,7 +185,9 @@ impl LongConv {
     pub fn forward(&self, x: &Tensor, past: &mut Past, segments: &[Segment]) -> Result<Tensor> {
         let (rows, _) = x.dims2()?;
         expect_shape("long convolution", x, &[rows, 3 * self.channels])?;
+        let tracked = x.is_tracked() || self.tracked.is_some() || self.bias_tensor.is_tracked();
         if let Device::Cuda(gpu) = x.device() {
+            refuse("a long convolution", tracked)?;
             let conv = self.on_gpu.get(|| {
                 let taps = (self.gpu_taps)(gpu)?;
                 let (free, _) = gpu.memory()?;
@@ -209,7 +212,7 @@ impl LongConv {
                 }
             };
         }
-        if x.is_tracked() || self.tracked.is_some() || self.bias_tensor.is_tracked() {
+        if tracked {
             return backward::forward(self, x, past, segments);
         }
         self.values(x, past, segments)

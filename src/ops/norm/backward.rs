@@ -4,7 +4,7 @@ use super::{ROWS, dot, sum};
 use crate::error::Result;
 use crate::ops::activation::silu_slope;
 use crate::ops::gradient::total;
-use crate::ops::{Tensor, math, math::simd, unwritten, with_slices};
+use crate::ops::{Device, Tensor, cuda, math, math::simd, unwritten, with_slices};
 use rayon::prelude::*;
 
 /// Rows of a task, which has sums of its own for the weights' gradients.
@@ -18,6 +18,16 @@ pub(super) fn layer_norm(
     let (x, weight) = (x.detach(), weight.detach());
     move |grad| {
         let width = weight.elem_count();
+        if let Device::Cuda(gpu) = grad.device() {
+            let [grad, weight, values] = [grad, &weight, &x].map(|x| x.gpu_values(gpu));
+            let [to_x, to_weight, to_bias] =
+                cuda::layer_norm_backward(gpu, grad?, values?, weight?, eps)?;
+            return Ok([
+                Some(Tensor::on_gpu(gpu, to_x, x.dims())),
+                Some(Tensor::on_gpu(gpu, to_weight, &[width])),
+                Some(Tensor::on_gpu(gpu, to_bias, &[width])),
+            ]);
+        }
         let (out, sums) = with_slices([grad, &x, &weight], |[grad, x, weight]| {
             let mut out = unwritten(x.len());
             let parts = out.par_chunks_mut(BLOCK * width).zip(
@@ -79,6 +89,15 @@ pub(super) fn rms_norm(
     let (x, weight) = (x.detach(), weight.detach());
     move |grad| {
         let width = weight.elem_count();
+        if let Device::Cuda(gpu) = grad.device() {
+            let [grad, weight, values] = [grad, &weight, &x].map(|x| x.gpu_values(gpu));
+            let [to_x, to_weight] =
+                cuda::rms_norm_backward(gpu, grad?, values?, weight?, inside, outside)?;
+            return Ok([
+                Some(Tensor::on_gpu(gpu, to_x, x.dims())),
+                Some(Tensor::on_gpu(gpu, to_weight, &[width])),
+            ]);
+        }
         let (out, sums) = with_slices([grad, &x, &weight], |[grad, x, weight]| {
             let mut out = unwritten(x.len());
             let parts = out.par_chunks_mut(BLOCK * width).zip(

@@ -5,10 +5,13 @@
 
 use super::{ROWS, ShortConv, convolve};
 use crate::error::Result;
+use crate::ops::cuda::{self, Gpu};
 use crate::ops::gradient::total;
+use crate::ops::on_gpu::OnGpu;
 use crate::ops::{Activation, Tensor, activation::slopes, math::simd, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Rows of a task that sums the gradients of taps and bias.
 const BLOCK: usize = 16 * ROWS;
@@ -22,6 +25,38 @@ pub(super) struct Step {
     pub before: Vec<Vec<f32>>,
     /// Whether gradients are wanted of the taps or the bias.
     pub weights: bool,
+}
+
+/// The same of a step on a GPU.
+pub(super) struct GpuStep {
+    pub gpu: Arc<Gpu>,
+    pub conv: OnGpu<cuda::ShortConv>,
+    pub x: Tensor,
+    pub segments: Vec<Segment>,
+    /// The tails before the step.
+    pub before: cuda::Tail,
+    /// Whether gradients are wanted of the taps, and of the bias.
+    pub wanted: [bool; 2],
+}
+
+impl GpuStep {
+    /// To `x` (T, C), the taps (K, C) and the bias (C).
+    pub fn backward(&self, grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
+        let gpu = &self.gpu;
+        let (grad, x) = (grad.gpu_values(gpu)?, self.x.gpu_values(gpu)?);
+        let conv = self.conv.made()?;
+        let [to_x, taps, bias] =
+            conv.backward(grad, x, &self.before, &self.segments, self.wanted)?;
+        let channels = self.x.width();
+        Ok([
+            to_x.map(|to_x| Tensor::on_gpu(gpu, to_x, self.x.dims())),
+            taps.map(|taps| {
+                let shape = [taps.len() / channels, channels];
+                Tensor::on_gpu(gpu, taps, &shape)
+            }),
+            bias.map(|bias| Tensor::on_gpu(gpu, bias, &[channels])),
+        ])
+    }
 }
 
 /// A segment's rows.

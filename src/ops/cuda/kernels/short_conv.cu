@@ -12,62 +12,220 @@ __device__ __forceinline__ float input(const float *x, const float *tail, const 
     return tail[((i64)s.lane * (taps - 1) + taps - 1 + i) * channels + c];
 }
 
-// y[t, c] = bias[c] + sum_j weight[j, c] x[t - (K-1) + j, c]; K > 0 is known, 0 is any.
+// The first place of a tile's rows, in the order of reading.
+__device__ __forceinline__ i64 first_place(const Tile &tile, const Segment &s, bool reversed) {
+    const i64 from = (i64)tile.row - s.row;
+    return reversed ? (i64)s.len - from - tile.len : from;
+}
+
+// The row of a place.
+__device__ __forceinline__ i64 row_of(const Segment &s, i64 i, bool reversed) {
+    return reversed ? (i64)s.row + s.len - 1 - i : s.row + i;
+}
+
+// y[t, c] = bias[c] + sum_j weight[j, c] x[t - (K-1) + j, c] for few taps: a thread slides along
+// the rows of a tile.
 template <int K, typename E>
 __device__ void convolve(E *__restrict__ out, const float *__restrict__ x, const float *__restrict__ tail,
                          const float *__restrict__ weight, const float *__restrict__ bias,
-                         const Tile *tiles, const Segment *segments, int any_taps, int channels,
-                         int activation, bool reversed) {
+                         const Tile *tiles, const Segment *segments, int channels, int activation,
+                         bool reversed) {
     const int blocks = (channels + blockDim.x - 1) / blockDim.x;
     const int c = blockIdx.x % blocks * blockDim.x + threadIdx.x;
     if (c >= channels) return;
     const Tile tile = tiles[blockIdx.x / blocks];
     const Segment s = segments[tile.segment];
-    const int taps = K > 0 ? K : any_taps;
     const float b = bias[c];
-    // Places of this tile's rows, in the order of reading.
-    const i64 from = reversed ? (i64)s.len - (tile.row - s.row) - tile.len : tile.row - s.row;
-    const i64 to = from + tile.len;
-    if constexpr (K > 0) {
-        float w[K], window[K];
-        for (int j = 0; j < K; j++) w[j] = weight[j * channels + c];
-        for (int j = 0; j < K - 1; j++)
-            window[j] = input(x, tail, s, from - (K - 1) + j, taps, channels, c, reversed);
+    const i64 from = first_place(tile, s, reversed), to = from + tile.len;
+    float w[K], window[K];
+    for (int j = 0; j < K; j++) w[j] = weight[j * channels + c];
+    for (int j = 0; j < K - 1; j++)
+        window[j] = input(x, tail, s, from - (K - 1) + j, K, channels, c, reversed);
 #pragma unroll 8
-        for (i64 i = from; i < to; i++) {
-            const i64 row = reversed ? (i64)s.row + s.len - 1 - i : s.row + i;
-            window[K - 1] = x[row * channels + c];
-            float y = b;
-            for (int j = 0; j < K; j++) y = fmaf(window[j], w[j], y);
-            store(out + row * channels + c, activate(y, activation));
-            for (int j = 0; j < K - 1; j++) window[j] = window[j + 1];
+    for (i64 i = from; i < to; i++) {
+        const i64 row = row_of(s, i, reversed);
+        window[K - 1] = x[row * channels + c];
+        float y = b;
+        for (int j = 0; j < K; j++) y = fmaf(window[j], w[j], y);
+        store(out + row * channels + c, activate(y, activation));
+        for (int j = 0; j < K - 1; j++) window[j] = window[j + 1];
+    }
+}
+
+// Rows that a thread computes where there are many taps: each value that it loads serves as many.
+enum { ROWS = 16 };
+
+// The work of a warp: 32 channels of ROWS rows of a tile. False where there is none.
+struct Work {
+    Tile tile;
+    Segment s;
+    i64 from, to; // places
+    int c;
+};
+__device__ __forceinline__ bool work(Work &w, const Tile *tiles, const Segment *segments, int count,
+                                     int longest, int channels, bool reversed) {
+    const int chunks = (longest + ROWS - 1) / ROWS, groups = (channels + 31) / 32;
+    const u32 id = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    const u32 index = id / chunks / groups;
+    w.c = id / chunks % groups * 32 + threadIdx.x % 32;
+    if (index >= count || w.c >= channels) return false;
+    w.tile = tiles[index];
+    w.s = segments[w.tile.segment];
+    const i64 first = first_place(w.tile, w.s, reversed);
+    w.from = first + id % chunks * ROWS;
+    w.to = min(w.from + ROWS, first + w.tile.len);
+    return w.from < w.to;
+}
+
+// sums[r] += sum_j weight(j) at(first + j + r), J taps at a time.
+template <int J, typename At, typename Weight>
+__device__ __forceinline__ void correlate(float (&sums)[ROWS], i64 first, int taps, At at,
+                                          Weight weight) {
+    float window[ROWS + J];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) window[r] = at(first + r);
+    for (int from = 0; from < taps; from += J) {
+#pragma unroll
+        for (int j = 0; j < J; j++) window[ROWS + j] = at(first + from + ROWS + j);
+#pragma unroll
+        for (int j = 0; j < J; j++) {
+            if (from + j >= taps) break;
+            const float w = weight(from + j);
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) sums[r] = fmaf(window[j + r], w, sums[r]);
         }
-    } else {
-        for (i64 i = from; i < to; i++) {
-            const i64 row = reversed ? (i64)s.row + s.len - 1 - i : s.row + i;
-            float y = b;
-            for (int j = 0; j < taps; j++)
-                y = fmaf(input(x, tail, s, i - (taps - 1) + j, taps, channels, c, reversed),
-                         weight[j * channels + c], y);
-            store(out + row * channels + c, activate(y, activation));
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) window[r] = window[r + J];
+    }
+}
+
+// The same for any number of taps.
+template <int J, typename E>
+__device__ void convolve_many(E *__restrict__ out, const float *__restrict__ x,
+                              const float *__restrict__ tail, const float *__restrict__ weight,
+                              const float *__restrict__ bias, const Tile *tiles,
+                              const Segment *segments, int count, int longest, int taps,
+                              int channels, int activation, bool reversed) {
+    Work w;
+    if (!work(w, tiles, segments, count, longest, channels, reversed)) return;
+    const int c = w.c;
+    float sums[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) sums[r] = bias[c];
+    const auto at = [&](i64 i) {
+        return i < w.s.len ? input(x, tail, w.s, i, taps, channels, c, reversed) : 0.0f;
+    };
+    const auto tap = [&](int j) { return weight[j * channels + c]; };
+    correlate<J>(sums, w.from - (taps - 1), taps, at, tap);
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        if (w.from + r < w.to)
+            store(out + row_of(w.s, w.from + r, reversed) * channels + c,
+                  activate(sums[r], activation));
+}
+
+// The gradient to x: tap j brings the input at p to the output at p + K - 1 - j.
+template <int J>
+__device__ void to_input(float *__restrict__ out, const float *__restrict__ grad,
+                         const float *__restrict__ weight, const Tile *tiles,
+                         const Segment *segments, int count, int longest, int taps, int channels,
+                         bool reversed) {
+    Work w;
+    if (!work(w, tiles, segments, count, longest, channels, reversed)) return;
+    const int c = w.c;
+    float sums[ROWS] = {};
+    const auto at = [&](i64 i) {
+        return i < w.s.len ? grad[row_of(w.s, i, reversed) * channels + c] : 0.0f;
+    };
+    const auto tap = [&](int j) { return weight[(taps - 1 - j) * channels + c]; };
+    correlate<J>(sums, w.from, taps, at, tap);
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        if (w.from + r < w.to) out[row_of(w.s, w.from + r, reversed) * channels + c] = sums[r];
+}
+
+// The gradient to the taps, of `parts` parts of the tiles: (parts, K, C). A warp has J taps of 32
+// channels of a part.
+template <int J>
+__device__ void to_taps(float *__restrict__ out, const float *__restrict__ grad,
+                        const float *__restrict__ x, const float *__restrict__ tail,
+                        const Tile *tiles, const Segment *segments, int count, int parts, int taps,
+                        int channels, bool reversed) {
+    const int chunks = (taps + J - 1) / J, groups = (channels + 31) / 32;
+    const u32 id = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    const u32 part = id / chunks / groups;
+    const int first = id % chunks * J;
+    const int c = id / chunks % groups * 32 + threadIdx.x % 32;
+    if (part >= parts || c >= channels) return;
+    float sums[J] = {};
+    const i64 end = (i64)(part + 1) * count / parts;
+    for (i64 index = (i64)part * count / parts; index < end; index++) {
+        const Tile tile = tiles[index];
+        const Segment s = segments[tile.segment];
+        const i64 from = first_place(tile, s, reversed), to = from + tile.len;
+        // Tap j sees the input at p - (K - 1) + j with the output at p.
+        const i64 shift = first - (taps - 1);
+        const auto at = [&](i64 i) {
+            return i < s.len ? input(x, tail, s, i, taps, channels, c, reversed) : 0.0f;
+        };
+        float window[ROWS + J];
+#pragma unroll
+        for (int j = 0; j < J; j++) window[j] = at(from + shift + j);
+        for (i64 p = from; p < to; p += ROWS) {
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) window[J + r] = at(p + shift + J + r);
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                if (p + r >= to) break;
+                const float g = grad[row_of(s, p + r, reversed) * channels + c];
+#pragma unroll
+                for (int j = 0; j < J; j++) sums[j] = fmaf(g, window[r + j], sums[j]);
+            }
+#pragma unroll
+            for (int j = 0; j < J; j++) window[j] = window[ROWS + j];
         }
     }
+#pragma unroll
+    for (int j = 0; j < J; j++)
+        if (first + j < taps) out[((i64)part * taps + first + j) * channels + c] = sums[j];
 }
 
 #define EXPORT(K, E, S)                                                                            \
     extern "C" __global__ void short_conv_##E##_##K(                                               \
         S *out, const float *x, const float *tail, const float *weight, const float *bias,         \
-        const Tile *tiles, const Segment *segments, int taps, int channels, int activation,        \
-        int reversed) {                                                                            \
-        convolve<K>(out, x, tail, weight, bias, tiles, segments, taps, channels, activation,       \
-                    reversed);                                                                     \
+        const Tile *tiles, const Segment *segments, int channels, int activation, int reversed) {  \
+        convolve<K>(out, x, tail, weight, bias, tiles, segments, channels, activation, reversed);  \
     }
-EXPORT(0, f32, float)
 EXPORT(3, f32, float)
 EXPORT(4, f32, float)
-EXPORT(0, bf16, bf16)
 EXPORT(3, bf16, bf16)
 EXPORT(4, bf16, bf16)
+
+#define MANY(E, S)                                                                                 \
+    extern "C" __global__ void short_conv_##E(                                                     \
+        S *out, const float *x, const float *tail, const float *weight, const float *bias,         \
+        const Tile *tiles, const Segment *segments, int count, int longest, int taps,              \
+        int channels, int activation, int reversed) {                                              \
+        convolve_many<8>(out, x, tail, weight, bias, tiles, segments, count, longest, taps,        \
+                         channels, activation, reversed);                                          \
+    }
+MANY(f32, float)
+MANY(bf16, bf16)
+
+#define GRADIENTS(J)                                                                               \
+    extern "C" __global__ void short_conv_to_input_##J(                                            \
+        float *out, const float *grad, const float *weight, const Tile *tiles,                     \
+        const Segment *segments, int count, int longest, int taps, int channels, int reversed) {   \
+        to_input<J>(out, grad, weight, tiles, segments, count, longest, taps, channels, reversed); \
+    }                                                                                              \
+    extern "C" __global__ void short_conv_to_taps_##J(                                             \
+        float *out, const float *grad, const float *x, const float *tail, const Tile *tiles,       \
+        const Segment *segments, int count, int parts, int taps, int channels, int reversed) {     \
+        to_taps<J>(out, grad, x, tail, tiles, segments, count, parts, taps, channels, reversed);   \
+    }
+GRADIENTS(4)
+GRADIENTS(8)
+GRADIENTS(16)
 
 // The last K-1 inputs of each unfinished segment, after the convolution has read the old ones.
 // Oldest first: an entry is read from a later place of the tail than it is written to.

@@ -185,8 +185,13 @@ fn gates_and_gathers_equal_the_cpu_s() {
 #[ignore = "needs a CUDA device"]
 fn short_convolutions_equal_the_cpu_s() {
     let gpu = gpu();
-    for (channels, taps, reversed) in [(5, 3, false), (300, 4, true), (70, 7, false), (9, 1, true)]
-    {
+    for (channels, taps, reversed) in [
+        (5, 3, false),
+        (300, 4, true),
+        (70, 7, false),
+        (9, 1, true),
+        (40, 128, false),
+    ] {
         let (w, b) = (random(channels * taps, 1), random(channels, 2));
         let activation = if taps == 4 {
             Activation::Silu

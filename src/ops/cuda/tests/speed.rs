@@ -249,3 +249,127 @@ fn long_convolutions() {
             .unwrap();
     });
 }
+
+/// Steps of one sequence, and of pieces in 64 lanes.
+fn shapes(rows: usize) -> [(&'static str, Vec<Segment>); 2] {
+    let lanes = (0..64).map(|lane| Segment {
+        lane,
+        ..whole(rows / 64)
+    });
+    [
+        ("one lane", vec![whole(rows)]),
+        ("64 lanes", lanes.collect()),
+    ]
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn modal_filters() {
+    let gpu = gpu();
+    for (c, n, parts) in [(256, 16, 1), (256, 32, 2)] {
+        let poles: Vec<f32> = random(c * n * parts, 1).iter().map(|x| 0.7 * x).collect();
+        let [poles, residues] = [poles, random(c * n * parts, 2)].map(|x| gpu.upload(&x).unwrap());
+        let modal = Modal {
+            poles: &poles,
+            residues: &residues,
+            skip: None,
+            channels: c,
+            modes: n,
+            parts,
+        };
+        for rows in [ROWS, ROWS / 16] {
+            let (g, slope) = (zeros(rows * c), zeros(rows * c));
+            let mut state = modal.start(gpu, 64).unwrap();
+            for (name, segments) in shapes(rows) {
+                let name = format!("modal {c} {n} {parts}, {rows} rows, {name}");
+                let flops = c * n * parts * parts * 6;
+                time(&name, rows, 12 * c, flops, || {
+                    modal.forward(gpu, &g, &mut state, &segments).unwrap();
+                });
+                time(
+                    &format!("{name}, gradients"),
+                    rows,
+                    28 * c,
+                    3 * flops,
+                    || {
+                        modal.back(gpu, &slope, &segments).unwrap();
+                        modal.slopes(gpu, &g, &slope, &state, &segments).unwrap();
+                    },
+                );
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn attention() {
+    let gpu = gpu();
+    let frequencies = |width: usize| vec![0.5; width / 2];
+    for (heads, width, window, rows) in [
+        (8, 32, Some(256), ROWS),
+        (8, 32, Some(256), ROWS / 16),
+        (4, 64, Some(256), ROWS / 16),
+        (4, 64, None, ROWS / 32),
+        (2, 128, None, ROWS / 64),
+    ] {
+        let d = heads * width;
+        let rotary = frequencies(width);
+        let rotary = Some((&rotary[..], 1.0));
+        let attention = Attention::new(gpu, [heads, width], false, window, rotary).unwrap();
+        let x = zeros(rows * 3 * d);
+        let slope = zeros(rows * d);
+        for (name, segments) in shapes(rows) {
+            let starting: Vec<_> = segments
+                .iter()
+                .map(|&s| Segment { starts: true, ..s })
+                .collect();
+            let seen = window.unwrap_or(segments[0].len / 2);
+            let name = format!("attention {heads} {width} {window:?}, {rows} rows, {name}");
+            let mut cache = attention.start(64);
+            time(&name, rows, 24 * d, 4 * d * seen, || {
+                attention
+                    .forward::<f32>(&x, &mut cache, &starting, false)
+                    .unwrap();
+            });
+            let (out, kept) = attention.forward(&x, &mut cache, &starting, true).unwrap();
+            let kept = kept.unwrap();
+            time(
+                &format!("{name}, gradient"),
+                rows,
+                44 * d,
+                14 * d * seen,
+                || {
+                    attention
+                        .slopes(&x, &out, &slope, &kept, &starting)
+                        .unwrap();
+                },
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn scans_of_mamba_2() {
+    let gpu = gpu();
+    let sizes = crate::ops::SsdSizes {
+        heads: 8,
+        channels: 64,
+        groups: 1,
+        states: 128,
+    };
+    let parameters = [1, 2, 3].map(|seed| random(8, seed));
+    let parameters = parameters.each_ref().map(|x| &x[..]);
+    let scan = Ssd::new(gpu, sizes, parameters, (0.0, f32::INFINITY)).unwrap();
+    let rows = ROWS / 4;
+    let (xbc, steps) = (zeros(rows * sizes.columns()), zeros(rows * 8));
+    let state = scan.start(64).unwrap();
+    for (name, segments) in shapes(rows) {
+        let bytes = 4 * (sizes.columns() + 8 + sizes.inner());
+        let name = format!("scan of Mamba-2, 8 64 128, {name}");
+        time(&name, rows, bytes, 5 * 512 * 128, || {
+            scan.forward(&xbc, &steps, &state, &segments).unwrap();
+        });
+    }
+}

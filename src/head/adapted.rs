@@ -1,0 +1,54 @@
+//! A model with adapters, and the heads that they bring.
+
+use super::{HEADS, Task};
+use crate::adapter;
+use crate::checkpoint::{Checkpoint, Config, Weights, digest, digest_of};
+use crate::error::{Error, Result};
+use std::path::PathBuf;
+
+/// The model with all of these adapters: their low-rank products add up, and it has the heads of
+/// each. A head whose name is taken goes by that of its adapter's directory.
+///
+/// Its name is that of the model and those of the adapters with `+` between them; its digest is
+/// the SHA-256 of their digests in hexadecimal, one after the other.
+///
+/// # Errors
+/// As [`adapter::read`]; Usage where two adapters and their heads have the same names.
+pub fn adapted(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Checkpoint> {
+    let mut brought: Vec<String> = Vec::new();
+    for dir in adapters {
+        let mut adapter = adapter::read(dir, &model.weights)?;
+        let own = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
+        let mut config = model.config.as_json().clone();
+        for mut task in Task::list(&Config::new(dir.display(), adapter.config))? {
+            if brought.contains(&task.name) {
+                let before = task.tensors();
+                task.name = own.to_string();
+                for (before, now) in before.iter().zip(task.tensors()) {
+                    if let Some(tensor) = adapter.tensors.remove(before) {
+                        adapter.tensors.insert(now, tensor);
+                    }
+                }
+            }
+            if brought.contains(&task.name) {
+                let what = format!("two adapters bring a head named {}", task.name);
+                let error = Error::usage(what).file(dir.display());
+                return Err(error.todo("rename the directory of one of them"));
+            }
+            let so_far = Config::new(model.dir.display(), config.clone());
+            config.insert(HEADS.to_string(), task.listed(&so_far)?);
+            brought.push(task.name);
+        }
+        let mut tensors = model.weights.stored().clone();
+        tensors.extend(adapter.tensors);
+        let digests = [model.digest, digest(&dir.join(adapter::WEIGHTS))?];
+        model = Checkpoint {
+            weights: Weights::new(model.dir.display(), tensors),
+            config: Config::new(model.dir.join("config.json").display(), config),
+            digest: digest_of(digests.concat().as_bytes()),
+            name: format!("{}+{own}", model.name),
+            ..model
+        };
+    }
+    Ok(model)
+}

@@ -1,0 +1,50 @@
+//! Attention on a GPU, and its gradient there.
+
+use super::{Attention, Cache, Reach, Rotary, whole};
+use crate::error::Result;
+use crate::ops::Tensor;
+use crate::ops::cuda::{self, Gpu};
+use crate::sequence::Segment;
+use std::sync::Arc;
+
+impl Attention {
+    /// As [`Attention::forward`], of values on the GPU.
+    pub(super) fn forward_on_gpu(
+        &self,
+        gpu: &Arc<Gpu>,
+        x: &Tensor,
+        cache: &mut Cache,
+        segments: &[Segment],
+    ) -> Result<Tensor> {
+        if self.reach == Reach::Bidirectional {
+            whole(segments)?;
+        }
+        let attention = self.on_gpu.get(|| {
+            let rotary = self.rotary.as_ref().map(Rotary::parts);
+            let both = self.reach == Reach::Bidirectional;
+            let shape = [self.heads, self.width];
+            cuda::Attention::new(gpu, shape, both, self.window, rotary)
+        })?;
+        let lanes = cache.lanes.len();
+        let own = || Ok(attention.start(lanes));
+        let carried = cache.on_gpu.own(own, |cache| cache.fork(gpu))?;
+        let (values, keep) = (x.gpu_values(gpu)?, x.is_tracked());
+        let shape = [x.dim(0)?, self.heads * self.width];
+        // What attention gives is read by a product next.
+        if gpu.rounded() && !keep {
+            let (out, _) = attention.forward(values, carried, segments, false)?;
+            return Ok(Tensor::rounded_on_gpu(gpu, out, &shape));
+        }
+        let (out, kept) = attention.forward(values, carried, segments, keep)?;
+        let out = Tensor::on_gpu(gpu, out, &shape);
+        let Some(kept) = kept else { return Ok(out) };
+        let (input, output, on_gpu) = (x.detach(), out.clone(), self.on_gpu.clone());
+        let (gpu, segments) = (Arc::clone(gpu), segments.to_vec());
+        Ok(out.derived([x], move |slope| {
+            let attention = on_gpu.made()?;
+            let (x, out) = (input.gpu_values(&gpu)?, output.gpu_values(&gpu)?);
+            let back = attention.slopes(x, out, slope.gpu_values(&gpu)?, &kept, &segments)?;
+            Ok([Some(Tensor::on_gpu(&gpu, back, input.dims()))])
+        }))
+    }
+}

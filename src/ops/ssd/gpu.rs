@@ -1,0 +1,35 @@
+//! The scan of Mamba-2 on a GPU.
+
+use super::{Ssd, SsdState};
+use crate::error::Result;
+use crate::ops::Tensor;
+use crate::ops::cuda::{self, Gpu};
+use crate::ops::gradient::refuse;
+use crate::sequence::Segment;
+use std::sync::Arc;
+
+impl Ssd {
+    /// As [`Ssd::forward`], of values on the GPU; not differentiated there.
+    pub(super) fn forward_on_gpu(
+        &self,
+        gpu: &Arc<Gpu>,
+        [xbc, steps]: [&Tensor; 2],
+        state: &mut SsdState,
+        segments: &[Segment],
+    ) -> Result<Tensor> {
+        let tracked = xbc.is_tracked() || steps.is_tracked() || self.tracked.is_some();
+        refuse("the scan of Mamba-2", tracked)?;
+        let scan = self.on_gpu.get(|| {
+            let rate: Vec<f32> = self.rate.iter().map(|&rate| rate as f32).collect();
+            let parameters = [&rate[..], &self.bias, &self.skip];
+            cuda::Ssd::new(gpu, self.sizes, parameters, self.limit)
+        })?;
+        let lanes = state.values.len() / self.state_len();
+        let state = state
+            .on_gpu
+            .own(|| scan.start(lanes), |state| state.fork(gpu))?;
+        let (values, raw) = (xbc.gpu_values(gpu)?, steps.gpu_values(gpu)?);
+        let out = scan.forward(values, raw, state, segments)?;
+        Ok(Tensor::on_gpu(gpu, out, &[xbc.dim(0)?, self.sizes.inner()]))
+    }
+}
