@@ -13,7 +13,7 @@ use super::options::{Compute, Output, readable};
 use super::process::{Logging, peak_memory};
 use super::run::name_of;
 use crate::checkpoint::Checkpoint;
-use crate::encoder::Facts;
+use crate::encoder::{Facts, Model};
 use crate::error::{Error, Kind, Result};
 use crate::head::LanguageModel;
 use crate::io::atomic::{self, AtomicFile};
@@ -255,7 +255,7 @@ impl Score {
             tracing::warn!("{}: {note}", checkpoint.name);
         }
         let scorer = Scorer { model, facts, head };
-        let estimate = estimate(&scorer.facts, &settings, columns);
+        let estimate = estimate(&scorer, &settings, columns);
         estimate.check_memory()?;
         let reference = Reference::open(&self.reference, self.allow_missing_eof)?;
         Ok(Opened {
@@ -450,25 +450,35 @@ fn statuses(ledger: &Ledger) -> BTreeMap<&'static str, u64> {
 }
 
 /// What a run takes, but for what its alleles take.
-fn estimate(facts: &Facts, settings: &Settings, columns: VariantColumns) -> Estimate {
+fn estimate(scorer: &Scorer, settings: &Settings, columns: VariantColumns) -> Estimate {
+    let facts = &scorer.facts;
     let columns = schema::variants(&NAMES, columns);
     let chunk = match settings.mode {
         Mode::Stream => settings.chunk,
         Mode::Window(window) => settings.chunk.max(3 * window.size),
     } as u64;
-    // A fork is a state, or what it means to the bases after the site; the bases that wait for
-    // comparison keep their vectors.
-    let rows = (settings.after + settings.around + settings.longest) as u64;
-    let fork = (rows * facts.width as u64 * facts.layers as u64 * 4).min(facts.state_bytes as u64);
-    let forks = fork * (settings.chunk / settings.after.max(1) + 2) as u64 * 2;
+    let (state, width) = (facts.state_bytes as u64, facts.width as u64);
+    let (after, longest) = (settings.after as u64, settings.longest as u64);
+    // A fork is a copy of the state or, of Hyena's, what it owes to the bases that are run. There
+    // are as many as a step holds, and one more of the longest allele; run side by side they are
+    // copied once.
+    let owed = |bases: u64| bases * width * facts.layers as u64 * 4;
+    let fork = |bases| match scorer.model {
+        Model::Hyena(_) => owed(bases).min(state),
+        _ => state,
+    };
+    let forks = match settings.mode {
+        Mode::Stream => 2 * (fork(after + 1) * (chunk / after + 1) + fork(after + longest)),
+        Mode::Window(_) => 0,
+    };
+    // The bases that wait for comparison keep their vectors.
+    let waiting = (after + settings.around as u64 + longest) * (width + 5) * 4;
     Estimate {
         bases: None,
         rows: None,
         row_bytes: Estimate::row_bytes(&columns),
         chunk,
-        memory: Estimate::memory(facts, chunk, None, &columns)
-            + forks
-            + rows * (facts.width as u64 + 5) * 4,
+        memory: Estimate::memory(facts, chunk, None, &columns) + forks + waiting,
         scratch: 0,
     }
 }

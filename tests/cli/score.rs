@@ -512,6 +512,32 @@ fn check_announces_the_work_that_the_run_does() {
 }
 
 #[test]
+fn a_few_bases_after_each_site_take_little_memory() {
+    let records = [snv("chr1", &genome(), 450)];
+    let memory = |after: u32| {
+        let args = format!("check score v.vcf -r a.fa -m model --after {after}");
+        let mut case = Case::new(&args)
+            .file("a.fa", fasta())
+            .file("v.vcf", vcf(&records));
+        let said = String::from_utf8(case.run().succeeds(&[]).stdout).unwrap();
+        let line = said
+            .lines()
+            .find_map(|line| line.strip_prefix("memory besides the weights: "));
+        line.unwrap()
+            .strip_suffix(" MB")
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
+    };
+    assert!(
+        memory(1) < 1.2 * memory(1024),
+        "{} {}",
+        memory(1),
+        memory(1024)
+    );
+}
+
+#[test]
 fn check_score_ends_as_the_run_would() {
     let records = [snv("chr1", &genome(), 450)];
     let check = |args: &str| {
