@@ -239,20 +239,16 @@ impl Reads {
             self.per_base.as_ref(),
             self.bam_out.as_ref(),
             index.as_ref(),
+            self.output.summary.as_ref(),
         ];
         let outputs: Vec<&Path> = outputs
             .into_iter()
             .flatten()
             .map(PathBuf::as_path)
             .collect();
-        for (i, output) in outputs.iter().enumerate() {
-            let inputs = [Some(&self.reads), self.reference.as_ref()];
-            let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
-            atomic::must_differ(output, &inputs)?;
-            if outputs[..i].contains(output) {
-                return Err(Error::usage("two outputs have the same name").file(output.display()));
-            }
-        }
+        let inputs = [Some(&self.reads), self.reference.as_ref()];
+        let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
+        atomic::must_all_differ(&outputs, &inputs)?;
         let create = |path: Option<&Path>, force: bool| {
             path.map(|path| AtomicFile::create(path, force)).transpose()
         };

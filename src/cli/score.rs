@@ -145,10 +145,10 @@ impl Score {
         self.check_options()?;
         let inputs: Vec<_> = self.variants.iter().chain([&self.reference]).collect();
         let inputs: Vec<_> = inputs.iter().map(|path| path.as_path()).collect();
-        let outputs = [self.vcf_out.as_deref(), self.plot.as_deref()];
-        for output in outputs.into_iter().flatten().chain([&*self.output.output]) {
-            atomic::must_differ(output, &inputs)?;
-        }
+        let others = [&self.vcf_out, &self.plot, &self.output.summary];
+        let others = others.into_iter().flatten().map(PathBuf::as_path);
+        let outputs: Vec<_> = [&*self.output.output].into_iter().chain(others).collect();
+        atomic::must_all_differ(&outputs, &inputs)?;
         // Before any work, so that a run does not end at a file that it may not write.
         let target = AtomicFile::create(&self.output.output, self.output.force)?;
         let plot = self.plot.as_deref();

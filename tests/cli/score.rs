@@ -431,6 +431,8 @@ fn options_that_contradict_each_other_are_usage_errors() {
         ("--exact", "--exact"),
         ("--saturate chr1:1-5", "cannot be used with"),
         ("--vcf-out v.vcf", "input"),
+        ("--vcf-out out.parquet", "two outputs have the same name"),
+        ("--summary out.parquet", "two outputs have the same name"),
     ] {
         case(&records, args).run().fails(2, &[message]);
     }
