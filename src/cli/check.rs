@@ -10,12 +10,18 @@ use crate::error::Result;
 #[command(after_help = "Example:\n  crocuta check embed genome.fa.gz -m MODEL")]
 pub enum Check {
     /// What `crocuta embed` would take.
+    #[command(after_help = "Example:\n  crocuta check embed genome.fa.gz -m MODEL --bin 128")]
     Embed(Embed),
     /// What `crocuta predict` would take.
+    #[command(after_help = "Example:\n  crocuta check predict genome.fa.gz -m MODEL")]
     Predict(Predict),
     /// What `crocuta score` would take.
+    #[command(
+        after_help = "Example:\n  crocuta check score variants.vcf.gz -r genome.fa.gz -m MODEL"
+    )]
     Score(Box<Score>),
     /// What `crocuta reads` would take.
+    #[command(after_help = "Example:\n  crocuta check reads sample.bam -m MODEL")]
     Reads(Box<Reads>),
 }
 

@@ -54,7 +54,7 @@ pub fn prepare(
             None => {}
         }
     }
-    let strands = 1 + u64::from(settings.both_strands);
+    let strands = 1 + usize::from(settings.both_strands);
     reference.each(&of_contig, &settings.scratch, |contig, entries| {
         let strand = contig.strand(false);
         // Neighbours share pages of the contig.
@@ -78,10 +78,12 @@ pub fn prepare(
                     if codes.into_iter().any(|code| base(code) == N) {
                         status = Status::NInWindow;
                     }
-                    changed.push((change.variant.start, change.variant.end()));
+                    let (start, end) = (change.variant.start, change.variant.end());
+                    changed.push((start, end));
                     checked.scored += 1;
-                    checked.alternates +=
-                        strands * work(settings, causal, contig.length, &change.variant);
+                    for behind in [contig.length - end, start].into_iter().take(strands) {
+                        checked.alternates += work(settings, causal, behind, &change.variant);
+                    }
                     ledger.set_status(i, status);
                     ledger.set_change(i, &change)?;
                 }
@@ -128,14 +130,14 @@ fn passed(settings: &Settings, length: u64, sites: &[(u64, u64)]) -> u64 {
     bases
 }
 
-/// Tokens that an alternate takes.
-fn work(settings: &Settings, causal: bool, length: u64, variant: &Variant) -> u64 {
+/// Tokens that an alternate takes, of which the contig has `behind` after the variant.
+fn work(settings: &Settings, causal: bool, behind: u64, variant: &Variant) -> u64 {
     let (reference, alternate) = (&variant.reference, &variant.alternate);
     match settings.mode {
         Mode::Stream if reference == alternate => 0,
         Mode::Stream => {
             let own = alternate.len() as u64;
-            let shared = (settings.after as u64).min(length - variant.end());
+            let shared = (settings.after as u64).min(behind);
             (own + shared).saturating_sub(1).max(own)
         }
         Mode::Window(window) => {

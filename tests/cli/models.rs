@@ -271,7 +271,9 @@ fn digests_beside_a_model_are_held_against_it_at_every_start() {
         .run()
         .fails(4, &["model.safetensors", "not listed"]);
     embed("x  y\n").run().fails(4, &["SHA256SUMS", "line 1"]);
-    embed("").run().fails(4, &["SHA256SUMS", "lists no files", "move"]);
+    embed("")
+        .run()
+        .fails(4, &["SHA256SUMS", "lists no files", "move"]);
     let verify =
         |sums: &str| Case::new("models verify model --digests published").file("published", sums);
     verify(&sums).run().succeeds(&[]);
