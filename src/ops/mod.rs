@@ -69,8 +69,6 @@ pub(crate) fn expect_shape(name: &str, tensor: &Tensor, shape: &[usize]) -> Resu
 /// Zeroing costs a pass over memory for every activation; kernels write all of their output.
 pub(crate) fn unwritten<T: bytemuck::Pod>(len: usize) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
-    #[cfg(target_os = "linux")]
-    ask_for_huge_pages(&mut values);
     // SAFETY: the capacity is `len`, every bit pattern is a valid T, and the kernels that call
     // this write each value before it is read.
     #[allow(clippy::uninit_vec)]
@@ -78,24 +76,4 @@ pub(crate) fn unwritten<T: bytemuck::Pod>(len: usize) -> Vec<T> {
         values.set_len(len);
     }
     values
-}
-
-/// Bytes of a huge page.
-#[cfg(target_os = "linux")]
-const HUGE: usize = 2 << 20;
-
-/// Large values are read in columns too, a row of some kilobytes apart each: more pages of 4 kB
-/// than a processor remembers (6 % of the time of HyenaDNA medium-160k).
-#[cfg(target_os = "linux")]
-fn ask_for_huge_pages<T>(values: &mut Vec<T>) {
-    let start = values.as_mut_ptr() as usize;
-    let end = (start + values.capacity() * size_of::<T>()) / HUGE * HUGE;
-    let start = start.next_multiple_of(HUGE);
-    if end >= start + HUGE {
-        // SAFETY: the pages lie within the vector; what they hold does not change. That the
-        // kernel has no huge pages to give is no error.
-        unsafe {
-            libc::madvise(start as *mut _, end - start, libc::MADV_HUGEPAGE);
-        }
-    }
 }
