@@ -375,7 +375,11 @@ impl LongConv {
         let (mut to, mut position) = (rows.start, position);
         let mut tiles = Vec::new();
         while to < rows.end {
-            let width = width(position, (rows.end - to).min(ring - position));
+            let rest = rows.end - to;
+            let width = match ends && is_one_diagonal(position, rest, ring) {
+                true => rest,
+                false => width(position, rest.min(ring - position)),
+            };
             to += width;
             let push = match !ends || to < rows.end {
                 true => self.push(position + width, ring),
@@ -388,7 +392,7 @@ impl LongConv {
             tiles.push(Tile {
                 position,
                 width,
-                diagonal: self.diagonal(width),
+                diagonal: self.diagonal(width.next_power_of_two()),
                 push,
                 pushed,
             });
@@ -538,6 +542,13 @@ fn add(sums: &mut [Complex32], more: &[Complex32]) {
         *sum += more;
     }
 }
+}
+
+/// Whether the last inputs of a sequence need no tiles: nothing comes after them, so one transform
+/// padded with zeros does, instead of one of each power of two that they are a sum of.
+fn is_one_diagonal(position: usize, rest: usize, ring: usize) -> bool {
+    let padded = rest.next_power_of_two();
+    padded <= DIAGONAL && position.is_multiple_of(padded) && position + rest <= ring
 }
 
 /// The largest power of two that divides `position` and is at most `room`.
