@@ -1,6 +1,8 @@
 //! `check`: a dry run.
 
+use super::reads::Reads;
 use super::run::{Embed, Predict};
+use super::score::Score;
 use crate::error::Result;
 
 /// Commands that can be checked, with their own options.
@@ -8,9 +10,19 @@ use crate::error::Result;
 #[command(after_help = "Example:\n  crocuta check embed genome.fa.gz -m MODEL")]
 pub enum Check {
     /// What `crocuta embed` would take.
+    #[command(after_help = "Example:\n  crocuta check embed genome.fa.gz -m MODEL --bin 128")]
     Embed(Embed),
     /// What `crocuta predict` would take.
+    #[command(after_help = "Example:\n  crocuta check predict genome.fa.gz -m MODEL")]
     Predict(Predict),
+    /// What `crocuta score` would take.
+    #[command(
+        after_help = "Example:\n  crocuta check score variants.vcf.gz -r genome.fa.gz -m MODEL"
+    )]
+    Score(Box<Score>),
+    /// What `crocuta reads` would take.
+    #[command(after_help = "Example:\n  crocuta check reads sample.bam -m MODEL")]
+    Reads(Box<Reads>),
 }
 
 impl Check {
@@ -19,6 +31,8 @@ impl Check {
         match self {
             Self::Embed(embed) => embed.check(),
             Self::Predict(predict) => predict.check(),
+            Self::Score(score) => score.check(),
+            Self::Reads(reads) => reads.check(),
         }
     }
 }

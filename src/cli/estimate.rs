@@ -2,13 +2,12 @@
 
 use super::options::readable;
 use super::process::available_memory;
-use crate::encoder::{Encoder, Facts, Segment};
+use crate::encoder::{Encoder, Facts, Model, Segment};
 use crate::error::{Error, Result};
 use crate::io::schema::GROUP_POSITIONS;
 use crate::io::table::{Column, ColumnKind};
 use crate::io::vector::Element;
 use crate::ops::{Device, Tensor};
-use crate::stream::Engine;
 use std::fmt;
 use std::time::Instant;
 
@@ -132,34 +131,31 @@ impl Estimate {
         }
     }
 
-    /// Bases a second, by running one step.
-    pub fn measure(&self, engine: &Engine) -> Result<f64> {
+    /// Bases through the encoder a second, by running one step.
+    pub fn measure(&self, model: &Model, facts: &Facts, device: &Device) -> Result<f64> {
         // On a GPU a step's length decides its speed.
-        let longest = match engine.device {
+        let longest = match device {
             Device::Cpu => 8192,
             Device::Cuda(_) => self.chunk,
         };
         let len = self.chunk.min(longest) as usize;
-        let tokens: Vec<u32> = (0..len)
-            .map(|i| engine.facts.vocabulary.token((i * i % 4) as u8))
-            .collect();
-        let tokens = Tensor::new(tokens, &engine.device)?;
-        let mut state = engine.model.start(1)?;
+        let tokens = tokens(len, facts, device)?;
+        let mut state = model.start(1)?;
         let mut step = |starts| {
             let segment = Segment {
                 lane: 0,
                 len,
                 starts,
-                ends: !engine.facts.causal,
+                ends: !facts.causal,
             };
-            engine.model.forward(&tokens, &[segment], &mut state)?;
-            engine.device.synchronize()
+            model.forward(&tokens, &[segment], &mut state)?;
+            device.synchronize()
         };
         // The first call computes what is kept for the later ones.
         step(true)?;
         let start = Instant::now();
-        step(!engine.facts.causal)?;
-        Ok(len as f64 / start.elapsed().as_secs_f64() / engine.runs() as f64)
+        step(!facts.causal)?;
+        Ok(len as f64 / start.elapsed().as_secs_f64())
     }
 
     /// What --exact takes of the disk: at most as much as if all bases were one sequence's.
@@ -174,7 +170,7 @@ impl Estimate {
 
     /// The estimate in lines of `name: value`.
     pub fn describe(&self, speed: f64) -> String {
-        let unknown = || "unknown (no index, compressed or a pipe)".to_string();
+        let unknown = || "unknown before the input is read".to_string();
         let number = |x: Option<u64>| x.map_or_else(unknown, |x| x.to_string());
         let size = self.rows.map(|rows| readable(rows * self.row_bytes));
         let time = self
@@ -192,6 +188,12 @@ impl Estimate {
                 .map_or_else(String::new, |disk| format!("scratch files: {disk}\n")),
         )
     }
+}
+
+/// Tokens of bases, for trials.
+pub fn tokens(len: usize, facts: &Facts, device: &Device) -> Result<Tensor> {
+    let tokens = (0..len).map(|i| facts.vocabulary.token((i * i % 4) as u8));
+    Tensor::new(tokens.collect::<Vec<u32>>(), device)
 }
 
 impl fmt::Display for Estimate {

@@ -49,7 +49,7 @@ enum Command {
     Reads(Box<reads::Reads>),
     /// Train a model, from scratch or from where it is, and write it to a new directory.
     Fit(fit::Fit),
-    /// List, show, make, verify and convert models.
+    /// List, show, make, verify, convert and merge models.
     #[command(subcommand)]
     Models(models::Models),
     /// Open everything that a run would, and estimate its size, memory and time.

@@ -227,7 +227,7 @@ pub struct Compute {
     #[arg(long, value_name = "DIR")]
     pub adapter: Vec<PathBuf>,
     /// Bases that the model reads at a time. Changes speed and memory, not the numbers [default:
-    /// 8192; on a GPU, as many as fit].
+    /// 8192, or 32768 for HyenaDNA with filters of 65,536 taps or more; on a GPU, as many as fit].
     #[arg(long, value_name = "BASES", help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
     pub chunk: Option<u32>,

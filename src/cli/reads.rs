@@ -8,10 +8,10 @@ use super::run::{Dtype, file_name, name_of};
 use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Kind, Result};
 use crate::head::LanguageModel;
-use crate::io::alignments::{Alignments, Options, Writer};
+use crate::io::alignments::{Alignments, Options, Writer, flag};
 use crate::io::atomic::{self, AtomicFile};
 use crate::io::schema::{self, ColumnMeaning, Metadata};
-use crate::io::table::TableWriter;
+use crate::io::table::{Column, TableWriter};
 use crate::io::vector::Element;
 use crate::io::{bed, fai};
 use crate::sequence::region::Query;
@@ -21,6 +21,9 @@ use crate::stream::{
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// Records that a check looks at; of more, it does not know what they will take.
+const SAMPLE: u64 = 1_000_000;
 
 /// Options of `crocuta reads`.
 #[derive(clap::Args, Clone, Debug)]
@@ -102,6 +105,11 @@ struct Opened {
     windows: Option<stream::Windows>,
     chunk: usize,
     embedding: Option<(Element, usize, Pool)>,
+    estimate: Estimate,
+}
+
+fn columns(embedding: Option<(Element, usize, Pool)>) -> Vec<Column> {
+    schema::reads(embedding.map(|(element, dim, _)| (element, dim)))
 }
 
 /// The files that a run writes, claimed before any work.
@@ -116,36 +124,14 @@ struct Targets {
 impl Reads {
     /// Runs the command.
     pub fn run(&self, logging: &Logging) -> Result<()> {
-        let Self {
-            compute, output, ..
-        } = self;
-        let refused = [
-            (compute.strand != Strand::Forward, "--strand"),
-            (compute.exact, "--exact"),
-            (output.resume, "--resume"),
-            (output.max_output.is_some(), "--max-output"),
-        ];
-        if let Some((_, option)) = refused.iter().find(|(given, _)| *given) {
-            return Err(Error::usage(format!("{option} does not go with reads")));
-        }
+        self.check_options()?;
         let targets = self.targets()?;
         let mut opened = self.open()?;
-        let columns = schema::reads(opened.embedding.map(|(element, dim, _)| (element, dim)));
-        let window = opened.windows.map_or(0, |windows| windows.size as u64);
-        let device = &opened.engine.device;
-        let chunk = (opened.chunk as u64).max(window);
-        let estimate = Estimate {
-            bases: None,
-            rows: None,
-            row_bytes: Estimate::row_bytes(&columns),
-            chunk,
-            memory: Estimate::memory(&opened.engine.facts, chunk, None, &columns),
-            scratch: 0,
-        };
-        estimate.check_memory()?;
+        let columns = columns(opened.embedding);
+        opened.estimate.check_memory()?;
         let format = opened.source.format().name();
-        let (place, _) = device::describe(device);
-        tracing::info!("{format}, on {place}; {estimate}");
+        let (place, _) = device::describe(&opened.engine.device);
+        tracing::info!("{format}, on {place}; {}", opened.estimate);
         let header = opened.source.header();
         let bases = targets
             .bases
@@ -188,6 +174,58 @@ impl Reads {
         )
     }
 
+    /// Opens everything, looks at the first reads, and says what the run would take.
+    pub fn check(&self) -> Result<()> {
+        self.check_options()?;
+        let mut opened = self.open()?;
+        let (mut records, mut reads, mut bases, mut longest) = (0u64, 0, 0, 0);
+        let mut ended = false;
+        while !ended && records < SAMPLE {
+            let Some(record) = opened.source.next_record()? else {
+                ended = true;
+                continue;
+            };
+            records += 1;
+            let left_out = [flag::SECONDARY, flag::SUPPLEMENTARY];
+            if self.all_alignments || !left_out.iter().any(|&bit| record.has(bit)) {
+                let length = record.len() as u64;
+                reads += 1;
+                bases += length + opened.windows.map_or(0, |windows| windows.shared(length));
+                longest = longest.max(length);
+            }
+        }
+        if ended {
+            opened.estimate.rows = Some(reads);
+            opened.estimate.bases = Some(bases);
+        }
+        let engine = &opened.engine;
+        let speed = (opened.estimate).measure(&engine.model, &engine.facts, &engine.device)?
+            / engine.masked.unwrap_or(1) as f64;
+        let seen = if ended { "all" } else { "the first" };
+        super::process::print(&format!(
+            "format: {}\n{seen} {records} records: {reads} reads of {bases} bases, the longest {longest}\n{}",
+            opened.source.format().name(),
+            opened.estimate.describe(speed)
+        ))?;
+        opened.estimate.check_memory()
+    }
+
+    fn check_options(&self) -> Result<()> {
+        let Self {
+            compute, output, ..
+        } = self;
+        let refused = [
+            (compute.strand != Strand::Forward, "--strand"),
+            (compute.exact, "--exact"),
+            (output.resume, "--resume"),
+            (output.max_output.is_some(), "--max-output"),
+        ];
+        match refused.iter().find(|(given, _)| *given) {
+            Some((_, option)) => Err(Error::usage(format!("{option} does not go with reads"))),
+            None => Ok(()),
+        }
+    }
+
     /// Claims the outputs.
     fn targets(&self) -> Result<Targets> {
         let force = self.output.force;
@@ -201,20 +239,16 @@ impl Reads {
             self.per_base.as_ref(),
             self.bam_out.as_ref(),
             index.as_ref(),
+            self.output.summary.as_ref(),
         ];
         let outputs: Vec<&Path> = outputs
             .into_iter()
             .flatten()
             .map(PathBuf::as_path)
             .collect();
-        for (i, output) in outputs.iter().enumerate() {
-            let inputs = [Some(&self.reads), self.reference.as_ref()];
-            let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
-            atomic::must_differ(output, &inputs)?;
-            if outputs[..i].contains(output) {
-                return Err(Error::usage("two outputs have the same name").file(output.display()));
-            }
-        }
+        let inputs = [Some(&self.reads), self.reference.as_ref()];
+        let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
+        atomic::must_all_differ(&outputs, &inputs)?;
         let create = |path: Option<&Path>, force: bool| {
             path.map(|path| AtomicFile::create(path, force)).transpose()
         };
@@ -265,9 +299,20 @@ impl Reads {
             &model,
         )?;
         let chunk = device::chunk(self.compute.chunk, &device, &model, &facts)?;
+        let embedding = pool.map(|pool| (self.dtype.element(), facts.width, pool));
+        let columns = columns(embedding);
+        let tokens = (chunk as u64).max(windows.map_or(0, |windows| windows.size as u64));
         Ok(Opened {
             chunk,
-            embedding: pool.map(|pool| (self.dtype.element(), facts.width, pool)),
+            embedding,
+            estimate: Estimate {
+                bases: None,
+                rows: None,
+                row_bytes: Estimate::row_bytes(&columns),
+                chunk: tokens,
+                memory: Estimate::memory(&facts, tokens, None, &columns),
+                scratch: 0,
+            },
             engine: ReadEngine {
                 device,
                 masked: (!facts.causal).then_some(usize::from(self.mask_every)),

@@ -159,7 +159,11 @@ impl Inputs {
         } = self;
         let inputs = [Some(&source.fasta), source.sample.reference.as_ref()];
         let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
-        atomic::must_differ(&output.output, &inputs)?;
+        let outputs = [Some(&output.output), output.summary.as_ref()];
+        let outputs: Vec<&Path> = (outputs.into_iter().flatten())
+            .map(PathBuf::as_path)
+            .collect();
+        atomic::must_all_differ(&outputs, &inputs)?;
         if source.sample.reference.is_some() && (output.resume || compute.exact) {
             return Err(Error::usage(
                 "--resume and --exact do not go with alignments",
@@ -310,7 +314,15 @@ impl Inputs {
                     &scratch,
                 )?
             }
-            false => opened.estimate.measure(&opened.engine)?,
+            false => {
+                let Engine {
+                    model,
+                    facts,
+                    device,
+                    ..
+                } = &opened.engine;
+                opened.estimate.measure(model, facts, device)? / opened.engine.runs() as f64
+            }
         };
         super::process::print(&opened.estimate.describe(speed))?;
         opened.estimate.check_memory()?;

@@ -1,5 +1,6 @@
 //! `score`: variants of a VCF, or all single changes of a region, through a model into a table.
 
+mod check;
 mod haplotypes;
 mod input;
 mod plot;
@@ -12,19 +13,24 @@ use super::options::{Compute, Output, readable};
 use super::process::{Logging, peak_memory};
 use super::run::name_of;
 use crate::checkpoint::{self, Checkpoint};
-use crate::encoder::Facts;
+use crate::encoder::{Facts, Model};
 use crate::error::{Error, Kind, Result};
 use crate::head::LanguageModel;
 use crate::io::atomic::{self, AtomicFile};
 use crate::io::input as files;
 use crate::io::schema::{self, VariantColumns};
-use crate::score::{self, Embeddings, Ledger, Mode, NAMES, Reference, Scorer, Settings, Window};
+use crate::score::{
+    self, Checked, Embeddings, Ledger, Mode, NAMES, Reference, Scorer, Settings, Window,
+};
 use crate::stream::{Progress, SIGNAL, Strand, interrupted};
 use preset::Preset;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+
+/// Bytes of memory for an allele.
+const ALLELE: u64 = 80;
 
 /// Options of `crocuta score`.
 #[derive(clap::Args, Clone, Debug)]
@@ -120,6 +126,7 @@ struct Opened {
     scorer: Scorer,
     settings: Settings,
     columns: VariantColumns,
+    estimate: Estimate,
     reference: Reference,
     ledger: Ledger,
 }
@@ -138,10 +145,10 @@ impl Score {
         self.check_options()?;
         let inputs: Vec<_> = self.variants.iter().chain([&self.reference]).collect();
         let inputs: Vec<_> = inputs.iter().map(|path| path.as_path()).collect();
-        let outputs = [self.vcf_out.as_deref(), self.plot.as_deref()];
-        for output in outputs.into_iter().flatten().chain([&*self.output.output]) {
-            atomic::must_differ(output, &inputs)?;
-        }
+        let others = [&self.vcf_out, &self.plot, &self.output.summary];
+        let others = others.into_iter().flatten().map(PathBuf::as_path);
+        let outputs: Vec<_> = [&*self.output.output].into_iter().chain(others).collect();
+        atomic::must_all_differ(&outputs, &inputs)?;
         // Before any work, so that a run does not end at a file that it may not write.
         let target = AtomicFile::create(&self.output.output, self.output.force)?;
         let plot = self.plot.as_deref();
@@ -151,38 +158,22 @@ impl Score {
         let summary = summary.map(|path| AtomicFile::create(path, true));
         let summary = summary.transpose()?;
         let mut opened = self.open()?;
-        let carried = self.read(&mut opened)?;
         let annotator = match (&self.variants, &self.vcf_out) {
             (Some(variants), Some(path)) => {
                 Some(table::annotator(self, variants, path, opened.columns)?)
             }
             _ => None,
         };
-        let go_on = || match SIGNAL.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            _ => Err(interrupted()),
-        };
-        let mut checked = score::prepare(
-            &opened.settings,
-            &opened.reference,
-            &mut opened.ledger,
-            &mut |_, _| go_on(),
-        )
-        .map_err(|error| error.file(self.name()))?;
-        let joined = haplotypes::join(&mut opened, &carried)?;
-        if joined > 0 {
-            let settings = &opened.settings;
-            let (reference, ledger) = (&opened.reference, &mut opened.ledger);
-            checked = score::prepare(settings, reference, ledger, &mut |_, _| go_on())?;
-        }
+        let checked = self.prepare(&mut opened)?;
+        opened.estimate.check_output(self.output.max_output)?;
         tracing::info!(
             "on the CPU, {} threads; {} of {} alleles will be scored, about {} bases through the encoder",
             rayon::current_num_threads(),
             checked.scored,
             opened.ledger.len(),
-            checked.bases,
+            checked.bases(),
         );
-        let mut progress = Progress::new(logging.progress(), Some(checked.bases));
+        let mut progress = Progress::new(logging.progress(), Some(checked.bases()));
         let mut encoder_bases = 0;
         let run = score::run(
             &opened.scorer,
@@ -197,18 +188,12 @@ impl Score {
         );
         progress.finish();
         run?;
-        let mut done = Done {
+        let done = Done {
             encoder_bases,
             scored: checked.scored,
             seconds: progress.elapsed().as_secs_f64(),
-            statuses: BTreeMap::new(),
+            statuses: statuses(&opened.ledger),
         };
-        for i in 0..opened.ledger.len() {
-            *done
-                .statuses
-                .entry(opened.ledger.status(i).name())
-                .or_default() += 1;
-        }
         let receipt = table::write(self, &opened, target)?;
         if let (Some(variants), Some(annotator)) = (&self.variants, annotator) {
             table::annotate(self, &opened, variants, annotator)?;
@@ -217,6 +202,16 @@ impl Score {
             plot::draw(&opened, plot)?;
         }
         self.report(&opened, &done, &receipt, summary)
+    }
+
+    /// Opens everything and says what the run would take.
+    pub fn check(&self) -> Result<()> {
+        self.check_options()?;
+        let mut opened = self.open()?;
+        let checked = self.prepare(&mut opened)?;
+        super::process::print(&check::describe(&opened, checked)?)?;
+        opened.estimate.check_memory()?;
+        opened.estimate.check_output(self.output.max_output)
     }
 
     fn check_options(&self) -> Result<()> {
@@ -260,7 +255,8 @@ impl Score {
             tracing::warn!("{}: {note}", checkpoint.name);
         }
         let scorer = Scorer { model, facts, head };
-        self.check_memory(&scorer, &settings, columns)?;
+        let estimate = estimate(&scorer, &settings, columns);
+        estimate.check_memory()?;
         let reference = Reference::open(&self.reference, self.allow_missing_eof)?;
         Ok(Opened {
             ledger: Ledger::create(&settings.scratch)?,
@@ -268,8 +264,34 @@ impl Score {
             scorer,
             settings,
             columns,
+            estimate,
             reference,
         })
+    }
+
+    /// Fills the ledger, gives every allele its status, and completes the estimate.
+    fn prepare(&self, opened: &mut Opened) -> Result<Checked> {
+        let carried = self.read(opened)?;
+        let causal = opened.scorer.facts.causal;
+        let prepare = |opened: &mut Opened| {
+            let Opened {
+                settings,
+                reference,
+                ledger,
+                ..
+            } = opened;
+            score::prepare(settings, causal, reference, ledger, &mut |_, _| go_on())
+                .map_err(|error| error.file(self.name()))
+        };
+        let mut checked = prepare(opened)?;
+        if haplotypes::join(opened, &carried)? > 0 {
+            checked = prepare(opened)?;
+        }
+        let (alleles, estimate) = (opened.ledger.len() as u64, &mut opened.estimate);
+        estimate.rows = Some(alleles);
+        estimate.bases = Some(checked.bases());
+        estimate.memory += alleles * ALLELE;
+        Ok(checked)
     }
 
     /// Fills the ledger.
@@ -344,37 +366,6 @@ impl Score {
         }
     }
 
-    fn check_memory(
-        &self,
-        scorer: &Scorer,
-        settings: &Settings,
-        columns: VariantColumns,
-    ) -> Result<()> {
-        let facts = &scorer.facts;
-        let columns = schema::variants(&NAMES, columns);
-        let chunk = match settings.mode {
-            Mode::Stream => settings.chunk.max(settings.after.min(settings.chunk)),
-            Mode::Window(window) => settings.chunk.max(3 * window.size),
-        } as u64;
-        // A fork is a state, or what it means to the bases after the site; the bases that wait
-        // for comparison keep their vectors.
-        let rows = (settings.after + settings.around + settings.longest) as u64;
-        let fork =
-            (rows * facts.width as u64 * facts.layers as u64 * 4).min(facts.state_bytes as u64);
-        let forks = fork * (settings.chunk / settings.after.max(1) + 2) as u64 * 2;
-        let estimate = Estimate {
-            bases: None,
-            rows: None,
-            row_bytes: Estimate::row_bytes(&columns),
-            chunk,
-            memory: Estimate::memory(facts, chunk, None, &columns)
-                + forks
-                + rows * (facts.width as u64 + 5) * 4,
-            scratch: 0,
-        };
-        estimate.check_memory()
-    }
-
     fn name(&self) -> String {
         let path = self.variants.as_ref();
         path.map_or_else(String::new, |path| path.display().to_string())
@@ -438,5 +429,56 @@ impl Score {
             )),
             false => Ok(()),
         }
+    }
+}
+
+/// Goes on unless a signal has come.
+fn go_on() -> Result<()> {
+    match SIGNAL.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        _ => Err(interrupted()),
+    }
+}
+
+/// How many alleles have each status.
+fn statuses(ledger: &Ledger) -> BTreeMap<&'static str, u64> {
+    let mut statuses = BTreeMap::new();
+    for i in 0..ledger.len() {
+        *statuses.entry(ledger.status(i).name()).or_default() += 1;
+    }
+    statuses
+}
+
+/// What a run takes, but for what its alleles take.
+fn estimate(scorer: &Scorer, settings: &Settings, columns: VariantColumns) -> Estimate {
+    let facts = &scorer.facts;
+    let columns = schema::variants(&NAMES, columns);
+    let chunk = match settings.mode {
+        Mode::Stream => settings.chunk,
+        Mode::Window(window) => settings.chunk.max(3 * window.size),
+    } as u64;
+    let (state, width) = (facts.state_bytes as u64, facts.width as u64);
+    let (after, longest) = (settings.after as u64, settings.longest as u64);
+    // A fork is a copy of the state or, of Hyena's, what it owes to the bases that are run. There
+    // are as many as a step holds, and one more of the longest allele; run side by side they are
+    // copied once.
+    let owed = |bases: u64| bases * width * facts.layers as u64 * 4;
+    let fork = |bases| match scorer.model {
+        Model::Hyena(_) => owed(bases).min(state),
+        _ => state,
+    };
+    let forks = match settings.mode {
+        Mode::Stream => 2 * (fork(after + 1) * (chunk / after + 1) + fork(after + longest)),
+        Mode::Window(_) => 0,
+    };
+    // The bases that wait for comparison keep their vectors.
+    let waiting = (after + settings.around as u64 + longest) * (width + 5) * 4;
+    Estimate {
+        bases: None,
+        rows: None,
+        row_bytes: Estimate::row_bytes(&columns),
+        chunk,
+        memory: Estimate::memory(facts, chunk, None, &columns) + forks + waiting,
+        scratch: 0,
     }
 }

@@ -123,12 +123,11 @@ impl Heads {
         force: bool,
         scratch: &Path,
     ) -> Result<Tracks> {
-        let create = |path: &Path| {
-            atomic::must_differ(path, inputs)?;
-            AtomicFile::create(path, force)
-        };
-        let mut tracks = Tracks::default();
         let paths = self.paths(Some(task));
+        let outputs: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        atomic::must_all_differ(&outputs, inputs)?;
+        let create = |path: &Path| AtomicFile::create(path, force);
+        let mut tracks = Tracks::default();
         let mut paths = paths.iter();
         if let (true, Some(path)) = (self.genes.is_some(), paths.next()) {
             tracks.genes = Some(Genes::create(create(path)?, self.genetic_code)?);

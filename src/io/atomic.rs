@@ -275,10 +275,7 @@ fn remove(path: &Path) {
 }
 
 /// Refuses an output that is the same file as one of the inputs, by whatever path.
-///
-/// # Errors
-/// `Usage`, naming the output.
-pub fn must_differ(output: &Path, inputs: &[&Path]) -> Result<()> {
+fn must_differ(output: &Path, inputs: &[&Path]) -> Result<()> {
     let identity = |path: &Path| {
         let found = fs::metadata(path).ok().filter(|m| m.is_file())?;
         Some((found.dev(), found.ino()))
@@ -292,6 +289,20 @@ pub fn must_differ(output: &Path, inputs: &[&Path]) -> Result<()> {
         return Err(Error::usage("output is also an input")
             .file(output.display())
             .todo("choose another output"));
+    }
+    Ok(())
+}
+
+/// Refuses outputs that are inputs, or that have the same name.
+///
+/// # Errors
+/// Usage, naming the output.
+pub fn must_all_differ(outputs: &[&Path], inputs: &[&Path]) -> Result<()> {
+    for (i, output) in outputs.iter().enumerate() {
+        must_differ(output, inputs)?;
+        if outputs[..i].contains(output) {
+            return Err(Error::usage("two outputs have the same name").file(output.display()));
+        }
     }
     Ok(())
 }

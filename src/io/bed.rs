@@ -26,7 +26,7 @@ pub struct Record {
 ///
 /// # Errors
 /// Input, naming the line: other columns, positions that are no numbers or negative, an end
-/// before its start.
+/// before its start; or no regions at all.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
     let input = Input::open(path, false)?;
     let name = input.name().to_string();
@@ -60,7 +60,11 @@ fn parse(mut input: impl BufRead) -> Result<Vec<Record>> {
     if empty > 0 {
         tracing::warn!("{empty} BED regions without a base (start = end) are left out");
     }
-    Ok(records)
+    // None would mean everything.
+    match records.is_empty() {
+        true => Err(Error::input("no regions")),
+        false => Ok(records),
+    }
 }
 
 /// One line's record; `None` for a line that holds none.
@@ -153,6 +157,14 @@ mod tests {
             let error = parse(format!("a\t1\t2\n{bad}\n").as_bytes()).unwrap_err();
             assert_eq!(error.kind(), Kind::Input);
             assert!(error.to_string().starts_with("line 2: "), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_regions_does_not_mean_everything() {
+        for text in ["", "#c\n", "track x\n\n", "a\t5\t5\n"] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Input, "{text}");
         }
     }
 

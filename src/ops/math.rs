@@ -190,8 +190,9 @@ pub fn sine_layer(x: &mut [f32], bias: f32, freq: f32) {
 simd! {
 /// `y ← x · (exp(−t · rate) + shift)`, element by element.
 pub fn decay(y: &mut [f32], x: &[f32], t: &[f32], rate: f32, shift: f32) {
+    let rate = -rate * std::f32::consts::LOG2_E;
     for ((y, x), t) in y.iter_mut().zip(x).zip(t) {
-        *y = x * (exp(-t * rate) + shift);
+        *y = x * (exp2::<FMA>(t * rate) + shift);
     }
 }
 }

@@ -17,16 +17,30 @@ const MISMATCHES: f64 = 0.3;
 pub struct Checked {
     /// Alleles that will be scored.
     pub scored: u64,
-    /// Bases that will go through the encoder, about: those of the reference and of alternates.
-    pub bases: u64,
+    /// Bases of the reference that will go through the encoder, about.
+    pub reference: u64,
+    /// The same of alternates.
+    pub alternates: u64,
 }
 
-/// Compares every allele with the reference, normalises it, and gives it a status.
+impl Checked {
+    /// Bases that will go through the encoder, about: equal changes of the same contig are run
+    /// once, and counted each.
+    pub fn bases(&self) -> u64 {
+        self.reference + self.alternates
+    }
+}
+
+/// Compares every allele with the reference, normalises it, and gives it a status. `causal`: the
+/// model looks only back.
+///
+/// Memory: besides the ledger's, 32 bytes for each allele of a contig.
 ///
 /// # Errors
 /// Input, if REF differs in more than 30 % of the records that could be compared.
 pub fn prepare(
     settings: &Settings,
+    causal: bool,
     reference: &Reference,
     ledger: &mut Ledger,
     watch: &mut Watch,
@@ -40,7 +54,7 @@ pub fn prepare(
             None => {}
         }
     }
-    let strands = 1 + u64::from(settings.both_strands);
+    let strands = 1 + usize::from(settings.both_strands);
     reference.each(&of_contig, &settings.scratch, |contig, entries| {
         let strand = contig.strand(false);
         // Neighbours share pages of the contig.
@@ -49,7 +63,7 @@ pub fn prepare(
             order.push((ledger.allele(i)?.pos, i));
         }
         order.sort_unstable();
-        let mut last = 0;
+        let mut changed = Vec::new();
         for (_, i) in order {
             watch(0, &contig.name)?;
             let found = change(settings, strand, &ledger.allele(i)?);
@@ -64,17 +78,30 @@ pub fn prepare(
                     if codes.into_iter().any(|code| base(code) == N) {
                         status = Status::NInWindow;
                     }
-                    last = last.max(change.variant.end());
+                    let (start, end) = (change.variant.start, change.variant.end());
+                    changed.push((start, end));
                     checked.scored += 1;
-                    checked.bases += strands * work(settings, &change.variant);
+                    for behind in [contig.length - end, start].into_iter().take(strands) {
+                        checked.alternates += work(settings, causal, behind, &change.variant);
+                    }
                     ledger.set_status(i, status);
                     ledger.set_change(i, &change)?;
                 }
                 Err(status) => ledger.set_status(i, status),
             }
         }
-        if settings.mode == Mode::Stream && last > 0 {
-            checked.bases += strands * (last + settings.after as u64).min(contig.length);
+        for reverse in [false, true] {
+            if reverse {
+                let mirrored =
+                    |&mut (start, end): &mut _| (contig.length - end, contig.length - start);
+                changed
+                    .iter_mut()
+                    .for_each(|place| *place = mirrored(place));
+            }
+            if !reverse || settings.both_strands {
+                changed.sort_unstable();
+                checked.reference += passed(settings, contig.length, &changed);
+            }
         }
         Ok(())
     })?;
@@ -82,13 +109,43 @@ pub fn prepare(
     Ok(checked)
 }
 
-/// Tokens that an alternate takes.
-fn work(settings: &Settings, variant: &Variant) -> u64 {
-    let tokens = match settings.mode {
-        Mode::Stream => settings.after + variant.alternate.len().saturating_sub(1),
-        Mode::Window(window) => 2 * window.size,
-    };
-    tokens as u64
+/// Bases of the reference that a strand's sites take, which are sorted by their starts.
+fn passed(settings: &Settings, length: u64, sites: &[(u64, u64)]) -> u64 {
+    let (mut bases, mut position, mut last) = (0, 0, None);
+    for (start, end) in sites {
+        match settings.mode {
+            Mode::Stream => {
+                let context = settings.context.unwrap_or(*start);
+                position = position.max(start.saturating_sub(context));
+                let to = (end + settings.after as u64).min(length);
+                bases += to.saturating_sub(position);
+                position = position.max(to);
+            }
+            Mode::Window(window) => {
+                let known = last.replace(start) == Some(start);
+                bases += if known { 0 } else { window.size as u64 };
+            }
+        }
+    }
+    bases
+}
+
+/// Tokens that an alternate takes, of which the contig has `behind` after the variant.
+fn work(settings: &Settings, causal: bool, behind: u64, variant: &Variant) -> u64 {
+    let (reference, alternate) = (&variant.reference, &variant.alternate);
+    match settings.mode {
+        Mode::Stream if reference == alternate => 0,
+        Mode::Stream => {
+            let own = alternate.len() as u64;
+            let shared = (settings.after as u64).min(behind);
+            (own + shared).saturating_sub(1).max(own)
+        }
+        Mode::Window(window) => {
+            // Once more with the bases hidden.
+            let hidden = !causal && !reference.is_empty() && reference.len() == alternate.len();
+            window.size as u64 * (1 + u64::from(hidden))
+        }
+    }
 }
 
 /// An allele that can be scored.

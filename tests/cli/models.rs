@@ -24,6 +24,12 @@ fn every_help_ends_with_an_example() {
         "predict",
         "check",
         "check embed",
+        "check predict",
+        "check score",
+        "check reads",
+        "score",
+        "reads",
+        "fit",
         "models",
         "models new",
         "models list",
@@ -302,10 +308,13 @@ fn digests_beside_a_model_are_held_against_it_at_every_start() {
     let digest = &sums[..64];
     let words = [digest, &other[..64], "SHA256SUMS", "config.json"];
     embed(&other).run().fails(4, &words);
-    embed("")
+    embed(sums.lines().next().unwrap())
         .run()
         .fails(4, &["model.safetensors", "not listed"]);
     embed("x  y\n").run().fails(4, &["SHA256SUMS", "line 1"]);
+    embed("")
+        .run()
+        .fails(4, &["SHA256SUMS", "lists no files", "move"]);
     let verify =
         |sums: &str| Case::new("models verify model --digests published").file("published", sums);
     verify(&sums).run().succeeds(&[]);

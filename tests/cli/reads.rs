@@ -366,3 +366,30 @@ fn a_sample_is_read_along_its_reference() {
         .file("ref.fa.fai", "18\t4\t4\t4\t5\n");
     other.run().fails(3, &["17", "18"]);
 }
+
+#[test]
+fn check_counts_the_reads_and_bases_of_the_run() {
+    for (args, reads) in [("", 58), ("--all-alignments", 60), ("--window 40", 58)] {
+        let run = small("small.bam", &format!("{args} --summary s.json")).run();
+        let run = run.succeeds(&["out.parquet", "s.json"]);
+        let summary: serde_json::Value = serde_json::from_slice(run.file("s.json")).unwrap();
+        let mut check =
+            small("small.bam", "").args(&format!("check reads small.bam -m model {args}"));
+        let said = String::from_utf8(check.run().succeeds(&[]).stdout).unwrap();
+        let longest = &summary["longest"];
+        let counts = format!("all 60 records: {reads} reads of ");
+        assert!(said.contains(&counts), "{said}");
+        assert!(said.contains(&format!("the longest {longest}\n")), "{said}");
+        assert!(said.contains(&format!("\nrows: {reads}\n")), "{said}");
+        let bases = format!("bases through the encoder: {}\n", summary["bases"]);
+        assert_eq!(said.contains(&bases), !args.contains("window"), "{said}");
+    }
+    let cut = small("small.bam", "").file("cut.bam", &data("small.bam")[..2000]);
+    cut.args("check reads cut.bam -m model")
+        .run()
+        .fails(3, &["cut.bam"]);
+    let refused = small("small.bam", "")
+        .args("check reads small.bam -m model --exact")
+        .run();
+    refused.fails(2, &["--exact"]);
+}

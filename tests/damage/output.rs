@@ -164,3 +164,17 @@ fn binary_data_is_not_written_to_a_terminal() {
     // SAFETY: as above.
     drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(ours) });
 }
+
+#[test]
+fn a_summary_replaces_neither_an_input_nor_another_output() {
+    let text = text(300);
+    for (summary, message) in [("a.fa", "also an input"), ("out.parquet", "two outputs")] {
+        let args = format!("--summary {summary}");
+        Case::embed(&text, &args)
+            .run()
+            .fails(2, &[summary, message]);
+        let reads = format!("reads a.fq -m model -o out.parquet {args}").replace("a.fa", "a.fq");
+        let case = Case::new(&reads).file("a.fq", "@r\nACGT\n+\nIIII\n");
+        { case }.run().fails(2, &[message]);
+    }
+}

@@ -107,6 +107,10 @@ fn bed_files_are_read_as_documented() {
     let empty = bed("chr2\t10\t40\nchr2\t5\t5\n", "").run();
     let empty = empty.ends(0, &["warning", "start = end"], &["out.parquet"]);
     assert_eq!(empty.table().integers("start"), joined);
+    // Not all of the input.
+    for text in ["", "#c\n", "chr2\t5\t5\n"] {
+        bed(text, "").run().fails(3, &["r.bed", "no regions"]);
+    }
     for (text, message) in [
         ("chr2\t40\t10\n", "before the start"),
         ("chr2\t-4\t10\n", "negative"),

@@ -4,7 +4,7 @@
 //! same sums from it. So a fork is a short ring of its own: one slot for each token that may still
 //! come, filled with all that the past owes that token.
 
-use super::{Carried, Complex32, Convolver, DIRECT, Lane, LongConv, Past, Push, UNIT};
+use super::{Carried, Complex32, Convolver, DIRECT, Lane, LongConv, Past, Push, UNIT, add};
 use crate::error::{Error, Kind, Result};
 use rayon::prelude::*;
 
@@ -136,11 +136,5 @@ impl LongConv {
             });
         }
         pushes
-    }
-}
-
-fn add(sums: &mut [Complex32], more: &[Complex32]) {
-    for (sum, more) in sums.iter_mut().zip(more) {
-        *sum += more;
     }
 }

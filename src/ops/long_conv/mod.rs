@@ -300,7 +300,6 @@ impl LongConv {
         (0..self.channels.div_ceil(GROUP))
             .into_par_iter()
             .for_each(|group| {
-                let mut convolver = Convolver::default();
                 for Short {
                     rows,
                     diagonal,
@@ -310,12 +309,15 @@ impl LongConv {
                     let v = io.load(group, rows);
                     let mut y = vec![Complex32::default(); v.len()];
                     let pairs = v.chunks(rows.len()).zip(y.chunks_mut(rows.len()));
-                    for (pair, (v, y)) in (group * PAIRS..self.channels.div_ceil(2)).zip(pairs) {
-                        if let Some(owed) = owed.and_then(|owed| owed.get(pair)) {
-                            y.copy_from_slice(&owed[..y.len()]);
+                    Convolver::with(|convolver| {
+                        for (pair, (v, y)) in (group * PAIRS..self.channels.div_ceil(2)).zip(pairs)
+                        {
+                            if let Some(owed) = owed.and_then(|owed| owed.get(pair)) {
+                                y.copy_from_slice(&owed[..y.len()]);
+                            }
+                            self.add_diagonal(convolver, diagonal.as_deref(), pair, v, y);
                         }
-                        self.add_diagonal(&mut convolver, diagonal.as_deref(), pair, v, y);
-                    }
+                    });
                     io.store(group, rows, &v, &y);
                 }
             });
@@ -331,16 +333,17 @@ impl LongConv {
                 .par_chunks_mut(PAIRS)
                 .enumerate()
                 .for_each(|(group, slots)| {
-                    let mut convolver = Convolver::default();
                     let v = io.load(group, &span);
-                    let mut y = vec![Complex32::default(); v.len()];
+                    let mut y = unwritten(v.len());
                     let pairs = v
                         .chunks(span.len())
                         .zip(y.chunks_mut(span.len()))
                         .zip(slots);
-                    for (pair, ((v, y), slots)) in (group * PAIRS..).zip(pairs) {
-                        self.run(&mut convolver, &tiles, pair, v, y, slots);
-                    }
+                    Convolver::with(|convolver| {
+                        for (pair, ((v, y), slots)) in (group * PAIRS..).zip(pairs) {
+                            self.run(convolver, &tiles, pair, v, y, slots);
+                        }
+                    });
                     io.store(group, &span, &v, &y);
                 });
             for tile in &tiles {
@@ -372,7 +375,11 @@ impl LongConv {
         let (mut to, mut position) = (rows.start, position);
         let mut tiles = Vec::new();
         while to < rows.end {
-            let width = width(position, (rows.end - to).min(ring - position));
+            let rest = rows.end - to;
+            let width = match ends && is_one_diagonal(position, rest, ring) {
+                true => rest,
+                false => width(position, rest.min(ring - position)),
+            };
             to += width;
             let push = match !ends || to < rows.end {
                 true => self.push(position + width, ring),
@@ -385,7 +392,7 @@ impl LongConv {
             tiles.push(Tile {
                 position,
                 width,
-                diagonal: self.diagonal(width),
+                diagonal: self.diagonal(width.next_power_of_two()),
                 push,
                 pushed,
             });
@@ -486,9 +493,7 @@ impl LongConv {
     ) {
         if let Some(spectrum) = spectrum {
             convolver.transform(spectrum, v);
-            for (y, c) in y.iter_mut().zip(convolver.convolve(spectrum, pair)) {
-                *y += c;
-            }
+            add(y, convolver.convolve(spectrum, pair));
             return;
         }
         let taps = self.spectra.head(pair);
@@ -519,9 +524,7 @@ impl Push {
         if self.from == slots.len() {
             slots[first..first + sums.len()].copy_from_slice(sums);
         } else {
-            for (slot, sum) in slots[self.from + first..].iter_mut().zip(sums) {
-                *slot += sum;
-            }
+            add(&mut slots[self.from + first..], sums);
         }
     }
 
@@ -530,6 +533,22 @@ impl Push {
         let divides = 1 << (self.width | self.count).trailing_zeros();
         divides.min((self.width / BLOCKS).next_power_of_two().max(UNIT))
     }
+}
+
+simd! {
+/// `sums += more`, as far as both reach.
+fn add(sums: &mut [Complex32], more: &[Complex32]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum += more;
+    }
+}
+}
+
+/// Whether the last inputs of a sequence need no tiles: nothing comes after them, so one transform
+/// padded with zeros does, instead of one of each power of two that they are a sum of.
+fn is_one_diagonal(position: usize, rest: usize, ring: usize) -> bool {
+    let padded = rest.next_power_of_two();
+    padded <= DIAGONAL && position.is_multiple_of(padded) && position + rest <= ring
 }
 
 /// The largest power of two that divides `position` and is at most `room`.

@@ -6,9 +6,12 @@ use crate::ops::unwritten;
 use num_complex::Complex32;
 use rayon::prelude::*;
 use rustfft::{Fft, FftPlanner};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Frequencies that are multiplied together.
+const LANES: usize = 8;
 /// Channels whose taps are in memory at once while a large spectrum is computed.
 const BLOCK: usize = 4 * GROUP;
 
@@ -41,6 +44,18 @@ struct Plan {
     size: usize,
     forward: Arc<dyn Fft<f32>>,
     inverse: Arc<dyn Fft<f32>>,
+}
+
+thread_local! {
+    /// Kept from step to step: their pages stay where they are.
+    static BUFFERS: RefCell<Convolver> = RefCell::default();
+}
+
+/// The transform of a pair's taps, and what it needs.
+#[derive(Default)]
+struct Transform {
+    values: Vec<Complex32>,
+    scratch: Vec<Complex32>,
 }
 
 /// Buffers of one task.
@@ -110,7 +125,7 @@ impl Spectra {
             values
                 .par_chunks_mut(pair)
                 .zip(block.par_chunks(2 * n))
-                .for_each_init(Vec::new, |z, (values, taps)| {
+                .for_each_init(Transform::default, |z, (values, taps)| {
                     let (even, odd) = taps.split_at(n);
                     plan.spectrum(values, even, odd, z);
                 });
@@ -130,7 +145,7 @@ impl Spectra {
                 .par_iter_mut()
                 .zip(block.par_chunks(2 * n))
                 .for_each_init(
-                    || (Convolver::default(), Vec::new(), Vec::new()),
+                    || (Convolver::default(), Vec::new(), Transform::default()),
                     |(convolver, spectra, z), (slots, taps)| {
                         let (even, odd) = taps.split_at(n);
                         // Inputs d blocks before the sums meet the taps from d − 1 to d + 1 blocks.
@@ -165,27 +180,28 @@ impl Plan {
     }
 
     /// A and B of one pair from its taps; `odd` is empty where there is no second channel.
-    fn spectrum(
-        &self,
-        values: &mut [Complex32],
-        even: &[f32],
-        odd: &[f32],
-        z: &mut Vec<Complex32>,
-    ) {
-        z.clear();
-        match odd.is_empty() {
-            true => z.extend(even.iter().map(|&re| Complex32::new(re, 0.0))),
-            false => z.extend(
-                even.iter()
-                    .zip(odd)
-                    .map(|(&re, &im)| Complex32::new(re, im)),
-            ),
-        }
+    fn spectrum(&self, values: &mut [Complex32], even: &[f32], odd: &[f32], z: &mut Transform) {
+        let Transform { values: z, scratch } = z;
         z.resize(self.size, Complex32::default());
-        self.forward.process(z);
+        let (taps, zeros) = z.split_at_mut(even.len());
+        match odd.is_empty() {
+            true => (taps.iter_mut().zip(even)).for_each(|(z, &re)| *z = Complex32::new(re, 0.0)),
+            false => interleave(taps, even, odd),
+        }
+        zeros.fill(Complex32::default());
+        scratch.resize(self.forward.get_inplace_scratch_len(), Complex32::default());
+        self.forward.process_with_scratch(z, scratch);
         let (a, b) = values.split_at_mut(self.size / 2 + 1);
         separate(a, b, z);
     }
+}
+
+simd! {
+fn interleave(z: &mut [Complex32], even: &[f32], odd: &[f32]) {
+    for ((z, re), im) in z.iter_mut().zip(even).zip(odd) {
+        *z = Complex32::new(*re, *im);
+    }
+}
 }
 
 simd! {
@@ -196,20 +212,47 @@ simd! {
 fn separate(a: &mut [Complex32], b: &mut [Complex32], z: &[Complex32]) {
     let scale = 0.25 / z.len() as f32;
     let half = z.len() / 2;
-    let (a, b, low) = (&mut a[..half + 1], &mut b[..half + 1], &z[..half + 1]);
-    let high = &z[half..];
-    for k in 0..half + 1 {
-        // Z(N − k), and Z(0) for k = 0.
-        let there = if k == 0 { z[0] } else { high[half - k] };
-        let (sum_re, sum_im) = (low[k].re + there.re, low[k].im - there.im);
-        let (difference_re, difference_im) = (low[k].re - there.re, low[k].im + there.im);
-        a[k] = Complex32::new(sum_re * scale, sum_im * scale);
-        b[k] = Complex32::new(difference_im * scale, -difference_re * scale);
+    for k in [0, half] {
+        let (here, there) = (z[k], z[k].conj());
+        (a[k], b[k]) = ((here + there) * scale, (here - there) * scale);
+        b[k] = Complex32::new(b[k].im, -b[k].re);
     }
+    // Frequencies below the middle ascend, those above it descend.
+    let (a, b) = (&mut a[1..half], &mut b[1..half]);
+    let (low, high) = (&z[1..half], &z[half + 1..]);
+    let filters = a.chunks_exact_mut(LANES).zip(b.chunks_exact_mut(LANES));
+    let parts = low.chunks_exact(LANES).zip(high.rchunks_exact(LANES));
+    for ((a, b), (low, high)) in filters.zip(parts) {
+        halves(a, b, low, high, scale);
+    }
+    let (whole, rest) = (low.len() / LANES * LANES, low.len() % LANES);
+    halves(&mut a[whole..], &mut b[whole..], &low[whole..], &high[..rest], scale);
 }
 }
 
+#[inline(always)]
+fn halves(
+    a: &mut [Complex32],
+    b: &mut [Complex32],
+    low: &[Complex32],
+    high: &[Complex32],
+    scale: f32,
+) {
+    let n = a.len();
+    let (b, low, high) = (&mut b[..n], &low[..n], &high[..n]);
+    for k in 0..n {
+        let (here, there) = (low[k], high[n - 1 - k]);
+        a[k] = Complex32::new((here.re + there.re) * scale, (here.im - there.im) * scale);
+        b[k] = Complex32::new((here.im + there.im) * scale, (there.re - here.re) * scale);
+    }
+}
+
 impl Convolver {
+    /// Runs a task with this thread's buffers.
+    pub(super) fn with<T>(task: impl FnOnce(&mut Self) -> T) -> T {
+        BUFFERS.with_borrow_mut(task)
+    }
+
     /// Transforms a signal in pieces of half the spectrum's size, each padded with zeros.
     pub(super) fn transform(&mut self, spectrum: &Spectrum, v: &[Complex32]) {
         self.pieces(&spectrum.plan, v);
@@ -274,9 +317,6 @@ impl Convolver {
         &self.sum
     }
 }
-
-/// Frequencies that are multiplied together.
-const LANES: usize = 8;
 
 simd! {
 /// `sum[k] (+)= A[k] (Z[k] + conj Z[N − k]) + B[k] (Z[k] − conj Z[N − k])` for all k; A and B are
