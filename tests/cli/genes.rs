@@ -218,3 +218,35 @@ fn what_cannot_be_is_refused() {
     predict("--head genes -o o.parquet").fails(2, &["no head of bases \"genes\""]);
     predict("--genes g.gff3 --genetic-code 1").fails(2, &["expected 11 or 4"]);
 }
+
+/// The genome of phage lambda, which no bundled model was trained on.
+const LAMBDA: &[u8] = include_bytes!("../../data/lambda.fa.gz");
+
+#[test]
+fn the_bundled_models_know_a_phage_that_they_have_not_seen() {
+    let region = "--region NC_001416.1:1-8000";
+    let mut case = Case::new(&format!("predict a.fa.gz -o out.parquet {region}"))
+        .file("a.fa.gz", LAMBDA)
+        .seconds(120);
+    let table = case.run().succeeds(&["out.parquet"]).table();
+    assert_eq!(table.footer["model"]["name"], "crocuta-bacteria");
+    let nats: Vec<f32> = table.numbers("logp_base").into_iter().flatten().collect();
+    let bits = -nats.iter().sum::<f32>() / nats.len() as f32 / std::f32::consts::LN_2;
+    assert!(bits < 1.9, "{bits} bits a base; of order 0 it is 1.99");
+    let mut case = case.args(&format!("predict a.fa.gz --genes genes.gff3 {region}"));
+    let outcome = case.run();
+    let text = String::from_utf8(outcome.file("genes.gff3").to_vec()).unwrap();
+    // nu1, A, W, B and C of NC_001416.1.
+    for place in [
+        "191\t736",
+        "711\t2636",
+        "2633\t2839",
+        "2836\t4437",
+        "4418\t5737",
+    ] {
+        assert!(
+            text.contains(&format!("\tCDS\t{place}\t")),
+            "{place}: {text}"
+        );
+    }
+}
