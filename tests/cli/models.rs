@@ -55,7 +55,6 @@ fn a_wrong_command_line_is_a_usage_error() {
     for args in [
         "",
         "embed",
-        "embed a.fa",
         "nothing",
         "embed a.fa -m model --chunk 0",
         "embed a.fa -m model --pool max",

@@ -32,7 +32,7 @@ use std::time::Duration;
     after_help = "Examples:\n  crocuta fit genome.fa.gz --preset crocuta-bacteria --validate chr:3713323-4641652 -o model\n  \
 crocuta fit genome.fa.gz -m model --learning-rate 3e-4 --validate-file held_out.bed -o better\n  \
 crocuta fit --objective sequences --table t.csv --validate-table v.csv -m model --lora 8 -o lora\n  \
-crocuta fit --objective tracks --labels genes.gff3 --genes --both-strands --head-only genome.fa.gz -m model -o finder"
+crocuta fit --objective tracks --genes --labels a.gff3 --both-strands a.fa -m model -o finder"
 )]
 pub struct Fit {
     /// FASTA files to train on: plain, gzip, BGZF or zstd.

@@ -45,7 +45,8 @@ pub enum ClassWeights {
 #[derive(clap::Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
 pub struct Start {
-    /// Go on with this model: a directory with config.json and model.safetensors.
+    /// Go on with this model: a bundled one by its name, or a directory with config.json and
+    /// model.safetensors.
     #[arg(short, long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// From random weights of a published configuration: see `crocuta models list`.
