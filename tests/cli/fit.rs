@@ -144,6 +144,15 @@ fn corrupted_bases_follow_from_the_seed() {
 }
 
 #[test]
+fn only_a_run_that_holds_nothing_out_is_warned_and_once() {
+    for (args, warnings) in [("", 1), ("--validate a:1-500", 0), ("--test a:1-500", 0)] {
+        let outcome = small(&format!("--steps 1 {args}")).run();
+        let found = outcome.stderr.matches("nothing is held out").count();
+        assert_eq!(found, warnings, "{args}: {}", outcome.stderr);
+    }
+}
+
+#[test]
 fn the_seed_decides_every_byte_and_threads_none() {
     let args = "--steps 6 --validate b --evaluate-every 3";
     let first = weights(args);

@@ -9,7 +9,7 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::head::{Link, Shape};
 use crate::io::labelled;
-use crate::sequence::region::{Region, Span};
+use crate::sequence::region::{Query, Region, Span};
 use crate::stream::{self, SIGNAL};
 use crate::train::{
     self, Draws, Genomes, Labels, Network, NextBase, Objective, Plan, Reading, Record, Saving,
@@ -107,11 +107,7 @@ impl Fit {
         trainee.run_on(device);
         let genomes = Genomes::read(&self.fasta)?;
         let data = genomes.files.clone();
-        let [held_out, test] = [
-            genomes.held_out(&queries[0])?,
-            genomes.held_out(&queries[1])?,
-        ];
-        let [regions, tested] = [&held_out, &test].map(|spans| named(&genomes, spans));
+        let (sets, [regions, tested]) = held_back(&genomes, &queries)?;
         let length = self.schedule.length;
         let sizes = Sizes {
             length: length.unwrap_or(facts.context.unwrap_or(1 << 16) as u64),
@@ -125,7 +121,7 @@ impl Fit {
             corrupt: self.split.corrupted()?,
             seed,
         };
-        let mut objective = NextBase::new(genomes, [held_out, test], sizes, draws)?;
+        let mut objective = NextBase::new(genomes, sets, sizes, draws)?;
         let step = sizes.chunk.min(sizes.length) * sizes.batch as u64;
         let plan = self
             .schedule
@@ -190,11 +186,7 @@ impl Fit {
             .schedule
             .open(plain && model.trains_on_gpu(), without)?;
         trainee.run_on(device);
-        let [held_out, test] = [
-            genomes.held_out(&queries[0])?,
-            genomes.held_out(&queries[1])?,
-        ];
-        let [regions, tested] = [&held_out, &test].map(|spans| named(&genomes, spans));
+        let (sets, [regions, tested]) = held_back(&genomes, &queries)?;
         let context = facts.context.map_or(u64::MAX, |context| context as u64);
         let both = split
             .strand
@@ -206,7 +198,6 @@ impl Fit {
             both,
             balanced: split.class_weights == ClassWeights::Balanced,
         };
-        let sets = [held_out, test];
         let mut objective = Tracks::new(task.clone(), genomes, labels, sets, reading, seed)?;
         let step = reading.length.saturating_mul(reading.batch as u64);
         let plan = self
@@ -419,17 +410,26 @@ impl Fit {
     }
 }
 
-/// What is held out, as regions; a warning if nothing is.
-fn named(genomes: &Genomes, held_out: &[Span]) -> Vec<String> {
-    if held_out.is_empty() {
+/// What chooses the weights and what tests them, with their regions in words; a warning if nothing
+/// is held out.
+fn held_back(
+    genomes: &Genomes,
+    queries: &[Vec<Query>; 2],
+) -> Result<([Vec<Span>; 2], [Vec<String>; 2])> {
+    let [chosen, tested] = queries;
+    let sets = [genomes.held_out(chosen)?, genomes.held_out(tested)?];
+    if sets.iter().all(Vec::is_empty) {
         tracing::warn!("nothing is held out: how good the model is will not be known");
     }
-    let regions = held_out.iter().map(|span| {
+    let region = |span: &Span| {
         let contig = genomes.contigs[span.contig].name.clone();
         let (start, end) = (span.start, span.end);
         Region { contig, start, end }.to_string()
-    });
-    regions.collect()
+    };
+    let regions = sets
+        .each_ref()
+        .map(|spans| spans.iter().map(region).collect());
+    Ok((sets, regions))
 }
 
 /// The command line, as it was given.
