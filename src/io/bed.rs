@@ -1,9 +1,11 @@
 //! BED files: regions to read, one a line, 0-based and half-open.
 
-use super::input::{self, Input};
+use super::input::Input;
+use super::lines;
 use crate::error::{Error, Result};
 use crate::sequence::region::Region;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// The longest line, in bytes.
@@ -33,30 +35,16 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
     parse(input).map_err(|error| error.file(name))
 }
 
-fn parse(mut input: impl BufRead) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
-    let mut empty = 0u64;
-    let mut line = Vec::new();
-    for number in 1u64.. {
-        line.clear();
-        (&mut input)
-            .take(MAX_LINE)
-            .read_until(b'\n', &mut line)
-            .map_err(input::error)?;
-        if line.is_empty() {
-            break;
-        }
-        let record = match std::str::from_utf8(&line) {
-            _ if line.len() as u64 == MAX_LINE => Err("line too long".to_string()),
-            Err(_) => Err("not UTF-8".to_string()),
-            Ok(text) => parse_line(text.trim_end_matches(['\n', '\r'])),
-        };
-        match record.map_err(|what| Error::input(what).place(format!("line {number}")))? {
+fn parse(input: impl BufRead) -> Result<Vec<Record>> {
+    let (mut records, mut empty) = (Vec::new(), 0u64);
+    lines::each(input, MAX_LINE, |line, _| {
+        match parse_line(line)? {
             Some(record) if record.region.start == record.region.end => empty += 1,
             Some(record) => records.push(record),
             None => {}
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     if empty > 0 {
         tracing::warn!("{empty} BED regions without a base (start = end) are left out");
     }

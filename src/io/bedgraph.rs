@@ -1,9 +1,11 @@
 //! bedGraph files: a value for each of some regions, 0-based and half-open.
 
-use super::input::{self, Input};
-use crate::error::{Error, Result};
+use super::input::Input;
+use super::lines;
+use crate::error::Result;
 use crate::sequence::region::Region;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// The longest line, in bytes.
@@ -22,24 +24,12 @@ pub fn read(path: &Path) -> Result<Vec<(Region, f32)>> {
     parse(input).map_err(|error| error.file(name))
 }
 
-fn parse(mut input: impl BufRead) -> Result<Vec<(Region, f32)>> {
-    let (mut records, mut line) = (Vec::new(), Vec::new());
-    for number in 1u64.. {
-        line.clear();
-        (&mut input)
-            .take(MAX_LINE)
-            .read_until(b'\n', &mut line)
-            .map_err(input::error)?;
-        if line.is_empty() {
-            break;
-        }
-        let record = match std::str::from_utf8(&line) {
-            _ if line.len() as u64 == MAX_LINE => Err("line too long".to_string()),
-            Err(_) => Err("not UTF-8".to_string()),
-            Ok(text) => parse_line(text.trim_end()),
-        };
-        records.extend(record.map_err(|what| Error::input(what).place(format!("line {number}")))?);
-    }
+fn parse(input: impl BufRead) -> Result<Vec<(Region, f32)>> {
+    let mut records = Vec::new();
+    lines::each(input, MAX_LINE, |line, _| {
+        records.extend(parse_line(line)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(records)
 }
 

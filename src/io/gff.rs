@@ -1,9 +1,11 @@
 //! Annotations: GFF3 and GTF, read; positions become 0-based and half-open.
 
-use super::input::{self, Input};
-use crate::error::{Error, Result};
+use super::input::Input;
+use super::lines;
+use crate::error::Result;
 use crate::sequence::region::Region;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// The longest line, in bytes.
@@ -51,27 +53,17 @@ pub fn read(path: &Path) -> Result<Vec<Feature>> {
     parse(input).map_err(|error| error.file(name))
 }
 
-fn parse(mut input: impl BufRead) -> Result<Vec<Feature>> {
-    let (mut features, mut line) = (Vec::new(), Vec::new());
-    for number in 1u64.. {
-        line.clear();
-        (&mut input)
-            .take(MAX_LINE)
-            .read_until(b'\n', &mut line)
-            .map_err(input::error)?;
-        if line.is_empty() || line.starts_with(b"##FASTA") {
-            break;
+fn parse(input: impl BufRead) -> Result<Vec<Feature>> {
+    let mut features = Vec::new();
+    lines::each(input, MAX_LINE, |line, number| {
+        if line.starts_with("##FASTA") {
+            return Ok(ControlFlow::Break(()));
         }
-        let feature = match std::str::from_utf8(&line) {
-            _ if line.len() as u64 == MAX_LINE => Err("line too long".to_string()),
-            Err(_) => Err("not UTF-8".to_string()),
-            Ok(text) => match text.trim_end_matches(['\n', '\r']) {
-                text if text.trim().is_empty() || text.starts_with('#') => continue,
-                text => parse_line(text, number),
-            },
-        };
-        features.push(feature.map_err(|what| Error::input(what).place(format!("line {number}")))?);
-    }
+        if !line.trim().is_empty() && !line.starts_with('#') {
+            features.push(parse_line(line, number)?);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(features)
 }
 

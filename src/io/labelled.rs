@@ -1,10 +1,12 @@
 //! Tables of sequences and their labels: CSV, or TSV.
 
 use super::bases;
-use super::input::{self, Input};
+use super::input::Input;
+use super::lines;
 use crate::error::{Error, Result};
 use crate::sequence::base;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// A sequence and what is known of it.
@@ -32,31 +34,16 @@ pub fn read(path: &Path) -> Result<Vec<Labelled>> {
     parse(input).map_err(|error| error.file(name))
 }
 
-fn parse(mut input: impl BufRead) -> Result<Vec<Labelled>> {
-    let (mut rows, mut line, mut table) = (Vec::new(), Vec::new(), None);
-    for number in 1u64.. {
-        line.clear();
-        (&mut input)
-            .take(MAX_LINE)
-            .read_until(b'\n', &mut line)
-            .map_err(input::error)?;
-        if line.is_empty() {
-            break;
+fn parse(input: impl BufRead) -> Result<Vec<Labelled>> {
+    let (mut rows, mut table) = (Vec::new(), None);
+    lines::each(input, MAX_LINE, |line, _| {
+        match &table {
+            _ if line.is_empty() => {}
+            Some(table) => rows.push(parse_row(line, table)?),
+            None => table = Some(Table::new(line)?),
         }
-        let row = match std::str::from_utf8(&line) {
-            _ if line.len() as u64 == MAX_LINE => Err("line too long".to_string()),
-            Err(_) => Err("not UTF-8".to_string()),
-            Ok(text) => match (text.trim_end_matches(['\n', '\r']), &table) {
-                ("", _) => Ok(None),
-                (text, Some(table)) => parse_row(text, table).map(Some),
-                (text, None) => Table::new(text).map(|found| {
-                    table = Some(found);
-                    None
-                }),
-            },
-        };
-        rows.extend(row.map_err(|what| Error::input(what).place(format!("line {number}")))?);
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     match rows.is_empty() {
         true => Err(Error::input("no sequences")),
         false => Ok(rows),

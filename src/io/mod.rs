@@ -16,6 +16,7 @@ pub mod gff;
 pub mod indexed;
 pub mod input;
 pub mod labelled;
+mod lines;
 pub mod pileup;
 
 pub mod atomic;
