@@ -107,7 +107,8 @@ impl Fit {
         trainee.run_on(device);
         let genomes = Genomes::read(&self.fasta)?;
         let data = genomes.files.clone();
-        let (sets, [regions, tested]) = held_back(&genomes, &queries)?;
+        let sets = held_back(&genomes, &queries)?;
+        let [regions, tested] = sets.each_ref().map(|spans| named(&genomes, spans));
         let length = self.schedule.length;
         let sizes = Sizes {
             length: length.unwrap_or(facts.context.unwrap_or(1 << 16) as u64),
@@ -186,7 +187,8 @@ impl Fit {
             .schedule
             .open(plain && model.trains_on_gpu(), without)?;
         trainee.run_on(device);
-        let (sets, [regions, tested]) = held_back(&genomes, &queries)?;
+        let sets = held_back(&genomes, &queries)?;
+        let [regions, tested] = sets.each_ref().map(|spans| named(&genomes, spans));
         let context = facts.context.map_or(u64::MAX, |context| context as u64);
         let both = split
             .strand
@@ -410,26 +412,23 @@ impl Fit {
     }
 }
 
-/// What chooses the weights and what tests them, with their regions in words; a warning if nothing
-/// is held out.
-fn held_back(
-    genomes: &Genomes,
-    queries: &[Vec<Query>; 2],
-) -> Result<([Vec<Span>; 2], [Vec<String>; 2])> {
-    let [chosen, tested] = queries;
+/// What chooses the weights, and what tests them; a warning if nothing is held out.
+fn held_back(genomes: &Genomes, [chosen, tested]: &[Vec<Query>; 2]) -> Result<[Vec<Span>; 2]> {
     let sets = [genomes.held_out(chosen)?, genomes.held_out(tested)?];
     if sets.iter().all(Vec::is_empty) {
         tracing::warn!("nothing is held out: how good the model is will not be known");
     }
-    let region = |span: &Span| {
+    Ok(sets)
+}
+
+/// Spans as regions.
+fn named(genomes: &Genomes, spans: &[Span]) -> Vec<String> {
+    let regions = spans.iter().map(|span| {
         let contig = genomes.contigs[span.contig].name.clone();
         let (start, end) = (span.start, span.end);
         Region { contig, start, end }.to_string()
-    };
-    let regions = sets
-        .each_ref()
-        .map(|spans| spans.iter().map(region).collect());
-    Ok((sets, regions))
+    });
+    regions.collect()
 }
 
 /// The command line, as it was given.
