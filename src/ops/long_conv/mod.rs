@@ -59,10 +59,10 @@ const UNIT: usize = 1 << 15;
 /// Blocks of a push that is larger.
 const BLOCKS: usize = 8;
 
-/// The part of a GPU's free memory that one layer's spectra take at most.
-const SPECTRA: usize = 16;
 /// Bytes of signals in one batch of FFTs on a GPU, at most; 2²⁷ are a fifth slower.
 const WORKSPACE: usize = 1 << 30;
+/// The part of a GPU's free memory that they take at most.
+const PART: usize = 16;
 
 /// The filters of one layer, and those spectra of them that fit the budget.
 pub struct LongConv {
@@ -191,9 +191,8 @@ impl LongConv {
             let conv = self.on_gpu.get(|| {
                 let taps = (self.gpu_taps)(gpu)?;
                 let (free, _) = gpu.memory()?;
-                let budget = free / SPECTRA;
-                let workspace = WORKSPACE.min(budget);
-                cuda::LongConv::new(gpu, self.length, &self.bias, taps, budget, workspace)
+                let (room, workspace) = (gpu.spectra_room(), WORKSPACE.min(free / PART));
+                cuda::LongConv::new(gpu, self.length, &self.bias, taps, room, workspace)
             })?;
             let lanes = past.lanes.len();
             let past = past

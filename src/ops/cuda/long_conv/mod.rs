@@ -21,6 +21,7 @@ use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicIsize;
 use std::sync::{Arc, Mutex};
 
 /// Rows and channels of a block's tile.
@@ -28,7 +29,7 @@ const SIDE: usize = 32;
 /// Pieces whose spectra one thread multiplies.
 const TOGETHER: usize = 8;
 
-/// The filters of one layer, and those spectra of them that fit the budget.
+/// The filters of one layer, and those spectra of them that there is room for.
 pub struct LongConv {
     gpu: Arc<Gpu>,
     length: usize,
@@ -70,15 +71,15 @@ struct Piece {
 type Batches = BTreeMap<(usize, usize), Vec<Piece>>;
 
 impl LongConv {
-    /// Filters of `length` taps, the skip weights `bias` (C), room in bytes for spectra that are
-    /// kept rather than computed at each use, and bytes of workspace for the FFTs (about three
-    /// times as much is used in all).
+    /// Filters of `length` taps, the skip weights `bias` (C), the room in bytes for spectra that
+    /// are kept rather than computed at each use, which layers share, and bytes of workspace for
+    /// the FFTs (about three times as much is used in all).
     pub fn new(
         gpu: &Arc<Gpu>,
         length: usize,
         bias: &[f32],
         taps: FilterTaps,
-        budget: usize,
+        room: Arc<AtomicIsize>,
         workspace: usize,
     ) -> Result<Self> {
         Ok(Self {
@@ -86,7 +87,7 @@ impl LongConv {
             length: length.max(1),
             channels: bias.len(),
             bias: gpu.upload(bias)?,
-            spectra: Mutex::new(Spectra::new(length.max(1), taps, budget)),
+            spectra: Mutex::new(Spectra::new(length.max(1), taps, room)),
             workspace,
         })
     }
