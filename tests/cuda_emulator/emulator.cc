@@ -413,5 +413,18 @@ static int transform(int handle, float *in, float *out, bool forward) {
     }
     return 0;
 }
+API int cufftExecC2C(int handle, float *in, float *out, int sign) {
+    std::lock_guard<std::mutex> lock(device);
+    const Fft plan = plans[handle];
+    for (long long b = 0; b < plan.batch; b++) {
+        const float *from = in + 2 * b * plan.from;
+        float *to = out + 2 * b * plan.to;
+        std::vector<Complex> x(plan.size);
+        for (long long i = 0; i < plan.size; i++) x[i] = {from[2 * i], from[2 * i + 1]};
+        x = dft(x.data(), plan.size, 1, sign);
+        for (long long i = 0; i < plan.size; i++) to[2 * i] = x[i].real(), to[2 * i + 1] = x[i].imag();
+    }
+    return 0;
+}
 API int cufftExecR2C(int plan, float *in, float *out) { return transform(plan, in, out, true); }
 API int cufftExecC2R(int plan, float *in, float *out) { return transform(plan, in, out, false); }

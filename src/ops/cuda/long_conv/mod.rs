@@ -250,20 +250,21 @@ impl LongConv {
                     .long(size)
                     .long(stride(size))
                     .blocks(size.div_ceil(SIDE) * columns * batch, THREADS, 0)?;
-                gpu.fft(&mut signals, size, batch * count, Direction::Forward)?;
-                let bins = count * (size / 2 + 1);
+                gpu.complex_fft(&mut signals, size, batch * count, Direction::Forward)?;
+                let bins = size / 4 + 1; // and as many from the other end
                 gpu.kernel(compile::LONG_CONV, "multiply")?
                     .array(&signals)
                     .array(&*filter)
                     .int(batch)
-                    .long(bins)
-                    .float(1.0 / size as f32)
+                    .long(count)
+                    .long(size / 2)
+                    .float(0.5 / size as f32)
                     .blocks(
-                        bins.div_ceil(THREADS) * batch.div_ceil(TOGETHER),
+                        bins.div_ceil(THREADS) * count * batch.div_ceil(TOGETHER),
                         THREADS,
                         0,
                     )?;
-                gpu.fft(&mut signals, size, batch * count, Direction::Inverse)?;
+                gpu.complex_fft(&mut signals, size, batch * count, Direction::Inverse)?;
                 let longest = now.iter().map(|piece| piece.len).max().unwrap_or(0);
                 let name = format!("store_outputs_{}", O::NAME);
                 gpu.kernel(compile::LONG_CONV, &name)?
