@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const STEPS: u64 = 6;
 
 /// Architectures that train on a GPU, at sizes for tests.
-const MODELS: [(&str, &str); 3] = [
+const MODELS: [(&str, &str); 4] = [
     (
         "crocuta-bacteria",
         r#"{"hidden_size": 16, "num_filters": 16, "num_attention_heads": 2, "inner_mlp_size": 20,
@@ -30,6 +30,11 @@ const MODELS: [(&str, &str); 3] = [
     (
         "transformer-d256-l8",
         r#"{"hidden_size": 16, "inner_size": 24, "num_heads": 2, "num_layers": 2}"#,
+    ),
+    (
+        "mamba-d256-l16",
+        r#"{"hidden_size": 8, "intermediate_size": 12, "state_size": 4, "time_step_rank": 4,
+            "num_hidden_layers": 2}"#,
     ),
 ];
 

@@ -42,7 +42,7 @@ pub use rows::{
     glu_slopes, half, one_hot, pool, slopes, widen,
 };
 pub use saved::{Saved, Stored};
-pub use selective_scan::{Hidden, SelectiveScan};
+pub use selective_scan::{Hidden, ScanInputs, ScanSlopes, ScanStarts, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
 pub use ssd::{Ssd, SsdState};
 pub use sums::column_sums;
