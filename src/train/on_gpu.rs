@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::checkpoint::{self, Config};
+use crate::encoder::Encoder;
 use crate::error::{Error, Result};
-use crate::ops::Device;
 use crate::ops::cuda::Gpu;
+use crate::ops::{Device, Tensor};
+use crate::sequence::Segment;
 use crate::sequence::region::Query;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -193,6 +195,51 @@ fn what_a_convolution_carries_on_a_gpu_is_resumed() {
     assert_eq!(resumed.values, whole.values);
 }
 
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gradients_of_an_encoder_that_looks_both_ways_equal_the_cpu_s() {
+    let changes = r#"{"d_model": 8, "n_layer": 2, "ssm_cfg": {"d_state": 3, "dt_rank": 2}}"#;
+    let whole = |len| Segment {
+        lane: 0,
+        len,
+        starts: true,
+        ends: true,
+    };
+    let segments = [whole(70), whole(30)];
+    for preset in ["caduceus-ph-1k", "caduceus-ps-1k"] {
+        let gradients = |device: Device| -> BTreeMap<String, Vec<f32>> {
+            let mut trainee = trainee((preset, changes));
+            trainee.run_on(device.clone());
+            let network = trainee.network(true).unwrap();
+            let tokens: Vec<u32> = (0..100).map(|i| 7 + (i * i + i / 7) % 4).collect();
+            let tokens = Tensor::from_vec(tokens, 100, &device).unwrap();
+            let mut state = network.model.start(1).unwrap();
+            let out = network.model.forward(&tokens, &segments, &mut state);
+            let out = out.unwrap();
+            let seed = (0..out.elem_count()).map(|i| (i as f32 * 1.7).sin());
+            let seed = Tensor::from_vec(seed.collect(), out.dims(), &device).unwrap();
+            let found = out.backward(seed).unwrap();
+            let parameters = network.parameters.iter();
+            let found = parameters.filter_map(|(name, x)| Some((name, found.of(x)?)));
+            found
+                .map(|(name, x)| (name.clone(), x.to_vec1().unwrap()))
+                .collect()
+        };
+        let expected = gradients(Device::Cpu);
+        let found = gradients(Device::Cuda(Gpu::open(0, false).unwrap()));
+        assert!(expected.len() > 20 && found.keys().eq(expected.keys()));
+        for (name, expected) in &expected {
+            let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+            let pairs = found[name].iter().zip(expected);
+            let far = pairs.fold(0f32, |most, (x, y)| most.max((x - y).abs()));
+            assert!(
+                far <= 2e-5 * largest,
+                "{preset}, {name}: {far} of {largest}"
+            );
+        }
+    }
+}
+
 /// Where the time of a step goes: `cargo test --release --lib -- --ignored speed_of_training
 /// --nocapture`.
 #[test]
@@ -204,10 +251,25 @@ fn speed_of_training() {
     let letters = |n: usize| ["A", "C", "G", "T"][n * n % 7 % 4];
     let text: String = (0..8 * BASES).map(letters).collect();
     std::fs::write(&path, format!(">a\n{text}\n")).unwrap();
-    for (rounded, lanes) in [(false, 32), (true, 32), (true, 4)] {
+    let bacteria = ("crocuta-bacteria", "{}");
+    let short = ("hyenadna-tiny-1k-d256", r#"{"n_layer": 4}"#);
+    let long = ("hyenadna-small-32k", "{}");
+    let mamba = ("mamba-d256-l16", r#"{"num_hidden_layers": 4}"#);
+    // Passages of the first model are longer than a chunk.
+    for (model, rounded, [lanes, chunk, length]) in [
+        (bacteria, false, [32, BASES / 32, 1 << 16]),
+        (bacteria, true, [32, BASES / 32, 1 << 16]),
+        (bacteria, true, [4, BASES / 4, 1 << 16]),
+        (short, false, [8, 1 << 10, 1 << 10]),
+        (short, true, [8, 1 << 10, 1 << 10]),
+        (long, true, [4, 1 << 15, 1 << 15]),
+        (mamba, false, [8, 1 << 10, 1 << 10]),
+        (mamba, true, [8, 1 << 10, 1 << 10]),
+        (mamba, true, [4, 1 << 15, 1 << 15]),
+    ] {
         let sizes = Sizes {
-            length: 1 << 16,
-            chunk: (BASES / lanes) as u64,
+            length: length as u64,
+            chunk: chunk as u64,
             batch: lanes,
             parts: 1,
         };
@@ -219,7 +281,7 @@ fn speed_of_training() {
         let genomes = Genomes::read(std::slice::from_ref(&path)).unwrap();
         let mut objective = NextBase::new(genomes, [vec![], vec![]], sizes, draws).unwrap();
         let gpu = Gpu::open(0, rounded).unwrap();
-        let mut trainee = trainee(("crocuta-bacteria", "{}"));
+        let mut trainee = trainee(model);
         trainee.run_on(Device::Cuda(gpu.clone()));
         for step in 0..6 {
             let mut times = vec![Instant::now()];
@@ -238,8 +300,9 @@ fn speed_of_training() {
             let times: Vec<f64> = times.collect();
             let rate = loss.bases as f64 / times.iter().sum::<f64>();
             println!(
-                "rounded {rounded}, {lanes} lanes, step {step}: model {:.1} ms, forward {:.1} ms, \
+                "{}, rounded {rounded}, {lanes} × {chunk}, step {step}: model {:.1} ms, forward {:.1} ms, \
                  backward {:.1} ms, {:.2} M bases a second, {:.1} GB",
+                model.0,
                 times[0] * 1e3,
                 times[1] * 1e3,
                 times[2] * 1e3,

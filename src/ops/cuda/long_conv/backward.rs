@@ -78,7 +78,7 @@ impl LongConv {
             let mut add = |done: usize, len: usize, past: usize, ahead: usize, key| {
                 let ring = lane.and_then(|lane| lane.ring.as_ref());
                 let capacity = lane.map_or(0, |lane| lane.capacity);
-                batches.entry(key).or_insert_with(Vec::new).push(Piece {
+                batches.entry(key).or_default().push(Piece {
                     ring: ring.map_or(0, |ring| self.gpu.address(ring)),
                     row: row + done,
                     len,
