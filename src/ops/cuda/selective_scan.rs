@@ -69,6 +69,7 @@ struct Work {
     /// The time steps before bias and softplus, if they are not computed in registers; tiles' sums.
     _arrays: (Option<CudaSlice<f32>>, CudaSlice<f32>),
     pointers: [u64; 14],
+    gradients: bool,
 }
 
 /// Places in [`Work::pointers`].
@@ -160,7 +161,7 @@ impl SelectiveScan {
         segments: &[Segment],
     ) -> Result<(CudaSlice<O>, ScanStarts)> {
         let gpu = &*self.gpu;
-        let mut work = self.work(io, segments)?;
+        let mut work = self.work(io, segments, false)?;
         let packed = &work.packed;
         packed.expect_lanes(hidden.lanes)?;
         let values = self.padded * self.channels;
@@ -180,7 +181,7 @@ impl SelectiveScan {
     }
 
     /// What the passes have in common, once everything is known to be of one size.
-    fn work(&self, io: &ScanInputs, segments: &[Segment]) -> Result<Work> {
+    fn work(&self, io: &ScanInputs, segments: &[Segment], gradients: bool) -> Result<Work> {
         let gpu = &*self.gpu;
         let packed = gpu.pack(segments)?;
         let (rows, width) = (packed.rows(), self.rank + 2 * self.states);
@@ -224,6 +225,7 @@ impl SelectiveScan {
             packed,
             _arrays: (step, sums),
             pointers,
+            gradients,
         })
     }
 
@@ -241,14 +243,20 @@ impl SelectiveScan {
 
     fn launch_in(&self, work: &Work, reversed: bool, name: &str) -> Result<Launch<'_>> {
         let ints = [self.channels, self.rank, self.states, reversed.into()];
-        let launch = self.gpu.kernel_for(compile::SCAN, &self.sizes(), name)?;
+        let launch = self
+            .gpu
+            .kernel_for(compile::SCAN, &self.sizes(work.gradients), name)?;
         Ok(launch.structure(&work.pointers, &ints))
     }
 
     /// What the kernels are compiled for.
-    fn sizes(&self) -> [String; 2] {
+    fn sizes(&self, gradients: bool) -> [String; 3] {
         let rank = if self.in_registers() { self.rank } else { 0 };
-        [format!("STATES={}", self.padded), format!("RANK={rank}")]
+        [
+            format!("STATES={}", self.padded),
+            format!("RANK={rank}"),
+            format!("GRADIENTS={}", u8::from(gradients)),
+        ]
     }
 
     fn blocks(&self, packed: &Packed) -> usize {

@@ -1,5 +1,6 @@
 // Compiled with STATES, N filled up to a multiple of 4, and RANK, R where the weights of the time
-// step are in registers, else 0.
+// step are in registers, else 0; and with GRADIENTS, 1 for the kernels of the gradients, 0 for the
+// others.
 //
 // The selective scan over tiles of rows: Gu & Dao 2023, arXiv:2312.00752. Three passes: each
 // tile's state from a zero start and its decay; the states at each tile's start, one tile after
@@ -213,6 +214,7 @@ extern "C" __global__ void scan_carry(Scan p) {
     }
 }
 
+#if GRADIENTS
 // The gradient that each tile's own rows give to the states before it.
 template <int N> __device__ void slope_ends(const Scan &p, const Slopes &s) {
     __shared__ __align__(16) float rows[ROWS * N];
@@ -394,15 +396,6 @@ extern "C" __global__ void scan_projections(float *out, const float *sums, i64 r
     out[row * (rank + 2 * states) + rank + column] = sum;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) scan_ends(Scan p) {
-    scan<STATES, RANK, FINAL>(p, Slopes(), (float *)0);
-}
-extern "C" __global__ void __launch_bounds__(THREADS) scan_f32(Scan p, float *out) {
-    scan<STATES, RANK, OUTPUTS>(p, Slopes(), out);
-}
-extern "C" __global__ void __launch_bounds__(THREADS) scan_bf16(Scan p, bf16 *out) {
-    scan<STATES, RANK, OUTPUTS>(p, Slopes(), out);
-}
 extern "C" __global__ void __launch_bounds__(THREADS) scan_again(Scan p, Slopes s) {
     scan<STATES, RANK, AGAIN>(p, s, (float *)0);
 }
@@ -412,3 +405,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_slope_ends(Scan p, Sl
 extern "C" __global__ void __launch_bounds__(THREADS) scan_slopes(Scan p, Slopes s) {
     slopes<STATES>(p, s);
 }
+#else
+extern "C" __global__ void __launch_bounds__(THREADS) scan_ends(Scan p) {
+    scan<STATES, RANK, FINAL>(p, Slopes(), (float *)0);
+}
+extern "C" __global__ void __launch_bounds__(THREADS) scan_f32(Scan p, float *out) {
+    scan<STATES, RANK, OUTPUTS>(p, Slopes(), out);
+}
+extern "C" __global__ void __launch_bounds__(THREADS) scan_bf16(Scan p, bf16 *out) {
+    scan<STATES, RANK, OUTPUTS>(p, Slopes(), out);
+}
+#endif

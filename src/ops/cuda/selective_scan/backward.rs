@@ -44,7 +44,7 @@ impl SelectiveScan {
         segments: &[Segment],
     ) -> Result<ScanSlopes> {
         let gpu = &*self.gpu;
-        let mut work = self.work(io, segments)?;
+        let mut work = self.work(io, segments, true)?;
         let (rows, tiles) = (work.packed.rows(), work.packed.tile_count());
         let (len, values) = (rows * self.channels, self.padded * self.channels);
         expect_len("gradient of a scan", grad, len)?;
@@ -127,7 +127,7 @@ impl SelectiveScan {
             [rows, channels, rank],
             1,
         )?;
-        gpu.kernel_for(compile::SCAN, &self.sizes(), "scan_projections")?
+        gpu.kernel_for(compile::SCAN, &self.sizes(true), "scan_projections")?
             .array(&out)
             .array(sums)
             .long(rows)
