@@ -183,11 +183,7 @@ impl Model {
 
     /// Whether gradients pass through all its layers on the GPU.
     pub fn trains_on_gpu(&self) -> bool {
-        let all = matches!(
-            self,
-            Self::StripedHyena(_) | Self::S4d(_) | Self::Transformer(_)
-        );
-        all && self.runs_on_gpu()
+        self.runs_on_gpu() && !matches!(self, Self::Mamba2(_))
     }
 
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;

@@ -7,20 +7,18 @@
 //! for each of the T · I · N updates (one exponential each), 0.3 ns with time steps and gate.
 
 mod backward;
+mod gpu;
 
-use super::gradient::refuse;
 use super::math::{self, mul_add, simd};
 use super::on_gpu::{Carried, OnGpu};
 use super::{Device, cuda, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
-use crate::ops::cuda::Gpu;
 use crate::sequence::Segment;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Channels of a group: two AVX-512 registers.
 const WIDTH: usize = 32;
@@ -61,7 +59,6 @@ struct Group {
 pub struct Hidden {
     groups: Vec<Vec<Four>>, // (lanes, states in fours) each
     /// On a GPU these instead.
-    #[serde(skip)]
     on_gpu: Carried<cuda::Hidden>,
 }
 
@@ -180,26 +177,13 @@ impl SelectiveScan {
         let tracked = [u, projected].into_iter().chain(&self.parameters);
         let tracked = tracked.chain(added).chain(gate).any(Tensor::is_tracked);
         if let Device::Cuda(gpu) = u.device() {
-            refuse("a selective scan", tracked)?;
-            let scan = self.on_gpu.get(|| self.to_gpu(gpu))?;
-            let lanes = hidden.groups.first().map_or(0, Vec::len) / self.fours();
-            let hidden = hidden
-                .on_gpu
-                .own(|| scan.start(lanes), |hidden| hidden.fork(gpu))?;
-            let added = added.map(|x| x.gpu_values(gpu)).transpose()?;
-            let gate = gate.map(|x| x.gpu_values(gpu)).transpose()?;
-            let (values, projected) = (u.gpu_values(gpu)?, projected.gpu_values(gpu)?);
-            // What is gated is read by a product next.
-            return match gate.is_some() && gpu.rounded() {
-                true => {
-                    let out = scan.forward(values, projected, added, gate, hidden, segments)?;
-                    Ok(Tensor::rounded_on_gpu(gpu, out, u.dims()))
-                }
-                false => {
-                    let out = scan.forward(values, projected, added, gate, hidden, segments)?;
-                    Ok(Tensor::on_gpu(gpu, out, u.dims()))
-                }
+            let io = gpu::Inputs {
+                u,
+                projected,
+                added,
+                gate,
             };
+            return self.on_gpu(gpu, &io, tracked, hidden, segments);
         }
         let [a_log, skip, weight, bias] = &self.parameters;
         let mut before = Vec::new();
@@ -254,20 +238,6 @@ impl SelectiveScan {
         let [added, gate] = [added, gate].map(|x| x.unwrap_or(&constant));
         let parents = [u, projected, added, gate, a_log, skip, weight, bias];
         Ok(out.derived(parents, move |grad| step.backward(grad)))
-    }
-
-    fn to_gpu(&self, gpu: &Arc<Gpu>) -> Result<cuda::SelectiveScan> {
-        let [a_log, skip, weight, bias] = &self.parameters;
-        let values = |x: &Tensor| x.to_vec1::<f32>();
-        let (weight, bias) = (values(weight)?, values(bias)?);
-        cuda::SelectiveScan::new(
-            gpu,
-            &values(a_log)?,
-            &values(skip)?,
-            &weight,
-            &bias,
-            self.reversed,
-        )
     }
 
     /// `projected` with B and C filled up with zeros to whole fours.

@@ -88,9 +88,23 @@ impl Filter {
         self.parameters.iter().any(Tensor::is_tracked)
     }
 
-    /// Taps `0..n` of all channels, (D, n), as a function of the network's parameters.
-    pub fn tensor(filter: &Arc<Self>, n: usize) -> Result<Tensor> {
+    /// Taps `0..n` of all channels, (D, n), as a function of the network's parameters: computed on
+    /// this device, as their gradients are.
+    pub fn tensor(filter: &Arc<Self>, n: usize, device: &Device) -> Result<Tensor> {
         let channels = filter.decay.len();
+        if let Device::Cuda(gpu) = device {
+            let network = filter.network(gpu)?;
+            let taps = Tensor::on_gpu(gpu, network.first(gpu, n)?, &[channels, n]);
+            let (gpu, own) = (Arc::clone(gpu), Arc::clone(filter));
+            return Ok(taps.derived_from(&filter.parameters, move |grad| {
+                let slopes = network.backward(&gpu, grad.gpu_values(&gpu)?)?;
+                let hidden = slopes.hidden.into_iter().flatten();
+                let all = hidden.chain([slopes.freq, slopes.out]).zip(&own.parameters);
+                Ok(all
+                    .map(|(slope, parameter)| Some(Tensor::on_gpu(&gpu, slope, parameter.dims())))
+                    .collect())
+            }));
+        }
         let taps = Tensor::from_vec(filter.taps(0..channels, n)?, (channels, n), &Device::Cpu)?;
         let own = Arc::clone(filter);
         Ok(taps.derived_from(&filter.parameters, move |grad| own.backward(grad)))
@@ -105,15 +119,18 @@ impl Filter {
 
     /// The network in a GPU's memory.
     pub fn to_gpu(&self, gpu: &Gpu) -> Result<FilterTaps> {
-        let network = FilterNetwork::new(
+        Ok(FilterTaps::Network(Box::new(self.network(gpu)?)))
+    }
+
+    fn network(&self, gpu: &Gpu) -> Result<FilterNetwork> {
+        FilterNetwork::new(
             gpu,
             (&self.z, &self.t),
             &self.hidden,
             &self.freq,
             &self.out,
             (&self.decay, self.shift),
-        );
-        network.map(|network| FilterTaps::Network(Box::new(network)))
+        )
     }
 
     /// The network's last hidden layer at the first n positions, which all channels share: tiles

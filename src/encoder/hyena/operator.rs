@@ -42,7 +42,9 @@ impl Operator {
             let conv = LongConv::new(sizes.length, &bias, taps, budget)?
                 .with_gpu_taps(Arc::new(move |gpu| there.to_gpu(gpu)));
             return Ok(Self::Implicit(match filter.is_tracked() {
-                true => conv.differentiable(Arc::new(move |n| Filter::tensor(&filter, n))),
+                true => conv.differentiable(Arc::new(move |n, device| {
+                    Filter::tensor(&filter, n, device)
+                })),
                 false => conv,
             }));
         };

@@ -34,7 +34,9 @@ pub use attention::{Attention, Cache, Kept};
 pub use cross_entropy::{cross_entropy, losses};
 pub use element::Element;
 pub use linear::{Linear, to_weight};
-pub use long_conv::{FilterNetwork, FilterTaps, LongConv, Past};
+pub use long_conv::{
+    ConvSlopes, Convolved, FilterNetwork, FilterSlopes, FilterTaps, LongConv, Past,
+};
 pub use modal::{Modal, ModalSlopes, ModalState};
 pub use norm::{gated_rms_norm, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub use packed::Packed;
@@ -43,7 +45,7 @@ pub use rows::{
     glu_slopes, half, one_hot, pool, slopes, widen,
 };
 pub use saved::{Saved, Stored};
-pub use selective_scan::{Hidden, SelectiveScan};
+pub use selective_scan::{Hidden, ScanInputs, ScanSlopes, ScanStarts, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
 pub use ssd::{Ssd, SsdState};
 pub use sums::column_sums;

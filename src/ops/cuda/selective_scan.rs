@@ -4,11 +4,16 @@
 //! The first and the last pass recompute the time steps rather than write them to memory. With
 //! one thread a channel, its N states and the weights of its time step stay in registers.
 
+mod backward;
+
 use super::blas;
 use super::element::{Element, Operand};
-use super::{Gpu, compile, expect_len};
+use super::launch::Launch;
+use super::packed::Packed;
+use super::{Gpu, Saved, Stored, compile, expect_len, saved};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
+pub use backward::ScanSlopes;
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
 
@@ -40,6 +45,36 @@ pub struct Hidden {
     lanes: usize,
     values: CudaSlice<f32>,
 }
+
+/// What a scan reads: the columns of `projected` are the low-rank time step, B and C.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanInputs<'a> {
+    /// (T, I).
+    pub u: &'a CudaSlice<f32>,
+    /// (T, R + 2N).
+    pub projected: &'a CudaSlice<f32>,
+    /// (T, I).
+    pub added: Option<&'a CudaSlice<f32>>,
+    /// (T, I).
+    pub gate: Option<&'a CudaSlice<f32>>,
+}
+
+/// The hidden states before each tile of a step: (tiles, N padded, I).
+#[derive(Debug)]
+pub struct ScanStarts(CudaSlice<f32>);
+
+/// What the kernels share, and the arrays that live as long as they run.
+struct Work {
+    packed: Arc<Packed>,
+    /// The time steps before bias and softplus, if they are not computed in registers; tiles' sums.
+    _arrays: (Option<CudaSlice<f32>>, CudaSlice<f32>),
+    pointers: [u64; 14],
+    gradients: bool,
+}
+
+/// Places in [`Work::pointers`].
+const HIDDEN: usize = 9;
+const ENDS: usize = 10;
 
 impl SelectiveScan {
     /// `a_log` (I, N) with `A = −exp(a_log)`, `skip` (I), `step_weight` (I, R), `step_bias` (I).
@@ -118,25 +153,42 @@ impl SelectiveScan {
         })
     }
 
-    /// `(y + added) · silu(gate)`: (T, I), from `u` (T, I) and `projected` (T, R + 2N), whose
-    /// columns are the low-rank time step, B and C; `added` and `gate` are (T, I), if given.
+    /// `(y + added) · silu(gate)`: (T, I), where those two are given; and what the gradients need.
     pub fn forward<O: Element>(
         &self,
-        u: &CudaSlice<f32>,
-        projected: &CudaSlice<f32>,
-        added: Option<&CudaSlice<f32>>,
-        gate: Option<&CudaSlice<f32>>,
+        io: &ScanInputs,
         hidden: &mut Hidden,
         segments: &[Segment],
-    ) -> Result<CudaSlice<O>> {
+    ) -> Result<(CudaSlice<O>, ScanStarts)> {
+        let gpu = &*self.gpu;
+        let mut work = self.work(io, segments, false)?;
+        let packed = &work.packed;
+        packed.expect_lanes(hidden.lanes)?;
+        let values = self.padded * self.channels;
+        let ends: CudaSlice<f32> = gpu.unwritten(packed.tile_count() * values)?;
+        work.pointers[HIDDEN] = gpu.address(&hidden.values);
+        work.pointers[ENDS] = gpu.address(&ends);
+        if packed.tile_count() > segments.len() {
+            self.launch(&work, "scan_ends")?
+                .blocks(self.blocks(packed), THREADS, 0)?;
+        }
+        self.carry(&work, self.reversed)?;
+        let out = gpu.unwritten(io.u.len())?;
+        self.launch(&work, &format!("scan_{}", O::NAME))?
+            .array(&out)
+            .blocks(self.blocks(packed), THREADS, 0)?;
+        Ok((out, ScanStarts(ends)))
+    }
+
+    /// What the passes have in common, once everything is known to be of one size.
+    fn work(&self, io: &ScanInputs, segments: &[Segment], gradients: bool) -> Result<Work> {
         let gpu = &*self.gpu;
         let packed = gpu.pack(segments)?;
-        packed.expect_lanes(hidden.lanes)?;
         let (rows, width) = (packed.rows(), self.rank + 2 * self.states);
-        for values in [Some(u), added, gate].into_iter().flatten() {
+        for values in [Some(io.u), io.added, io.gate].into_iter().flatten() {
             expect_len("scan", values, rows * self.channels)?;
         }
-        expect_len("scan projections", projected, rows * width)?;
+        expect_len("scan projections", io.projected, rows * width)?;
         let step = match self.in_registers() {
             true => None,
             false => {
@@ -144,50 +196,71 @@ impl SelectiveScan {
                 blas::product(
                     gpu,
                     Operand::new(gpu, &step, 0, self.channels),
-                    Operand::new(gpu, projected, 0, width),
+                    Operand::new(gpu, io.projected, 0, width),
                     Operand::new(gpu, &self.step_weight, 0, self.rank),
                     [rows, self.rank, self.channels],
                 )?;
                 Some(step)
             }
         };
-        let values = self.padded * self.channels;
-        let ends: CudaSlice<f32> = gpu.unwritten(packed.tile_count() * values)?;
         let sums: CudaSlice<f32> = gpu.unwritten(packed.tile_count() * self.channels)?;
         let address = |values: Option<&CudaSlice<f32>>| values.map_or(0, |x| gpu.address(x));
         let pointers = [
-            address(Some(u)),
-            address(Some(projected)),
+            gpu.address(io.u),
+            gpu.address(io.projected),
             address(step.as_ref()),
-            address(Some(&self.step_weight)),
-            address(Some(&self.step_bias)),
-            address(Some(&self.decay)),
-            address(Some(&self.skip)),
-            address(added),
-            address(gate),
-            address(Some(&hidden.values)),
-            address(Some(&ends)),
-            address(Some(&sums)),
+            gpu.address(&self.step_weight),
+            gpu.address(&self.step_bias),
+            gpu.address(&self.decay),
+            gpu.address(&self.skip),
+            address(io.added),
+            address(io.gate),
+            0,
+            0,
+            gpu.address(&sums),
             gpu.address(&packed.tiles),
             gpu.address(&packed.segments),
         ];
-        let ints = [self.channels, self.rank, self.states, self.reversed.into()];
+        Ok(Work {
+            packed,
+            _arrays: (step, sums),
+            pointers,
+            gradients,
+        })
+    }
+
+    /// From the final states of tiles, their initial ones.
+    fn carry(&self, work: &Work, reversed: bool) -> Result<()> {
+        let values = self.padded * self.channels;
+        let blocks = work.packed.source().len() * values.div_ceil(THREADS);
+        let launch = self.launch_in(work, reversed, "scan_carry")?;
+        launch.blocks(blocks, THREADS, 0)
+    }
+
+    fn launch(&self, work: &Work, name: &str) -> Result<Launch<'_>> {
+        self.launch_in(work, self.reversed, name)
+    }
+
+    fn launch_in(&self, work: &Work, reversed: bool, name: &str) -> Result<Launch<'_>> {
+        let ints = [self.channels, self.rank, self.states, reversed.into()];
+        let launch = self
+            .gpu
+            .kernel_for(compile::SCAN, &self.sizes(work.gradients), name)?;
+        Ok(launch.structure(&work.pointers, &ints))
+    }
+
+    /// What the kernels are compiled for.
+    fn sizes(&self, gradients: bool) -> [String; 3] {
         let rank = if self.in_registers() { self.rank } else { 0 };
-        let sizes = [format!("STATES={}", self.padded), format!("RANK={rank}")];
-        let kernel = |name: &str| {
-            let launch = gpu.kernel_for(compile::SCAN, &sizes, name)?;
-            Ok::<_, Error>(launch.structure(&pointers, &ints))
-        };
-        let blocks = packed.tile_count() * self.channels.div_ceil(THREADS);
-        if packed.tile_count() > segments.len() {
-            kernel("scan_ends")?.blocks(blocks, THREADS, 0)?;
-        }
-        kernel("scan_carry")?.blocks(segments.len() * values.div_ceil(THREADS), THREADS, 0)?;
-        let out = gpu.unwritten(u.len())?;
-        kernel(&format!("scan_{}", O::NAME))?
-            .array(&out)
-            .blocks(blocks, THREADS, 0)?;
-        Ok(out)
+        [
+            format!("STATES={}", self.padded),
+            format!("RANK={rank}"),
+            format!("GRADIENTS={}", u8::from(gradients)),
+        ]
+    }
+
+    fn blocks(&self, packed: &Packed) -> usize {
+        packed.tile_count() * self.channels.div_ceil(THREADS)
     }
 }
 
@@ -203,5 +276,22 @@ impl Hidden {
     /// The states, (lanes, N, I), N filled up with zeros to a multiple of four.
     pub fn values(&self) -> &CudaSlice<f32> {
         &self.values
+    }
+}
+
+impl Stored for Hidden {
+    fn store(&self) -> Result<Saved> {
+        Ok(Saved {
+            sizes: vec![self.lanes],
+            values: saved::download(&self.values)?,
+        })
+    }
+
+    fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
+        let [lanes] = saved.sizes[..] else {
+            return Err(Error::new(Kind::Internal, "another op's state"));
+        };
+        let values = gpu.upload(&saved.values)?;
+        Ok(Self { lanes, values })
     }
 }

@@ -28,6 +28,7 @@ fn kernels_compile_for_each_architecture() {
     let sizes = [
         "STATES=16",
         "RANK=16",
+        "GRADIENTS=0",
         "PARTS=2",
         "MODES=8",
         "GROUPS=4",
@@ -41,6 +42,8 @@ fn kernels_compile_for_each_architecture() {
             assert_eq!(&code[..4], b"\x7fELF", "{}", source.name);
         }
     }
+    let sizes = ["STATES=16", "RANK=16", "GRADIENTS=1"].map(String::from);
+    compile::compile(compile::SCAN, &sizes, 90).unwrap();
     // Tiles of other sizes, which have to fit shared memory as well.
     for width in [64, 128] {
         compile::compile(compile::ATTENTION, &[format!("HEAD={width}")], 90).unwrap();

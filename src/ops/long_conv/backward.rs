@@ -12,7 +12,7 @@
 
 use super::{GROUP, LongConv, PAIRS, Past, TURN};
 use crate::error::Result;
-use crate::ops::{Tensor, gate, math::simd, unwritten, with_slices};
+use crate::ops::{Device, Tensor, gate, math::simd, unwritten, with_slices};
 use crate::sequence::Segment;
 use num_complex::Complex32;
 use rayon::prelude::*;
@@ -24,8 +24,8 @@ use std::sync::Arc;
 /// Rows of a tile of the gradient to x0.
 const ROWS: usize = 64;
 
-/// Taps `0..n` of all channels: (C, n), n no more than the filter's length.
-pub type TapsTensor = dyn Fn(usize) -> Result<Tensor> + Send + Sync;
+/// Taps `0..n` of all channels on a device: (C, n), n no more than the filter's length.
+pub type TapsTensor = dyn Fn(usize, &Device) -> Result<Tensor> + Send + Sync;
 
 /// What a step keeps for its gradients.
 struct Step {
@@ -78,7 +78,7 @@ pub(super) fn forward(
     }
     let reach = reach.min(conv.length);
     let taps = match &conv.tracked {
-        Some(taps) => taps(reach)?,
+        Some(taps) => taps(reach, x.device())?,
         None => {
             let taps = (conv.taps)(reach)(0..conv.channels);
             Tensor::from_vec(taps, (conv.channels, reach), x.device())?

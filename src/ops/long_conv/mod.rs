@@ -21,10 +21,10 @@
 
 mod backward;
 mod fork;
+mod gpu;
 mod spectrum;
 
 use super::cuda::{self, FilterTaps, Gpu};
-use super::gradient::refuse;
 use super::on_gpu::{Carried, OnGpu};
 use super::{Device, expect_shape, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
@@ -59,11 +59,6 @@ const UNIT: usize = 1 << 15;
 /// Blocks of a push that is larger.
 const BLOCKS: usize = 8;
 
-/// Bytes of signals in one batch of FFTs on a GPU, at most; 2²⁷ are a fifth slower.
-const WORKSPACE: usize = 1 << 30;
-/// The part of a GPU's free memory that they take at most.
-const PART: usize = 16;
-
 /// The filters of one layer, and those spectra of them that fit the budget.
 pub struct LongConv {
     channels: usize,
@@ -85,7 +80,6 @@ pub struct LongConv {
 pub struct Past {
     lanes: Vec<Lane>,
     /// On a GPU these instead.
-    #[serde(skip)]
     on_gpu: Carried<cuda::Past>,
 }
 
@@ -187,29 +181,7 @@ impl LongConv {
         expect_shape("long convolution", x, &[rows, 3 * self.channels])?;
         let tracked = x.is_tracked() || self.tracked.is_some() || self.bias_tensor.is_tracked();
         if let Device::Cuda(gpu) = x.device() {
-            refuse("a long convolution", tracked)?;
-            let conv = self.on_gpu.get(|| {
-                let taps = (self.gpu_taps)(gpu)?;
-                let (free, _) = gpu.memory()?;
-                let (room, workspace) = (gpu.spectra_room(), WORKSPACE.min(free / PART));
-                cuda::LongConv::new(gpu, self.length, &self.bias, taps, room, workspace)
-            })?;
-            let lanes = past.lanes.len();
-            let past = past
-                .on_gpu
-                .own(|| Ok(conv.start(lanes)), |past| past.fork(gpu))?;
-            let (x, shape) = (x.gpu_values(gpu)?, [rows, self.channels]);
-            // A product reads it next.
-            return match gpu.rounded() {
-                true => {
-                    let out = conv.forward(x, past, segments)?;
-                    Ok(Tensor::rounded_on_gpu(gpu, out, &shape))
-                }
-                false => {
-                    let out = conv.forward(x, past, segments)?;
-                    Ok(Tensor::on_gpu(gpu, out, &shape))
-                }
-            };
+            return self.on_gpu(gpu, x, tracked, past, segments);
         }
         if tracked {
             return backward::forward(self, x, past, segments);

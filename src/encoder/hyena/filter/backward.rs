@@ -185,7 +185,7 @@ mod tests {
             // Frequencies of a size at which the sines bend.
             let mut x = x.to_vec();
             x[4] = x[4].affine(3.0, 0.0)?;
-            Filter::tensor(&filter(&x), n)
+            Filter::tensor(&filter(&x), n, &Device::Cpu)
         };
         check(&inputs, 1e-4, op, |x| {
             let layer = |a: &[f64], weight: &[f64], bias: &[f64]| -> Vec<f64> {

@@ -1,11 +1,16 @@
 // The gated long convolution around its FFTs: rows of a step to signals of channels and back.
+//
+// Its gradients are correlations: with d = grad x0, v gets sum over t of k[t - s] d[t], and tap j
+// sum over t of d[t] v[t - j]. Both are one spectrum, that of d, times a conjugate one.
 
 // One stretch of rows that one FFT of each channel takes: `past` inputs before it, then `len` new
-// ones. Of the past, `inside` inputs are rows of this step, the others lie in the lane's ring.
+// ones. Of the past, `inside` inputs are rows of this step, the others lie in the lane's ring. The
+// gradients to these rows come from `ahead` more rows, too.
 struct Piece {
     const float *ring; // (C, capacity)
     u32 row, len, past, inside;
     u32 slot, capacity; // where the first of the past lies in the ring
+    u32 ahead, unused;
 };
 
 enum { SIDE = 32, ROWS = 8 };
@@ -21,10 +26,18 @@ __device__ __forceinline__ i64 wrapped(i64 slot, i64 capacity) {
     return slot < capacity ? slot : slot - capacity;
 }
 
+// d = grad x0
+__device__ __forceinline__ float slope(const float *x, const float *grad, i64 row, int channels,
+                                       int c) {
+    return grad[row * channels + c] * x[row * 3 * channels + c];
+}
+
 // The signals (pieces, channels, stride) of `count` channels from `first` on: past, new inputs,
-// zeros up to `size`.
-extern "C" __global__ void load_signals(float *signals, const float *x, const Piece *pieces,
-                                        int channels, int first, int count, i64 size, i64 stride) {
+// zeros up to `size`. With SLOPES d in their place, zeros for the past, and the rows ahead.
+template <bool SLOPES>
+__device__ void load_signals(float *signals, const float *x, const float *grad,
+                             const Piece *pieces, int channels, int first, int count, i64 size,
+                             i64 stride) {
     __shared__ float tile[SIDE][SIDE + 1];
     const i64 spans = (size + SIDE - 1) / SIDE;
     const int columns = (count + SIDE - 1) / SIDE;
@@ -33,11 +46,13 @@ extern "C" __global__ void load_signals(float *signals, const float *x, const Pi
     const i64 index = blockIdx.x / spans / columns;
     const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
     const Piece p = pieces[index];
-    const i64 outside = p.past - p.inside, used = (i64)p.past + p.len;
+    const i64 outside = SLOPES ? p.past : p.past - p.inside;
+    const i64 used = (i64)p.past + p.len + (SLOPES ? p.ahead : 0);
     for (int j = ty; j < SIDE; j += ROWS) {
-        const i64 i = from + j;
+        const i64 i = from + j, row = (i64)p.row + i - p.past;
+        const int c = first + column + tx;
         if (i >= outside && i < used && column + tx < count)
-            tile[j][tx] = gated(x, (i64)p.row + i - p.past, channels, first + column + tx);
+            tile[j][tx] = SLOPES ? slope(x, grad, row, channels, c) : gated(x, row, channels, c);
     }
     __syncthreads();
     const i64 i = from + tx;
@@ -45,17 +60,29 @@ extern "C" __global__ void load_signals(float *signals, const float *x, const Pi
     for (int j = ty; j < SIDE; j += ROWS) {
         if (column + j >= count) return;
         float v = 0.0f;
-        if (i < outside)
+        if (i < outside && !SLOPES)
             v = p.ring[(i64)(first + column + j) * p.capacity + wrapped(p.slot + i, p.capacity)];
-        else if (i < used)
+        else if (i >= outside && i < used)
             v = tile[tx][j];
         signals[(index * count + column + j) * stride + i] = v;
     }
 }
 
-// x0 (y + bias v), y being the signals after the convolution.
+extern "C" __global__ void load_inputs(float *signals, const float *x, const float *grad,
+                                       const Piece *pieces, int channels, int first, int count,
+                                       i64 size, i64 stride) {
+    load_signals<false>(signals, x, grad, pieces, channels, first, count, size, stride);
+}
+extern "C" __global__ void load_slopes(float *signals, const float *x, const float *grad,
+                                       const Piece *pieces, int channels, int first, int count,
+                                       i64 size, i64 stride) {
+    load_signals<true>(signals, x, grad, pieces, channels, first, count, size, stride);
+}
+
+// x0 (y + bias v), y being the signals after the convolution; y + bias v itself to `sums`, if given.
 template <typename E>
-__device__ void store_outputs(E *out, const float *signals, const float *x, const float *bias,
+__device__ void store_outputs(E *out, float *sums, const float *signals, const float *x,
+                              const float *bias,
                               const Piece *pieces, int channels, int first, int count, i64 longest,
                               i64 stride) {
     __shared__ float tile[SIDE][SIDE + 1];
@@ -77,18 +104,54 @@ __device__ void store_outputs(E *out, const float *signals, const float *x, cons
     for (int j = ty; j < SIDE && from + j < p.len; j += ROWS) {
         const i64 row = (i64)p.row + from + j;
         const float y = tile[j][tx] + b * gated(x, row, channels, c);
+        if (sums) sums[row * channels + c] = y;
         store(out + row * channels + c, x[row * 3 * channels + c] * y);
     }
 }
 
 #define EXPORT(E, S)                                                                               \
     extern "C" __global__ void store_outputs_##E(                                                  \
-        S *out, const float *signals, const float *x, const float *bias, const Piece *pieces,      \
-        int channels, int first, int count, i64 longest, i64 stride) {                             \
-        store_outputs(out, signals, x, bias, pieces, channels, first, count, longest, stride);     \
+        S *out, float *sums, const float *signals, const float *x, const float *bias,              \
+        const Piece *pieces, int channels, int first, int count, i64 longest, i64 stride) {        \
+        store_outputs(out, sums, signals, x, bias, pieces, channels, first, count, longest,        \
+                      stride);                                                                     \
     }
 EXPORT(f32, float)
 EXPORT(bf16, bf16)
+
+// The gradients to x (T, 3C), and d v (T, C), from the correlations of d with the taps and from the
+// sums y + bias v.
+extern "C" __global__ void store_slopes(float *out, float *products, const float *signals,
+                                        const float *x, const float *grad, const float *sums,
+                                        const float *bias, const Piece *pieces, int channels,
+                                        int first, int count, i64 longest, i64 stride) {
+    __shared__ float tile[SIDE][SIDE + 1];
+    const i64 spans = (longest + SIDE - 1) / SIDE;
+    const int columns = (count + SIDE - 1) / SIDE;
+    const i64 from = blockIdx.x % spans * SIDE;
+    const int column = blockIdx.x / spans % columns * SIDE;
+    const i64 index = blockIdx.x / spans / columns;
+    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
+    const Piece p = pieces[index];
+    if (from >= p.len) return;
+    if (from + tx < p.len)
+        for (int j = ty; j < SIDE && column + j < count; j += ROWS)
+            tile[tx][j] = signals[(index * count + column + j) * stride + p.past + from + tx];
+    __syncthreads();
+    const int c = first + column + tx;
+    if (column + tx >= count) return;
+    const float b = bias[c];
+    for (int j = ty; j < SIDE && from + j < p.len; j += ROWS) {
+        const i64 row = (i64)p.row + from + j, at = row * 3 * channels + c;
+        const float d = slope(x, grad, row, channels, c);
+        const float x1 = x[at + channels], x2 = x[at + 2 * channels];
+        const float v = tile[j][tx] + b * d;
+        out[at] = grad[row * channels + c] * sums[row * channels + c];
+        out[at + channels] = v * x2;
+        out[at + 2 * channels] = v * x1;
+        products[row * channels + c] = d * x1 * x2;
+    }
+}
 
 // The last `kept` inputs of a segment of `len` rows into the lane's ring, the first of them to
 // `slot`.
@@ -159,11 +222,44 @@ extern "C" __global__ void multiply(float2 *signals, const float2 *filters, int 
     }
 }
 
-// Taps (channels, count) with zeros behind them: (channels, stride).
-extern "C" __global__ void place_taps(float *out, const float *taps, i64 count, i64 stride) {
+// Spectra of d, (pieces, channels, bins), times the conjugates of the filters', (channels, bins).
+// Those of d times the conjugates of the inputs', if given, are added to `sums`, (channels, bins):
+// piece after piece.
+extern "C" __global__ void correlate(float2 *slopes, const float2 *signals, float2 *sums,
+                                     const float2 *filters, int pieces, i64 filter, float scale) {
+    const i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= filter) return;
+    const float2 k = filters[at];
+    const float re = k.x * scale, im = k.y * scale;
+    float2 sum = sums ? sums[at] : make_float2(0.0f, 0.0f);
+#pragma unroll 4
+    for (int i = 0; i < pieces; i++) {
+        const float2 d = slopes[i * filter + at];
+        if (sums) {
+            const float2 v = signals[i * filter + at];
+            sum.x += d.x * v.x + d.y * v.y;
+            sum.y += d.y * v.x - d.x * v.y;
+        }
+        slopes[i * filter + at] = make_float2(d.x * re + d.y * im, d.y * re - d.x * im);
+    }
+    if (sums) sums[at] = sum;
+}
+
+// Adds the first `count` of each of the sums, (channels, stride), to the taps' gradients,
+// (channels, taps).
+extern "C" __global__ void add_taps(float *to, const float *sums, i64 count, i64 taps, i64 stride,
+                                    float scale) {
+    i64 at;
+    const i64 row = row_of_block(count, at);
+    if (at < count) to[row * taps + at] += scale * sums[row * stride + at];
+}
+
+// The first `count` of rows of `taps` values with zeros behind them: (channels, stride).
+extern "C" __global__ void place_taps(float *out, const float *taps, i64 count, i64 length,
+                                      i64 stride) {
     i64 at;
     const i64 row = row_of_block(stride, at);
-    if (at < stride) out[row * stride + at] = at < count ? taps[row * count + at] : 0.0f;
+    if (at < stride) out[row * stride + at] = at < count ? taps[row * length + at] : 0.0f;
 }
 
 // The filter network's outputs (channels, stride), times exp(-t decay) + shift; zeros behind.
@@ -185,4 +281,19 @@ extern "C" __global__ void sine(float *x, const float *bias, const float *freq, 
     int c;
     place(i, width, row, c);
     x[i] = sinf(freq[c] * (x[i] + bias[c]));
+}
+
+// From the gradient to sin(freq inner), inner = x + bias, that to inner in its place, and in the
+// place of x what its rows add to that of freq.
+extern "C" __global__ void sine_slopes(float *grad, float *x, const float *bias, const float *freq,
+                                       i64 count, int width) {
+    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    i64 row;
+    int c;
+    place(i, width, row, c);
+    const float inner = x[i] + bias[c];
+    const float slope = grad[i] * cosf(freq[c] * inner);
+    x[i] = slope * inner;
+    grad[i] = slope * freq[c];
 }

@@ -1,12 +1,25 @@
 // Compiled with STATES, N filled up to a multiple of 4, and RANK, R where the weights of the time
-// step are in registers, else 0.
+// step are in registers, else 0; and with GRADIENTS, 1 for the kernels of the gradients, 0 for the
+// others.
 //
 // The selective scan over tiles of rows: Gu & Dao 2023, arXiv:2312.00752. Three passes: each
 // tile's state from a zero start and its decay; the states at each tile's start, one tile after
 // the other; the outputs. One thread has one channel and all of its N states.
+//
+// Its gradients are a scan from the last row to the first, of the same three passes, after one that
+// computes again what it needs. With g the gradient to h, g = ȳ C + a(next) g(next):
+//
+//   C <- sum over channels of ȳ h         step u <- sum over states of g B
+//   B <- sum over channels of g step u    step <- sum over states of g a h(before) A
+//                                         A <- sum over rows of g a h(before) step
+//
+// Sums over channels and rows are always taken in the same order.
 
-// Rows whose projections are in shared memory at once.
-enum { ROWS = 32, THREADS = 128, BATCH = 4 };
+// Rows whose projections are in shared memory at once; rows of a block, before which gradients
+// find the states.
+enum { ROWS = 32, THREADS = 128, BATCH = 4, BLOCK = 8 };
+// The first pass and the last, and the last one again for gradients.
+enum { FINAL, OUTPUTS, AGAIN };
 
 struct Scan {
     const float *u;         // (T, I)
@@ -26,9 +39,35 @@ struct Scan {
     int channels, rank, states, reversed;
 };
 
+// What gradients are computed from and go to.
+struct Slopes {
+    const float *grad; // (T, I): to what the scan gave
+    float *step;       // (T, I): softplus was taken
+    float *inner;      // (T, I): the gradient to y; only written where there is a gate
+    float *to_gate;    // (T, I) or null
+    float *starts;     // (T / BLOCK + tiles, N, I): h before each block of rows
+    float *later;      // (tiles, N, I): as `ends`, from the rows after a tile
+    float *to_u;       // (T, I)
+    float *to_step;    // (T, I): before softplus
+    float *sums;       // (T, blocks of channels, 2 states): to B and C
+    float *rates;      // (tiles, I, states): to A, times A
+    float *skips;      // (tiles, I)
+};
+
+// Where the states before a block of a tile's rows lie, in the order of scanning.
+__device__ __forceinline__ i64 start_of(const Tile &tile, i64 index, u32 block) {
+    return tile.row / BLOCK + index + block;
+}
+
+__device__ __forceinline__ float silu_slope(float x) {
+    const float s = sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+}
+
 // R: the rank, whose weights are then in registers; 0: `step` is given.
-template <int N, int R, bool OUTPUT, typename E>
-__device__ void scan(const Scan &p, E *__restrict__ out) {
+template <int N, int R, int PASS, typename E>
+__device__ void scan(const Scan &p, const Slopes &s, E *__restrict__ out) {
+    constexpr bool OUTPUT = PASS != FINAL;
     constexpr int WIDTH = R + 2 * N;
     __shared__ __align__(16) float rows[ROWS * WIDTH];
     const int blocks = (p.channels + THREADS - 1) / THREADS;
@@ -68,7 +107,7 @@ __device__ void scan(const Scan &p, E *__restrict__ out) {
         if (!real) continue;
         for (int base = 0; base < count; base += BATCH) {
             // Loads in front, so that they overlap.
-            float us[BATCH], steps[BATCH], gates[BATCH], outs[BATCH];
+            float us[BATCH], steps[BATCH], gates[BATCH], outs[BATCH], grads[BATCH];
 #pragma unroll
             for (int b = 0; b < BATCH; b++) {
                 if (base + b >= count) break;
@@ -78,7 +117,12 @@ __device__ void scan(const Scan &p, E *__restrict__ out) {
                 if (R == 0) steps[b] = p.step[at];
                 if (OUTPUT && p.gate) gates[b] = p.gate[at];
                 if (OUTPUT) outs[b] = p.added ? p.added[at] : 0.0f;
+                if (PASS == AGAIN && p.gate) grads[b] = s.grad[at];
             }
+            if (PASS == AGAIN && (done + base) % BLOCK == 0)
+                for (int n = 0; n < N; n++)
+                    s.starts[(start_of(tile, index, (done + base) / BLOCK) * N + n) * p.channels +
+                             c] = h[n];
 #pragma unroll
             for (int b = 0; b < BATCH; b++) {
                 if (base + b >= count) break;
@@ -95,7 +139,7 @@ __device__ void scan(const Scan &p, E *__restrict__ out) {
                 }
                 const float step = softplus(raw);
                 const float input = step * us[b];
-                if (!OUTPUT) sum += step;
+                if (PASS != OUTPUTS) sum += step;
                 float y[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
                 for (int n = 0; n < N / 4; n++) {
@@ -105,30 +149,40 @@ __device__ void scan(const Scan &p, E *__restrict__ out) {
                     const float cn[4] = {cs.x, cs.y, cs.z, cs.w};
 #pragma unroll
                     for (int k = 0; k < 4; k++) {
-                        float &s = h[4 * n + k];
-                        s = fmaf(exp2_decay(step * decay[4 * n + k]), s, input * bn[k]);
-                        if (OUTPUT) y[k] = fmaf(s, cn[k], y[k]);
+                        float &state = h[4 * n + k];
+                        state = fmaf(exp2_decay(step * decay[4 * n + k]), state, input * bn[k]);
+                        if (OUTPUT) y[k] = fmaf(state, cn[k], y[k]);
                     }
                 }
                 if (OUTPUT) {
                     float v = fmaf(skip, us[b], outs[b]) + ((y[0] + y[1]) + (y[2] + y[3]));
-                    if (p.gate) v *= silu(gates[b]);
-                    store(out + (first + i) * p.channels + c, v);
+                    const i64 at = (first + i) * p.channels + c;
+                    if (PASS == OUTPUTS) {
+                        if (p.gate) v *= silu(gates[b]);
+                        store(out + at, v);
+                    } else {
+                        s.step[at] = step;
+                        if (p.gate) {
+                            s.inner[at] = grads[b] * silu(gates[b]);
+                            s.to_gate[at] = grads[b] * v * silu_slope(gates[b]);
+                        }
+                    }
                 }
             }
         }
     }
     if (!real) return;
-    if (OUTPUT) {
+    if (PASS == OUTPUTS) {
         if (!last || segment.flags & ENDS) return;
         for (int n = 0; n < N; n++) p.hidden[((i64)segment.lane * N + n) * p.channels + c] = h[n];
-    } else {
-        for (int n = 0; n < N; n++) p.ends[(index * N + n) * p.channels + c] = h[n];
-        p.sums[index * p.channels + c] = sum;
+        return;
     }
+    p.sums[index * p.channels + c] = sum;
+    if (PASS == FINAL)
+        for (int n = 0; n < N; n++) p.ends[(index * N + n) * p.channels + c] = h[n];
 }
 
-// Initial states of each tile of a segment, in place of the final ones.
+// Initial states of each tile of a segment, in place of the final ones; from zeros without `hidden`.
 extern "C" __global__ void scan_carry(Scan p) {
     enum { AHEAD = 8 };
     const i64 values = (i64)STATES * p.channels;
@@ -137,7 +191,7 @@ extern "C" __global__ void scan_carry(Scan p) {
     const i64 i = blockIdx.x % blocks * (i64)blockDim.x + threadIdx.x;
     if (i >= values) return;
     const int c = i % p.channels;
-    float h = segment.flags & STARTS ? 0.0f : p.hidden[segment.lane * values + i];
+    float h = segment.flags & STARTS || !p.hidden ? 0.0f : p.hidden[segment.lane * values + i];
     const float decay = p.decay[i];
     const i64 from = p.reversed ? segment.first_tile + segment.tiles - 1 : segment.first_tile;
     const i64 by = p.reversed ? -1 : 1;
@@ -160,12 +214,205 @@ extern "C" __global__ void scan_carry(Scan p) {
     }
 }
 
+#if GRADIENTS
+// The gradient that each tile's own rows give to the states before it.
+template <int N> __device__ void slope_ends(const Scan &p, const Slopes &s) {
+    __shared__ __align__(16) float rows[ROWS * N];
+    const int blocks = (p.channels + THREADS - 1) / THREADS;
+    const i64 index = blockIdx.x / blocks;
+    const int c = blockIdx.x % blocks * THREADS + threadIdx.x;
+    const bool real = c < p.channels;
+    const Tile tile = p.tiles[index];
+    if (tile.index == (p.reversed ? p.segments[tile.segment].tiles - 1 : 0)) return;
+
+    const float *inner = p.gate ? s.inner : s.grad;
+    const int width = p.rank + 2 * p.states;
+    float decay[N], g[N];
+    for (int n = 0; n < N; n++) {
+        decay[n] = real ? p.decay[n * p.channels + c] : 0.0f;
+        g[n] = 0.0f;
+    }
+    for (u32 done = 0; done < tile.len; done += ROWS) {
+        const int count = min((u32)ROWS, tile.len - done);
+        const i64 first = p.reversed ? tile.row + done : (i64)tile.row + tile.len - done - count;
+        __syncthreads();
+        for (int i = threadIdx.x; i < count * N; i += THREADS) {
+            const int n = i % N, column = p.rank + p.states + n;
+            rows[i] = n < p.states ? p.projected[(first + i / N) * width + column] : 0.0f;
+        }
+        __syncthreads();
+        if (!real) continue;
+        for (int base = 0; base < count; base += BATCH) {
+            float steps[BATCH], grads[BATCH];
+#pragma unroll
+            for (int b = 0; b < BATCH; b++) {
+                if (base + b >= count) break;
+                const int i = p.reversed ? base + b : count - 1 - base - b;
+                steps[b] = s.step[(first + i) * p.channels + c];
+                grads[b] = inner[(first + i) * p.channels + c];
+            }
+#pragma unroll
+            for (int b = 0; b < BATCH; b++) {
+                if (base + b >= count) break;
+                const int i = p.reversed ? base + b : count - 1 - base - b;
+                const float4 *row = (const float4 *)(rows + i * N);
+#pragma unroll
+                for (int n = 0; n < N / 4; n++) {
+                    const float4 cs = row[n];
+                    const float cn[4] = {cs.x, cs.y, cs.z, cs.w};
+#pragma unroll
+                    for (int k = 0; k < 4; k++) {
+                        float &x = g[4 * n + k];
+                        x = fmaf(grads[b], cn[k], x) * exp2_decay(steps[b] * decay[4 * n + k]);
+                    }
+                }
+            }
+        }
+    }
+    if (!real) return;
+    for (int n = 0; n < N; n++) s.later[(index * N + n) * p.channels + c] = g[n];
+}
+
+// The gradients of a tile's rows, from the states before each block of them and the gradient that
+// the rows after them give to the states.
+template <int N> __device__ void slopes(const Scan &p, const Slopes &s) {
+    // Rows of a multiple of 32 and 8 floats: what a warp sums is then in different banks.
+    enum { VALUES = 2 * BLOCK, SHARES = THREADS / VALUES, PADDED = THREADS + SHARES };
+    __shared__ float rows[BLOCK * 2 * N];
+    __shared__ float folded[2][VALUES * PADDED];
+    const int blocks = (p.channels + THREADS - 1) / THREADS;
+    const i64 index = blockIdx.x / blocks;
+    const int column = blockIdx.x % blocks;
+    const int c = column * THREADS + threadIdx.x;
+    const bool real = c < p.channels;
+    const Tile tile = p.tiles[index];
+    const float *inner = p.gate ? s.inner : s.grad;
+    const int width = p.rank + 2 * p.states;
+    const int value = threadIdx.x / SHARES, part = threadIdx.x % SHARES;
+
+    // Registers of more states would not suffice.
+    constexpr int UNROLLED = N <= 16 ? N : 1;
+    float later[N], rates[N];
+#pragma unroll(UNROLLED)
+    for (int n = 0; n < N; n++) {
+        later[n] = real ? s.later[(index * N + n) * p.channels + c] : 0.0f;
+        rates[n] = 0.0f;
+    }
+    const float skip = real ? p.skip[c] : 0.0f;
+    float skips = 0.0f;
+
+    for (int block = (tile.len - 1) / BLOCK; block >= 0; block--) {
+        const int count = min((u32)BLOCK, tile.len - block * BLOCK);
+        // The block's row k, in the order of scanning, is first + by k.
+        const i64 by = p.reversed ? -1 : 1;
+        const i64 first = tile.row + (p.reversed ? tile.len - 1 - block * BLOCK : block * BLOCK);
+        __syncthreads();
+        for (int i = threadIdx.x; i < BLOCK * 2 * N; i += THREADS) {
+            const int k = i / (2 * N), n = i % N;
+            const int source = p.rank + n + (i % (2 * N) < N ? 0 : p.states);
+            const bool there = k < count && n < p.states;
+            rows[i] = there ? p.projected[(first + by * k) * width + source] : 0.0f;
+        }
+        __syncthreads();
+        // Rows that are not there change nothing: their time steps are zeros.
+        float us[BLOCK], steps[BLOCK], grads[BLOCK], to_input[BLOCK], to_step[BLOCK];
+#pragma unroll
+        for (int k = 0; k < BLOCK; k++) {
+            const bool there = real && k < count;
+            const i64 at = (first + by * k) * p.channels + c;
+            us[k] = there ? p.u[at] : 0.0f;
+            steps[k] = there ? s.step[at] : 0.0f;
+            grads[k] = there ? inner[at] : 0.0f;
+            to_input[k] = to_step[k] = 0.0f;
+        }
+        const float *start = s.starts + start_of(tile, index, block) * N * p.channels + c;
+#pragma unroll(UNROLLED)
+        for (int n = 0; n < N; n++) {
+            const float decay = real ? p.decay[n * p.channels + c] : 0.0f;
+            float h[BLOCK + 1], kept[BLOCK];
+            h[0] = real ? start[(i64)n * p.channels] : 0.0f;
+#pragma unroll
+            for (int k = 0; k < BLOCK; k++) {
+                kept[k] = exp2_decay(steps[k] * decay);
+                h[k + 1] = fmaf(kept[k], h[k], steps[k] * us[k] * rows[k * 2 * N + n]);
+            }
+            float *to = folded[n % 2];
+#pragma unroll
+            for (int k = BLOCK - 1; k >= 0; k--) {
+                const float b = rows[k * 2 * N + n];
+                const float g = fmaf(grads[k], rows[k * 2 * N + N + n], later[n]);
+                to[k * PADDED + threadIdx.x] = g * steps[k] * us[k];
+                to[(BLOCK + k) * PADDED + threadIdx.x] = grads[k] * h[k + 1];
+                to_input[k] = fmaf(g, b, to_input[k]);
+                later[n] = g * kept[k];
+                const float through = later[n] * h[k];
+                to_step[k] = fmaf(through, decay, to_step[k]);
+                rates[n] = fmaf(through, steps[k], rates[n]);
+            }
+            // The other half of `folded` is written next: one barrier for each state.
+            __syncthreads();
+            float sum = 0.0f;
+#pragma unroll
+            for (int i = 0; i < THREADS / SHARES; i++) sum += to[value * PADDED + part + SHARES * i];
+#pragma unroll
+            for (int half = 1; half < SHARES; half *= 2)
+                sum += __shfl_xor_sync(0xffffffffu, sum, half);
+            const int k = value % BLOCK;
+            if (part == 0 && k < count && n < p.states)
+                s.sums[((first + by * k) * blocks + column) * 2 * p.states +
+                       (value < BLOCK ? 0 : p.states) + n] = sum;
+        }
+        if (!real) continue;
+#pragma unroll
+        for (int k = 0; k < BLOCK; k++) {
+            if (k >= count) break;
+            const i64 at = (first + by * k) * p.channels + c;
+            s.to_u[at] = fmaf(steps[k], to_input[k], skip * grads[k]);
+            skips = fmaf(us[k], grads[k], skips);
+            const float to = fmaf(to_input[k], us[k], to_step[k] * 0.69314718056f);
+            // The slope of softplus is 1 - exp(-softplus).
+            s.to_step[at] = to * -expm1f(-steps[k]);
+        }
+    }
+    if (!real) return;
+    s.skips[index * p.channels + c] = skips;
+#pragma unroll(UNROLLED)
+    for (int n = 0; n < N; n++)
+        if (n < p.states)
+            s.rates[(index * p.channels + c) * p.states + n] =
+                rates[n] * p.decay[n * p.channels + c] * 0.69314718056f;
+}
+
+// The gradients to B and C, (T, 2 states), behind those to the low-rank time steps.
+extern "C" __global__ void scan_projections(float *out, const float *sums, i64 rows, int rank,
+                                            int states, int blocks) {
+    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= rows * 2 * states) return;
+    i64 row;
+    int column;
+    place(i, 2 * states, row, column);
+    float sum = 0.0f;
+    for (int b = 0; b < blocks; b++) sum += sums[(row * blocks + b) * 2 * states + column];
+    out[row * (rank + 2 * states) + rank + column] = sum;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) scan_again(Scan p, Slopes s) {
+    scan<STATES, RANK, AGAIN>(p, s, (float *)0);
+}
+extern "C" __global__ void __launch_bounds__(THREADS) scan_slope_ends(Scan p, Slopes s) {
+    slope_ends<STATES>(p, s);
+}
+extern "C" __global__ void __launch_bounds__(THREADS) scan_slopes(Scan p, Slopes s) {
+    slopes<STATES>(p, s);
+}
+#else
 extern "C" __global__ void __launch_bounds__(THREADS) scan_ends(Scan p) {
-    scan<STATES, RANK, false>(p, (float *)0);
+    scan<STATES, RANK, FINAL>(p, Slopes(), (float *)0);
 }
 extern "C" __global__ void __launch_bounds__(THREADS) scan_f32(Scan p, float *out) {
-    scan<STATES, RANK, true>(p, out);
+    scan<STATES, RANK, OUTPUTS>(p, Slopes(), out);
 }
 extern "C" __global__ void __launch_bounds__(THREADS) scan_bf16(Scan p, bf16 *out) {
-    scan<STATES, RANK, true>(p, out);
+    scan<STATES, RANK, OUTPUTS>(p, Slopes(), out);
 }
+#endif

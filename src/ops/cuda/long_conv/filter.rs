@@ -1,5 +1,7 @@
 //! Filters: their taps, from the CPU or from HyenaDNA's network on the device, and their spectra.
 
+mod backward;
+
 use super::mismatch;
 use crate::error::Result;
 use crate::ops::Taps;
@@ -7,6 +9,7 @@ use crate::ops::cuda::element::Operand;
 use crate::ops::cuda::fft::{Direction, stride};
 use crate::ops::cuda::launch::THREADS;
 use crate::ops::cuda::{Gpu, blas, compile};
+pub use backward::FilterSlopes;
 use cudarc::driver::CudaSlice;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -80,26 +83,62 @@ impl FilterNetwork {
     /// The last hidden layer at the first `taps` positions: (taps, F).
     fn activations(&self, gpu: &Gpu, taps: usize) -> Result<CudaSlice<f32>> {
         let rows = taps.min(self.length);
-        let (mut x, mut inner) = (None, self.features);
-        for (weight, bias) in &self.hidden {
-            let y: CudaSlice<f32> = gpu.unwritten(rows * self.width)?;
-            blas::product(
-                gpu,
-                Operand::new(gpu, &y, 0, self.width),
-                Operand::new(gpu, x.as_ref().unwrap_or(&self.z), 0, inner),
-                Operand::new(gpu, weight, 0, inner),
-                [rows, inner, self.width],
-            )?;
-            gpu.kernel(compile::LONG_CONV, "sine")?
-                .array(&y)
-                .array(bias)
-                .array(&self.freq)
-                .long(rows * self.width)
-                .int(self.width)
-                .over(rows * self.width)?;
-            (x, inner) = (Some(y), self.width);
+        let mut x = None;
+        for layer in 0..self.hidden.len() {
+            let y = self.layer(gpu, layer, x.as_ref(), rows)?;
+            self.sine(gpu, layer, &y)?;
+            x = Some(y);
         }
         x.ok_or_else(|| mismatch("a filter without layers"))
+    }
+
+    /// A hidden layer's product, (rows, F), of what the layer before it gave: none for the first.
+    fn layer(
+        &self,
+        gpu: &Gpu,
+        layer: usize,
+        x: Option<&CudaSlice<f32>>,
+        rows: usize,
+    ) -> Result<CudaSlice<f32>> {
+        let inner = self.inner(layer);
+        let y = gpu.unwritten(rows * self.width)?;
+        blas::product(
+            gpu,
+            Operand::new(gpu, &y, 0, self.width),
+            Operand::new(gpu, x.unwrap_or(&self.z), 0, inner),
+            Operand::new(gpu, &self.hidden[layer].0, 0, inner),
+            [rows, inner, self.width],
+        )?;
+        Ok(y)
+    }
+
+    /// What follows the product, in its place.
+    fn sine(&self, gpu: &Gpu, layer: usize, y: &CudaSlice<f32>) -> Result<()> {
+        gpu.kernel(compile::LONG_CONV, "sine")?
+            .array(y)
+            .array(&self.hidden[layer].1)
+            .array(&self.freq)
+            .long(y.len())
+            .int(self.width)
+            .over(y.len())
+    }
+
+    /// Columns of a hidden layer's weight.
+    fn inner(&self, layer: usize) -> usize {
+        if layer == 0 {
+            self.features
+        } else {
+            self.width
+        }
+    }
+
+    /// The first `n` taps of all channels, (D, n): no more than there are.
+    pub fn first(&self, gpu: &Gpu, n: usize) -> Result<CudaSlice<f32>> {
+        let channels = self.decay.len();
+        let out = gpu.unwritten(channels * n)?;
+        let activations = self.activations(gpu, n)?;
+        self.taps(gpu, &out, &activations, 0..channels, n, n)?;
+        Ok(out)
     }
 
     /// Taps of `channels`, each row `stride` values long, zeros behind.
@@ -120,6 +159,18 @@ impl FilterNetwork {
             Operand::new(gpu, activations, 0, self.width),
             [channels.len(), self.width, count],
         )?;
+        self.modulate(gpu, out, channels, count, stride)
+    }
+
+    /// Times the decay of `channels`, in their place; zeros behind the first `count`.
+    fn modulate(
+        &self,
+        gpu: &Gpu,
+        out: &CudaSlice<f32>,
+        channels: Range<usize>,
+        count: usize,
+        stride: usize,
+    ) -> Result<()> {
         let decay = gpu.address(&self.decay) + (channels.start * size_of::<f32>()) as u64;
         gpu.kernel(compile::LONG_CONV, "modulate")?
             .array(out)
@@ -255,6 +306,7 @@ impl Groups<'_> {
                 gpu.kernel(compile::LONG_CONV, "place_taps")?
                     .array(&out)
                     .array(&gpu.upload(&values)?)
+                    .long(taps)
                     .long(taps)
                     .long(stride)
                     .blocks(count * stride.div_ceil(THREADS), THREADS, 0)?;

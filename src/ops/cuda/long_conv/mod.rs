@@ -9,18 +9,21 @@
 //! Equal pieces of all segments and a group of channels, as many as the workspace holds, go
 //! through one batch of FFTs.
 
+mod backward;
 mod filter;
 
-pub use filter::{FilterNetwork, FilterTaps};
+pub use backward::{ConvSlopes, Convolved};
+pub use filter::{FilterNetwork, FilterSlopes, FilterTaps};
 
 use super::fft::{Direction, fast, stride};
 use super::launch::THREADS;
-use super::{Element, Gpu, compile, expect_len};
+use super::{Element, Gpu, Saved, Stored, compile, expect_len, saved};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::AtomicIsize;
 use std::sync::{Arc, Mutex};
 
@@ -65,6 +68,8 @@ struct Piece {
     inside: usize,
     slot: usize,
     capacity: usize,
+    /// Rows after it from which gradients come.
+    ahead: usize,
 }
 
 /// Pieces by taps of the filter and size of the FFT.
@@ -111,6 +116,27 @@ impl LongConv {
         past: &mut Past,
         segments: &[Segment],
     ) -> Result<CudaSlice<O>> {
+        self.run(x, past, segments, None)
+    }
+
+    /// The same, and what is multiplied with x0, (T, C).
+    pub fn forward_with_sums<O: Element>(
+        &self,
+        x: &CudaSlice<f32>,
+        past: &mut Past,
+        segments: &[Segment],
+    ) -> Result<(CudaSlice<O>, CudaSlice<f32>)> {
+        let sums = self.gpu.unwritten(x.len() / 3)?;
+        Ok((self.run(x, past, segments, Some(&sums))?, sums))
+    }
+
+    fn run<O: Element>(
+        &self,
+        x: &CudaSlice<f32>,
+        past: &mut Past,
+        segments: &[Segment],
+        sums: Option<&CudaSlice<f32>>,
+    ) -> Result<CudaSlice<O>> {
         let gpu = &*self.gpu;
         let packed = gpu.pack(segments)?;
         packed.expect_lanes(past.lanes.len())?;
@@ -119,7 +145,7 @@ impl LongConv {
         let (batches, retired) = self.batches(past, segments)?;
         let mut spectra = super::lock(&self.spectra);
         for ((taps, size), pieces) in &batches {
-            self.convolve(&out, x, *taps, *size, pieces, &mut spectra)?;
+            self.convolve((&out, sums), x, *taps, *size, pieces, &mut spectra)?;
         }
         drop((spectra, retired));
         let mut row = 0;
@@ -168,11 +194,10 @@ impl LongConv {
                     inside: past.min(done),
                     slot: (position - past) % lane.capacity.max(1),
                     capacity: lane.capacity,
+                    ahead: 0,
                 });
             };
-            // Beyond four filter lengths, one FFT of all is more work than several.
-            let most = (4 * self.length).next_power_of_two().max(1 << 12);
-            let step = most - self.length + 1;
+            let (most, step) = self.largest();
             match segment.len > step {
                 true => (0..segment.len).step_by(step).for_each(|done| {
                     add(done, step.min(segment.len - done), self.length, most);
@@ -187,6 +212,13 @@ impl LongConv {
             row += segment.len;
         }
         Ok((batches, retired))
+    }
+
+    /// The largest FFT, and the rows of a piece that it takes: beyond four filter lengths, one FFT
+    /// of all is more work than several.
+    fn largest(&self) -> (usize, usize) {
+        let size = (4 * self.length).next_power_of_two().max(1 << 12);
+        (size, size - self.length + 1)
     }
 
     /// Lengthens a lane's ring so that it holds what the filter will reach after this segment.
@@ -216,7 +248,7 @@ impl LongConv {
     /// Pieces of one size, through batches of FFTs.
     fn convolve<O: Element>(
         &self,
-        out: &CudaSlice<O>,
+        (out, sums): (&CudaSlice<O>, Option<&CudaSlice<f32>>),
         x: &CudaSlice<f32>,
         taps: usize,
         size: usize,
@@ -237,19 +269,17 @@ impl LongConv {
                 let batch = 1 << rest.len().min(together).ilog2();
                 let (now, later) = rest.split_at(batch);
                 rest = later;
-                let mut signals = gpu.unwritten(batch * count * stride(size))?;
                 let descriptions = self.describe(now)?;
                 let columns = count.div_ceil(SIDE);
-                gpu.kernel(compile::LONG_CONV, "load_signals")?
-                    .array(&signals)
-                    .array(x)
-                    .array(&descriptions)
-                    .int(self.channels)
-                    .int(first)
-                    .int(count)
-                    .long(size)
-                    .long(stride(size))
-                    .blocks(size.div_ceil(SIDE) * columns * batch, THREADS, 0)?;
+                let io = (x, None);
+                let mut signals = self.load(
+                    "load_inputs",
+                    io,
+                    &descriptions,
+                    batch,
+                    first..first + count,
+                    size,
+                )?;
                 gpu.complex_fft(&mut signals, size, batch * count, Direction::Forward)?;
                 let bins = size / 4 + 1; // and as many from the other end
                 gpu.kernel(compile::LONG_CONV, "multiply")?
@@ -269,6 +299,7 @@ impl LongConv {
                 let name = format!("store_outputs_{}", O::NAME);
                 gpu.kernel(compile::LONG_CONV, &name)?
                     .array(out)
+                    .optional(sums)
                     .array(&signals)
                     .array(x)
                     .array(&self.bias)
@@ -285,12 +316,45 @@ impl LongConv {
         Ok(())
     }
 
+    /// The signals of some channels of pieces, not yet transformed: v, or d of a gradient.
+    fn load(
+        &self,
+        kernel: &str,
+        (x, grad): (&CudaSlice<f32>, Option<&CudaSlice<f32>>),
+        descriptions: &CudaSlice<u32>,
+        pieces: usize,
+        channels: Range<usize>,
+        size: usize,
+    ) -> Result<CudaSlice<f32>> {
+        let gpu = &*self.gpu;
+        let count = channels.len();
+        let signals = gpu.unwritten(pieces * count * stride(size))?;
+        gpu.kernel(compile::LONG_CONV, kernel)?
+            .array(&signals)
+            .array(x)
+            .optional(grad)
+            .array(descriptions)
+            .int(self.channels)
+            .int(channels.start)
+            .int(count)
+            .long(size)
+            .long(stride(size))
+            .blocks(
+                size.div_ceil(SIDE) * count.div_ceil(SIDE) * pieces,
+                THREADS,
+                0,
+            )?;
+        Ok(signals)
+    }
+
     /// Pieces as the kernels read them.
     fn describe(&self, pieces: &[Piece]) -> Result<CudaSlice<u32>> {
         let words: Vec<u32> = pieces
             .iter()
             .flat_map(|p| {
-                let numbers = [p.row, p.len, p.past, p.inside, p.slot, p.capacity];
+                let numbers = [
+                    p.row, p.len, p.past, p.inside, p.slot, p.capacity, p.ahead, 0,
+                ];
                 let [low, high] = [p.ring as u32, (p.ring >> 32) as u32];
                 [low, high].into_iter().chain(numbers.map(|n| n as u32))
             })
@@ -328,6 +392,11 @@ impl LongConv {
 }
 
 impl Past {
+    /// Inputs of a lane's sequence so far.
+    pub fn position(&self, lane: usize) -> usize {
+        self.lanes.get(lane).map_or(0, |lane| lane.position)
+    }
+
     /// A copy that runs on by itself.
     pub fn fork(&self, gpu: &Gpu) -> Result<Self> {
         let lanes = self.lanes.iter().map(|lane| {
@@ -340,6 +409,45 @@ impl Past {
         Ok(Self {
             lanes: lanes.collect::<Result<_>>()?,
         })
+    }
+}
+
+impl Stored for Past {
+    fn store(&self) -> Result<Saved> {
+        let mut saved = Saved {
+            sizes: Vec::new(),
+            values: Vec::new(),
+        };
+        for lane in &self.lanes {
+            saved.sizes.extend([lane.position, lane.capacity]);
+            if let Some(ring) = &lane.ring {
+                saved.values.extend(saved::download(ring)?);
+            }
+        }
+        Ok(saved)
+    }
+
+    fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
+        let foreign = || mismatch("another op's state");
+        let total: usize = saved.sizes.iter().skip(1).step_by(2).sum();
+        let channels = saved.values.len() / total.max(1);
+        let mut rest = &saved.values[..];
+        let mut lanes = Vec::new();
+        for lane in saved.sizes.chunks(2) {
+            let [position, capacity] = *lane else {
+                return Err(foreign());
+            };
+            let here = rest.split_at_checked(channels * capacity);
+            let (here, later) = here.ok_or_else(foreign)?;
+            rest = later;
+            let ring = (capacity > 0).then(|| gpu.upload(here));
+            lanes.push(Lane {
+                position,
+                capacity,
+                ring: ring.transpose()?,
+            });
+        }
+        Ok(Self { lanes })
     }
 }
 

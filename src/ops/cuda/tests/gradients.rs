@@ -177,6 +177,114 @@ fn gradients_of_short_convolutions_equal_the_cpu_s() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn gradients_of_selective_scans_equal_the_cpu_s() {
+    // Channels, states, rank, pieces of up to so many rows; read backwards; with gate and added.
+    for (channels, states, rank, most, reversed, all) in [
+        (37, 5, 3, 100, false, true),
+        (130, 4, 4, 300, true, true),
+        (3, 17, 2, 40, false, false),
+        (5, 4, 8, 1, true, false),
+        (2, 1, 1, 700, false, true),
+    ] {
+        let steps: Vec<_> = steps(most, 3).into_iter().take(2).collect();
+        let mut inputs = Vec::new();
+        for rows in steps.iter().map(|s| total(s)) {
+            inputs.push(values(&[rows, channels], 1));
+            inputs.push(values(&[rows, rank + 2 * states], 2));
+            inputs.extend(
+                all.then(|| [3, 4].map(|seed| values(&[rows, channels], seed)))
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        let rows = inputs.len();
+        inputs.push(values(&[channels, states], 5));
+        inputs.push(values(&[channels], 6));
+        inputs.push(values(&[channels, rank], 7));
+        inputs.push(values(&[channels], 8));
+        let op = |x: &[Tensor]| {
+            let (x, weights) = x.split_at(rows);
+            let [a_log, skip, weight, bias] = weights else {
+                unreachable!("four weights")
+            };
+            let scan = ops::SelectiveScan::new(a_log, skip, weight, bias)?;
+            let scan = if reversed { scan.reversed() } else { scan };
+            let mut hidden = scan.start(3);
+            let mut parts = Vec::new();
+            for (x, segments) in x.chunks(rows / steps.len()).zip(&steps) {
+                let saved = postcard::to_stdvec(&hidden).unwrap();
+                hidden = postcard::from_bytes(&saved).unwrap();
+                let (added, gate) = (x.get(2), x.get(3));
+                parts.push(scan.forward(&x[0], &x[1], added, gate, &mut hidden, segments)?);
+            }
+            Tensor::cat(&parts, 0)
+        };
+        let name = format!("scan {channels} {states} {rank} {reversed} {all}");
+        same_on(gpu(), &name, (&inputs, rows), 1e-5, op);
+    }
+}
+
+/// A convolution with the filters `taps` (C, L) themselves; they are not differentiated if they are
+/// a constant.
+fn long_conv(taps: &Tensor, bias: &Tensor) -> ops::LongConv {
+    let (_, length) = taps.dims2().unwrap();
+    let stored = flat(taps);
+    let plain = move |n: usize| {
+        let stored = stored.clone();
+        let tap = move |c: usize, j: usize| {
+            if j < length {
+                stored[c * length + j]
+            } else {
+                0.0
+            }
+        };
+        let rows = move |channels: std::ops::Range<usize>| {
+            let pairs = channels.flat_map(|c| (0..n).map(move |j| (c, j)));
+            pairs.map(|(c, j)| tap(c, j)).collect()
+        };
+        Box::new(rows) as Box<ops::TapRows>
+    };
+    let taps = taps.clone();
+    let conv = ops::LongConv::new(length, bias, Arc::new(plain), 1 << 30).unwrap();
+    match taps.is_tracked() {
+        true => conv.differentiable(Arc::new(move |n, _| taps.narrow(1, 0, n))),
+        false => conv,
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gradients_of_long_convolutions_equal_the_cpu_s() {
+    // Channels, taps, pieces of up to so many rows. One filter is shorter than what is carried, one
+    // segment longer than an FFT.
+    for (channels, length, most) in [(5, 40, 90), (33, 300, 60), (2, 1, 20), (1, 70, 5000)] {
+        let steps: Vec<_> = steps(most, 3).into_iter().take(3).collect();
+        let mut inputs: Vec<_> = steps
+            .iter()
+            .map(|s| values(&[total(s), 3 * channels], 1))
+            .collect();
+        inputs.push(values(&[channels], 2));
+        inputs.push(values(&[channels, length], 3));
+        let fixed = tensor(&inputs[4].0, &[channels, length]);
+        let op = |x: &[Tensor]| {
+            let conv = long_conv(x.get(4).unwrap_or(&fixed), &x[3]);
+            let mut past = conv.start(3);
+            let mut parts = Vec::new();
+            for (x, segments) in x.iter().zip(&steps) {
+                let saved = postcard::to_stdvec(&past).unwrap();
+                past = postcard::from_bytes(&saved).unwrap();
+                parts.push(conv.forward(x, &mut past, segments)?);
+            }
+            Tensor::cat(&parts, 0)
+        };
+        let name = format!("long conv {channels} {length} {most}");
+        same(&name, (&inputs, 3), op);
+        same(&format!("{name}, fixed"), (&inputs[..4], 3), op);
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn gradients_pass_through_what_moves_rows_on_a_device() {
     let picked: Vec<u32> = (0..3000).map(|i| (i * i + i / 7) % 5).collect();
     for width in [3, 8] {

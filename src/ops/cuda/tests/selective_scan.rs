@@ -54,16 +54,13 @@ fn check(channels: usize, states: usize, rank: usize, reversed: bool, most: usiz
             .unwrap();
         let [u, projected, added, gate] =
             [&u, &projected, &added, &gate].map(|x| gpu.upload(x).unwrap());
-        let found = scan
-            .forward::<f32>(
-                &u,
-                &projected,
-                all.then_some(&added),
-                all.then_some(&gate),
-                &mut hidden,
-                &segments,
-            )
-            .unwrap();
+        let io = ScanInputs {
+            u: &u,
+            projected: &projected,
+            added: all.then_some(&added),
+            gate: all.then_some(&gate),
+        };
+        let (found, _) = scan.forward::<f32>(&io, &mut hidden, &segments).unwrap();
         let name = format!("scan {channels} {states} {rank} {reversed}");
         close(
             &name,

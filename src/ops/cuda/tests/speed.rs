@@ -178,8 +178,13 @@ fn scans() {
                 16 * i,
                 8 * i * n,
                 || {
-                    scan.forward::<bf16>(&u, &projected, None, Some(&gate), &mut hidden, &segments)
-                        .unwrap();
+                    let io = ScanInputs {
+                        u: &u,
+                        projected: &projected,
+                        added: None,
+                        gate: Some(&gate),
+                    };
+                    scan.forward::<bf16>(&io, &mut hidden, &segments).unwrap();
                 },
             );
         }

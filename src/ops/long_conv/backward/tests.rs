@@ -37,7 +37,7 @@ fn conv(taps: &Tensor, bias: &Tensor) -> LongConv {
         return conv;
     }
     let taps = taps.clone();
-    conv.differentiable(Arc::new(move |n| taps.narrow(1, 0, n)))
+    conv.differentiable(Arc::new(move |n, _| taps.narrow(1, 0, n)))
 }
 
 /// By the formula, for one segment of `rows`, with v of the rows before it.
