@@ -6,10 +6,11 @@ use crate::ops::on_gpu::OnGpu;
 use crate::ops::{Device, Matrix, Tensor, cuda, multiply, unwritten, with_slices};
 use rayon::prelude::*;
 
-/// Rows of a tile of the input's gradient.
-const ROWS: usize = 512;
-/// Rows of the weight's gradient that a task computes, from a block of the step's rows.
-const OUTPUTS: usize = 128;
+/// Rows of a tile of the input's gradient: each packs the weight anew.
+const ROWS: usize = 1024;
+/// Rows of the weight's gradient that a task computes, from a block of the step's rows: each packs
+/// the block of x anew. With 128, packing takes 2 % of a step of HyenaDNA's training.
+const OUTPUTS: usize = 512;
 /// Blocks that the step's rows are cut into, at most: each has a weight's gradient of its own.
 const BLOCKS: usize = 8;
 

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows of a tile of the gradient to x0.
+/// Rows of a tile of the gradient to x0, x1 and x2.
 const ROWS: usize = 64;
 
 /// Taps `0..n` of all channels on a device: (C, n), n no more than the filter's length.
@@ -93,7 +93,7 @@ pub(super) fn forward(
         let same: &mut Vec<Part> = parts.entry((size, count.min(reach))).or_default();
         same.push(part);
     }
-    let c = conv.values(&ungated(x, conv.channels)?, past, segments)?;
+    let c = conv.values(x, false, past, segments)?;
     let out = gate((&x.detach(), 0), (&c, 0), conv.channels)?;
     let step = Step {
         channels: conv.channels,
@@ -106,16 +106,6 @@ pub(super) fn forward(
     };
     let parents = [x, &taps, &conv.bias_tensor];
     Ok(out.derived(parents, move |grad| step.backward(grad)))
-}
-
-/// `x` with ones for x0.
-fn ungated(x: &Tensor, channels: usize) -> Result<Tensor> {
-    let mut values: Vec<f32> = x.flatten_all()?.to_vec1()?;
-    values
-        .par_chunks_mut(3 * channels)
-        .with_min_len(ROWS)
-        .for_each(|row| row[..channels].fill(1.0));
-    Tensor::from_vec(values, x.dims(), x.device())
 }
 
 /// The least 2ᵏ or 3 · 2ᵏ that is not below `needed`: few sizes, and fast ones.
@@ -131,59 +121,50 @@ impl Step {
     fn backward(&self, grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
         let channels = self.channels;
         let tensors = [grad, &self.x, &self.c, &self.taps];
-        let (out, sums) = with_slices(tensors, |[grad, x, c, taps]| {
+        let (out, groups) = with_slices(tensors, |[grad, x, c, taps]| {
+            let io = Inputs { grad, x, taps };
+            let groups: Vec<_> = (0..channels.div_ceil(GROUP))
+                .into_par_iter()
+                .map(|group| self.group(group, &io))
+                .collect();
+            let slopes: Vec<&[Complex32]> = groups.iter().map(|group| &group.v[..]).collect();
             let mut out = unwritten(x.len());
             out.par_chunks_mut(3 * ROWS * channels)
                 .zip(grad.par_chunks(ROWS * channels))
                 .zip(c.par_chunks(ROWS * channels))
-                .for_each(|((out, grad), c)| to_gate(out, grad, c, channels));
-            // Columns of v's factors: a group's part of each row.
-            let groups = channels.div_ceil(GROUP);
-            let mut columns: Vec<Vec<[&mut [f32]; 2]>> = Vec::new();
-            columns.resize_with(groups, || Vec::with_capacity(out.len() / (3 * channels)));
-            for row in out.chunks_exact_mut(3 * channels) {
-                let (x1, x2) = row[channels..].split_at_mut(channels);
-                let parts = x1.chunks_mut(GROUP).zip(x2.chunks_mut(GROUP));
-                for (column, (x1, x2)) in columns.iter_mut().zip(parts) {
-                    column.push([x1, x2]);
-                }
-            }
-            let io = Inputs { grad, x, taps };
-            let sums: Vec<_> = columns
-                .into_par_iter()
+                .zip(x.par_chunks(3 * ROWS * channels))
                 .enumerate()
-                .map(|(group, mut out)| self.group(group, &io, &mut out))
-                .collect();
-            Ok((out, sums))
+                .for_each(|(i, (((out, grad), c), x))| {
+                    to_inputs(out, grad, c, x, &slopes, i * ROWS, channels);
+                });
+            Ok((out, groups))
         })?;
-        let (taps, bias): (Vec<_>, Vec<_>) = sums.into_iter().unzip();
         let device = self.x.device();
-        let taps = self
-            .weights
-            .then(|| Tensor::from_vec(taps.concat(), self.taps.dims(), device))
-            .transpose()?;
+        let taps = self.weights.then(|| {
+            let taps = groups.iter().flat_map(|group| &group.taps);
+            Tensor::from_vec(taps.copied().collect(), self.taps.dims(), device)
+        });
+        let bias = groups.iter().flat_map(|group| &group.bias);
         Ok([
             Some(Tensor::from_vec(out, self.x.dims(), device)?),
-            taps,
-            Some(Tensor::from_vec(bias.concat(), channels, device)?),
+            taps.transpose()?,
+            Some(Tensor::from_vec(bias.copied().collect(), channels, device)?),
         ])
     }
 
-    /// A group of channels: writes the gradients to x1 and x2, gives those of taps and bias.
-    fn group(
-        &self,
-        group: usize,
-        io: &Inputs,
-        out: &mut [[&mut [f32]; 2]],
-    ) -> (Vec<f32>, Vec<f32>) {
+    /// The gradients of a group of channels.
+    fn group(&self, group: usize, io: &Inputs) -> Slopes {
         let columns = group * GROUP..self.channels.min((group + 1) * GROUP);
-        let reach = io.taps.len() / self.channels;
+        let (reach, rows) = (io.taps.len() / self.channels, io.grad.len() / self.channels);
         let taps = &io.taps[columns.start * reach..columns.end * reach];
-        let mut to_taps = vec![0.0; if self.weights { taps.len() } else { 0 }];
-        let mut to_bias = vec![0.0; columns.len()];
+        let pairs = columns.len().div_ceil(2);
+        let mut slopes = Slopes {
+            v: unwritten(pairs * rows),
+            taps: vec![0.0; if self.weights { taps.len() } else { 0 }],
+            bias: vec![0.0; columns.len()],
+        };
         for (&(size, count), parts) in &self.parts {
             let mut fft = Transform::new(size);
-            let pairs = columns.len().div_ceil(2);
             let mut spectra = vec![Complex32::default(); pairs * size];
             for (pair, spectrum) in spectra.chunks_exact_mut(size).enumerate() {
                 fill(spectrum, &taps[2 * pair * reach..], reach, count);
@@ -192,7 +173,7 @@ impl Step {
             let mut sums = vec![Complex32::default(); if self.weights { pairs * size } else { 0 }];
             for part in parts {
                 let (mut d, v) = self.load(&columns, io, &part.rows);
-                add_products(&mut to_bias, &d, &v, part.rows.len());
+                add_products(&mut slopes.bias, &d, &v, part.rows.len());
                 for pair in 0..pairs {
                     let here = pair * part.rows.len()..(pair + 1) * part.rows.len();
                     let (d, v) = (&mut d[here.clone()], &v[here]);
@@ -207,13 +188,13 @@ impl Step {
                     let bias = &self.bias[columns.start + 2 * pair..];
                     let bias = [bias[0], bias.get(1).copied().unwrap_or_default()];
                     fft.correlate_taps(spectrum, d, past.len(), bias);
+                    slopes.v[pair * rows..][part.rows.clone()].copy_from_slice(d);
                 }
-                self.store(&columns, io, &part.rows, &mut out[part.rows.clone()], &d);
             }
             let scale = 0.25 / size as f32;
             for (pair, sum) in sums.chunks_exact_mut(size).enumerate() {
                 fft.inverse(sum);
-                for (odd, taps) in to_taps[2 * pair * reach..]
+                for (odd, taps) in slopes.taps[2 * pair * reach..]
                     .chunks_mut(reach)
                     .take(2)
                     .enumerate()
@@ -224,7 +205,7 @@ impl Step {
                 }
             }
         }
-        (to_taps, to_bias)
+        slopes
     }
 
     /// d and v of a group's channels: (pairs, rows) each.
@@ -251,19 +232,13 @@ impl Step {
         );
         (d, v)
     }
+}
 
-    /// From the gradient to v (pairs, rows), those to x1 and x2.
-    fn store(
-        &self,
-        columns: &Range<usize>,
-        io: &Inputs,
-        rows: &Range<usize>,
-        out: &mut [[&mut [f32]; 2]],
-        v: &[Complex32],
-    ) {
-        let x = &io.x[rows.start * 3 * self.channels + columns.start + self.channels..];
-        distribute(out, v, x, self.channels);
-    }
+/// The gradients of a group of channels.
+struct Slopes {
+    v: Vec<Complex32>, // (pairs, T)
+    taps: Vec<f32>,    // (channels, n)
+    bias: Vec<f32>,    // (channels)
 }
 
 struct Inputs<'a> {
@@ -370,18 +345,6 @@ fn add_products(sums: &mut [f32], d: &[Complex32], v: &[Complex32], rows: usize)
 }
 
 simd! {
-/// The gradient to x0, the first third of each row.
-fn to_gate(out: &mut [f32], grad: &[f32], c: &[f32], channels: usize) {
-    let rows = out.chunks_exact_mut(3 * channels);
-    for (out, (grad, c)) in rows.zip(grad.chunks_exact(channels).zip(c.chunks_exact(channels))) {
-        for ((out, grad), c) in out.iter_mut().zip(grad).zip(c) {
-            *out = grad * c;
-        }
-    }
-}
-}
-
-simd! {
 /// Adds `4 (A conj(A′) + i B conj(B′))` for the spectra `u = A + iB` and `w = A′ + iB′` of pairs of
 /// real signals: A(k) = (u(k) + conj u(N−k)) / 2, B(k) = (u(k) − conj u(N−k)) / 2i.
 fn correlate(sum: &mut [Complex32], u: &[Complex32], w: &[Complex32]) {
@@ -434,23 +397,37 @@ fn multiply(out: &mut [Complex32], a: &[f32], a_stride: usize, b: &[f32], b_stri
 }
 
 simd! {
-/// `v · x2` to the first and `v · x1` to the second column of each row; `x` begins at x1.
-fn distribute(out: &mut [[&mut [f32]; 2]], v: &[Complex32], x: &[f32], channels: usize) {
-    let rows = out.len();
+/// Rows of the gradient to x0, x1 and x2 from `first` on: `grad · c`, `v · x2` and `v · x1`, the
+/// gradient to v in groups of channel pairs.
+fn to_inputs(out: &mut [f32], grad: &[f32], c: &[f32], x: &[f32], slopes: &[&[Complex32]], first: usize, channels: usize) {
     let mut tile = [[0f32; GROUP]; TURN];
-    for (i, out) in out.chunks_mut(TURN).enumerate() {
-        let top = i * TURN;
-        for (pair, v) in v.chunks_exact(rows).enumerate() {
-            for (tile, v) in tile.iter_mut().zip(&v[top..top + out.len()]) {
-                (tile[2 * pair], tile[2 * pair + 1]) = (v.re, v.im);
+    for (group, slopes) in slopes.iter().enumerate() {
+        let columns = group * GROUP..channels.min((group + 1) * GROUP);
+        let rows = slopes.len() / columns.len().div_ceil(2);
+        for (i, out) in out.chunks_mut(TURN * 3 * channels).enumerate() {
+            let top = i * TURN;
+            for (pair, slopes) in slopes.chunks_exact(rows).enumerate() {
+                for (tile, v) in tile.iter_mut().zip(&slopes[first + top..]) {
+                    (tile[2 * pair], tile[2 * pair + 1]) = (v.re, v.im);
+                }
             }
-        }
-        for (i, ([to_x1, to_x2], tile)) in out.iter_mut().zip(&tile).enumerate() {
-            let x = &x[(top + i) * 3 * channels..];
-            let outs = to_x1.iter_mut().zip(to_x2.iter_mut()).zip(tile);
-            for (((to_x1, to_x2), v), (x1, x2)) in outs.zip(x.iter().zip(&x[channels..])) {
-                *to_x1 = v * x2;
-                *to_x2 = v * x1;
+            for (j, (out, tile)) in out.chunks_exact_mut(3 * channels).zip(&tile).enumerate() {
+                let row = top + j;
+                let (grad, c) = (&grad[row * channels..], &c[row * channels..]);
+                let x = &x[row * 3 * channels..][..3 * channels];
+                let (to_x0, rest) = out.split_at_mut(channels);
+                let (to_x1, to_x2) = rest.split_at_mut(channels);
+                let (x1, x2) = (&x[channels..][columns.clone()], &x[2 * channels..][columns.clone()]);
+                let from = grad[columns.clone()].iter().zip(&c[columns.clone()]);
+                for (to, (grad, c)) in to_x0[columns.clone()].iter_mut().zip(from) {
+                    *to = grad * c;
+                }
+                for (to, (v, x)) in to_x1[columns.clone()].iter_mut().zip(tile.iter().zip(x2)) {
+                    *to = v * x;
+                }
+                for (to, (v, x)) in to_x2[columns.clone()].iter_mut().zip(tile.iter().zip(x1)) {
+                    *to = v * x;
+                }
             }
         }
     }

@@ -186,16 +186,23 @@ impl LongConv {
         if tracked {
             return backward::forward(self, x, past, segments);
         }
-        self.values(x, past, segments)
+        self.values(x, true, past, segments)
     }
 
-    /// The numbers alone.
-    fn values(&self, x: &Tensor, past: &mut Past, segments: &[Segment]) -> Result<Tensor> {
+    /// The numbers alone; not `gated`, before they are multiplied with x0.
+    fn values(
+        &self,
+        x: &Tensor,
+        gated: bool,
+        past: &mut Past,
+        segments: &[Segment],
+    ) -> Result<Tensor> {
         let (rows, _) = x.dims2()?;
         let out = with_slices([x], |[x]| {
             let mut out = unwritten(rows * self.channels);
             let io = Columns {
                 x,
+                gated,
                 out: out.as_mut_ptr(),
                 channels: self.channels,
                 bias: &self.bias,
@@ -549,6 +556,7 @@ fn ring(length: usize) -> usize {
 /// The rows of a step, read and written in groups of 16 columns as channel pairs.
 struct Columns<'a> {
     x: &'a [f32],
+    gated: bool,
     out: *mut f32,
     channels: usize,
     bias: &'a [f32],
@@ -573,7 +581,7 @@ impl Columns<'_> {
         v
     }
 
-    /// `out = x0 · (y + bias · v)`
+    /// `out = x0 · (y + bias · v)`, without x0 where it is not gated.
     fn store(&self, group: usize, rows: &Range<usize>, v: &[Complex32], y: &[Complex32]) {
         let columns = self.columns(group);
         let x = &self.x[rows.start * 3 * self.channels..rows.end * 3 * self.channels];
@@ -582,6 +590,7 @@ impl Columns<'_> {
         store(
             out,
             x,
+            self.gated,
             v,
             y,
             self.bias,
@@ -626,7 +635,7 @@ fn load(v: &mut [Complex32], x: &[f32], channels: usize, first: usize, width: us
 simd! {
 /// Writes the columns `first..first + width` of rows of `channels` values; `out` points to the
 /// first of them.
-fn store(out: *mut f32, x: &[f32], v: &[Complex32], y: &[Complex32], bias: &[f32], channels: usize, first: usize, width: usize) {
+fn store(out: *mut f32, x: &[f32], gated: bool, v: &[Complex32], y: &[Complex32], bias: &[f32], channels: usize, first: usize, width: usize) {
     let rows = x.len() / (3 * channels);
     let bias = &bias[first..][..width];
     let mut tile = [[0f32; GROUP]; TURN];
@@ -645,8 +654,9 @@ fn store(out: *mut f32, x: &[f32], v: &[Complex32], y: &[Complex32], bias: &[f32
             let x0 = &x[(top + i) * 3 * channels + first..][..width];
             // SAFETY: the caller has these columns of these rows to itself.
             let out = unsafe { std::slice::from_raw_parts_mut(out.add((top + i) * channels), width) };
-            for ((out, x0), tile) in out.iter_mut().zip(x0).zip(tile) {
-                *out = x0 * tile;
+            match gated {
+                true => out.iter_mut().zip(x0).zip(tile).for_each(|((out, x0), tile)| *out = x0 * tile),
+                false => out.copy_from_slice(&tile[..width]),
             }
         }
     }
