@@ -362,7 +362,11 @@ fn scans_of_mamba_2() {
     let parameters = [1, 2, 3].map(|seed| random(8, seed));
     let parameters = parameters.each_ref().map(|x| &x[..]);
     let (xbc, steps) = (zeros(ROWS * sizes.columns()), zeros(ROWS * 8));
-    for (form, band) in [("f32", None), ("bf16", Some(Ssd::BAND))] {
+    for (form, band) in [
+        ("f32", None),
+        ("bf16", Some(Ssd::BAND)),
+        ("bf16, twice the band", Some(2 * Ssd::BAND)),
+    ] {
         let scan = Ssd::new(gpu, sizes, parameters, (0.0, f32::INFINITY), band).unwrap();
         let state = scan.start(64).unwrap();
         for (name, segments) in shapes(ROWS) {

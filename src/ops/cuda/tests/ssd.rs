@@ -84,7 +84,7 @@ impl Forms {
         }
     }
 
-    /// x, B and C; and time steps, as some rows have them.
+    /// x, B and C, and the time steps of so many rows.
     fn input(&self, rows: usize, seed: u64) -> [Vec<f32>; 2] {
         let [columns, heads] = [self.sizes.columns(), self.sizes.heads];
         [random(rows * columns, seed), random(rows * heads, seed + 1)]
@@ -141,10 +141,11 @@ fn pieces_do_not_change_scans_of_mamba_2_in_chunks() {
     let input = whole.input(rows, 7);
     let state = whole.chunks.start(1).unwrap();
     let expected = run(&whole.chunks, &state, &input, &[super::speed::whole(rows)]);
-    // Pieces of whole chunks, of others, and of so few rows that they are scanned in f32.
+    // Pieces of whole chunks, of others, and of so few rows that they are scanned in f32. The first
+    // differ by what cuBLAS sums in another order for fewer chunks.
     for (band, piece, bound) in [
-        (1, 2000, 1e-6),
-        (3, 640, 1e-6),
+        (1, 2000, ROUNDING / 4.0),
+        (3, 640, ROUNDING / 4.0),
         (2, 300, ROUNDING),
         (2, 50, ROUNDING),
     ] {
