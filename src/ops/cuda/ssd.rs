@@ -29,7 +29,7 @@ pub struct Ssd {
     bias: CudaSlice<f32>, // (H)
     skip: CudaSlice<f32>, // (H)
     limit: (f32, f32),
-    band: Option<usize>,
+    band: Option<usize>, // chunks at a time
 }
 
 /// The states S of each lane's unfinished sequence: (lanes, I, N padded).
