@@ -33,6 +33,7 @@ sources! {
     MODAL = "modal.cu",
     ATTENTION = "attention.cu",
     SSD = "ssd.cu",
+    SSD_CHUNKS = "ssd_chunks.cu",
     GRADIENT = "gradient.cu",
 }
 

@@ -7,7 +7,7 @@
 //! for it.
 //!
 //! Values are f32; matrix products take bf16 copies of their inputs if the layer was made so, and
-//! sum in f32. Scans, convolutions, norms and FFTs are f32 always.
+//! sum in f32; so does Mamba-2's scan. Other scans, convolutions, norms and FFTs are f32 always.
 
 mod attention;
 mod blas;

@@ -4,6 +4,10 @@ use super::Gpu;
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
+use std::sync::OnceLock;
+
+/// Rows of a chunk, where tiles are matrices.
+pub(super) const CHUNK: usize = 128;
 
 /// The rows of a step cut at segments and, within them, into tiles of up to `tile` rows.
 pub struct Packed {
@@ -13,11 +17,25 @@ pub struct Packed {
     longest: usize,
     pub(super) tiles: CudaSlice<u32>,    // (tiles, 4)
     pub(super) segments: CudaSlice<u32>, // (segments, 6)
+    chunks: OnceLock<Box<Packed>>,
 }
 
 impl Packed {
     pub(super) fn new(gpu: &Gpu, segments: &[Segment]) -> Result<Self> {
         let rows = segments.iter().map(|segment| segment.len).sum();
+        Self::cut(gpu, segments, rows, tile(rows))
+    }
+
+    /// The same segments in tiles of [`CHUNK`] rows, kept as long as these.
+    pub(super) fn chunks(&self, gpu: &Gpu) -> Result<&Self> {
+        if let Some(chunks) = self.chunks.get() {
+            return Ok(chunks);
+        }
+        let chunks = Self::cut(gpu, &self.source, self.rows, CHUNK)?;
+        Ok(self.chunks.get_or_init(|| Box::new(chunks)))
+    }
+
+    fn cut(gpu: &Gpu, segments: &[Segment], rows: usize, size: usize) -> Result<Self> {
         if segments.is_empty() || segments.iter().any(|segment| segment.len == 0) {
             return Err(Error::new(Kind::Internal, "an empty segment"));
         }
@@ -28,7 +46,6 @@ impl Packed {
                     .todo("give a smaller --chunk or --batch"),
             );
         }
-        let size = tile(rows);
         let (mut tiles, mut kept) = (Vec::new(), Vec::with_capacity(6 * segments.len()));
         let mut row = 0;
         for (i, segment) in segments.iter().enumerate() {
@@ -55,6 +72,7 @@ impl Packed {
                 .map_or(0, |n| *n as usize),
             tiles: gpu.upload(&tiles)?,
             segments: gpu.upload(&kept)?,
+            chunks: OnceLock::new(),
         })
     }
 

@@ -1,5 +1,8 @@
 //! The scan of Mamba-2 in three passes over tiles of rows: each tile's own final state, the states
-//! between tiles one after the other, and the outputs.
+//! between tiles one after the other, and the outputs. Where bf16 suffices, matrix products over
+//! chunks of rows instead.
+
+mod chunks;
 
 use super::{Gpu, compile, expect_len};
 use crate::error::{Error, Kind, Result};
@@ -26,6 +29,7 @@ pub struct Ssd {
     bias: CudaSlice<f32>, // (H)
     skip: CudaSlice<f32>, // (H)
     limit: (f32, f32),
+    band: Option<usize>, // chunks at a time
 }
 
 /// The states S of each lane's unfinished sequence: (lanes, I, N padded).
@@ -36,8 +40,12 @@ pub struct SsdState {
 }
 
 impl Ssd {
+    /// Chunks at a time that keep a GPU busy: 2¹⁶ rows.
+    pub const BAND: usize = 512;
+
     /// `rate` A · log2 e, `bias` of the time step and `skip` D, (H) each, and the limits of the
-    /// time step.
+    /// time step. `band`: matrix products of bf16 numbers over so many chunks at a time, where
+    /// sizes and segments suit them; none: f32 throughout.
     ///
     /// # Errors
     /// Of kind usage for more than 256 states a channel.
@@ -46,6 +54,7 @@ impl Ssd {
         sizes: SsdSizes,
         [rate, bias, skip]: [&[f32]; 3],
         limit: (f32, f32),
+        band: Option<usize>,
     ) -> Result<Self> {
         let SsdSizes {
             heads,
@@ -70,6 +79,7 @@ impl Ssd {
             bias: gpu.upload(bias)?,
             skip: gpu.upload(skip)?,
             limit,
+            band,
         })
     }
 
@@ -95,6 +105,9 @@ impl Ssd {
         packed.expect_lanes(state.lanes)?;
         expect_len("scan", xbc, packed.rows() * sizes.columns())?;
         expect_len("time steps", steps, packed.rows() * sizes.heads)?;
+        if let Some(band) = self.band.filter(|_| self.fits_chunks(&packed)) {
+            return self.forward_in_chunks([xbc, steps], state, &packed, band);
+        }
         let tiles = packed.tile_count();
         let ends: CudaSlice<f32> = gpu.unwritten(tiles * self.state_len())?;
         let sums: CudaSlice<f32> = gpu.unwritten(tiles * sizes.heads)?;

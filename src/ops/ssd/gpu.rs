@@ -22,7 +22,8 @@ impl Ssd {
         let scan = self.on_gpu.get(|| {
             let rate: Vec<f32> = self.rate.iter().map(|&rate| rate as f32).collect();
             let parameters = [&rate[..], &self.bias, &self.skip];
-            cuda::Ssd::new(gpu, self.sizes, parameters, self.limit)
+            let band = gpu.rounded().then_some(cuda::Ssd::BAND);
+            cuda::Ssd::new(gpu, self.sizes, parameters, self.limit, band)
         })?;
         let lanes = state.values.len() / self.state_len();
         let state = state

@@ -31,7 +31,7 @@ fn time(name: &str, rows: usize, bytes: usize, flops: usize, mut f: impl FnMut()
     );
 }
 
-fn whole(rows: usize) -> Segment {
+pub(super) fn whole(rows: usize) -> Segment {
     Segment {
         lane: 0,
         len: rows,
@@ -370,16 +370,21 @@ fn scans_of_mamba_2() {
     };
     let parameters = [1, 2, 3].map(|seed| random(8, seed));
     let parameters = parameters.each_ref().map(|x| &x[..]);
-    let scan = Ssd::new(gpu, sizes, parameters, (0.0, f32::INFINITY)).unwrap();
-    let rows = ROWS / 4;
-    let (xbc, steps) = (zeros(rows * sizes.columns()), zeros(rows * 8));
-    let state = scan.start(64).unwrap();
-    for (name, segments) in shapes(rows) {
-        let bytes = 4 * (sizes.columns() + 8 + sizes.inner());
-        let name = format!("scan of Mamba-2, 8 64 128, {name}");
-        time(&name, rows, bytes, 5 * 512 * 128, || {
-            scan.forward(&xbc, &steps, &state, &segments).unwrap();
-        });
+    let (xbc, steps) = (zeros(ROWS * sizes.columns()), zeros(ROWS * 8));
+    for (form, band) in [
+        ("f32", None),
+        ("bf16", Some(Ssd::BAND)),
+        ("bf16, twice the band", Some(2 * Ssd::BAND)),
+    ] {
+        let scan = Ssd::new(gpu, sizes, parameters, (0.0, f32::INFINITY), band).unwrap();
+        let state = scan.start(64).unwrap();
+        for (name, segments) in shapes(ROWS) {
+            let bytes = 4 * (sizes.columns() + 8 + sizes.inner());
+            let name = format!("scan of Mamba-2 {form}, 8 64 128, {name}");
+            time(&name, ROWS, bytes, 5 * 512 * 128, || {
+                scan.forward(&xbc, &steps, &state, &segments).unwrap();
+            });
+        }
     }
 }
 
