@@ -47,6 +47,10 @@ inline float __shfl_xor_sync(unsigned, float x, int mask) {
     return y;
 }
 
+inline void sincospif(float x, float *sine, float *cosine) {
+    *sine = (float)sin(M_PI * x);
+    *cosine = (float)cos(M_PI * x);
+}
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __uint_as_float(unsigned bits) {
     float x;

@@ -1,4 +1,4 @@
-// Stands in for libcuda, libnvrtc, libcublas and libcufft on a machine without a GPU, so that the
+// Stands in for libcuda, libnvrtc, libcublas, libcublasLt and libcufft on a machine without a GPU, so that the
 // tests of the CUDA ops run there: kernels are compiled by g++ and run on the CPU.
 //
 // Memory is filled with NaN when it is allocated, and ends at a page that nobody may touch: what
@@ -294,6 +294,63 @@ API int cublasGemmStridedBatchedEx(void *, int ta, int tb, int m, int n, int k, 
     return 0;
 }
 
+// ---- libcublasLt ----
+
+struct Layout { int type; uint64_t rows, columns; int64_t stride; };
+struct Operation { int turn_a = 0, turn_b = 0, epilogue = 1; const void *bias = nullptr; };
+
+API int cublasLtCreate(void **handle) { return *handle = (void *)1, 0; }
+API int cublasLtDestroy(void *) { return 0; }
+API int cublasLtMatmulDescCreate(Operation **operation, int, int) {
+    return *operation = new Operation, 0;
+}
+API int cublasLtMatmulDescDestroy(Operation *operation) { return delete operation, 0; }
+API int cublasLtMatmulDescSetAttribute(Operation *o, int attribute, const void *value, size_t n) {
+    void *to = attribute == 3   ? (void *)&o->turn_a
+               : attribute == 4 ? (void *)&o->turn_b
+               : attribute == 7 ? (void *)&o->epilogue
+               : attribute == 8 ? (void *)&o->bias
+                                : nullptr;
+    return to ? memcpy(to, value, n), 0 : 7;
+}
+API int cublasLtMatrixLayoutCreate(Layout **layout, int type, uint64_t rows, uint64_t columns,
+                                   int64_t stride) {
+    return *layout = new Layout{type, rows, columns, stride}, 0;
+}
+API int cublasLtMatrixLayoutDestroy(Layout *layout) { return delete layout, 0; }
+API int cublasLtMatmulPreferenceCreate(void **preference) { return *preference = (void *)1, 0; }
+API int cublasLtMatmulPreferenceDestroy(void *) { return 0; }
+API int cublasLtMatmulPreferenceSetAttribute(void *, int, const void *, size_t) { return 0; }
+API int cublasLtMatmulAlgoGetHeuristic(void *, void *, void *, void *, void *, void *, void *, int,
+                                       void *result, int *count) {
+    memset(result, 0, 96);
+    return *count = 1, 0;
+}
+API int cublasLtMatmul(void *, const Operation *o, const float *alpha, const void *a,
+                       const Layout *la, const void *b, const Layout *lb, const float *beta,
+                       const void *c, const Layout *lc, void *d, const Layout *ld, const void *,
+                       void *, size_t, void *) {
+    const int64_t inner = o->turn_a ? la->rows : la->columns;
+    if (lc->type != ld->type || lb->type != la->type) return 7;
+    const bool biased = o->epilogue & 4, gelu = o->epilogue & 32;
+    for (int64_t j = 0; j < (int64_t)ld->columns; j++)
+        for (int64_t i = 0; i < (int64_t)ld->rows; i++) {
+            float sum = 0.0f;
+            for (int64_t l = 0; l < inner; l++)
+                sum += get(a, la->type, o->turn_a ? i * la->stride + l : l * la->stride + i) *
+                       get(b, lb->type, o->turn_b ? l * lb->stride + j : j * lb->stride + l);
+            sum *= *alpha;
+            const int64_t to = j * ld->stride + i;
+            if (*beta != 0.0f) sum += *beta * get(c, lc->type, to);
+            if (biased) sum += get(o->bias, ld->type, i);
+            if (gelu)
+                sum *= 0.5f * (1.0f + tanhf(0.7978845608f * (sum + 0.044715f * sum * sum * sum)));
+            if (ld->type == 0) ((float *)d)[to] = sum;
+            else ((uint16_t *)d)[to] = bf16_bits(sum);
+        }
+    return 0;
+}
+
 // ---- libcufft ----
 
 using Complex = std::complex<double>;
@@ -353,6 +410,19 @@ static int transform(int handle, float *in, float *out, bool forward) {
             float *to = out + b * plan.to;
             for (long long i = 0; i < n; i++) to[i] = x[i].real();
         }
+    }
+    return 0;
+}
+API int cufftExecC2C(int handle, float *in, float *out, int sign) {
+    std::lock_guard<std::mutex> lock(device);
+    const Fft plan = plans[handle];
+    for (long long b = 0; b < plan.batch; b++) {
+        const float *from = in + 2 * b * plan.from;
+        float *to = out + 2 * b * plan.to;
+        std::vector<Complex> x(plan.size);
+        for (long long i = 0; i < plan.size; i++) x[i] = {from[2 * i], from[2 * i + 1]};
+        x = dft(x.data(), plan.size, 1, sign);
+        for (long long i = 0; i < plan.size; i++) to[2 * i] = x[i].real(), to[2 * i + 1] = x[i].imag();
     }
     return 0;
 }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use cudarc::cublas::result::CublasError;
 use cudarc::cublas::sys::cublasStatus_t;
+use cudarc::cublaslt;
 use cudarc::cufft::result::CufftError;
 use cudarc::cufft::sys::cufftResult;
 use cudarc::driver::DriverError;
@@ -12,13 +13,14 @@ const SMALLER: &str = "give a smaller --chunk or --batch";
 
 /// Opening a library that is not there panics later on: asked for first, once.
 pub(super) fn libraries() -> Result<()> {
-    // SAFETY: these four only try to open the library by its names; CUDA's have no side effects
+    // SAFETY: these only try to open the library by its names; CUDA's have no side effects
     // when they are opened.
     let found = unsafe {
         [
             ("libcuda", cudarc::driver::sys::is_culib_present()),
             ("libnvrtc", cudarc::nvrtc::sys::is_culib_present()),
             ("libcublas", cudarc::cublas::sys::is_culib_present()),
+            ("libcublasLt", cudarc::cublaslt::sys::is_culib_present()),
             ("libcufft", cudarc::cufft::sys::is_culib_present()),
         ]
     };
@@ -64,6 +66,17 @@ impl From<CublasError> for Error {
                 Self::memory("the GPU's memory does not suffice for cuBLAS").todo(SMALLER)
             }
             code => Self::new(Kind::Internal, format!("cuBLAS: {code:?}")),
+        }
+    }
+}
+
+impl From<cublaslt::result::CublasError> for Error {
+    fn from(error: cublaslt::result::CublasError) -> Self {
+        match error.0 {
+            cublaslt::sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => {
+                Self::memory("the GPU's memory does not suffice for cuBLAS").todo(SMALLER)
+            }
+            code => Self::new(Kind::Internal, format!("cuBLASLt: {code:?}")),
         }
     }
 }

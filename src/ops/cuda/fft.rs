@@ -1,4 +1,4 @@
-//! Real FFTs by cuFFT, in place, many at once.
+//! FFTs of real signals by cuFFT, in place, many at once.
 
 use super::{Gpu, lock};
 use crate::error::{Error, Kind, Result};
@@ -14,8 +14,19 @@ pub(super) enum Direction {
     Inverse,
 }
 
-/// By size, batch and direction.
-pub(super) type Key = (usize, usize, Direction);
+/// What a plan transforms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    /// Values to `size / 2 + 1` complex numbers.
+    Real,
+    /// These back to values.
+    Spectrum,
+    /// `size / 2` complex numbers, either way.
+    Complex,
+}
+
+/// By size, batch and form.
+pub(super) type Key = (usize, usize, Form);
 
 /// `batch` transforms of `size` real values, each row `size + 2` values long.
 pub(super) struct Plan {
@@ -50,10 +61,35 @@ impl Gpu {
         batch: usize,
         direction: Direction,
     ) -> Result<()> {
+        let form = match direction {
+            Direction::Forward => Form::Real,
+            Direction::Inverse => Form::Spectrum,
+        };
+        self.transform(signals, (size, batch, form), direction)
+    }
+
+    /// The same of values taken for `size / 2` complex numbers: even and odd ones side by side.
+    /// Two passes over memory less than the spectrum of the real signal.
+    pub(super) fn complex_fft(
+        &self,
+        signals: &mut CudaSlice<f32>,
+        size: usize,
+        batch: usize,
+        direction: Direction,
+    ) -> Result<()> {
+        self.transform(signals, (size, batch, Form::Complex), direction)
+    }
+
+    fn transform(
+        &self,
+        signals: &mut CudaSlice<f32>,
+        key: Key,
+        direction: Direction,
+    ) -> Result<()> {
+        let (size, batch, form) = key;
         if signals.len() < batch * stride(size) {
             return Err(Error::new(Kind::Internal, "fewer signals than FFTs"));
         }
-        let key = (size, batch, direction);
         let known = lock(&self.plans).get(&key).cloned();
         let plan = match known {
             Some(plan) => plan,
@@ -66,14 +102,19 @@ impl Gpu {
         let work: CudaSlice<u8> = self.unwritten(plan.work)?;
         let at = self.address(signals);
         let handle = lock(&plan.handle);
+        let exponent = match direction {
+            Direction::Forward => -1,
+            Direction::Inverse => 1,
+        };
         self.bind()?;
         // SAFETY: `signals` holds `batch` rows of the plan's stride, checked above; `work` is as
         // large as the plan asked for, and freed on the same stream.
         unsafe {
             sys::cufftSetWorkArea(*handle, self.address(&work) as *mut _).result()?;
-            match direction {
-                Direction::Forward => sys::cufftExecR2C(*handle, at as *mut _, at as *mut _),
-                Direction::Inverse => sys::cufftExecC2R(*handle, at as *mut _, at as *mut _),
+            match form {
+                Form::Real => sys::cufftExecR2C(*handle, at as *mut _, at as *mut _),
+                Form::Spectrum => sys::cufftExecC2R(*handle, at as *mut _, at as *mut _),
+                Form::Complex => sys::cufftExecC2C(*handle, at as *mut _, at as *mut _, exponent),
             }
             .result()?;
         }
@@ -82,7 +123,7 @@ impl Gpu {
 }
 
 impl Plan {
-    fn new(gpu: &Gpu, (size, batch, direction): Key) -> Result<Self> {
+    fn new(gpu: &Gpu, (size, batch, form): Key) -> Result<Self> {
         gpu.bind()?;
         let mut plan = Self {
             handle: Mutex::new(result::create()?),
@@ -90,9 +131,10 @@ impl Plan {
         };
         let handle = *lock(&plan.handle);
         let (real, bins) = (stride(size) as i64, size as i64 / 2 + 1);
-        let (input, output, kind) = match direction {
-            Direction::Forward => (real, bins, sys::cufftType::CUFFT_R2C),
-            Direction::Inverse => (bins, real, sys::cufftType::CUFFT_C2R),
+        let (size, input, output, kind) = match form {
+            Form::Real => (size, real, bins, sys::cufftType::CUFFT_R2C),
+            Form::Spectrum => (size, bins, real, sys::cufftType::CUFFT_C2R),
+            Form::Complex => (size / 2, bins, bins, sys::cufftType::CUFFT_C2C),
         };
         let (mut n, mut read, mut written) = (size as i64, input, output);
         // SAFETY: the handle was just created; the three numbers outlive the call, which

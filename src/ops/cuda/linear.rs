@@ -3,7 +3,7 @@
 mod backward;
 
 use super::element::{Element, Operand};
-use super::{Gpu, blas, compile, expect_len, rows};
+use super::{Gpu, blas, compile, expect_len, matmul, rows};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Activation;
 pub use backward::to_weight;
@@ -17,6 +17,8 @@ pub struct Linear {
     gpu: Arc<Gpu>,
     weight: Weight,               // (N, K)
     bias: Option<CudaSlice<f32>>, // (N)
+    /// The same for results of bf16, with a bf16 weight.
+    rounded_bias: Option<CudaSlice<bf16>>,
     inner: usize,
     width: usize,
 }
@@ -40,13 +42,18 @@ impl Linear {
         if weight.len() != width * inner || bias.is_some_and(|bias| bias.len() != width) {
             return Err(Error::new(Kind::Internal, "a weight of another shape"));
         }
+        let bias = bias.map(|bias| gpu.upload(bias)).transpose()?;
+        let rounded_bias = bias.as_ref().filter(|_| rounded);
         Ok(Self {
             gpu: Arc::clone(gpu),
+            rounded_bias: rounded_bias
+                .map(|bias| rows::convert(gpu, bias))
+                .transpose()?,
             weight: match rounded {
                 true => Weight::Bf16(rows::convert(gpu, &gpu.upload(weight)?)?),
                 false => Weight::F32(gpu.upload(weight)?),
             },
-            bias: bias.map(|bias| gpu.upload(bias)).transpose()?,
+            bias,
             inner,
             width,
         })
@@ -91,6 +98,9 @@ impl Linear {
             )?;
             return Ok(out);
         }
+        if let Some(out) = self.at_once(x, residual, activation, sizes)? {
+            return Ok(out);
+        }
         let product: CudaSlice<f32> = gpu.unwritten(len)?;
         let into = Operand::new(gpu, &product, 0, self.width);
         blas::product(gpu, into, x, weight, sizes)?;
@@ -106,6 +116,38 @@ impl Linear {
             .int(activation as usize)
             .over(len / lanes)?;
         Ok(out)
+    }
+
+    /// The product and what follows it in one pass, where there is one.
+    fn at_once<O: Element>(
+        &self,
+        x: Operand,
+        residual: Option<&CudaSlice<f32>>,
+        activation: Activation,
+        sizes: [usize; 3],
+    ) -> Result<Option<CudaSlice<O>>> {
+        let gpu = &*self.gpu;
+        let gelu = match activation {
+            Activation::None => false,
+            Activation::GeluTanh => true,
+            Activation::GeluErf | Activation::Silu => return Ok(None),
+        };
+        if !x.bf16 || (O::IS_BF16 && residual.is_some()) {
+            return Ok(None);
+        }
+        let bias = match O::IS_BF16 {
+            true => self.rounded_bias.as_ref().map(|bias| gpu.address(bias)),
+            false => self.bias.as_ref().map(|bias| gpu.address(bias)),
+        };
+        let follows = matmul::Epilogue {
+            bias,
+            gelu,
+            residual: residual.map(|residual| gpu.address(residual)),
+        };
+        let out = gpu.unwritten(sizes[0] * self.width)?;
+        let operands = [Operand::new(gpu, &out, 0, self.width), x, self.operand()];
+        let done = matmul::product(gpu, operands, sizes, follows)?;
+        Ok(done.then_some(out))
     }
 
     /// The weight, as products take it.

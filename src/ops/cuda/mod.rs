@@ -19,6 +19,7 @@ mod fft;
 mod launch;
 mod linear;
 mod long_conv;
+mod matmul;
 mod modal;
 mod norm;
 mod packed;
@@ -60,8 +61,8 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// One GPU: its context, the stream on which everything runs, and compiled kernels.
 pub struct Gpu {
@@ -71,11 +72,15 @@ pub struct Gpu {
     rounded: bool,
     /// Bytes of memory that may be in use; `usize::MAX`: all.
     limit: AtomicUsize,
+    /// Bytes that the spectra of long filters may still take in all layers.
+    spectra: Arc<AtomicIsize>,
     /// How often ops were told to give up what they keep.
     forgotten: AtomicUsize,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     blas: CudaBlas,
+    /// Opened where products take bf16.
+    matmul: OnceLock<matmul::Matmul>,
     /// By source and sizes; functions by their names after them.
     modules: Mutex<HashMap<String, Arc<CudaModule>>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
@@ -122,6 +127,7 @@ impl Gpu {
         // was allocated yet.
         unsafe { context.disable_event_tracking() };
         keep_freed_memory(&context)?;
+        let (_, total) = context.mem_get_info()?;
         let (major, minor) = context.compute_capability()?;
         Ok(Arc::new(Self {
             ordinal,
@@ -129,8 +135,10 @@ impl Gpu {
             capability: 10 * major + minor,
             rounded,
             limit: AtomicUsize::new(usize::MAX),
+            spectra: Arc::new(AtomicIsize::new((total / 2) as isize)),
             forgotten: AtomicUsize::new(0),
             blas: CudaBlas::new(Arc::clone(&stream))?,
+            matmul: OnceLock::new(),
             context,
             stream,
             modules: Mutex::default(),
@@ -171,8 +179,11 @@ impl Gpu {
 
     /// Lets values take `bytes` at most. The driver's own memory, and that of the libraries, comes
     /// on top: about half a gigabyte.
+    /// To be called before anything runs.
     pub fn limit_memory(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::Relaxed);
+        let half = isize::try_from(bytes / 2).unwrap_or(isize::MAX);
+        self.spectra.fetch_min(half, Ordering::Relaxed);
     }
 
     /// The most bytes that values took since [`Gpu::forget_peak`].
@@ -188,6 +199,13 @@ impl Gpu {
         // SAFETY: the default pool lives as long as the driver; this attribute is a u64.
         unsafe { sys::cuMemPoolSetAttribute(pool, high, (&raw mut zero).cast()) }.result()?;
         Ok(())
+    }
+
+    /// Bytes that the spectra of long filters may still take, which all layers share: half of the
+    /// memory at first (HyenaDNA's large-1m keeps 34 GB), and half as much each time that memory
+    /// did not suffice. Below zero: more than that is still kept.
+    pub fn spectra_room(&self) -> Arc<AtomicIsize> {
+        Arc::clone(&self.spectra)
     }
 
     /// Bytes that values take now.
@@ -215,7 +233,10 @@ impl Gpu {
     /// Gives up what ops keep to be faster, such as spectra, too: they make it anew, for another
     /// size of step.
     pub fn forget(&self) -> Result<()> {
-        self.forgotten.fetch_add(1, Ordering::Relaxed);
+        let times = self.forgotten.fetch_add(1, Ordering::Relaxed);
+        let room = self.memory()?.1 / 2;
+        let less = room.checked_shr(times as u32 + 1).unwrap_or(0);
+        self.spectra.fetch_sub(less as isize, Ordering::Relaxed);
         self.trim()
     }
 

@@ -7,10 +7,10 @@ use crate::ops::cuda::{self, Convolved, Gpu};
 use crate::sequence::Segment;
 use std::sync::Arc;
 
-/// The part of a GPU's free memory that one layer's spectra take at most.
-const SPECTRA: usize = 16;
-/// Bytes of signals in one batch of FFTs on a GPU, at most; 2²⁷ are a fifth slower.
+/// Bytes of signals in one batch of FFTs, at most; 2²⁷ are a fifth slower.
 const WORKSPACE: usize = 1 << 30;
+/// The part of a GPU's free memory that they take at most.
+const PART: usize = 16;
 
 impl LongConv {
     /// As [`LongConv::forward`], of values on the GPU.
@@ -95,8 +95,7 @@ impl LongConv {
     fn to_gpu(&self, gpu: &Arc<Gpu>) -> Result<cuda::LongConv> {
         let taps = (self.gpu_taps)(gpu)?;
         let (free, _) = gpu.memory()?;
-        let budget = free / SPECTRA;
-        let workspace = WORKSPACE.min(budget);
-        cuda::LongConv::new(gpu, self.length, &self.bias, taps, budget, workspace)
+        let (room, workspace) = (gpu.spectra_room(), WORKSPACE.min(free / PART));
+        cuda::LongConv::new(gpu, self.length, &self.bias, taps, room, workspace)
     }
 }

@@ -186,21 +186,39 @@ extern "C" __global__ void lengthen(float *longer, const float *ring, i64 from, 
     if (at < from) longer[row * to + at] = ring[row * from + at];
 }
 
-// Spectra of signals, (pieces, channels, bins), times those of the filters, (channels, bins): a
-// block has some pieces.
-extern "C" __global__ void multiply(float2 *signals, const float2 *filters, int pieces, i64 filter,
-                                    float scale) {
+// Signals as one takes them for complex ones of half the size, even and odd values side by side, and
+// their FFTs Z: (pieces, channels, half + 1). In their place those of the signals convolved with
+// the filters, of which X itself is given: (channels, half + 1). Of both ends of a spectrum,
+//   E = (Z(k) + Z*(half - k)) / 2, O = (Z(k) - Z*(half - k)) / 2i, w = exp(-pi i k / half),
+//   X(k) = E + w O, X*(half - k) = E - w O,
+// and back after the product. A block has some pieces.
+extern "C" __global__ void multiply(float2 *signals, const float2 *filters, int pieces,
+                                    i64 channels, i64 half, float scale) {
     enum { TOGETHER = 8 };
-    i64 at;
-    const i64 first = row_of_block(filter, at) * TOGETHER;
-    if (at >= filter) return;
-    const float2 b = filters[at];
-    const float re = b.x * scale, im = b.y * scale;
+    i64 k;
+    const i64 row = row_of_block(half / 2 + 1, k), channel = row % channels;
+    const int first = row / channels * TOGETHER;
+    if (k > half / 2) return;
+    const float2 f = filters[channel * (half + 1) + k];
+    const float2 g = filters[channel * (half + 1) + half - k];
+    float sine, cosine;
+    sincospif((float)k / (float)half, &sine, &cosine);
 #pragma unroll 4
-    for (int i = first; i < min(pieces, (int)first + TOGETHER); i++) {
-        float2 *signal = signals + i * filter + at;
-        const float2 a = *signal;
-        *signal = make_float2(a.x * re - a.y * im, a.x * im + a.y * re);
+    for (int i = first; i < min(pieces, first + TOGETHER); i++) {
+        float2 *signal = signals + (i * channels + channel) * (half + 1);
+        const float2 a = signal[k], b = signal[k ? half - k : 0];
+        const float er = a.x + b.x, ei = a.y - b.y;  // 2 E
+        const float pr = a.y + b.y, pi = b.x - a.x;  // 2 O
+        const float wr = cosine * pr + sine * pi, wi = cosine * pi - sine * pr;
+        const float xr = er + wr, xi = ei + wi;  // 2 X(k)
+        const float vr = er - wr, vi = ei - wi;  // 2 X*(half - k)
+        const float yr = xr * f.x - xi * f.y, yi = xr * f.y + xi * f.x;
+        const float ur = vr * g.x + vi * g.y, ui = vi * g.x - vr * g.y;
+        const float sr = scale * (yr + ur), si = scale * (yi + ui);  // E of the product
+        const float dr = scale * (yr - ur), di = scale * (yi - ui);  // w O of the product
+        const float hr = cosine * dr - sine * di, hi = cosine * di + sine * dr;
+        signal[k] = make_float2(sr - hi, si + hr);
+        if (k) signal[half - k] = make_float2(sr + hi, hr - si);
     }
 }
 

@@ -14,7 +14,7 @@ use cudarc::driver::CudaSlice;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicIsize, Ordering};
 
 /// Where taps come from.
 pub enum FilterTaps {
@@ -190,8 +190,8 @@ type Spectrum = Arc<CudaSlice<f32>>;
 pub(super) struct Spectra {
     length: usize,
     taps: FilterTaps,
-    /// Bytes that more may take.
-    budget: usize,
+    /// Bytes that more may take, those of other layers too.
+    room: Arc<AtomicIsize>,
     /// By taps and size: all groups of channels.
     kept: HashMap<(usize, usize), Vec<Spectrum>>,
     /// The GPU's count when the kept ones were computed: they are let go when it has changed.
@@ -206,17 +206,17 @@ pub(super) struct Groups<'a> {
     groups: Vec<Spectrum>,
     next: usize,
     /// Bytes of the budget that they take if they shall be kept.
-    keep: Option<usize>,
+    keep: Option<isize>,
     /// The network's last hidden layer, the same for all channels.
     activations: Option<CudaSlice<f32>>,
 }
 
 impl Spectra {
-    pub(super) fn new(length: usize, taps: FilterTaps, budget: usize) -> Self {
+    pub(super) fn new(length: usize, taps: FilterTaps, room: Arc<AtomicIsize>) -> Self {
         Self {
             length,
             taps,
-            budget,
+            room,
             kept: HashMap::new(),
             forgotten: 0,
         }
@@ -234,14 +234,13 @@ impl Spectra {
         let forgotten = gpu.forgotten.load(Ordering::Relaxed);
         if forgotten != self.forgotten {
             self.forgotten = forgotten;
-            for ((_, size), _) in self.kept.drain() {
-                self.budget += channels * stride(size) * size_of::<f32>();
-            }
+            self.let_go();
         }
         let key = (taps.min(self.length), size);
         let groups = self.kept.get(&key).cloned().unwrap_or_default();
-        let bytes = channels * stride(size) * size_of::<f32>();
-        let keep = (groups.is_empty() && bytes <= self.budget).then_some(bytes);
+        let bytes = (channels * stride(size) * size_of::<f32>()) as isize;
+        let fits = bytes <= self.room.load(Ordering::Relaxed);
+        let keep = (groups.is_empty() && fits).then_some(bytes);
         debug_assert!(groups.is_empty() || groups.len() == channels.div_ceil(group));
         let activations = match &self.taps {
             FilterTaps::Network(network) if groups.is_empty() => {
@@ -257,6 +256,19 @@ impl Spectra {
             keep,
             activations,
         })
+    }
+
+    fn let_go(&mut self) {
+        let spectra = self.kept.drain().flat_map(|(_, groups)| groups);
+        let values: usize = spectra.map(|group| group.len()).sum();
+        self.room
+            .fetch_add((values * size_of::<f32>()) as isize, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Spectra {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
@@ -276,10 +288,9 @@ impl Groups<'_> {
 
     /// After the last group: those that shall be kept are.
     pub(super) fn keep(self) {
-        if let Some(bytes) = self.keep {
-            self.spectra.budget -= bytes;
-            self.spectra.kept.insert(self.key, self.groups);
-        }
+        let Some(bytes) = self.keep else { return };
+        self.spectra.room.fetch_sub(bytes, Ordering::Relaxed);
+        self.spectra.kept.insert(self.key, self.groups);
     }
 
     fn compute(&self, gpu: &Gpu, channels: Range<usize>) -> Result<CudaSlice<f32>> {

@@ -24,6 +24,7 @@ use cudarc::driver::CudaSlice;
 use filter::Spectra;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::AtomicIsize;
 use std::sync::{Arc, Mutex};
 
 /// Rows and channels of a block's tile.
@@ -31,7 +32,7 @@ const SIDE: usize = 32;
 /// Pieces whose spectra one thread multiplies.
 const TOGETHER: usize = 8;
 
-/// The filters of one layer, and those spectra of them that fit the budget.
+/// The filters of one layer, and those spectra of them that there is room for.
 pub struct LongConv {
     gpu: Arc<Gpu>,
     length: usize,
@@ -75,15 +76,15 @@ struct Piece {
 type Batches = BTreeMap<(usize, usize), Vec<Piece>>;
 
 impl LongConv {
-    /// Filters of `length` taps, the skip weights `bias` (C), room in bytes for spectra that are
-    /// kept rather than computed at each use, and bytes of workspace for the FFTs (about three
-    /// times as much is used in all).
+    /// Filters of `length` taps, the skip weights `bias` (C), the room in bytes for spectra that
+    /// are kept rather than computed at each use, which layers share, and bytes of workspace for
+    /// the FFTs (about three times as much is used in all).
     pub fn new(
         gpu: &Arc<Gpu>,
         length: usize,
         bias: &[f32],
         taps: FilterTaps,
-        budget: usize,
+        room: Arc<AtomicIsize>,
         workspace: usize,
     ) -> Result<Self> {
         Ok(Self {
@@ -91,7 +92,7 @@ impl LongConv {
             length: length.max(1),
             channels: bias.len(),
             bias: gpu.upload(bias)?,
-            spectra: Mutex::new(Spectra::new(length.max(1), taps, budget)),
+            spectra: Mutex::new(Spectra::new(length.max(1), taps, room)),
             workspace,
         })
     }
@@ -279,20 +280,21 @@ impl LongConv {
                     first..first + count,
                     size,
                 )?;
-                gpu.fft(&mut signals, size, batch * count, Direction::Forward)?;
-                let bins = count * (size / 2 + 1);
+                gpu.complex_fft(&mut signals, size, batch * count, Direction::Forward)?;
+                let bins = size / 4 + 1; // and as many from the other end
                 gpu.kernel(compile::LONG_CONV, "multiply")?
                     .array(&signals)
                     .array(&*filter)
                     .int(batch)
-                    .long(bins)
-                    .float(1.0 / size as f32)
+                    .long(count)
+                    .long(size / 2)
+                    .float(0.5 / size as f32)
                     .blocks(
-                        bins.div_ceil(THREADS) * batch.div_ceil(TOGETHER),
+                        bins.div_ceil(THREADS) * count * batch.div_ceil(TOGETHER),
                         THREADS,
                         0,
                     )?;
-                gpu.fft(&mut signals, size, batch * count, Direction::Inverse)?;
+                gpu.complex_fft(&mut signals, size, batch * count, Direction::Inverse)?;
                 let longest = now.iter().map(|piece| piece.len).max().unwrap_or(0);
                 let name = format!("store_outputs_{}", O::NAME);
                 gpu.kernel(compile::LONG_CONV, &name)?

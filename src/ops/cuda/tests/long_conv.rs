@@ -84,7 +84,7 @@ impl Network {
     }
 }
 
-fn check(length: usize, most: usize, network: bool, budget: usize, workspace: usize) {
+fn check(length: usize, most: usize, network: bool, budget: isize, workspace: usize) {
     let gpu = gpu();
     let bias = random(CHANNELS, 9);
     let filter = Arc::new(Network::new(length, CHANNELS));
@@ -106,7 +106,7 @@ fn check(length: usize, most: usize, network: bool, budget: usize, workspace: us
         true => filter.on_device(),
         false => FilterTaps::Host(closure),
     };
-    let conv = LongConv::new(gpu, length, &bias, taps, budget, workspace).unwrap();
+    let conv = LongConv::new(gpu, length, &bias, taps, Arc::new(budget.into()), workspace).unwrap();
     let (mut past, mut cpu_past) = (conv.start(3), cpu.start(3));
     for (i, segments) in steps(most, 11).into_iter().enumerate() {
         let rows = total(&segments);

@@ -217,6 +217,7 @@ fn long_convolutions() {
         (1_000_002, 1 << 20, 0),
         (1_000_002, 1 << 20, 1 << 32),
         (1_000_002, 1 << 18, 1 << 32),
+        (1_000_002, 3 << 20, 1 << 33),
         (160_002, 1 << 20, 1 << 32),
         (1026, 1 << 20, 1 << 32),
     ] {
@@ -226,7 +227,7 @@ fn long_convolutions() {
                 length,
                 &random(d, 1),
                 filter(length),
-                budget,
+                Arc::new(budget.into()),
                 workspace,
             )
             .unwrap();
@@ -239,7 +240,10 @@ fn long_convolutions() {
             });
         }
     }
-    let conv = LongConv::new(gpu, 1026, &random(d, 1), filter(1026), 1 << 30, 1 << 30).unwrap();
+    let conv = {
+        let room = Arc::new((1 << 30).into());
+        LongConv::new(gpu, 1026, &random(d, 1), filter(1026), room, 1 << 30).unwrap()
+    };
     let x = zeros(ROWS * 3 * d);
     let reads = vec![
         Segment {
