@@ -542,7 +542,8 @@ fn gradients_of_sequence_mixers() {
             Box::new(rows) as Box<crate::ops::TapRows>
         });
         let (bias, host) = (random(d, 2), FilterTaps::Host(host));
-        let conv = LongConv::new(gpu, length, &bias, host, 1 << 32, 1 << 30).unwrap();
+        let room = Arc::new((1 << 30).into());
+        let conv = LongConv::new(gpu, length, &bias, host, room, 1 << 30).unwrap();
         let (mut past, before) = (conv.start(1), conv.start(1));
         time(&format!("long conv {length}"), rows, 16 * d, 0, || {
             conv.forward::<f32>(&x, &mut past, &segments).unwrap();
