@@ -483,3 +483,92 @@ fn gradients() {
         );
     }
 }
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gradients_of_sequence_mixers() {
+    let gpu = gpu();
+    let rows = ROWS / 16;
+    let sequences = |len: usize| {
+        vec![
+            Segment {
+                starts: true,
+                ..whole(len)
+            };
+            rows / len
+        ]
+    };
+    let (i, n, r) = (512, 16, 16);
+    let weights = [i * n, i, i * r, i].map(|len| random(len, 1));
+    let [a_log, skip, weight, bias] = weights.each_ref().map(Vec::as_slice);
+    let scan = SelectiveScan::new(gpu, a_log, skip, weight, bias, false).unwrap();
+    let (u, projected, gate) = (zeros(rows * i), zeros(rows * (r + 2 * n)), zeros(rows * i));
+    let io = ScanInputs {
+        u: &u,
+        projected: &projected,
+        added: None,
+        gate: Some(&gate),
+    };
+    for len in [1 << 10, rows] {
+        let segments = sequences(len);
+        let mut hidden = scan.start(1).unwrap();
+        time(
+            &format!("scan {i} {n} {r}, {len}"),
+            rows,
+            16 * i,
+            8 * i * n,
+            || {
+                scan.forward::<f32>(&io, &mut hidden, &segments).unwrap();
+            },
+        );
+        let (_, starts) = scan.forward::<f32>(&io, &mut hidden, &segments).unwrap();
+        time(
+            &format!("scan {i} {n} {r}, {len}, backward"),
+            rows,
+            32 * i,
+            28 * i * n,
+            || {
+                scan.backward(&u, &io, &starts, &segments).unwrap();
+            },
+        );
+    }
+    let d = 256;
+    let (x, grad) = (zeros(rows * 3 * d), zeros(rows * d));
+    for length in [1 << 10, 1 << 15] {
+        let segments = sequences(length);
+        let taps = random(d * length, 1);
+        let stored = taps.clone();
+        let host = Arc::new(move |n: usize| {
+            let stored = stored.clone();
+            let rows = move |channels: std::ops::Range<usize>| {
+                let rows = channels.map(|c| &stored[c * length..][..n]);
+                rows.flatten().copied().collect::<Vec<f32>>()
+            };
+            Box::new(rows) as Box<crate::ops::TapRows>
+        });
+        let (bias, host) = (random(d, 2), FilterTaps::Host(host));
+        let room = Arc::new((1 << 30).into());
+        let conv = LongConv::new(gpu, length, &bias, host, room, 1 << 30).unwrap();
+        let (mut past, before) = (conv.start(1), conv.start(1));
+        time(&format!("long conv {length}"), rows, 16 * d, 0, || {
+            conv.forward::<f32>(&x, &mut past, &segments).unwrap();
+        });
+        let taps = gpu.upload(&taps).unwrap();
+        let io = Convolved {
+            x: &x,
+            sums: &grad,
+            taps: &taps,
+            before: Some(&before),
+            turn: length,
+        };
+        time(
+            &format!("long conv {length}, backward"),
+            rows,
+            32 * d,
+            0,
+            || {
+                conv.backward(&grad, &io, &segments).unwrap();
+            },
+        );
+    }
+}
