@@ -52,7 +52,9 @@ fn dense_layers_equal_the_cpu_s() {
                     let added = added.then_some(&residual);
                     let name = format!("linear {rows} {inner} {width} {activation:?} {round}");
                     let found = layer.forward::<f32, f32>(&x, added, activation).unwrap();
-                    close(&name, &gpu.download(&found).unwrap(), &expected, 3e-6);
+                    // GELU after a product of bf16 is by the GPU's own, rough tanh.
+                    let bound = if round { 1e-4 } else { 3e-6 };
+                    close(&name, &gpu.download(&found).unwrap(), &expected, bound);
                     if round {
                         let x = rows::convert::<bf16>(gpu, &x).unwrap();
                         let found = layer.forward::<bf16, bf16>(&x, added, activation).unwrap();
