@@ -1,8 +1,8 @@
-use super::super::labels;
+use super::super::{MIRROR, labels};
 use super::*;
 use crate::io::gff::Feature;
 use crate::sequence::region::Region;
-use crate::sequence::{A, G, T, reverse_complement};
+use crate::sequence::{A, C, G, T, reverse_complement};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -226,4 +226,33 @@ fn unknown_bases_neither_start_nor_stop_a_gene() {
         decode(GeneticCode::Bacterial, &bases, &vec![[1.0 / 11.0; 11]; 500]),
         []
     );
+}
+
+#[test]
+fn a_binding_site_decides_between_starts_on_both_strands() {
+    let mut rng = StdRng::seed_from_u64(8);
+    for (site, first) in [([A, G, G, A, G, G], 40), ([A, C, G, T, G, C], 70)] {
+        // 40 bases, a start that is less probable, 30 bases on one that is more.
+        let mut bases = vec![C; 40];
+        bases[27..33].copy_from_slice(&site);
+        bases.extend([A, T, G]);
+        bases.extend([C; 27]);
+        bases.extend(gene(60, &mut rng));
+        bases.extend([C; 40]);
+        let mut labels = vec![0; 40];
+        labels.extend((0..210).map(|i| 1 + i % 3));
+        labels.extend([0; 40]);
+        let mut rows = probabilities(&labels, 0.9);
+        rows[40..70].fill([1.0 / 11.0; 11]);
+        rows[40][START[0]] = 0.05;
+        rows[70] = [0.01; 11];
+        rows[70][START[0]] = 0.9;
+        let found = places(&decode(GeneticCode::Bacterial, &bases, &rows));
+        assert_eq!(found, [(first, 250, false)]);
+        reverse_complement(&mut bases);
+        rows.reverse();
+        let rows: Vec<[f32; 11]> = rows.iter().map(|row| MIRROR.map(|i| row[i])).collect();
+        let found = places(&decode(GeneticCode::Bacterial, &bases, &rows));
+        assert_eq!(found, [(40, 290 - first, true)]);
+    }
 }
