@@ -3,7 +3,7 @@
 //! ```text
 //! s_f(i) = ln P(codon position of base i in frame f) − ln P(noncoding), cut to ±LIMIT
 //! gene   = Σ (s_f(i) / REPEATS + OPEN) + start + stop − COST
-//! start  = ln P(start) − ln (P(start) + P(first of a codon) + P(noncoding) · ASIDE)
+//! start  = ln P(start) − ln (P(start) + P(first of a codon) + P(any other) · ASIDE)
 //!          + binding site − RARE, of its first base
 //! stop   = the same of the stop codon's last base, without a site
 //! chain  = Σ genes + Σ overlaps
@@ -38,7 +38,7 @@ const REPEATS: f64 = 80.0;
 const OPEN: f64 = 0.016; // −ln(61/64) / 3
 /// What a gene must be worth.
 const COST: f64 = 2.5;
-/// How much noncoding speaks against a mark, beside the codon position that stands there without.
+/// How much other classes speak against a mark, beside the codon position that it marks.
 const ASIDE: f64 = 0.1;
 /// What the start codons ATG, GTG and TTG cost.
 const RARE: [f64; 3] = [0.0, 0.3, 0.7];
@@ -423,10 +423,10 @@ impl Decoder {
     }
 }
 
-/// `ln P(mark)` among what may stand in a mark's place.
+/// `ln P(mark)`, other classes than the codon position that it marks counting less.
 fn mark(p: &[f32; CLASSES.len()], mark: usize, codon: usize) -> f64 {
-    let [mark, codon, none] = [mark, codon, NONCODING].map(|class| f64::from(p[class]).max(FLOOR));
-    (mark / (mark + codon + ASIDE * none)).ln()
+    let [mark, codon] = [mark, codon].map(|class| f64::from(p[class]).max(FLOOR));
+    (mark / (mark + codon + ASIDE * (1.0 - mark - codon))).ln()
 }
 
 /// What a start codon costs.

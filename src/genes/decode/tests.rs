@@ -85,7 +85,11 @@ fn genes_of_both_strands_and_all_frames_are_found_exactly() {
     let many: Vec<(usize, bool)> = (0..60).map(|i| (40 + 17 * i, i % 3 == 1)).collect();
     for between in [0, 1, 50, 301] {
         let (bases, expected, labels) = sequence(&many, between, between as u64);
-        let found = decode(GeneticCode::Bacterial, &bases, &probabilities(&labels, 0.9));
+        let found = decode(
+            GeneticCode::Bacterial,
+            &bases,
+            &probabilities(&labels, 0.99),
+        );
         assert_eq!(places(&found), expected);
         assert!(
             found
@@ -188,7 +192,7 @@ fn genes_may_share_a_few_bases_and_no_more() {
 fn genes_are_decided_along_the_way_and_little_is_held() {
     let many: Vec<(usize, bool)> = (0..400).map(|i| (50 + i % 90, i % 2 == 1)).collect();
     let (bases, expected, labels) = sequence(&many, 80, 6);
-    let rows = probabilities(&labels, 0.8);
+    let rows = probabilities(&labels, 0.99);
     let mut decoder = Decoder::new(GeneticCode::Bacterial, 0);
     let (mut genes, mut most) = (Vec::new(), 0);
     for (base, row) in bases.iter().zip(&rows) {
