@@ -3,9 +3,9 @@
 //! ```text
 //! s_f(i) = ln P(codon position of base i in frame f) − ln P(noncoding), cut to ±LIMIT
 //! gene   = Σ (s_f(i) / REPEATS + OPEN) + start + stop − COST
-//! start  = ln P(start) − ln (P(start) + P(first of a codon) + P(any other) · ASIDE)
-//!          + binding site − RARE, of its first base
-//! stop   = the same of the stop codon's last base, without a site
+//! start  = mark(first base) + binding site − RARE, by the first codon
+//! stop   = mark(last base)
+//! mark   = ln P(mark) − ln (P(mark) + P(the codon position it marks) + P(all else) · ASIDE)
 //! chain  = Σ genes + Σ overlaps
 //! ```
 //!
@@ -14,9 +14,8 @@
 //! genes share count once, for the gene that they speak for. A gene begins with a start codon, ends
 //! with the first stop codon in its frame, or goes on beyond an end of the sequence.
 //!
-//! The constants are those that place most genes right in the genomes of docs/genes.md, by heads
-//! that had not learned from them, and lie on a plateau: with REPEATS from 60 to 120, LIMIT from 2
-//! to 4 or COST from 2 to 3 as many are, within 0.3 %.
+//! The constants are those that place most genes right in the genomes of docs/genes.md. They lie on
+//! a plateau: REPEATS from 60 to 120, LIMIT from 2 to 4 and COST from 2 to 3 change that by 0.1 %.
 //!
 //! One pass from left to right. Memory: the genes that are not decided yet, those of a few reading
 //! frames; a reading frame longer than [`LONGEST`] begins anew.
@@ -38,20 +37,18 @@ const REPEATS: f64 = 80.0;
 const OPEN: f64 = 0.016; // −ln(61/64) / 3
 /// What a gene must be worth.
 const COST: f64 = 2.5;
-/// How much other classes speak against a mark, beside the codon position that it marks.
+/// How much other classes speak against a mark than the codon position that it marks.
 const ASIDE: f64 = 0.1;
-/// What the start codons ATG, GTG and TTG cost.
+/// What a gene costs that starts with ATG, GTG or TTG: heads take the rare ones too often.
 const RARE: [f64; 3] = [0.0, 0.3, 0.7];
 /// What it costs a gene to go on beyond an end of the sequence.
 const CUT: f64 = 2.0;
-/// What an unknown base costs a gene.
+/// What an unknown base counts against a gene at least.
 const UNKNOWN_BASE: f64 = 1.0;
 /// Bases of the shortest gene, and of the shortest one that an end of the sequence cuts.
 const SHORTEST: [u64; 2] = [90, 60];
 /// Bases that two genes may share.
 const OVERLAP: u64 = 60;
-/// What a base costs that genes of both strands share.
-const SHARED: f64 = 1.0 / REPEATS;
 /// Bases of the longest reading frame.
 const LONGEST: u64 = 150_000;
 /// Bases between attempts to decide.
@@ -362,10 +359,7 @@ impl Decoder {
                 continue;
             }
             let shared = |frame: usize| other.sums[frame] - edge.sums[frame];
-            let mut total = other.total - shared(frame).min(shared(other.frame));
-            if other.frame / 3 != frame / 3 {
-                total -= SHARED * (other.gene.end - edge.at) as f64;
-            }
+            let total = other.total - shared(frame).min(shared(other.frame));
             if total > chain.total {
                 let last = Some(number);
                 chain = Chain { total, last };
