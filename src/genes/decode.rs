@@ -2,40 +2,53 @@
 //!
 //! ```text
 //! s_f(i) = ln P(codon position of base i in frame f) − ln P(noncoding), cut to ±LIMIT
-//! gene   = Σ s_f(i) + ln P(start | first base) + ln P(stop | last base) − COST
+//! gene   = Σ (s_f(i) / REPEATS + OPEN) + start + stop − COST
+//! start  = mark(first base) + binding site − RARE, by the first codon
+//! stop   = mark(last base)
+//! mark   = ln P(mark) − ln (P(mark) + P(the codon position it marks) + P(all else) · ASIDE)
 //! chain  = Σ genes + Σ overlaps
 //! ```
 //!
-//! The best chain is the most probable one if bases were independent. Bases that two genes share
-//! count once, for the gene that they speak for. A gene begins with a start codon, ends with the
-//! first stop codon in its frame, or goes on beyond an end of the sequence.
+//! What a head says of a base it has from the bases around it, so neighbours say the same again:
+//! REPEATS of them count as one. Starts and stops are said once, and count whole. Bases that two
+//! genes share count once, for the gene that they speak for. A gene begins with a start codon, ends
+//! with the first stop codon in its frame, or goes on beyond an end of the sequence.
+//!
+//! The constants are those that place most genes right in the genomes of docs/genes.md. They lie on
+//! a plateau: REPEATS from 60 to 120, LIMIT from 2 to 4 and COST from 2 to 3 change that by 0.1 %.
 //!
 //! One pass from left to right. Memory: the genes that are not decided yet, those of a few reading
 //! frames; a reading frame longer than [`LONGEST`] begins anew.
 
+use super::binding::{REACH, binding};
 use super::code::{GeneticCode, is_start, letters, opposite};
 use super::nodes::{Chain, Node, Nodes};
 use super::{CLASSES, CODON, NONCODING, START, STOP};
-use crate::sequence::N;
+use crate::sequence::{A, G, N, base, complement};
+use std::collections::VecDeque;
 
 /// The least that a probability counts as.
 const FLOOR: f64 = 1e-4;
 /// One base counts for or against a gene by this much at most.
-const LIMIT: f64 = 6.0;
+const LIMIT: f64 = 3.0;
+/// Bases that say the same.
+const REPEATS: f64 = 80.0;
+/// What a base is worth for the reading frame being open: 61 of 64 codons are no stops.
+const OPEN: f64 = 0.016; // −ln(61/64) / 3
 /// What a gene must be worth.
-const COST: f64 = 12.0;
-/// How much the marks of starts and stops count.
-const MARKS: [f64; 2] = [6.0, 1.0];
+const COST: f64 = 2.5;
+/// How much other classes speak against a mark than the codon position that it marks.
+const ASIDE: f64 = 0.1;
+/// What a gene costs that starts with ATG, GTG or TTG: heads take the rare ones too often.
+const RARE: [f64; 3] = [0.0, 0.3, 0.7];
 /// What it costs a gene to go on beyond an end of the sequence.
 const CUT: f64 = 2.0;
-/// What an unknown base costs a gene at least.
+/// What an unknown base counts against a gene at least.
 const UNKNOWN_BASE: f64 = 1.0;
 /// Bases of the shortest gene, and of the shortest one that an end of the sequence cuts.
 const SHORTEST: [u64; 2] = [90, 60];
 /// Bases that two genes may share.
 const OVERLAP: u64 = 60;
-/// What a shared base costs, on one strand and on two.
-const SHARED: [f64; 2] = [0.1, 0.3];
 /// Bases of the longest reading frame.
 const LONGEST: u64 = 150_000;
 /// Bases between attempts to decide.
@@ -54,7 +67,7 @@ pub struct Gene {
     pub first_codon: Option<String>,
     /// The stop codon is part of it.
     pub stops: bool,
-    /// How much more probable it is than noncoding sequence, in nats, its bases as if independent.
+    /// What it is worth, in nats: above 0.
     pub score: f64,
 }
 
@@ -87,8 +100,12 @@ pub struct Decoder {
     code: GeneticCode,
     /// The position of the first base.
     first: u64,
-    /// The next base's position.
+    /// The next base's position, of those that are looked at.
     at: u64,
+    /// Bases that came and wait until those behind them are known: sites of the reverse strand.
+    ahead: VecDeque<(u8, [f32; CLASSES.len()])>,
+    /// The bases before `recent`, the latest first: sites of the forward strand.
+    behind: VecDeque<u8>,
     sums: [f64; 6],
     chain: Chain,
     /// The last three bases, oldest first.
@@ -114,6 +131,8 @@ impl Decoder {
             code,
             first,
             at: first,
+            ahead: VecDeque::new(),
+            behind: VecDeque::new(),
             sums: [0.0; 6],
             chain: Chain::default(),
             recent: Default::default(),
@@ -135,15 +154,31 @@ impl Decoder {
     /// Takes the next base and its probabilities, in the order of [`CLASSES`]; gives the genes that
     /// are decided.
     pub fn push(&mut self, code: u8, p: &[f32; CLASSES.len()]) -> Vec<Gene> {
+        self.ahead.push_back((code, *p));
+        match self.ahead.len() > REACH {
+            true => self.step(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Looks at the first base that waits.
+    fn step(&mut self) -> Vec<Gene> {
+        let Some((code, p)) = self.ahead.pop_front() else {
+            return Vec::new();
+        };
+        if self.at >= self.first + 3 {
+            self.behind.push_front(self.recent[0].code);
+            self.behind.truncate(REACH);
+        }
         self.recent.rotate_left(1);
         self.recent[2] = Before {
             sums: self.sums,
             chain: self.chain,
-            starts: [0, 1].map(|strand| mark(p, START[strand], CODON[strand], MARKS[0])),
-            stops: [0, 1].map(|strand| mark(p, STOP[strand], CODON[strand] + 2, MARKS[1])),
+            starts: [0, 1].map(|strand| mark(&p, START[strand], CODON[strand])),
+            stops: [0, 1].map(|strand| mark(&p, STOP[strand], CODON[strand] + 2)),
             code,
         };
-        self.add(code, p);
+        self.add(code, &p);
         self.at += 1;
         // Edges at the beginning stand where their frame begins.
         if self.at < self.first + 3 {
@@ -165,6 +200,10 @@ impl Decoder {
 
     /// The genes that were left when the sequence has ended.
     pub fn finish(mut self) -> Vec<Gene> {
+        let mut genes = Vec::new();
+        while !self.ahead.is_empty() {
+            genes.extend(self.step());
+        }
         // Genes may go on beyond the end: they end with the last whole codon of their frame.
         for over in [2, 1, 0] {
             if self.at < self.first + 3 + over {
@@ -182,21 +221,25 @@ impl Decoder {
             }
         }
         let last = self.chain.last;
-        self.nodes.decide([last])
+        genes.extend(self.nodes.decide([last]));
+        genes
     }
 
     /// Adds a base's scores to the sums of the six frames.
     fn add(&mut self, code: u8, p: &[f32; CLASSES.len()]) {
         let p = p.map(f64::from);
         let floor = |x: f64| x.max(FLOOR).ln();
-        let most = if code == N { -UNKNOWN_BASE } else { LIMIT };
+        let (most, open) = match code {
+            N => (-UNKNOWN_BASE, 0.0),
+            _ => (LIMIT, OPEN),
+        };
         let none = floor(p[NONCODING]);
         for strand in 0..2 {
             let codon = CODON[strand];
             let mut coding = [p[codon], p[codon + 1], p[codon + 2]];
             coding[0] += p[START[strand]];
             coding[2] += p[STOP[strand]];
-            let scores = coding.map(|p| (floor(p) - none).clamp(-LIMIT, most));
+            let scores = coding.map(|p| (floor(p) - none).clamp(-LIMIT, most) / REPEATS + open);
             for frame in 0..3 {
                 let from = (self.at + 3 - frame) % 3;
                 let position = if strand == 0 { from } else { 2 - from };
@@ -225,7 +268,9 @@ impl Decoder {
             let starts = std::mem::take(&mut self.starts[frame]);
             self.forward(frame, &starts, end, self.recent[2].stops[0], true);
         } else if is_start(codon) {
-            let edge = edge(&self.recent[0], self.recent[0].starts[0], codon);
+            let site = binding(self.behind.iter().copied());
+            let mark = self.recent[0].starts[0] + site - rare(codon);
+            let edge = edge(&self.recent[0], mark, codon);
             let starts = &mut self.starts[frame];
             starts.retain(|edge| start - edge.at < LONGEST);
             starts.push(edge);
@@ -236,7 +281,9 @@ impl Decoder {
         } else if is_start(read)
             && let Some(stop) = self.stops[frame].take()
         {
-            self.reverse(frame, &stop, end, self.recent[2].starts[1], Some(read));
+            let site = binding(self.ahead.iter().map(|(code, _)| complement(*code)));
+            let mark = self.recent[2].starts[1] + site - rare(read);
+            self.reverse(frame, &stop, end, mark, Some(read));
             self.stops[frame] = Some(stop).filter(|stop| start - stop.at < LONGEST);
         }
     }
@@ -312,9 +359,7 @@ impl Decoder {
                 continue;
             }
             let shared = |frame: usize| other.sums[frame] - edge.sums[frame];
-            let both = usize::from(other.frame / 3 != frame / 3);
-            let bases = (other.gene.end - edge.at) as f64;
-            let total = other.total - shared(frame).min(shared(other.frame)) - SHARED[both] * bases;
+            let total = other.total - shared(frame).min(shared(other.frame));
             if total > chain.total {
                 let last = Some(number);
                 chain = Chain { total, last };
@@ -372,10 +417,19 @@ impl Decoder {
     }
 }
 
-/// `weight · ln P(mark | mark or codon)`.
-fn mark(p: &[f32; CLASSES.len()], mark: usize, codon: usize, weight: f64) -> f64 {
+/// `ln P(mark)`, other classes than the codon position that it marks counting less.
+fn mark(p: &[f32; CLASSES.len()], mark: usize, codon: usize) -> f64 {
     let [mark, codon] = [mark, codon].map(|class| f64::from(p[class]).max(FLOOR));
-    weight * (mark / (mark + codon)).ln()
+    (mark / (mark + codon + ASIDE * (1.0 - mark - codon))).ln()
+}
+
+/// What a start codon costs.
+fn rare(codon: [u8; 3]) -> f64 {
+    match base(codon[0]) {
+        A => RARE[0],
+        G => RARE[1],
+        _ => RARE[2],
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Genes of bacteria and archaea: what each base of a sequence is to them, learned from an
 //! annotation ([`labels`]) and put together again from a head's probabilities ([`Decoder`]).
 
+mod binding;
 mod code;
 mod decode;
 mod gff3;

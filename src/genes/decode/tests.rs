@@ -1,8 +1,8 @@
-use super::super::labels;
+use super::super::{MIRROR, labels};
 use super::*;
 use crate::io::gff::Feature;
 use crate::sequence::region::Region;
-use crate::sequence::{A, G, T, reverse_complement};
+use crate::sequence::{A, C, G, T, reverse_complement};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -85,7 +85,11 @@ fn genes_of_both_strands_and_all_frames_are_found_exactly() {
     let many: Vec<(usize, bool)> = (0..60).map(|i| (40 + 17 * i, i % 3 == 1)).collect();
     for between in [0, 1, 50, 301] {
         let (bases, expected, labels) = sequence(&many, between, between as u64);
-        let found = decode(GeneticCode::Bacterial, &bases, &probabilities(&labels, 0.9));
+        let found = decode(
+            GeneticCode::Bacterial,
+            &bases,
+            &probabilities(&labels, 0.99),
+        );
         assert_eq!(places(&found), expected);
         assert!(
             found
@@ -188,7 +192,7 @@ fn genes_may_share_a_few_bases_and_no_more() {
 fn genes_are_decided_along_the_way_and_little_is_held() {
     let many: Vec<(usize, bool)> = (0..400).map(|i| (50 + i % 90, i % 2 == 1)).collect();
     let (bases, expected, labels) = sequence(&many, 80, 6);
-    let rows = probabilities(&labels, 0.8);
+    let rows = probabilities(&labels, 0.99);
     let mut decoder = Decoder::new(GeneticCode::Bacterial, 0);
     let (mut genes, mut most) = (Vec::new(), 0);
     for (base, row) in bases.iter().zip(&rows) {
@@ -226,4 +230,33 @@ fn unknown_bases_neither_start_nor_stop_a_gene() {
         decode(GeneticCode::Bacterial, &bases, &vec![[1.0 / 11.0; 11]; 500]),
         []
     );
+}
+
+#[test]
+fn a_binding_site_decides_between_starts_on_both_strands() {
+    let mut rng = StdRng::seed_from_u64(8);
+    for (site, first) in [([A, G, G, A, G, G], 40), ([A, C, G, T, G, C], 70)] {
+        // 40 bases, a start that is less probable, 30 bases on one that is more.
+        let mut bases = vec![C; 40];
+        bases[27..33].copy_from_slice(&site);
+        bases.extend([A, T, G]);
+        bases.extend([C; 27]);
+        bases.extend(gene(60, &mut rng));
+        bases.extend([C; 40]);
+        let mut labels = vec![0; 40];
+        labels.extend((0..210).map(|i| 1 + i % 3));
+        labels.extend([0; 40]);
+        let mut rows = probabilities(&labels, 0.9);
+        rows[40..70].fill([1.0 / 11.0; 11]);
+        rows[40][START[0]] = 0.05;
+        rows[70] = [0.01; 11];
+        rows[70][START[0]] = 0.9;
+        let found = places(&decode(GeneticCode::Bacterial, &bases, &rows));
+        assert_eq!(found, [(first, 250, false)]);
+        reverse_complement(&mut bases);
+        rows.reverse();
+        let rows: Vec<[f32; 11]> = rows.iter().map(|row| MIRROR.map(|i| row[i])).collect();
+        let found = places(&decode(GeneticCode::Bacterial, &bases, &rows));
+        assert_eq!(found, [(40, 290 - first, true)]);
+    }
 }
