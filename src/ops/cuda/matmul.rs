@@ -1,7 +1,7 @@
 //! Dense layers in one pass, by cuBLASLt: what follows a product is done before it is written.
 //!
 //! At HyenaDNA's widths a product of bf16 matrices takes less time than its f32 result takes to be
-//! written, read and written again: 1.2 ns against 3.7 for 256 to 1,024 columns and GELU.
+//! written, read and written again: 1.3 ns against 3.7 a row of 256 to 1,024 columns with GELU.
 
 use super::element::Operand;
 use super::{Gpu, lock};
