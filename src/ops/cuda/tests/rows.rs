@@ -61,7 +61,12 @@ fn dense_layers_equal_the_cpu_s() {
                         // GELU then adds a bias that is rounded too.
                         let gelu = activation == Activation::GeluTanh;
                         let bound = if gelu { 1e-2 } else { 4e-3 };
-                        close(&name, &wide(gpu.download(&found).unwrap()), &expected, bound);
+                        close(
+                            &name,
+                            &wide(gpu.download(&found).unwrap()),
+                            &expected,
+                            bound,
+                        );
                     }
                 }
             }
