@@ -43,7 +43,7 @@ const ASIDE: f64 = 0.1;
 const RARE: [f64; 3] = [0.0, 0.3, 0.7];
 /// What it costs a gene to go on beyond an end of the sequence.
 const CUT: f64 = 2.0;
-/// What an unknown base counts against a gene at least.
+/// What an unknown base counts against a gene: none goes on over the gap between two contigs.
 const UNKNOWN_BASE: f64 = 1.0;
 /// Bases of the shortest gene, and of the shortest one that an end of the sequence cuts.
 const SHORTEST: [u64; 2] = [90, 60];
@@ -227,19 +227,19 @@ impl Decoder {
 
     /// Adds a base's scores to the sums of the six frames.
     fn add(&mut self, code: u8, p: &[f32; CLASSES.len()]) {
+        if code == N {
+            self.sums.iter_mut().for_each(|sum| *sum -= UNKNOWN_BASE);
+            return;
+        }
         let p = p.map(f64::from);
         let floor = |x: f64| x.max(FLOOR).ln();
-        let (most, open) = match code {
-            N => (-UNKNOWN_BASE, 0.0),
-            _ => (LIMIT, OPEN),
-        };
         let none = floor(p[NONCODING]);
         for strand in 0..2 {
             let codon = CODON[strand];
             let mut coding = [p[codon], p[codon + 1], p[codon + 2]];
             coding[0] += p[START[strand]];
             coding[2] += p[STOP[strand]];
-            let scores = coding.map(|p| (floor(p) - none).clamp(-LIMIT, most) / REPEATS + open);
+            let scores = coding.map(|p| (floor(p) - none).clamp(-LIMIT, LIMIT) / REPEATS + OPEN);
             for frame in 0..3 {
                 let from = (self.at + 3 - frame) % 3;
                 let position = if strand == 0 { from } else { 2 - from };

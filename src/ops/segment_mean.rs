@@ -1,37 +1,47 @@
 //! The mean over each segment of a step.
 
-use super::{expect_shape, with_slices};
+use super::{Device, Reduction, cuda, expect_shape, pool};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::sequence::Segment;
 
-/// (T, D) to (B, D): the mean of the rows of each of B segments, whose lengths sum to T.
+/// (T, D) to (B, D): the mean of the rows of each of B segments, whose lengths sum to T. A row a
+/// sequence is little: the means lie in memory, wherever the rows lie.
 pub fn segment_mean(x: &Tensor, segments: &[Segment]) -> Result<Tensor> {
     let (rows, width) = x.dims2()?;
     let lens: Vec<usize> = segments.iter().map(|segment| segment.len).collect();
     expect_shape("segments", x, &[lens.iter().sum(), width])?;
-    let out = with_slices([x], |[x]| {
-        let mut out = vec![0.0; lens.len() * width];
-        let mut rows = x.chunks_exact(width);
-        for (out, len) in out.chunks_exact_mut(width).zip(&lens) {
-            for row in rows.by_ref().take(*len) {
-                out.iter_mut().zip(row).for_each(|(out, x)| *out += x);
-            }
-            out.iter_mut().for_each(|out| *out /= *len as f32);
-        }
-        Ok(out)
-    })?;
-    let out = Tensor::from_vec(out, (lens.len(), width), x.device())?;
+    let mut end = 0;
+    let runs = lens.iter().map(|len| {
+        end += len;
+        end - len..end
+    });
+    let mut out: Vec<f32> = pool(x, &runs.collect::<Vec<_>>(), Reduction::Sum)?.to_vec1()?;
+    for (out, len) in out.chunks_exact_mut(width).zip(&lens) {
+        out.iter_mut().for_each(|out| *out /= *len as f32);
+    }
+    let out = Tensor::from_vec(out, (lens.len(), width), &Device::Cpu)?;
+    let device = x.device().clone();
     Ok(out.derived([x], move |grad| {
-        let out = with_slices([grad], |[grad]| {
-            let mut out = Vec::with_capacity(rows * width);
-            for (grad, len) in grad.chunks_exact(width).zip(&lens) {
-                let row: Vec<f32> = grad.iter().map(|x| x / *len as f32).collect();
-                (0..*len).for_each(|_| out.extend_from_slice(&row));
+        let mut parts: Vec<f32> = grad.to_vec1()?;
+        for (part, len) in parts.chunks_exact_mut(width).zip(&lens) {
+            part.iter_mut().for_each(|part| *part /= *len as f32);
+        }
+        let of_row = lens.iter().enumerate();
+        let of_row = of_row.flat_map(|(i, len)| std::iter::repeat_n(i, *len));
+        let out = match &device {
+            Device::Cuda(gpu) => {
+                let of_row: Vec<u32> = of_row.map(|i| i as u32).collect();
+                let (parts, of_row) = (gpu.upload(&parts)?, gpu.upload(&of_row)?);
+                let out = cuda::gather(gpu, &parts, &of_row, width)?;
+                Tensor::on_gpu(gpu, out, &[rows, width])
             }
-            Ok(out)
-        })?;
-        Ok([Some(Tensor::from_vec(out, (rows, width), grad.device())?)])
+            Device::Cpu => {
+                let out = of_row.flat_map(|i| &parts[i * width..(i + 1) * width]);
+                Tensor::from_vec(out.copied().collect(), (rows, width), &device)?
+            }
+        };
+        Ok([Some(out)])
     }))
 }
 

@@ -252,9 +252,6 @@ impl Fit {
         if split.corrupt != 0.0 {
             return Err(Error::usage("--corrupt is for --objective next-base"));
         }
-        let (device, words) = self
-            .schedule
-            .open(false, "sequences are trained on the CPU")?;
         let mut data = Vec::new();
         let mut read = |path: &Path| -> Result<Vec<labelled::Labelled>> {
             let rows = labelled::read(path)?;
@@ -291,6 +288,9 @@ impl Fit {
         let start = self.start.open(seed, self.output.max_size)?;
         let start_of = self.start.identity(&start);
         let mut trainee = Trainee::new(start, Some(task.clone()), split.trained()?, seed)?;
+        let on_gpu = trainee.network(false)?.model.trains_on_gpu();
+        let without = "this architecture is trained on the CPU";
+        let (device, words) = self.schedule.open(on_gpu, without)?;
         trainee.run_on(device);
         let batch = usize::from(self.schedule.batch.unwrap_or(64));
         let both = split.strand == Some(Strands::Both);

@@ -233,6 +233,19 @@ fn unknown_bases_neither_start_nor_stop_a_gene() {
 }
 
 #[test]
+fn no_gene_goes_on_over_a_gap_between_contigs() {
+    let (mut bases, places, labels) = sequence(&[(300, false)], 200, 5);
+    let rows = probabilities(&labels, 0.99);
+    let found = decode(GeneticCode::Bacterial, &bases, &rows);
+    assert!(found.iter().any(|gene| gene.end == places[0].1));
+    let gap = 600..700;
+    bases[gap.clone()].fill(N);
+    let found = decode(GeneticCode::Bacterial, &bases, &rows);
+    let over = |gene: &Gene| gene.start < gap.start as u64 && gene.end > gap.end as u64;
+    assert!(!found.iter().any(over), "{found:?}");
+}
+
+#[test]
 fn a_binding_site_decides_between_starts_on_both_strands() {
     let mut rng = StdRng::seed_from_u64(8);
     for (site, first) in [([A, G, G, A, G, G], 40), ([A, C, G, T, G, C], 70)] {

@@ -329,6 +329,28 @@ fn losses_and_their_gradients_equal_the_cpu_s() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn means_of_segments_and_their_gradients_equal_the_cpu_s() {
+    let segments = [3, 1, 6].map(|len| Segment {
+        lane: 0,
+        len,
+        starts: true,
+        ends: true,
+    });
+    let seed = tensor(&random(3 * 5, 2), &[3, 5]);
+    let run = |device: &Device| {
+        let x = tensor(&random(10 * 5, 1), &[10, 5]).to_device(device);
+        let x = x.unwrap().parameter();
+        let mean = ops::segment_mean(&x, &segments).unwrap();
+        let gradients = mean.backward(seed.clone()).unwrap();
+        (flat(&mean), flat(gradients.of(&x).unwrap()))
+    };
+    let (found, expected) = (run(&Device::Cuda(Arc::clone(gpu()))), run(&Device::Cpu));
+    close("means", &found.0, &expected.0, 1e-6);
+    close("their gradients", &found.1, &expected.1, 1e-6);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn what_has_no_gradient_on_a_device_says_so() {
     let device = Device::Cuda(Arc::clone(gpu()));
     let x = tensor(&random(40, 1), &[10, 4]).to_device(&device).unwrap();
