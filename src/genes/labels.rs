@@ -41,10 +41,9 @@ pub fn labels(features: &[Feature], contigs: &[(&str, &[u8])]) -> Result<Vec<Vec
         .map(|(_, bases)| vec![NONCODING as u8; bases.len()])
         .collect();
     let coding = coding(features, &places)?;
-    for (i, (name, _)) in contigs.iter().enumerate() {
+    for (i, all) in all.iter_mut().enumerate() {
         if coding.iter().all(|coding| coding.contig != i) {
-            tracing::warn!("{name}: no coding sequences are annotated: it is not learned from");
-            all[i].fill(UNKNOWN);
+            all.fill(UNKNOWN);
         }
     }
     let paint = |part: &Feature, contig: usize| -> Result<Vec<usize>> {

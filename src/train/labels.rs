@@ -87,10 +87,17 @@ impl Labels {
             genes::labels(&read, &named(genomes)).map_err(|error| error.file(path.display()))?;
             features.extend(read);
         }
+        let contigs = named(genomes);
+        let labels = genes::labels(&features, &contigs)?;
+        for ((name, _), labels) in contigs.iter().zip(&labels) {
+            if labels.iter().all(|label| *label == genes::UNKNOWN) {
+                tracing::warn!("{name}: no coding sequences are annotated: it is not learned from");
+            }
+        }
         Ok(Self {
             outputs: genes::CLASSES.map(str::to_string).to_vec(),
             files,
-            targets: Targets::Genes(genes::labels(&features, &named(genomes))?),
+            targets: Targets::Genes(labels),
         })
     }
 

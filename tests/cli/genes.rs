@@ -149,6 +149,29 @@ fn genes_are_learned_and_found_again() {
     assert!(found["evaluation"]["spearman_w"].is_number(), "{found}");
 }
 
+#[test]
+fn only_contigs_that_no_file_annotates_are_warned_of() {
+    let (fasta, annotation) = genome(40);
+    let other = |text: &str| text.replace(">c", ">d").replace("c\t", "d\t");
+    let args = "--labels d.gff3 --genes --steps 1";
+    let fit = FIT.replace("a.fa --objective", "a.fa d.fa --objective");
+    let outcome = Case::new(&format!("{fit} {args}"))
+        .file("d.fa", other(&fasta) + ">bare\nACGTACGTACGT\n")
+        .file("d.gff3", other(&annotation))
+        .file("a.fa", fasta)
+        .file("a.gff3", annotation)
+        .seconds(300)
+        .run()
+        .succeeds(&MADE);
+    let warned = outcome.stderr.lines();
+    let warned: Vec<&str> = warned.filter(|line| line.contains("annotated")).collect();
+    assert_eq!(warned.len(), 1, "{}", outcome.stderr);
+    assert!(
+        warned[0].contains("bare: no coding sequences"),
+        "{warned:?}"
+    );
+}
+
 const CLASSES: [&str; 11] = [
     "noncoding",
     "plus_1",
