@@ -147,19 +147,21 @@ pub fn chunk(asked: Option<u32>, device: &Device, model: &Model, facts: &Facts) 
         (Model::Hyena(_), Some(taps)) if taps >= 1 << 18 => LONG_CHUNK,
         _ => GPU_CHUNK,
     };
-    let mut chunk = asked.map_or(longest, |chunk| chunk as usize);
+    let most = asked.map_or(longest, |chunk| chunk as usize);
+    let mut chunk = most;
     loop {
         match trial(chunk, device, model, facts).and_then(|()| gpu.synchronize()) {
             Ok(()) => break,
             Err(error) if error.kind() == Kind::Memory && chunk >= 2048 => {
                 gpu.forget()?;
                 chunk /= 2;
-                let (free, _) = gpu.memory()?;
-                let free = readable(free as u64);
-                tracing::warn!("steps of {chunk} bases, for the GPU has {free} left");
             }
             Err(error) => return Err(error),
         }
+    }
+    if chunk < most {
+        let total = readable(gpu.memory()?.1 as u64);
+        tracing::warn!("steps of {chunk} bases instead of {most}: those fit the GPU's {total}");
     }
     gpu.trim()?;
     gpu.forget_peak()?;
