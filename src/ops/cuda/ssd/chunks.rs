@@ -3,9 +3,9 @@
 //! Chunks are Q = 128 rows of one segment, filled up with zeros, in bands of so many at a time.
 //! Time steps, decays and the state that goes from chunk to chunk are f32. All passes are bound by
 //! memory: with 8 heads of 64 channels and 128 states, 24 KB a row, of which 8 KB are the left
-//! factors, written and read, and 5 KB what the scan is given and gives; that is 8.6 ns a row at
-//! 2.8 TB/s, where the recurrence takes 31.7 ns on an H100 for its arithmetic. Shorter chunks have
-//! more states, longer ones larger factors: 114 rows would be the least.
+//! factors, written and read, and 5 KB what the scan is given and gives. A row takes 12.8 ns on an
+//! H100 (8.6 would be the least at 2.8 TB/s), where the recurrence takes 30.9 for its arithmetic.
+//! Shorter chunks have more states, longer ones larger factors: 114 rows would be the least.
 
 use super::{Ssd, SsdState, THREADS};
 use crate::error::Result;
