@@ -6,7 +6,7 @@
 
 use super::launch::Launch;
 use super::packed::Packed;
-use super::{Gpu, Saved, Stored, column_sums, compile, expect_len, saved};
+use super::{Gpu, Saved, Stored, column_sums, compile, expect_len};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
@@ -267,17 +267,11 @@ impl ModalState {
 
 impl Stored for ModalState {
     fn store(&self) -> Result<Saved> {
-        Ok(Saved {
-            sizes: vec![self.lanes],
-            values: saved::download(&self.values)?,
-        })
+        Saved::of_lanes(self.lanes, &self.values)
     }
 
     fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
-        let [lanes] = saved.sizes[..] else {
-            return Err(Error::new(Kind::Internal, "another op's state"));
-        };
-        let values = gpu.upload(&saved.values)?;
+        let (lanes, values) = saved.to_lanes(gpu)?;
         Ok(Self { lanes, values })
     }
 }

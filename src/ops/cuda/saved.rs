@@ -1,7 +1,7 @@
 //! States of unfinished sequences, as a file keeps them.
 
 use super::Gpu;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use cudarc::driver::CudaSlice;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,24 @@ use serde::{Deserialize, Serialize};
 pub struct Saved {
     pub(super) sizes: Vec<usize>,
     pub(super) values: Vec<f32>,
+}
+
+impl Saved {
+    /// The values of so many lanes; waits for the work that computes them.
+    pub(super) fn of_lanes(lanes: usize, values: &CudaSlice<f32>) -> Result<Self> {
+        Ok(Self {
+            sizes: vec![lanes],
+            values: download(values)?,
+        })
+    }
+
+    /// The inverse of [`Saved::of_lanes`].
+    pub(super) fn to_lanes(&self, gpu: &Gpu) -> Result<(usize, CudaSlice<f32>)> {
+        let [lanes] = self.sizes[..] else {
+            return Err(Error::new(Kind::Internal, "another op's state"));
+        };
+        Ok((lanes, gpu.upload(&self.values)?))
+    }
 }
 
 /// A state that can leave the device and return to it, with the same bits.

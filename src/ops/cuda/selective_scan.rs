@@ -10,7 +10,7 @@ use super::blas;
 use super::element::{Element, Operand};
 use super::launch::Launch;
 use super::packed::Packed;
-use super::{Gpu, Saved, Stored, compile, expect_len, saved};
+use super::{Gpu, Saved, Stored, compile, expect_len};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
 pub use backward::ScanSlopes;
@@ -281,17 +281,11 @@ impl Hidden {
 
 impl Stored for Hidden {
     fn store(&self) -> Result<Saved> {
-        Ok(Saved {
-            sizes: vec![self.lanes],
-            values: saved::download(&self.values)?,
-        })
+        Saved::of_lanes(self.lanes, &self.values)
     }
 
     fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
-        let [lanes] = saved.sizes[..] else {
-            return Err(Error::new(Kind::Internal, "another op's state"));
-        };
-        let values = gpu.upload(&saved.values)?;
+        let (lanes, values) = saved.to_lanes(gpu)?;
         Ok(Self { lanes, values })
     }
 }

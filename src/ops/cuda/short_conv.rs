@@ -3,7 +3,7 @@
 mod backward;
 
 use super::launch::THREADS;
-use super::{Element, Gpu, Packed, Saved, Stored, compile, expect_len, saved};
+use super::{Element, Gpu, Packed, Saved, Stored, compile, expect_len};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Activation;
 use crate::sequence::Segment;
@@ -166,17 +166,11 @@ impl Tail {
 
 impl Stored for Tail {
     fn store(&self) -> Result<Saved> {
-        Ok(Saved {
-            sizes: vec![self.lanes],
-            values: saved::download(&self.rows)?,
-        })
+        Saved::of_lanes(self.lanes, &self.rows)
     }
 
     fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
-        let [lanes] = saved.sizes[..] else {
-            return Err(Error::new(Kind::Internal, "another op's state"));
-        };
-        let rows = gpu.upload(&saved.values)?;
+        let (lanes, rows) = saved.to_lanes(gpu)?;
         Ok(Self { lanes, rows })
     }
 }
