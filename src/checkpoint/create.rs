@@ -74,6 +74,7 @@ pub fn untrained(config: Config, seed: u64, dir: &Path, max_bytes: u64) -> Resul
         weights: Weights::new(dir.display(), tensors),
         digest: String::new(),
         name: "untrained".to_string(),
+        origin: "untrained".to_string(),
     })
 }
 

@@ -25,7 +25,7 @@ pub use config::Config;
 pub use convert::{convert_as_child, convert_in_child};
 pub use create::{Created, create, untrained};
 pub use derive::{Changes, TOKENIZERS, derive, read_tensors, write_directory};
-pub use open::Checkpoint;
+pub use open::{Checkpoint, files};
 pub use presets::{preset, presets};
 pub use safetensors::{digest, digest_of};
 pub use staging::must_be_free;

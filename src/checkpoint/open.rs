@@ -24,6 +24,27 @@ pub struct Checkpoint {
     pub digest: String,
     /// The directory's own name, or the one on Hugging Face.
     pub name: String,
+    /// Where it comes from, in words: `bundled`, or a directory.
+    pub origin: String,
+}
+
+/// The files of the model, or the adapter, that this path or name means; none of a bundled one.
+///
+/// # Errors
+/// Usage: not the name of a model.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if bundled::find(path).is_some() {
+        return Ok(Vec::new());
+    }
+    let Ok((dir, _)) = hub::locate(path) else {
+        return Ok(Vec::new());
+    };
+    // What is not there is reported by whoever opens it.
+    let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    Ok(files)
 }
 
 impl Checkpoint {
@@ -73,6 +94,7 @@ impl Checkpoint {
             weights: Weights::new(path.display(), tensors),
             digest: safetensors::hex(sum),
             name: published.unwrap_or_else(|| name.to_string_lossy().into_owned()),
+            origin: path.display().to_string(),
         })
     }
 }
@@ -91,6 +113,7 @@ impl Checkpoint {
             weights: Weights::new(from.name, tensors),
             digest: safetensors::hex(sum),
             name: from.name.to_string(),
+            origin: "bundled".to_string(),
         })
     }
 
@@ -104,6 +127,7 @@ impl Checkpoint {
             weights,
             digest: self.digest.clone(),
             name: self.name.clone(),
+            origin: self.origin.clone(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Row groups copied from one table to another as they are, without decoding them.
 
-use super::table::TableWriter;
+use super::table_writer::TableWriter;
 use crate::error::{Error, Kind, Result};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;

@@ -3,12 +3,12 @@
 mod options;
 mod progress;
 
-use super::options::use_threads;
 use super::process::{Logging, print};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::head::{Link, Shape};
 use crate::io::labelled;
+use crate::run::use_threads;
 use crate::sequence::region::{Query, Region, Span};
 use crate::stream::{self, SIGNAL};
 use crate::train::{
