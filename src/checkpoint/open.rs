@@ -42,7 +42,12 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     // What is not there is reported by whoever opens it.
     let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    files.retain(|path| path.is_file());
+    let belongs = |path: &Path| {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        let is_sums = path.file_name().is_some_and(|name| name == digests::SUMS);
+        is_sums || ["json", "safetensors", "txt", "model"].contains(&extension)
+    };
+    files.retain(|path| path.is_file() && belongs(path));
     files.sort();
     Ok(files)
 }

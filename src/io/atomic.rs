@@ -41,7 +41,9 @@ static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// removes what was written.
 #[derive(Debug)]
 pub struct AtomicFile {
-    /// What messages call the file: the path as given.
+    /// The path as given.
+    path: PathBuf,
+    /// What messages call the file.
     name: PathBuf,
     file: File,
     /// `None` for a file written in place.
@@ -83,7 +85,7 @@ impl AtomicFile {
             }
             let stdout = io::stdout().as_fd().try_clone_to_owned();
             let stdout = stdout.map_err(|e| Error::io(Path::new("stdout"), &e))?;
-            return Self::in_place(Path::new("stdout"), File::from(stdout));
+            return Self::in_place((path, Path::new("stdout")), File::from(stdout));
         }
         let target = match fs::metadata(path) {
             Ok(found) if found.is_dir() => return Err(is_directory(path)),
@@ -92,7 +94,7 @@ impl AtomicFile {
             }
             Ok(found) if is_stream(&found) => {
                 let file = OpenOptions::new().write(true).open(path);
-                return Self::in_place(path, file.map_err(|e| Error::io(path, &e))?);
+                return Self::in_place((path, path), file.map_err(|e| Error::io(path, &e))?);
             }
             Ok(_) if !force => return Err(exists(path)),
             Ok(_) => fs::canonicalize(path).map_err(|e| Error::io(path, &e))?,
@@ -104,20 +106,26 @@ impl AtomicFile {
             Err(_) => path.to_path_buf(),
         };
         let (file, temporary) = Temporary::create(path, target)?;
-        Ok(Self::new(path, file, Some(temporary), force))
+        Ok(Self::new((path, path), file, Some(temporary), force))
     }
 
-    fn in_place(name: &Path, file: File) -> Result<Self> {
+    fn in_place((path, name): (&Path, &Path), file: File) -> Result<Self> {
         if file.is_terminal() {
             return Err(Error::usage("output is a terminal and the data is binary")
                 .file(name.display())
                 .todo("redirect it to a file or give -o"));
         }
-        Ok(Self::new(name, file, None, true))
+        Ok(Self::new((path, name), file, None, true))
     }
 
-    fn new(name: &Path, file: File, temporary: Option<Temporary>, force: bool) -> Self {
+    fn new(
+        (path, name): (&Path, &Path),
+        file: File,
+        temporary: Option<Temporary>,
+        force: bool,
+    ) -> Self {
         Self {
+            path: path.to_path_buf(),
             name: name.to_path_buf(),
             file,
             temporary,
@@ -126,6 +134,16 @@ impl AtomicFile {
             bytes: 0,
             sha256: Sha256::new(),
         }
+    }
+
+    /// The path as it was given; `-` for standard output.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is written in place: a device, a FIFO or standard output.
+    pub fn is_stream(&self) -> bool {
+        self.temporary.is_none()
     }
 
     /// The path as it was given, for messages.

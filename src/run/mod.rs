@@ -88,12 +88,10 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let mut read: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
     read.extend(compute.files()?);
     let mut outputs = Outputs::new(&read, output.force);
-    for (path, format) in job.outputs() {
-        outputs.check(&path, format)?;
-    }
-    if let Some(path) = &output.summary {
-        outputs.check(path, Format::Json)?;
-    }
+    let summary = output.summary.iter();
+    let mut declared = job.outputs();
+    declared.extend(summary.map(|path| (path.clone(), Format::Json)));
+    outputs.open(&declared)?;
     let mut opened = job.open()?;
     let session = J::session(&opened);
     session.announce();
@@ -134,9 +132,10 @@ pub fn check<J: Job>(job: &J) -> Result<String> {
     job.check_options()?;
     use_threads(compute.threads)?;
     let mut opened = job.open()?;
-    J::session(&opened).announce();
+    J::session(&opened).warn();
     let text = job.describe(&mut opened)?;
     let session = J::session(&opened);
+    let text = format!("model: {}\n{text}", session.named());
     session.estimate.check_memory()?;
     session.estimate.check_output(output.max_output)?;
     Ok(text)

@@ -71,8 +71,25 @@ impl Session {
 
     /// Says which model runs, and what a user should know of it.
     pub fn announce(&self) {
-        let Checkpoint { name, origin, .. } = &self.checkpoint;
-        tracing::info!("model {name} ({origin}), {}", &self.checkpoint.digest[..12]);
+        tracing::info!("model {}", self.named());
+        self.warn();
+    }
+
+    /// The model's name, where it comes from, and the beginning of its digest.
+    pub fn named(&self) -> String {
+        let Checkpoint {
+            name,
+            origin,
+            digest,
+            ..
+        } = &self.checkpoint;
+        let short = digest.get(..12).unwrap_or(digest);
+        format!("{name} ({origin}), sha256 {short}")
+    }
+
+    /// Says what a user should know of the model.
+    pub fn warn(&self) {
+        let name = &self.checkpoint.name;
         let unused = self.checkpoint.unused();
         if let Some(first) = unused.first() {
             let n = unused.len();

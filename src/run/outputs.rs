@@ -61,6 +61,8 @@ pub struct Outputs {
     /// Device and inode of each file that is read.
     inputs: Vec<(u64, u64)>,
     claimed: Vec<PathBuf>,
+    /// Files that are open before anything else is.
+    early: Vec<AtomicFile>,
 }
 
 impl Outputs {
@@ -72,7 +74,24 @@ impl Outputs {
             force,
             inputs: inputs.iter().filter_map(|path| identity(path)).collect(),
             claimed: Vec::new(),
+            early: Vec::new(),
         }
+    }
+
+    /// Claims these outputs before any work, and opens their files: a run must not end at one that
+    /// it may not write.
+    ///
+    /// # Errors
+    /// As [`Self::check`] and [`AtomicFile::create`]; Usage, if two have the same name.
+    pub fn open(&mut self, outputs: &[(PathBuf, Format)]) -> Result<()> {
+        for (path, _) in outputs {
+            self.claim(path)?;
+        }
+        for (path, format) in outputs {
+            self.check(path, *format)?;
+            self.early.push(self.set.create(path, self.force)?);
+        }
+        Ok(())
     }
 
     /// Refuses an output that cannot be.
@@ -109,11 +128,7 @@ impl Outputs {
     }
 
     /// Claims a path for one output.
-    ///
-    /// # Errors
-    /// As [`Self::check`]; Usage, if another output has it.
-    pub fn claim(&mut self, path: &Path, format: Format) -> Result<()> {
-        self.check(path, format)?;
+    fn claim(&mut self, path: &Path) -> Result<()> {
         let real = resolved(path);
         if self.claimed.contains(&real) {
             return Err(Error::usage("two outputs have the same name").file(path.display()));
@@ -122,12 +137,17 @@ impl Outputs {
         Ok(())
     }
 
-    /// Claims a path, and opens the file that gets this name with the others.
+    /// The file that gets this name with the others: one that is open already, or a new one.
     ///
     /// # Errors
-    /// As [`Self::claim`] and [`AtomicFile::create`].
+    /// As [`Self::open`].
     pub fn create(&mut self, path: &Path, format: Format) -> Result<AtomicFile> {
-        self.claim(path, format)?;
+        let is_same = |file: &AtomicFile| file.path() == path;
+        if let Some(place) = self.early.iter().position(is_same) {
+            return Ok(self.early.swap_remove(place));
+        }
+        self.claim(path)?;
+        self.check(path, format)?;
         self.set.create(path, self.force)
     }
 
@@ -198,9 +218,11 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("its name says"), "{error}");
         }
-        outputs.claim(&at("a.parquet"), Format::Parquet).unwrap();
-        outputs.claim(&at("a.1k-d256"), Format::Parquet).unwrap();
-        let again = outputs.claim(&at("./a.parquet"), Format::Parquet);
+        let table = |name: &str| [(at(name), Format::Parquet)];
+        outputs.open(&table("a.parquet")).unwrap();
+        outputs.open(&table("a.1k-d256")).unwrap();
+        let again = outputs.open(&table("./a.parquet"));
         assert!(again.unwrap_err().to_string().contains("the same name"));
+        outputs.create(&at("a.parquet"), Format::Parquet).unwrap();
     }
 }

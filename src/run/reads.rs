@@ -280,7 +280,7 @@ impl Job for Reads {
         estimate.bases = Some(bases);
         let speed = estimate.measure(&opened.session.engine)? / opened.head.runs() as f64;
         Ok(format!(
-            "format: {}\nrecords: {records}\nreads: {reads} of {bases} bases, the longest {longest}\n{}",
+            "format: {}\nall {records} records: {reads} reads of {bases} bases, the longest {longest}\n{}",
             opened.source.format().name(),
             opened.session.estimate.describe(speed)
         ))

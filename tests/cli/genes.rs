@@ -101,7 +101,8 @@ fn heads_of_every_kind_learn_and_say_the_same_at_any_chunk() {
 fn features(outcome: &Outcome, name: &str) -> Vec<String> {
     let text = String::from_utf8(outcome.file(name).to_vec()).unwrap();
     assert!(
-        text.starts_with("##gff-version 3\n##sequence-region c 1 "),
+        text.starts_with("##gff-version 3\n#!processor crocuta ")
+            && text.contains("\n##sequence-region c 1 "),
         "{text}"
     );
     let lines = text.lines().filter(|line| !line.starts_with('#'));

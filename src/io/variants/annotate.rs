@@ -7,10 +7,10 @@
 use super::header::{Header, structured, trim_end};
 use super::index::Index;
 use crate::error::{Error, Kind, Result, printable};
-use crate::io::atomic::{AtomicFile, OutputSet, Written, is_stdout};
+use crate::io::atomic::{AtomicFile, OutputSet, Written};
 use noodles::bgzf;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The meta-information line that says where the fields come from: `##crocuta=<source>`.
 const SOURCE: &[u8] = b"##crocuta=";
@@ -61,7 +61,7 @@ pub enum Value<'a> {
 ///     description: "log-likelihood of ALT less that of REF".to_string(),
 /// }];
 /// let outputs = OutputSet::default();
-/// let out = ("out.vcf.gz".as_ref(), false);
+/// let out = (outputs.create("out.vcf.gz".as_ref(), false)?, false);
 /// let mut out = Annotator::create(&outputs, out, reader.header(), fields, "0.1")?;
 /// while let Some(record) = reader.next_record()? {
 ///     let alleles: Vec<_> = record.alternates.iter().map(|_| vec![Value::Float(0.5)]).collect();
@@ -82,8 +82,8 @@ pub struct Annotator {
 }
 
 impl Annotator {
-    /// Opens `path` (`-` is standard output), replacing it if `force`, among the outputs of a run,
-    /// and writes the header: `header` with the fields, and `source`, what they were made with. Fields of the same key that an earlier run wrote
+    /// Writes to `file`, one of the outputs of a run, that replaces earlier indexes if `force`: the
+    /// header first, `header` with the fields, and `source`, what they were made with. Fields of the same key that an earlier run wrote
     /// are replaced.
     ///
     /// # Errors
@@ -91,25 +91,26 @@ impl Annotator {
     /// or `.bcf`, since it is neither plain text nor BCF.
     pub fn create(
         outputs: &OutputSet,
-        (path, force): (&Path, bool),
+        (file, force): (AtomicFile, bool),
         header: &Header,
         fields: Vec<Field>,
         source: &str,
     ) -> Result<Self> {
+        let path = file.path().to_path_buf();
+        let path = path.as_path();
         let extension = path.extension().unwrap_or_default();
         if extension == "vcf" || extension == "bcf" {
             return Err(Error::usage("the annotated VCF is compressed")
                 .file(path.display())
                 .todo("name it .vcf.gz"));
         }
-        let in_place = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
-        let index = if is_stdout(path) || in_place {
+        let index = if file.is_stream() {
             None
         } else {
             Some(Index::create(path, outputs, force)?)
         };
         let mut annotator = Self {
-            out: bgzf::io::Writer::new(outputs.create(path, force)?),
+            out: bgzf::io::Writer::new(file),
             path: path.to_path_buf(),
             fields,
             line: Vec::new(),

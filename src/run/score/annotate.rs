@@ -2,6 +2,7 @@
 
 use super::{OpenScore, Score};
 use crate::error::{Error, Result};
+use crate::io::atomic::AtomicFile;
 use crate::io::variants::annotate::{Annotator, Field, FieldKind, Value};
 use crate::io::variants::{Options, Reader};
 use crate::run::outputs::Outputs;
@@ -30,7 +31,7 @@ fn place(name: &str) -> usize {
 pub(super) fn open(
     options: &Score,
     opened: &OpenScore,
-    (variants, path): (&Path, &Path),
+    (variants, file): (&Path, AtomicFile),
     outputs: &Outputs,
 ) -> Result<Annotator> {
     let reader = Reader::open(variants, &reading(options))?;
@@ -50,7 +51,7 @@ pub(super) fn open(
         description: format!("{}{both}", SCORES[place(name)].meaning),
     }));
     let source = provenance::line(&opened.session);
-    let file = (path, outputs.force());
+    let file = (file, outputs.force());
     Annotator::create(outputs.set(), file, reader.header(), fields, &source)
 }
 

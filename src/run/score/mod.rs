@@ -252,8 +252,8 @@ impl Job for Score {
         let plot = plot.map(|path| outputs.create(path, Format::Svg));
         let annotator = match (&self.variants, &self.vcf_out) {
             (Some(variants), Some(path)) => {
-                outputs.claim(path, Format::Vcf)?;
-                Some(annotate::open(self, opened, (variants, path), outputs)?)
+                let file = outputs.create(path, Format::Vcf)?;
+                Some(annotate::open(self, opened, (variants, file), outputs)?)
             }
             _ => None,
         };

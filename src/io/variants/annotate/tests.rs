@@ -36,7 +36,13 @@ fn annotate(text: &str, path: &Path, force: bool) -> Result<Written> {
     let mut reader = reader(text);
     let source = "0.1 model=m";
     let outputs = OutputSet::default();
-    let mut out = Annotator::create(&outputs, (path, force), reader.header(), fields(), source)?;
+    let mut out = Annotator::create(
+        &outputs,
+        (outputs.create(path, force)?, force),
+        reader.header(),
+        fields(),
+        source,
+    )?;
     while let Some(record) = reader.next_record().unwrap() {
         let scores = (0..record.alternates.len()).map(|i| i as f32 + 0.5);
         let alleles: Vec<_> = scores
@@ -123,8 +129,14 @@ fn a_line_with_other_alleles_is_refused() {
     let mut reader = reader(&[HEADER, "1\t5\t.\tA\tG,T\t.\t.\t.\tGT\t0\n"].concat());
     let path = dir.path().join("a.vcf.gz");
     let outputs = OutputSet::default();
-    let mut out =
-        Annotator::create(&outputs, (&path, false), reader.header(), fields(), "").unwrap();
+    let mut out = Annotator::create(
+        &outputs,
+        (outputs.create(&path, false).unwrap(), false),
+        reader.header(),
+        fields(),
+        "",
+    )
+    .unwrap();
     reader.next_record().unwrap();
     let one = vec![Value::Missing, Value::Missing];
     for alleles in [vec![one.clone()], vec![one, vec![Value::Missing]]] {
