@@ -92,6 +92,11 @@ pub struct Score {
     pub has_mean: bool,
 }
 
+/// A column's name and meaning, and its value.
+type OfScores<T> = (&'static str, &'static str, fn(&Scores) -> T);
+/// A vector of the scores.
+type VectorOf = fn(&Scores) -> Option<&Vec<f32>>;
+
 const NAT: Option<&str> = Some("nat");
 
 const fn score(name: &'static str, unit: Option<&'static str>, meaning: &'static str) -> Score {
@@ -452,7 +457,7 @@ fn of_the_haplotype() -> Vec<Column<VariantRows>> {
 }
 
 fn of_what_was_scored() -> Vec<Column<VariantRows>> {
-    let counts: [(&str, &str, fn(&Scores) -> u64); 4] = [
+    let counts: [OfScores<u64>; 4] = [
         (
             "window_start",
             "the first base that was scored of the reference, on the forward strand, from 0",
@@ -470,7 +475,7 @@ fn of_what_was_scored() -> Vec<Column<VariantRows>> {
             scores.n_alt.into()
         }),
     ];
-    let column = |(name, meaning, of): (&str, &str, fn(&Scores) -> u64)| {
+    let column = |(name, meaning, of): OfScores<u64>| {
         let fill = move |rows: &VariantRows| Values::OptionalI64(rows.map(|row| row.count(of)));
         Column::new(name, ColumnKind::OptionalI64, meaning, fill)
     };
@@ -483,7 +488,7 @@ fn of_the_scores(of: Of, suffix: &str) -> Vec<Column<VariantRows>> {
         Of::Reverse => ", on the reverse strand",
         Of::Mean => ", mean of both strands",
     };
-    let likelihoods: [(&str, &str, fn(&Scores) -> f64); 2] = [
+    let likelihoods: [OfScores<f64>; 2] = [
         (
             "ll_ref",
             "log-likelihood of the reference over what was scored",
@@ -523,7 +528,7 @@ fn of_the_scores(of: Of, suffix: &str) -> Vec<Column<VariantRows>> {
 
 fn of_the_vectors(of: Of, suffix: &str, dim: usize) -> [Column<VariantRows>; 2] {
     let strand = usize::from(of == Of::Reverse);
-    let vectors: [(&str, &str, fn(&Scores) -> Option<&Vec<f32>>); 2] = [
+    let vectors: [(&str, &str, VectorOf); 2] = [
         ("ref_emb", "the reference's vector", |scores| {
             scores.ref_emb.as_ref()
         }),

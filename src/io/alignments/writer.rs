@@ -40,7 +40,9 @@ impl Writer {
         let index = if header.is_sorted() && fits {
             index
         } else {
-            index.map(AtomicFile::withdraw);
+            if let Some(file) = index {
+                file.withdraw();
+            }
             None
         };
         let mut writer = Self {

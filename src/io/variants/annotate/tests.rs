@@ -7,6 +7,7 @@ use noodles::core::Region;
 use noodles::csi::{self, BinningIndex};
 use noodles::tabix;
 use std::io::{BufRead, Cursor, Read};
+use std::path::Path;
 
 const HEADER: &str = "##fileformat=VCFv4.2\n##INFO=<ID=AC,Number=A,Type=Integer,Description=\"c\">\n\
     #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ta\n";
