@@ -2,7 +2,7 @@
 
 use super::layout::{self, Fill, Planned};
 use super::staging::Staging;
-use super::{Architecture, Checkpoint, Config, Weights, safetensors};
+use super::{Architecture, Checkpoint, Config, Tokenizer, Weights, safetensors};
 use crate::error::{Error, Result};
 use ::safetensors::Dtype;
 use candle_core::{DType, Device, Tensor};
@@ -71,6 +71,7 @@ pub fn untrained(config: Config, seed: u64, dir: &Path, max_bytes: u64) -> Resul
         dir: dir.to_path_buf(),
         architecture: Architecture::of(&config)?,
         config,
+        tokenizer: Tokenizer::read(dir)?,
         weights: Weights::new(dir.display(), tensors),
         digest: String::new(),
         name: "untrained".to_string(),

@@ -2,22 +2,12 @@
 
 use super::estimate::tokens;
 use super::options::{Compute, readable};
-use crate::encoder::{Encoder, Facts, Model, Segment};
+use crate::encoder::{CPU_STEP, Encoder, Facts, Model, Segment};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Device;
 use crate::ops::cuda::{self, Gpu};
 use std::str::FromStr;
 
-/// Bases of a step on the CPU: larger ones take more memory and are hardly faster.
-const CPU_CHUNK: usize = 8192;
-/// The same for filters of 2¹⁶ taps or more, whose convolution then has fewer and larger pieces: 6 %
-/// less time for HyenaDNA medium-160k.
-const LONG_CPU_CHUNK: usize = 1 << 15;
-/// Bases of a step on a GPU, at most.
-const GPU_CHUNK: usize = 1 << 20;
-/// The same for filters of 2¹⁸ taps or more: a step must be long for a long convolution to be
-/// cheap. With a million taps these are FFTs of 2²² points.
-const LONG_CHUNK: usize = 3 << 20;
 /// Steps of a trial at most.
 const TRIAL: usize = 32;
 
@@ -68,10 +58,10 @@ pub fn open(
     target: Target,
     precision: Precision,
     memory: Option<u64>,
-    model: &Model,
+    facts: &Facts,
 ) -> Result<Device> {
     let without = "the model has layers that do not run on the GPU yet";
-    open_if(model.runs_on_gpu(), without, target, precision, memory)
+    open_if(facts.runs_on_gpu, without, target, precision, memory)
 }
 
 /// The same for work that a GPU can do or, as the second argument says, cannot.
@@ -115,7 +105,7 @@ pub fn cpu_chunk(compute: &Compute) -> Result<usize> {
     match gpu {
         true => Err(Error::usage("this command runs on the CPU so far")
             .todo("run it without --precision and with --device cpu")),
-        false => Ok(compute.chunk.map_or(CPU_CHUNK, |chunk| chunk as usize)),
+        false => Ok(compute.chunk.map_or(CPU_STEP, |chunk| chunk as usize)),
     }
 }
 
@@ -137,17 +127,9 @@ pub fn describe(device: &Device) -> (String, &'static str) {
 /// Memory: not even 1,024 bases fit.
 pub fn chunk(asked: Option<u32>, device: &Device, model: &Model, facts: &Facts) -> Result<usize> {
     let Device::Cuda(gpu) = device else {
-        let chunk = match (model, facts.context) {
-            (Model::Hyena(_), Some(taps)) if taps >= 1 << 16 => LONG_CPU_CHUNK,
-            _ => CPU_CHUNK,
-        };
-        return Ok(asked.map_or(chunk, |chunk| chunk as usize));
+        return Ok(asked.map_or(facts.cpu_step, |chunk| chunk as usize));
     };
-    let longest = match (model, facts.context) {
-        (Model::Hyena(_), Some(taps)) if taps >= 1 << 18 => LONG_CHUNK,
-        _ => GPU_CHUNK,
-    };
-    let most = asked.map_or(longest, |chunk| chunk as usize);
+    let most = asked.map_or(facts.longest_gpu_step(None), |chunk| chunk as usize);
     let mut chunk = most;
     loop {
         match trial(chunk, device, model, facts).and_then(|()| gpu.synchronize()) {

@@ -296,7 +296,7 @@ impl Reads {
             self.compute.device,
             self.compute.precision,
             self.compute.device_memory,
-            &model,
+            &facts,
         )?;
         let chunk = device::chunk(self.compute.chunk, &device, &model, &facts)?;
         let embedding = pool.map(|pool| (self.dtype.element(), facts.width, pool));

@@ -410,7 +410,7 @@ impl Inputs {
                     device_memory,
                     ..
                 } = self.compute;
-                device::open(device, precision, device_memory, &model)?
+                device::open(device, precision, device_memory, &facts)?
             }
         };
         let chunk = device::chunk(self.compute.chunk, &device, &model, &facts)?;

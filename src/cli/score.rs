@@ -13,7 +13,7 @@ use super::options::{Compute, Output, readable};
 use super::process::{Logging, peak_memory};
 use super::run::name_of;
 use crate::checkpoint::{self, Checkpoint};
-use crate::encoder::{Facts, Model};
+use crate::encoder::Facts;
 use crate::error::{Error, Kind, Result};
 use crate::head::LanguageModel;
 use crate::io::atomic::{self, AtomicFile};
@@ -457,16 +457,11 @@ fn estimate(scorer: &Scorer, settings: &Settings, columns: VariantColumns) -> Es
         Mode::Stream => settings.chunk,
         Mode::Window(window) => settings.chunk.max(3 * window.size),
     } as u64;
-    let (state, width) = (facts.state_bytes as u64, facts.width as u64);
+    let width = facts.width as u64;
     let (after, longest) = (settings.after as u64, settings.longest as u64);
-    // A fork is a copy of the state or, of Hyena's, what it owes to the bases that are run. There
-    // are as many as a step holds, and one more of the longest allele; run side by side they are
-    // copied once.
-    let owed = |bases: u64| bases * width * facts.layers as u64 * 4;
-    let fork = |bases| match scorer.model {
-        Model::Hyena(_) => owed(bases).min(state),
-        _ => state,
-    };
+    // There are as many forks as a step holds, and one more of the longest allele; run side by
+    // side they are copied once.
+    let fork = |bases| facts.fork_bytes(bases);
     let forks = match settings.mode {
         Mode::Stream => 2 * (fork(after + 1) * (chunk / after + 1) + fork(after + longest)),
         Mode::Window(_) => 0,

@@ -13,6 +13,7 @@ mod exact;
 
 pub use exact::{Exact, Store};
 
+use super::facts::{CPU_STEP, GPU_STEP};
 use super::mamba::{Carry, MixerSizes, Norm, StateSpace, halves, projection};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
@@ -117,7 +118,17 @@ impl Hyperparameters {
             state_bytes: 0,
             token_bytes: 0,
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: strands * self.layers * products,
+            pair_flops: 0,
+            seen: None,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            trains_on_gpu: true,
+            fixed: &[],
+            head: "lm_head.weight",
+            always_tied: false,
             layer: "norm_f",
             note: None,
         }

@@ -10,6 +10,7 @@
 //! channels, transformers did so with all I together before 5.23. What wrote the configuration
 //! says which is meant.
 
+use super::facts::{CPU_STEP, GPU_STEP};
 use super::mamba::{Norm, Original, backbone, projection, silu};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
@@ -214,7 +215,18 @@ impl Hyperparameters {
             state_bytes: self.layers * (tail + self.scan.state_bytes()),
             token_bytes: 0,
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: self.layers * (projections + self.scan.flops()),
+            pair_flops: 0,
+            seen: None,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            // The scan has no gradient there yet.
+            trains_on_gpu: false,
+            fixed: &[],
+            head: "lm_head.weight",
+            always_tied: false,
             layer: "norm_f",
             note: (self.gate_groups < self.scan.groups).then(|| {
                 "its gated norms take all channels together, as transformers did when config.json \

@@ -4,6 +4,7 @@
 pub mod caduceus;
 pub mod evo1;
 pub mod evo2;
+mod facts;
 pub mod hyena;
 pub mod mamba;
 pub mod mamba2;
@@ -14,7 +15,8 @@ pub mod transformer;
 mod vocabulary;
 
 pub use crate::sequence::Segment;
-pub use model::{Facts, Model, State};
+pub use facts::{CPU_STEP, Facts};
+pub use model::{Model, State};
 pub use vocabulary::Vocabulary;
 
 use crate::error::Result;

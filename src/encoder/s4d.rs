@@ -10,6 +10,7 @@
 //! [`crate::ops::Modal`]), not as a convolution of one fixed length. There is no published model:
 //! blocks are `x + S4D(norm x)`, between an embedding and a last norm.
 
+use super::facts::{CPU_STEP, GPU_STEP};
 use super::hyena::layer_norm;
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
@@ -62,7 +63,17 @@ impl Hyperparameters {
             state_bytes: self.layers * Modal::state_bytes(d, modes, true),
             token_bytes: 0,
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: self.layers * (2 * d * 2 * d + 12 * d * modes),
+            pair_flops: 0,
+            seen: None,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            trains_on_gpu: true,
+            fixed: &[],
+            head: "lm_head.weight",
+            always_tied: false,
             layer: "norm_f",
             note: None,
         }

@@ -16,6 +16,7 @@
 //! `layers.{i}.norm2.weight`, `layers.{i}.mlp.fc1.weight`, `.fc2.weight`, `norm.weight`, and
 //! `lm_head.weight` if it is not tied to the embedding. No layer has a bias.
 
+use super::facts::{CPU_STEP, GPU_STEP};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Kind, Result};
@@ -117,6 +118,16 @@ impl Hyperparameters {
     /// What a user wants to know of the model.
     pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
         let (d, head) = (self.width, self.width / self.heads);
+        let (exact, seen) = match self.attention {
+            AttentionKind::Causal(window) => (true, window),
+            AttentionKind::Bidirectional(window) => (true, window.map(|w| w.saturating_mul(2))),
+            AttentionKind::Performer(_) | AttentionKind::Nystrom { .. } => (false, None),
+        };
+        let pair_flops = if exact {
+            self.layers * Attention::pair_flops(d)
+        } else {
+            0
+        };
         let (state, token) = match self.attention {
             AttentionKind::Causal(None) => (0, Attention::token_bytes(d)),
             AttentionKind::Causal(Some(window)) => (Attention::window_bytes(d, window), 0),
@@ -134,7 +145,19 @@ impl Hyperparameters {
             state_bytes: self.layers.saturating_mul(state),
             token_bytes: self.layers * token,
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: self.layers * 2 * (4 * d * d + 2 * d * self.inner),
+            pair_flops: pair_flops,
+            seen: seen,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            // Approximations have no form there yet.
+            runs_on_gpu: exact,
+            trains_on_gpu: exact,
+            // The random features of a Performer.
+            fixed: &["attention.features"],
+            head: "lm_head.weight",
+            always_tied: false,
             layer: "norm",
             note: None,
         }
@@ -205,12 +228,6 @@ impl Model {
         &self.embedding
     }
 
-    /// Whether all its layers have a form on the GPU: exact attention does.
-    pub fn runs_on_gpu(&self) -> bool {
-        let mut blocks = self.blocks.iter();
-        blocks.all(|block| matches!(block.mixer, Mixer::Exact(_)))
-    }
-
     /// As [`super::Model::set_attention_window`].
     pub fn set_attention_window(&mut self, window: Option<usize>, facts: &mut Facts) -> Result<()> {
         self.sizes.attention = match self.sizes.attention {
@@ -225,7 +242,10 @@ impl Model {
                 attention.set_window(window);
             }
         }
-        *facts = self.sizes.facts(facts.vocabulary.clone());
+        *facts = Facts {
+            context: facts.context,
+            ..self.sizes.facts(facts.vocabulary.clone())
+        };
         Ok(())
     }
 }

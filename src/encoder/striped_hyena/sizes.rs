@@ -2,6 +2,7 @@
 
 use super::FilterKind;
 use crate::checkpoint::Config;
+use crate::encoder::facts::{CPU_STEP, GPU_STEP};
 use crate::encoder::{Facts, Vocabulary};
 use crate::error::Result;
 use crate::ops::{Attention, Reach, Rotary};
@@ -71,6 +72,12 @@ pub enum Order {
     /// The three of the first channel, those of the second channel, …
     PerChannel,
 }
+
+/// Rotary frequencies belong to the architecture. The poles of modal filters are not trained
+/// either: nothing holds them within the unit circle, and the slowest lie nearer to it than one
+/// step of the optimiser is long (1 / 2048 against a rate of 1 / 1000), beyond which a filter grows
+/// with the sequence. Their residues are trained.
+const FIXED: [&str; 3] = ["inv_freq", ".log_poles", ".poles"];
 
 /// Keys that Evo and Evo 2 share. Those that are not read concern training, kernels and the way that a prompt is read.
 const KEYS: [&str; 55] = [
@@ -224,7 +231,17 @@ impl Hyperparameters {
                 Some(_) => 0,
             },
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: layers * 2 * (4 * d * d + 3 * d * self.inner),
+            pair_flops: caches * Attention::pair_flops(d),
+            seen: self.window,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            trains_on_gpu: true,
+            fixed: &FIXED,
+            head: "unembed.weight",
+            always_tied: false,
             layer: "norm",
             note: self.note.map(str::to_string),
         }
