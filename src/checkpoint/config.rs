@@ -39,7 +39,8 @@ impl Config {
         let mut file = File::open(path).map_err(|e| Error::io(path, &e))?;
         match file.by_ref().take(MAX_BYTES + 1).read_to_string(&mut text) {
             Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(Error::model("is not UTF-8").file(path.display()));
+                let error = Error::model("is not UTF-8").file(path.display());
+                return Err(error.caused_by(e));
             }
             read => read.map_err(|e| Error::io(path, &e))?,
         };
@@ -52,7 +53,10 @@ impl Config {
             return Err(Error::model(format!("longer than {MAX_BYTES} bytes")).file(file));
         }
         let mut object: Map<String, Value> = serde_json::from_str(&quote_bare_numbers(text))
-            .map_err(|e| Error::model(format!("not a JSON object: {e}")).file(&file))?;
+            .map_err(|e| {
+                let what = format!("not a JSON object: {e}");
+                Error::model(what).file(&file).caused_by(e)
+            })?;
         object.values_mut().for_each(untag);
         Ok(Self::new(file, object))
     }

@@ -91,8 +91,11 @@ impl Task {
         let Some(value) = config.get(HEADS) else {
             return Ok(Vec::new());
         };
-        serde_json::from_value(value.clone())
-            .map_err(|e| config.error(HEADS, format!("not a list of heads ({e})")))
+        serde_json::from_value(value.clone()).map_err(|e| {
+            config
+                .error(HEADS, format!("not a list of heads ({e})"))
+                .caused_by(e)
+        })
     }
 
     /// The list with this head in it, in the place of one of the same name.
