@@ -1,6 +1,6 @@
 //! What is known of a model besides its weights: each architecture says it of itself.
 
-use super::Vocabulary;
+use super::{Recommended, Vocabulary};
 
 /// Bases of a step on the CPU: larger ones take more memory and are hardly faster.
 pub const CPU_STEP: usize = 8192;
@@ -59,8 +59,16 @@ pub struct Facts {
     pub head: &'static str,
     /// The head is the embedding where none is stored, whatever the configuration says.
     pub always_tied: bool,
-    /// What [`Encoder::forward`](super::Encoder::forward) returns.
+    /// Published name of the module whose output the residual stream begins with.
+    pub embedding: &'static str,
+    /// Published name of the list of blocks.
+    pub block: &'static str,
+    /// Published names, below a block, of the modules whose output can be asked for.
+    pub parts: &'static [&'static str],
+    /// Published name of the last norm: what [`Encoder::forward`](super::Encoder::forward) returns.
     pub layer: &'static str,
+    /// The layer that the model's authors advise to use, where they name one.
+    pub recommended: Option<Recommended>,
     /// What a user should know of the numbers: where they differ from the published model's.
     pub note: Option<String>,
 }

@@ -18,6 +18,7 @@ mod operator;
 pub use filter::Filter;
 
 use super::facts::{CPU_STEP, GPU_STEP};
+use super::layers::{Layer, Taps};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
@@ -228,7 +229,11 @@ impl Hyperparameters {
             head: "lm_head.weight",
             // Its configurations say no, but it was trained so.
             always_tied: true,
+            embedding: "embeddings",
+            block: "layers",
+            parts: &[],
             layer: "ln_f",
+            recommended: None,
             note: self.modes.map(|modes| {
                 format!(
                     "filters are sums of {modes} exponentials fitted to the original ones: \
@@ -360,14 +365,23 @@ impl Encoder for Model {
         })
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = Taps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, (tail, carried)) in self.blocks.iter().zip(&mut state.layers) {
+        let blocks = self.blocks.iter().zip(&mut state.layers);
+        for (i, (block, (tail, carried))) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             let y = block.norm1.forward_to_product(&x)?;
             x = block.mixer.forward(&y, &x, tail, carried, segments)?; // (T, D)
             x = block.mlp.forward(&x)?; // (T, D), inner width 4D
         }
-        self.norm.forward(&x)
+        taps.finish(&x, |x| self.norm.forward(x))
     }
 }
 

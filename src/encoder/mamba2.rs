@@ -11,6 +11,7 @@
 //! says which is meant.
 
 use super::facts::{CPU_STEP, GPU_STEP};
+use super::layers::{Layer, Taps};
 use super::mamba::{Norm, Original, backbone, projection, silu};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
@@ -227,7 +228,11 @@ impl Hyperparameters {
             fixed: &[],
             head: "lm_head.weight",
             always_tied: false,
+            embedding: "embeddings",
+            block: "layers",
+            parts: &[],
             layer: "norm_f",
+            recommended: None,
             note: (self.gate_groups < self.scan.groups).then(|| {
                 "its gated norms take all channels together, as transformers did when config.json \
                  was written; without transformers_version there each group is normalised by \
@@ -352,9 +357,18 @@ impl Encoder for Model {
         })
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = Taps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, (tail, state)) in self.blocks.iter().zip(&mut state.layers) {
+        let blocks = self.blocks.iter().zip(&mut state.layers);
+        for (i, (block, (tail, state))) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             let y = block.norm.forward(&x)?;
             let xbc = block.in_xbc.forward(&y)?; // (T, I + 2GN)
             let xbc = block.conv.forward(&xbc, tail, segments)?;
@@ -364,7 +378,7 @@ impl Encoder for Model {
             let y = block.gated_norm.forward(&scanned, &z)?;
             x = block.out_proj.forward_residual(&y, &x)?; // (T, D)
         }
-        self.norm.forward(&x)
+        taps.finish(&x, |x| self.norm.forward(x))
     }
 }
 

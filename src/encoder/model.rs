@@ -1,7 +1,7 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
 use super::{
-    Encoder, Facts, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d,
+    Encoder, Facts, Layer, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d,
     striped_hyena, transformer,
 };
 use crate::checkpoint::{Architecture, Checkpoint};
@@ -213,12 +213,20 @@ impl Encoder for Model {
         }
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
         /// On the state of the same architecture.
         macro_rules! forward {
             ($model:expr, $variant:ident) => {
                 match state {
-                    State::$variant(state) => $model.forward(tokens, segments, state),
+                    State::$variant(state) => {
+                        $model.forward_layers(tokens, segments, state, layers)
+                    }
                     _ => Err(foreign_state()),
                 }
             };

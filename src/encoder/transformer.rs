@@ -17,6 +17,7 @@
 //! `lm_head.weight` if it is not tied to the embedding. No layer has a bias.
 
 use super::facts::{CPU_STEP, GPU_STEP};
+use super::layers::{Layer, Taps};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Kind, Result};
@@ -147,8 +148,8 @@ impl Hyperparameters {
             kept_bytes: 0,
             fork_base_bytes: None,
             flops: self.layers * 2 * (4 * d * d + 2 * d * self.inner),
-            pair_flops: pair_flops,
-            seen: seen,
+            pair_flops,
+            seen,
             cpu_step: CPU_STEP,
             gpu_step: GPU_STEP,
             // Approximations have no form there yet.
@@ -158,7 +159,11 @@ impl Hyperparameters {
             fixed: &["attention.features"],
             head: "lm_head.weight",
             always_tied: false,
+            embedding: "embedding",
+            block: "layers",
+            parts: &[],
             layer: "norm",
+            recommended: None,
             note: None,
         }
     }
@@ -291,9 +296,18 @@ impl Encoder for Model {
         })
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = Taps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, state) in self.blocks.iter().zip(&mut state.blocks) {
+        let blocks = self.blocks.iter().zip(&mut state.blocks);
+        for (i, (block, state)) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             let y = block.qkv.forward(&block.norm1.forward(&x)?)?; // (T, 3D): q, k, v
             let y = block.mixer.forward(&y, state, segments)?; // (T, D)
             x = block.out.forward_residual(&y, &x)?;
@@ -301,7 +315,7 @@ impl Encoder for Model {
             let y = block.fc1.forward_activated(&y, Activation::GeluTanh)?; // (T, M)
             x = block.fc2.forward_residual(&y, &x)?; // (T, D)
         }
-        self.norm.forward(&x)
+        taps.finish(&x, |x| self.norm.forward(x))
     }
 }
 

@@ -5,6 +5,7 @@ use super::blocks::Bins;
 use super::rows::{check, keys};
 use super::{Engine, Head, Piece, Progress, SIGNAL, Settings, Sink, Totals};
 use super::{interrupted, steps};
+use crate::encoder::Layer;
 use crate::encoder::caduceus::{Exact, Model, Store};
 use crate::error::{Error, Result};
 use crate::head::PREDICTIONS;
@@ -47,6 +48,7 @@ pub fn run_exact(
             },
             length: codes.bytes(),
             tile: chunk,
+            layer: Layer::Norm,
         };
         let mut tokens = |range: std::ops::Range<u64>| {
             let codes = codes.read(range.start, (range.end - range.start) as usize)?;
@@ -62,7 +64,7 @@ pub fn run_exact(
             go_on()?;
             tiles += 1;
             passed += tokens as u64;
-            let done = passed / model.passes();
+            let done = passed / exact.passes();
             progress.add(done - shown, &sequence.name);
             shown = done;
             Ok(())
@@ -137,6 +139,7 @@ pub fn exact_speed(engine: &Engine, tile: usize, scratch: &Path) -> Result<f64> 
         },
         length: 2 * tile as u64,
         tile,
+        layer: Layer::Norm,
     };
     let token = |i: u64| engine.facts.vocabulary.token((i * i % 4) as u8);
     let start = Instant::now();

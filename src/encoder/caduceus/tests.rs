@@ -110,6 +110,7 @@ fn tiles_give_the_same_with_odd_layers_multiplied_directions_and_biases() {
             },
             length: ids.len() as u64,
             tile: 7,
+            layer: Layer::Norm,
         };
         let mut read = |range: std::ops::Range<u64>| {
             Ok(ids[range.start as usize..range.end as usize].to_vec())

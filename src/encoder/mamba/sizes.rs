@@ -161,7 +161,11 @@ impl Hyperparameters {
             fixed: &[],
             head: "lm_head.weight",
             always_tied: false,
+            embedding: "embeddings",
+            block: "layers",
+            parts: &[],
             layer: "norm_f",
+            recommended: None,
             note: None,
         }
     }

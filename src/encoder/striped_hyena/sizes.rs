@@ -1,9 +1,9 @@
 //! The sizes of a StripedHyena model, from its `config.json`.
 
-use super::FilterKind;
+use super::{ADDED, FilterKind};
 use crate::checkpoint::Config;
 use crate::encoder::facts::{CPU_STEP, GPU_STEP};
-use crate::encoder::{Facts, Vocabulary};
+use crate::encoder::{Facts, Recommended, Vocabulary};
 use crate::error::Result;
 use crate::ops::{Attention, Reach, Rotary};
 
@@ -48,6 +48,8 @@ pub struct Hyperparameters {
     pub first_activated: bool,
     /// What a user should know of the numbers.
     pub note: Option<&'static str>,
+    /// The layer that the authors advise to use.
+    pub recommended: Option<Recommended>,
     /// Attention sees only the keys less than this far away, `attention_window`. `None`, as
     /// published: all of them.
     pub window: Option<usize>,
@@ -198,6 +200,7 @@ impl Hyperparameters {
             qkv_order: Order::Whole,
             first_activated: false,
             note: None,
+            recommended: None,
             window: match config.has("attention_window") {
                 true => Some(config.size("attention_window", 1..=1 << 30, None)?),
                 false => None,
@@ -242,7 +245,11 @@ impl Hyperparameters {
             fixed: &FIXED,
             head: "unembed.weight",
             always_tied: false,
+            embedding: "embedding_layer",
+            block: "blocks",
+            parts: &[ADDED],
             layer: "norm",
+            recommended: self.recommended.clone(),
             note: self.note.map(str::to_string),
         }
     }
