@@ -323,7 +323,9 @@ mod tests {
         );
         assert!(config.to_text().contains(": -Infinity"));
         for key in ["low", "nan"] {
-            let error = config.number(key, None).unwrap_err().to_string();
+            let error = config.number(key, None).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+            let error = error.to_string();
             assert!(error.contains(&format!("key {key}")), "{error}");
         }
     }
@@ -350,7 +352,9 @@ mod tests {
         let config = parse(r#"{"ssm_cfg": {"d": "8", "zero": 0, "huge": 1000000000000}}"#).unwrap();
         let ssm = config.object("ssm_cfg").unwrap();
         for key in ["d", "zero", "huge", "absent"] {
-            let error = ssm.size(key, 1..=65536, None).unwrap_err().to_string();
+            let error = ssm.size(key, 1..=65536, None).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+            let error = error.to_string();
             assert!(error.contains(&format!("key ssm_cfg.{key}")), "{error}");
         }
     }
@@ -360,7 +364,9 @@ mod tests {
         let known = ["d_model", "n_layer", "time_step_rank"];
         for (misspelt, meant) in [("d_modle", "d_model"), ("n_layers", "n_layer")] {
             let config = parse(&format!(r#"{{"use_cache": true, "{misspelt}": 8}}"#)).unwrap();
-            let error = config.deny_unknown(&known).unwrap_err().to_string();
+            let error = config.deny_unknown(&known).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+            let error = error.to_string();
             let words = [format!("key {misspelt}"), format!("{meant} meant")];
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }

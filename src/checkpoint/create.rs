@@ -209,6 +209,7 @@ mod tests {
         let error = create(&config, 0, &dir.path().join("taken"), 1 << 30).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage);
         let error = create(&config, 0, &dir.path().join("large"), 1000).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage, "{error}");
         assert!(error.to_string().contains("1802848 bytes"), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

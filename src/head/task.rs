@@ -400,6 +400,7 @@ mod tests {
         assert_eq!(Task::list(&config).unwrap(), [task("b"), task("a")]);
         let wrong = Map::from_iter([(HEADS.to_string(), json!([{"name": 1}]))]);
         let error = Task::list(&Config::new("c", wrong)).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
         assert!(error.to_string().contains(HEADS), "{error}");
     }
 

@@ -160,7 +160,9 @@ fn shared_projections_may_be_stored_with_either_direction_but_not_differ() {
         hidden.to_vec2::<f32>()
     };
     assert_eq!(load(1.0, true).unwrap(), load(1.0, false).unwrap());
-    let error = load(1.5, false).unwrap_err().to_string();
+    let error = load(1.5, false).unwrap_err();
+    assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+    let error = error.to_string();
     assert!(
         error.contains("layers.0.mixer.mamba_rev.in_proj.weight"),
         "{error}"
