@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
 use crocuta::checkpoint::{self, Checkpoint, Config};
-use crocuta::encoder::{Encoder, Facts, Model, Segment};
+use crocuta::encoder::{Encoder, Facts, Layer, Model, Segment};
 use crocuta::ops::cuda::Gpu;
 use crocuta::ops::{Device, Tensor};
 use serde_json::{Map, Value};
@@ -78,8 +78,20 @@ fn tokens(facts: &Facts, length: usize) -> Vec<u32> {
 
 /// The hidden vectors of one sequence, run in pieces of at most `chunk`.
 fn run(model: &Model, tokens: &[u32], chunk: usize, device: &Device) -> Vec<f32> {
+    let found = run_layers(model, tokens, chunk, device, &[Layer::Norm]);
+    found.into_iter().next().unwrap()
+}
+
+/// The same at each of some layers.
+fn run_layers(
+    model: &Model,
+    tokens: &[u32],
+    chunk: usize,
+    device: &Device,
+    layers: &[Layer],
+) -> Vec<Vec<f32>> {
     let mut state = model.start(1).unwrap();
-    let mut out = Vec::new();
+    let mut out = vec![Vec::new(); layers.len()];
     for (i, piece) in tokens.chunks(chunk).enumerate() {
         let segment = Segment {
             lane: 0,
@@ -88,8 +100,10 @@ fn run(model: &Model, tokens: &[u32], chunk: usize, device: &Device) -> Vec<f32>
             ends: i * chunk + piece.len() == tokens.len(),
         };
         let ids = Tensor::new(piece, device).unwrap();
-        let hidden = model.forward(&ids, &[segment], &mut state).unwrap();
-        out.extend(hidden.to_vec1::<f32>().unwrap());
+        let found = model.forward_layers(&ids, &[segment], &mut state, layers);
+        for (out, found) in out.iter_mut().zip(found.unwrap()) {
+            out.extend(found.to_vec1::<f32>().unwrap());
+        }
     }
     out
 }
@@ -117,6 +131,31 @@ fn gpus_give_what_the_cpu_gives() {
         println!("{name} {changes}: f32 {single:.1e}, bf16 {half:.1e} of the largest magnitude");
         assert!(single <= 1e-4, "{name}: {single}");
         assert!(half <= 0.1, "{name}: {half}");
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn layers_within_are_on_gpus_what_they_are_on_the_cpu() {
+    for (name, changes, length) in MODELS {
+        let (model, facts) = load(name, changes);
+        let mut layers = vec![Layer::After(0), Layer::After(1), Layer::After(2)];
+        layers.extend(facts.parts.iter().map(|part| Layer::Within(1, part)));
+        let tokens = tokens(&facts, length);
+        let expected = run_layers(&model, &tokens, length, &Device::Cpu, &layers);
+        let chunk = if facts.causal { length / 3 } else { length };
+        let found = run_layers(&model, &tokens, chunk, &gpu(false), &layers);
+        let (rounded, _) = load(name, changes);
+        let half = run_layers(&rounded, &tokens, chunk, &gpu(true), &layers);
+        for (i, layer) in layers.iter().enumerate() {
+            let (single, half) = (
+                error(&found[i], &expected[i]),
+                error(&half[i], &expected[i]),
+            );
+            println!("{name} {changes}, {layer:?}: f32 {single:.1e}, bf16 {half:.1e}");
+            assert!(single <= 1e-4, "{name}, {layer:?}: {single}");
+            assert!(half <= 0.1, "{name}, {layer:?}: {half}");
+        }
     }
 }
 

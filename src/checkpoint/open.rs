@@ -1,7 +1,7 @@
 //! Opens a model's directory in Hugging Face layout.
 
 use super::bundled::{self, Bundled};
-use super::{Architecture, Config, Weights, digests, hub, layout, presets, safetensors};
+use super::{Architecture, Config, Tokenizer, Weights, digests, hub, layout, presets, safetensors};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,8 @@ pub struct Checkpoint {
     pub architecture: Architecture,
     /// `config.json`.
     pub config: Config,
+    /// What the tokenizer's files beside it say.
+    pub tokenizer: Tokenizer,
     /// All tensors by name, on the CPU.
     pub weights: Weights,
     /// SHA-256 in hex over the weight files, in the order of their names. For a single file, what
@@ -96,6 +98,7 @@ impl Checkpoint {
             dir: path.to_path_buf(),
             architecture,
             config,
+            tokenizer: Tokenizer::read(path)?,
             weights: Weights::new(path.display(), tensors),
             digest: safetensors::hex(sum),
             name: published.unwrap_or_else(|| name.to_string_lossy().into_owned()),
@@ -115,6 +118,7 @@ impl Checkpoint {
             dir: path.to_path_buf(),
             architecture: Architecture::of(&config)?,
             config,
+            tokenizer: Tokenizer::default(),
             weights: Weights::new(from.name, tensors),
             digest: safetensors::hex(sum),
             name: from.name.to_string(),
@@ -129,6 +133,7 @@ impl Checkpoint {
             dir: self.dir.clone(),
             architecture: self.architecture,
             config: self.config.clone(),
+            tokenizer: self.tokenizer.clone(),
             weights,
             digest: self.digest.clone(),
             name: self.name.clone(),

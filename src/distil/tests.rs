@@ -201,6 +201,7 @@ fn poles_that_do_not_decay_are_refused() {
         let error = hyena::Model::load(&sizes, &Weights::new("bad", all))
             .err()
             .unwrap();
+        assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
         assert!(error.to_string().contains("magnitude"), "{error}");
     }
 }

@@ -9,16 +9,6 @@ use crate::ops::cuda::{self, Gpu};
 use serde::Serialize;
 use std::str::FromStr;
 
-/// Bases of a step on the CPU: larger ones take more memory and are hardly faster.
-const CPU_CHUNK: usize = 8192;
-/// The same for filters of 2¹⁶ taps or more, whose convolution then has fewer and larger pieces: 6 %
-/// less time for HyenaDNA medium-160k.
-const LONG_CPU_CHUNK: usize = 1 << 15;
-/// Bases of a step on a GPU, at most.
-const GPU_CHUNK: usize = 1 << 20;
-/// The same for filters of 2¹⁸ taps or more: a step must be long for a long convolution to be
-/// cheap. With a million taps these are FFTs of 2²² points.
-const LONG_CHUNK: usize = 3 << 20;
 /// Steps of a trial at most.
 const TRIAL: usize = 32;
 
@@ -65,9 +55,9 @@ pub enum Precision {
 /// # Errors
 /// Usage: there is no such GPU, the model has layers that do not run on one, or the precision is
 /// the GPU's alone.
-pub fn open(compute: &Compute, model: &Model, on_cpu: Option<&str>) -> Result<Device> {
+pub fn open(compute: &Compute, facts: &Facts, on_cpu: Option<&str>) -> Result<Device> {
     let layers = "the model has layers that do not run on the GPU yet";
-    let without = on_cpu.or((!model.runs_on_gpu()).then_some(layers));
+    let without = on_cpu.or((!facts.runs_on_gpu).then_some(layers));
     open_unless(
         without,
         compute.device,
@@ -130,20 +120,12 @@ pub fn chunk(
     device: &Device,
     model: &Model,
     facts: &Facts,
-    _input: Option<u64>,
+    input: Option<u64>,
 ) -> Result<usize> {
     let Device::Cuda(gpu) = device else {
-        let chunk = match (model, facts.context) {
-            (Model::Hyena(_), Some(taps)) if taps >= 1 << 16 => LONG_CPU_CHUNK,
-            _ => CPU_CHUNK,
-        };
-        return Ok(asked.map_or(chunk, |chunk| chunk as usize));
+        return Ok(asked.map_or(facts.cpu_step, |chunk| chunk as usize));
     };
-    let longest = match (model, facts.context) {
-        (Model::Hyena(_), Some(taps)) if taps >= 1 << 18 => LONG_CHUNK,
-        _ => GPU_CHUNK,
-    };
-    let most = asked.map_or(longest, |chunk| chunk as usize);
+    let most = asked.map_or(facts.longest_gpu_step(input), |chunk| chunk as usize);
     let mut chunk = most;
     loop {
         match trial(chunk, device, model, facts).and_then(|()| gpu.synchronize()) {

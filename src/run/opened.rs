@@ -53,7 +53,7 @@ impl Session {
             facts,
         } = loaded;
         let (windows, notes) = compute.windows(&facts)?;
-        let device = device::open(compute, &model, on_cpu)?;
+        let device = device::open(compute, &facts, on_cpu)?;
         let chunk = device::chunk(compute.chunk, &device, &model, &facts, input)?;
         Ok(Self {
             checkpoint,

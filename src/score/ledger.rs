@@ -162,7 +162,7 @@ impl Ledger {
     /// The length of a part, then the part.
     fn store(&mut self, part: &impl Serialize) -> Result<u64> {
         let at = self.end;
-        let bytes = postcard::to_stdvec(part).map_err(|error| broken(&error))?;
+        let bytes = postcard::to_stdvec(part).map_err(|error| broken(&error).caused_by(error))?;
         let mut block = (bytes.len() as u64).to_le_bytes().to_vec();
         block.extend(bytes);
         self.scratch.write(at, &block)?;
@@ -179,7 +179,7 @@ impl Ledger {
         }
         let mut bytes = vec![0; length as usize];
         self.scratch.read(at + 8, &mut bytes)?;
-        postcard::from_bytes(&bytes).map_err(|error| broken(&error))
+        postcard::from_bytes(&bytes).map_err(|error| broken(&error).caused_by(error))
     }
 
     fn optional<T: DeserializeOwned>(&self, at: u64) -> Result<Option<T>> {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
+mod layers;
 mod plain;
 
 use candle_core::{DType, Device, Tensor};

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
 mod exact;
+mod layers;
 mod score;
 
 use crocuta::checkpoint::{Checkpoint, Config, create, preset};

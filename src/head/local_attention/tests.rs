@@ -194,6 +194,7 @@ fn sizes_that_do_not_fit_are_refused() {
     let good = read(r#"{"width": 12, "heads": 3, "window": 8, "classes": 2}"#).unwrap();
     assert!(!good.causal && good.lag() == 8);
     let error = read(r#"{"width": 12, "heads": 5, "classes": 2}"#).unwrap_err();
+    assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
     assert!(error.to_string().contains("does not divide"), "{error}");
     assert!(read(r#"{"width": 12, "heads": 0, "classes": 2}"#).is_err());
     assert!(read(r#"{"width": 12}"#).is_err());

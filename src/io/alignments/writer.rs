@@ -92,7 +92,7 @@ impl Writer {
             let index = index.build(self.contigs);
             let mut writer = bam::bai::io::Writer::new(Vec::new());
             let built = writer.write_index(&index);
-            built.map_err(|e| Error::new(Kind::Internal, e).file(file.name().display()))?;
+            built.map_err(|e| Error::because(Kind::Internal, e).file(file.name().display()))?;
             let put = file.write_all(&writer.into_inner());
             put.map_err(|e| Error::io(file.name(), &e))?;
             file.finish()?;

@@ -1,7 +1,7 @@
 //! What a run would take: alleles, the encoder's work, time.
 
 use super::OpenScore;
-use crate::encoder::{Encoder, Model, Segment};
+use crate::encoder::{Encoder, Segment};
 use crate::error::Result;
 use crate::run::estimate::{Estimate, tokens};
 use crate::run::opened::Session;
@@ -21,21 +21,16 @@ pub(super) fn estimate(
     settings: &Settings,
     columns: VariantColumns,
 ) -> Estimate {
-    let Engine { model, facts, .. } = &session.engine;
+    let facts = &session.engine.facts;
     let chunk = match settings.mode {
         Mode::Stream => settings.chunk,
         Mode::Window(window) => settings.chunk.max(3 * window.size),
     } as u64;
-    let (state, width) = (facts.state_bytes as u64, facts.width as u64);
+    let width = facts.width as u64;
     let (after, longest) = (settings.after as u64, settings.longest as u64);
-    // A fork is a copy of the state or, of Hyena's, what it owes to the bases that are run. There
-    // are as many as a step holds, and one more of the longest allele; run side by side they are
-    // copied once.
-    let owed = |bases: u64| bases * width * facts.layers as u64 * 4;
-    let fork = |bases| match model {
-        Model::Hyena(_) => owed(bases).min(state),
-        _ => state,
-    };
+    // There are as many forks as a step holds, and one more of the longest allele; run side by
+    // side they are copied once.
+    let fork = |bases| facts.fork_bytes(bases);
     let forks = match settings.mode {
         Mode::Stream => 2 * (fork(after + 1) * (chunk / after + 1) + fork(after + longest)),
         Mode::Window(_) => 0,

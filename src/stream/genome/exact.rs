@@ -8,6 +8,7 @@ use super::bins::Bins;
 use super::rows::keys;
 use super::sink::GenomeSink;
 use super::{Head, Piece, Reading, steps};
+use crate::encoder::Layer;
 use crate::encoder::caduceus::{Exact, Model, Store};
 use crate::error::{Error, Result};
 use crate::head::PREDICTIONS;
@@ -51,6 +52,7 @@ pub fn run_exact(
         let file = Scratch::create(&settings.scratch)?;
         let exact = Exact {
             model,
+            layer: Layer::Norm,
             store: Store {
                 read: &|from, values| file.read(address(from), cast_slice_mut(values)),
                 write: &|from, values| file.write(address(from), cast_slice(values)),
@@ -96,7 +98,7 @@ fn run_layers(
         go_on()?;
         tiles += 1;
         passed += tokens as u64;
-        let done = passed / exact.model.passes();
+        let done = passed / exact.passes();
         progress.add(done - shown, name);
         shown = done;
         Ok(())
@@ -171,6 +173,7 @@ pub fn exact_speed(engine: &Engine, head: &Head, tile: usize, scratch: &Path) ->
     let file = Scratch::create(scratch)?;
     let exact = Exact {
         model,
+        layer: Layer::Norm,
         store: Store {
             read: &|from, values| file.read(address(from), cast_slice_mut(values)),
             write: &|from, values| file.write(address(from), cast_slice(values)),
