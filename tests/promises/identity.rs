@@ -347,12 +347,12 @@ fn training_goes_on_only_with_the_same_inputs() {
         file(
             "the sequence",
             &|case| swap(case, "a.fa", |x| point(x)),
-            &["a.fa", "input", "sequence"],
+            &["a.fa", "data", "sequence"],
         ),
         file(
             "the labels",
             &|case| reword(case, "l.bed", "\t40\t", "\t41\t"),
-            &["l.bed", "label"],
+            &["l.bed", "data", "label"],
         ),
         file(
             "what is held out",

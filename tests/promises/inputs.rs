@@ -134,12 +134,16 @@ fn no_output_is_a_tokenizer_a_shard_or_a_list_of_digests() {
         "[RESERVED]": 5, "[UNK]": 6, "A": 7, "C": 8, "G": 9, "T": 10, "N": 11}"#;
     let made = |args: &str| {
         use sha2::Digest;
-        let weights = crate::harness::model_file("model.safetensors");
-        let digest = sha2::Sha256::digest(&weights);
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        given::case(args)
-            .file("model/vocab.json", vocabulary)
-            .file("model/SHA256SUMS", format!("{hex}  model.safetensors\n"))
+        let mut case = given::case(args).file("model/vocab.json", vocabulary);
+        let mut digests = String::new();
+        for name in ["config.json", "model.safetensors", "vocab.json"] {
+            let digest =
+                sha2::Sha256::digest(std::fs::read(case.path("model").join(name)).unwrap());
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            digests += &format!("{hex}  {name}\n");
+        }
+        case = case.file("model/SHA256SUMS", digests);
+        case
     };
     let inputs = ["model/vocab.json", "model/SHA256SUMS"];
     let sharded = |args: &str| {
