@@ -4,6 +4,10 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
+#[path = "harness/compare.rs"]
+mod compare;
+
+use compare::difference;
 use crocuta::checkpoint::{self, Checkpoint, Config};
 use crocuta::encoder::{Encoder, Facts, Layer, Model, Segment};
 use crocuta::ops::cuda::Gpu;
@@ -53,7 +57,7 @@ const MODELS: [(&str, &str, usize); 14] = [
 /// How far pieces may differ, relative to the largest magnitude. A long convolution is one FFT over
 /// all of the filter, 2¹⁷ points for small-32k, which in f32 leaves 2e-5; on the CPU, tiles of
 /// growing size leave 1e-5.
-const CHUNKS: f32 = 5e-5;
+const CHUNKS: f64 = 5e-5;
 
 /// Random weights of a preset with some changes.
 fn load(preset: &str, changes: &str) -> (Model, Facts) {
@@ -108,15 +112,6 @@ fn run_layers(
     out
 }
 
-/// The largest difference, relative to the largest magnitude.
-fn error(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
-    let differences = found.iter().zip(expected).map(|(x, y)| (x - y).abs());
-    assert!(found.iter().all(|x| x.is_finite()));
-    differences.fold(0f32, f32::max) / largest
-}
-
 #[test]
 #[ignore = "needs a CUDA device"]
 fn gpus_give_what_the_cpu_gives() {
@@ -124,10 +119,10 @@ fn gpus_give_what_the_cpu_gives() {
         let (model, facts) = load(name, changes);
         let tokens = tokens(&facts, length);
         let expected = run(&model, &tokens, length, &Device::Cpu);
-        let single = error(&run(&model, &tokens, length, &gpu(false)), &expected);
+        let single = difference(&run(&model, &tokens, length, &gpu(false)), &expected);
         // The products' weights are kept as they were first needed: rounded ones are another's.
         let (rounded, _) = load(name, changes);
-        let half = error(&run(&rounded, &tokens, length, &gpu(true)), &expected);
+        let half = difference(&run(&rounded, &tokens, length, &gpu(true)), &expected);
         println!("{name} {changes}: f32 {single:.1e}, bf16 {half:.1e} of the largest magnitude");
         assert!(single <= 1e-4, "{name}: {single}");
         assert!(half <= 0.1, "{name}: {half}");
@@ -149,8 +144,8 @@ fn layers_within_are_on_gpus_what_they_are_on_the_cpu() {
         let half = run_layers(&rounded, &tokens, chunk, &gpu(true), &layers);
         for (i, layer) in layers.iter().enumerate() {
             let (single, half) = (
-                error(&found[i], &expected[i]),
-                error(&half[i], &expected[i]),
+                difference(&found[i], &expected[i]),
+                difference(&half[i], &expected[i]),
             );
             println!("{name} {changes}, {layer:?}: f32 {single:.1e}, bf16 {half:.1e}");
             assert!(single <= 1e-4, "{name}, {layer:?}: {single}");
@@ -171,7 +166,7 @@ fn chunks_of_any_size_give_the_same_on_a_gpu() {
         let tokens = tokens(&facts, length);
         let expected = run(&model, &tokens, length, &device);
         for chunk in [97, 1000, length / 3] {
-            let found = error(&run(&model, &tokens, chunk, &device), &expected);
+            let found = difference(&run(&model, &tokens, chunk, &device), &expected);
             println!("{name}, chunk {chunk}: {found:.1e}");
             assert!(found <= CHUNKS, "{name}, chunk {chunk}: {found}");
         }
@@ -216,7 +211,7 @@ fn neighbours_and_forks_change_nothing_on_a_gpu() {
             &mut state,
         );
         let found = [&a[300 * facts.width..], &b].concat();
-        let found = error(&found, &expected);
+        let found = difference(&found, &expected);
         println!("{name}: {found:.1e}");
         assert!(found <= CHUNKS, "{name}: {found}");
     }

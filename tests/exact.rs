@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
+#[path = "harness/compare.rs"]
+mod compare;
+
 use assert_cmd::Command;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
@@ -81,19 +84,18 @@ fn chromosome(row: &Row) -> Vec<u8> {
 fn close(found: &[Row], expected: &[Row], column: &str) {
     assert_eq!(found.len(), expected.len());
     let values = expected.iter().flat_map(|row| numbers(row, column));
-    let largest = values.fold(0f32, |largest, x| largest.max(x.abs()));
-    assert!(largest > 0.0);
+    let values: Vec<f32> = values.collect();
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!(chromosome(found), chromosome(expected));
         for key in ["start", "end"] {
             assert_eq!(numbers(found, key), numbers(expected, key));
         }
-        let (found, expected) = (numbers(found, column), numbers(expected, column));
-        assert_eq!(found.len(), expected.len());
-        for (found, expected) in found.into_iter().zip(expected) {
-            assert!((found - expected).abs() <= 1e-5 * largest);
-        }
     }
+    let found: Vec<f32> = (found.iter())
+        .flat_map(|row| numbers(row, column))
+        .collect();
+    assert!(compare::largest(&values) > 0.0);
+    compare::close(column, &found, &values, 1e-5);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::ops::Device;
+use crate::ops::testing::{apart, close};
 
 fn checkpoint(name: &str) -> Checkpoint {
     let goldens = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
@@ -14,11 +15,8 @@ fn turned(x: &Tensor) -> Tensor {
     x.flip(0).unwrap().flip(1).unwrap()
 }
 
-/// The largest difference of two values.
-fn difference(x: &Tensor, y: &Tensor) -> f32 {
-    let (x, y) = (x.to_vec1::<f32>().unwrap(), y.to_vec1::<f32>().unwrap());
-    let differences = x.iter().zip(y).map(|(x, y)| (x - y).abs());
-    differences.fold(0.0, f32::max)
+fn flat(x: &Tensor) -> Vec<f32> {
+    x.to_vec1().unwrap()
 }
 
 #[test]
@@ -55,7 +53,10 @@ fn any_number_of_layers_equals_exchanging_the_strands_before_each() {
         }
         let (f, g) = (plain.norm.forward(&f), plain.norm.forward(&g));
         let expected = Tensor::cat(&[f.unwrap(), turned(&g.unwrap())], 1).unwrap();
-        assert!(difference(&found, &expected) < 2e-5, "{layers} layers");
+        assert!(
+            apart(&flat(&found), &flat(&expected)) < 2e-5,
+            "{layers} layers"
+        );
     }
 }
 
@@ -118,12 +119,8 @@ fn tiles_give_the_same_with_odd_layers_multiplied_directions_and_biases() {
         exact.layers(&mut read, &mut |_| Ok(())).unwrap();
         let rows = |from: u64, to: u64| exact.rows(from..to).unwrap();
         let found = Tensor::cat(&[rows(0, 13), rows(13, 50)], 0).unwrap();
-        let largest = difference(&expected, &expected.affine(0.0, 0.0).unwrap());
-        let error = difference(&found, &expected);
-        assert!(
-            error <= 1e-5 * largest,
-            "{name}, {layers} layers: {error} of {largest}"
-        );
+        let what = format!("{name}, {layers} layers");
+        close(&what, &flat(&found), &flat(&expected), 1e-5);
     }
 }
 
