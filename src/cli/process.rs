@@ -151,6 +151,8 @@ pub fn start(logging: &Logging, steps: bool) {
         .with_writer(std::io::stderr)
         .with_max_level(level)
         .with_target(false)
+        // A log that cannot be written is lost; to say so on stderr would panic.
+        .log_internal_errors(false)
         .with_ansi(false);
     // Fails only if a logger was set before.
     let _ = match logging.log_format {

@@ -2,14 +2,14 @@
 //! outputs, run the pipeline, describe the run in the footer and the summary, and give all outputs
 //! their names together.
 
-pub mod device;
+pub(crate) mod device;
 mod estimate;
 mod genome;
 mod heads;
 mod identity;
 mod memory;
 mod opened;
-pub mod options;
+pub(crate) mod options;
 mod outputs;
 mod provenance;
 mod reads;

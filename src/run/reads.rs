@@ -19,7 +19,7 @@ use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::{self, GROUP_POSITIONS, ReadBases, ReadRows, Vectors};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Options of `crocuta reads`.
@@ -294,7 +294,11 @@ impl Reads {
 
     /// The index of the BAM file, if that is a file.
     fn bam_index(&self) -> Option<PathBuf> {
-        let file = self.bam_out.as_deref().filter(|path| !is_stdout(path));
+        let is_file = |path: &&Path| {
+            let stream = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+            !is_stdout(path) && !stream
+        };
+        let file = self.bam_out.as_deref().filter(is_file);
         file.map(|path| fai::beside(path, ".bai"))
     }
 

@@ -70,7 +70,6 @@ fn a_full_stdout_is_an_io_error() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn a_reader_that_leaves_after_the_first_bytes_is_no_error() {
     for line in to_stdout() {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -81,7 +80,6 @@ fn a_reader_that_leaves_after_the_first_bytes_is_no_error() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn what_is_said_may_be_lost_and_changes_no_exit_code() {
     for redirection in ["2>/dev/full", "2>&-"] {
         for (line, expected) in [
@@ -114,7 +112,6 @@ fn what_is_said_may_be_lost_and_changes_no_exit_code() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn any_output_may_be_dev_null() {
     for command in given::commands() {
         for output in &command.outputs {

@@ -279,6 +279,11 @@ impl Job for Score {
             ledger,
             ..
         } = &*opened;
+        tracing::info!(
+            "{} alleles will be scored, about {} bases through the encoder",
+            number(opened.checked.scored),
+            number(opened.checked.bases()),
+        );
         let engine = &session.engine;
         let scorer = Scorer { engine, head };
         let totals = score::run((scorer, settings), reference, ledger, journal, progress)?;
@@ -334,12 +339,6 @@ impl Score {
         estimate.rows = Some(alleles);
         estimate.bases = Some(checked.bases());
         estimate.memory += alleles * ALLELE;
-        session.notes.push(format!(
-            "{} of {} alleles will be scored, about {} bases through the encoder",
-            number(checked.scored),
-            number(alleles),
-            number(checked.bases()),
-        ));
         Ok(())
     }
 
