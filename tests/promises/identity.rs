@@ -95,6 +95,14 @@ fn killed(case: &Case) {
         !case.path("out.parquet").exists(),
         "over before it was killed"
     );
+    // The next run removes what a killed one left under a temporary name, refused or not.
+    let left = case.path(&format!(".out.parquet.tmp-{}-", child.id()));
+    for entry in left.parent().unwrap().read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().starts_with(&*left.to_string_lossy()) {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
 }
 
 /// Kills the command in its middle; every change is refused and named; without one it goes on to
@@ -202,7 +210,6 @@ fn inputs() -> Vec<Change> {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn embeddings_go_on_only_with_the_same_inputs_and_options() {
     let line = "embed a.fa -m model --adapter adapter -t 2 --chunk 2048 --regions-file r.bed \
                 --context 100 --bin 4 --pool mean --dtype f16";
@@ -222,7 +229,6 @@ fn embeddings_go_on_only_with_the_same_inputs_and_options() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn predictions_go_on_only_with_the_same_inputs_and_options() {
     let line = "predict a.fa -m model --adapter adapter --head lm -t 2 --chunk 2048 \
                 --regions-file r.bed --context 100 --window 200 --overlap 50";
@@ -238,7 +244,6 @@ fn predictions_go_on_only_with_the_same_inputs_and_options() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn reads_go_on_only_with_the_same_inputs_and_options() {
     let make = |args: &str| {
         given::case(args)

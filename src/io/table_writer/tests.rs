@@ -217,3 +217,58 @@ fn a_table_without_rows_is_a_table() {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap();
     assert_eq!(reader.schema().fields().len(), 8);
 }
+
+#[test]
+fn a_table_of_copied_groups_is_the_table_written_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let columns = [
+        columns(),
+        vec![
+            ColumnSpec::new("read_name", ColumnKind::Text),
+            ColumnSpec::new("double", ColumnKind::OptionalF64),
+            ColumnSpec::new("count", ColumnKind::OptionalI64),
+            ColumnSpec::new("bits", ColumnKind::U16),
+        ],
+    ]
+    .concat();
+    let create = |name: &str| {
+        TableWriter::create(AtomicFile::create(&at(name), false).unwrap(), &columns).unwrap()
+    };
+    let group = |table: &mut TableWriter, start: i64| {
+        let mut values = batch("chr1", start as usize, 4);
+        values.push(Values::Text(
+            (0..4).map(|i| Some(format!("read{i}"))).collect(),
+        ));
+        values.push(Values::OptionalF64(vec![
+            Some(-1.5),
+            None,
+            Some(0.0),
+            Some(2.5),
+        ]));
+        values.push(Values::OptionalI64(vec![
+            Some(-7),
+            None,
+            Some(start),
+            Some(9),
+        ]));
+        values.push(Values::U16(vec![1, 2, 40_000, 4]));
+        table.write(values).unwrap();
+        table.close_group().unwrap();
+    };
+    let mut whole = create("whole");
+    group(&mut whole, 0);
+    group(&mut whole, 40);
+    whole.finish(&serde_json::json!({"a": 1})).unwrap();
+    for (name, start) in [("part-1", 0), ("part-2", 40)] {
+        let mut part = create(name);
+        group(&mut part, start);
+        part.finish(&serde_json::Value::Null).unwrap();
+    }
+    let mut copied = create("copied");
+    copied.append(&at("part-1")).unwrap();
+    copied.append(&at("part-2")).unwrap();
+    copied.finish(&serde_json::json!({"a": 1})).unwrap();
+    let read = |name: &str| std::fs::read(at(name)).unwrap();
+    assert!(read("whole") == read("copied"), "other bytes");
+}
