@@ -364,39 +364,13 @@ impl Outcome {
 
     /// The run ended with `code`, said all of `messages`, wrote `files`, and no others.
     pub fn ends(self, code: i32, messages: &[&str], files: &[&str]) -> Self {
-        let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.holds(code, messages, files)
-        }));
-        if let Err(what) = held {
-            use std::io::Write;
-            let what = what.downcast_ref::<String>().cloned().unwrap_or_default();
-            let mut out = std::fs::File::options()
-                .append(true)
-                .create(true)
-                .open("/tmp/soft.log")
-                .unwrap();
-            let name = std::thread::current()
-                .name()
-                .unwrap_or_default()
-                .to_string();
-            writeln!(
-                out,
-                "### {name}\n### {} | want {code} {messages:?}\n{what}",
-                self.name
-            )
-            .unwrap();
-        }
-        self
-    }
-
-    fn holds(&self, code: i32, messages: &[&str], files: &[&str]) {
         let Self {
             name,
             stderr,
             before,
             after,
             ..
-        } = self;
+        } = &self;
         assert_eq!(self.code, Some(code), "{name}\n{stderr}");
         for message in messages {
             assert!(
@@ -419,6 +393,7 @@ impl Outcome {
         let names = |listing: &Listing| listing.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&old), names(&new), "{name}: files");
         assert!(old == new, "{name}: a file was changed");
+        self
     }
 
     /// The bytes of a file that the run left.
