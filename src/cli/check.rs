@@ -30,12 +30,11 @@ impl Check {
     /// # Errors
     /// Those that the run would meet before its work.
     pub fn run(&self) -> Result<()> {
-        let text = match self {
-            Self::Embed(embed) => run::check(&embed.job()),
-            Self::Predict(predict) => run::check(&predict.job()),
-            Self::Score(score) => run::check(&**score),
-            Self::Reads(reads) => run::check(&**reads),
-        }?;
-        print(&text)
+        match self {
+            Self::Embed(embed) => run::check(&embed.job(), print),
+            Self::Predict(predict) => run::check(&predict.job(), print),
+            Self::Score(score) => run::check(&**score, print),
+            Self::Reads(reads) => run::check(&**reads, print),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! regions of contigs with bases of context before them.
 
 use super::bases::Counts;
-use super::fai::{beside, read_fai};
+use super::fai::{Entry, beside, read_fai};
 use super::fasta::Reader;
 use super::indexed::{Access, Indexed};
 use super::input::{Format, Input};
@@ -12,7 +12,7 @@ use crate::sequence::Contig;
 use crate::sequence::region::{Query, Span, TO_END, merge};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What to read of a FASTA input, and what to let pass.
 #[derive(Clone, Debug, Default)]
@@ -124,10 +124,12 @@ impl Genome {
         for region in &options.regions {
             region.check()?;
         }
-        let planned = match options.regions.is_empty() {
-            true => whole(path, &input),
-            false => None,
+        let index = if options.regions.is_empty() {
+            indexed(path, &input)?
+        } else {
+            None
         };
+        let planned = index.as_ref().map(Index::planned);
         let text = input.size().filter(|_| input.format() == Format::Plain);
         let all = |planned: &Vec<Planned>| planned.iter().map(|planned| planned.bases).sum();
         Ok(Self {
@@ -137,7 +139,7 @@ impl Genome {
                 .map(all)
                 .or(text.filter(|_| options.regions.is_empty())),
             planned,
-            source: Source::Stream(Box::new(Stream::new(input, options))),
+            source: Source::Stream(Box::new(Stream::new(input, options, index))),
         })
     }
 
@@ -241,17 +243,63 @@ impl Genome {
     }
 }
 
-/// The sequences of a whole input, if its index is good.
-fn whole(path: &Path, input: &Input) -> Option<Vec<Planned>> {
-    let size = input.size()?;
+/// The contigs that the index beside a whole input has, if there is one.
+///
+/// # Errors
+/// Input: the index is damaged, or reaches beyond the end of plain text.
+fn indexed(path: &Path, input: &Input) -> Result<Option<Index>> {
+    let index = beside(path, ".fai");
+    let Some(size) = input.size().filter(|_| index.is_file()) else {
+        return Ok(None);
+    };
     let plain = input.format() == Format::Plain;
     let text_size = if plain { size } else { i64::MAX.unsigned_abs() };
-    let entries = read_fai(&beside(path, ".fai"), text_size).ok()?;
-    let planned = entries.iter().map(|entry| Planned {
-        bases: entry.length,
-        rows: 0..entry.length,
-    });
-    Some(planned.collect())
+    let contig = |entry: Entry| Contig {
+        name: entry.name,
+        length: entry.length,
+    };
+    let entries = read_fai(&index, text_size)?.into_iter();
+    Ok(Some(Index {
+        path: index,
+        contigs: entries.map(contig).collect(),
+    }))
+}
+
+/// What an index says of a file that is read as a whole.
+struct Index {
+    path: PathBuf,
+    contigs: Vec<Contig>,
+}
+
+impl Index {
+    fn planned(&self) -> Vec<Planned> {
+        let planned = |contig: &Contig| Planned {
+            bases: contig.length,
+            rows: 0..contig.length,
+        };
+        self.contigs.iter().map(planned).collect()
+    }
+
+    /// An error unless the file has these contigs, and no others.
+    fn must_fit(&self, found: &[Contig]) -> Result<()> {
+        if self.contigs == found {
+            return Ok(());
+        }
+        let pairs = self.contigs.iter().zip(found);
+        let place = pairs.take_while(|(says, has)| says == has).count();
+        let named = |contigs: &[Contig]| match contigs.get(place) {
+            Some(contig) => format!("\"{}\" of {} bases", contig.name, contig.length),
+            None => "no more sequences".to_string(),
+        };
+        let what = format!(
+            "the file does not fit its index {}: sequence {} is {}, and the index has {}",
+            self.path.display(),
+            place + 1,
+            named(found),
+            named(&self.contigs)
+        );
+        Err(Error::input(what).todo("get the whole file, or make the index anew (samtools faidx)"))
+    }
 }
 
 /// Spans read at random.
@@ -337,10 +385,12 @@ struct Stream {
     read: u64,
     /// The last bases read, those that this or a coming span needs again.
     kept: VecDeque<u8>,
+    /// What the file must have, if an index says so.
+    index: Option<Index>,
 }
 
 impl Stream {
-    fn new(input: Input, options: Options) -> Self {
+    fn new(input: Input, options: Options, index: Option<Index>) -> Self {
         let mut asked: HashMap<String, Vec<usize>> = HashMap::new();
         for (i, region) in options.regions.iter().enumerate() {
             for name in region.names() {
@@ -358,6 +408,7 @@ impl Stream {
             span: 0..0,
             read: 0,
             kept: VecDeque::new(),
+            index,
         }
     }
 
@@ -369,10 +420,13 @@ impl Stream {
             self.end_contig()?;
             let Some(name) = self.reader.next_sequence()? else {
                 let unanswered = self.answers.iter().position(Option::is_none);
-                return match unanswered {
-                    Some(i) => Err(self.options.regions[i].unknown(&self.contigs)),
-                    None => Ok(None),
-                };
+                if let Some(i) = unanswered {
+                    return Err(self.options.regions[i].unknown(&self.contigs));
+                }
+                if let Some(index) = &self.index {
+                    index.must_fit(&self.contigs)?;
+                }
+                return Ok(None);
             };
             self.begin_contig(name)?;
         }

@@ -117,14 +117,15 @@ impl Heads {
         scratch: &Path,
     ) -> Result<Tracks> {
         let mut tracks = Tracks::default();
+        let source = provenance::line(session);
         if let Some(path) = &self.genes {
             let file = outputs.create(path, Format::Gff3)?;
-            let source = provenance::line(session);
             tracks.genes = Some(Genes::create(file, self.genetic_code, &source)?);
         }
         if let Some(path) = &self.bed {
             let file = outputs.create(path, Format::Bed)?;
-            tracks.regions = Some(Regions::create(file, &task.outputs, self.threshold));
+            let regions = Regions::create(file, &task.outputs, self.threshold, &source);
+            tracks.regions = Some(regions?);
         }
         if let Some(prefix) = &self.bigwig {
             for name in &task.outputs {

@@ -7,6 +7,7 @@ mod estimate;
 mod genome;
 mod heads;
 mod identity;
+mod inputs;
 mod memory;
 mod opened;
 pub(crate) mod options;
@@ -24,6 +25,7 @@ pub use score::Score;
 
 use crate::error::{Error, Kind, Result};
 use crate::stream::{Journal, Progress, Style};
+use inputs::Inputs;
 use opened::Session;
 use options::{Compute, Output};
 use outputs::{Format, Outputs};
@@ -87,6 +89,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let inputs = job.inputs();
     let mut read: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
     read.extend(compute.files()?);
+    let unchanged = Inputs::of(inputs.iter().map(|(_, path)| path));
     let mut outputs = Outputs::new(&read, output.force);
     let summary = output.summary.iter();
     let mut declared = job.outputs();
@@ -107,6 +110,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let done = job.process(&mut opened, targets, journal.as_mut(), &mut progress);
     progress.finish();
     let done = done?;
+    unchanged.must_be_unchanged()?;
     let seconds = progress.elapsed().as_secs_f64();
     let session = J::session(&opened);
     if let Some(file) = summary {
@@ -123,11 +127,11 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     }
 }
 
-/// Opens everything that a run would, and says what it would take.
+/// Opens everything that a run would, and prints what it would take.
 ///
 /// # Errors
 /// Those that the run would meet before its work.
-pub fn check<J: Job>(job: &J) -> Result<String> {
+pub fn check<J: Job>(job: &J, print: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let (compute, output) = job.shared();
     job.check_options()?;
     use_threads(compute.threads)?;
@@ -135,10 +139,9 @@ pub fn check<J: Job>(job: &J) -> Result<String> {
     J::session(&opened).warn();
     let text = job.describe(&mut opened)?;
     let session = J::session(&opened);
-    let text = format!("model: {}\n{text}", session.named());
+    print(&format!("model: {}\n{text}", session.named()))?;
     session.estimate.check_memory()?;
-    session.estimate.check_output(output.max_output)?;
-    Ok(text)
+    session.estimate.check_output(output.max_output)
 }
 
 fn journal<J: Job>(

@@ -16,6 +16,8 @@ pub enum Format {
     Bam,
     /// The index of alignments.
     Bai,
+    /// The index of variants.
+    Tbi,
     /// Variants, compressed.
     Vcf,
     /// A picture.
@@ -37,6 +39,7 @@ impl Format {
             Self::Parquet => ("Parquet", &["parquet", "pq"]),
             Self::Bam => ("BAM", &["bam"]),
             Self::Bai => ("a BAM index", &["bai"]),
+            Self::Tbi => ("an index of variants", &["tbi", "csi"]),
             Self::Vcf => ("compressed VCF", &["vcf", "bcf", "gz", "bgz"]),
             Self::Svg => ("SVG", &["svg"]),
             Self::Json => ("JSON", &["json", "txt"]),
@@ -60,7 +63,8 @@ pub struct Outputs {
     force: bool,
     /// Device and inode of each file that is read.
     inputs: Vec<(u64, u64)>,
-    claimed: Vec<PathBuf>,
+    /// Path, device and inode of each output.
+    claimed: Vec<(PathBuf, Option<(u64, u64)>)>,
     /// Files that are open before anything else is.
     early: Vec<AtomicFile>,
 }
@@ -129,11 +133,15 @@ impl Outputs {
 
     /// Claims a path for one output.
     fn claim(&mut self, path: &Path) -> Result<()> {
-        let real = resolved(path);
-        if self.claimed.contains(&real) {
-            return Err(Error::usage("two outputs have the same name").file(path.display()));
+        let (real, found) = (resolved(path), identity(path));
+        let same = |(name, file): &(PathBuf, Option<(u64, u64)>)| {
+            *name == real || (found.is_some() && *file == found)
+        };
+        if self.claimed.iter().any(same) {
+            let what = "two outputs have the same name, or are the same file";
+            return Err(Error::usage(what).file(path.display()));
         }
-        self.claimed.push(real);
+        self.claimed.push((real, found));
         Ok(())
     }
 

@@ -57,7 +57,6 @@ fn fails(case: &Case, name: &str, change: fn(&std::path::Path)) {
 const CHANGES: [fn(&std::path::Path); 3] = [truncate, rewrite, append];
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn a_sequence_that_changes_while_it_is_read_is_an_error() {
     let text = record("c", &bases(1, LENGTH), 60);
     for change in CHANGES {
@@ -82,7 +81,6 @@ fn a_sequence_that_changes_while_it_is_read_is_an_error() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn reads_that_change_while_they_are_read_are_an_error() {
     for change in [truncate, rewrite] {
         let line = "reads a.fq -m model --chunk 512 -o out.parquet";
@@ -92,7 +90,6 @@ fn reads_that_change_while_they_are_read_are_an_error() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn a_reference_or_variants_that_change_during_the_run_are_an_error() {
     // The second sequence is read after the first one's variants are scored.
     let genome = [bases(1, LENGTH / 2), bases(2, LENGTH / 2)];
@@ -118,7 +115,6 @@ fn a_reference_or_variants_that_change_during_the_run_are_an_error() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn a_file_that_does_not_fit_its_index_is_an_error() {
     let text = record("c", &bases(1, 600), 60) + &record("d", &bases(2, 120), 60);
     let index = given::fai(&text);

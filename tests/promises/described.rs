@@ -180,7 +180,6 @@ fn comments(outcome: &Outcome, name: &str) -> String {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn outputs_beside_the_table_name_the_model_its_digest_and_the_command() {
     for command in given::commands() {
         let files = command.files();

@@ -244,7 +244,6 @@ fn predictions_go_on_only_with_the_same_inputs_and_options() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn reads_go_on_only_with_the_same_inputs_and_options() {
     let make = |args: &str| {
         given::case(args)
@@ -257,7 +256,7 @@ fn reads_go_on_only_with_the_same_inputs_and_options() {
         file(
             "the reads",
             &|case| swap(case, "a.fq", |x| point(x)),
-            &["a.fq", "input"],
+            &["a.fq", "reads was"],
         ),
         option("--pool mean", "--pool last", &["pool"]),
         option("--dtype f16", "--dtype f32", &["dtype"]),

@@ -83,7 +83,6 @@ fn no_output_is_a_sequence_an_index_or_a_region_file() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn no_output_is_a_file_of_reads_or_variants_or_their_index() {
     for option in options("reads") {
         let line = "reads small.bam -m model --regions-file 17.bed";
@@ -106,7 +105,6 @@ fn no_output_is_a_file_of_reads_or_variants_or_their_index() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn no_output_is_a_file_of_the_model_or_an_adapter() {
     let adapter = [
         "adapter/adapter_config.json",
@@ -169,7 +167,6 @@ fn no_output_is_a_tokenizer_a_shard_or_a_list_of_digests() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn two_outputs_are_not_one_file() {
     for command in given::commands() {
         for one in &command.outputs {

@@ -60,7 +60,6 @@ fn a_closed_stdout_is_an_io_error() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn a_full_stdout_is_an_io_error() {
     let case = given::case("");
     for line in to_stdout() {

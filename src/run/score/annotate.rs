@@ -3,9 +3,10 @@
 use super::{OpenScore, Score};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
+use crate::io::fai::beside;
 use crate::io::variants::annotate::{Annotator, Field, FieldKind, Value};
 use crate::io::variants::{Options, Reader};
-use crate::run::outputs::Outputs;
+use crate::run::outputs::{Format, Outputs};
 use crate::run::provenance;
 use crate::score::Ledger;
 use crate::stream::Strand;
@@ -51,6 +52,12 @@ pub(super) fn open(
         description: format!("{}{both}", SCORES[place(name)].meaning),
     }));
     let source = provenance::line(&opened.session);
+    if !file.is_stream() {
+        // Which of the two it is shows when the last record is written.
+        for extension in [".tbi", ".csi"] {
+            outputs.check(&beside(file.path(), extension), Format::Tbi)?;
+        }
+    }
     let file = (file, outputs.force());
     Annotator::create(outputs.set(), file, reader.header(), fields, &source)
 }

@@ -296,6 +296,9 @@ impl Job for Score {
             score::draw(&ledger, plot)?;
         }
         let mut summary = counts(&ledger, opened.checked, totals.bases);
+        let seconds = progress.elapsed().as_secs_f64().max(1e-9);
+        let speed = json!(opened.checked.scored as f64 / seconds);
+        summary.own.insert("alleles_per_second".to_string(), speed);
         let strand = json!(name_of(self.strand()));
         summary.own.insert("strand".to_string(), strand);
         Ok(Summary {

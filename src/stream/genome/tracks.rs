@@ -1,6 +1,6 @@
 //! What else than a table a head's probabilities are written to: genes, regions and tracks.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::genes::{self, Decoder, GeneticCode};
 use crate::io::atomic::AtomicFile;
 use crate::io::bigwig;
@@ -62,13 +62,25 @@ impl Genes {
 impl Regions {
     /// Writes BED to `target`: runs of bases whose value is at least `threshold`, with the output's
     /// name and 1000 times the mean value.
-    pub fn create(target: AtomicFile, names: &[String], threshold: f32) -> Self {
-        Self {
-            out: BufWriter::new(target),
+    /// The first line, a comment, says what they were made with: `source`.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn create(
+        target: AtomicFile,
+        names: &[String],
+        threshold: f32,
+        source: &str,
+    ) -> Result<Self> {
+        let mut out = BufWriter::new(target);
+        let written = writeln!(out, "# {}", printable(source));
+        written.map_err(|e| Error::io(out.get_ref().name(), &e))?;
+        Ok(Self {
+            out,
             names: names.to_vec(),
             threshold,
             open: vec![None; names.len()],
-        }
+        })
     }
 
     fn push(&mut self, contig: &str, position: i64, values: &[f32]) -> std::io::Result<()> {
