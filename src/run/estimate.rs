@@ -25,8 +25,10 @@ pub struct Estimate {
     pub row_bytes: u64,
     /// Tokens of a step.
     pub chunk: u64,
-    /// Bytes that the run takes besides the loaded weights.
-    pub memory: u64,
+    /// Bytes that the run takes besides the loaded weights and its row groups.
+    pub fixed: u64,
+    /// Bytes of a row of the open row group.
+    pub held: u64,
     /// Bytes of scratch files for a base of the longest sequence, with --exact; else 0.
     pub scratch: u64,
 }
@@ -44,10 +46,10 @@ impl Estimate {
         let tokens = session.tokens();
         let facts = &session.engine.facts;
         let memory = match session.engine.device {
-            Device::Cpu => Self::memory(facts, tokens, bases, columns),
+            Device::Cpu => Self::on_cpu(facts, tokens, bases, columns),
             Device::Cuda(_) => {
                 let rows = tokens.div_ceil(bin) + 1;
-                Self::memory_beside_gpu(facts, tokens, rows, columns)
+                Self::beside_gpu(facts, tokens, rows, columns)
             }
         };
         Self {
@@ -55,9 +57,18 @@ impl Estimate {
             rows: None,
             row_bytes: Self::row_bytes(columns),
             chunk: tokens,
-            memory: memory + contigs * CONTIG,
+            fixed: memory + contigs * CONTIG,
+            // Raw and compressed, by the thread that fills it and by the one that writes.
+            held: 2 * 2 * raw_bytes(columns),
             scratch: 0,
         }
+    }
+
+    /// Bytes that the run takes besides the loaded weights: a row group holds no more rows than
+    /// there are.
+    pub fn memory(&self) -> u64 {
+        let rows = self.rows.unwrap_or(GROUP_POSITIONS).min(GROUP_POSITIONS);
+        self.fixed + rows * self.held
     }
 
     /// Bytes of a row as stored.
@@ -66,27 +77,27 @@ impl Estimate {
         (bytes.sum::<f64>().ceil() as u64).max(1)
     }
 
-    /// Bytes of state, spectra, activations, and of rows on their way to the file.
+    /// Bytes of state, spectra, activations, and of rows on their way to the row group.
     ///
     /// `bases`: of the input, if known; a state that grows with the sequence is counted as far as
     /// that.
-    fn memory<B>(facts: &Facts, chunk: u64, bases: Option<u64>, columns: &[Column<B>]) -> u64 {
+    fn on_cpu<B>(facts: &Facts, chunk: u64, bases: Option<u64>, columns: &[Column<B>]) -> u64 {
         let vectors = raw_bytes(columns);
         let width = facts.width as u64 * 4;
-        // At the widest point of a layer about 16 vectors a token are alive; five blocks of rows
-        // wait or are at work; a row group is held raw and compressed.
+        // At the widest point of a layer about 16 vectors a token are alive; five batches of rows
+        // wait or are at work.
         let activations = chunk * width * 16;
-        let rows = chunk * (width + vectors) * 5 / 2 + 2 * 2 * GROUP_POSITIONS * vectors;
+        let rows = chunk * (width + vectors) * 5 / 2;
         let grown = facts.token_bytes as u64 * bases.unwrap_or_default();
         (facts.state_bytes + facts.kept_bytes) as u64 + grown + activations + rows + (64 << 20)
     }
 
     /// The same in memory when state and activations are a GPU's: `rows` of a step on their way,
     /// and what CUDA's libraries take (0.6 GB, an estimate).
-    fn memory_beside_gpu<B>(facts: &Facts, chunk: u64, rows: u64, columns: &[Column<B>]) -> u64 {
+    fn beside_gpu<B>(facts: &Facts, chunk: u64, rows: u64, columns: &[Column<B>]) -> u64 {
         let vectors = raw_bytes(columns);
         let width = facts.width as u64 * 4;
-        let rows = rows * (width + vectors) * 3 + 2 * 2 * GROUP_POSITIONS * vectors;
+        let rows = rows * (width + vectors) * 3;
         rows + chunk * 64 + (1 << 30)
     }
 
@@ -96,9 +107,9 @@ impl Estimate {
     /// Memory.
     pub fn check_memory(&self) -> Result<()> {
         match available_memory() {
-            Some(available) if self.memory > available => Err(Error::memory(format!(
+            Some(available) if self.memory() > available => Err(Error::memory(format!(
                 "the run needs about {}, and {} are available",
-                readable(self.memory),
+                readable(self.memory()),
                 readable(available)
             ))
             .todo("give it more memory, a smaller --chunk, or a model with a shorter context")),
@@ -179,7 +190,7 @@ impl Estimate {
             shown(self.bases),
             shown(self.rows),
             size.unwrap_or_else(unknown),
-            readable(self.memory),
+            readable(self.memory()),
             time.unwrap_or_else(unknown),
             self.disk()
                 .map_or_else(String::new, |disk| format!("scratch files: {disk}\n")),
@@ -210,7 +221,7 @@ impl fmt::Display for Estimate {
             }
             None => write!(f, "{} a row", readable(self.row_bytes))?,
         }
-        write!(f, ", memory about {}", readable(self.memory))?;
+        write!(f, ", memory about {}", readable(self.memory()))?;
         match self.disk() {
             Some(disk) => write!(f, ", scratch files: {disk}"),
             None => Ok(()),

@@ -186,7 +186,6 @@ fn many_records_have_a_bin_each() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn reads_and_variants() {
     let fastq = |args: &str| given::case(args).file("a.fq", given::fastq(500));
     holds(&fastq, "reads a.fq -m model");

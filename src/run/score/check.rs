@@ -39,7 +39,7 @@ pub(super) fn estimate(
     let waiting = (after + settings.around as u64 + longest) * (width + 5) * 4;
     let mut estimate = Estimate::new(session, &table::variants(columns), None, 0, 1);
     estimate.chunk = chunk;
-    estimate.memory += forks + waiting + (chunk - session.chunk as u64) * width * 16 * 4;
+    estimate.fixed += forks + waiting + (chunk - session.chunk as u64) * width * 16 * 4;
     estimate
 }
 

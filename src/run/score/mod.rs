@@ -341,7 +341,7 @@ impl Score {
         let estimate = &mut session.estimate;
         estimate.rows = Some(alleles);
         estimate.bases = Some(checked.bases());
-        estimate.memory += alleles * ALLELE;
+        estimate.fixed += alleles * ALLELE;
         Ok(())
     }
 
