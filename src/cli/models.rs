@@ -146,6 +146,8 @@ impl Models {
                     (Some(name), None) => Config::new(name, checkpoint::preset(name)?),
                     (None, None) => return Err(Error::usage("give --preset or --config")),
                 };
+                // What no command would open is not made.
+                Model::describe(&config, output)?;
                 let created = checkpoint::create(&config, *seed, output, *max_size)?;
                 print(&format!(
                     "{}  {}\n",
