@@ -1,5 +1,5 @@
 use super::*;
-use crate::checkpoint;
+use crate::checkpoint::{self, Staging};
 use candle_core::{Device, Tensor as Stored};
 
 fn tensor(values: &[f32], shape: (usize, usize)) -> Stored {
@@ -47,7 +47,12 @@ fn applied(tensors: BTreeMap<String, Stored>, changes: Value) -> Result<Adapter>
     let out = dir.path().join("a");
     let text = Value::Object(config).to_string();
     let files = [("adapter_config.json", text)];
-    checkpoint::write_directory(&out, (weights.0, &weights.1), &files).unwrap();
+    checkpoint::write_directory(
+        Staging::begin(&out).unwrap(),
+        (weights.0, &weights.1),
+        &files,
+    )
+    .unwrap();
     read(&out, &base())
 }
 

@@ -1,5 +1,6 @@
 //! `check`: a dry run.
 
+use super::fit::Fit;
 use super::reads::Reads;
 use super::run::{Embed, Predict};
 use super::score::Score;
@@ -23,6 +24,9 @@ pub enum Check {
     /// What `crocuta reads` would take.
     #[command(after_help = "Example:\n  crocuta check reads sample.bam -m MODEL")]
     Reads(Box<Reads>),
+    /// What `crocuta fit` would take.
+    #[command(after_help = "Example:\n  crocuta check fit genome.fa.gz -m MODEL -o OUT")]
+    Fit(Box<Fit>),
 }
 
 impl Check {
@@ -33,6 +37,7 @@ impl Check {
             Self::Predict(predict) => predict.check(),
             Self::Score(score) => score.check(),
             Self::Reads(reads) => reads.check(),
+            Self::Fit(fit) => fit.check(),
         }
     }
 }
