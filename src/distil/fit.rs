@@ -441,7 +441,7 @@ mod tests {
         let decay = |t: usize, l: usize, d: f64| (-(t as f64) / l as f64 * d).exp();
         let noise = |t: usize| ((t * t * 31 + t * 7) as f64).sin();
         let tone = |t: usize, n: usize| (t as f64 * (n as f64 + 0.3) / 40.0).sin();
-        for (length, last) in [(258, 3.07), (258, 15.0), (514, 0.1)] {
+        for (length, last) in [(258, 3.07), (258, 15.0), (514, 1.0)] {
             let filters: [&dyn Fn(usize) -> f64; 3] = [
                 &|t| decay(t, length, last) * (1..9).map(|n| tone(t, n) / n as f64).sum::<f64>(),
                 &|t| decay(t, length, last) * (tone(t, 3) + 0.1 * noise(t)),

@@ -41,7 +41,7 @@ pub(super) fn coding<'a>(
         let parts = in_order(parts, circular.contains(contig));
         let both = parts.iter().any(|part| part.reverse != parts[0].reverse);
         if both {
-            spliced.push(parts[0].line);
+            spliced.extend(parts.iter().map(|part| part.line).min());
         }
         let owners = owners(parts[0], &by_id);
         let partial = owners.iter().any(|f| f.says("partial"));
