@@ -6,18 +6,23 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A usage error if something is at `target` already, other than an empty directory.
+/// A usage error if something is at `target` already, other than an empty directory, or if another
+/// process is making it. Changes nothing.
 pub fn must_be_free(target: &Path) -> Result<()> {
     let taken = match fs::read_dir(target) {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => target.symlink_metadata().is_ok(),
     };
-    match taken {
-        true => Err(Error::usage("exists already")
+    if taken {
+        return Err(Error::usage("exists already")
             .file(target.display())
-            .todo("remove it, or give another directory")),
-        false => Ok(()),
+            .todo("remove it, or give another directory"));
     }
+    if temporaries(target)?.iter().any(|(_, in_use)| *in_use) {
+        let error = Error::usage("in use: another run is making it").file(target.display());
+        return Err(error.todo("wait for its end, or give another directory"));
+    }
+    Ok(())
 }
 
 /// A temporary directory beside its final place, which no other process makes meanwhile; removed
@@ -38,18 +43,18 @@ impl Staging {
     /// Usage: something is there already, other than an empty directory, or another process is
     /// making it. Io: the directory around it is missing or read-only.
     pub fn begin(target: &Path) -> Result<Self> {
-        must_be_free(target)?;
-        let name = target
-            .file_name()
-            .ok_or_else(|| Error::usage("not the name of a directory").file(target.display()))?;
-        let prefix = format!(".{}.tmp-", name.to_string_lossy());
-        let parent = target.parent().filter(|p| !p.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
+        let prefix = prefix(target)?;
+        let parent = parent(target);
         // The directory around it stays locked until the new one is: of two runs one is first. A
         // file system without locks loses this, nothing else.
         let around = File::open(parent).map_err(|e| Error::io(parent, &e))?;
         let _ = around.lock();
-        clear(target, parent, &prefix)?;
+        must_be_free(target)?;
+        for (left, _) in temporaries(target)? {
+            if fs::remove_dir_all(&left).is_ok() {
+                tracing::info!("removed {}, which a killed run left", left.display());
+            }
+        }
         let temporary = target.with_file_name(format!("{prefix}{}", std::process::id()));
         atomic::remember(&temporary);
         if let Err(e) = fs::create_dir(&temporary) {
@@ -90,15 +95,7 @@ impl Staging {
         sync(&self.temporary)
             .and_then(|()| fs::rename(&self.temporary, &self.target))
             .map_err(|e| Error::io(&self.target, &e))?;
-        match self
-            .target
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            Some(parent) => sync(parent),
-            None => sync(Path::new(".")),
-        }
-        .map_err(|e| Error::io(&self.target, &e))
+        sync(parent(&self.target)).map_err(|e| Error::io(&self.target, &e))
     }
 }
 
@@ -109,15 +106,28 @@ impl Drop for Staging {
     }
 }
 
-/// Removes what killed processes left beside `target`, or one that had this process's id.
-///
-/// # Errors
-/// Usage: another process is making `target`.
-fn clear(target: &Path, parent: &Path, prefix: &str) -> Result<()> {
+fn parent(target: &Path) -> &Path {
+    let parent = target.parent().filter(|p| !p.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// How the names of temporary directories for `target` begin; a process's id follows.
+fn prefix(target: &Path) -> Result<String> {
+    match target.file_name() {
+        Some(name) => Ok(format!(".{}.tmp-", name.to_string_lossy())),
+        None => Err(Error::usage("not the name of a directory").file(target.display())),
+    }
+}
+
+/// The temporary directories for `target`, and whether a process works in each: others were left by
+/// killed ones, or by one that had this process's id.
+fn temporaries(target: &Path) -> Result<Vec<(PathBuf, bool)>> {
+    let (prefix, parent) = (prefix(target)?, parent(target));
     let entries = fs::read_dir(parent).map_err(|e| Error::io(parent, &e))?;
+    let mut found = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(prefix));
+        let pid = name.to_str().and_then(|name| name.strip_prefix(&prefix));
         let Some(pid) = pid.and_then(|pid| pid.parse::<i32>().ok()) else {
             continue;
         };
@@ -125,15 +135,10 @@ fn clear(target: &Path, parent: &Path, prefix: &str) -> Result<()> {
         let locked = File::open(&path)
             .is_ok_and(|dir| matches!(dir.try_lock(), Err(TryLockError::WouldBlock)));
         let own = pid.cast_unsigned() == std::process::id();
-        if locked || pid > 0 && !own && atomic::is_alive(pid) {
-            let error = Error::usage("in use: another run is making it").file(target.display());
-            return Err(error.todo("wait for its end, or give another directory"));
-        }
-        if fs::remove_dir_all(&path).is_ok() {
-            tracing::info!("removed {}, which a killed run left", path.display());
-        }
+        let in_use = locked || pid > 0 && !own && atomic::is_alive(pid);
+        found.push((path, in_use));
     }
-    Ok(())
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! `models`: list, show, make, verify, convert, merge.
 
-use super::options::readable;
 use super::process::print;
 use crate::adapter;
-use crate::checkpoint::{self, Checkpoint, Config};
+use crate::checkpoint::{self, Checkpoint, Config, Tokenizer};
 use crate::distil::{self, Check};
 use crate::encoder::Model;
 use crate::error::{Error, Result};
 use crate::io::genome::{self, Genome};
+use crate::run::options::readable;
 use candle_core::DType;
 use serde_json::{Map, json};
 use std::path::{Path, PathBuf};
@@ -147,7 +147,8 @@ impl Models {
                     (None, None) => return Err(Error::usage("give --preset or --config")),
                 };
                 // What no command would open is not made.
-                Model::describe(&config, output)?;
+                Model::describe(&config, &Tokenizer::default())
+                    .map_err(|error| error.file(output.display()))?;
                 let created = checkpoint::create(&config, *seed, output, *max_size)?;
                 print(&format!(
                     "{}  {}\n",

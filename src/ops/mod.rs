@@ -27,6 +27,8 @@ mod selective_scan;
 mod short_conv;
 mod ssd;
 mod tensor;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use activation::gelu_erf;
 pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};

@@ -216,12 +216,7 @@ fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
         "fit a.fa -m model -o out --chunk 256 --batch 4 --length 1000 {args}"
     ));
     let mut again = again;
-    // The first of these also removes what the killed run left.
-    let outcome = again.run();
-    assert_eq!(outcome.code, Some(2));
-    for words in [".out.fit", "--resume"] {
-        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
-    }
+    again.run().fails(2, &[".out.fit", "--resume"]);
     let mut other = again.args(&format!(
         "fit a.fa -m model -o out --chunk 256 --batch 5 --length 1000 {args} --resume"
     ));

@@ -38,15 +38,7 @@ fn resumes_as_it_was(
     stopped(&case);
     let refused = |case: Case, args: &str, words: &str| -> Case {
         let mut case = case.args(args);
-        let outcome = case.run();
-        assert_eq!(outcome.code, Some(2), "{words}: {}", outcome.stderr);
-        for words in ["cannot resume", words] {
-            assert!(
-                outcome.stderr.contains(words),
-                "{words}: {}",
-                outcome.stderr
-            );
-        }
+        case.run().fails(2, &["cannot resume", words]);
         case
     };
     for (file, bytes, words) in files {
@@ -233,13 +225,11 @@ fn an_output_that_another_run_makes_is_in_use() {
         "models convert crocuta-bacteria --dtype f32 -o out",
     ] {
         case = case.args(second);
+        // The first one writes meanwhile.
         let outcome = case.run();
         assert_eq!(outcome.code, Some(2), "{second}: {}", outcome.stderr);
-        assert!(
-            outcome.stderr.contains("out: in use"),
-            "{second}: {}",
-            outcome.stderr
-        );
+        let said = &outcome.stderr;
+        assert!(said.contains("out: in use"), "{second}: {said}");
     }
     first.kill().unwrap();
     first.wait().unwrap();

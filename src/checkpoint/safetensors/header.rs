@@ -46,9 +46,10 @@ pub(super) fn read_header(
     sum: &mut Sha256,
 ) -> Result<Vec<Entry>> {
     let header = read_text(input, length, sum)?;
-    let text = std::str::from_utf8(&header).map_err(|e| wrong(format!("is not UTF-8: {e}")))?;
+    let text = std::str::from_utf8(&header)
+        .map_err(|e| wrong(format!("is not UTF-8: {e}")).caused_by(e))?;
     let Header(mut found) = serde_json::from_str(text)
-        .map_err(|e| wrong(format!("is not a valid table of tensors: {e}")))?;
+        .map_err(|e| wrong(format!("is not a valid table of tensors: {e}")).caused_by(e))?;
     found.sort_by_key(|(_, raw)| raw.data_offsets);
     let room = length - 8 - header.len() as u64;
     let mut end = 0;
@@ -78,7 +79,7 @@ fn read_text(input: &mut impl Read, length: u64, sum: &mut Sha256) -> Result<Vec
     let read = |input: &mut dyn Read, into: &mut [u8]| {
         input
             .read_exact(into)
-            .map_err(|_| wrong(format!("the file ends in it, after {length} bytes")))
+            .map_err(|e| wrong(format!("the file ends in it, after {length} bytes")).caused_by(e))
     };
     read(input, &mut start)?;
     let [eight @ .., first] = start;

@@ -52,7 +52,7 @@ pub fn read_from(
         let mut bytes = vec![0; entry.bytes()];
         input.read_exact(&mut bytes).map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => {
-                wrong("the file became shorter while it was read".into())
+                wrong("the file became shorter while it was read".into()).caused_by(e)
             }
             _ => Error::io(path, &e),
         })?;

@@ -4,10 +4,11 @@ mod options;
 mod progress;
 mod request;
 
-use super::options::{readable, use_threads};
 use super::process::{Logging, print};
-use crate::checkpoint::{Checkpoint, Staging};
+use crate::checkpoint::{self, Checkpoint, Staging};
 use crate::error::Result;
+use crate::run::options::readable;
+use crate::run::use_threads;
 use crate::stream::{self, SIGNAL};
 use crate::train::{self, Prepared, Request, Saving};
 use options::{Output, Schedules, Split, Start, Strands, Task};
@@ -48,9 +49,10 @@ impl Fit {
     /// Runs the command.
     pub fn run(&self, logging: &Logging) -> Result<()> {
         use_threads(self.schedule.threads)?;
-        let out = Staging::begin(&self.output.output)?;
+        checkpoint::must_be_free(&self.output.output)?;
         let mut fit = self.prepare()?;
         let mut saving = self.saving(&fit)?;
+        let out = Staging::begin(&self.output.output)?;
         let steps = fit.plan.schedule.steps;
         tracing::info!("{} parameters, {steps} steps", fit.parameters());
         let score = fit.score;
@@ -73,14 +75,14 @@ impl Fit {
         print(&format!("{digest}  {}\n", path.display()))
     }
 
-    /// Says what the command would take.
-    pub fn check(&self) -> Result<()> {
+    /// What the command would take, in lines of `name: value`.
+    pub fn check(&self) -> Result<String> {
         use_threads(self.schedule.threads)?;
         let fit = self.prepare()?;
         let estimate = fit.estimate();
         let speed = fit.measure()?;
-        print(&format!(
-            "parameters: {}\nsteps: {}\nbases in training: {}\nbases in evaluations: {}\nmemory: {}\n\
+        Ok(format!(
+            "parameters: {}\nsteps: {}\nbases in training: {}\nbases in evaluations: {}\nmemory besides the weights: {}\n\
              speed: {speed:.0} bases a second\ntime: {:.0} s\n",
             estimate.parameters,
             estimate.steps,

@@ -1,6 +1,6 @@
 //! Options of `fit`.
 
-use crate::cli::device::{Precision, Target};
+use crate::run::device::{Precision, Target};
 use std::path::PathBuf;
 
 /// What is learned.

@@ -3,11 +3,11 @@
 use super::options::{ClassWeights, HeadShape, Schedules, Split, Start, Task};
 use crate::adapter::Scale;
 use crate::checkpoint::{self, Checkpoint, Config};
-use crate::cli::device::{self, Precision};
 use crate::error::{Error, Result};
 use crate::head::Shape;
 use crate::io::bed;
 use crate::ops::Device;
+use crate::run::device::{self, Precision};
 use crate::sequence::region::Query;
 use crate::train::{Lesson, Steps, Tracking, Trained};
 use std::path::{Path, PathBuf};
@@ -157,9 +157,7 @@ impl Split {
 impl Schedules {
     /// Opens the device, if the work can be done there; with the device in words and the precision.
     pub fn open(&self, without_gpu: Option<&'static str>) -> Result<(Device, [String; 2])> {
-        let without = without_gpu.unwrap_or_default();
-        let on_gpu = without_gpu.is_none();
-        let device = device::open_if(on_gpu, without, self.device, self.precision, None)?;
+        let device = device::open_unless(without_gpu, self.device, self.precision, None)?;
         tracing::info!("on {}", device::describe(&device).0);
         let precision = match self.precision {
             Precision::F32 => "f32",

@@ -20,7 +20,8 @@ pub struct Estimate {
     pub bases: u64,
     /// Bases that all evaluations and the test read.
     pub evaluated: u64,
-    /// Bytes of memory: genomes, labels, model, parameters and activations.
+    /// Bytes of memory besides the weights as they were read: genomes and labels, five copies of the
+    /// parameters, activations.
     pub memory: u64,
 }
 
@@ -38,7 +39,6 @@ impl Prepared {
         let (plan, pace) = (&self.plan, &self.pace);
         let part = pace.bases.div_ceil(plan.parts.max(1) as u64);
         let parameters = self.trainee.size() as u64;
-        let model = self.trainee.source().weights.values() as u64;
         let (layers, width) = (self.facts.layers as u64, self.facts.width as u64);
         let activations = part * pace.strands * layers.max(1) * width * ACTIVATION;
         let steps = plan.schedule.steps;
@@ -49,7 +49,7 @@ impl Prepared {
             steps,
             bases: pace.bases.saturating_mul(steps),
             evaluated: held_out.saturating_mul(evaluations).saturating_add(tested),
-            memory: pace.bytes + 4 * (COPIES * parameters + model) + activations,
+            memory: pace.bytes + 4 * COPIES * parameters + activations,
         }
     }
 

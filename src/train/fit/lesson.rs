@@ -2,7 +2,7 @@
 
 use super::material::{Data, Material};
 use super::request::{Lesson, Request};
-use crate::encoder::{Facts, Model};
+use crate::encoder::Facts;
 use crate::error::{Error, Result};
 use crate::head::{Link, Shape, Task, Unit};
 use crate::sequence::region::Span;
@@ -65,7 +65,7 @@ impl Lesson {
 }
 
 /// Why a model and a head cannot be trained on a GPU; none if they can.
-pub(super) fn without_gpu(model: &Model, task: Option<&Task>) -> Option<&'static str> {
+pub(super) fn without_gpu(facts: &Facts, task: Option<&Task>) -> Option<&'static str> {
     let plain = task.is_none_or(|task| {
         let local = matches!(task.shape, Shape::LocalAttention { .. });
         task.unit == Unit::Sequence || task.link == Link::Softmax && !local
@@ -73,7 +73,7 @@ pub(super) fn without_gpu(model: &Model, task: Option<&Task>) -> Option<&'static
     if !plain {
         return Some("this kind of head is trained on the CPU");
     }
-    (!model.trains_on_gpu()).then_some("this architecture is trained on the CPU")
+    (!facts.trains_on_gpu).then_some("this architecture is trained on the CPU")
 }
 
 /// The objective of a run.

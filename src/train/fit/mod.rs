@@ -60,7 +60,7 @@ pub fn prepare(
     let mut trainee = Trainee::new(start, material.task.clone(), trained, request.seed)?;
     let network = trainee.network(false)?;
     request.lesson.suits(&network.facts)?;
-    let without = lesson::without_gpu(&network.model, material.task.as_ref());
+    let without = lesson::without_gpu(&network.facts, material.task.as_ref());
     let (device, words) = open(without)?;
     trainee.run_on(device);
     let score = score(material.task.as_ref());
