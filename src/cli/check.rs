@@ -1,5 +1,6 @@
 //! `check`: a dry run.
 
+use super::fit::Fit;
 use super::process::print;
 use crate::error::Result;
 use crate::run::{self, Embed, Predict, Reads, Score};
@@ -22,6 +23,9 @@ pub enum Check {
     /// What `crocuta reads` would take.
     #[command(after_help = "Example:\n  crocuta check reads sample.bam -m MODEL")]
     Reads(Box<Reads>),
+    /// What `crocuta fit` would take.
+    #[command(after_help = "Example:\n  crocuta check fit genome.fa.gz -m MODEL -o OUT")]
+    Fit(Box<Fit>),
 }
 
 impl Check {
@@ -35,6 +39,7 @@ impl Check {
             Self::Predict(predict) => run::check(&predict.job(), print),
             Self::Score(score) => run::check(&**score, print),
             Self::Reads(reads) => run::check(&**reads, print),
+            Self::Fit(fit) => print(&fit.check()?),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::process::print;
 use crate::adapter;
-use crate::checkpoint::{self, Checkpoint, Config};
+use crate::checkpoint::{self, Checkpoint, Config, Tokenizer};
 use crate::distil::{self, Check};
 use crate::encoder::Model;
 use crate::error::{Error, Result};
@@ -146,6 +146,9 @@ impl Models {
                     (Some(name), None) => Config::new(name, checkpoint::preset(name)?),
                     (None, None) => return Err(Error::usage("give --preset or --config")),
                 };
+                // What no command would open is not made.
+                Model::describe(&config, &Tokenizer::default())
+                    .map_err(|error| error.file(output.display()))?;
                 let created = checkpoint::create(&config, *seed, output, *max_size)?;
                 print(&format!(
                     "{}  {}\n",

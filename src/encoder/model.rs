@@ -4,7 +4,7 @@ use super::{
     Encoder, Facts, Layer, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d,
     striped_hyena, transformer,
 };
-use crate::checkpoint::{Architecture, Checkpoint};
+use crate::checkpoint::{Architecture, Checkpoint, Config, Tokenizer};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use serde::{Deserialize, Serialize};
@@ -52,70 +52,83 @@ impl Model {
     /// # Errors
     /// Model: the configuration is wrong, or the tensors do not fit it; up to ten are named.
     pub fn load(checkpoint: &Checkpoint) -> Result<(Self, Facts)> {
-        let (model, mut facts) = Self::build(checkpoint)?;
-        let Vocabulary { size, bases, mask } = &facts.vocabulary;
-        if let Some(id) = bases.iter().chain(mask).find(|id| **id as usize >= *size) {
-            let what = format!("a base is token {id}, but the model has {size} tokens");
-            return Err(checkpoint.config.error("vocab_size", what));
-        }
-        if facts.context.is_none() {
-            facts.context = checkpoint.tokenizer.longest;
-        }
+        let described = Self::describe(&checkpoint.config, &checkpoint.tokenizer);
+        let facts = described.map_err(|error| error.file(checkpoint.dir.display()))?;
+        let model = Self::build(checkpoint).map_err(|error| checkpoint.explain(error))?;
         Ok((model, facts))
     }
 
-    fn build(checkpoint: &Checkpoint) -> Result<(Self, Facts)> {
-        let weights = &checkpoint.weights;
-        let vocabulary = |size| {
-            let found = Vocabulary::of(&checkpoint.tokenizer, size);
-            found.map_err(|error| error.file(checkpoint.dir.display()))
-        };
-        let explain = |error| checkpoint.explain(error);
-        let striped = |sizes: striped_hyena::Hyperparameters| {
-            let facts = sizes.facts();
-            let model = striped_hyena::Model::load(sizes, weights).map_err(explain)?;
-            Ok((Self::StripedHyena(model), facts))
-        };
-        match checkpoint.architecture {
-            Architecture::HyenaDna => {
-                let sizes = hyena::Hyperparameters::read(&checkpoint.config)?;
-                let model = hyena::Model::load(&sizes, weights).map_err(explain)?;
-                Ok((Self::Hyena(model), sizes.facts()))
-            }
+    /// What a configuration says of its model, whose weights need not be there.
+    ///
+    /// # Errors
+    /// Model: no model can have this configuration.
+    pub fn describe(config: &Config, tokenizer: &Tokenizer) -> Result<Facts> {
+        let tokens = |size| Vocabulary::of(tokenizer, size);
+        let mut facts = match Architecture::of(config)? {
+            Architecture::HyenaDna => hyena::Hyperparameters::read(config)?.facts(),
             Architecture::Mamba => {
-                let sizes = mamba::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = vocabulary(sizes.vocabulary)?;
-                let model = mamba::Model::load(&sizes, weights).map_err(explain)?;
-                Ok((Self::Mamba(model), sizes.facts(vocabulary)))
+                let sizes = mamba::Hyperparameters::read(config)?;
+                sizes.facts(tokens(sizes.vocabulary)?)
             }
             Architecture::Mamba2 => {
-                let sizes = mamba2::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = vocabulary(sizes.vocabulary)?;
-                let model = mamba2::Model::load(&sizes, weights).map_err(explain)?;
-                Ok((Self::Mamba2(model), sizes.facts(vocabulary)))
+                let sizes = mamba2::Hyperparameters::read(config)?;
+                sizes.facts(tokens(sizes.vocabulary)?)
             }
             Architecture::Caduceus => {
-                let sizes = caduceus::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = vocabulary(sizes.vocabulary)?;
-                let model = caduceus::Model::load(&sizes, weights).map_err(explain)?;
-                Ok((Self::Caduceus(model), sizes.facts(vocabulary)))
+                let sizes = caduceus::Hyperparameters::read(config)?;
+                sizes.facts(tokens(sizes.vocabulary)?)
             }
-            Architecture::Evo1 => striped(evo1::read(&checkpoint.config)?),
-            Architecture::Evo2 => striped(evo2::read(&checkpoint.config)?),
+            Architecture::Evo1 => evo1::read(config)?.facts(),
+            Architecture::Evo2 => evo2::read(config)?.facts(),
             Architecture::S4d => {
-                let sizes = s4d::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = vocabulary(sizes.vocabulary)?;
-                let model = s4d::Model::load(&sizes, &checkpoint.weights)?;
-                Ok((Self::S4d(model), sizes.facts(vocabulary)))
+                let sizes = s4d::Hyperparameters::read(config)?;
+                sizes.facts(tokens(sizes.vocabulary)?)
             }
             Architecture::Transformer => {
-                let sizes = transformer::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = vocabulary(sizes.vocabulary)?;
-                let facts = sizes.facts(vocabulary);
-                let model = transformer::Model::load(sizes, &checkpoint.weights)?;
-                Ok((Self::Transformer(model), facts))
+                let sizes = transformer::Hyperparameters::read(config)?;
+                sizes.facts(tokens(sizes.vocabulary)?)
             }
+        };
+        let Vocabulary { size, bases, mask } = &facts.vocabulary;
+        if let Some(id) = bases.iter().chain(mask).find(|id| **id as usize >= *size) {
+            let what = format!("a base is token {id}, but the model has {size} tokens");
+            return Err(config.error("vocab_size", what));
         }
+        facts.context = facts.context.or(tokenizer.longest);
+        Ok(facts)
+    }
+
+    fn build(checkpoint: &Checkpoint) -> Result<Self> {
+        let (config, weights) = (&checkpoint.config, &checkpoint.weights);
+        let striped = |sizes| striped_hyena::Model::load(sizes, weights).map(Self::StripedHyena);
+        Ok(match checkpoint.architecture {
+            Architecture::HyenaDna => {
+                let sizes = hyena::Hyperparameters::read(config)?;
+                Self::Hyena(hyena::Model::load(&sizes, weights)?)
+            }
+            Architecture::Mamba => {
+                let sizes = mamba::Hyperparameters::read(config)?;
+                Self::Mamba(mamba::Model::load(&sizes, weights)?)
+            }
+            Architecture::Mamba2 => {
+                let sizes = mamba2::Hyperparameters::read(config)?;
+                Self::Mamba2(mamba2::Model::load(&sizes, weights)?)
+            }
+            Architecture::Caduceus => {
+                let sizes = caduceus::Hyperparameters::read(config)?;
+                Self::Caduceus(caduceus::Model::load(&sizes, weights)?)
+            }
+            Architecture::Evo1 => striped(evo1::read(config)?)?,
+            Architecture::Evo2 => striped(evo2::read(config)?)?,
+            Architecture::S4d => {
+                let sizes = s4d::Hyperparameters::read(config)?;
+                Self::S4d(s4d::Model::load(&sizes, weights)?)
+            }
+            Architecture::Transformer => {
+                let sizes = transformer::Hyperparameters::read(config)?;
+                Self::Transformer(transformer::Model::load(sizes, weights)?)
+            }
+        })
     }
 
     /// The embedding (V, D), to which the output head is tied where none is stored.

@@ -324,11 +324,12 @@ fn same(before: &RunIdentity, now: &RunIdentity) -> Result<()> {
         Some(key) => {
             let shown =
                 |value: Option<&Value>| value.map_or("nothing".to_string(), Value::to_string);
-            Err(Error::usage(format!(
-                "cannot resume: {key} was {} and is {}",
-                shown(before.get(key)),
-                shown(now.get(key))
-            )))
+            let (was, is) = (shown(before.get(key)), shown(now.get(key)));
+            // A digest tells a reader nothing.
+            Err(Error::usage(match was.len().max(is.len()) {
+                0..64 => format!("cannot resume: {key} was {was} and is {is}"),
+                _ => format!("cannot resume: {key} differs"),
+            }))
         }
     }
 }

@@ -134,16 +134,9 @@ impl Saving {
             postcard::take_from_bytes(body).map_err(|e| damaged(&saving.path).caused_by(e))?;
         let before: Map<String, Value> =
             serde_json::from_str(&text).map_err(|e| damaged(&saving.path).caused_by(e))?;
-        let keys = before.keys().chain(saving.identity.keys());
-        let differs = |key: &&String| before.get(*key) != saving.identity.get(*key);
-        if let Some(key) = keys.into_iter().find(differs) {
-            let shown =
-                |value: Option<&Value>| value.map_or("nothing".to_string(), Value::to_string);
-            let (was, is) = (shown(before.get(key)), shown(saving.identity.get(key)));
-            return Err(
-                error(&format!("cannot resume: {key} was {was} and is {is}"))
-                    .todo("repeat the earlier command, or remove the file to start anew"),
-            );
+        if let Some(what) = difference(&before, &saving.identity) {
+            return Err(error(&format!("cannot resume: {what}"))
+                .todo("repeat the earlier command, or remove the file to start anew"));
         }
         saving.found = Some(saved.to_vec());
         Ok(saving)
@@ -192,6 +185,19 @@ impl Saving {
             _ => Ok(()),
         }
     }
+}
+
+/// What differs between the identities of two runs; none if they are the same.
+fn difference(before: &Map<String, Value>, now: &Map<String, Value>) -> Option<String> {
+    let mut keys = before.keys().chain(now.keys());
+    let key = keys.find(|key| before.get(*key) != now.get(*key))?;
+    let shown = |value: Option<&Value>| value.map_or("absent".to_string(), Value::to_string);
+    let (was, is) = (shown(before.get(key)), shown(now.get(key)));
+    // A digest tells a reader nothing.
+    Some(match was.len().max(is.len()) {
+        0..64 => format!("{key} was {was} and is {is}"),
+        _ => format!("{key} differs"),
+    })
 }
 
 fn damaged(path: &Path) -> Error {

@@ -27,6 +27,22 @@ pub struct Example {
     target: f64,
 }
 
+impl Example {
+    /// Bases of some examples.
+    pub fn bases(examples: &[Self]) -> u64 {
+        examples
+            .iter()
+            .map(|example| example.codes.len() as u64)
+            .sum()
+    }
+
+    /// Bases of the longest of them.
+    pub fn longest(examples: &[Self]) -> u64 {
+        let lengths = examples.iter().map(|example| example.codes.len() as u64);
+        lengths.max().unwrap_or_default()
+    }
+}
+
 /// The head for the labels of a table: one output for each class, in the order of numbers or
 /// letters; or a single value.
 ///

@@ -56,7 +56,7 @@ impl Tracks {
     /// other.
     ///
     /// # Errors
-    /// Usage: nothing is left to train on, or a base is in both.
+    /// Usage: nothing is left to train on, or a base is in both; no label is left.
     pub fn new(
         task: Task,
         genomes: Genomes,
@@ -66,6 +66,10 @@ impl Tracks {
         seed: u64,
     ) -> Result<Self> {
         let training = genomes.training_without([&held_out, &test])?;
+        if !labels.know(&training) {
+            let what = "nothing is known of the bases that are trained on";
+            return Err(Error::usage(what).todo("hold out less, or give labels of them"));
+        }
         let weights = match reading.balanced {
             true => labels.balance(&training),
             false => vec![[1.0; 2]; task.outputs.len()],

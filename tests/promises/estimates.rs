@@ -218,7 +218,6 @@ fn heads_and_a_sample_s_own_sequence() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn training_is_checked_too() {
     let line = "fit a.fa -m model -o out --steps 5 --batch 2 --length 100 --chunk 50";
     let outcome = given::case(&format!("check {line}")).run().succeeds(&[]);

@@ -151,10 +151,9 @@ impl Hyperparameters {
     ) -> Result<Self> {
         config.deny_unknown(&[&KEYS, own_keys].concat())?;
         let width = config.size("hidden_size", 2..=1 << 16, None)?;
-        for key in ["final_norm", "tie_embeddings"] {
-            if !config.flag(key, Some(true))? {
-                return Err(config.error(key, "only true, the published value, is supported"));
-            }
+        if !config.flag("final_norm", Some(true))? {
+            let what = "only true, the published value, is supported";
+            return Err(config.error("final_norm", what));
         }
         for key in ["proj_groups", "hyena_filter_groups"] {
             config.size(key, 1..=1, Some(1))?;
@@ -374,7 +373,6 @@ mod tests {
             ("attn_layer_idxs", json!([8, 16, 24, 25])),
             ("attn_layer_idxs", json!([8, 16, 99])),
             ("num_attention_heads", json!(3)),
-            ("tie_embeddings", json!(false)),
             ("proj_groups", json!(2)),
             ("mlp_activation", json!("silu")),
             ("rotary_emb_base", json!(0)),

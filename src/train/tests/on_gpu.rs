@@ -1,6 +1,5 @@
 //! Training on a GPU against training on the CPU.
 
-use super::*;
 use crate::checkpoint::{self, Config};
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
@@ -9,6 +8,7 @@ use crate::ops::testing::{apart, close};
 use crate::ops::{Device, Tensor};
 use crate::sequence::Segment;
 use crate::sequence::region::Query;
+use crate::train::*;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -115,7 +115,7 @@ fn train(model: (&str, &str), chunk: u64, device: &Device, stop: Option<u64>) ->
         trainee.run_on(device.clone());
         let mut objective = objective(dir.path(), chunk);
         let mut saving = Saving::open(&out, Map::new(), Duration::from_secs(999), true)?;
-        let outcome = super::run(
+        let outcome = crate::train::run(
             &mut trainee,
             &mut objective,
             &plan,
