@@ -13,7 +13,7 @@ pub fn is_head(name: &str) -> bool {
         name.strip_suffix(*head)
             .is_some_and(|above| above.ends_with('.'))
     };
-    heads.iter().any(|head| name == *head || below(&head))
+    heads.iter().any(|head| name == *head || below(head))
 }
 
 /// Is the tensor of this name the embedding of tokens?
