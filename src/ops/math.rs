@@ -46,6 +46,19 @@ macro_rules! simd {
 }
 pub(crate) use simd;
 
+/// A function of each value, often of what a matrix product gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// GELU by its tanh formula.
+    GeluTanh,
+    /// GELU as defined, by the error function.
+    GeluErf,
+    /// `x · sigmoid(x)`
+    Silu,
+}
+
 /// Adding and subtracting 1.5·2²³ rounds an f32 below 2²² to the nearest whole number, which then
 /// stands in the low bits.
 const ROUND: f32 = 12_582_912.0;

@@ -1,6 +1,8 @@
 //! The loss of predicting one class of many, and its gradient, in one pass.
 
-use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
+pub(super) mod cuda;
+
+use super::{Device, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use rayon::prelude::*;
@@ -123,38 +125,4 @@ fn tile(out: &mut [f32], logits: &[f32], targets: &[u32], weights: &[f32]) -> f6
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::gradient::check::{close, random, wide};
-
-    #[test]
-    fn loss_and_gradient_equal_a_plain_f64_loop() {
-        for (rows, width) in [(1, 2), (7, 16), (2100, 5), (40, 70)] {
-            let logits = random(&[rows, width], 1).affine(8.0, 0.0).unwrap();
-            let targets: Vec<u32> = (0..rows).map(|i| ((i * 7) % width) as u32).collect();
-            let weights: Vec<f32> = (0..rows).map(|i| (i % 3) as f32 * 0.4).collect();
-            let (loss, gradient) = cross_entropy(&logits, &targets, &weights).unwrap();
-            let (mut expected, mut slopes) = (0.0, Vec::new());
-            for (i, row) in wide(&logits).chunks(width).enumerate() {
-                let (weight, target) = (f64::from(weights[i]), targets[i] as usize);
-                let sum: f64 = row.iter().map(|x| x.exp()).sum();
-                expected -= weight * (row[target].exp() / sum).ln();
-                slopes.extend(
-                    (0..width)
-                        .map(|j| weight * (row[j].exp() / sum - f64::from(u8::from(j == target)))),
-                );
-            }
-            assert!((loss - expected).abs() <= 1e-6 * expected.abs());
-            close("gradient", &wide(&gradient), &slopes, 1e-6);
-        }
-    }
-
-    #[test]
-    fn only_targets_of_rows_that_count_must_be_classes() {
-        let logits = random(&[2, 3], 1);
-        assert!(cross_entropy(&logits, &[0, 9], &[1.0, 0.0]).is_ok());
-        assert!(cross_entropy(&logits, &[0, 3], &[1.0, 0.1]).is_err());
-        assert!(cross_entropy(&logits, &[0], &[1.0, 0.1]).is_err());
-        assert!(cross_entropy(&logits, &[0, 0], &[1.0]).is_err());
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! What ops keep on a GPU: their weights, made when first needed there, and their state.
 
-use super::cuda::{Gpu, Saved, Stored};
+use super::{Gpu, Saved, Stored};
 use crate::error::{Error, Kind, Result};
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error as _, Serialize, Serializer};
@@ -8,16 +8,16 @@ use std::sync::{Arc, OnceLock};
 
 /// The form of an op on the GPU that its first input lay on.
 #[derive(Debug)]
-pub(super) struct OnGpu<T>(Arc<OnceLock<T>>);
+pub(in crate::ops) struct OnGpu<T>(Arc<OnceLock<T>>);
 
 impl<T> OnGpu<T> {
     /// What an earlier call made.
-    pub(super) fn made(&self) -> Result<&T> {
+    pub(in crate::ops) fn made(&self) -> Result<&T> {
         let made = self.0.get();
         made.ok_or_else(|| Error::new(Kind::Internal, "an op that has not run on the GPU"))
     }
 
-    pub(super) fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    pub(in crate::ops) fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
         match self.0.get() {
             Some(made) => Ok(made),
             None => {
@@ -42,7 +42,7 @@ impl<T> Clone for OnGpu<T> {
 
 /// A state on the GPU, which forks share until one of them runs on.
 #[derive(Debug)]
-pub(super) struct Carried<T> {
+pub(in crate::ops) struct Carried<T> {
     state: Option<Arc<T>>,
     /// As a file had it, until it is needed on the GPU.
     saved: Option<Arc<Saved>>,
@@ -50,7 +50,7 @@ pub(super) struct Carried<T> {
 
 impl<T> Carried<T> {
     /// The state to run on from: from `start` the first time, from `fork` while it is shared.
-    pub(super) fn own(
+    pub(in crate::ops) fn own(
         &mut self,
         start: impl FnOnce() -> Result<T>,
         fork: impl FnOnce(&T) -> Result<T>,
@@ -68,7 +68,7 @@ impl<T> Carried<T> {
     }
 
     /// Brings a state that was saved to the GPU.
-    pub(super) fn resume(&mut self, gpu: &Gpu) -> Result<()>
+    pub(in crate::ops) fn resume(&mut self, gpu: &Gpu) -> Result<()>
     where
         T: Stored,
     {

@@ -1,28 +1,40 @@
-//! Gradients of functions of single rows and single values.
+//! Products of columns on a GPU, and their gradient.
 
-use super::super::{Gpu, compile, expect_len};
-use super::vector;
-use crate::error::Result;
-use crate::ops::Activation;
+use crate::error::{Error, Kind, Result};
+use crate::ops::cuda::{Element, Gpu, Source, expect_len, vector};
 use cudarc::driver::CudaSlice;
 
-/// `grad · f′(x)`, value by value.
-pub fn slopes(
+pub(in crate::ops) const KERNELS: Source = Source::new("gate/kernel.cu", include_str!("kernel.cu"));
+
+/// `a[:, i·C..] · b[:, j·C..]`: (T, C), of rows of any number of blocks of `width` C each, and the
+/// block to take.
+pub fn gate<O: Element>(
     gpu: &Gpu,
-    grad: &CudaSlice<f32>,
-    x: &CudaSlice<f32>,
-    activation: Activation,
-) -> Result<CudaSlice<f32>> {
-    expect_len("gradient", grad, x.len())?;
-    let out = gpu.unwritten(x.len())?;
-    let lanes = vector(x.len());
-    gpu.kernel(compile::GRADIENT, &format!("slopes_{lanes}"))?
+    rows: usize,
+    (a, i): (&CudaSlice<f32>, usize),
+    (b, j): (&CudaSlice<f32>, usize),
+    width: usize,
+) -> Result<CudaSlice<O>> {
+    let (stride_a, stride_b) = (a.len() / rows.max(1), b.len() / rows.max(1));
+    for (values, stride, block) in [(a, stride_a, i), (b, stride_b, j)] {
+        expect_len("gate", values, rows * stride)?;
+        if stride % width != 0 || (block + 1) * width > stride {
+            return Err(Error::new(Kind::Internal, "gate: no such columns"));
+        }
+    }
+    let out = gpu.unwritten(rows * width)?;
+    let lanes = vector(width);
+    gpu.kernel(KERNELS, &format!("gate_{}_{lanes}", O::NAME))?
         .array(&out)
-        .array(grad)
-        .array(x)
-        .long(x.len())
-        .int(activation as usize)
-        .over(x.len() / lanes)?;
+        .array(a)
+        .array(b)
+        .long(rows)
+        .int(width)
+        .int(stride_a)
+        .int(i * width)
+        .int(stride_b)
+        .int(j * width)
+        .over(rows * width / lanes)?;
     Ok(out)
 }
 
@@ -52,7 +64,7 @@ pub fn gate_slopes(
         }
     };
     let (first, second) = (describe(Some(factors.0)), describe(factors.1));
-    gpu.kernel(compile::GRADIENT, &format!("gate_slopes_{lanes}"))?
+    gpu.kernel(KERNELS, &format!("gate_slopes_{lanes}"))?
         .array(&out)
         .array(grad)
         .structure(&[first.0], &first.1)
@@ -61,41 +73,5 @@ pub fn gate_slopes(
         .int(width)
         .int(total)
         .over(rows * total / lanes)?;
-    Ok(out)
-}
-
-/// The gradient of a gated linear unit to `x` (T, 2C); `grad` is (T, C).
-pub fn glu_slopes(
-    gpu: &Gpu,
-    grad: &CudaSlice<f32>,
-    x: &CudaSlice<f32>,
-    width: usize,
-) -> Result<CudaSlice<f32>> {
-    let rows = grad.len() / width.max(1);
-    expect_len("gradient", grad, rows * width)?;
-    expect_len("gated linear unit", x, 2 * rows * width)?;
-    let out = gpu.unwritten(x.len())?;
-    let lanes = vector(width);
-    gpu.kernel(compile::GRADIENT, &format!("glu_slopes_{lanes}"))?
-        .array(&out)
-        .array(grad)
-        .array(x)
-        .long(rows)
-        .int(width)
-        .over(rows * width / lanes)?;
-    Ok(out)
-}
-
-/// Rows that are 1 at their index, 0 elsewhere: (count, `width`). Their product with gradients is
-/// an embedding's.
-pub fn one_hot(gpu: &Gpu, indices: &CudaSlice<u32>, width: usize) -> Result<CudaSlice<f32>> {
-    let count = indices.len();
-    let out = gpu.unwritten(count * width)?;
-    gpu.kernel(compile::GRADIENT, "one_hot")?
-        .array(&out)
-        .array(indices)
-        .long(count)
-        .int(width)
-        .over(count * width)?;
     Ok(out)
 }

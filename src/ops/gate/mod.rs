@@ -1,6 +1,8 @@
 //! Products of columns: the gates between the convolutions of Hyena and in gated MLPs.
 
-use super::{Device, cuda, expect_shape, math::simd, unwritten, with_slices};
+pub(super) mod cuda;
+
+use super::{Device, expect_shape, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use rayon::prelude::*;
@@ -101,6 +103,32 @@ fn slopes(
     Tensor::from_vec(out, to.0.dims(), grad.device())
 }
 
+impl Tensor {
+    /// The product of two tensors of the same shape, value by value.
+    pub fn mul(&self, other: &Self) -> Result<Self> {
+        let out = match self.floats_on() {
+            Some(gpu) => {
+                let width = self.width();
+                let rows = self.elem_count() / width.max(1);
+                let (a, b) = (self.gpu_values(gpu)?, other.gpu_values(gpu)?);
+                Self::on_gpu(
+                    gpu,
+                    cuda::gate(gpu, rows, (a, 0), (b, 0), width)?,
+                    self.dims(),
+                )
+            }
+            None => {
+                let right = other.cpu()?;
+                self.map(|x| x.mul(&right))?
+            }
+        };
+        let (a, b) = (self.detach(), other.detach());
+        Ok(out.derived([self, other], move |grad| {
+            Ok([Some(grad.mul(&b)?), Some(grad.mul(&a)?)])
+        }))
+    }
+}
+
 simd! {
 fn multiply(out: &mut [f32], x: &[f32], y: &[f32]) {
     for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
@@ -110,40 +138,4 @@ fn multiply(out: &mut [f32], x: &[f32], y: &[f32]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::Device;
-    use crate::ops::gradient::check::{check, random};
-
-    #[test]
-    fn gradients_equal_differences_of_a_plain_f64_loop() {
-        let inputs = [random(&[70, 6], 1), random(&[70, 4], 2)];
-        let op = |x: &[Tensor]| gate((&x[0], 2), (&x[1], 1), 2);
-        check(&inputs, 1e-5, op, |x| {
-            let rows = x[0].chunks(6).zip(x[1].chunks(4));
-            rows.flat_map(|(a, b)| [a[4] * b[2], a[5] * b[3]]).collect()
-        });
-        // Both blocks of one tensor.
-        let op = |x: &[Tensor]| gate((&x[0], 0), (&x[0], 1), 3);
-        check(&inputs[..1], 1e-5, op, |x| {
-            let rows = x[0].chunks(6);
-            rows.flat_map(|x| (0..3).map(|i| x[i] * x[3 + i])).collect()
-        });
-    }
-
-    #[test]
-    fn the_named_columns_are_multiplied() {
-        let x = Tensor::new(
-            &[[1f32, 2., 3., 4., 5., 6.], [7., 8., 9., 10., 11., 12.]],
-            &Device::Cpu,
-        )
-        .unwrap();
-        let y = Tensor::new(&[[2f32, 3.], [4., 5.]], &Device::Cpu).unwrap();
-        let out = gate((&x, 2), (&y, 0), 2).unwrap().to_vec2::<f32>().unwrap();
-        assert_eq!(out, [[10., 18.], [44., 60.]]);
-        let out = gate((&x, 0), (&x, 1), 2).unwrap().to_vec2::<f32>().unwrap();
-        assert_eq!(out, [[3., 8.], [63., 80.]]);
-        assert!(gate((&x, 3), (&y, 0), 2).is_err());
-        assert!(gate((&x, 0), (&y.t().unwrap().narrow(0, 0, 1).unwrap(), 0), 2).is_err());
-    }
-}
+mod tests;

@@ -1,15 +1,41 @@
-//! The gradient of picking rows of a table: an embedding's.
+//! Rows of a table by index: an embedding.
 
-use super::{Device, cuda, with_slices};
+pub(super) mod cuda;
+
+use super::linear::cuda::to_weight;
+use super::{Device, Tensor, with_slices};
 use crate::error::{Error, Kind, Result};
-use crate::ops::Tensor;
 use rayon::prelude::*;
 
 /// Columns of a task.
 const COLUMNS: usize = 64;
 
+impl Tensor {
+    /// Entries of dimension `dim` by index (u32).
+    pub fn index_select(&self, indices: &Self, dim: usize) -> Result<Self> {
+        if let (Some(rows), Device::Cuda(gpu), 0) = (indices.gpu_indices(), indices.device(), dim) {
+            let (count, width) = self.dims2()?;
+            let out = cuda::gather(gpu, self.gpu_values(gpu)?, rows, width)?;
+            let out = Self::on_gpu(gpu, out, &[rows.len(), width]);
+            let indices = indices.clone();
+            return Ok(out.derived([self], move |grad| {
+                Ok([Some(scatter_on_gpu(grad, &indices, count)?)])
+            }));
+        }
+        let (rows, shape) = (indices.cpu()?, self.dims().to_vec());
+        let out = self.map(|x| x.index_select(&rows, dim))?;
+        Ok(out.derived([self], move |grad| {
+            if let ([count, _], 0) = (&shape[..], dim) {
+                return Ok([Some(scatter(grad, &rows.to_vec1()?, *count)?)]);
+            }
+            let zeros = Self::zeros(shape.clone(), &Device::Cpu)?.cpu()?;
+            Ok([Some(grad.map(|x| zeros.index_add(&rows, x, dim))?)])
+        }))
+    }
+}
+
 /// From the gradient of the rows picked, (T, D), that of a table of `count` rows: each row's sum.
-pub(super) fn scatter(grad: &Tensor, picked: &[u32], count: usize) -> Result<Tensor> {
+fn scatter(grad: &Tensor, picked: &[u32], count: usize) -> Result<Tensor> {
     let (_, width) = grad.dims2()?;
     if picked.iter().any(|&row| row as usize >= count) {
         return Err(Error::new(Kind::Internal, "a row beyond the table"));
@@ -41,33 +67,15 @@ pub(super) fn scatter(grad: &Tensor, picked: &[u32], count: usize) -> Result<Ten
 }
 
 /// The same where gradient and indices lie on a GPU: a product with rows that are 1 at their index.
-pub(super) fn scatter_on_gpu(grad: &Tensor, picked: &Tensor, count: usize) -> Result<Tensor> {
+fn scatter_on_gpu(grad: &Tensor, picked: &Tensor, count: usize) -> Result<Tensor> {
     let (_, width) = grad.dims2()?;
     let (Device::Cuda(gpu), Some(picked)) = (grad.device(), picked.gpu_indices()) else {
         return Err(Error::new(Kind::Internal, "indices of another device"));
     };
     let picked = cuda::one_hot(gpu, picked, count)?;
-    let out = cuda::to_weight(gpu, &picked, grad.gpu_values(gpu)?, [count, width])?;
+    let out = to_weight(gpu, &picked, grad.gpu_values(gpu)?, [count, width])?;
     Ok(Tensor::on_gpu(gpu, out, &[count, width]))
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::ops::gradient::check::{check, random};
-    use crate::ops::{Device, Tensor};
-
-    #[test]
-    fn a_row_s_gradient_is_the_sum_over_its_uses() {
-        let picked = [2u32, 0, 2, 2, 1, 0];
-        let rows = Tensor::new(&picked, &Device::Cpu).unwrap();
-        for width in [1, 150] {
-            let op = |x: &[Tensor]| x[0].index_select(&rows, 0);
-            check(&[random(&[4, width], 1)], 1e-6, op, |x| {
-                let rows = picked
-                    .iter()
-                    .map(|&row| &x[0][row as usize * width..][..width]);
-                rows.flatten().copied().collect()
-            });
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,8 @@
 //! The gated linear unit.
 
-use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
+pub(super) mod cuda;
+
+use super::{Device, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use rayon::prelude::*;
@@ -79,46 +81,4 @@ fn slopes(out: &mut [f32], x: &[f32], grad: &[f32], width: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::gradient::check::{check, random};
-    use crate::ops::{Device, gelu_erf};
-
-    #[test]
-    fn gradients_equal_differences_of_a_plain_f64_loop() {
-        let inputs = [random(&[70, 10], 1), random(&[70, 5], 2)];
-        let op = |x: &[Tensor]| glu_residual(&x[0], &x[1]);
-        check(&inputs, 1e-5, op, |x| {
-            let rows = x[0].chunks(10).zip(x[1].chunks(5));
-            let glu = |x: &[f64], i: usize| x[i] / (1.0 + (-x[5 + i]).exp());
-            rows.flat_map(|(x, r)| (0..5).map(move |i| r[i] + glu(x, i)))
-                .collect()
-        });
-    }
-
-    #[test]
-    fn values_equal_candle_s() {
-        let values: Vec<f32> = (0..150 * 14)
-            .map(|i| (i as f32 * 0.7).sin() * 4.0)
-            .collect();
-        let x = Tensor::from_vec(values, (150, 14), &Device::Cpu).unwrap();
-        let (a, b) = (x.narrow(1, 0, 7).unwrap(), x.narrow(1, 7, 7).unwrap());
-        let residual = a.affine(0.3, 0.0).unwrap();
-        let candle = |x: &Tensor| x.stored().unwrap();
-        let sigmoid = (candle(&b).neg().unwrap().exp().unwrap() + 1.0).unwrap();
-        let glu = (candle(&residual) + (candle(&a) / sigmoid).unwrap()).unwrap();
-        for (found, expected) in [
-            (gelu_erf(&x).unwrap(), candle(&x).gelu_erf().unwrap()),
-            (glu_residual(&x, &residual).unwrap(), glu),
-        ] {
-            let error = (candle(&found) - expected)
-                .unwrap()
-                .abs()
-                .unwrap()
-                .max_all()
-                .unwrap();
-            assert!(error.to_scalar::<f32>().unwrap() < 2e-6);
-        }
-        assert!(glu_residual(&x, &x).is_err());
-    }
-}
+mod tests;

@@ -1,32 +1,20 @@
 //! Dense layers: one matrix product with bias, activation and residual fused behind it.
 
 mod backward;
+pub(super) mod cuda;
 
-use super::on_gpu::OnGpu;
+use super::cuda::OnGpu;
 use super::{
-    Device, Matrix, activation, cuda, expect_shape, math, math::simd, multiply, unwritten,
+    Activation, Device, Matrix, activation, expect_shape, math, math::simd, multiply, unwritten,
     with_slices,
 };
 use crate::error::Result;
 use crate::ops::Tensor;
-pub(super) use backward::{column_sums, to_input, to_weight};
+pub(super) use backward::{to_input, to_weight};
 use rayon::prelude::*;
 
 /// Rows of a tile: in larger ones the output leaves the L2 cache before the activation reads it.
 const ROWS: usize = 512;
-
-/// What follows the product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    None,
-    /// GELU by its tanh formula.
-    GeluTanh,
-    /// GELU as defined, by the error function.
-    GeluErf,
-    /// `x · sigmoid(x)`
-    Silu,
-}
 
 /// `y = x Wᵀ + b`
 #[derive(Clone, Debug)]
@@ -253,57 +241,4 @@ fn rows(out: &mut [f32], bias: &[f32], width: usize, activation: impl Fn(f32) ->
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::Device;
-
-    fn tensor(rows: usize, width: usize, seed: usize) -> Tensor {
-        let values: Vec<f32> = (0..rows * width)
-            .map(|i| ((i * 31 + seed) as f32).sin())
-            .collect();
-        Tensor::from_vec(values, (rows, width), &Device::Cpu).unwrap()
-    }
-
-    #[test]
-    fn products_with_bias_activation_and_residual_equal_a_plain_f64_loop() {
-        for (rows, inner, width) in [(1, 3, 2), (7, 16, 5), (1100, 32, 48)] {
-            let (x, w, r) = (
-                tensor(rows, inner, 1),
-                tensor(width, inner, 2),
-                tensor(rows, width, 3),
-            );
-            let bias = tensor(1, width, 4).flatten_all().unwrap();
-            let plain = Linear::new(w.clone(), None);
-            let biased = Linear::new(w.clone(), Some(bias.clone()));
-            let outs = [
-                plain.forward(&x).unwrap(),
-                biased.forward_activated(&x, Activation::Silu).unwrap(),
-                biased.forward_activated(&x, Activation::GeluTanh).unwrap(),
-                biased.forward_residual(&x, &r).unwrap(),
-            ]
-            .map(|out| out.to_vec2::<f32>().unwrap());
-            let (x, w, r) = (
-                x.to_vec2::<f32>().unwrap(),
-                w.to_vec2::<f32>().unwrap(),
-                r.to_vec2::<f32>().unwrap(),
-            );
-            let bias = bias.to_vec1::<f32>().unwrap();
-            for i in 0..rows {
-                for j in 0..width {
-                    let y: f64 = x[i]
-                        .iter()
-                        .zip(&w[j])
-                        .map(|(x, w)| f64::from(*x) * f64::from(*w))
-                        .sum();
-                    let b = y + f64::from(bias[j]);
-                    let gelu =
-                        0.5 * b * (1.0 + (0.797_884_560_8 * (b + 0.044715 * b.powi(3))).tanh());
-                    let expected = [y, b / (1.0 + (-b).exp()), gelu, b + f64::from(r[i][j])];
-                    for (out, expected) in outs.iter().zip(expected) {
-                        assert!((f64::from(out[i][j]) - expected).abs() < 2e-5);
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

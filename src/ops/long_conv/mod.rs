@@ -20,17 +20,17 @@
 //! one complex FFT serves two channels.
 
 mod backward;
+pub(super) mod cuda;
 mod fork;
-mod gpu;
 mod spectrum;
 
-use super::cuda::{self, FilterTaps, Gpu};
-use super::on_gpu::{Carried, OnGpu};
+use super::cuda::{Carried, Gpu, OnGpu};
 use super::{Device, expect_shape, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;
 pub use backward::TapsTensor;
+pub use cuda::{FilterNetwork, FilterTaps};
 use num_complex::Complex32;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,8 @@
 //! Rows brought together.
 
-use super::{Device, cuda, unwritten, with_slices};
+pub(super) mod cuda;
+
+use super::{Device, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use rayon::prelude::*;
@@ -51,23 +53,4 @@ pub fn pool(x: &Tensor, runs: &[Range<usize>], how: Reduction) -> Result<Tensor>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_become_their_sums_largest_and_last_values() {
-        let values = [1f32, 8., 2., -7., 3., 6., -4., 5., f32::NAN, 0., 1., 1.];
-        let x = Tensor::from_slice(&values, (6, 2), &Device::Cpu).unwrap();
-        let pooled = |how| {
-            let pooled = pool(&x, &[0..3, 3..4, 4..6], how).unwrap();
-            pooled.to_vec1::<f32>().unwrap()
-        };
-        assert_eq!(pooled(Reduction::Sum)[..4], [6., 7., -4., 5.]);
-        assert_eq!(pooled(Reduction::Max)[..4], [3., 8., -4., 5.]);
-        assert_eq!(pooled(Reduction::Last), [3., 6., -4., 5., 1., 1.]);
-        assert!(pooled(Reduction::Max)[4].is_nan());
-        assert_eq!(pooled(Reduction::Max)[5], 1.);
-        assert!(pool(&x, &[0..1, 1..7], Reduction::Sum).is_err());
-        assert!(pool(&x, &[0..2, 2..2], Reduction::Sum).is_err());
-    }
-}
+mod tests;

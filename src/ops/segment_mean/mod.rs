@@ -1,6 +1,7 @@
 //! The mean over each segment of a step.
 
-use super::{Device, Reduction, cuda, expect_shape, pool};
+use super::gather::cuda::gather;
+use super::{Device, Reduction, expect_shape, pool};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -33,7 +34,7 @@ pub fn segment_mean(x: &Tensor, segments: &[Segment]) -> Result<Tensor> {
             Device::Cuda(gpu) => {
                 let of_row: Vec<u32> = of_row.map(|i| i as u32).collect();
                 let (parts, of_row) = (gpu.upload(&parts)?, gpu.upload(&of_row)?);
-                let out = cuda::gather(gpu, &parts, &of_row, width)?;
+                let out = gather(gpu, &parts, &of_row, width)?;
                 Tensor::on_gpu(gpu, out, &[rows, width])
             }
             Device::Cpu => {
@@ -46,36 +47,4 @@ pub fn segment_mean(x: &Tensor, segments: &[Segment]) -> Result<Tensor> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::Device;
-
-    #[test]
-    fn means_and_their_gradients_are_those_of_each_segment() {
-        let segment = |len| Segment {
-            lane: 0,
-            len,
-            starts: true,
-            ends: true,
-        };
-        let x: Vec<f32> = (0..10).map(|i| i as f32).collect();
-        let x = Tensor::from_vec(x, (5, 2), &Device::Cpu)
-            .unwrap()
-            .parameter();
-        let mean = segment_mean(&x, &[segment(2), segment(3)]).unwrap();
-        assert_eq!(mean.to_vec2::<f32>().unwrap(), [[1.0, 2.0], [6.0, 7.0]]);
-        let seed = Tensor::new(&[[2f32, 4.0], [3.0, 6.0]], &Device::Cpu).unwrap();
-        let gradient = mean
-            .backward(seed)
-            .unwrap()
-            .of(&x)
-            .unwrap()
-            .to_vec2::<f32>()
-            .unwrap();
-        assert_eq!(
-            gradient,
-            [[1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]
-        );
-        assert!(segment_mean(&x, &[segment(2)]).is_err());
-    }
-}
+mod tests;

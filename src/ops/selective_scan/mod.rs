@@ -7,11 +7,11 @@
 //! for each of the T · I · N updates (one exponential each), 0.3 ns with time steps and gate.
 
 mod backward;
-mod gpu;
+pub(super) mod cuda;
 
+use super::cuda::{Carried, OnGpu};
 use super::math::{self, mul_add, simd};
-use super::on_gpu::{Carried, OnGpu};
-use super::{Device, cuda, expect_shape, unwritten, with_slices};
+use super::{Device, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -177,7 +177,7 @@ impl SelectiveScan {
         let tracked = [u, projected].into_iter().chain(&self.parameters);
         let tracked = tracked.chain(added).chain(gate).any(Tensor::is_tracked);
         if let Device::Cuda(gpu) = u.device() {
-            let io = gpu::Inputs {
+            let io = cuda::Inputs {
                 u,
                 projected,
                 added,

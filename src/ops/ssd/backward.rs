@@ -14,9 +14,9 @@
 
 use super::{BAND, CHUNK, Chunk, Inputs, Scratch, Ssd, SsdSizes, chunks, decay, scale};
 use crate::error::Result;
-use crate::ops::linear::column_sums;
 use crate::ops::math::{self, mul_add, simd};
 use crate::ops::matrix::{Matrix, multiply};
+use crate::ops::sums::column_sums;
 use crate::ops::{Tensor, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;

@@ -11,12 +11,12 @@
 //! at a segment's start: how a sequence is split changes results by rounding only.
 
 mod backward;
-mod gpu;
+pub(super) mod cuda;
 
+use super::cuda::{Carried, OnGpu};
 use super::math::{self, mul_add, simd};
 use super::matrix::{Matrix, multiply};
-use super::on_gpu::{Carried, OnGpu};
-use super::{Device, cuda, expect_shape, unwritten, with_slices};
+use super::{Device, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;

@@ -1,9 +1,11 @@
 //! Sums over many rows, in an order that depends on the sizes alone.
 
-use super::launch::THREADS;
-use super::{Gpu, compile, expect_len};
 use crate::error::Result;
+use crate::ops::cuda::launch::THREADS;
+use crate::ops::cuda::{Gpu, Source, expect_len};
 use cudarc::driver::CudaSlice;
+
+pub(in crate::ops) const KERNELS: Source = Source::new("sums/kernel.cu", include_str!("kernel.cu"));
 
 /// Rows of a part, at least, and parts, at most.
 const ROWS: usize = 256;
@@ -13,7 +15,7 @@ const COLUMNS: usize = 32;
 
 /// What a row's values are multiplied with before they are summed: `(b − mean) · scale`, `b`
 /// (T, D) and one mean, 0 where there is none, and one scale a row.
-pub(super) struct Factor<'a> {
+pub(in crate::ops) struct Factor<'a> {
     pub b: &'a CudaSlice<f32>,
     pub mean: Option<&'a CudaSlice<f32>>,
     pub scale: &'a CudaSlice<f32>,
@@ -25,7 +27,7 @@ pub fn column_sums(gpu: &Gpu, x: &CudaSlice<f32>, width: usize) -> Result<CudaSl
 }
 
 /// The same, of the rows times a factor.
-pub(super) fn weighted(
+pub(in crate::ops) fn weighted(
     gpu: &Gpu,
     a: &CudaSlice<f32>,
     factor: Option<&Factor>,
@@ -36,7 +38,7 @@ pub(super) fn weighted(
     let part = rows.div_ceil(PARTS).max(ROWS);
     let parts = rows.div_ceil(part).max(1);
     let out = gpu.unwritten(parts * width)?;
-    gpu.kernel(compile::GRADIENT, "column_sums")?
+    gpu.kernel(KERNELS, "column_sums")?
         .array(&out)
         .array(a)
         .optional(factor.map(|factor| factor.b))
@@ -53,9 +55,9 @@ pub(super) fn weighted(
 }
 
 /// The sum of all values, in f64. Waits for it.
-pub(super) fn total(gpu: &Gpu, x: &CudaSlice<f32>) -> Result<f64> {
+pub(in crate::ops) fn total(gpu: &Gpu, x: &CudaSlice<f32>) -> Result<f64> {
     let out: CudaSlice<f64> = gpu.unwritten(1)?;
-    gpu.kernel(compile::GRADIENT, "sum_wide")?
+    gpu.kernel(KERNELS, "sum_wide")?
         .array(&out)
         .array(x)
         .long(x.len())

@@ -1,10 +1,20 @@
 //! Arrays of numbers, and what ops are functions of.
 
-use super::cuda::{self, Columns, Gpu};
-use super::{expect_shape, gather, gradient::Node, math::simd, unwritten};
+pub(super) mod cuda;
+mod gradient;
+
+use super::cuda::Gpu;
+use super::{math::simd, unwritten};
 use crate::error::{Error, Kind, Result};
 use candle_core::{DType, NdArray, Shape, Storage, WithDType};
+use cuda::Columns;
 use cudarc::driver::CudaSlice;
+pub use gradient::Gradients;
+use gradient::Node;
+#[cfg(test)]
+pub(crate) use gradient::check;
+pub(crate) use gradient::constant_only;
+pub(super) use gradient::refuse;
 use half::bf16;
 use rayon::prelude::*;
 use std::any::Any;
@@ -49,7 +59,7 @@ impl Device {
 #[derive(Clone, Debug)]
 pub struct Tensor {
     values: Values,
-    pub(super) node: Option<Arc<Node>>,
+    node: Option<Arc<Node>>,
 }
 
 #[derive(Clone, Debug)]
@@ -214,7 +224,7 @@ impl Tensor {
     }
 
     /// The GPU on which values lie that are not indices.
-    fn floats_on(&self) -> Option<&Arc<Gpu>> {
+    pub(super) fn floats_on(&self) -> Option<&Arc<Gpu>> {
         match &self.values {
             Values::Cuda(array) => match (&array.device, &*array.data) {
                 (Device::Cuda(gpu), Data::F32(..) | Data::Bf16(..)) => Some(gpu),
@@ -381,30 +391,6 @@ impl Tensor {
         [before.iter().product(), after.iter().skip(1).product()]
     }
 
-    /// Entries of dimension `dim` by index (u32).
-    pub fn index_select(&self, indices: &Self, dim: usize) -> Result<Self> {
-        if let Values::Cuda(at) = &indices.values
-            && let (Data::U32(rows), Device::Cuda(gpu), 0) = (&*at.data, &at.device, dim)
-        {
-            let (count, width) = self.dims2()?;
-            let out = cuda::gather(gpu, self.gpu_values(gpu)?, rows, width)?;
-            let out = Self::on_gpu(gpu, out, &[rows.len(), width]);
-            let indices = indices.clone();
-            return Ok(out.derived([self], move |grad| {
-                Ok([Some(gather::scatter_on_gpu(grad, &indices, count)?)])
-            }));
-        }
-        let (rows, shape) = (indices.cpu()?, self.dims().to_vec());
-        let out = self.map(|x| x.index_select(&rows, dim))?;
-        Ok(out.derived([self], move |grad| {
-            if let ([count, _], 0) = (&shape[..], dim) {
-                return Ok([Some(gather::scatter(grad, &rows.to_vec1()?, *count)?)]);
-            }
-            let zeros = Self::zeros(shape.clone(), &Device::Cpu)?.cpu()?;
-            Ok([Some(grad.map(|x| zeros.index_add(&rows, x, dim))?)])
-        }))
-    }
-
     /// The entries of dimension `dim` in reverse order.
     pub fn flip(&self, dim: usize) -> Result<Self> {
         let out = self.map(|x| x.flip(&[dim])?.contiguous())?;
@@ -502,30 +488,6 @@ impl Tensor {
         }))
     }
 
-    /// The product of two tensors of the same shape, value by value.
-    pub fn mul(&self, other: &Self) -> Result<Self> {
-        let out = match self.floats_on() {
-            Some(gpu) => {
-                let width = self.width();
-                let rows = self.elem_count() / width.max(1);
-                let (a, b) = (self.gpu_values(gpu)?, other.gpu_values(gpu)?);
-                Self::on_gpu(
-                    gpu,
-                    cuda::gate(gpu, rows, (a, 0), (b, 0), width)?,
-                    self.dims(),
-                )
-            }
-            None => {
-                let right = other.cpu()?;
-                self.map(|x| x.mul(&right))?
-            }
-        };
-        let (a, b) = (self.detach(), other.detach());
-        Ok(out.derived([self, other], move |grad| {
-            Ok([Some(grad.mul(&b)?), Some(grad.mul(&a)?)])
-        }))
-    }
-
     /// `factor · x + shift`
     pub fn affine(&self, factor: f64, shift: f64) -> Result<Self> {
         let out = match self.floats_on() {
@@ -548,7 +510,7 @@ impl Tensor {
 
     /// Runs `f` on the values in memory; the result returns to this tensor's device. For what
     /// happens once in loading a model: on a GPU the values travel.
-    fn map(
+    pub(super) fn map(
         &self,
         f: impl FnOnce(&candle_core::Tensor) -> candle_core::Result<candle_core::Tensor>,
     ) -> Result<Self> {
@@ -556,7 +518,7 @@ impl Tensor {
     }
 
     /// The values in memory.
-    fn cpu(&self) -> Result<candle_core::Tensor> {
+    pub(super) fn cpu(&self) -> Result<candle_core::Tensor> {
         match &self.values {
             Values::Cpu(values, _) => Ok(values.clone()),
             Values::Cuda(array) => array.download(),
@@ -626,3 +588,18 @@ pub(crate) fn with_slices<const N: usize, R>(
     }
     f(slices)
 }
+
+/// Checks a shape that the callers' own arithmetic guarantees.
+pub(crate) fn expect_shape(name: &str, tensor: &Tensor, shape: &[usize]) -> Result<()> {
+    if tensor.dims() == shape {
+        return Ok(());
+    }
+    let found = tensor.dims();
+    Err(Error::new(
+        Kind::Internal,
+        format!("{name}: shape {found:?}, expected {shape:?}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests;

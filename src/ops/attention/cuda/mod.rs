@@ -4,13 +4,20 @@
 //! The keys, already turned, and values that later queries see are kept in a ring for each lane,
 //! which grows with the sequence up to the window.
 
-use super::launch::{Launch, THREADS as WIDE};
-use super::packed::Packed;
-use super::{Element, Gpu, Saved, Stored, compile, expect_len, saved};
+mod tensors;
+#[cfg(test)]
+mod tests;
+
 use crate::error::{Error, Kind, Result};
+use crate::ops::cuda::launch::{Launch, THREADS as WIDE};
+use crate::ops::cuda::packed::Packed;
+use crate::ops::cuda::{Element, Gpu, Saved, Source, Stored, expect_len, saved};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
+
+pub(in crate::ops) const KERNELS: Source =
+    Source::new("attention/kernel.cu", include_str!("../kernel.cu"));
 
 /// As in the kernel.
 const THREADS: usize = 128;
@@ -318,7 +325,7 @@ impl Attention {
 
     fn kernel(&self, name: &str) -> Result<Launch<'_>> {
         let size = format!("HEAD={}", self.width);
-        self.gpu.kernel_for(compile::ATTENTION, &[size], name)
+        self.gpu.kernel_for(KERNELS, &[size], name)
     }
 
     /// Columns of a head in shared memory, which decide how many rows a block has there.

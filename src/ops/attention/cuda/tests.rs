@@ -1,7 +1,9 @@
 //! Attention and its gradients.
 
 use super::*;
+use crate::ops::cuda::testing::*;
 use crate::ops::{self, Reach, Rotary};
+use crate::ops::{Device, Tensor};
 
 fn attention(
     heads: usize,

@@ -1,10 +1,10 @@
 //! Gradients of a dense layer: two matrix products.
 
-use super::super::blas::{self, Form};
-use super::super::element::{Element, Operand};
-use super::super::{Gpu, expect_len, sums};
 use super::Linear;
 use crate::error::Result;
+use crate::ops::cuda::blas::{self, Form};
+use crate::ops::cuda::{Element, Gpu, Operand, expect_len};
+use crate::ops::sums::cuda as sums;
 use cudarc::driver::CudaSlice;
 
 /// Rows of a block, at least, and blocks, at most: the weight's gradient is small and its sum long,

@@ -1,11 +1,13 @@
 //! Dense layers: a product by cuBLAS, then bias, activation and residual in one pass.
 
 mod backward;
+#[cfg(test)]
+mod tests;
 
-use super::element::{Element, Operand};
-use super::{Gpu, blas, compile, expect_len, matmul, rows};
 use crate::error::{Error, Kind, Result};
-use crate::ops::Activation;
+use crate::ops::cuda::{Element, Gpu, Operand, blas, expect_len, matmul, vector};
+use crate::ops::math::Activation;
+use crate::ops::tensor::cuda::{self as values, convert};
 pub use backward::to_weight;
 use cudarc::driver::CudaSlice;
 use half::bf16;
@@ -46,11 +48,9 @@ impl Linear {
         let rounded_bias = bias.as_ref().filter(|_| rounded);
         Ok(Self {
             gpu: Arc::clone(gpu),
-            rounded_bias: rounded_bias
-                .map(|bias| rows::convert(gpu, bias))
-                .transpose()?,
+            rounded_bias: rounded_bias.map(|bias| convert(gpu, bias)).transpose()?,
             weight: match rounded {
-                true => Weight::Bf16(rows::convert(gpu, &gpu.upload(weight)?)?),
+                true => Weight::Bf16(convert(gpu, &gpu.upload(weight)?)?),
                 false => Weight::F32(gpu.upload(weight)?),
             },
             bias,
@@ -83,7 +83,7 @@ impl Linear {
         let weight = self.operand();
         let mut x = Operand::new(gpu, x, 0, self.inner);
         if weight.bf16 && !x.bf16 {
-            converted = rows::rounded(gpu, x.address, count * self.inner)?;
+            converted = values::rounded(gpu, x.address, count * self.inner)?;
             x = Operand::new(gpu, &converted, 0, self.inner);
         }
         let plain = self.bias.is_none() && residual.is_none() && activation == Activation::None;
@@ -105,8 +105,8 @@ impl Linear {
         let into = Operand::new(gpu, &product, 0, self.width);
         blas::product(gpu, into, x, weight, sizes)?;
         let out = gpu.unwritten(len)?;
-        let lanes = rows::vector(self.width);
-        gpu.kernel(compile::ROWS, &format!("epilogue_{}_{lanes}", O::NAME))?
+        let lanes = vector(self.width);
+        gpu.kernel(values::KERNELS, &format!("epilogue_{}_{lanes}", O::NAME))?
             .array(&out)
             .array(&product)
             .optional(self.bias.as_ref())

@@ -3,11 +3,12 @@
 //! A piece of a segment is one FFT of v and one of d, which begins with the piece and goes on as
 //! far as the filter reaches: so each product of a v and a later d is counted once.
 
-use super::super::fft::{Direction, fast, stride};
-use super::super::launch::THREADS;
-use super::super::{column_sums, compile, expect_len};
-use super::{Batches, LongConv, Past, Piece, SIDE};
+use super::{Batches, KERNELS, LongConv, Past, Piece, SIDE};
 use crate::error::Result;
+use crate::ops::cuda::expect_len;
+use crate::ops::cuda::fft::{Direction, fast, stride};
+use crate::ops::cuda::launch::THREADS;
+use crate::ops::sums::cuda::column_sums;
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 
@@ -128,7 +129,7 @@ impl LongConv {
             let channels = first..first + count;
             let at = (first * reach * size_of::<f32>()) as u64;
             let mut filter = gpu.unwritten(count * stride(size))?;
-            gpu.kernel(compile::LONG_CONV, "place_taps")?
+            gpu.kernel(KERNELS, "place_taps")?
                 .array(&filter)
                 .address(gpu.address(io.taps) + at)
                 .long(taps)
@@ -154,7 +155,7 @@ impl LongConv {
                 };
                 let mut slopes = load("load_slopes")?;
                 let inputs = sums.as_ref().map(|_| load("load_inputs")).transpose()?;
-                gpu.kernel(compile::LONG_CONV, "correlate")?
+                gpu.kernel(KERNELS, "correlate")?
                     .array(&slopes)
                     .optional(inputs.as_ref())
                     .optional(sums.as_ref())
@@ -167,7 +168,7 @@ impl LongConv {
                 gpu.fft(&mut slopes, size, batch * count, Direction::Inverse)?;
                 let longest = now.iter().map(|piece| piece.len).max().unwrap_or(0);
                 let blocks = longest.div_ceil(SIDE) * count.div_ceil(SIDE) * batch;
-                gpu.kernel(compile::LONG_CONV, "store_slopes")?
+                gpu.kernel(KERNELS, "store_slopes")?
                     .array(out)
                     .array(products)
                     .array(&slopes)
@@ -185,7 +186,7 @@ impl LongConv {
             }
             if let (Some(to_taps), Some(sums)) = (to_taps, &mut sums) {
                 gpu.fft(sums, size, count, Direction::Inverse)?;
-                gpu.kernel(compile::LONG_CONV, "add_taps")?
+                gpu.kernel(KERNELS, "add_taps")?
                     .address(gpu.address(to_taps) + at)
                     .array(sums)
                     .long(taps)

@@ -11,14 +11,17 @@
 
 mod backward;
 mod filter;
+mod tensors;
+#[cfg(test)]
+mod tests;
 
-pub use backward::{ConvSlopes, Convolved};
-pub use filter::{FilterNetwork, FilterSlopes, FilterTaps};
+pub use backward::Convolved;
+pub use filter::{FilterNetwork, FilterTaps};
 
-use super::fft::{Direction, fast, stride};
-use super::launch::THREADS;
-use super::{Element, Gpu, Saved, Stored, compile, expect_len, saved};
 use crate::error::{Error, Kind, Result};
+use crate::ops::cuda::fft::{Direction, fast, stride};
+use crate::ops::cuda::launch::THREADS;
+use crate::ops::cuda::{Element, Gpu, Saved, Source, Stored, expect_len, lock, saved};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
@@ -26,6 +29,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicIsize;
 use std::sync::{Arc, Mutex};
+
+pub(in crate::ops) const KERNELS: Source =
+    Source::new("long_conv/kernel.cu", include_str!("../kernel.cu"));
 
 /// Rows and channels of a block's tile.
 const SIDE: usize = 32;
@@ -143,7 +149,7 @@ impl LongConv {
         expect_len("long convolution", x, packed.rows() * 3 * self.channels)?;
         let out = gpu.unwritten(packed.rows() * self.channels)?;
         let (batches, retired) = self.batches(past, segments)?;
-        let mut spectra = super::lock(&self.spectra);
+        let mut spectra = lock(&self.spectra);
         for ((taps, size), pieces) in &batches {
             self.convolve((&out, sums), x, *taps, *size, pieces, &mut spectra)?;
         }
@@ -234,7 +240,7 @@ impl LongConv {
         let capacity = most.min(needed.max(2 * lane.capacity).next_multiple_of(256));
         let longer: CudaSlice<f32> = gpu.unwritten(self.channels * capacity)?;
         if let Some(ring) = lane.ring.as_ref().filter(|_| lane.position > 0) {
-            gpu.kernel(compile::LONG_CONV, "lengthen")?
+            gpu.kernel(KERNELS, "lengthen")?
                 .array(&longer)
                 .array(ring)
                 .long(lane.capacity)
@@ -282,7 +288,7 @@ impl LongConv {
                 )?;
                 gpu.complex_fft(&mut signals, size, batch * count, Direction::Forward)?;
                 let bins = size / 4 + 1; // and as many from the other end
-                gpu.kernel(compile::LONG_CONV, "multiply")?
+                gpu.kernel(KERNELS, "multiply")?
                     .array(&signals)
                     .array(&*filter)
                     .int(batch)
@@ -297,7 +303,7 @@ impl LongConv {
                 gpu.complex_fft(&mut signals, size, batch * count, Direction::Inverse)?;
                 let longest = now.iter().map(|piece| piece.len).max().unwrap_or(0);
                 let name = format!("store_outputs_{}", O::NAME);
-                gpu.kernel(compile::LONG_CONV, &name)?
+                gpu.kernel(KERNELS, &name)?
                     .array(out)
                     .optional(sums)
                     .array(&signals)
@@ -329,7 +335,7 @@ impl LongConv {
         let gpu = &*self.gpu;
         let count = channels.len();
         let signals = gpu.unwritten(pieces * count * stride(size))?;
-        gpu.kernel(compile::LONG_CONV, kernel)?
+        gpu.kernel(KERNELS, kernel)?
             .array(&signals)
             .array(x)
             .optional(grad)
@@ -375,7 +381,7 @@ impl LongConv {
             return Ok(());
         };
         self.gpu
-            .kernel(compile::LONG_CONV, "keep_past")?
+            .kernel(KERNELS, "keep_past")?
             .array(ring)
             .array(x)
             .int(self.channels)

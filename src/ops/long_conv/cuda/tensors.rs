@@ -1,9 +1,10 @@
 //! The gated long convolution on a GPU, and its gradients there.
 
-use super::{LongConv, Past};
+use super::Convolved;
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::cuda::{self, Convolved, Gpu};
+use crate::ops::cuda::Gpu;
+use crate::ops::long_conv::{LongConv, Past, cuda};
 use crate::sequence::Segment;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ const PART: usize = 16;
 
 impl LongConv {
     /// As [`LongConv::forward`], of values on the GPU.
-    pub(super) fn on_gpu(
+    pub(in crate::ops) fn on_gpu(
         &self,
         gpu: &Arc<Gpu>,
         x: &Tensor,

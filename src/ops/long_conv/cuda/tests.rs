@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::ops;
+use crate::ops::cuda::testing::*;
+use crate::ops::{Device, Tensor};
 use half::bf16;
 use std::ops::Range;
 
@@ -136,4 +138,63 @@ fn long_convolutions_equal_the_cpu_s() {
     check(1026, 700, true, 1 << 30, 1 << 20);
     check(1026, 30_000, true, 0, 1 << 28);
     check(30_000, 9_000, true, 1 << 30, 1 << 22);
+}
+
+/// A convolution with the filters `taps` (C, L) themselves; they are not differentiated if they are
+/// a constant.
+fn long_conv(taps: &Tensor, bias: &Tensor) -> ops::LongConv {
+    let (_, length) = taps.dims2().unwrap();
+    let stored = flat(taps);
+    let plain = move |n: usize| {
+        let stored = stored.clone();
+        let tap = move |c: usize, j: usize| {
+            if j < length {
+                stored[c * length + j]
+            } else {
+                0.0
+            }
+        };
+        let rows = move |channels: std::ops::Range<usize>| {
+            let pairs = channels.flat_map(|c| (0..n).map(move |j| (c, j)));
+            pairs.map(|(c, j)| tap(c, j)).collect()
+        };
+        Box::new(rows) as Box<ops::TapRows>
+    };
+    let taps = taps.clone();
+    let conv = ops::LongConv::new(length, bias, Arc::new(plain), 1 << 30).unwrap();
+    match taps.is_tracked() {
+        true => conv.differentiable(Arc::new(move |n, _| taps.narrow(1, 0, n))),
+        false => conv,
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gradients_of_long_convolutions_equal_the_cpu_s() {
+    // Channels, taps, pieces of up to so many rows. One filter is shorter than what is carried, one
+    // segment longer than an FFT.
+    for (channels, length, most) in [(5, 40, 90), (33, 300, 60), (2, 1, 20), (1, 70, 5000)] {
+        let steps: Vec<_> = steps(most, 3).into_iter().take(3).collect();
+        let mut inputs: Vec<_> = steps
+            .iter()
+            .map(|s| values(&[total(s), 3 * channels], 1))
+            .collect();
+        inputs.push(values(&[channels], 2));
+        inputs.push(values(&[channels, length], 3));
+        let fixed = tensor(&inputs[4].0, &[channels, length]);
+        let op = |x: &[Tensor]| {
+            let conv = long_conv(x.get(4).unwrap_or(&fixed), &x[3]);
+            let mut past = conv.start(3);
+            let mut parts = Vec::new();
+            for (x, segments) in x.iter().zip(&steps) {
+                let saved = postcard::to_stdvec(&past).unwrap();
+                past = postcard::from_bytes(&saved).unwrap();
+                parts.push(conv.forward(x, &mut past, segments)?);
+            }
+            Tensor::cat(&parts, 0)
+        };
+        let name = format!("long conv {channels} {length} {most}");
+        same(&name, (&inputs, 3), op);
+        same(&format!("{name}, fixed"), (&inputs[..4], 3), op);
+    }
 }

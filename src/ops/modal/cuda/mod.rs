@@ -4,13 +4,21 @@
 //! One thread has up to sixteen numbers of one channel's state in registers; a channel with more
 //! has several threads of a warp.
 
-use super::launch::Launch;
-use super::packed::Packed;
-use super::{Gpu, Saved, Stored, column_sums, compile, expect_len};
+mod tensors;
+#[cfg(test)]
+mod tests;
+
 use crate::error::{Error, Kind, Result};
+use crate::ops::cuda::launch::Launch;
+use crate::ops::cuda::packed::Packed;
+use crate::ops::cuda::{Gpu, Saved, Source, Stored, expect_len};
+use crate::ops::sums::cuda::column_sums;
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
+
+pub(in crate::ops) const KERNELS: Source =
+    Source::new("modal/kernel.cu", include_str!("../kernel.cu"));
 
 /// As in the kernel.
 const THREADS: usize = 128;
@@ -226,7 +234,7 @@ impl Modal<'_> {
             gpu.address(&packed.segments),
         ];
         let ints = [self.channels, self.modes, places.reversed.into()];
-        let launch = gpu.kernel_for(compile::MODAL, &self.sizes(), name)?;
+        let launch = gpu.kernel_for(KERNELS, &self.sizes(), name)?;
         Ok(launch.structure(&pointers, &ints))
     }
 

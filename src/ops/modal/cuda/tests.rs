@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::ops;
+use crate::ops::cuda::testing::*;
+use crate::ops::{Device, Tensor};
 
 /// A filter of `modes` modes a channel, poles of magnitude up to 0.999, and its parameters in f64.
 fn filter(channels: usize, modes: usize, parts: usize, skipped: bool) -> [Tensor; 3] {

@@ -1,9 +1,9 @@
 //! Gradients of norms. Rows' statistics are computed again.
 
-use super::super::sums::{self, Factor};
-use super::super::{Gpu, compile, expect_len, rows::vector};
-use super::{ROWS, THREADS};
+use super::{KERNELS, ROWS, THREADS};
 use crate::error::Result;
+use crate::ops::cuda::{Gpu, expect_len, vector};
+use crate::ops::sums::cuda::{self as sums, Factor};
 use cudarc::driver::CudaSlice;
 
 /// To `x` (T, D) and the weight (D).
@@ -21,20 +21,17 @@ pub fn rms_norm_backward(
     expect_len("gradient", grad, rows * width)?;
     let out = gpu.unwritten(x.len())?;
     let scale = gpu.unwritten(rows)?;
-    gpu.kernel(
-        compile::GRADIENT,
-        &format!("rms_norm_slopes_{}", vector(width)),
-    )?
-    .array(&out)
-    .array(&scale)
-    .array(grad)
-    .array(x)
-    .array(weight)
-    .long(rows)
-    .int(width)
-    .float(inside)
-    .float(outside)
-    .blocks(rows.div_ceil(ROWS), THREADS, 0)?;
+    gpu.kernel(KERNELS, &format!("rms_norm_slopes_{}", vector(width)))?
+        .array(&out)
+        .array(&scale)
+        .array(grad)
+        .array(x)
+        .array(weight)
+        .long(rows)
+        .int(width)
+        .float(inside)
+        .float(outside)
+        .blocks(rows.div_ceil(ROWS), THREADS, 0)?;
     let factor = Factor {
         b: x,
         mean: None,
@@ -57,20 +54,17 @@ pub fn layer_norm_backward(
     expect_len("gradient", grad, rows * width)?;
     let out = gpu.unwritten(x.len())?;
     let (mean, scale) = (gpu.unwritten(rows)?, gpu.unwritten(rows)?);
-    gpu.kernel(
-        compile::GRADIENT,
-        &format!("layer_norm_slopes_{}", vector(width)),
-    )?
-    .array(&out)
-    .array(&mean)
-    .array(&scale)
-    .array(grad)
-    .array(x)
-    .array(weight)
-    .long(rows)
-    .int(width)
-    .float(eps)
-    .blocks(rows.div_ceil(ROWS), THREADS, 0)?;
+    gpu.kernel(KERNELS, &format!("layer_norm_slopes_{}", vector(width)))?
+        .array(&out)
+        .array(&mean)
+        .array(&scale)
+        .array(grad)
+        .array(x)
+        .array(weight)
+        .long(rows)
+        .int(width)
+        .float(eps)
+        .blocks(rows.div_ceil(ROWS), THREADS, 0)?;
     let factor = Factor {
         b: x,
         mean: Some(&mean),

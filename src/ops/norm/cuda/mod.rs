@@ -1,12 +1,17 @@
 //! Layer and root-mean-square normalisation: one warp a row.
 
 mod backward;
+#[cfg(test)]
+mod tests;
 
-use super::launch::THREADS;
-use super::{Element, Gpu, compile, expect_len, rows::vector};
 use crate::error::Result;
+use crate::ops::cuda::launch::THREADS;
+use crate::ops::cuda::{Element, Gpu, Source, expect_len, vector};
 pub use backward::{layer_norm_backward, rms_norm_backward};
 use cudarc::driver::CudaSlice;
+
+pub(in crate::ops) const KERNELS: Source =
+    Source::new("norm/kernel.cu", include_str!("../kernel.cu"));
 
 /// Rows of a block.
 const ROWS: usize = THREADS / 32;
@@ -25,7 +30,7 @@ pub fn layer_norm<O: Element>(
     expect_len("layer norm bias", bias, width)?;
     let out = gpu.unwritten(x.len())?;
     let name = format!("layer_norm_{}_{}", O::NAME, vector(width));
-    gpu.kernel(compile::ROWS, &name)?
+    gpu.kernel(KERNELS, &name)?
         .array(&out)
         .array(x)
         .array(weight)
@@ -50,7 +55,7 @@ pub fn rms_norm<O: Element>(
     expect_len("norm", x, rows * width)?;
     let out = gpu.unwritten(x.len())?;
     let name = format!("rms_norm_{}_{}", O::NAME, vector(width));
-    gpu.kernel(compile::ROWS, &name)?
+    gpu.kernel(KERNELS, &name)?
         .array(&out)
         .array(x)
         .array(weight)
@@ -78,7 +83,7 @@ pub fn gated_rms_norm<O: Element>(
     expect_len("gate", gate, y.len())?;
     let out = gpu.unwritten(y.len())?;
     let name = format!("gated_rms_norm_{}_{}", O::NAME, vector(width));
-    gpu.kernel(compile::ROWS, &name)?
+    gpu.kernel(KERNELS, &name)?
         .array(&out)
         .array(y)
         .array(gate)

@@ -14,9 +14,9 @@
 use super::{Four, Group, Inputs, Lanes, ROWS, STATES, SelectiveScan, Tile, WIDTH, lanes, prepare};
 use crate::error::Result;
 use crate::ops::activation::silu_slope;
-use crate::ops::gradient::total;
-use crate::ops::linear::{column_sums, to_input, to_weight};
+use crate::ops::linear::{to_input, to_weight};
 use crate::ops::math::{self, mul_add, simd};
+use crate::ops::sums::{column_sums, total};
 use crate::ops::{Tensor, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;

@@ -1,12 +1,14 @@
 //! Gradients of the selective scan: the forward pass again, which leaves the states before each
 //! block of rows, and a scan from the last row to the first.
 
-use super::super::blas::{self, Form};
-use super::super::element::Operand;
-use super::super::launch::Launch;
-use super::super::{Columns, column_sums, compile, copy_columns, expect_len, to_weight};
-use super::{ENDS, HIDDEN, ScanInputs, ScanStarts, SelectiveScan, THREADS, Work};
+use super::{ENDS, HIDDEN, KERNELS, ScanInputs, ScanStarts, SelectiveScan, THREADS, Work};
 use crate::error::Result;
+use crate::ops::cuda::blas::{self, Form};
+use crate::ops::cuda::launch::Launch;
+use crate::ops::cuda::{Operand, expect_len};
+use crate::ops::linear::cuda::to_weight;
+use crate::ops::sums::cuda::column_sums;
+use crate::ops::tensor::cuda::{Columns, copy_columns};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 
@@ -127,7 +129,7 @@ impl SelectiveScan {
             [rows, channels, rank],
             1,
         )?;
-        gpu.kernel_for(compile::SCAN, &self.sizes(true), "scan_projections")?
+        gpu.kernel_for(KERNELS, &self.sizes(true), "scan_projections")?
             .array(&out)
             .array(sums)
             .long(rows)

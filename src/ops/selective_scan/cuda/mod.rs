@@ -5,17 +5,22 @@
 //! one thread a channel, its N states and the weights of its time step stay in registers.
 
 mod backward;
+mod tensors;
+pub(super) use tensors::Inputs;
+#[cfg(test)]
+mod tests;
 
-use super::blas;
-use super::element::{Element, Operand};
-use super::launch::Launch;
-use super::packed::Packed;
-use super::{Gpu, Saved, Stored, compile, expect_len};
 use crate::error::{Error, Kind, Result};
+use crate::ops::cuda::launch::Launch;
+use crate::ops::cuda::packed::Packed;
+use crate::ops::cuda::{Element, Gpu, Operand, Saved, Source, Stored, blas, expect_len};
 use crate::sequence::Segment;
-pub use backward::ScanSlopes;
+
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
+
+pub(in crate::ops) const KERNELS: Source =
+    Source::new("selective_scan/kernel.cu", include_str!("../kernel.cu"));
 
 /// As in the kernel.
 const THREADS: usize = 128;
@@ -245,7 +250,7 @@ impl SelectiveScan {
         let ints = [self.channels, self.rank, self.states, reversed.into()];
         let launch = self
             .gpu
-            .kernel_for(compile::SCAN, &self.sizes(work.gradients), name)?;
+            .kernel_for(KERNELS, &self.sizes(work.gradients), name)?;
         Ok(launch.structure(&work.pointers, &ints))
     }
 

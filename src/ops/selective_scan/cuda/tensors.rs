@@ -1,14 +1,15 @@
 //! The selective scan on a GPU, and its gradients there.
 
-use super::{Hidden, SelectiveScan};
+use super::ScanInputs;
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::cuda::{self, Gpu, ScanInputs};
+use crate::ops::cuda::Gpu;
+use crate::ops::selective_scan::{Hidden, SelectiveScan, cuda};
 use crate::sequence::Segment;
 use std::sync::Arc;
 
 /// What [`SelectiveScan::forward`] takes.
-pub(super) struct Inputs<'a> {
+pub(in crate::ops) struct Inputs<'a> {
     pub u: &'a Tensor,
     pub projected: &'a Tensor,
     pub added: Option<&'a Tensor>,
@@ -28,7 +29,7 @@ impl Inputs<'_> {
 
 impl SelectiveScan {
     /// As [`SelectiveScan::forward`], of values on the GPU.
-    pub(super) fn on_gpu(
+    pub(in crate::ops) fn on_gpu(
         &self,
         gpu: &Arc<Gpu>,
         io: &Inputs,

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::ops;
+use crate::ops::cuda::testing::*;
+use crate::ops::{Device, Tensor};
 
 /// Sizes, and the longest piece.
 fn check(channels: usize, states: usize, rank: usize, reversed: bool, most: usize) {
@@ -87,4 +89,53 @@ fn selective_scans_equal_the_cpu_s() {
 fn selective_scans_of_many_tiles_equal_the_cpu_s() {
     check(20, 16, 16, false, 40_000);
     check(20, 16, 40, true, 40_000);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gradients_of_selective_scans_equal_the_cpu_s() {
+    // Channels, states, rank, pieces of up to so many rows; read backwards; with gate and added.
+    for (channels, states, rank, most, reversed, all) in [
+        (37, 5, 3, 100, false, true),
+        (130, 4, 4, 300, true, true),
+        (3, 17, 2, 40, false, false),
+        (5, 4, 8, 1, true, false),
+        (2, 1, 1, 700, false, true),
+    ] {
+        let steps: Vec<_> = steps(most, 3).into_iter().take(2).collect();
+        let mut inputs = Vec::new();
+        for rows in steps.iter().map(|s| total(s)) {
+            inputs.push(values(&[rows, channels], 1));
+            inputs.push(values(&[rows, rank + 2 * states], 2));
+            inputs.extend(
+                all.then(|| [3, 4].map(|seed| values(&[rows, channels], seed)))
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        let rows = inputs.len();
+        inputs.push(values(&[channels, states], 5));
+        inputs.push(values(&[channels], 6));
+        inputs.push(values(&[channels, rank], 7));
+        inputs.push(values(&[channels], 8));
+        let op = |x: &[Tensor]| {
+            let (x, weights) = x.split_at(rows);
+            let [a_log, skip, weight, bias] = weights else {
+                unreachable!("four weights")
+            };
+            let scan = ops::SelectiveScan::new(a_log, skip, weight, bias)?;
+            let scan = if reversed { scan.reversed() } else { scan };
+            let mut hidden = scan.start(3);
+            let mut parts = Vec::new();
+            for (x, segments) in x.chunks(rows / steps.len()).zip(&steps) {
+                let saved = postcard::to_stdvec(&hidden).unwrap();
+                hidden = postcard::from_bytes(&saved).unwrap();
+                let (added, gate) = (x.get(2), x.get(3));
+                parts.push(scan.forward(&x[0], &x[1], added, gate, &mut hidden, segments)?);
+            }
+            Tensor::cat(&parts, 0)
+        };
+        let name = format!("scan {channels} {states} {rank} {reversed} {all}");
+        same_on(gpu(), &name, (&inputs, rows), 1e-5, op);
+    }
 }

@@ -1,10 +1,12 @@
 //! Gradients of a short convolution: to its input, its taps and its bias.
 
-use super::super::launch::THREADS;
-use super::super::{compile, expect_len, rows, sums};
-use super::{ShortConv, Tail};
+use super::{KERNELS, ShortConv, Tail};
 use crate::error::Result;
 use crate::ops::Activation;
+use crate::ops::activation::cuda as activations;
+use crate::ops::cuda::expect_len;
+use crate::ops::cuda::launch::THREADS;
+use crate::ops::sums::cuda as sums;
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 
@@ -34,13 +36,13 @@ impl ShortConv {
             Activation::None => grad,
             activation => {
                 let plain = self.convolve(x, before, &packed, Activation::None)?;
-                inner = rows::slopes(gpu, grad, &plain, activation)?;
+                inner = activations::slopes(gpu, grad, &plain, activation)?;
                 &inner
             }
         };
         let out = gpu.unwritten(len)?;
         let few = if self.taps <= 4 { 4 } else { 8 };
-        gpu.kernel(compile::SHORT_CONV, &format!("short_conv_to_input_{few}"))?
+        gpu.kernel(KERNELS, &format!("short_conv_to_input_{few}"))?
             .array(&out)
             .array(grad)
             .array(&self.weight)
@@ -61,22 +63,19 @@ impl ShortConv {
                 _ => 16,
             };
             let warps = parts * self.channels.div_ceil(32) * self.taps.div_ceil(together);
-            gpu.kernel(
-                compile::SHORT_CONV,
-                &format!("short_conv_to_taps_{together}"),
-            )?
-            .array(&sums)
-            .array(grad)
-            .array(x)
-            .array(&before.rows)
-            .array(&packed.tiles)
-            .array(&packed.segments)
-            .int(packed.tile_count())
-            .int(parts)
-            .int(self.taps)
-            .int(self.channels)
-            .int(self.reversed.into())
-            .blocks(warps.div_ceil(WARPS), THREADS, 0)?;
+            gpu.kernel(KERNELS, &format!("short_conv_to_taps_{together}"))?
+                .array(&sums)
+                .array(grad)
+                .array(x)
+                .array(&before.rows)
+                .array(&packed.tiles)
+                .array(&packed.segments)
+                .int(packed.tile_count())
+                .int(parts)
+                .int(self.taps)
+                .int(self.channels)
+                .int(self.reversed.into())
+                .blocks(warps.div_ceil(WARPS), THREADS, 0)?;
             sums::column_sums(gpu, &sums, self.weight.len())
         });
         let bias = wanted[1].then(|| sums::column_sums(gpu, grad, self.channels));

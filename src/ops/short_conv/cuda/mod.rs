@@ -1,14 +1,19 @@
 //! Short causal depthwise convolution that carries its last inputs.
 
 mod backward;
+#[cfg(test)]
+mod tests;
 
-use super::launch::THREADS;
-use super::{Element, Gpu, Packed, Saved, Stored, compile, expect_len};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Activation;
+use crate::ops::cuda::launch::THREADS;
+use crate::ops::cuda::{Element, Gpu, Packed, Saved, Source, Stored, expect_len};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
+
+pub(in crate::ops) const KERNELS: Source =
+    Source::new("short_conv/kernel.cu", include_str!("../kernel.cu"));
 
 /// Rows of a thread where there are many taps; as in the kernel.
 const ROWS: usize = 16;
@@ -84,7 +89,7 @@ impl ShortConv {
         let out = self.convolve(x, tail, &packed, self.activation)?;
         let blocks = self.channels.div_ceil(THREADS);
         if segments.iter().any(|segment| !segment.ends) {
-            gpu.kernel(compile::SHORT_CONV, "keep_tail")?
+            gpu.kernel(KERNELS, "keep_tail")?
                 .array(&tail.rows)
                 .array(x)
                 .array(&packed.segments)
@@ -111,7 +116,7 @@ impl ShortConv {
             false => format!("short_conv_{}", O::NAME),
         };
         let launch = gpu
-            .kernel(compile::SHORT_CONV, &name)?
+            .kernel(KERNELS, &name)?
             .array(&out)
             .array(x)
             .array(&tail.rows)

@@ -7,12 +7,11 @@
 //! H100 (8.6 would be the least at 2.8 TB/s), where the recurrence takes 30.9 for its arithmetic.
 //! Shorter chunks have more states, longer ones larger factors: 114 rows would be the least.
 
-use super::{Ssd, SsdState, THREADS};
+use super::{CHUNK_KERNELS, Ssd, SsdState, THREADS};
 use crate::error::Result;
 use crate::ops::cuda::blas::{self, Form};
-use crate::ops::cuda::element::{Element, Operand};
 use crate::ops::cuda::packed::{CHUNK, Packed};
-use crate::ops::cuda::{Gpu, compile};
+use crate::ops::cuda::{Element, Gpu, Operand};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use half::bf16;
@@ -105,7 +104,7 @@ impl Ssd {
                 band.segment,
             ];
             let kernel = |name: &str| {
-                let launch = gpu.kernel(compile::SSD_CHUNKS, name)?;
+                let launch = gpu.kernel(CHUNK_KERNELS, name)?;
                 Ok::<_, crate::error::Error>(launch.structure(&pointers, &ints))
             };
             let parts = sizes.heads + (2 * sizes.groups * sizes.states).div_ceil(SPAN);

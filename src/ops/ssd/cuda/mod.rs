@@ -3,13 +3,21 @@
 //! chunks of rows instead.
 
 mod chunks;
+mod tensors;
+#[cfg(test)]
+mod tests;
 
-use super::{Gpu, compile, expect_len};
 use crate::error::{Error, Kind, Result};
 use crate::ops::SsdSizes;
+use crate::ops::cuda::{Gpu, Source, expect_len};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
+
+pub(in crate::ops) const KERNELS: Source =
+    Source::new("ssd/kernel.cu", include_str!("../kernel.cu"));
+pub(in crate::ops) const CHUNK_KERNELS: Source =
+    Source::new("ssd/chunks.cu", include_str!("../chunks.cu"));
 
 /// Threads of a channel, as in the kernel.
 const SHARE: usize = 4;
@@ -134,7 +142,7 @@ impl Ssd {
             format!("SLICE={channels}"),
         ];
         let kernel = |name: &str| {
-            let launch = gpu.kernel_for(compile::SSD, &defines, name)?;
+            let launch = gpu.kernel_for(KERNELS, &defines, name)?;
             Ok::<_, Error>(launch.structure(&pointers, &ints))
         };
         let limited = |name: &str| {

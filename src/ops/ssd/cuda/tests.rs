@@ -1,7 +1,9 @@
 //! The scan of Mamba-2.
 
 use super::*;
+use crate::ops::cuda::testing::*;
 use crate::ops::{self, SsdSizes};
+use crate::ops::{Device, Tensor};
 
 fn check(sizes: SsdSizes, most: usize) {
     let device = Device::Cuda(Arc::clone(gpu()));
@@ -140,7 +142,7 @@ fn pieces_do_not_change_scans_of_mamba_2_in_chunks() {
     let rows = 2000;
     let input = whole.input(rows, 7);
     let state = whole.chunks.start(1).unwrap();
-    let expected = run(&whole.chunks, &state, &input, &[super::speed::whole(rows)]);
+    let expected = run(&whole.chunks, &state, &input, &[whole(rows)]);
     // Pieces of whole chunks, of others, and of so few rows that they are scanned in f32. The first
     // differ by what cuBLAS sums in another order for fewer chunks.
     for (band, piece, bound) in [
@@ -158,12 +160,7 @@ fn pieces_do_not_change_scans_of_mamba_2_in_chunks() {
                 [(0, sizes.columns()), (1, sizes.heads)].map(|(i, width): (usize, usize)| {
                     input[i][from * width..(from + len) * width].to_vec()
                 });
-            found.extend(run(
-                &forms.chunks,
-                &state,
-                &part,
-                &[super::speed::whole(len)],
-            ));
+            found.extend(run(&forms.chunks, &state, &part, &[whole(len)]));
         }
         close(&format!("pieces of {piece}"), &found, &expected, bound);
     }
@@ -175,11 +172,11 @@ fn scans_of_mamba_2_that_do_not_suit_chunks_stay_in_f32() {
     let read = Segment {
         starts: true,
         ends: true,
-        ..super::speed::whole(50)
+        ..whole(50)
     };
     for (sizes, segments) in [
-        (sizes(1, 70, 1, 16), vec![super::speed::whole(300)]),
-        (sizes(1, 16, 1, 20), vec![super::speed::whole(300)]),
+        (sizes(1, 70, 1, 16), vec![whole(300)]),
+        (sizes(1, 16, 1, 20), vec![whole(300)]),
         (sizes(1, 16, 1, 16), vec![read; 5]),
     ] {
         let forms = Forms::new(sizes, 1.0, 512);

@@ -69,7 +69,7 @@ impl Tensor {
     }
 
     /// Whether gradients pass to this tensor and to the other one as to one.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(in crate::ops) fn is_same(&self, other: &Self) -> bool {
         match (&self.node, &other.node) {
             (Some(a), Some(b)) => a.id == b.id,
             _ => false,
@@ -144,7 +144,7 @@ impl Tensor {
 }
 
 /// An error where gradients would have to pass through an op that has none on a GPU.
-pub(super) fn refuse(op: &str, tracked: bool) -> Result<()> {
+pub(in crate::ops) fn refuse(op: &str, tracked: bool) -> Result<()> {
     match tracked {
         false => Ok(()),
         true => {
@@ -163,53 +163,5 @@ pub(crate) fn constant_only(layer: &str, x: &Tensor) -> Result<()> {
     }
 }
 
-/// The sum of vectors of one length, in their order: the same bits with any number of threads.
-pub(crate) fn total(parts: Vec<Vec<f32>>) -> Vec<f32> {
-    let mut parts = parts.into_iter();
-    let mut sum = parts.next().unwrap_or_default();
-    for part in parts {
-        sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
-    }
-    sum
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::Device;
-
-    fn matrix(values: &[f32]) -> Tensor {
-        Tensor::from_slice(values, (values.len() / 2, 2), &Device::Cpu).unwrap()
-    }
-
-    #[test]
-    fn gradients_pass_through_what_only_moves_values() {
-        let x = matrix(&[1., 2., 3., 4., 5., 6.]).parameter(); // (3, 2)
-        let y = matrix(&[7., 8.]).parameter(); // (1, 2)
-        let rows = Tensor::new(&[2u32, 0, 2], &Device::Cpu).unwrap();
-        let picked = x.index_select(&rows, 0).unwrap(); // rows 2, 0, 2 of x
-        let joined = Tensor::cat(&[picked, y.clone(), x.clone()], 0).unwrap(); // (7, 2)
-        let flipped = joined.flip(0).unwrap().t().unwrap().t().unwrap();
-        let flat = flipped.narrow(0, 1, 6).unwrap().reshape(12).unwrap();
-        let seed: Vec<f32> = (1..=12).map(|i| i as f32).collect();
-        let seed = Tensor::from_vec(seed, 12, &Device::Cpu).unwrap();
-        let gradients = flat.affine(2.0, 0.0).unwrap().backward(seed).unwrap();
-        // Rows of `flat`: x1, x0, y, x2, x0, x2, and twice their seeds.
-        let of_x = gradients.of(&x).unwrap().to_vec2::<f32>().unwrap();
-        assert_eq!(of_x, [[24., 28.], [2., 4.], [36., 40.]]);
-        let of_y = gradients.of(&y).unwrap().to_vec2::<f32>().unwrap();
-        assert_eq!(of_y, [[10., 12.]]);
-    }
-
-    #[test]
-    fn constants_remember_nothing() {
-        let x = matrix(&[1., 2.]);
-        assert!(!x.affine(2.0, 0.0).unwrap().is_tracked());
-        let y = x.parameter().exp().unwrap();
-        assert!(y.is_tracked());
-        assert!(!y.detach().add(&x).unwrap().is_tracked());
-        assert!(x.backward(x.clone()).is_err());
-        let gradients = y.backward(y.clone()).unwrap();
-        assert!(gradients.of(&x).is_none());
-    }
-}
+mod tests;

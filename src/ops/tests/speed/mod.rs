@@ -31,15 +31,6 @@ fn time(name: &str, rows: usize, bytes: usize, flops: usize, mut f: impl FnMut()
     );
 }
 
-pub(super) fn whole(rows: usize) -> Segment {
-    Segment {
-        lane: 0,
-        len: rows,
-        starts: false,
-        ends: false,
-    }
-}
-
 fn zeros(len: usize) -> CudaSlice<f32> {
     gpu().zeros(len).unwrap()
 }

@@ -1,12 +1,12 @@
 //! Gradients of the filter network: to its weights, biases and frequencies.
 
-use super::{FilterNetwork, mismatch};
+use super::{FilterNetwork, KERNELS, mismatch};
 use crate::error::Result;
 use crate::ops::cuda::blas::{self, Form};
-use crate::ops::cuda::element::Operand;
-use crate::ops::cuda::{
-    Columns, Gpu, add, column_sums, compile, copy_columns, expect_len, to_weight,
-};
+use crate::ops::cuda::{Gpu, Operand, expect_len};
+use crate::ops::linear::cuda::to_weight;
+use crate::ops::sums::cuda::column_sums;
+use crate::ops::tensor::cuda::{Columns, add, copy_columns};
 use cudarc::driver::CudaSlice;
 
 /// Gradients to a [`FilterNetwork`].
@@ -65,7 +65,7 @@ impl FilterNetwork {
         for (layer, (weight, bias)) in self.hidden.iter().enumerate().rev() {
             let (x, inner) = (layer.checked_sub(1).map(|i| &outputs[i]), self.inner(layer));
             let y = self.layer(gpu, layer, x, n)?;
-            gpu.kernel(compile::LONG_CONV, "sine_slopes")?
+            gpu.kernel(KERNELS, "sine_slopes")?
                 .array(&slopes)
                 .array(&y)
                 .array(bias)

@@ -2,14 +2,12 @@
 
 mod backward;
 
-use super::mismatch;
+use super::{KERNELS, mismatch};
 use crate::error::Result;
 use crate::ops::Taps;
-use crate::ops::cuda::element::Operand;
 use crate::ops::cuda::fft::{Direction, stride};
 use crate::ops::cuda::launch::THREADS;
-use crate::ops::cuda::{Gpu, blas, compile};
-pub use backward::FilterSlopes;
+use crate::ops::cuda::{Gpu, Operand, blas};
 use cudarc::driver::CudaSlice;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -114,7 +112,7 @@ impl FilterNetwork {
 
     /// What follows the product, in its place.
     fn sine(&self, gpu: &Gpu, layer: usize, y: &CudaSlice<f32>) -> Result<()> {
-        gpu.kernel(compile::LONG_CONV, "sine")?
+        gpu.kernel(KERNELS, "sine")?
             .array(y)
             .array(&self.hidden[layer].1)
             .array(&self.freq)
@@ -172,7 +170,7 @@ impl FilterNetwork {
         stride: usize,
     ) -> Result<()> {
         let decay = gpu.address(&self.decay) + (channels.start * size_of::<f32>()) as u64;
-        gpu.kernel(compile::LONG_CONV, "modulate")?
+        gpu.kernel(KERNELS, "modulate")?
             .array(out)
             .array(&self.t)
             .address(decay)
@@ -303,7 +301,7 @@ impl Groups<'_> {
                 if values.len() != count * taps {
                     return Err(mismatch("a filter of other taps"));
                 }
-                gpu.kernel(compile::LONG_CONV, "place_taps")?
+                gpu.kernel(KERNELS, "place_taps")?
                     .array(&out)
                     .array(&gpu.upload(&values)?)
                     .long(taps)

@@ -1,9 +1,13 @@
 //! The loss of predicting one class of many, and its gradient.
 
-use super::launch::THREADS;
-use super::{Gpu, compile, expect_len, sums};
 use crate::error::Result;
+use crate::ops::cuda::launch::THREADS;
+use crate::ops::cuda::{Gpu, Source, expect_len};
+use crate::ops::sums::cuda as sums;
 use cudarc::driver::CudaSlice;
+
+pub(in crate::ops) const KERNELS: Source =
+    Source::new("cross_entropy/kernel.cu", include_str!("kernel.cu"));
 
 /// Rows of a block.
 const ROWS: usize = THREADS / 32;
@@ -44,7 +48,7 @@ fn run(
     let rows = targets.len();
     expect_len("logits", logits, rows * width)?;
     let losses = gpu.unwritten(rows)?;
-    gpu.kernel(compile::GRADIENT, "cross_entropy")?
+    gpu.kernel(KERNELS, "cross_entropy")?
         .array(&losses)
         .optional(out)
         .array(logits)
