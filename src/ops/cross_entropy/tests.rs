@@ -37,26 +37,29 @@ fn only_targets_of_rows_that_count_must_be_classes() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn losses_and_their_gradients_equal_the_cpu_s() {
-    let device = Device::Cuda(Arc::clone(gpu()));
+    let device = Device::Cuda(Arc::clone(testing::gpu()));
     for (rows, width) in [(1, 2), (70, 16), (300, 130)] {
-        let logits: Vec<f32> = random(rows * width, 1).iter().map(|x| 9.0 * x).collect();
+        let logits: Vec<f32> = testing::random(rows * width, 1)
+            .iter()
+            .map(|x| 9.0 * x)
+            .collect();
         let targets: Vec<u32> = (0..rows).map(|i| ((i * 7) % width) as u32).collect();
         let weights: Vec<f32> = (0..rows).map(|i| (i % 3) as f32 * 0.4).collect();
         let some = targets.iter().zip(&weights);
         let some: Vec<_> = some.map(|(t, w)| (*w > 0.0).then_some(*t)).collect();
         let run = |device: &Device| {
             let logits = Tensor::from_slice(&logits, (rows, width), device).unwrap();
-            let (loss, gradient) = ops::cross_entropy(&logits, &targets, &weights).unwrap();
-            let surprisals = ops::surprisals(&logits, &some).unwrap();
-            (loss, flat(&gradient), surprisals)
+            let (loss, gradient) = cross_entropy(&logits, &targets, &weights).unwrap();
+            let surprisals = surprisals(&logits, &some).unwrap();
+            (loss, testing::flat(&gradient), surprisals)
         };
         let (cpu, found) = (run(&Device::Cpu), run(&device));
         assert!((cpu.0 - found.0).abs() <= 1e-6 * cpu.0.abs());
-        close("gradient", &found.1, &cpu.1, 2e-6);
+        testing::close("gradient", &found.1, &cpu.1, 2e-6);
         let single = |x: &[Option<f64>]| -> Vec<f32> {
             x.iter().map(|x| x.map_or(-1.0, |x| x as f32)).collect()
         };
-        close("surprisals", &single(&found.2), &single(&cpu.2), 2e-6);
+        testing::close("surprisals", &single(&found.2), &single(&cpu.2), 2e-6);
         assert_eq!(found, run(&device));
     }
 }

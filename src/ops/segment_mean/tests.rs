@@ -45,7 +45,7 @@ fn means_of_segments_and_their_gradients_equal_the_cpu_s() {
     let run = |device: &Device| {
         let x = tensor(&random(10 * 5, 1), &[10, 5]).to_device(device);
         let x = x.unwrap().parameter();
-        let mean = ops::segment_mean(&x, &segments).unwrap();
+        let mean = segment_mean(&x, &segments).unwrap();
         let gradients = mean.backward(seed.clone()).unwrap();
         (flat(&mean), flat(gradients.of(&x).unwrap()))
     };

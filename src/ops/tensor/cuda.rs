@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::{Element, Gpu, Source, expect_len, vector};
 use crate::ops::math::Activation;
 use cudarc::driver::CudaSlice;
-use half::{bf16, f16};
+use half::bf16;
 
 pub(in crate::ops) const KERNELS: Source =
     Source::new("tensor/kernel.cu", include_str!("kernel.cu"));
@@ -73,17 +73,6 @@ pub fn copy_columns(
 pub fn widen(gpu: &Gpu, x: &CudaSlice<bf16>) -> Result<CudaSlice<f32>> {
     let out = gpu.unwritten(x.len())?;
     gpu.kernel(KERNELS, "to_f32")?
-        .array(&out)
-        .array(x)
-        .long(x.len())
-        .over(x.len())?;
-    Ok(out)
-}
-
-/// The same values in IEEE half precision, for tables: half the bytes to download.
-pub fn half(gpu: &Gpu, x: &CudaSlice<f32>) -> Result<CudaSlice<f16>> {
-    let out = gpu.unwritten(x.len())?;
-    gpu.kernel(KERNELS, "to_f16")?
         .array(&out)
         .array(x)
         .long(x.len())

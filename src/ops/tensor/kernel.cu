@@ -46,12 +46,6 @@ extern "C" __global__ void to_f32(float *out, const bf16 *x, i64 count) {
     if (i < count) out[i] = load(x + i);
 }
 
-// IEEE half precision, for what leaves the device.
-extern "C" __global__ void to_f16(unsigned short *out, const float *x, i64 count) {
-    i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count) asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out[i]) : "f"(x[i]));
-}
-
 #define EXPORT(V, E, S)                                                                            \
     extern "C" __global__ void epilogue_##E##_##V(S *out, const float *x, const float *bias,       \
                                                   const float *residual, i64 count, int width,     \

@@ -1,4 +1,4 @@
-use super::cuda::{add, half};
+use super::cuda::add;
 use super::*;
 use crate::ops::cuda::testing::{close, gpu, random, same, values};
 
@@ -21,14 +21,11 @@ fn gradients_pass_through_what_moves_rows_on_a_device() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn sums_and_half_precision_on_a_device_equal_the_cpu_s() {
+fn sums_on_a_device_equal_the_cpu_s() {
     let gpu = gpu();
     for len in [15, 19_200] {
         let x = random(len, 2);
         let on_gpu = gpu.upload(&x).unwrap();
-        let found = gpu.download(&half(gpu, &on_gpu).unwrap()).unwrap();
-        let expected = x.iter().map(|x| half::f16::from_f32(*x));
-        assert!(found.into_iter().eq(expected));
         let doubled: Vec<f32> = x.iter().map(|x| x + x).collect();
         let found = add::<f32>(gpu, &on_gpu, &on_gpu).unwrap();
         close("sum", &gpu.download(&found).unwrap(), &doubled, 0.0);

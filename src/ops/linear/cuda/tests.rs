@@ -1,7 +1,7 @@
 use super::Linear;
 use crate::ops::cuda::Gpu;
 use crate::ops::cuda::testing::{
-    Input, close, flat, gpu, random, rounded, same, same_on, tensor, values, wide,
+    close, flat, gpu, random, rounded, same, same_on, tensor, values, wide,
 };
 use crate::ops::tensor::cuda::convert;
 use crate::ops::{self, Activation, Tensor};

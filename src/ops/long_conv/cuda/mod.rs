@@ -110,11 +110,6 @@ impl LongConv {
         past
     }
 
-    /// Bytes of one lane's past when a sequence is at least as long as the filter.
-    pub fn past_bytes(length: usize, channels: usize) -> usize {
-        length.saturating_sub(1) * channels * size_of::<f32>()
-    }
-
     /// (T, 3C), the columns x0, x1 and x2, to the gated convolution (T, C).
     pub fn forward<O: Element>(
         &self,

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::ops;
+use crate::ops::Tensor;
 use crate::ops::cuda::testing::*;
-use crate::ops::{Device, Tensor};
 use half::bf16;
 use std::ops::Range;
 

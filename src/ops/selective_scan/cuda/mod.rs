@@ -277,11 +277,6 @@ impl Hidden {
             values: gpu.copy(&self.values)?,
         })
     }
-
-    /// The states, (lanes, N, I), N filled up with zeros to a multiple of four.
-    pub fn values(&self) -> &CudaSlice<f32> {
-        &self.values
-    }
 }
 
 impl Stored for Hidden {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::ops;
+use crate::ops::Tensor;
 use crate::ops::cuda::testing::*;
-use crate::ops::{Device, Tensor};
 
 /// Sizes, and the longest piece.
 fn check(channels: usize, states: usize, rank: usize, reversed: bool, most: usize) {

@@ -162,11 +162,6 @@ impl Tail {
             rows: gpu.copy(&self.rows)?,
         })
     }
-
-    /// The inputs, (lanes, K−1, C).
-    pub fn values(&self) -> &CudaSlice<f32> {
-        &self.rows
-    }
 }
 
 impl Stored for Tail {

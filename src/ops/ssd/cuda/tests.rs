@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::ops::cuda::testing::*;
-use crate::ops::{self, SsdSizes};
-use crate::ops::{Device, Tensor};
+use crate::ops::{self, Device, SsdSizes};
 
 fn check(sizes: SsdSizes, most: usize) {
     let device = Device::Cuda(Arc::clone(gpu()));
@@ -138,11 +137,11 @@ fn scans_of_mamba_2_in_chunks_equal_the_cpu_s_within_bf16() {
 #[ignore = "needs a CUDA device"]
 fn pieces_do_not_change_scans_of_mamba_2_in_chunks() {
     let sizes = sizes(2, 16, 1, 16);
-    let whole = Forms::new(sizes, 1.0, 512);
+    let once = Forms::new(sizes, 1.0, 512);
     let rows = 2000;
-    let input = whole.input(rows, 7);
-    let state = whole.chunks.start(1).unwrap();
-    let expected = run(&whole.chunks, &state, &input, &[whole(rows)]);
+    let input = once.input(rows, 7);
+    let state = once.chunks.start(1).unwrap();
+    let expected = run(&once.chunks, &state, &input, &[whole(rows)]);
     // Pieces of whole chunks, of others, and of so few rows that they are scanned in f32. The first
     // differ by what cuBLAS sums in another order for fewer chunks.
     for (band, piece, bound) in [
