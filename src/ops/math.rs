@@ -87,10 +87,7 @@ pub fn exp(x: f32) -> f32 {
 /// `a · b + c`, fused where that is one instruction (without it, it would be a library call).
 #[inline(always)]
 pub fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    match FMA {
-        true => a.mul_add(b, c),
-        false => a * b + c,
-    }
+    if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `2ˣ` to 1 unit in the last place, for x from −125 to 127; below, as at −125.

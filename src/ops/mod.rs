@@ -1,7 +1,8 @@
 //! Numeric kernels on [tensors](Tensor), one op a folder: `mod.rs` is its form on the CPU, on slices
 //! (rayon over rows or channels, SIMD chosen at run time), which is tested against a plain f64 loop;
 //! `backward.rs` has its gradients; `cuda.rs`, or `cuda/`, is its form on an NVIDIA GPU, from the
-//! kernels in `kernel.cu`. [`cuda`] is what the latter share.
+//! kernels in `kernel.cu`, and `gpu.rs`, or `mod.rs`, runs it on tensors that lie there. [`cuda`] is
+//! what ops on a GPU share.
 //!
 //! Work is cut into tiles whose size depends on the shapes alone, never on the number of
 //! threads: results are the same bits with any number of threads.

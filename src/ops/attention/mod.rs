@@ -15,6 +15,7 @@
 mod backward;
 mod cache;
 pub(super) mod cuda;
+mod gpu;
 mod nystrom;
 mod performer;
 mod rotary;

@@ -30,12 +30,13 @@ pub(in crate::ops) fn compile(
     capability: i32,
 ) -> Result<Vec<u8>> {
     let known = architectures()?;
-    let (exact, architecture) = match known.contains(&capability) {
-        true => (true, Some(capability)),
-        false => (
+    let (exact, architecture) = if known.contains(&capability) {
+        (true, Some(capability))
+    } else {
+        (
             false,
             known.into_iter().filter(|&known| known < capability).max(),
-        ),
+        )
     };
     let architecture = architecture.ok_or_else(|| {
         Error::usage(format!(

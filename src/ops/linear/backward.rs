@@ -27,9 +27,10 @@ pub(super) fn linear(
             Device::Cpu => to_input(grad, &weight),
             Device::Cuda(gpu) => {
                 let layer = on_gpu.made()?;
-                let out = match layer.rounds() {
-                    true => layer.to_input(grad.round_on_gpu(gpu)?)?,
-                    false => layer.to_input(grad.gpu_values(gpu)?)?,
+                let out = if layer.rounds() {
+                    layer.to_input(grad.round_on_gpu(gpu)?)?
+                } else {
+                    layer.to_input(grad.gpu_values(gpu)?)?
                 };
                 Ok(Tensor::on_gpu(gpu, out, x.dims()))
             }

@@ -109,10 +109,11 @@ impl Linear {
             let added = residual.map(|x| x.gpu_values(gpu)).transpose()?;
             let shape = [rows, width];
             let tracked = parents.iter().any(|x| x.is_tracked());
-            let rounded = match tracked && layer.rounds() {
+            let rounded = if tracked && layer.rounds() {
                 // Its gradient to the weight needs it again.
-                true => Some(x.round_on_gpu(gpu)?),
-                false => x.gpu_rounded(),
+                Some(x.round_on_gpu(gpu)?)
+            } else {
+                x.gpu_rounded()
             };
             // What an activation gives is read by a product next.
             let out = match (rounded, activation != Activation::None && gpu.rounded()) {

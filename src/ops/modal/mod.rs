@@ -9,6 +9,7 @@
 
 mod backward;
 pub(super) mod cuda;
+mod gpu;
 
 use super::cuda::Carried;
 use super::math::{mul_add, simd};
@@ -232,9 +233,10 @@ impl Modal {
         let mut from = 0;
         for segment in segments {
             let kept = segment.lane * len..(segment.lane + 1) * len;
-            let mut s = match segment.starts {
-                true => vec![[[0.0; WIDTH]; MODES]; len],
-                false => state[kept.clone()].to_vec(),
+            let mut s = if segment.starts {
+                vec![[[0.0; WIDTH]; MODES]; len]
+            } else {
+                state[kept.clone()].to_vec()
             };
             for rows in out[from..from + segment.len].chunks_mut(ROWS) {
                 let g = &g[from * self.channels..][..rows.len() * self.channels];

@@ -8,6 +8,7 @@
 
 mod backward;
 pub(super) mod cuda;
+mod gpu;
 
 use super::cuda::{Carried, OnGpu};
 use super::math::{self, mul_add, simd};
@@ -88,10 +89,13 @@ impl SelectiveScan {
                         }
                         lanes
                     };
-                    let rate = |n: usize| match n < states {
-                        true => column(a_log, states, n)
-                            .map(|a| (-f64::from(a).exp() * std::f64::consts::LOG2_E) as f32),
-                        false => [0.0; WIDTH],
+                    let rate = |n: usize| {
+                        if n < states {
+                            column(a_log, states, n)
+                                .map(|a| (-f64::from(a).exp() * std::f64::consts::LOG2_E) as f32)
+                        } else {
+                            [0.0; WIDTH]
+                        }
                     };
                     Group {
                         decay: (0..states.div_ceil(STATES))
@@ -177,7 +181,7 @@ impl SelectiveScan {
         let tracked = [u, projected].into_iter().chain(&self.parameters);
         let tracked = tracked.chain(added).chain(gate).any(Tensor::is_tracked);
         if let Device::Cuda(gpu) = u.device() {
-            let io = cuda::Inputs {
+            let io = gpu::Inputs {
                 u,
                 projected,
                 added,
@@ -275,15 +279,17 @@ impl SelectiveScan {
         let mut from = 0;
         for segment in segments {
             let kept = segment.lane * self.fours()..(segment.lane + 1) * self.fours();
-            let mut h = match segment.starts {
-                true => vec![[[0.0; WIDTH]; STATES]; self.fours()],
-                false => hidden[kept.clone()].to_vec(),
+            let mut h = if segment.starts {
+                vec![[[0.0; WIDTH]; STATES]; self.fours()]
+            } else {
+                hidden[kept.clone()].to_vec()
             };
             for done in (0..segment.len).step_by(ROWS) {
                 let n = ROWS.min(segment.len - done);
-                let first = match self.reversed {
-                    true => from + segment.len - done - n,
-                    false => from + done,
+                let first = if self.reversed {
+                    from + segment.len - done - n
+                } else {
+                    from + done
                 };
                 let rows = first..first + n;
                 if let Some(before) = before {

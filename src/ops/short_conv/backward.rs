@@ -271,9 +271,10 @@ mod tests {
                 let parts = [(0, 3, &zeros), (3, 7, &before), (10, 90, &zeros)];
                 let parts = parts.map(|(from, len, before)| {
                     let part = &x[0][from * C..][..len * C];
-                    match reversed {
-                        true => flip(&plain(before, &flip(part), &x[1], &x[2])),
-                        false => plain(before, part, &x[1], &x[2]),
+                    if reversed {
+                        flip(&plain(before, &flip(part), &x[1], &x[2]))
+                    } else {
+                        plain(before, part, &x[1], &x[2])
                     }
                 });
                 parts.concat()

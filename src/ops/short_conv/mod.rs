@@ -160,9 +160,10 @@ impl ShortConv {
         let channels = self.bias.len();
         let len = self.tail_len();
         // What came before this segment: the lane's tail, zeros at a sequence's start.
-        let before = match segment.starts {
-            true => vec![0.0; len],
-            false => tail.rows[segment.lane * len..][..len].to_vec(),
+        let before = if segment.starts {
+            vec![0.0; len]
+        } else {
+            tail.rows[segment.lane * len..][..len].to_vec()
         };
         out.par_chunks_mut(ROWS * channels)
             .enumerate()
@@ -183,14 +184,15 @@ impl ShortConv {
             let kept = len.saturating_sub(x.len());
             tail[..kept].copy_from_slice(&before[len - kept..]);
             let fresh = &mut tail[kept..];
-            match self.reversed {
+            if self.reversed {
                 // The rows scanned last are the first ones.
-                true => fresh
+                fresh
                     .chunks_exact_mut(channels)
                     .rev()
                     .zip(x.chunks_exact(channels))
-                    .for_each(|(tail, x)| tail.copy_from_slice(x)),
-                false => fresh.copy_from_slice(&x[x.len() - (len - kept)..]),
+                    .for_each(|(tail, x)| tail.copy_from_slice(x))
+            } else {
+                fresh.copy_from_slice(&x[x.len() - (len - kept)..])
             }
         }
         before

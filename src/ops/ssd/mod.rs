@@ -12,6 +12,7 @@
 
 mod backward;
 pub(super) mod cuda;
+mod gpu;
 
 use super::cuda::{Carried, OnGpu};
 use super::math::{self, mul_add, simd};
@@ -457,9 +458,10 @@ impl Scratch {
 /// hundred cycles each (measured: the scan takes five times as long where heads decay that fast).
 #[inline(always)]
 fn decay<const FMA: bool>(x: f32) -> f32 {
-    match x < -100.0 {
-        true => 0.0,
-        false => math::exp2::<FMA>(x),
+    if x < -100.0 {
+        0.0
+    } else {
+        math::exp2::<FMA>(x)
     }
 }
 

@@ -4,7 +4,6 @@
 //! The keys, already turned, and values that later queries see are kept in a ring for each lane,
 //! which grows with the sequence up to the window.
 
-mod tensors;
 #[cfg(test)]
 mod tests;
 

@@ -49,9 +49,10 @@ impl Linear {
         Ok(Self {
             gpu: Arc::clone(gpu),
             rounded_bias: rounded_bias.map(|bias| convert(gpu, bias)).transpose()?,
-            weight: match rounded {
-                true => Weight::Bf16(convert(gpu, &gpu.upload(weight)?)?),
-                false => Weight::F32(gpu.upload(weight)?),
+            weight: if rounded {
+                Weight::Bf16(convert(gpu, &gpu.upload(weight)?)?)
+            } else {
+                Weight::F32(gpu.upload(weight)?)
             },
             bias,
             inner,
@@ -135,9 +136,10 @@ impl Linear {
         if !x.bf16 || (O::IS_BF16 && residual.is_some()) {
             return Ok(None);
         }
-        let bias = match O::IS_BF16 {
-            true => self.rounded_bias.as_ref().map(|bias| gpu.address(bias)),
-            false => self.bias.as_ref().map(|bias| gpu.address(bias)),
+        let bias = if O::IS_BF16 {
+            self.rounded_bias.as_ref().map(|bias| gpu.address(bias))
+        } else {
+            self.bias.as_ref().map(|bias| gpu.address(bias))
         };
         let follows = matmul::Epilogue {
             bias,

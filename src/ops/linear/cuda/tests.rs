@@ -27,9 +27,10 @@ fn dense_layers_equal_the_cpu_s() {
             for activation in ACTIVATIONS {
                 for round in [false, true] {
                     let layer = Linear::new(gpu, &w, [width, inner], bias, round).unwrap();
-                    let (x, w) = match round {
-                        true => (rounded(&x), rounded(&w)),
-                        false => (x.clone(), w.clone()),
+                    let (x, w) = if round {
+                        (rounded(&x), rounded(&w))
+                    } else {
+                        (x.clone(), w.clone())
                     };
                     let cpu = ops::Linear::new(
                         tensor(&w, &[width, inner]),

@@ -11,7 +11,6 @@
 
 mod backward;
 mod filter;
-mod tensors;
 #[cfg(test)]
 mod tests;
 
@@ -172,16 +171,15 @@ impl LongConv {
         let mut row = 0;
         for segment in segments {
             let whole = Lane::default();
-            let lane = match segment.starts && segment.ends {
-                true => &whole,
-                false => {
-                    let lane = &mut past.lanes[segment.lane];
-                    if segment.starts {
-                        lane.position = 0;
-                    }
-                    retired.extend(self.make_room(lane, segment)?);
-                    lane
+            let lane = if segment.starts && segment.ends {
+                &whole
+            } else {
+                let lane = &mut past.lanes[segment.lane];
+                if segment.starts {
+                    lane.position = 0;
                 }
+                retired.extend(self.make_room(lane, segment)?);
+                lane
             };
             let ring = lane.ring.as_ref().map_or(0, |ring| self.gpu.address(ring));
             let mut add = |done: usize, len: usize, taps: usize, size: usize| {
@@ -199,16 +197,15 @@ impl LongConv {
                 });
             };
             let (most, step) = self.largest();
-            match segment.len > step {
-                true => (0..segment.len).step_by(step).for_each(|done| {
+            if segment.len > step {
+                (0..segment.len).step_by(step).for_each(|done| {
                     add(done, step.min(segment.len - done), self.length, most);
-                }),
-                false => {
-                    // Sizes are rounded up so that segments of similar length share a batch.
-                    let len = fast(segment.len);
-                    let taps = self.length.min(fast(lane.position + len));
-                    add(0, segment.len, taps, fast(len + taps - 1));
-                }
+                })
+            } else {
+                // Sizes are rounded up so that segments of similar length share a batch.
+                let len = fast(segment.len);
+                let taps = self.length.min(fast(lane.position + len));
+                add(0, segment.len, taps, fast(len + taps - 1));
             }
             row += segment.len;
         }

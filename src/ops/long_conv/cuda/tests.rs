@@ -104,9 +104,10 @@ fn check(length: usize, most: usize, network: bool, budget: isize, workspace: us
         1 << 30,
     )
     .unwrap();
-    let taps = match network {
-        true => filter.on_device(),
-        false => FilterTaps::Host(closure),
+    let taps = if network {
+        filter.on_device()
+    } else {
+        FilterTaps::Host(closure)
     };
     let conv = LongConv::new(gpu, length, &bias, taps, Arc::new(budget.into()), workspace).unwrap();
     let (mut past, mut cpu_past) = (conv.start(3), cpu.start(3));
@@ -162,9 +163,10 @@ fn long_conv(taps: &Tensor, bias: &Tensor) -> ops::LongConv {
     };
     let taps = taps.clone();
     let conv = ops::LongConv::new(length, bias, Arc::new(plain), 1 << 30).unwrap();
-    match taps.is_tracked() {
-        true => conv.differentiable(Arc::new(move |n, _| taps.narrow(1, 0, n))),
-        false => conv,
+    if taps.is_tracked() {
+        conv.differentiable(Arc::new(move |n, _| taps.narrow(1, 0, n)))
+    } else {
+        conv
     }
 }
 

@@ -4,7 +4,6 @@
 //! One thread has up to sixteen numbers of one channel's state in registers; a channel with more
 //! has several threads of a warp.
 
-mod tensors;
 #[cfg(test)]
 mod tests;
 

@@ -15,9 +15,10 @@ fn filter(channels: usize, modes: usize, parts: usize, skipped: bool) -> [Tensor
         pole.iter_mut().for_each(|x| *x *= magnitude / size);
     }
     let residues = random(channels * modes * parts, 2);
-    let skip = match skipped {
-        true => random(channels, 3),
-        false => vec![0.0; channels],
+    let skip = if skipped {
+        random(channels, 3)
+    } else {
+        vec![0.0; channels]
     };
     [
         tensor(&poles, shape),
@@ -104,9 +105,10 @@ fn plain(
                 let i = c * modes + n;
                 let (pole, residue) = (complex(poles, i), complex(residues, i));
                 let start = segment.lane * channels * modes + i;
-                let mut states = vec![match segment.starts {
-                    true => (0.0, 0.0),
-                    false => before[start],
+                let mut states = vec![if segment.starts {
+                    (0.0, 0.0)
+                } else {
+                    before[start]
                 }];
                 for t in from..from + segment.len {
                     let s = times(pole, states[t - from]);

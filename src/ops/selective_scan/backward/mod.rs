@@ -153,61 +153,34 @@ impl Step {
         for segment in &self.segments {
             let mut carry = vec![vec![zeros; fours]; groups.len()];
             let count = segment.len.div_ceil(ROWS);
-            for tile in (0..count).rev() {
-                let n = ROWS.min(segment.len - tile * ROWS);
-                let start = match scan.reversed {
-                    true => from + segment.len - tile * ROWS - n,
-                    false => from + tile * ROWS,
+            for number in (0..count).rev() {
+                let n = ROWS.min(segment.len - number * ROWS);
+                let start = if scan.reversed {
+                    from + segment.len - number * ROWS - n
+                } else {
+                    from + number * ROWS
                 };
                 let rows = start..start + n;
                 folded.fill([0.0; FOLDED]);
-                for (i, group) in groups.clone().enumerate() {
-                    let columns = group * WIDTH..io.channels.min((group + 1) * WIDTH);
-                    let before = &self.before[group][(tiles + tile) * fours..][..fours];
-                    let group = &scan.groups[group];
-                    prepare(&mut work.tile, group, io, &rows, &columns);
-                    enter(&mut work, io, grad, &rows, &columns);
-                    for four in 0..fours {
-                        let states = &mut work.states[..n + 1];
-                        states[0] = before[four];
-                        let decays = &mut work.decays;
-                        again(
-                            &mut work.tile,
-                            states,
-                            decays,
-                            group,
-                            io,
-                            &rows,
-                            scan.reversed,
-                            four,
-                            fours,
-                        );
-                        let carry = &mut carry[i][four];
-                        let rate = &mut sums.rate[i][four];
-                        descend(
-                            &mut work,
-                            &mut folded,
-                            carry,
-                            rate,
-                            group,
-                            io,
-                            &rows,
-                            scan.reversed,
-                            four,
-                            fours,
-                        );
-                    }
-                    leave(
-                        &mut work,
-                        &mut sums.skip[i],
-                        group,
+                for (i, index) in groups.clone().enumerate() {
+                    let tile = GroupTile {
                         io,
-                        grad,
-                        &rows,
-                        &columns,
-                        outs,
-                        i * WIDTH,
-                    );
+                        group: &scan.groups[index],
+                        rows: &rows,
+                        columns: index * WIDTH..io.channels.min((index + 1) * WIDTH),
+                        fours,
+                        reversed: scan.reversed,
+                    };
+                    let before = &self.before[index][(tiles + number) * fours..][..fours];
+                    prepare(&mut work.tile, tile.group, io, &rows, &tile.columns);
+                    gradient_to_output(&mut work, &tile, grad);
+                    for four in 0..fours {
+                        recompute_states(&mut work, &tile, &before[four], four);
+                        let (carry, rate) = (&mut carry[i][four], &mut sums.rate[i][four]);
+                        gradients_of_states(&mut work, &tile, &mut folded, carry, rate, four);
+                    }
+                    let to_skip = &mut sums.skip[i];
+                    write_gradients(&mut work, &tile, grad, to_skip, outs, i * WIDTH);
                 }
                 let width = 2 * fours * STATES;
                 let out = &mut sums.bc[rows.start * width..rows.end * width];
@@ -238,6 +211,17 @@ impl SelectiveScan {
     }
 }
 
+/// One group's tile of rows.
+struct GroupTile<'a> {
+    io: &'a Inputs<'a>,
+    group: &'a Group,
+    rows: &'a Range<usize>,
+    columns: Range<usize>,
+    /// Of its states.
+    fours: usize,
+    reversed: bool,
+}
+
 /// What a group's tile needs, in the order of the rows; decays and states in that of scanning.
 struct Work {
     tile: Tile,
@@ -264,8 +248,9 @@ impl Work {
 
 simd! {
 /// The gradient to y, through the gate.
-fn enter(work: &mut Work, io: &Inputs, grad: &[f32], rows: &Range<usize>, columns: &Range<usize>) {
-    for (i, row) in rows.clone().enumerate() {
+fn gradient_to_output(work: &mut Work, at: &GroupTile, grad: &[f32]) {
+    let GroupTile { io, columns, .. } = at;
+    for (i, row) in at.rows.clone().enumerate() {
         let mut to_output = lanes(grad, io.channels, row, columns);
         if let Some(gate) = io.gate {
             let gate = lanes(gate, io.channels, row, columns);
@@ -281,8 +266,13 @@ fn enter(work: &mut Work, io: &Inputs, grad: &[f32], rows: &Range<usize>, column
 }
 
 simd! {
-/// The recurrence of four states, keeping decays and states; adds to the tile's outputs.
-fn again(tile: &mut Tile, states: &mut [Four], decays: &mut [Four], group: &Group, io: &Inputs, rows: &Range<usize>, reversed: bool, four: usize, fours: usize) {
+/// The recurrence of four states from those `before` the tile, keeping decays and states; adds to
+/// the tile's outputs.
+fn recompute_states(work: &mut Work, at: &GroupTile, before: &Four, four: usize) {
+    let GroupTile { io, group, rows, fours, reversed, .. } = at;
+    let (tile, decays) = (&mut work.tile, &mut work.decays[..]);
+    let states = &mut work.states[..rows.len() + 1];
+    states[0] = *before;
     let width = io.projected.len() / (io.u.len() / io.channels);
     let bc = width - 2 * fours * STATES;
     let projected = &io.projected[rows.start * width..rows.end * width];
@@ -290,7 +280,7 @@ fn again(tile: &mut Tile, states: &mut [Four], decays: &mut [Four], group: &Grou
     let mut state = states[0];
     let n = rows.len();
     for (k, (decays, states)) in decays.iter_mut().zip(&mut states[1..]).enumerate() {
-        let i = if reversed { n - 1 - k } else { k };
+        let i = if *reversed { n - 1 - k } else { k };
         let row = &projected[i * width + bc + four * STATES..];
         let (b, c) = (&row[..STATES], &row[fours * STATES..][..STATES]);
         let (step, input) = (&tile.step[i], &tile.input[i]);
@@ -313,7 +303,8 @@ fn again(tile: &mut Tile, states: &mut [Four], decays: &mut [Four], group: &Grou
 simd! {
 /// The gradients of four states, from the row scanned last to the first. `folded` holds for each
 /// row the sums for B, then those for C.
-fn descend(work: &mut Work, folded: &mut [[f32; FOLDED]], carry: &mut Four, rate: &mut Four, group: &Group, io: &Inputs, rows: &Range<usize>, reversed: bool, four: usize, fours: usize) {
+fn gradients_of_states(work: &mut Work, at: &GroupTile, folded: &mut [[f32; FOLDED]], carry: &mut Four, rate: &mut Four, four: usize) {
+    let GroupTile { io, group, rows, fours, reversed, .. } = at;
     let width = io.projected.len() / (io.u.len() / io.channels);
     let padded = fours * STATES;
     let bc = width - 2 * padded;
@@ -322,7 +313,7 @@ fn descend(work: &mut Work, folded: &mut [[f32; FOLDED]], carry: &mut Four, rate
     let (mut later, mut to_rate) = (*carry, *rate);
     let n = rows.len();
     for k in (0..n).rev() {
-        let i = if reversed { n - 1 - k } else { k };
+        let i = if *reversed { n - 1 - k } else { k };
         let row = &projected[i * width + bc + four * STATES..];
         let (b, c) = (&row[..STATES], &row[padded..][..STATES]);
         let folded = &mut folded[i * 2 * padded + four * STATES..];
@@ -355,11 +346,12 @@ fn descend(work: &mut Work, folded: &mut [[f32; FOLDED]], carry: &mut Four, rate
 }
 
 simd! {
-/// Writes the gradients of the tile's rows, at columns `at..` of the task's.
-fn leave(work: &mut Work, to_skip: &mut Lanes, group: &Group, io: &Inputs, grad: &[f32], rows: &Range<usize>, columns: &Range<usize>, outs: &mut Outs, at: usize) {
+/// Writes the gradients of the tile's rows, at columns `first..` of the task's.
+fn write_gradients(work: &mut Work, at: &GroupTile, grad: &[f32], to_skip: &mut Lanes, outs: &mut Outs, first: usize) {
+    let GroupTile { io, group, rows, columns, .. } = at;
     let [to_u, to_low, to_added, to_gate] = outs;
     let width = columns.len();
-    for (i, row) in rows.clone().enumerate() {
+    for (i, row) in (*rows).clone().enumerate() {
         let u = lanes(io.u, io.channels, row, columns);
         let (step, to_output) = (&work.tile.step[i], &work.to_output[i]);
         let (to_input, to_step) = (&work.to_input[i], &work.to_step[i]);
@@ -372,10 +364,10 @@ fn leave(work: &mut Work, to_skip: &mut Lanes, group: &Group, io: &Inputs, grad:
             let to_step = mul_add::<FMA>(to_input[lane], u[lane], through);
             of_low[lane] = to_step * softplus_slope(step[lane]);
         }
-        to_u[row][at..at + width].copy_from_slice(&of_u[..width]);
-        to_low[row][at..at + width].copy_from_slice(&of_low[..width]);
+        to_u[row][first..first + width].copy_from_slice(&of_u[..width]);
+        to_low[row][first..first + width].copy_from_slice(&of_low[..width]);
         if io.added.is_some() {
-            to_added[row][at..at + width].copy_from_slice(&to_output[..width]);
+            to_added[row][first..first + width].copy_from_slice(&to_output[..width]);
         }
         if let Some(gate) = io.gate {
             let (gate, grad) = (lanes(gate, io.channels, row, columns), lanes(grad, io.channels, row, columns));
@@ -383,7 +375,7 @@ fn leave(work: &mut Work, to_skip: &mut Lanes, group: &Group, io: &Inputs, grad:
             for lane in 0..WIDTH {
                 of_gate[lane] *= grad[lane] * silu_slope(gate[lane]);
             }
-            to_gate[row][at..at + width].copy_from_slice(&of_gate[..width]);
+            to_gate[row][first..first + width].copy_from_slice(&of_gate[..width]);
         }
     }
 }

@@ -116,9 +116,10 @@ impl SelectiveScan {
         let width = rank + 2 * self.states;
         let out = gpu.unwritten(rows * width)?;
         // In registers the weight lies turned.
-        let (form, stride) = match self.in_registers() {
-            true => (Form::Layer, channels),
-            false => (Form::Plain, rank),
+        let (form, stride) = if self.in_registers() {
+            (Form::Layer, channels)
+        } else {
+            (Form::Plain, rank)
         };
         blas::batched(
             gpu,

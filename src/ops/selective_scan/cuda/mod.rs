@@ -5,8 +5,6 @@
 //! one thread a channel, its N states and the weights of its time step stay in registers.
 
 mod backward;
-mod tensors;
-pub(super) use tensors::Inputs;
 #[cfg(test)]
 mod tests;
 
@@ -194,19 +192,18 @@ impl SelectiveScan {
             expect_len("scan", values, rows * self.channels)?;
         }
         expect_len("scan projections", io.projected, rows * width)?;
-        let step = match self.in_registers() {
-            true => None,
-            false => {
-                let step: CudaSlice<f32> = gpu.unwritten(rows * self.channels)?;
-                blas::product(
-                    gpu,
-                    Operand::new(gpu, &step, 0, self.channels),
-                    Operand::new(gpu, io.projected, 0, width),
-                    Operand::new(gpu, &self.step_weight, 0, self.rank),
-                    [rows, self.rank, self.channels],
-                )?;
-                Some(step)
-            }
+        let step = if self.in_registers() {
+            None
+        } else {
+            let step: CudaSlice<f32> = gpu.unwritten(rows * self.channels)?;
+            blas::product(
+                gpu,
+                Operand::new(gpu, &step, 0, self.channels),
+                Operand::new(gpu, io.projected, 0, width),
+                Operand::new(gpu, &self.step_weight, 0, self.rank),
+                [rows, self.rank, self.channels],
+            )?;
+            Some(step)
         };
         let sums: CudaSlice<f32> = gpu.unwritten(packed.tile_count() * self.channels)?;
         let address = |values: Option<&CudaSlice<f32>>| values.map_or(0, |x| gpu.address(x));

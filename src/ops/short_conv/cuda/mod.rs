@@ -111,9 +111,10 @@ impl ShortConv {
         let gpu = &*self.gpu;
         let out = gpu.unwritten(x.len())?;
         let few = matches!(self.taps, 3 | 4);
-        let name = match few {
-            true => format!("short_conv_{}_{}", O::NAME, self.taps),
-            false => format!("short_conv_{}", O::NAME),
+        let name = if few {
+            format!("short_conv_{}_{}", O::NAME, self.taps)
+        } else {
+            format!("short_conv_{}", O::NAME)
         };
         let launch = gpu
             .kernel(KERNELS, &name)?
@@ -124,15 +125,14 @@ impl ShortConv {
             .array(&self.bias)
             .array(&packed.tiles)
             .array(&packed.segments);
-        let (launch, blocks) = match few {
-            true => (
+        let (launch, blocks) = if few {
+            (
                 launch,
                 self.channels.div_ceil(THREADS) * packed.tile_count(),
-            ),
-            false => {
-                let launch = launch.int(packed.tile_count()).int(packed.longest());
-                (launch.int(self.taps), self.blocks(packed))
-            }
+            )
+        } else {
+            let launch = launch.int(packed.tile_count()).int(packed.longest());
+            (launch.int(self.taps), self.blocks(packed))
         };
         launch
             .int(self.channels)

@@ -3,7 +3,6 @@
 //! chunks of rows instead.
 
 mod chunks;
-mod tensors;
 #[cfg(test)]
 mod tests;
 

@@ -145,21 +145,21 @@ impl Tensor {
 
 /// An error where gradients would have to pass through an op that has none on a GPU.
 pub(in crate::ops) fn refuse(op: &str, tracked: bool) -> Result<()> {
-    match tracked {
-        false => Ok(()),
-        true => {
-            Err(Error::usage(format!("{op} is trained on the CPU")).todo("run with --device cpu"))
-        }
+    if tracked {
+        Err(Error::usage(format!("{op} is trained on the CPU")).todo("run with --device cpu"))
+    } else {
+        Ok(())
     }
 }
 
 /// An error if gradients should pass through a layer that has none: they would be lost in silence.
 pub(crate) fn constant_only(layer: &str, x: &Tensor) -> Result<()> {
-    match x.is_tracked() {
-        true => Err(Error::usage(format!(
+    if x.is_tracked() {
+        Err(Error::usage(format!(
             "{layer} cannot be trained: no gradient passes through it"
-        ))),
-        false => Ok(()),
+        )))
+    } else {
+        Ok(())
     }
 }
 

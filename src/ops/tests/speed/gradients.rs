@@ -50,9 +50,10 @@ fn gradients_of_rows() {
             bytes * d,
             flops,
             || {
-                match half {
-                    true => layer.to_input(&rounded_wide).unwrap(),
-                    false => layer.to_input(&wide).unwrap(),
+                if half {
+                    layer.to_input(&rounded_wide).unwrap()
+                } else {
+                    layer.to_input(&wide).unwrap()
                 };
             },
         );
@@ -63,9 +64,10 @@ fn gradients_of_rows() {
             bytes * d,
             flops,
             || {
-                match half {
-                    true => to_weight(gpu, &rounded_wide, &rounded, [3 * d, d]).unwrap(),
-                    false => to_weight(gpu, &wide, &x, [3 * d, d]).unwrap(),
+                if half {
+                    to_weight(gpu, &rounded_wide, &rounded, [3 * d, d]).unwrap()
+                } else {
+                    to_weight(gpu, &wide, &x, [3 * d, d]).unwrap()
                 };
             },
         );

@@ -1,15 +1,15 @@
 //! The selective scan on a GPU, and its gradients there.
 
-use super::ScanInputs;
+use super::cuda::{self, ScanInputs};
+use super::{Hidden, SelectiveScan};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
-use crate::ops::selective_scan::{Hidden, SelectiveScan, cuda};
 use crate::sequence::Segment;
 use std::sync::Arc;
 
 /// What [`SelectiveScan::forward`] takes.
-pub(in crate::ops) struct Inputs<'a> {
+pub(super) struct Inputs<'a> {
     pub u: &'a Tensor,
     pub projected: &'a Tensor,
     pub added: Option<&'a Tensor>,
@@ -29,7 +29,7 @@ impl Inputs<'_> {
 
 impl SelectiveScan {
     /// As [`SelectiveScan::forward`], of values on the GPU.
-    pub(in crate::ops) fn on_gpu(
+    pub(super) fn on_gpu(
         &self,
         gpu: &Arc<Gpu>,
         io: &Inputs,
@@ -45,15 +45,12 @@ impl SelectiveScan {
             .own(|| scan.start(lanes), |hidden| hidden.fork(gpu))?;
         let (values, shape) = (io.values(gpu)?, io.u.dims());
         // What is gated is read by a product next.
-        let (out, starts) = match io.gate.is_some() && gpu.rounded() {
-            true => {
-                let (out, starts) = scan.forward(&values, hidden, segments)?;
-                (Tensor::rounded_on_gpu(gpu, out, shape), starts)
-            }
-            false => {
-                let (out, starts) = scan.forward(&values, hidden, segments)?;
-                (Tensor::on_gpu(gpu, out, shape), starts)
-            }
+        let (out, starts) = if io.gate.is_some() && gpu.rounded() {
+            let (out, starts) = scan.forward(&values, hidden, segments)?;
+            (Tensor::rounded_on_gpu(gpu, out, shape), starts)
+        } else {
+            let (out, starts) = scan.forward(&values, hidden, segments)?;
+            (Tensor::on_gpu(gpu, out, shape), starts)
         };
         if !tracked {
             return Ok(out);

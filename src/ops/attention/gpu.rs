@@ -1,15 +1,15 @@
 //! Attention on a GPU, and its gradient there.
 
+use super::{Attention, Cache, Reach, Rotary, cuda, whole};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::attention::{Attention, Cache, Reach, Rotary, cuda, whole};
 use crate::ops::cuda::Gpu;
 use crate::sequence::Segment;
 use std::sync::Arc;
 
 impl Attention {
     /// As [`Attention::forward`], of values on the GPU.
-    pub(in crate::ops) fn forward_on_gpu(
+    pub(super) fn forward_on_gpu(
         &self,
         gpu: &Arc<Gpu>,
         x: &Tensor,

@@ -1,15 +1,15 @@
 //! The modal filter on a GPU, and its gradients there.
 
+use super::{Modal, ModalState, cuda};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
-use crate::ops::modal::{Modal, ModalState, cuda};
 use crate::sequence::Segment;
 use std::sync::Arc;
 
 impl Modal {
     /// As [`Modal::forward`], of values on the GPU.
-    pub(in crate::ops) fn on_gpu(
+    pub(super) fn on_gpu(
         &self,
         gpu: &Arc<Gpu>,
         g: &Tensor,

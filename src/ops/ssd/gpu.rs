@@ -1,16 +1,16 @@
 //! The scan of Mamba-2 on a GPU.
 
+use super::{Ssd, SsdState, cuda};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
-use crate::ops::ssd::{Ssd, SsdState, cuda};
 use crate::ops::tensor::refuse;
 use crate::sequence::Segment;
 use std::sync::Arc;
 
 impl Ssd {
     /// As [`Ssd::forward`], of values on the GPU; not differentiated there.
-    pub(in crate::ops) fn forward_on_gpu(
+    pub(super) fn forward_on_gpu(
         &self,
         gpu: &Arc<Gpu>,
         [xbc, steps]: [&Tensor; 2],
