@@ -44,7 +44,8 @@ pub fn run(mut command: Command, file: &Path, time: Duration) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let broken = |e: std::io::Error| Error::new(Kind::Internal, format!("child process: {e}"));
+    let broken =
+        |e: std::io::Error| Error::new(Kind::Internal, format!("child process: {e}")).caused_by(e);
     let mut child = command.spawn().map_err(broken)?;
     let pipe = child.stderr.take();
     // Read beside the waiting, so that a long message does not block the child.

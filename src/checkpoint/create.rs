@@ -2,7 +2,7 @@
 
 use super::layout::{self, Fill, Planned};
 use super::staging::Staging;
-use super::{Architecture, Checkpoint, Config, Weights, safetensors};
+use super::{Architecture, Checkpoint, Config, Tokenizer, Weights, safetensors};
 use crate::error::{Error, Result};
 use ::safetensors::Dtype;
 use candle_core::{DType, Device, Tensor};
@@ -71,9 +71,11 @@ pub fn untrained(config: Config, seed: u64, dir: &Path, max_bytes: u64) -> Resul
         dir: dir.to_path_buf(),
         architecture: Architecture::of(&config)?,
         config,
+        tokenizer: Tokenizer::read(dir)?,
         weights: Weights::new(dir.display(), tensors),
         digest: String::new(),
         name: "untrained".to_string(),
+        origin: "untrained".to_string(),
     })
 }
 
@@ -208,6 +210,7 @@ mod tests {
         let error = create(&config, 0, &dir.path().join("taken"), 1 << 30).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage);
         let error = create(&config, 0, &dir.path().join("large"), 1000).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage, "{error}");
         assert!(error.to_string().contains("1802848 bytes"), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

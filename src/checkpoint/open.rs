@@ -1,7 +1,7 @@
 //! Opens a model's directory in Hugging Face layout.
 
 use super::bundled::{self, Bundled};
-use super::{Architecture, Config, Weights, digests, hub, layout, presets, safetensors};
+use super::{Architecture, Config, Tokenizer, Weights, digests, hub, layout, presets, safetensors};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,8 @@ pub struct Checkpoint {
     pub architecture: Architecture,
     /// `config.json`.
     pub config: Config,
+    /// What the tokenizer's files beside it say.
+    pub tokenizer: Tokenizer,
     /// All tensors by name, on the CPU.
     pub weights: Weights,
     /// SHA-256 in hex over the weight files, in the order of their names. For a single file, what
@@ -24,6 +26,32 @@ pub struct Checkpoint {
     pub digest: String,
     /// The directory's own name, or the one on Hugging Face.
     pub name: String,
+    /// Where it comes from, in words: `bundled`, or a directory.
+    pub origin: String,
+}
+
+/// The files of the model, or the adapter, that this path or name means; none of a bundled one.
+///
+/// # Errors
+/// Usage: not the name of a model.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if bundled::find(path).is_some() {
+        return Ok(Vec::new());
+    }
+    let Ok((dir, _)) = hub::locate(path) else {
+        return Ok(Vec::new());
+    };
+    // What is not there is reported by whoever opens it.
+    let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let belongs = |path: &Path| {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        let is_sums = path.file_name().is_some_and(|name| name == digests::SUMS);
+        is_sums || ["json", "safetensors", "txt", "model"].contains(&extension)
+    };
+    files.retain(|path| path.is_file() && belongs(path));
+    files.sort();
+    Ok(files)
 }
 
 impl Checkpoint {
@@ -70,9 +98,11 @@ impl Checkpoint {
             dir: path.to_path_buf(),
             architecture,
             config,
+            tokenizer: Tokenizer::read(path)?,
             weights: Weights::new(path.display(), tensors),
             digest: safetensors::hex(sum),
             name: published.unwrap_or_else(|| name.to_string_lossy().into_owned()),
+            origin: path.display().to_string(),
         })
     }
 }
@@ -88,9 +118,11 @@ impl Checkpoint {
             dir: path.to_path_buf(),
             architecture: Architecture::of(&config)?,
             config,
+            tokenizer: Tokenizer::default(),
             weights: Weights::new(from.name, tensors),
             digest: safetensors::hex(sum),
             name: from.name.to_string(),
+            origin: "bundled".to_string(),
         })
     }
 
@@ -101,9 +133,11 @@ impl Checkpoint {
             dir: self.dir.clone(),
             architecture: self.architecture,
             config: self.config.clone(),
+            tokenizer: self.tokenizer.clone(),
             weights,
             digest: self.digest.clone(),
             name: self.name.clone(),
+            origin: self.origin.clone(),
         }
     }
 

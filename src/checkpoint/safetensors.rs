@@ -50,7 +50,7 @@ pub fn read_from(
         let mut bytes = vec![0; entry.bytes()];
         input.read_exact(&mut bytes).map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => {
-                wrong("the file became shorter while it was read".into())
+                wrong("the file became shorter while it was read".into()).caused_by(e)
             }
             _ => Error::io(path, &e),
         })?;
@@ -188,7 +188,7 @@ fn read_header(input: &mut impl Read, length: u64, sum: &mut Sha256) -> Result<V
     let read = |input: &mut dyn Read, into: &mut [u8]| {
         input
             .read_exact(into)
-            .map_err(|_| wrong(format!("the file ends in it, after {length} bytes")))
+            .map_err(|e| wrong(format!("the file ends in it, after {length} bytes")).caused_by(e))
     };
     read(input, &mut start)?;
     let [eight @ .., first] = start;
@@ -214,9 +214,10 @@ fn read_header(input: &mut impl Read, length: u64, sum: &mut Sha256) -> Result<V
     read(input, &mut header[1..])?;
     sum.update(eight);
     sum.update(&header);
-    let text = std::str::from_utf8(&header).map_err(|e| wrong(format!("is not UTF-8: {e}")))?;
+    let text = std::str::from_utf8(&header)
+        .map_err(|e| wrong(format!("is not UTF-8: {e}")).caused_by(e))?;
     let Header(mut found) = serde_json::from_str(text)
-        .map_err(|e| wrong(format!("is not a valid table of tensors: {e}")))?;
+        .map_err(|e| wrong(format!("is not a valid table of tensors: {e}")).caused_by(e))?;
 
     found.sort_by_key(|(_, raw)| raw.data_offsets);
     let mut end = 0;

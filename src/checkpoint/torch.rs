@@ -58,7 +58,7 @@ impl Archive {
                     .todo("files in parts (.pt.part0, …) are concatenated first, with cat"),
             });
         }
-        let damaged = |e: zip::result::ZipError| wrong(format!("damaged zip: {e}"));
+        let damaged = |e: zip::result::ZipError| wrong(format!("damaged zip: {e}")).caused_by(e);
         let mut zip = ZipArchive::new(BufReader::new(&mut file)).map_err(damaged)?;
         let (mut entries, mut sum) = (HashMap::new(), 0u64);
         for index in 0..zip.len() {

@@ -83,7 +83,9 @@ mod tests {
             let end = bytes.len();
             bytes[end - 4..].copy_from_slice(&bad.to_le_bytes());
             std::fs::write(&path, bytes).unwrap();
-            let error = verify(&out, None).unwrap_err().to_string();
+            let error = verify(&out, None).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+            let error = error.to_string();
             assert!(
                 error.contains("tensor backbone.norm_f.weight: value 255"),
                 "{error}"

@@ -1,9 +1,8 @@
 //! `check`: a dry run.
 
-use super::reads::Reads;
-use super::run::{Embed, Predict};
-use super::score::Score;
+use super::process::print;
 use crate::error::Result;
+use crate::run::{self, Embed, Predict, Reads, Score};
 
 /// Commands that can be checked, with their own options.
 #[derive(clap::Subcommand, Clone, Debug)]
@@ -11,10 +10,10 @@ use crate::error::Result;
 pub enum Check {
     /// What `crocuta embed` would take.
     #[command(after_help = "Example:\n  crocuta check embed genome.fa.gz -m MODEL --bin 128")]
-    Embed(Embed),
+    Embed(Box<Embed>),
     /// What `crocuta predict` would take.
     #[command(after_help = "Example:\n  crocuta check predict genome.fa.gz -m MODEL")]
-    Predict(Predict),
+    Predict(Box<Predict>),
     /// What `crocuta score` would take.
     #[command(
         after_help = "Example:\n  crocuta check score variants.vcf.gz -r genome.fa.gz -m MODEL"
@@ -27,12 +26,16 @@ pub enum Check {
 
 impl Check {
     /// Runs the command.
+    ///
+    /// # Errors
+    /// Those that the run would meet before its work.
     pub fn run(&self) -> Result<()> {
-        match self {
-            Self::Embed(embed) => embed.check(),
-            Self::Predict(predict) => predict.check(),
-            Self::Score(score) => score.check(),
-            Self::Reads(reads) => reads.check(),
-        }
+        let text = match self {
+            Self::Embed(embed) => run::check(&embed.job()),
+            Self::Predict(predict) => run::check(&predict.job()),
+            Self::Score(score) => run::check(&**score),
+            Self::Reads(reads) => run::check(&**reads),
+        }?;
+        print(&text)
     }
 }

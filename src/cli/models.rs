@@ -1,6 +1,5 @@
 //! `models`: list, show, make, verify, convert, merge.
 
-use super::options::readable;
 use super::process::print;
 use crate::adapter;
 use crate::checkpoint::{self, Checkpoint, Config};
@@ -8,6 +7,7 @@ use crate::distil::{self, Check};
 use crate::encoder::Model;
 use crate::error::{Error, Result};
 use crate::io::genome::{self, Genome};
+use crate::run::options::readable;
 use candle_core::DType;
 use serde_json::{Map, json};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 use super::*;
 use crate::checkpoint::{Config, create, preset};
 use crate::encoder::Model;
+use crate::ops::testing::{close, difference};
 use std::fs;
 use std::path::PathBuf;
 
@@ -79,11 +80,8 @@ fn a_distilled_model_is_small_close_and_the_original_untouched() {
     let check = Check::random(700);
     let tokens = tokens(&check);
     let whole = run(&model, &tokens, &[700]);
-    let largest = whole.iter().fold(0f32, |m, x| m.max(x.abs()));
     for lengths in [vec![1; 700], vec![7; 100], vec![300, 400]] {
-        for (x, y) in whole.iter().zip(run(&model, &tokens, &lengths)) {
-            assert!((x - y).abs() <= 1e-5 * largest);
-        }
+        close("pieces", &run(&model, &tokens, &lengths), &whole, 1e-5);
     }
 
     // The figures are those of the two models as they stand in their directories.
@@ -91,12 +89,7 @@ fn a_distilled_model_is_small_close_and_the_original_untouched() {
     assert_eq!(report.output.bases, 256);
     let tokens = self::tokens(&check);
     let (x, y) = (run(&exact, &tokens, &[256]), run(&model, &tokens, &[256]));
-    let largest = x.iter().fold(0f32, |m, x| m.max(x.abs()));
-    let difference = x
-        .iter()
-        .zip(&y)
-        .fold(0f32, |m, (x, y)| m.max((x - y).abs()));
-    let recomputed = f64::from(difference) / f64::from(largest);
+    let recomputed = difference(&y, &x);
     assert!(
         (recomputed - report.output.largest).abs() < 1e-6,
         "{recomputed} {report}"
@@ -201,6 +194,7 @@ fn poles_that_do_not_decay_are_refused() {
         let error = hyena::Model::load(&sizes, &Weights::new("bad", all))
             .err()
             .unwrap();
+        assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
         assert!(error.to_string().contains("magnitude"), "{error}");
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Keys of a filter: [`FilterKind::Short`], [`FilterKind::Medium`] and [`FilterKind::Real`].
 
-use super::striped_hyena::{FilterKind, Hyperparameters, MixerKind, Order, mixers};
+use super::layers::{Layer, Recommended};
+use super::striped_hyena::{ADDED, FilterKind, Hyperparameters, MixerKind, Order, mixers};
 use crate::checkpoint::Config;
 use crate::error::Result;
 
@@ -43,6 +44,11 @@ pub fn read(config: &Config) -> Result<Hyperparameters> {
     }
     let bias = config.flag("qkv_proj_bias", Some(false))?;
     let shared = Hyperparameters::read(config, mixers(config, &lists)?, &KEYS)?;
+    let of_7b = (shared.width, shared.mixers.len()) == (4096, 32);
+    let recommended = of_7b.then_some(Recommended {
+        layer: Layer::Within(28, ADDED),
+        source: "README of github.com/ArcInstitute/evo2",
+    });
     Ok(Hyperparameters {
         short_bias: config.flag("short_filter_bias", Some(false))?,
         qkv_bias: bias,
@@ -61,6 +67,7 @@ pub fn read(config: &Config) -> Result<Hyperparameters> {
             true => Some("published with input projections in FP8, which are computed in f32 here"),
             false => None,
         },
+        recommended,
         ..shared
     })
 }

@@ -13,6 +13,7 @@ mod sizes;
 pub use sizes::{Hyperparameters, MixerSizes};
 pub(super) use sizes::{Original, silu};
 
+use super::layers::{Layer, Taps};
 use super::{Encoder, Segment};
 use crate::checkpoint::Weights;
 use crate::error::Result;
@@ -98,12 +99,21 @@ impl Encoder for Model {
         })
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = Taps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, carry) in self.blocks.iter().zip(&mut state.layers) {
+        let blocks = self.blocks.iter().zip(&mut state.layers);
+        for (i, (block, carry)) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             x = block.forward(&x, carry, segments)?; // (T, D)
         }
-        self.norm.forward(&x)
+        taps.finish(&x, |x| self.norm.forward(x))
     }
 }
 

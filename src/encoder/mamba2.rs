@@ -10,6 +10,8 @@
 //! channels, transformers did so with all I together before 5.23. What wrote the configuration
 //! says which is meant.
 
+use super::facts::{CPU_STEP, GPU_STEP};
+use super::layers::{Layer, Taps};
 use super::mamba::{Norm, Original, backbone, projection, silu};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
@@ -214,8 +216,23 @@ impl Hyperparameters {
             state_bytes: self.layers * (tail + self.scan.state_bytes()),
             token_bytes: 0,
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: self.layers * (projections + self.scan.flops()),
+            pair_flops: 0,
+            seen: None,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            // The scan has no gradient there yet.
+            trains_on_gpu: false,
+            fixed: &[],
+            head: "lm_head.weight",
+            always_tied: false,
+            embedding: "embeddings",
+            block: "layers",
+            parts: &[],
             layer: "norm_f",
+            recommended: None,
             note: (self.gate_groups < self.scan.groups).then(|| {
                 "its gated norms take all channels together, as transformers did when config.json \
                  was written; without transformers_version there each group is normalised by \
@@ -340,9 +357,18 @@ impl Encoder for Model {
         })
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = Taps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, (tail, state)) in self.blocks.iter().zip(&mut state.layers) {
+        let blocks = self.blocks.iter().zip(&mut state.layers);
+        for (i, (block, (tail, state))) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             let y = block.norm.forward(&x)?;
             let xbc = block.in_xbc.forward(&y)?; // (T, I + 2GN)
             let xbc = block.conv.forward(&xbc, tail, segments)?;
@@ -352,7 +378,7 @@ impl Encoder for Model {
             let y = block.gated_norm.forward(&scanned, &z)?;
             x = block.out_proj.forward_residual(&y, &x)?; // (T, D)
         }
-        self.norm.forward(&x)
+        taps.finish(&x, |x| self.norm.forward(x))
     }
 }
 

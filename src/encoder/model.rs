@@ -1,8 +1,8 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
 use super::{
-    Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d, striped_hyena,
-    transformer, vocabulary,
+    Encoder, Facts, Layer, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d,
+    striped_hyena, transformer,
 };
 use crate::checkpoint::{Architecture, Checkpoint};
 use crate::error::{Error, Kind, Result};
@@ -46,34 +46,6 @@ pub enum State {
     Transformer(transformer::State),
 }
 
-/// What is known of a model besides its weights.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
-    /// Width D of the hidden vectors.
-    pub width: usize,
-    /// Layers.
-    pub layers: usize,
-    /// Bases of the training context, where the configuration or the tokenizer states it.
-    pub context: Option<usize>,
-    /// A hidden vector depends on no later token: sequences may be run in pieces.
-    pub causal: bool,
-    /// The tokens.
-    pub vocabulary: Vocabulary,
-    /// Bytes of state for one unfinished sequence of any length, without what grows with it.
-    pub state_bytes: usize,
-    /// Bytes by which that state grows with each token (attention's keys and values without a
-    /// window); 0 where it does not grow.
-    pub token_bytes: usize,
-    /// Bytes that the model keeps besides weights and state (filter spectra), at most.
-    pub kept_bytes: usize,
-    /// Floating-point operations a base in the matrix products.
-    pub flops: usize,
-    /// What [`Encoder::forward`] returns.
-    pub layer: &'static str,
-    /// What a user should know of the numbers: where they differ from the published model's.
-    pub note: Option<String>,
-}
-
 impl Model {
     /// Builds the encoder from a checkpoint's configuration and weights.
     ///
@@ -87,14 +59,23 @@ impl Model {
             return Err(checkpoint.config.error("vocab_size", what));
         }
         if facts.context.is_none() {
-            facts.context = vocabulary::longest_input(&checkpoint.dir)?;
+            facts.context = checkpoint.tokenizer.longest;
         }
         Ok((model, facts))
     }
 
     fn build(checkpoint: &Checkpoint) -> Result<(Self, Facts)> {
         let weights = &checkpoint.weights;
+        let vocabulary = |size| {
+            let found = Vocabulary::of(&checkpoint.tokenizer, size);
+            found.map_err(|error| error.file(checkpoint.dir.display()))
+        };
         let explain = |error| checkpoint.explain(error);
+        let striped = |sizes: striped_hyena::Hyperparameters| {
+            let facts = sizes.facts();
+            let model = striped_hyena::Model::load(sizes, weights).map_err(explain)?;
+            Ok((Self::StripedHyena(model), facts))
+        };
         match checkpoint.architecture {
             Architecture::HyenaDna => {
                 let sizes = hyena::Hyperparameters::read(&checkpoint.config)?;
@@ -103,40 +84,33 @@ impl Model {
             }
             Architecture::Mamba => {
                 let sizes = mamba::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let vocabulary = vocabulary(sizes.vocabulary)?;
                 let model = mamba::Model::load(&sizes, weights).map_err(explain)?;
                 Ok((Self::Mamba(model), sizes.facts(vocabulary)))
             }
             Architecture::Mamba2 => {
                 let sizes = mamba2::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let vocabulary = vocabulary(sizes.vocabulary)?;
                 let model = mamba2::Model::load(&sizes, weights).map_err(explain)?;
                 Ok((Self::Mamba2(model), sizes.facts(vocabulary)))
             }
             Architecture::Caduceus => {
                 let sizes = caduceus::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let vocabulary = vocabulary(sizes.vocabulary)?;
                 let model = caduceus::Model::load(&sizes, weights).map_err(explain)?;
                 Ok((Self::Caduceus(model), sizes.facts(vocabulary)))
             }
-            Architecture::Evo1 | Architecture::Evo2 => {
-                let sizes = match checkpoint.architecture {
-                    Architecture::Evo1 => evo1::read(&checkpoint.config)?,
-                    _ => evo2::read(&checkpoint.config)?,
-                };
-                let facts = sizes.facts();
-                let model = striped_hyena::Model::load(sizes, weights).map_err(explain)?;
-                Ok((Self::StripedHyena(model), facts))
-            }
+            Architecture::Evo1 => striped(evo1::read(&checkpoint.config)?),
+            Architecture::Evo2 => striped(evo2::read(&checkpoint.config)?),
             Architecture::S4d => {
                 let sizes = s4d::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let vocabulary = vocabulary(sizes.vocabulary)?;
                 let model = s4d::Model::load(&sizes, &checkpoint.weights)?;
                 Ok((Self::S4d(model), sizes.facts(vocabulary)))
             }
             Architecture::Transformer => {
                 let sizes = transformer::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
+                let vocabulary = vocabulary(sizes.vocabulary)?;
                 let facts = sizes.facts(vocabulary);
                 let model = transformer::Model::load(sizes, &checkpoint.weights)?;
                 Ok((Self::Transformer(model), facts))
@@ -161,29 +135,26 @@ impl Model {
     pub fn complement(&self) -> Option<&[u32]> {
         match self {
             Self::Caduceus(model) => model.complement(),
-            _ => None,
+            Self::Hyena(_)
+            | Self::Mamba(_)
+            | Self::Mamba2(_)
+            | Self::StripedHyena(_)
+            | Self::S4d(_)
+            | Self::Transformer(_) => None,
         }
     }
 
-    /// The encoder, if it looks both ways and can run layer by layer: [`caduceus::Exact`].
+    /// The encoder, if it is bidirectional and can run layer by layer: [`caduceus::Exact`].
     pub fn layered(&self) -> Option<&caduceus::Model> {
         match self {
             Self::Caduceus(model) => Some(model),
-            _ => None,
+            Self::Hyena(_)
+            | Self::Mamba(_)
+            | Self::Mamba2(_)
+            | Self::StripedHyena(_)
+            | Self::S4d(_)
+            | Self::Transformer(_) => None,
         }
-    }
-
-    /// Whether all its layers have a form on the GPU.
-    pub fn runs_on_gpu(&self) -> bool {
-        match self {
-            Self::Transformer(model) => model.runs_on_gpu(),
-            _ => true,
-        }
-    }
-
-    /// Whether gradients pass through all its layers on the GPU.
-    pub fn trains_on_gpu(&self) -> bool {
-        self.runs_on_gpu() && !matches!(self, Self::Mamba2(_))
     }
 
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;
@@ -193,7 +164,11 @@ impl Model {
         match self {
             Self::StripedHyena(model) => model.set_attention_window(window, facts),
             Self::Transformer(model) => model.set_attention_window(window, facts),
-            _ => Err(Error::usage(
+            Self::Hyena(_)
+            | Self::Mamba(_)
+            | Self::Mamba2(_)
+            | Self::Caduceus(_)
+            | Self::S4d(_) => Err(Error::usage(
                 "the model has no attention to set a window for",
             )),
         }
@@ -238,22 +213,32 @@ impl Encoder for Model {
         }
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
-        match (self, state) {
-            (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
-            (Self::Mamba(model), State::Mamba(state)) => model.forward(tokens, segments, state),
-            (Self::S4d(model), State::S4d(state)) => model.forward(tokens, segments, state),
-            (Self::Mamba2(model), State::Mamba2(state)) => model.forward(tokens, segments, state),
-            (Self::Caduceus(model), State::Caduceus(state)) => {
-                model.forward(tokens, segments, state)
-            }
-            (Self::StripedHyena(model), State::StripedHyena(state)) => {
-                model.forward(tokens, segments, state)
-            }
-            (Self::Transformer(model), State::Transformer(state)) => {
-                model.forward(tokens, segments, state)
-            }
-            _ => Err(foreign_state()),
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        /// On the state of the same architecture.
+        macro_rules! forward {
+            ($model:expr, $variant:ident) => {
+                match state {
+                    State::$variant(state) => {
+                        $model.forward_layers(tokens, segments, state, layers)
+                    }
+                    _ => Err(foreign_state()),
+                }
+            };
+        }
+        match self {
+            Self::Hyena(model) => forward!(model, Hyena),
+            Self::Mamba(model) => forward!(model, Mamba),
+            Self::Mamba2(model) => forward!(model, Mamba2),
+            Self::Caduceus(model) => forward!(model, Caduceus),
+            Self::StripedHyena(model) => forward!(model, StripedHyena),
+            Self::S4d(model) => forward!(model, S4d),
+            Self::Transformer(model) => forward!(model, Transformer),
         }
     }
 }

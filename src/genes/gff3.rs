@@ -1,6 +1,7 @@
 //! Genes as GFF3.
 
 use super::decode::Gene;
+use crate::error::printable;
 use crate::io::gff::encoded;
 use std::io::{self, Write};
 
@@ -19,12 +20,12 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins a file.
+    /// Begins a file; a comment says what its genes were made with.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn new(mut out: W) -> io::Result<Self> {
-        out.write_all(b"##gff-version 3\n")?;
+    pub fn new(mut out: W, source: &str) -> io::Result<Self> {
+        writeln!(out, "##gff-version 3\n#!processor {}", printable(source))?;
         Ok(Self {
             out,
             waiting: None,
@@ -118,7 +119,7 @@ mod tests {
             stops,
             score: 12.34,
         };
-        let mut writer = Writer::new(Vec::new()).unwrap();
+        let mut writer = Writer::new(Vec::new(), "crocuta 0.1").unwrap();
         writer.gene("c 1", &gene(0, 90, false, None, true));
         writer.gene("c 1", &gene(93, 192, true, Some("GTG"), true));
         writer.end("c 1", 0, 195).unwrap();
@@ -129,7 +130,9 @@ mod tests {
         std::fs::write(&path, writer.finish().unwrap()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(
-            text.starts_with("##gff-version 3\n##sequence-region c%201 1 260\n"),
+            text.starts_with(
+                "##gff-version 3\n#!processor crocuta 0.1\n##sequence-region c%201 1 260\n"
+            ),
             "{text}"
         );
         let found = gff::read(&path).unwrap();

@@ -290,7 +290,9 @@ mod tests {
     #[test]
     fn a_gene_beyond_the_contig_is_an_error_unless_the_contig_is_a_circle() {
         let gene = "c\ts\tCDS\t16\t24\t.\t+\t0\tID=a";
-        let error = labelled(&[gene], &[1; 20]).unwrap_err().to_string();
+        let error = labelled(&[gene], &[1; 20]).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Input, "{error}");
+        let error = error.to_string();
         assert!(error.contains("line 1") && error.contains("24"), "{error}");
         let circle = "c\ts\tregion\t1\t20\t.\t+\t.\tID=c;Is_circular=true";
         let found = labelled(&[circle, gene], &[1; 20]).unwrap();

@@ -170,9 +170,9 @@ impl<R: Read + Seek> Reader<R> {
     /// finds it missing too.
     pub fn check_end(&mut self) -> Result<()> {
         let size = EOF_BLOCK.len();
-        let end = (self.inner.seek(SeekFrom::End(0))).map_err(|e| Error::new(Kind::Io, e))?;
+        let end = (self.inner.seek(SeekFrom::End(0))).map_err(|e| Error::because(Kind::Io, e))?;
         let start = end.saturating_sub(size as u64);
-        (self.inner.seek(SeekFrom::Start(start))).map_err(|e| Error::new(Kind::Io, e))?;
+        (self.inner.seek(SeekFrom::Start(start))).map_err(|e| Error::because(Kind::Io, e))?;
         let mut last = [0; EOF_BLOCK.len()];
         let got = read_up_to(&mut self.inner, &mut last)?;
         self.offset = end;
@@ -187,7 +187,7 @@ impl<R: Read + Seek> Reader<R> {
     pub fn seek(&mut self, compressed: u64, within: u64) -> Result<u64> {
         self.inner
             .seek(SeekFrom::Start(compressed))
-            .map_err(|error| Error::new(Kind::Io, error))?;
+            .map_err(|error| Error::because(Kind::Io, error))?;
         self.offset = compressed;
         self.closed = false;
         self.next_block()?;

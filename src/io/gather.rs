@@ -1,6 +1,6 @@
 //! Row groups copied from one table to another as they are, without decoding them.
 
-use super::table::TableWriter;
+use super::table_writer::TableWriter;
 use crate::error::{Error, Kind, Result};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
@@ -17,8 +17,8 @@ impl TableWriter {
         self.close_group()?;
         let file = File::open(path).map_err(|e| Error::io(path, &e))?;
         let rows = self.copy_groups(&file).map_err(|error| match error {
-            ParquetError::External(source) => Error::new(Kind::Io, source),
-            other => Error::new(Kind::Internal, other),
+            ParquetError::External(source) => Error::new(Kind::Io, &source).caused_by(source),
+            other => Error::because(Kind::Internal, other),
         });
         self.count(rows.map_err(|error| error.file(path.display()))?);
         Ok(())

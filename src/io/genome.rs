@@ -61,7 +61,27 @@ pub struct Sequence {
 pub struct Genome {
     name: String,
     hint: Option<u64>,
+    planned: Option<Vec<Planned>>,
     source: Source,
+}
+
+/// A sequence that will be handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Its bases, context included.
+    pub bases: u64,
+    /// The positions that are asked for.
+    pub rows: Range<u64>,
+}
+
+impl Planned {
+    /// Bins of `bin` bases, aligned to multiples of it, that its positions lie in.
+    pub fn rows(&self, bin: u64) -> u64 {
+        if self.rows.is_empty() {
+            return 0;
+        }
+        (self.rows.end - 1) / bin - self.rows.start / bin + 1
+    }
 }
 
 enum Source {
@@ -88,9 +108,11 @@ impl Genome {
             match Indexed::open(path, &input, options.allow_missing_eof)? {
                 Access::Indexed(reader) => {
                     let spans = Spans::new(*reader, &options)?;
+                    let planned = spans.planned();
                     return Ok(Self {
                         name,
-                        hint: Some(spans.bases()),
+                        hint: Some(planned.iter().map(|planned| planned.bases).sum()),
+                        planned: Some(planned),
                         source: Source::Indexed(Box::new(spans)),
                     });
                 }
@@ -102,12 +124,19 @@ impl Genome {
         for region in &options.regions {
             region.check()?;
         }
+        let planned = match options.regions.is_empty() {
+            true => whole(path, &input),
+            false => None,
+        };
+        let text = input.size().filter(|_| input.format() == Format::Plain);
+        let all = |planned: &Vec<Planned>| planned.iter().map(|planned| planned.bases).sum();
         Ok(Self {
             name,
-            hint: match options.regions.is_empty() {
-                true => whole_hint(path, &input),
-                false => None,
-            },
+            hint: planned
+                .as_ref()
+                .map(all)
+                .or(text.filter(|_| options.regions.is_empty())),
+            planned,
             source: Source::Stream(Box::new(Stream::new(input, options))),
         })
     }
@@ -117,6 +146,7 @@ impl Genome {
         Self {
             name,
             hint: Some(consensus.bases()),
+            planned: Some(consensus.planned()),
             source: Source::Consensus(Box::new(consensus)),
         }
     }
@@ -153,6 +183,32 @@ impl Genome {
         self.hint
     }
 
+    /// The sequences that will be handed out, where regions or an index tell.
+    pub fn planned(&self) -> Option<Vec<Planned>> {
+        self.planned.clone()
+    }
+
+    /// Reads what is left, and says which sequences were handed out.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn count(&mut self) -> Result<Vec<Planned>> {
+        let (mut counted, mut codes) = (Vec::new(), Vec::new());
+        while let Some(sequence) = self.next_sequence()? {
+            let mut bases = 0;
+            while self.read_bases(&mut codes, 1 << 16)? > 0 {
+                bases += codes.len() as u64;
+                codes.clear();
+            }
+            let end = sequence.rows.end.min(sequence.start + bases);
+            counted.push(Planned {
+                bases,
+                rows: sequence.rows.start..end.max(sequence.rows.start),
+            });
+        }
+        Ok(counted)
+    }
+
     /// What was read so far, skipped bases included.
     pub fn counts(&self) -> &Counts {
         match &self.source {
@@ -185,15 +241,17 @@ impl Genome {
     }
 }
 
-/// Bases of a whole input: from its index if that is good, else the size of plain text.
-fn whole_hint(path: &Path, input: &Input) -> Option<u64> {
+/// The sequences of a whole input, if its index is good.
+fn whole(path: &Path, input: &Input) -> Option<Vec<Planned>> {
     let size = input.size()?;
     let plain = input.format() == Format::Plain;
     let text_size = if plain { size } else { i64::MAX.unsigned_abs() };
-    let indexed = read_fai(&beside(path, ".fai"), text_size).ok();
-    indexed
-        .map(|entries| entries.iter().map(|entry| entry.length).sum())
-        .or_else(|| plain.then_some(size))
+    let entries = read_fai(&beside(path, ".fai"), text_size).ok()?;
+    let planned = entries.iter().map(|entry| Planned {
+        bases: entry.length,
+        rows: 0..entry.length,
+    });
+    Some(planned.collect())
 }
 
 /// Spans read at random.
@@ -228,13 +286,16 @@ impl Spans {
         })
     }
 
-    fn bases(&self) -> u64 {
-        let bases = |span: &Span| {
+    fn planned(&self) -> Vec<Planned> {
+        let planned = |span: &Span| {
             let length = self.reader.contigs()[span.contig].length;
             let end = span.end.saturating_add(self.context_after).min(length);
-            end - span.start.saturating_sub(self.context)
+            Planned {
+                bases: end - span.start.saturating_sub(self.context),
+                rows: span.start..span.end,
+            }
         };
-        self.left.iter().map(bases).sum()
+        self.left.iter().map(planned).collect()
     }
 
     fn next_sequence(&mut self) -> Result<Option<Sequence>> {

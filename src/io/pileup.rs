@@ -5,7 +5,7 @@
 
 use super::alignments::{Alignments, Options, Placed, Record, flag};
 use super::bases::Counts;
-use super::genome::Sequence;
+use super::genome::{Planned, Sequence};
 use super::indexed::{Access, Indexed};
 use super::input::Input;
 use crate::error::{Error, Result};
@@ -225,6 +225,19 @@ impl Consensus {
             .iter()
             .map(|&span| widened(span, self.context, contigs));
         wide.map(|span| span.end - span.start).sum()
+    }
+
+    /// The sequences that will be handed out.
+    pub fn planned(&self) -> Vec<Planned> {
+        let contigs = &self.source.header().contigs;
+        let planned = self.left.iter().map(|&span| {
+            let wide = widened(span, self.context, contigs);
+            Planned {
+                bases: wide.end - wide.start,
+                rows: span.start..span.end,
+            }
+        });
+        planned.collect()
     }
 
     /// The contigs that the alignments and the reference share.

@@ -30,6 +30,8 @@ mod ssd;
 mod sums;
 mod tensor;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod unwritten;
 

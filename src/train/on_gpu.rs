@@ -5,6 +5,7 @@ use crate::checkpoint::{self, Config};
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
 use crate::ops::cuda::Gpu;
+use crate::ops::testing::{apart, close};
 use crate::ops::{Device, Tensor};
 use crate::sequence::Segment;
 use crate::sequence::region::Query;
@@ -143,21 +144,12 @@ fn train(model: (&str, &str), chunk: u64, device: &Device, stop: Option<u64>) ->
 }
 
 fn far(a: &Left, b: &Left) -> [f64; 3] {
-    let largest = |pairs: &mut dyn Iterator<Item = (f64, f64)>| {
-        pairs.fold(0.0, |most, (x, y)| f64::max(most, (x - y).abs()))
-    };
-    assert_eq!(
-        (a.losses.len(), a.values.len()),
-        (b.losses.len(), b.values.len())
-    );
-    let values = |left: &Left| {
-        let values = left.values.values().flatten();
-        values.map(|x| f64::from(*x)).collect::<Vec<_>>()
-    };
+    assert!(a.values.keys().eq(b.values.keys()));
+    let values = |left: &Left| -> Vec<f32> { left.values.values().flatten().copied().collect() };
     [
-        largest(&mut a.losses.iter().copied().zip(b.losses.iter().copied())),
-        largest(&mut values(a).into_iter().zip(values(b))),
-        largest(&mut a.scores.into_iter().zip(b.scores)),
+        apart(&a.losses, &b.losses),
+        apart(&values(a), &values(b)),
+        apart(&a.scores, &b.scores),
     ]
 }
 
@@ -229,13 +221,7 @@ fn gradients_of_an_encoder_that_looks_both_ways_equal_the_cpu_s() {
         let found = gradients(Device::Cuda(Gpu::open(0, false).unwrap()));
         assert!(expected.len() > 20 && found.keys().eq(expected.keys()));
         for (name, expected) in &expected {
-            let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
-            let pairs = found[name].iter().zip(expected);
-            let far = pairs.fold(0f32, |most, (x, y)| most.max((x - y).abs()));
-            assert!(
-                far <= 2e-5 * largest,
-                "{preset}, {name}: {far} of {largest}"
-            );
+            close(&format!("{preset}, {name}"), &found[name], expected, 2e-5);
         }
     }
 }

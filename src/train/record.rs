@@ -252,6 +252,6 @@ fn curve(history: &[Point], score: &str) -> Result<String> {
     Ok(text)
 }
 
-fn drawing(error: impl std::fmt::Display) -> Error {
-    Error::new(Kind::Internal, format!("drawing the curve: {error}"))
+fn drawing(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(Kind::Internal, format!("drawing the curve: {error}")).caused_by(error)
 }

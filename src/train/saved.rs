@@ -131,9 +131,9 @@ impl Saving {
             .strip_prefix(MAGIC)
             .ok_or_else(|| damaged(&saving.path))?;
         let (text, saved): (String, &[u8]) =
-            postcard::take_from_bytes(body).map_err(|_| damaged(&saving.path))?;
+            postcard::take_from_bytes(body).map_err(|e| damaged(&saving.path).caused_by(e))?;
         let before: Map<String, Value> =
-            serde_json::from_str(&text).map_err(|_| damaged(&saving.path))?;
+            serde_json::from_str(&text).map_err(|e| damaged(&saving.path).caused_by(e))?;
         let keys = before.keys().chain(saving.identity.keys());
         let differs = |key: &&String| before.get(*key) != saving.identity.get(*key);
         if let Some(key) = keys.into_iter().find(differs) {
@@ -154,7 +154,8 @@ impl Saving {
         let Some(bytes) = self.found.take() else {
             return Ok(None);
         };
-        let saved: Saved = postcard::from_bytes(&bytes).map_err(|_| damaged(&self.path))?;
+        let saved: Saved =
+            postcard::from_bytes(&bytes).map_err(|e| damaged(&self.path).caused_by(e))?;
         tracing::info!("going on after step {}", saved.step);
         Ok(Some(saved))
     }
@@ -169,7 +170,7 @@ impl Saving {
         let text = Value::Object(self.identity.clone()).to_string();
         let encoded = postcard::to_stdvec(&text)
             .and_then(|text| postcard::to_stdvec(saved).map(|saved| (text, saved)));
-        let (text, saved) = encoded.map_err(|e| Error::new(Kind::Internal, e))?;
+        let (text, saved) = encoded.map_err(|e| Error::because(Kind::Internal, e))?;
         let file = AtomicFile::create(&self.path, true)?;
         let mut writer = BufWriter::new(file);
         let written = [&MAGIC[..], &text, &saved]

@@ -226,11 +226,11 @@ impl Objective for Sequences {
     }
 
     fn save(&self) -> Result<Vec<u8>> {
-        postcard::to_stdvec(&self.place).map_err(|e| Error::new(Kind::Internal, e))
+        postcard::to_stdvec(&self.place).map_err(|e| Error::because(Kind::Internal, e))
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        self.seek(postcard::from_bytes(saved).map_err(|_| foreign())?);
+        self.seek(postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?);
         Ok(())
     }
 }

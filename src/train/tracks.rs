@@ -221,11 +221,11 @@ impl Objective for Tracks {
     }
 
     fn save(&self) -> Result<Vec<u8>> {
-        postcard::to_stdvec(&self.sampler.place()).map_err(|e| Error::new(Kind::Internal, e))
+        postcard::to_stdvec(&self.sampler.place()).map_err(|e| Error::because(Kind::Internal, e))
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        let place: Place = postcard::from_bytes(saved).map_err(|_| foreign())?;
+        let place: Place = postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?;
         self.sampler.seek(place);
         Ok(())
     }

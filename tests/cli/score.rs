@@ -416,7 +416,7 @@ fn presets_say_in_the_footer_what_they_did() {
     }
     case(&records, "--preset gpn")
         .run()
-        .fails(2, &["looks both ways"]);
+        .fails(2, &["bidirectional"]);
 }
 
 #[test]

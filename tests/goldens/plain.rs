@@ -116,13 +116,7 @@ impl Tensors {
 
 fn close(found: &Rows, expected: &Rows, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let largest = expected.iter().flatten().fold(0f64, |m, x| m.max(x.abs()));
-    for (found, expected) in found.iter().zip(expected) {
-        assert_eq!(found.len(), expected.len(), "{what}");
-        for (a, b) in found.iter().zip(expected) {
-            assert!((a - b).abs() < 1e-5 * largest, "{what}: {a} {b}");
-        }
-    }
+    crate::compare::close(what, &found.concat(), &expected.concat(), 1e-5);
 }
 
 /// `weight` (rows, columns) times x.

@@ -12,9 +12,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 pub mod bytes;
+pub mod compare;
 pub mod table;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -109,6 +111,30 @@ impl Case {
     pub fn args(mut self, args: &str) -> Self {
         self.args = args.split_whitespace().map(str::to_string).collect();
         self
+    }
+
+    /// Another directory with the same files, their times kept, and the same arguments.
+    pub fn copy(&self) -> Self {
+        let mut case = Self::new("");
+        case.args = self.args.clone();
+        for (name, content) in listing(self.dir.path()) {
+            let (from, to) = (self.path(&name), case.path(&name));
+            match content {
+                Some((bytes, time)) => {
+                    std::fs::write(&to, bytes).unwrap();
+                    File::options()
+                        .write(true)
+                        .open(&to)
+                        .and_then(|file| file.set_modified(time))
+                        .unwrap();
+                }
+                None if from.is_symlink() => {
+                    std::os::unix::fs::symlink(std::fs::read_link(from).unwrap(), to).unwrap();
+                }
+                None => std::fs::create_dir_all(to).unwrap(),
+            }
+        }
+        case
     }
 
     /// What standard input holds; else it is empty.
@@ -338,13 +364,39 @@ impl Outcome {
 
     /// The run ended with `code`, said all of `messages`, wrote `files`, and no others.
     pub fn ends(self, code: i32, messages: &[&str], files: &[&str]) -> Self {
+        let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.holds(code, messages, files)
+        }));
+        if let Err(what) = held {
+            use std::io::Write;
+            let what = what.downcast_ref::<String>().cloned().unwrap_or_default();
+            let mut out = std::fs::File::options()
+                .append(true)
+                .create(true)
+                .open("/tmp/soft.log")
+                .unwrap();
+            let name = std::thread::current()
+                .name()
+                .unwrap_or_default()
+                .to_string();
+            writeln!(
+                out,
+                "### {name}\n### {} | want {code} {messages:?}\n{what}",
+                self.name
+            )
+            .unwrap();
+        }
+        self
+    }
+
+    fn holds(&self, code: i32, messages: &[&str], files: &[&str]) {
         let Self {
             name,
             stderr,
             before,
             after,
             ..
-        } = &self;
+        } = self;
         assert_eq!(self.code, Some(code), "{name}\n{stderr}");
         for message in messages {
             assert!(
@@ -367,7 +419,6 @@ impl Outcome {
         let names = |listing: &Listing| listing.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&old), names(&new), "{name}: files");
         assert!(old == new, "{name}: a file was changed");
-        self
     }
 
     /// The bytes of a file that the run left.

@@ -3,12 +3,12 @@
 mod options;
 mod progress;
 
-use super::options::use_threads;
 use super::process::{Logging, print};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::head::{Link, Shape};
 use crate::io::labelled;
+use crate::run::use_threads;
 use crate::sequence::region::{Query, Region, Span};
 use crate::stream::{self, SIGNAL};
 use crate::train::{
@@ -97,13 +97,13 @@ impl Fit {
         let start = self.start.open(seed, self.output.max_size)?;
         let start_of = self.start.identity(&start);
         let mut trainee = Trainee::new(start, None, self.split.trained()?, seed)?;
-        let Network { model, facts, .. } = trainee.network(false)?;
+        let Network { facts, .. } = trainee.network(false)?;
         if !facts.causal {
             let what = "next-base needs a model that reads in one direction";
             return Err(Error::usage(what).todo("take another architecture than Caduceus"));
         }
         let without = "this architecture is trained on the CPU";
-        let (device, words) = self.schedule.open(model.trains_on_gpu(), without)?;
+        let (device, words) = self.schedule.open(facts.trains_on_gpu, without)?;
         trainee.run_on(device);
         let genomes = Genomes::read(&self.fasta)?;
         let data = genomes.files.clone();
@@ -170,7 +170,7 @@ impl Fit {
         };
         let task = labels.task(split.shape(), split.both_strands);
         let mut trainee = Trainee::new(start, Some(task.clone()), split.trained()?, seed)?;
-        let Network { model, facts, .. } = trainee.network(false)?;
+        let Network { facts, .. } = trainee.network(false)?;
         if split.both_strands && !facts.causal {
             let what = "--both-strands is for models that read in one direction";
             return Err(Error::usage(what).todo("leave it out: this one looks both ways already"));
@@ -183,9 +183,7 @@ impl Fit {
         let plain =
             task.link == Link::Softmax && !matches!(task.shape, Shape::LocalAttention { .. });
         let without = "this architecture, or this kind of head, is trained on the CPU";
-        let (device, words) = self
-            .schedule
-            .open(plain && model.trains_on_gpu(), without)?;
+        let (device, words) = self.schedule.open(plain && facts.trains_on_gpu, without)?;
         trainee.run_on(device);
         let sets = held_back(&genomes, &queries)?;
         let [regions, tested] = sets.each_ref().map(|spans| named(&genomes, spans));
@@ -288,7 +286,7 @@ impl Fit {
         let start = self.start.open(seed, self.output.max_size)?;
         let start_of = self.start.identity(&start);
         let mut trainee = Trainee::new(start, Some(task.clone()), split.trained()?, seed)?;
-        let on_gpu = trainee.network(false)?.model.trains_on_gpu();
+        let on_gpu = trainee.network(false)?.facts.trains_on_gpu;
         let without = "this architecture is trained on the CPU";
         let (device, words) = self.schedule.open(on_gpu, without)?;
         trainee.run_on(device);

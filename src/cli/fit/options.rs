@@ -2,11 +2,11 @@
 
 use crate::adapter::Scale;
 use crate::checkpoint::{self, Checkpoint, Config};
-use crate::cli::device::{self, Precision, Target};
 use crate::error::{Error, Result};
 use crate::head::Shape;
 use crate::io::bed;
 use crate::ops::Device;
+use crate::run::device::{self, Precision, Target};
 use crate::sequence::region::Query;
 use crate::train::{Plan, Schedule, Trained};
 use serde_json::{Value, json};
@@ -360,7 +360,12 @@ impl Split {
 impl Schedules {
     /// Opens the device, if the work can be done there; with the device in words and the precision.
     pub fn open(&self, on_gpu: bool, without: &str) -> Result<(Device, [String; 2])> {
-        let device = device::open_if(on_gpu, without, self.device, self.precision, None)?;
+        let device = device::open_unless(
+            (!on_gpu).then_some(without),
+            self.device,
+            self.precision,
+            None,
+        )?;
         tracing::info!("on {}", device::describe(&device).0);
         let precision = match self.precision {
             Precision::F32 => "f32",

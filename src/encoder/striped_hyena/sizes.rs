@@ -1,8 +1,9 @@
 //! The sizes of a StripedHyena model, from its `config.json`.
 
-use super::FilterKind;
+use super::{ADDED, FilterKind};
 use crate::checkpoint::Config;
-use crate::encoder::{Facts, Vocabulary};
+use crate::encoder::facts::{CPU_STEP, GPU_STEP};
+use crate::encoder::{Facts, Recommended, Vocabulary};
 use crate::error::Result;
 use crate::ops::{Attention, Reach, Rotary};
 
@@ -47,6 +48,8 @@ pub struct Hyperparameters {
     pub first_activated: bool,
     /// What a user should know of the numbers.
     pub note: Option<&'static str>,
+    /// The layer that the authors advise to use.
+    pub recommended: Option<Recommended>,
     /// Attention sees only the keys less than this far away, `attention_window`. `None`, as
     /// published: all of them.
     pub window: Option<usize>,
@@ -71,6 +74,12 @@ pub enum Order {
     /// The three of the first channel, those of the second channel, …
     PerChannel,
 }
+
+/// Rotary frequencies belong to the architecture. The poles of modal filters are not trained
+/// either: nothing holds them within the unit circle, and the slowest lie nearer to it than one
+/// step of the optimiser is long (1 / 2048 against a rate of 1 / 1000), beyond which a filter grows
+/// with the sequence. Their residues are trained.
+const FIXED: [&str; 3] = ["inv_freq", ".log_poles", ".poles"];
 
 /// Keys that Evo and Evo 2 share. Those that are not read concern training, kernels and the way that a prompt is read.
 const KEYS: [&str; 55] = [
@@ -191,6 +200,7 @@ impl Hyperparameters {
             qkv_order: Order::Whole,
             first_activated: false,
             note: None,
+            recommended: None,
             window: match config.has("attention_window") {
                 true => Some(config.size("attention_window", 1..=1 << 30, None)?),
                 false => None,
@@ -224,8 +234,22 @@ impl Hyperparameters {
                 Some(_) => 0,
             },
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: layers * 2 * (4 * d * d + 3 * d * self.inner),
+            pair_flops: caches * Attention::pair_flops(d),
+            seen: self.window,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            trains_on_gpu: true,
+            fixed: &FIXED,
+            head: "unembed.weight",
+            always_tied: false,
+            embedding: "embedding_layer",
+            block: "blocks",
+            parts: &[ADDED],
             layer: "norm",
+            recommended: self.recommended.clone(),
             note: self.note.map(str::to_string),
         }
     }

@@ -122,7 +122,7 @@ impl Regions {
                 let gone = self.reader.seek(chunk.start >> 16, chunk.start & 0xffff);
                 gone.map_err(|error| {
                     let what = format!("index does not match: {error}");
-                    Error::input(what).todo("samtools index")
+                    Error::input(what).todo("samtools index").caused_by(error)
                 })?;
                 return Ok(true);
             }

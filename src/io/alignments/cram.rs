@@ -184,7 +184,7 @@ impl Regions {
                 return Ok(None);
             };
             let sought = self.reader.input.seek(SeekFrom::Start(place.offset));
-            sought.map_err(|error| Error::new(Kind::Io, error))?;
+            sought.map_err(|error| Error::because(Kind::Io, error))?;
             let container = match Container::read(&mut self.reader.input) {
                 Ok(Some(container)) if place.is_of(&container) => container,
                 _ => {

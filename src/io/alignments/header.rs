@@ -103,8 +103,9 @@ impl Header {
         first.is_some_and(|line| line.split('\t').any(|field| field == "SO:coordinate"))
     }
 
-    /// The text with a line for this program, which ran after those that are named in it.
-    pub fn with_program(&self) -> String {
+    /// The text with a line for this program, which ran after those that are named in it;
+    /// `source`: what it ran with.
+    pub fn with_program(&self, source: &str) -> String {
         let programs = self.text.lines().filter(|line| line.starts_with("@PG\t"));
         let id = |line: &str| {
             let mut fields = line.split('\t');
@@ -120,8 +121,9 @@ impl Header {
         let before = ids.last().map_or(String::new(), |id| format!("\tPP:{id}"));
         let version = env!("CARGO_PKG_VERSION");
         let own = own.unwrap_or_default();
+        let source = crate::error::printable(source);
         format!(
-            "{}@PG\tID:{own}\tPN:crocuta{before}\tVN:{version}\n",
+            "{}@PG\tID:{own}\tPN:crocuta{before}\tVN:{version}\tCL:{source}\n",
             self.text
         )
     }

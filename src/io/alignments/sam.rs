@@ -2,7 +2,7 @@
 
 use super::header::Header;
 use super::record::{MAX_RECORD, Record};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::io::contain::contain;
 use crate::io::input;
 use crate::sequence::Contig;
@@ -55,7 +55,7 @@ pub(super) fn to_bam(header: &sam::Header, record: &dyn sam::alignment::Record) 
 pub(super) fn input_error(error: std::io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
-        Err(error) => Error::input(error),
+        Err(error) => Error::because(Kind::Input, error),
     }
 }
 
@@ -94,7 +94,9 @@ impl<R: BufRead> Reader<R> {
             if !reader.line.starts_with(b"@CO") {
                 let parsed = contain(|| {
                     let parsed = parser.parse_partial(&reader.line);
-                    parsed.map_err(|e| Error::input(format!("invalid header: {}", causes(&e))))
+                    parsed.map_err(|e| {
+                        Error::input(format!("invalid header: {}", causes(&e))).caused_by(e)
+                    })
                 });
                 parsed.map_err(|error| reader.place(error))?;
             }
@@ -129,7 +131,10 @@ impl<R: BufRead> Reader<R> {
             match read {
                 Ok(0) => Err(Error::input("an empty line")),
                 Ok(_) => to_bam(&self.header, &record),
-                Err(error) => Err(Error::input(format!("invalid record: {}", causes(&error)))),
+                Err(error) => {
+                    let what = format!("invalid record: {}", causes(&error));
+                    Err(Error::input(what).caused_by(error))
+                }
             }
         });
         record.map(Some).map_err(|error| self.place(error))

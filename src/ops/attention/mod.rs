@@ -95,6 +95,12 @@ impl Attention {
         2 * d * size_of::<f32>()
     }
 
+    /// Operations for each query and key of D = heads · d columns: the score, and its share of the
+    /// values.
+    pub fn pair_flops(d: usize) -> usize {
+        4 * d
+    }
+
     /// Bytes of one lane's cache with a window.
     pub fn window_bytes(d: usize, window: usize) -> usize {
         window

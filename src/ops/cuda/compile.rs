@@ -61,7 +61,7 @@ pub(in crate::ops) fn compile(
     let program = Program(result::create_program(&text, Some(&name)).map_err(internal)?);
     // SAFETY: the program was just created and is destroyed when `program` goes out of scope.
     if unsafe { result::compile_program(program.0, &options) }.is_err() {
-        return Err(internal(format!("{}: {}", source.name, program.log())));
+        return Err(refused(format!("{}: {}", source.name, program.log())));
     }
     program.code(exact)
 }
@@ -122,6 +122,10 @@ impl Drop for Program {
     }
 }
 
-fn internal(what: impl std::fmt::Display) -> Error {
+fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    refused(&error).caused_by(error)
+}
+
+fn refused(what: impl std::fmt::Display) -> Error {
     Error::new(Kind::Internal, format!("compiling GPU kernels: {what}"))
 }

@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use crate::error::Result;
-use crate::ops::{Device, Tensor};
+use crate::ops::{Device, Tensor, testing};
 use crate::sequence::Segment;
 use half::bf16;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -30,25 +30,9 @@ pub(crate) fn flat(x: &Tensor) -> Vec<f32> {
 
 /// Largest difference, relative to the largest magnitude; printed and bounded.
 pub(crate) fn close(name: &str, found: &[f32], expected: &[f32], bound: f32) {
-    assert_eq!(found.len(), expected.len(), "{name}");
-    let largest = expected.iter().fold(1e-30, |a: f32, b| a.max(b.abs()));
-    let worst = found
-        .iter()
-        .zip(expected)
-        .map(|(a, b)| {
-            if a.is_nan() {
-                f32::INFINITY
-            } else {
-                (a - b).abs()
-            }
-        })
-        .fold(0.0, f32::max);
-    println!("{name}: max error {:.1e} of {largest:.3}", worst / largest);
-    let at = found
-        .iter()
-        .zip(expected)
-        .position(|(a, b)| a.is_nan() || (a - b).abs() > bound * largest);
-    assert_eq!(at, None, "{name}: first of {} values", found.len());
+    let error = testing::difference(found, expected);
+    println!("{name}: max error {error:.1e} of the largest magnitude");
+    testing::close(name, found, expected, f64::from(bound));
 }
 
 /// Steps of a few lanes: sequences of up to three pieces among short whole ones. A piece is at

@@ -35,9 +35,9 @@ pub fn check_end(file: &mut (impl Read + Seek)) -> Result<()> {
     let mut last = [0; END.len()];
     let end = file
         .seek(SeekFrom::End(0))
-        .map_err(|e| Error::new(Kind::Io, e))?;
+        .map_err(|e| Error::because(Kind::Io, e))?;
     let start = SeekFrom::Start(end.saturating_sub(END.len() as u64));
-    file.seek(start).map_err(|e| Error::new(Kind::Io, e))?;
+    file.seek(start).map_err(|e| Error::because(Kind::Io, e))?;
     let got = read_up_to(file, &mut last)?;
     match got == END.len() && last == END {
         true => Ok(()),
@@ -238,7 +238,7 @@ fn records(method: u8, data: &[u8]) -> Result<usize> {
             ));
         }
     };
-    read.map_err(|error| Error::input(format!("invalid slice header: {error}")))?;
+    read.map_err(|error| Error::input(format!("invalid slice header: {error}")).caused_by(error))?;
     let mut rest = &text[..];
     let mut numbers = Numbers {
         input: &mut rest,

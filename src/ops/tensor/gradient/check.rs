@@ -1,6 +1,8 @@
 //! Tests of backward passes: gradients against central differences of a plain f64 loop.
 
 use crate::error::Result;
+pub(crate) use crate::ops::testing::close;
+use crate::ops::testing::{largest, within};
 use crate::ops::{Device, Tensor};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -59,31 +61,12 @@ pub(crate) fn check(
             (0..inputs[i].elem_count()).map(difference).collect()
         })
         .collect();
-    let least = 1e-2 * differences.iter().map(|x| largest(x)).fold(0.0, f64::max);
+    let least = 1e-2 * largest(&differences.concat());
     let gradients = out.backward(seed).unwrap();
     for (i, (parameter, expected)) in parameters.iter().zip(&differences).enumerate() {
         let found = gradients.of(parameter).expect("a gradient");
         assert_eq!(found.dims(), parameter.dims());
         let bound = tolerance * largest(expected).max(least);
         within(&format!("input {i}"), &wide(found), expected, bound);
-    }
-}
-
-fn largest(x: &[f64]) -> f64 {
-    x.iter().fold(0.0, |m, x| m.max(x.abs()))
-}
-
-/// Panics unless all values are within `tolerance` of the largest expected magnitude.
-pub(crate) fn close(name: &str, found: &[f64], expected: &[f64], tolerance: f64) {
-    within(name, found, expected, tolerance * largest(expected));
-}
-
-fn within(name: &str, found: &[f64], expected: &[f64], bound: f64) {
-    assert_eq!(found.len(), expected.len(), "{name}");
-    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!(
-            (found - expected).abs() <= bound,
-            "{name}: {i}: {found}, expected {expected}"
-        );
     }
 }
