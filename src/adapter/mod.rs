@@ -4,11 +4,13 @@
 //! Names: `base_model.model.<module>.lora_A.weight` (r, in) and `….lora_B.weight` (out, r); whole
 //! tensors that come with the adapter (heads) are `base_model.model.<tensor>`.
 
+mod model;
 mod read;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use model::with_adapters;
 pub use read::{Adapter, read};
 
 use crate::checkpoint::Weights;

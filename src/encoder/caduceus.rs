@@ -13,8 +13,9 @@ mod exact;
 
 pub use exact::{Exact, Store};
 
+use super::facts::Layer;
 use super::facts::{CPU_STEP, GPU_STEP};
-use super::layers::{Layer, Taps, depth};
+use super::layers::{Taps, depth};
 use super::mamba::{Carry, MixerSizes, Norm, StateSpace, halves, projection};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};

@@ -3,7 +3,7 @@
 //!
 //! Keys of a filter: [`FilterKind::Short`], [`FilterKind::Medium`] and [`FilterKind::Real`].
 
-use super::layers::{Layer, Recommended};
+use super::facts::{Layer, Recommended};
 use super::striped_hyena::{ADDED, FilterKind, Hyperparameters, MixerKind, Order, mixers};
 use crate::checkpoint::Config;
 use crate::error::Result;

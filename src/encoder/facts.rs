@@ -1,6 +1,6 @@
 //! What is known of a model besides its weights: each architecture says it of itself.
 
-use super::{Recommended, Vocabulary};
+use super::Vocabulary;
 
 /// Bases of a step on the CPU: larger ones take more memory and are hardly faster.
 pub const CPU_STEP: usize = 8192;
@@ -13,6 +13,27 @@ const LEAST_STEP: usize = 1024;
 const STEP_FLOPS: f64 = 2e14;
 /// Bytes of keys and values that a step with attention adds.
 const STEP_CACHE: f64 = 8e9;
+
+/// A layer of an encoder: D values for each token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layer {
+    /// The residual stream after so many blocks; after none, the embedding.
+    After(usize),
+    /// What a module of a block returns, before the residual stream is added: the block, counted
+    /// from 0, and the module's published name within it.
+    Within(usize, &'static str),
+    /// What the last norm returns: the default.
+    Norm,
+}
+
+/// A layer that the authors of a model advise to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recommended {
+    /// The layer.
+    pub layer: Layer,
+    /// Where they say so.
+    pub source: &'static str,
+}
 
 /// What is known of a model besides its weights.
 #[derive(Clone, Debug, PartialEq)]

@@ -17,8 +17,9 @@ mod operator;
 
 pub use filter::Filter;
 
+use super::facts::Layer;
 use super::facts::{CPU_STEP, GPU_STEP};
-use super::layers::{Layer, Taps};
+use super::layers::Taps;
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;

@@ -1,29 +1,8 @@
 //! Which vectors of an encoder are asked for: its layers by number and by published name.
 
-use super::Facts;
+use super::{Facts, Layer};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
-
-/// A layer of an encoder: D values for each token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Layer {
-    /// The residual stream after so many blocks; after none, the embedding.
-    After(usize),
-    /// What a module of a block returns, before the residual stream is added: the block, counted
-    /// from 0, and the module's published name within it.
-    Within(usize, &'static str),
-    /// What the last norm returns: the default.
-    Norm,
-}
-
-/// A layer that the authors of a model advise to use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recommended {
-    /// The layer.
-    pub layer: Layer,
-    /// Where they say so.
-    pub source: &'static str,
-}
 
 impl Facts {
     /// The layer of this number or published name.

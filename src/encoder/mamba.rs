@@ -13,7 +13,8 @@ mod sizes;
 pub use sizes::{Hyperparameters, MixerSizes};
 pub(super) use sizes::{Original, silu};
 
-use super::layers::{Layer, Taps};
+use super::facts::Layer;
+use super::layers::Taps;
 use super::{Encoder, Segment};
 use crate::checkpoint::Weights;
 use crate::error::Result;

@@ -10,8 +10,9 @@
 //! channels, transformers did so with all I together before 5.23. What wrote the configuration
 //! says which is meant.
 
+use super::facts::Layer;
 use super::facts::{CPU_STEP, GPU_STEP};
-use super::layers::{Layer, Taps};
+use super::layers::Taps;
 use super::mamba::{Norm, Original, backbone, projection, silu};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};

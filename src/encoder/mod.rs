@@ -16,8 +16,7 @@ pub mod transformer;
 mod vocabulary;
 
 pub use crate::sequence::Segment;
-pub use facts::{CPU_STEP, Facts};
-pub use layers::{Layer, Recommended};
+pub use facts::{CPU_STEP, Facts, Layer, Recommended};
 pub use model::{Model, State};
 pub use vocabulary::Vocabulary;
 

@@ -10,9 +10,10 @@
 //! [`crate::ops::Modal`]), not as a convolution of one fixed length. There is no published model:
 //! blocks are `x + S4D(norm x)`, between an embedding and a last norm.
 
+use super::facts::Layer;
 use super::facts::{CPU_STEP, GPU_STEP};
 use super::hyena::layer_norm;
-use super::layers::{Layer, Taps};
+use super::layers::Taps;
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;

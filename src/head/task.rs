@@ -141,7 +141,7 @@ impl Task {
     }
 
     /// What the names of its weights begin with.
-    pub(super) fn prefix(&self) -> String {
+    pub fn prefix(&self) -> String {
         format!("crocuta_heads.{}.", self.name)
     }
 

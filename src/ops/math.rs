@@ -46,6 +46,19 @@ macro_rules! simd {
 }
 pub(crate) use simd;
 
+/// A function of each value, often of what a matrix product gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// GELU by its tanh formula.
+    GeluTanh,
+    /// GELU as defined, by the error function.
+    GeluErf,
+    /// `x · sigmoid(x)`
+    Silu,
+}
+
 /// Adding and subtracting 1.5·2²³ rounds an f32 below 2²² to the nearest whole number, which then
 /// stands in the low bits.
 const ROUND: f32 = 12_582_912.0;
@@ -74,10 +87,7 @@ pub fn exp(x: f32) -> f32 {
 /// `a · b + c`, fused where that is one instruction (without it, it would be a library call).
 #[inline(always)]
 pub fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    match FMA {
-        true => a.mul_add(b, c),
-        false => a * b + c,
-    }
+    if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `2ˣ` to 1 unit in the last place, for x from −125 to 127; below, as at −125.

@@ -3,10 +3,10 @@
 
 use super::device::{Precision, Target};
 use super::opened::Loaded;
+use crate::adapter;
 use crate::checkpoint::{self, Checkpoint};
 use crate::encoder::{Facts, Model};
 use crate::error::{Error, Result};
-use crate::head;
 use crate::io::alignments::is_alignments;
 use crate::io::genome::{Genome, Options};
 use crate::io::pileup::{Choice, Consensus};
@@ -359,7 +359,7 @@ impl Compute {
     /// Those of the checkpoint and the adapters; Usage: an attention window for no attention.
     pub fn load_or(&self, bundled: &str) -> Result<Loaded> {
         let model = self.model.as_deref().unwrap_or(Path::new(bundled));
-        let checkpoint = head::adapted(Checkpoint::open(model)?, &self.adapter)?;
+        let checkpoint = adapter::with_adapters(Checkpoint::open(model)?, &self.adapter)?;
         let (mut model, mut facts) = Model::load(&checkpoint)?;
         if let Some(window) = self.attention_window {
             model.set_attention_window(Some(window as usize), &mut facts)?;

@@ -14,7 +14,8 @@
 
 use super::{Block, Model, flip};
 use crate::encoder::Segment;
-use crate::encoder::layers::{Layer, depth};
+use crate::encoder::facts::Layer;
+use crate::encoder::layers::depth;
 use crate::encoder::mamba::{Carry, StateSpace};
 use crate::error::{Error, Kind, Result};
 use crate::ops::with_slices;

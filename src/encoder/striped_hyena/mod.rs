@@ -13,7 +13,8 @@
 mod filter;
 mod sizes;
 
-use super::layers::{Layer, Taps};
+use super::facts::Layer;
+use super::layers::Taps;
 use super::{Encoder, Facts, Segment};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Kind, Result};

@@ -14,13 +14,14 @@
 
 mod backward;
 mod cache;
+pub(super) mod cuda;
 mod gpu;
 mod nystrom;
 mod performer;
 mod rotary;
 
-use super::on_gpu::OnGpu;
-use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
+use super::cuda::OnGpu;
+use super::{Device, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;

@@ -7,7 +7,7 @@ use cudarc::cublas::{result, sys};
 
 /// How the two matrices of a product lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(in crate::ops) enum Form {
     /// `x (M, K) · weight (N, K)ᵀ`: a dense layer.
     Layer,
     /// `x (M, K) · weight (K, N)`: a layer's gradient to its input.
@@ -17,7 +17,7 @@ pub(super) enum Form {
 }
 
 /// `out (M, N) = x (M, K) · weight (N, K)ᵀ`, rows of each matrix strided, summed in f32.
-pub(super) fn product(
+pub(in crate::ops) fn product(
     gpu: &Gpu,
     out: Operand,
     x: Operand,
@@ -29,7 +29,7 @@ pub(super) fn product(
 
 /// `batch` products of sizes M, K and N, each operand with the distance, in values, from one to
 /// the next.
-pub(super) fn batched(
+pub(in crate::ops) fn batched(
     gpu: &Gpu,
     form: Form,
     (out, out_step): (Operand, usize),
