@@ -25,6 +25,9 @@ pub struct Options {
     pub context_after: u64,
     /// Keeps regions as they are, instead of joining those that overlap or touch.
     pub keep_overlaps: bool,
+    /// Reads the regions of a contig together, as one sequence with gaps, where with their
+    /// contexts they would be more than the contig. Needs an index.
+    pub together: bool,
     /// Lets a BGZF file pass, with a warning, that lacks its closing block.
     pub allow_missing_eof: bool,
     /// Lets a file without sequences pass.
@@ -46,6 +49,9 @@ pub struct Sequence {
     /// The positions that are asked for; those before and after are context. When the contig's length is
     /// not known yet the end may lie beyond it, and is [`TO_END`] for all of a contig.
     pub rows: Range<u64>,
+    /// Stretches between those positions that are not asked for, in order: of several regions
+    /// that are read together.
+    pub gaps: Vec<Range<u64>>,
     /// The contig's length, if it is known.
     pub length: Option<u64>,
 }
@@ -70,17 +76,17 @@ pub struct Genome {
 pub struct Planned {
     /// Its bases, context included.
     pub bases: u64,
-    /// The positions that are asked for.
-    pub rows: Range<u64>,
+    /// The positions that are asked for: one stretch, or several.
+    pub rows: Vec<Range<u64>>,
 }
 
 impl Planned {
-    /// Bins of `bin` bases, aligned to multiples of it, that its positions lie in.
+    /// Bins of `bin` bases, aligned to multiples of it, that its stretches lie in.
     pub fn rows(&self, bin: u64) -> u64 {
-        if self.rows.is_empty() {
-            return 0;
-        }
-        (self.rows.end - 1) / bin - self.rows.start / bin + 1
+        let stretches = self.rows.iter().filter(|rows| !rows.is_empty());
+        stretches
+            .map(|rows| (rows.end - 1) / bin - rows.start / bin + 1)
+            .sum()
     }
 }
 
@@ -205,7 +211,7 @@ impl Genome {
             let end = sequence.rows.end.min(sequence.start + bases);
             counted.push(Planned {
                 bases,
-                rows: sequence.rows.start..end.max(sequence.rows.start),
+                rows: vec![sequence.rows.start..end.max(sequence.rows.start)],
             });
         }
         Ok(counted)
@@ -275,7 +281,7 @@ impl Index {
     fn planned(&self) -> Vec<Planned> {
         let planned = |contig: &Contig| Planned {
             bases: contig.length,
-            rows: 0..contig.length,
+            rows: vec![0..contig.length],
         };
         self.contigs.iter().map(planned).collect()
     }
@@ -307,7 +313,8 @@ struct Spans {
     reader: Indexed,
     context: u64,
     context_after: u64,
-    left: VecDeque<Span>,
+    /// Spans that are read as one sequence each.
+    left: VecDeque<Vec<Span>>,
 }
 
 impl Spans {
@@ -326,41 +333,81 @@ impl Spans {
         if !options.keep_overlaps {
             merge(&mut spans);
         }
-        Ok(Self {
+        let mut spans = Self {
+            left: spans.into_iter().map(|span| vec![span]).collect(),
             reader,
             context: options.context,
             context_after: options.context_after,
-            left: spans.into(),
-        })
+        };
+        if options.together && !options.keep_overlaps {
+            spans.bring_together();
+        }
+        Ok(spans)
+    }
+
+    /// Makes one sequence of a contig's spans where with their contexts they are more than it.
+    fn bring_together(&mut self) {
+        let mut left: VecDeque<Vec<Span>> = VecDeque::new();
+        let mut all = std::mem::take(&mut self.left).into_iter().peekable();
+        while let Some(first) = all.next() {
+            let contig = first[0].contig;
+            let mut of_contig = vec![first];
+            while let Some(next) = all.next_if(|next| next[0].contig == contig) {
+                of_contig.push(next);
+            }
+            let read = of_contig.iter().map(|spans| self.reach(spans));
+            let bases: u64 = read.map(|reach| reach.end - reach.start).sum();
+            if bases > self.reader.contigs()[contig].length {
+                left.push_back(of_contig.concat());
+            } else {
+                left.extend(of_contig);
+            }
+        }
+        self.left = left;
+    }
+
+    /// What is read of spans of one contig, context included.
+    fn reach(&self, spans: &[Span]) -> Range<u64> {
+        let length = self.reader.contigs()[spans[0].contig].length;
+        let end = spans[spans.len() - 1]
+            .end
+            .saturating_add(self.context_after);
+        spans[0].start.saturating_sub(self.context)..end.min(length)
     }
 
     fn planned(&self) -> Vec<Planned> {
-        let planned = |span: &Span| {
-            let length = self.reader.contigs()[span.contig].length;
-            let end = span.end.saturating_add(self.context_after).min(length);
+        let planned = |spans: &Vec<Span>| {
+            let reach = self.reach(spans);
             Planned {
-                bases: end - span.start.saturating_sub(self.context),
-                rows: span.start..span.end,
+                bases: reach.end - reach.start,
+                rows: spans.iter().map(|span| span.start..span.end).collect(),
             }
         };
         self.left.iter().map(planned).collect()
     }
 
     fn next_sequence(&mut self) -> Result<Option<Sequence>> {
-        let Some(span) = self.left.pop_front() else {
+        let Some(spans) = self.left.pop_front() else {
             return Ok(None);
         };
-        let start = span.start.saturating_sub(self.context);
-        let length = self.reader.contigs()[span.contig].length;
-        let end = span.end.saturating_add(self.context_after).min(length);
-        self.reader.seek(Span { start, end, ..span })?;
-        let contig = &self.reader.contigs()[span.contig];
+        let Range { start, end } = self.reach(&spans);
+        let (first, last) = (spans[0], spans[spans.len() - 1]);
+        self.reader.seek(Span {
+            start,
+            end,
+            ..first
+        })?;
+        let contig = &self.reader.contigs()[first.contig];
         Ok(Some(Sequence {
-            contig: span.contig,
+            contig: first.contig,
             name: contig.name.clone(),
             start,
             end,
-            rows: span.start..span.end,
+            rows: first.start..last.end,
+            gaps: spans
+                .windows(2)
+                .map(|pair| pair[0].end..pair[1].start)
+                .collect(),
             length: Some(contig.length),
         }))
     }
@@ -497,6 +544,7 @@ impl Stream {
             start,
             end,
             rows: span.start..span.end,
+            gaps: Vec::new(),
             length: None,
         }))
     }

@@ -234,7 +234,7 @@ impl Consensus {
             let wide = widened(span, self.context, contigs);
             Planned {
                 bases: wide.end - wide.start,
-                rows: span.start..span.end,
+                rows: vec![span.start..span.end],
             }
         });
         planned.collect()
@@ -287,6 +287,7 @@ impl Consensus {
             start: self.span.start,
             end: self.span.end,
             rows: rows.start..rows.end,
+            gaps: Vec::new(),
             length: Some(length),
         }))
     }

@@ -191,7 +191,9 @@ impl Job for GenomeJob<'_> {
             None => None,
         };
         let strand = self.strand(task.as_ref())?;
-        let genome = source.open(&loaded.facts, strand)?;
+        // A head that looks around must not see over a gap; --exact reads a sequence as it is.
+        let together = task.is_none() && !compute.exact;
+        let genome = source.open(&loaded.facts, strand, together)?;
         let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");

@@ -88,11 +88,11 @@ impl Source {
         files
     }
 
-    /// Opens the input.
+    /// Opens the input. `together`: regions may be read as one sequence with gaps.
     ///
     /// # Errors
     /// Those of the readers; Usage: options that do not go together.
-    pub fn open(&self, facts: &Facts, strand: Strand) -> Result<Genome> {
+    pub fn open(&self, facts: &Facts, strand: Strand, together: bool) -> Result<Genome> {
         let regions = queries(&self.region, self.regions_file.as_deref())?;
         let context = self.context(facts);
         let (left, right) = match strand {
@@ -115,6 +115,7 @@ impl Source {
                 context: left,
                 context_after: right,
                 keep_overlaps: self.keep_overlaps,
+                together,
                 allow_missing_eof: self.allow_missing_eof,
                 allow_empty: self.allow_empty,
             },

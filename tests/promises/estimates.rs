@@ -150,7 +150,6 @@ fn regions_count_their_own_bases_and_not_their_context() {
 }
 
 #[test]
-#[ignore = "this promise does not hold yet"]
 fn genes_of_a_bed_read_no_more_than_their_contigs_hold() {
     let gene = |i: u64| format!("c\t{}\t{}\n", i * 190, i * 190 + 100);
     let genes: String = (0..100).map(gene).collect();

@@ -14,4 +14,5 @@ mod inputs;
 mod kinds;
 mod outputs;
 mod refused;
+mod regions;
 mod streams;

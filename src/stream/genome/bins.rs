@@ -5,7 +5,7 @@ use crate::table::{Batch, Positions, flag};
 use serde::{Deserialize, Serialize};
 
 /// Pools bases into bins of a fixed length, aligned to multiples of it along the contig and cut
-/// at the ends of what has rows.
+/// at the ends of what has rows, and at its gaps.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Bins {
     size: i64,
@@ -36,7 +36,11 @@ impl Bins {
         for i in 0..block.len() {
             let bin = block.starts[i] / self.size;
             let bases = block.ends[i] - block.starts[i];
-            if !self.open.is_empty() && self.open.starts[0] / self.size != bin {
+            let adjoins = |open: &Positions| {
+                open.ends[0] == block.starts[i] || open.starts[0] == block.ends[i]
+            };
+            let same = |open: &Positions| open.starts[0] / self.size == bin && adjoins(open);
+            if !self.open.is_empty() && !same(&self.open) {
                 self.close(&mut out);
             }
             if self.open.is_empty() {

@@ -14,6 +14,7 @@ use crate::table::{Positions, flag};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What the rows of a step need of those before.
@@ -109,17 +110,19 @@ impl GenomeRows<'_> {
         from: usize,
     ) -> Result<Vec<f32>> {
         let wanted = match self.pooled {
-            Some(size) => 0..piece.runs(size).count(),
-            None => piece.wanted(),
+            Some(size) => vec![0..piece.runs(size).count()],
+            None => piece.stretches(),
         };
         match self.reading.head {
             Head::Embedding => {
                 let width = self.reading.engine.facts.width;
-                let wanted = (from + wanted.start) * width..(from + wanted.end) * width;
-                if wanted == (0..outputs.values.len()) {
+                let of =
+                    |rows: &Range<usize>| (from + rows.start) * width..(from + rows.end) * width;
+                if wanted.len() == 1 && of(&wanted[0]) == (0..outputs.values.len()) {
                     return Ok(std::mem::take(&mut outputs.values));
                 }
-                Ok(outputs.values[wanted].to_vec())
+                let parts = wanted.iter().map(|rows| &outputs.values[of(rows)]);
+                Ok(parts.collect::<Vec<_>>().concat())
             }
             Head::Prediction { model, logits, .. } => {
                 let values = self.predictions(piece, outputs, from, (model, *logits));
@@ -132,9 +135,9 @@ impl GenomeRows<'_> {
             }
             Head::Task(head) => {
                 let width = outputs.values.len() / step.len();
-                let rows = outputs.values[(from + wanted.start) * width..].chunks_exact(width);
-                let parts = rows.take(wanted.len());
-                let parts = parts.flat_map(|row| head.part(row, piece.reverse));
+                let rows = wanted.into_iter().flatten();
+                let rows = rows.map(|i| &outputs.values[(from + i) * width..][..width]);
+                let parts = rows.flat_map(|row| head.part(row, piece.reverse));
                 Ok(parts.copied().collect())
             }
         }
@@ -151,7 +154,8 @@ impl GenomeRows<'_> {
     ) -> Vec<f32> {
         let width = model.width();
         let row = |i: usize| (from + i) * width..(from + i + 1) * width;
-        let (before, wanted) = (&self.before.logits, piece.wanted());
+        let before = &self.before.logits;
+        let wanted: Vec<usize> = piece.stretches().into_iter().flatten().collect();
         let out_width = PREDICTIONS + if logits { width } else { 0 };
         let mut out = vec![f32::NAN; wanted.len() * out_width];
         out.par_chunks_mut(out_width)

@@ -91,7 +91,41 @@ impl Piece {
         }
     }
 
-    /// The tokens that get rows.
+    /// The tokens that get rows, in reading order: one stretch, or several where the sequence has
+    /// gaps.
+    pub fn stretches(&self) -> Vec<Range<usize>> {
+        let wanted = self.wanted();
+        let gaps = &self.sequence.gaps;
+        if gaps.is_empty() || wanted.is_empty() {
+            return vec![wanted];
+        }
+        let ends = [self.position(wanted.start), self.position(wanted.end - 1)];
+        let (first, last) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
+        let token = |position: u64| {
+            let from = if self.reverse {
+                ends[0] - position
+            } else {
+                position - ends[0]
+            };
+            wanted.start + from as usize
+        };
+        let (mut stretches, mut from) = (Vec::new(), first);
+        let skipped = gaps.partition_point(|gap| gap.end <= first);
+        let here = gaps[skipped..].iter().take_while(|gap| gap.start <= last);
+        for gap in here.chain([&(last + 1..u64::MAX)]) {
+            if from < gap.start {
+                let ends = [token(from), token(gap.start - 1)];
+                stretches.push(ends[0].min(ends[1])..ends[0].max(ends[1]) + 1);
+            }
+            from = gap.end;
+        }
+        if self.reverse {
+            stretches.reverse();
+        }
+        stretches
+    }
+
+    /// The tokens from the first to the last one that gets a row.
     pub fn wanted(&self) -> Range<usize> {
         let rows = &self.sequence.rows;
         // Bases read before the first and after the last one with a row.
@@ -116,10 +150,11 @@ impl Piece {
     /// The tokens that get rows, cut at multiples of `size` bases along the contig, and into
     /// `RUN` at most.
     pub fn runs(&self, size: u64) -> impl Iterator<Item = Range<usize>> {
-        let mut rest = self.wanted();
+        let mut stretches = self.stretches().into_iter();
+        let mut rest = 0..0;
         std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
+            while rest.is_empty() {
+                rest = stretches.next()?;
             }
             let at = self.position(rest.start) % size;
             let left = if self.reverse { at + 1 } else { size - at };
