@@ -81,6 +81,14 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// One stretch.
+    pub fn one(bases: u64, rows: Range<u64>) -> Self {
+        Self {
+            bases,
+            rows: std::iter::once(rows).collect(),
+        }
+    }
+
     /// Bins of `bin` bases, aligned to multiples of it, that its stretches lie in.
     pub fn rows(&self, bin: u64) -> u64 {
         let stretches = self.rows.iter().filter(|rows| !rows.is_empty());
@@ -209,10 +217,8 @@ impl Genome {
                 codes.clear();
             }
             let end = sequence.rows.end.min(sequence.start + bases);
-            counted.push(Planned {
-                bases,
-                rows: vec![sequence.rows.start..end.max(sequence.rows.start)],
-            });
+            let rows = sequence.rows.start..end.max(sequence.rows.start);
+            counted.push(Planned::one(bases, rows));
         }
         Ok(counted)
     }
@@ -279,10 +285,7 @@ struct Index {
 
 impl Index {
     fn planned(&self) -> Vec<Planned> {
-        let planned = |contig: &Contig| Planned {
-            bases: contig.length,
-            rows: vec![0..contig.length],
-        };
+        let planned = |contig: &Contig| Planned::one(contig.length, 0..contig.length);
         self.contigs.iter().map(planned).collect()
     }
 

@@ -232,10 +232,7 @@ impl Consensus {
         let contigs = &self.source.header().contigs;
         let planned = self.left.iter().map(|&span| {
             let wide = widened(span, self.context, contigs);
-            Planned {
-                bases: wide.end - wide.start,
-                rows: vec![span.start..span.end],
-            }
+            Planned::one(wide.end - wide.start, span.start..span.end)
         });
         planned.collect()
     }

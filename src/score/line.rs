@@ -179,7 +179,7 @@ pub(super) struct Haplotype {
 /// Hidden vectors (T, D) and their logits (T, V) as numbers; `place` names a token.
 ///
 /// # Errors
-/// Model, if a number is none: it would pass for a missing one.
+/// Model, if one is not finite: it would pass for a missing one.
 pub(super) fn outputs(
     head: &LanguageModel,
     hidden: &Tensor,

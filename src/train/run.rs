@@ -148,7 +148,7 @@ fn step(
     let mean = sum / count.max(1) as f64;
     let length = norm(gradients.values().map(Vec::as_slice)) / count.max(1) as f64;
     if !mean.is_finite() || !length.is_finite() {
-        let what = format!("the loss is no number any more at step {}", at.step + 1);
+        let what = format!("the loss is not a number at step {}", at.step + 1);
         return Err(Error::usage(what).todo("give a lower --learning-rate"));
     }
     at.sum += sum;

@@ -47,7 +47,7 @@ impl Example {
 /// letters; or a single value.
 ///
 /// # Errors
-/// Input: fewer than two classes, or a label that is no number where values are wanted.
+/// Input: fewer than two classes, or a label that is not a number where values are wanted.
 pub fn task(rows: &[Labelled], values: bool) -> Result<Task> {
     let name = "label".to_string();
     let unit = Unit::Sequence;

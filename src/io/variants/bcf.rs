@@ -255,7 +255,8 @@ fn entry(fields: &[(String, String)], next: usize) -> Result<Option<(String, usi
         Some((_, text)) => text.parse(),
         None => Ok(next),
     };
-    let place = place.map_err(|_| Error::input(format!("the IDX of \"{name}\" is no number")))?;
+    let place =
+        place.map_err(|_| Error::input(format!("the IDX of \"{name}\" is not a number")))?;
     Ok(Some((name.clone(), place)))
 }
 

@@ -110,7 +110,7 @@ impl GenomeRows<'_> {
         from: usize,
     ) -> Result<Vec<f32>> {
         let wanted = match self.pooled {
-            Some(size) => vec![0..piece.runs(size).count()],
+            Some(size) => std::iter::once(0..piece.runs(size).count()).collect(),
             None => piece.stretches(),
         };
         match self.reading.head {
@@ -177,7 +177,7 @@ impl GenomeRows<'_> {
     }
 }
 
-/// An error if the model gave a number that is none; its place is named. `pooled`: rows are bins.
+/// An error if what the model gave is not finite; its place is named. `pooled`: rows are bins.
 fn check(step: &GenomeStep, outputs: &Outputs, pooled: Option<u64>) -> Result<()> {
     let tokens = match pooled {
         Some(size) => step.runs(size).len(),

@@ -4,7 +4,7 @@
 //! share a step, end to end, both strands of a sequence side by side. At most one sequence is
 //! unfinished at a time, so one lane of state suffices.
 //!
-//! An encoder that looks both ways reads whole windows instead, each with an empty state; they
+//! A bidirectional encoder reads whole windows instead, each with an empty state; they
 //! overlap, and each keeps the rows of its centre.
 
 use super::GenomeSettings;
