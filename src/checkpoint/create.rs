@@ -84,12 +84,11 @@ fn affordable(config: &Config, max_bytes: u64) -> Result<Vec<Planned>> {
     let plan = layout::plan(config)?;
     let sizes = plan.iter().map(|planned| planned.entry.bytes() as u64);
     let bytes = sizes.fold(0u64, u64::saturating_add);
-    match bytes > max_bytes {
-        true => {
-            let what = format!("the weights would take {bytes} bytes, more than {max_bytes}");
-            Err(Error::usage(what).todo("raise --max-size"))
-        }
-        false => Ok(plan),
+    if bytes > max_bytes {
+        let what = format!("the weights would take {bytes} bytes, more than {max_bytes}");
+        Err(Error::usage(what).todo("raise --max-size"))
+    } else {
+        Ok(plan)
     }
 }
 

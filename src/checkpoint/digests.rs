@@ -67,11 +67,12 @@ fn read(path: &Path) -> Result<BTreeMap<String, String>> {
         let name = name.strip_prefix([' ', '*']).unwrap_or(name);
         let name = name.strip_prefix("./").unwrap_or(name);
         let hex = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
-        match hex && !name.is_empty() {
-            true => Ok((name.to_string(), digest.to_ascii_lowercase())),
-            false => Err(Error::model("not a SHA-256 and the name of a file")
+        if hex && !name.is_empty() {
+            Ok((name.to_string(), digest.to_ascii_lowercase()))
+        } else {
+            Err(Error::model("not a SHA-256 and the name of a file")
                 .file(path.display())
-                .place(format!("line {}", i + 1))),
+                .place(format!("line {}", i + 1)))
         }
     };
     lines.map(entry).collect()

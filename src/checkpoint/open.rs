@@ -213,10 +213,11 @@ fn directory(path: &Path) -> Result<()> {
         file.take(8)
             .read_to_end(&mut start)
             .map_err(|e| Error::io(path, &e))?;
-        return Err(match safetensors::is_pickle_or_zip(&start) {
-            true => pickle(path),
-            false => error("is a file")
-                .todo("give the directory that holds config.json and model.safetensors"),
+        return Err(if safetensors::is_pickle_or_zip(&start) {
+            pickle(path)
+        } else {
+            error("is a file")
+                .todo("give the directory that holds config.json and model.safetensors")
         });
     }
     Err(match path.to_str().filter(|name| presets().any(|preset| preset == *name)) {
@@ -332,18 +333,20 @@ fn shards(index: &Path) -> Result<Vec<(String, String)>> {
     let pairs = map.as_json().keys().map(|tensor| {
         let shard = map.text(tensor, None)?;
         let plain = !shard.contains(['/', '\\', '\0']) && shard.ends_with(".safetensors");
-        match plain {
-            true => Ok((tensor.clone(), shard)),
-            false => Err(map.error(
+        if plain {
+            Ok((tensor.clone(), shard))
+        } else {
+            Err(map.error(
                 tensor,
                 format!("{shard} is not the plain name of a safetensors file"),
-            )),
+            ))
         }
     });
     let pairs = pairs.collect::<Result<Vec<_>>>()?;
-    match pairs.is_empty() {
-        true => Err(Error::model("weight_map is missing or empty").file(index.display())),
-        false => Ok(pairs),
+    if pairs.is_empty() {
+        Err(Error::model("weight_map is missing or empty").file(index.display()))
+    } else {
+        Ok(pairs)
     }
 }
 

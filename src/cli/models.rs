@@ -310,9 +310,10 @@ fn show(path: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(path)?;
     let (_, facts) = Model::load(&checkpoint)?;
     let unused = checkpoint.weights.unused();
-    let unused = match unused.is_empty() {
-        true => "none".to_string(),
-        false => unused.join(", "),
+    let unused = if unused.is_empty() {
+        "none".to_string()
+    } else {
+        unused.join(", ")
     };
     let mut note = String::new();
     if facts.token_bytes > 0 {

@@ -296,12 +296,11 @@ fn residues(grid: &Grid, exponents: &[Complex64]) -> Vec<Complex64> {
         }
     }
     // A short filter has fewer samples than columns: no thin triangle then.
-    let (matrix, values) = match columns.nrows() > columns.ncols() {
-        true => {
-            let factors = columns.qr();
-            (factors.r(), factors.q().tr_mul(&grid.values))
-        }
-        false => (columns, grid.values.clone()),
+    let (matrix, values) = if columns.nrows() > columns.ncols() {
+        let factors = columns.qr();
+        (factors.r(), factors.q().tr_mul(&grid.values))
+    } else {
+        (columns, grid.values.clone())
     };
     let solution = matrix
         .try_svd(true, true, 1e-15, 10_000)
@@ -309,9 +308,12 @@ fn residues(grid: &Grid, exponents: &[Complex64]) -> Vec<Complex64> {
     let Some(solution) = solution else {
         return vec![Complex64::default(); exponents.len()];
     };
-    let part = |i: usize| match scales[i] > 0.0 {
-        true => solution[i] / scales[i],
-        false => 0.0,
+    let part = |i: usize| {
+        if scales[i] > 0.0 {
+            solution[i] / scales[i]
+        } else {
+            0.0
+        }
     };
     (0..exponents.len())
         .map(|n| Complex64::new(part(2 * n), part(2 * n + 1)))

@@ -87,12 +87,12 @@ impl Hyperparameters {
         let vocabulary = config
             .size("vocab_size", 1..=1 << 20, None)?
             .next_multiple_of(multiple);
-        let complement = match config.flag("rcps", Some(false))? {
-            true if !config.has("complement_map") => {
-                return Err(config.error("complement_map", "missing, but rcps is true"));
-            }
-            true => Some(complement(&config.object("complement_map")?, vocabulary)?),
-            false => None,
+        let complement = if !config.flag("rcps", Some(false))? {
+            None
+        } else if config.has("complement_map") {
+            Some(complement(&config.object("complement_map")?, vocabulary)?)
+        } else {
+            return Err(config.error("complement_map", "missing, but rcps is true"));
         };
         Ok(Self {
             width,
@@ -435,13 +435,14 @@ fn check_complement(weights: &Weights, complement: &[u32]) -> Result<()> {
     let Some(stored) = weights.integers(name, &[complement.len()])? else {
         return Ok(());
     };
-    match stored
+    if stored
         .iter()
         .zip(complement)
         .all(|(a, b)| *a == i64::from(*b))
     {
-        true => Ok(()),
-        false => Err(weights.error(&weights.full(name), "differs from the configuration's")),
+        Ok(())
+    } else {
+        Err(weights.error(&weights.full(name), "differs from the configuration's"))
     }
 }
 

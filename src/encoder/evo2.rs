@@ -53,19 +53,23 @@ pub fn read(config: &Config) -> Result<Hyperparameters> {
         short_bias: config.flag("short_filter_bias", Some(false))?,
         qkv_bias: bias,
         projection_bias: bias,
-        hyena_order: match config.flag("interleave", Some(true))? {
-            true => Order::PerChannel,
-            false if config.flag("column_split_hyena", Some(false))? => Order::PerHead,
-            false => Order::Whole,
+        hyena_order: if config.flag("interleave", Some(true))? {
+            Order::PerChannel
+        } else if config.flag("column_split_hyena", Some(false))? {
+            Order::PerHead
+        } else {
+            Order::Whole
         },
-        qkv_order: match config.flag("column_split", Some(true))? {
-            true => Order::PerHead,
-            false => Order::Whole,
+        qkv_order: if config.flag("column_split", Some(true))? {
+            Order::PerHead
+        } else {
+            Order::Whole
         },
         first_activated: config.flag("evo2_style_activations", Some(true))?,
-        note: match config.flag("use_fp8_input_projections", Some(false))? {
-            true => Some("published with input projections in FP8, which are computed in f32 here"),
-            false => None,
+        note: if config.flag("use_fp8_input_projections", Some(false))? {
+            Some("published with input projections in FP8, which are computed in f32 here")
+        } else {
+            None
         },
         recommended,
         ..shared

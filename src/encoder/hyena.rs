@@ -155,12 +155,11 @@ impl Hyperparameters {
         // The original configuration keeps the operator's keys in an object of their own.
         let original = config.has("layer");
         let operator = if original { &layer } else { config };
-        match original {
-            true => {
-                config.deny_unknown(&ORIGINAL_KEYS)?;
-                layer.deny_unknown(&LAYER_KEYS)?;
-            }
-            false => config.deny_unknown(&KEYS)?,
+        if original {
+            config.deny_unknown(&ORIGINAL_KEYS)?;
+            layer.deny_unknown(&LAYER_KEYS)?;
+        } else {
+            config.deny_unknown(&KEYS)?
         }
         let width = config.size("d_model", 1..=1 << 16, Some(256))?;
         let order_key = if original { "order" } else { "hyena_order" };

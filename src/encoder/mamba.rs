@@ -166,9 +166,10 @@ impl StateSpace {
     pub fn load(sizes: &MixerSizes, weights: &Weights) -> Result<Self> {
         let (inner, states, rank) = (sizes.inner, sizes.states, sizes.rank);
         let (conv, dt) = (weights.at("conv1d"), weights.at("dt_proj"));
-        let bias = match sizes.conv_bias {
-            true => Some(conv.tensor("bias", &[inner])?),
-            false => None,
+        let bias = if sizes.conv_bias {
+            Some(conv.tensor("bias", &[inner])?)
+        } else {
+            None
         };
         Ok(Self {
             conv: ShortConv::new(
@@ -244,9 +245,10 @@ pub(super) fn projection(
     [rows, columns]: [usize; 2],
     bias: bool,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let bias = match bias {
-        true => Some(weights.tensor("bias", &[rows])?),
-        false => None,
+    let bias = if bias {
+        Some(weights.tensor("bias", &[rows])?)
+    } else {
+        None
     };
     Ok((weights.tensor("weight", &[rows, columns])?, bias))
 }
@@ -284,9 +286,10 @@ impl Norm {
             Ok(if reversed { values.flip(0)? } else { values })
         };
         let weight = values("weight")?;
-        Ok(match rms {
-            true => Self::Rms(RmsNorm::new(weight, eps)),
-            false => Self::Layer(LayerNorm::new(weight, values("bias")?, eps)),
+        Ok(if rms {
+            Self::Rms(RmsNorm::new(weight, eps))
+        } else {
+            Self::Layer(LayerNorm::new(weight, values("bias")?, eps))
         })
     }
 

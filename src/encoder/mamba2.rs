@@ -149,9 +149,10 @@ impl Hyperparameters {
             bias: config.flag("use_bias", Some(false))?,
             conv_bias: config.flag("use_conv_bias", Some(true))?,
             limit: limit(config, "time_step_limit")?,
-            gate_groups: match normalises_groups(config)? {
-                true => scan.groups,
-                false => 1,
+            gate_groups: if normalises_groups(config)? {
+                scan.groups
+            } else {
+                1
             },
             gate_eps: eps,
         })
@@ -251,9 +252,10 @@ impl Hyperparameters {
 
 /// An error unless `key` is `value`, which it also is when absent.
 fn only(config: &Config, key: &str, value: bool) -> Result<()> {
-    match config.flag(key, Some(value))? == value {
-        true => Ok(()),
-        false => Err(config.error(key, format!("only {value}, as published, is supported"))),
+    if config.flag(key, Some(value))? == value {
+        Ok(())
+    } else {
+        Err(config.error(key, format!("only {value}, as published, is supported")))
     }
 }
 
@@ -391,9 +393,10 @@ impl Block {
         } = *sizes;
         let (inner, columns, heads) = (scan.inner(), scan.columns(), scan.heads);
         let conv = mixer.at("conv1d");
-        let conv_bias = match sizes.conv_bias {
-            true => Some(conv.tensor("bias", &[columns])?),
-            false => None,
+        let conv_bias = if sizes.conv_bias {
+            Some(conv.tensor("bias", &[columns])?)
+        } else {
+            None
         };
         let shape = [sizes.projected(), width];
         let (in_proj, in_bias) = projection(&mixer.at("in_proj"), shape, bias)?;

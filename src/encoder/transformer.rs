@@ -82,9 +82,12 @@ impl Hyperparameters {
         if base <= 0.0 {
             return Err(config.error("rotary_base", "is not positive"));
         }
-        let sized = |key: &str| match config.has(key) {
-            true => config.size(key, 1..=1 << 40, None).map(Some),
-            false => Ok(None),
+        let sized = |key: &str| {
+            if config.has(key) {
+                config.size(key, 1..=1 << 40, None).map(Some)
+            } else {
+                Ok(None)
+            }
         };
         Ok(Self {
             width,

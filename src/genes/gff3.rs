@@ -39,9 +39,10 @@ impl<W: Write> Writer<W> {
     pub fn gene(&mut self, contig: &str, gene: &Gene) {
         self.genes += 1;
         let cut_5 = gene.first_codon.is_none();
-        let (left, right) = match gene.reverse {
-            false => (cut_5, !gene.stops),
-            true => (!gene.stops, cut_5),
+        let (left, right) = if gene.reverse {
+            (!gene.stops, cut_5)
+        } else {
+            (cut_5, !gene.stops)
         };
         self.lines.push(format!(
             "{}\tcrocuta\tCDS\t{}\t{}\t{:.1}\t{}\t0\tID=cds_{};partial={}{};start_type={}\n",

@@ -119,9 +119,10 @@ impl LanguageModel {
 /// Does the configuration say that the head is the embedding, where none is stored?
 fn tied(checkpoint: &Checkpoint) -> Result<bool> {
     let config = &checkpoint.config;
-    let key = match config.has("tie_embeddings") {
-        true => "tie_embeddings",
-        false => "tie_word_embeddings",
+    let key = if config.has("tie_embeddings") {
+        "tie_embeddings"
+    } else {
+        "tie_word_embeddings"
     };
     config.flag(key, Some(true))
 }

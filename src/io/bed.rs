@@ -51,17 +51,19 @@ fn parse(input: impl BufRead) -> Result<Vec<Record>> {
         tracing::warn!("{empty} BED regions without a base (start = end) are left out");
     }
     // None would mean everything.
-    match records.is_empty() {
-        true => Err(Error::input("no regions")),
-        false => Ok(records),
+    if records.is_empty() {
+        Err(Error::input("no regions"))
+    } else {
+        Ok(records)
     }
 }
 
 /// One line's record; `None` for a line that holds none.
 fn parse_line(line: &str, number: u64) -> Result<Option<Record>, String> {
-    let fields: Vec<_> = match line.contains('\t') {
-        true => line.split('\t').collect(),
-        false => line.split_ascii_whitespace().collect(),
+    let fields: Vec<_> = if line.contains('\t') {
+        line.split('\t').collect()
+    } else {
+        line.split_ascii_whitespace().collect()
     };
     let first = fields.first().map_or("", |field| field.trim());
     let word = first.split(' ').next().unwrap_or("");

@@ -61,9 +61,10 @@ impl<R: Read> Reader<R> {
             start: 0,
             offset: 0,
             closed: false,
-            missing_eof: match allow_missing_eof {
-                true => MissingEof::Warn,
-                false => MissingEof::Refuse,
+            missing_eof: if allow_missing_eof {
+                MissingEof::Warn
+            } else {
+                MissingEof::Refuse
             },
         }
     }
@@ -71,9 +72,10 @@ impl<R: Read> Reader<R> {
     /// The virtual position of the next byte (SAM specification, section 4.1.1): its block's place
     /// in the file, shifted by 16 bits, and its place in the block.
     pub fn position(&self) -> u64 {
-        match self.used == self.block.len() {
-            true => self.offset << 16,
-            false => self.start << 16 | self.used as u64,
+        if self.used == self.block.len() {
+            self.offset << 16
+        } else {
+            self.start << 16 | self.used as u64
         }
     }
 
@@ -89,9 +91,10 @@ impl<R: Read> Reader<R> {
         }
         let known = got.min(4);
         if self.raw[..known] != EOF_BLOCK[..known] {
-            return Err(self.damage(match self.closed {
-                true => "bytes after end of data",
-                false => "invalid BGZF block header",
+            return Err(self.damage(if self.closed {
+                "bytes after end of data"
+            } else {
+                "invalid BGZF block header"
             }));
         }
         if got < HEADER {

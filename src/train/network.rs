@@ -98,9 +98,10 @@ impl Trainee {
                 trainee.adapt(&module, &scale, seed, i as u64);
             }
         }
-        match trainee.values.is_empty() {
-            true => Err(Error::usage("there is nothing to train")),
-            false => Ok(trainee),
+        if trainee.values.is_empty() {
+            Err(Error::usage("there is nothing to train"))
+        } else {
+            Ok(trainee)
         }
     }
 
@@ -209,12 +210,11 @@ impl Trainee {
             let sizes = sizes.map(|(name, values)| (name.clone(), values.len()));
             sizes.collect::<Vec<_>>()
         };
-        match sizes(&values) == sizes(&self.values) {
-            true => {
-                self.values = values;
-                Ok(())
-            }
-            false => Err(Error::usage("the saved parameters are another model's")),
+        if sizes(&values) == sizes(&self.values) {
+            self.values = values;
+            Ok(())
+        } else {
+            Err(Error::usage("the saved parameters are another model's"))
         }
     }
 }

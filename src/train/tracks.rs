@@ -70,9 +70,10 @@ impl Tracks {
             let what = "nothing is known of the bases that are trained on";
             return Err(Error::usage(what).todo("hold out less, or give labels of them"));
         }
-        let weights = match reading.balanced {
-            true => labels.balance(&training),
-            false => vec![[1.0; 2]; task.outputs.len()],
+        let weights = if reading.balanced {
+            labels.balance(&training)
+        } else {
+            vec![[1.0; 2]; task.outputs.len()]
         };
         let parts = reading.parts.clamp(1, reading.batch.max(1));
         let share = |part| reading.batch / parts + usize::from(part < reading.batch % parts);

@@ -142,9 +142,10 @@ fn norm(t: &Tensors, at: &str, rows: &Rows) -> Rows {
         let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
         let scaled = row.iter().map(|x| (x - mean) / (variance + 1e-5).sqrt());
         let weighted = scaled.zip(t.get(&weight)).map(|(x, w)| x * w);
-        match layer {
-            true => weighted.zip(t.get(&bias)).map(|(x, b)| x + b).collect(),
-            false => weighted.collect(),
+        if layer {
+            weighted.zip(t.get(&bias)).map(|(x, b)| x + b).collect()
+        } else {
+            weighted.collect()
         }
     };
     rows.iter().map(normal).collect()

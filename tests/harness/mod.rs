@@ -278,9 +278,10 @@ fn refuse(call: i64) -> std::io::Result<()> {
                 &raw const filter,
             ) == 0
     };
-    match set {
-        true => Ok(()),
-        false => Err(std::io::Error::last_os_error()),
+    if set {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
     }
 }
 

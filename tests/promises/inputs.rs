@@ -187,9 +187,10 @@ fn two_outputs_are_not_one_file() {
                 for hard in [false, true] {
                     let case = given::case(&line).file(&one.files[0], "old");
                     let (here, there) = (case.path(&one.files[0]), case.path(&other.files[0]));
-                    match hard {
-                        true => std::fs::hard_link(here, there).unwrap(),
-                        false => symlink(Path::new(&one.files[0]), there).unwrap(),
+                    if hard {
+                        std::fs::hard_link(here, there).unwrap()
+                    } else {
+                        symlink(Path::new(&one.files[0]), there).unwrap()
                     }
                     { case }.run().fails(2, &["output"]);
                 }

@@ -112,9 +112,10 @@ fn positions(length: usize, bands: usize) -> Fill {
         let step = (bands as f64 - 1.0 - 1e-4) / (bands.max(2) - 1) as f64;
         let frequency = 1e-4 + step * band as f64;
         let angle = frequency * 2.0 * PI * position as f64 / length as f64;
-        match feature <= bands {
-            true => angle.cos(),
-            false => -angle.sin(),
+        if feature <= bands {
+            angle.cos()
+        } else {
+            -angle.sin()
         }
     }))
 }

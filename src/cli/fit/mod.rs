@@ -130,9 +130,10 @@ impl Fit {
 fn command() -> String {
     let words = std::env::args_os().map(|word| {
         let word = crate::error::printable(&word.to_string_lossy());
-        match word.is_empty() || word.contains([' ', '\'', '"', '*', '$', '(']) {
-            true => format!("'{}'", word.replace('\'', "'\\''")),
-            false => word,
+        if word.is_empty() || word.contains([' ', '\'', '"', '*', '$', '(']) {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        } else {
+            word
         }
     });
     let words: Vec<String> = words.skip(1).collect();

@@ -48,9 +48,10 @@ impl Split {
 
     /// The fraction of the bases that are read wrongly.
     fn corrupted(&self) -> Result<f64> {
-        match (0.0..1.0).contains(&self.corrupt) {
-            true => Ok(self.corrupt),
-            false => Err(Error::usage("--corrupt must be at least 0 and below 1")),
+        if (0.0..1.0).contains(&self.corrupt) {
+            Ok(self.corrupt)
+        } else {
+            Err(Error::usage("--corrupt must be at least 0 and below 1"))
         }
     }
 
@@ -79,11 +80,12 @@ impl Split {
         };
         let rank = usize::from(rank);
         let alpha = self.lora_alpha.unwrap_or(2.0 * rank as f64);
-        match alpha > 0.0 && alpha <= 1e6 {
-            true => Ok(Trained::Adapter(Scale { rank, alpha })),
-            false => Err(Error::usage(
+        if alpha > 0.0 && alpha <= 1e6 {
+            Ok(Trained::Adapter(Scale { rank, alpha }))
+        } else {
+            Err(Error::usage(
                 "--lora-alpha must be above 0 and at most 1000000",
-            )),
+            ))
         }
     }
 }

@@ -143,9 +143,10 @@ impl Exact<'_> {
             let x = self.read(strand, &tile)?;
             let left = block.share(&x, &block.leftward, &mut carry, segment)?;
             let right = self.read(shares, &tile)?;
-            let both = match block.multiply {
-                true => right.mul(&left)?,
-                false => right.add(&left)?,
+            let both = if block.multiply {
+                right.mul(&left)?
+            } else {
+                right.add(&left)?
             };
             self.write(strand, &tile, &both.add(&x)?)?;
             passed(segment.len)?;

@@ -224,12 +224,13 @@ impl Block {
                 let rows = sizes.rows(sizes.hyena_order);
                 let short = weights.at("filter");
                 let taps = short.tensor("short_filter_weight", &[3 * d, 1, sizes.short])?;
-                let bias = match sizes.short_bias {
-                    true => Some(select(
+                let bias = if sizes.short_bias {
+                    Some(select(
                         &short.tensor("short_filter_bias", &[3 * d])?,
                         &rows,
-                    )?),
-                    false => None,
+                    )?)
+                } else {
+                    None
                 };
                 Mixer::Hyena(Box::new(Hyena {
                     projections: linear(
@@ -264,9 +265,10 @@ impl Block {
                 l1: linear(&mlp.at("l1"), false, d, inner, None)?,
                 l2: linear(&mlp.at("l2"), false, d, inner, None)?,
                 l3: linear(&mlp.at("l3"), false, inner, d, None)?,
-                activation: match i > 0 && sizes.first_activated {
-                    true => Activation::None,
-                    false => Activation::GeluErf,
+                activation: if i > 0 && sizes.first_activated {
+                    Activation::None
+                } else {
+                    Activation::GeluErf
                 },
             },
         })
@@ -341,9 +343,10 @@ fn linear(
     rows: Option<&[u32]>,
 ) -> Result<Linear> {
     let mut weight = weights.tensor("weight", &[to, from])?;
-    let mut bias = match biased {
-        true => Some(weights.tensor("bias", &[to])?),
-        false => None,
+    let mut bias = if biased {
+        Some(weights.tensor("bias", &[to])?)
+    } else {
+        None
     };
     if let Some(rows) = rows {
         weight = select(&weight, rows)?;

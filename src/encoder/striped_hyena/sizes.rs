@@ -167,9 +167,10 @@ impl Hyperparameters {
         let rows = config.size("make_vocab_size_divisible_by", 1..=1 << 16, Some(8))?;
         let multiple = config.size("inner_size_multiple_of", 1..=1 << 16, Some(16))?;
         let inner = (width * 8 / 3).next_multiple_of(multiple);
-        let length_key = match config.has("max_seqlen") {
-            true => "max_seqlen",
-            false => "max_sequence_len",
+        let length_key = if config.has("max_seqlen") {
+            "max_seqlen"
+        } else {
+            "max_sequence_len"
         };
         Ok(Self {
             width,
@@ -182,9 +183,10 @@ impl Hyperparameters {
             context: config.size(length_key, 1..=1 << 40, Some(8192))?,
             eps: config.number("eps", Some(1e-6))?,
             base: positive(config, "rotary_emb_base", 1e4)?,
-            scale: match config.flag("use_interpolated_rotary_pos_emb", Some(false))? {
-                true => positive(config, "rotary_emb_scaling_factor", 1.0)?,
-                false => 1.0,
+            scale: if config.flag("use_interpolated_rotary_pos_emb", Some(false))? {
+                positive(config, "rotary_emb_scaling_factor", 1.0)?
+            } else {
+                1.0
             },
             short: config.size("short_filter_length", 1..=1 << 10, Some(3))?,
             short_bias: config.flag("short_filter_bias", Some(true))?,
@@ -192,17 +194,19 @@ impl Hyperparameters {
             hyena_out_bias: config.flag("hyena_out_proj_bias", Some(true))?,
             qkv_bias: config.flag("qkv_proj_bias", Some(true))?,
             attention_out_bias: config.flag("mha_out_proj_bias", Some(true))?,
-            hyena_order: match config.flag("column_split_hyena", Some(true))? {
-                true => Order::PerHead,
-                false => Order::Whole,
+            hyena_order: if config.flag("column_split_hyena", Some(true))? {
+                Order::PerHead
+            } else {
+                Order::Whole
             },
             qkv_order: Order::Whole,
             first_activated: false,
             note: None,
             recommended: None,
-            window: match config.has("attention_window") {
-                true => Some(config.size("attention_window", 1..=1 << 30, None)?),
-                false => None,
+            window: if config.has("attention_window") {
+                Some(config.size("attention_window", 1..=1 << 30, None)?)
+            } else {
+                None
             },
         })
     }
@@ -311,9 +315,10 @@ fn heads(config: &Config, width: usize) -> Result<usize> {
 
 fn positive(config: &Config, key: &str, default: f64) -> Result<f64> {
     let value = config.number(key, Some(default))?;
-    match value > 0.0 {
-        true => Ok(value),
-        false => Err(config.error(key, "is not positive")),
+    if value > 0.0 {
+        Ok(value)
+    } else {
+        Err(config.error(key, "is not positive"))
     }
 }
 

@@ -92,9 +92,10 @@ impl Regions {
                 other => other?,
             };
             let Some((contig, start)) = record.as_ref().and_then(Record::position) else {
-                match first {
-                    true => return Err(stale()),
-                    false => self.end = 0,
+                if first {
+                    return Err(stale());
+                } else {
+                    self.end = 0
                 }
                 continue;
             };

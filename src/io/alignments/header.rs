@@ -25,9 +25,10 @@ pub(super) fn bytes(input: &mut impl Read, count: usize, what: &str) -> Result<V
     let mut bytes = Vec::new();
     let read = input.take(count as u64).read_to_end(&mut bytes);
     read.map_err(crate::io::input::error)?;
-    match bytes.len() == count {
-        true => Ok(bytes),
-        false => Err(Error::input(format!("truncated {what}"))),
+    if bytes.len() == count {
+        Ok(bytes)
+    } else {
+        Err(Error::input(format!("truncated {what}")))
     }
 }
 

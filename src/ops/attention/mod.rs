@@ -181,12 +181,13 @@ impl Attention {
             let rows = start..start + segment.len;
             start = rows.end;
             let mut own = Lane::default();
-            let lane = match segment.starts && segment.ends {
-                true => &mut own,
-                false => cache
+            let lane = if segment.starts && segment.ends {
+                &mut own
+            } else {
+                cache
                     .lanes
                     .get_mut(segment.lane)
-                    .ok_or_else(|| no_lane(segment))?,
+                    .ok_or_else(|| no_lane(segment))?
             };
             if segment.starts {
                 *lane = Lane::default();
@@ -295,15 +296,16 @@ fn beside(heads: &[Vec<f32>], rows: usize, width: usize) -> Vec<f32> {
 
 /// An error unless every segment is a whole sequence.
 fn whole(segments: &[Segment]) -> Result<()> {
-    match segments
+    if segments
         .iter()
         .all(|segment| segment.starts && segment.ends)
     {
-        true => Ok(()),
-        false => Err(Error::new(
+        Ok(())
+    } else {
+        Err(Error::new(
             Kind::Internal,
             "bidirectional attention takes whole sequences only",
-        )),
+        ))
     }
 }
 

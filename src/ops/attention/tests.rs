@@ -46,9 +46,10 @@ fn plain(x: &[f32], reach: Reach, window: Option<usize>) -> Vec<f64> {
             value(row, first + pair),
             value(row, first + pair + WIDTH / 2),
         );
-        match i == pair {
-            true => low * angle.cos() - high * angle.sin(),
-            false => low * angle.sin() + high * angle.cos(),
+        if i == pair {
+            low * angle.cos() - high * angle.sin()
+        } else {
+            low * angle.sin() + high * angle.cos()
         }
     };
     let mut out = vec![0.0; rows * D];

@@ -47,14 +47,18 @@ pub(in crate::ops) fn batched(
                 .todo("give a smaller --chunk or --batch")
         })
     };
-    let kind = |operand: Operand| match operand.bf16 {
-        true => sys::cudaDataType::CUDA_R_16BF,
-        false => sys::cudaDataType::CUDA_R_32F,
+    let kind = |operand: Operand| {
+        if operand.bf16 {
+            sys::cudaDataType::CUDA_R_16BF
+        } else {
+            sys::cudaDataType::CUDA_R_32F
+        }
     };
     // Plain f32 arithmetic, never TF32, where the inputs are f32.
-    let compute = match x.bf16 {
-        true => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-        false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_PEDANTIC,
+    let compute = if x.bf16 {
+        sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
+    } else {
+        sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_PEDANTIC
     };
     let (as_it_lies, turned) = (
         sys::cublasOperation_t::CUBLAS_OP_N,

@@ -379,23 +379,22 @@ impl Score {
             Some(mode) => mode == ModeName::Window,
             None => !facts.causal || asked.or(preset.window).is_some(),
         };
-        let mode = match windowed {
-            false if !facts.causal => {
-                let error = Error::usage("a bidirectional model has no stream to fork");
-                return Err(error.todo("use --mode window"));
-            }
-            false => Mode::Stream,
-            true => {
-                let size = asked.or(preset.window).or(facts.context).unwrap_or(8192);
-                let left = match asked {
-                    None => preset.left,
-                    Some(_) => None,
-                };
-                Mode::Window(Window {
-                    size,
-                    left: left.unwrap_or(size / 2),
-                })
-            }
+        if !windowed && !facts.causal {
+            let error = Error::usage("a bidirectional model has no stream to fork");
+            return Err(error.todo("use --mode window"));
+        }
+        let mode = if windowed {
+            let size = asked.or(preset.window).or(facts.context).unwrap_or(8192);
+            let left = match asked {
+                None => preset.left,
+                Some(_) => None,
+            };
+            Mode::Window(Window {
+                size,
+                left: left.unwrap_or(size / 2),
+            })
+        } else {
+            Mode::Stream
         };
         let around = self.around.map(|bases| bases as usize);
         Ok(Settings {

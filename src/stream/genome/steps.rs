@@ -85,9 +85,10 @@ impl Piece {
     /// The reference position of the piece's token `i`.
     pub fn position(&self, i: usize) -> u64 {
         let read = self.before + i as u64;
-        match self.reverse {
-            false => self.sequence.start + read,
-            true => self.sequence.end - 1 - read,
+        if self.reverse {
+            self.sequence.end - 1 - read
+        } else {
+            self.sequence.start + read
         }
     }
 
@@ -129,15 +130,16 @@ impl Piece {
     pub fn wanted(&self) -> Range<usize> {
         let rows = &self.sequence.rows;
         // Bases read before the first and after the last one with a row.
-        let (from, to) = match self.reverse {
-            false => (
-                rows.start.saturating_sub(self.sequence.start),
-                rows.end.saturating_sub(self.sequence.start),
-            ),
-            true => (
+        let (from, to) = if self.reverse {
+            (
                 self.sequence.end.saturating_sub(rows.end),
                 self.sequence.end.saturating_sub(rows.start),
-            ),
+            )
+        } else {
+            (
+                rows.start.saturating_sub(self.sequence.start),
+                rows.end.saturating_sub(self.sequence.start),
+            )
         };
         let here = |read: u64| {
             read.saturating_sub(self.before)
@@ -350,9 +352,10 @@ impl<'a> GenomeSteps<'a> {
             }
             Bases::Scratch(codes, total) => {
                 let n = (*total - *before).min(wanted as u64);
-                let from = match *reverse {
-                    true => sequence.end - sequence.start - *before - n,
-                    false => *before,
+                let from = if *reverse {
+                    sequence.end - sequence.start - *before - n
+                } else {
+                    *before
                 };
                 let mut piece = codes.read(from, n as usize)?;
                 if *reverse {

@@ -122,9 +122,10 @@ fn train(model: (&str, &str), chunk: u64, device: &Device, stop: Option<u64>) ->
             &mut saving,
             &mut |report| {
                 losses.push(report.loss);
-                match stop == Some(report.step) {
-                    true => Err(Error::usage("stopped")),
-                    false => Ok(()),
+                if stop == Some(report.step) {
+                    Err(Error::usage("stopped"))
+                } else {
+                    Ok(())
                 }
             },
         )?;

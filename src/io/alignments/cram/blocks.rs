@@ -39,11 +39,12 @@ pub fn check_end(file: &mut (impl Read + Seek)) -> Result<()> {
     let start = SeekFrom::Start(end.saturating_sub(END.len() as u64));
     file.seek(start).map_err(|e| Error::because(Kind::Io, e))?;
     let got = read_up_to(file, &mut last)?;
-    match got == END.len() && last == END {
-        true => Ok(()),
-        false => Err(Error::input(
+    if got == END.len() && last == END {
+        Ok(())
+    } else {
+        Err(Error::input(
             "missing CRAM EOF container: the file is truncated",
-        )),
+        ))
     }
 }
 
