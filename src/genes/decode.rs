@@ -22,6 +22,7 @@
 
 use super::binding::{REACH, binding};
 use super::code::{GeneticCode, is_start, letters, opposite};
+use super::gene::Gene;
 use super::nodes::{Chain, Node, Nodes};
 use super::{CLASSES, CODON, NONCODING, START, STOP};
 use crate::sequence::{A, G, N, base, complement};
@@ -53,23 +54,6 @@ const OVERLAP: u64 = 60;
 const LONGEST: u64 = 150_000;
 /// Bases between attempts to decide.
 const EVERY: u64 = 4096;
-
-/// A gene, 0-based and half-open.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gene {
-    /// Its leftmost base.
-    pub start: u64,
-    /// One past its rightmost base; stop codon included.
-    pub end: u64,
-    /// It lies on the reverse strand.
-    pub reverse: bool,
-    /// Its first codon, in letters; none where the sequence's end cuts it.
-    pub first_codon: Option<String>,
-    /// The stop codon is part of it.
-    pub stops: bool,
-    /// What it is worth, in nats: above 0.
-    pub score: f64,
-}
 
 /// A place where a gene of the forward strand may begin, or one of the reverse strand end.
 #[derive(Clone)]
