@@ -1,6 +1,5 @@
 //! What tests of modules share: damaged files are made, not stored.
 
-#[path = "../../tests/harness/bytes.rs"]
 mod bytes;
 
 pub use bytes::{bgzf, bgzf_without_eof, gzip};

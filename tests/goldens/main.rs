@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
-#[path = "../harness/compare.rs"]
+#[path = "../../src/ops/testing/compare.rs"]
 mod compare;
 mod layers;
 mod plain;
@@ -168,7 +168,7 @@ fn files_of_transformers_5_equal_its_models() {
 
 #[test]
 fn hyenadna_s_filter_equals_the_published_filter() {
-    use crocuta::encoder::hyena::{Filter, Hyperparameters};
+    use crocuta::encoder::hyena::{Hyperparameters, Filter};
     let checkpoint = Checkpoint::open(&folder("hyenadna")).unwrap();
     let sizes = Hyperparameters::read(&checkpoint.config).unwrap();
     let layer = checkpoint

@@ -1,6 +1,5 @@
 //! What tests of numbers share.
 
-#[path = "../../tests/harness/compare.rs"]
 mod compare;
 
 pub(crate) use compare::{apart, close, difference, largest, within};
