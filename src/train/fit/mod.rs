@@ -10,7 +10,7 @@ pub use estimate::Estimate;
 pub use request::{Lesson, Request, Steps, Tracking};
 
 use super::{
-    Objective, Outcome, Plan, Record, Report, Saving, Source, Trained, Trainee, record, run,
+    DataFile, Objective, Outcome, Plan, Report, RunRecord, Saving, Trained, Trainee, record, run,
 };
 use crate::checkpoint::{Checkpoint, Staging};
 use crate::encoder::Facts;
@@ -33,14 +33,14 @@ pub struct Prepared {
     name: &'static str,
     pace: Pace,
     start: Map<String, Value>,
-    files: Vec<(&'static str, Source)>,
+    files: Vec<(&'static str, DataFile)>,
     held_back: [Vec<String>; 2],
     device: [String; 2],
     settings: Map<String, Value>,
 }
 
 /// Where a run computes: the device, its name, and what matrix products multiply.
-pub type Place = (Device, [String; 2]);
+pub type Computer = (Device, [String; 2]);
 
 /// Reads the data and prepares to train `start`. `open` opens the device; it is told why the run
 /// cannot be on a GPU, if that is so.
@@ -52,7 +52,7 @@ pub type Place = (Device, [String; 2]);
 pub fn prepare(
     request: &Request,
     start: Checkpoint,
-    open: impl FnOnce(Option<&'static str>) -> Result<Place>,
+    open: impl FnOnce(Option<&'static str>) -> Result<Computer>,
 ) -> Result<Prepared> {
     let identity = identity::start(&start)?;
     let material = Material::read(&request.lesson, &request.held_back)?;
@@ -129,7 +129,7 @@ impl Prepared {
     ) -> Result<(&'static str, String)> {
         let [held_out, tested] = self.held_back;
         let test = self.objective.test(&self.trainee.network(false)?)?;
-        let record = Record {
+        let record = RunRecord {
             objective: self.name,
             score: self.score,
             command,

@@ -117,16 +117,16 @@ struct Held {
 
 /// Logits, and which rows they are of.
 #[derive(Debug)]
-pub struct Rows {
+pub struct LocalRows {
     /// (rows of all pieces, C).
     pub logits: Tensor,
     /// One for each segment of the step, in its order.
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<LocalPiece>,
 }
 
 /// Consecutive rows of one sequence that are complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct LocalPiece {
     /// 0-based position of the first row in its sequence.
     pub offset: usize,
     /// Rows; 0 where none is complete yet.
@@ -219,50 +219,19 @@ impl LocalAttention {
         hidden: &Tensor,
         segments: &[Segment],
         state: &mut LocalState,
-    ) -> Result<Rows> {
-        let (d, window) = (self.sizes.width, self.sizes.window);
+    ) -> Result<LocalRows> {
+        let d = self.sizes.width;
         let (rows, _) = hidden.dims2()?;
         if segments.iter().map(|segment| segment.len).sum::<usize>() != rows {
             let what = format!("the segments do not sum to {rows} rows");
             return Err(Error::new(Kind::Internal, what));
         }
         let qkv = self.qkv.forward(&self.norm.forward(hidden)?)?; // (T, 3D)
-        let (mut helds, mut pieces) = (Vec::new(), Vec::new());
-        with_slices([hidden, &qkv], |[hidden, qkv]| {
-            let mut from = 0;
-            for segment in segments {
-                let mut own = Held::default();
-                let lane = if segment.starts && segment.ends {
-                    &mut own
-                } else {
-                    state.lanes.get_mut(segment.lane).ok_or_else(|| {
-                        Error::new(Kind::Internal, format!("no lane {}", segment.lane))
-                    })?
-                };
-                let mut held = std::mem::take(lane);
-                if segment.starts {
-                    held = Held::default();
-                }
-                let to = from + segment.len;
-                held.append(&hidden[from * d..to * d], &qkv[from * 3 * d..to * 3 * d], d);
-                from = to;
-                let waiting = if segment.ends { 0 } else { self.sizes.lag() };
-                let len = (held.queries.len() / d).saturating_sub(waiting);
-                if !segment.ends {
-                    *lane = held.after(len, window, d);
-                }
-                pieces.push(Piece {
-                    offset: held.next,
-                    len,
-                });
-                helds.push(held);
-            }
-            Ok(())
-        })?;
+        let (helds, pieces) = self.take_in([hidden, &qkv], segments, state)?;
         let total = pieces.iter().map(|piece| piece.len).sum::<usize>();
         if total == 0 {
             let logits = Tensor::zeros((0, self.sizes.classes), hidden.device())?;
-            return Ok(Rows { logits, pieces });
+            return Ok(LocalRows { logits, pieces });
         }
         let attended = self.attend(&helds, &pieces, total);
         let residual = helds.iter().zip(&pieces);
@@ -292,11 +261,55 @@ impl LocalAttention {
         }
         let y = self.out.forward_residual(&attended?, &residual?)?; // (rows, D)
         let logits = self.classes.forward(&y)?;
-        Ok(Rows { logits, pieces })
+        Ok(LocalRows { logits, pieces })
+    }
+
+    /// What each segment's sequence holds with the rows of a step, of which `state` keeps what the
+    /// next one needs; and which of its rows are complete.
+    fn take_in(
+        &self,
+        step: [&Tensor; 2],
+        segments: &[Segment],
+        state: &mut LocalState,
+    ) -> Result<(Vec<Held>, Vec<LocalPiece>)> {
+        let (d, window) = (self.sizes.width, self.sizes.window);
+        let (mut helds, mut pieces) = (Vec::new(), Vec::new());
+        with_slices(step, |[hidden, qkv]| {
+            let mut from = 0;
+            for segment in segments {
+                let mut own = Held::default();
+                let lane = if segment.starts && segment.ends {
+                    &mut own
+                } else {
+                    state.lanes.get_mut(segment.lane).ok_or_else(|| {
+                        Error::new(Kind::Internal, format!("no lane {}", segment.lane))
+                    })?
+                };
+                let mut held = std::mem::take(lane);
+                if segment.starts {
+                    held = Held::default();
+                }
+                let to = from + segment.len;
+                held.append(&hidden[from * d..to * d], &qkv[from * 3 * d..to * 3 * d], d);
+                from = to;
+                let waiting = if segment.ends { 0 } else { self.sizes.lag() };
+                let len = (held.queries.len() / d).saturating_sub(waiting);
+                if !segment.ends {
+                    *lane = held.after(len, window, d);
+                }
+                pieces.push(LocalPiece {
+                    offset: held.next,
+                    len,
+                });
+                helds.push(held);
+            }
+            Ok(())
+        })?;
+        Ok((helds, pieces))
     }
 
     /// The attention of all pieces' rows: (rows, D), heads side by side.
-    fn attend(&self, helds: &[Held], pieces: &[Piece], rows: usize) -> Vec<f32> {
+    fn attend(&self, helds: &[Held], pieces: &[LocalPiece], rows: usize) -> Vec<f32> {
         let (d, heads) = (self.sizes.width, self.sizes.heads);
         let mut out = unwritten(rows * d);
         let (mut tiles, mut rest) = (Vec::new(), &mut out[..]);

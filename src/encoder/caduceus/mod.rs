@@ -14,8 +14,7 @@ mod exact;
 pub use exact::{Exact, Store};
 
 use super::facts::Layer;
-use super::facts::{CPU_STEP, GPU_STEP};
-use super::layers::{Taps, depth};
+use super::layers::{LayerTaps, depth};
 use super::mamba::{Carry, MixerSizes, Norm, StateSpace, halves, projection};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
@@ -111,32 +110,10 @@ impl Hyperparameters {
     pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
         let strands = 1 + usize::from(self.complement.is_some());
         let products = 2 * self.mixer.flops() + self.mixer.flops_in_out();
+        let flops = strands * self.layers * products;
         Facts {
-            width: strands * self.width,
-            layers: self.layers,
-            context: None,
             causal: false,
-            vocabulary,
-            state_bytes: 0,
-            token_bytes: 0,
-            kept_bytes: 0,
-            fork_base_bytes: None,
-            flops: strands * self.layers * products,
-            pair_flops: 0,
-            seen: None,
-            cpu_step: CPU_STEP,
-            gpu_step: GPU_STEP,
-            runs_on_gpu: true,
-            trains_on_gpu: true,
-            fixed: &[],
-            head: "lm_head.weight",
-            always_tied: false,
-            embedding: "embeddings",
-            block: "layers",
-            parts: &[],
-            layer: "norm_f",
-            recommended: None,
-            note: None,
+            ..Facts::state_space(strands * self.width, self.layers, flops, vocabulary)
         }
     }
 }
@@ -253,7 +230,7 @@ impl Encoder for Model {
             let what = "a bidirectional encoder was given a piece of a sequence";
             return Err(Error::new(Kind::Internal, what));
         }
-        let mut taps = Taps::new(layers, self.blocks.len())?;
+        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
         let Some(complement) = &self.complement else {
             let x = self.run(tokens, segments, &mut taps)?; // (T, D)
             return taps.finish(&x, |x| self.norm.forward(x));
@@ -298,7 +275,7 @@ impl Model {
     }
 
     /// The blocks that must run: (T) to (T, D).
-    fn run(&self, tokens: &Tensor, segments: &[Segment], taps: &mut Taps) -> Result<Tensor> {
+    fn run(&self, tokens: &Tensor, segments: &[Segment], taps: &mut LayerTaps) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (i, block) in self.blocks.iter().enumerate().take(taps.depth()) {
             taps.put(Layer::After(i), &x);

@@ -15,17 +15,17 @@
 mod filter;
 mod operator;
 
-pub use filter::Filter;
+pub use filter::ImplicitFilter;
 
 use super::facts::Layer;
 use super::facts::{CPU_STEP, GPU_STEP};
-use super::layers::Taps;
+use super::layers::LayerTaps;
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::{Activation, FeedForward, LayerNorm, Linear, LongConv, Modal, ShortConv, Tail};
-use operator::{Carried, Operator};
+use operator::{Operator, OperatorState};
 use serde::{Deserialize, Serialize};
 
 /// Spectra that are kept take no more than this in all layers together.
@@ -269,7 +269,7 @@ impl Hyperparameters {
 /// the modes that stand for it.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct State {
-    layers: Vec<(Tail, Carried)>,
+    layers: Vec<(Tail, OperatorState)>,
 }
 
 /// The HyenaDNA encoder.
@@ -326,11 +326,14 @@ fn backbone(weights: &Weights) -> Weights {
 }
 
 /// The implicit filter of each layer, and the weights below its `filter_fn`.
-pub fn filters(sizes: &Hyperparameters, weights: &Weights) -> Result<Vec<(Weights, Filter)>> {
+pub fn filters(
+    sizes: &Hyperparameters,
+    weights: &Weights,
+) -> Result<Vec<(Weights, ImplicitFilter)>> {
     let layers = backbone(weights).at("layers");
     let layer = |i| {
         let weights = layers.at(i).at("mixer").at("filter_fn");
-        let filter = Filter::load(sizes, &weights)?;
+        let filter = ImplicitFilter::load(sizes, &weights)?;
         Ok((weights, filter))
     };
     (0..sizes.layers).map(layer).collect()
@@ -372,7 +375,7 @@ impl Encoder for Model {
         state: &mut State,
         layers: &[Layer],
     ) -> Result<Vec<Tensor>> {
-        let mut taps = Taps::new(layers, self.blocks.len())?;
+        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         let blocks = self.blocks.iter().zip(&mut state.layers);
         for (i, (block, (tail, carried))) in blocks.enumerate().take(taps.depth()) {
@@ -425,10 +428,10 @@ impl Mixer {
         x: &Tensor,
         residual: &Tensor,
         tail: &mut Tail,
-        carried: &mut Carried,
+        carried: &mut OperatorState,
         segments: &[Segment],
     ) -> Result<Tensor> {
-        let u = self.in_proj.forward(x)?; // (T, 3D): x0, x1, v
+        let u = self.in_proj.forward(x)?; // (T, 3D): x0, x1, x2
         let u = self.short_conv.forward(&u, tail, segments)?; // (T, 3D)
         let y = self.operator.forward(&u, carried, segments)?; // (T, D)
         self.out_proj.forward_residual(&y, residual)

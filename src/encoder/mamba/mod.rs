@@ -14,7 +14,7 @@ pub use sizes::{Hyperparameters, MixerSizes};
 pub(super) use sizes::{Original, silu};
 
 use super::facts::Layer;
-use super::layers::Taps;
+use super::layers::LayerTaps;
 use super::{Encoder, Segment};
 use crate::checkpoint::Weights;
 use crate::error::Result;
@@ -107,7 +107,7 @@ impl Encoder for Model {
         state: &mut State,
         layers: &[Layer],
     ) -> Result<Vec<Tensor>> {
-        let mut taps = Taps::new(layers, self.blocks.len())?;
+        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         let blocks = self.blocks.iter().zip(&mut state.layers);
         for (i, (block, carry)) in blocks.enumerate().take(taps.depth()) {

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The implicit filter: a small sine network of the position, times an exponential decay.
-pub struct Filter {
+pub struct ImplicitFilter {
     length: usize,
     features: usize,
     z: Vec<f32>, // (L, E)
@@ -32,7 +32,7 @@ const TAPS: usize = 512;
 /// Channels of a task; of so many the taps of one tile stay in the L1 cache.
 const CHANNELS: usize = 16;
 
-impl Filter {
+impl ImplicitFilter {
     /// Takes the weights below `filter_fn`.
     pub fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
         let (l, e, f, d) = (
@@ -144,7 +144,7 @@ impl Filter {
             .collect()
     }
 
-    /// [`Filter::taps`] from the hidden layer.
+    /// [`ImplicitFilter::taps`] from the hidden layer.
     pub(super) fn channels(
         &self,
         hidden: &[Vec<f32>],

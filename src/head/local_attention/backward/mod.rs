@@ -3,7 +3,7 @@
 //! Rows that a sequence carried into the step are constants, and rows that wait for their right
 //! context have no gradient yet (truncated back-propagation).
 
-use super::{Held, LocalSizes, Piece, QUERIES, weigh};
+use super::{Held, LocalPiece, LocalSizes, QUERIES, weigh};
 use crate::error::Result;
 use crate::ops::{Matrix, Tensor, math::simd, multiply, total, unwritten, with_slices};
 use rayon::prelude::*;
@@ -18,7 +18,7 @@ pub(super) struct Step {
 /// One segment: its rows and those it carried in, and which of them came out.
 pub(super) struct Part {
     pub held: Held,
-    pub piece: Piece,
+    pub piece: LocalPiece,
     /// Rows of the segment.
     pub len: usize,
 }

@@ -11,9 +11,8 @@
 //! blocks are `x + S4D(norm x)`, between an embedding and a last norm.
 
 use super::facts::Layer;
-use super::facts::{CPU_STEP, GPU_STEP};
 use super::hyena::layer_norm;
-use super::layers::Taps;
+use super::layers::LayerTaps;
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
@@ -56,32 +55,10 @@ impl Hyperparameters {
     /// What a user wants to know of the model.
     pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
         let (d, modes) = (self.width, self.modes);
+        let flops = self.layers * (2 * d * 2 * d + 12 * d * modes);
         Facts {
-            width: d,
-            layers: self.layers,
-            context: None,
-            causal: true,
-            vocabulary,
             state_bytes: self.layers * Modal::state_bytes(d, modes, true),
-            token_bytes: 0,
-            kept_bytes: 0,
-            fork_base_bytes: None,
-            flops: self.layers * (2 * d * 2 * d + 12 * d * modes),
-            pair_flops: 0,
-            seen: None,
-            cpu_step: CPU_STEP,
-            gpu_step: GPU_STEP,
-            runs_on_gpu: true,
-            trains_on_gpu: true,
-            fixed: &[],
-            head: "lm_head.weight",
-            always_tied: false,
-            embedding: "embeddings",
-            block: "layers",
-            parts: &[],
-            layer: "norm_f",
-            recommended: None,
-            note: None,
+            ..Facts::state_space(d, self.layers, flops, vocabulary)
         }
     }
 }
@@ -153,7 +130,7 @@ impl Encoder for Model {
         state: &mut State,
         layers: &[Layer],
     ) -> Result<Vec<Tensor>> {
-        let mut taps = Taps::new(layers, self.blocks.len())?;
+        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         let blocks = self.blocks.iter().zip(&mut state.layers);
         for (i, (block, state)) in blocks.enumerate().take(taps.depth()) {
@@ -195,7 +172,7 @@ fn filter(sizes: &Hyperparameters, weights: &Weights, skip: &Tensor) -> Result<M
         weights.tensor("log_A_real", &[d, modes])?,
         weights.tensor("A_imag", &[d, modes])?,
     ];
-    let kept = Stored::new(&stored)?;
+    let kept = StoredModes::new(&stored)?;
     let both: Vec<f32> = kept
         .modes()
         .flat_map(|mode| {
@@ -210,7 +187,7 @@ fn filter(sizes: &Hyperparameters, weights: &Weights, skip: &Tensor) -> Result<M
 }
 
 /// What the filter's exponentials are computed from.
-struct Stored {
+struct StoredModes {
     c: Vec<f32>,           // (D, N / 2, 2)
     steps: Vec<f32>,       // (D), log Δ
     decays: Vec<f32>,      // (D, N / 2), log −Re A
@@ -218,13 +195,13 @@ struct Stored {
 }
 
 /// One exponential.
-struct Mode {
+struct Exponential {
     c: Complex64,
     step: f64, // Δ
     a: Complex64,
 }
 
-impl Stored {
+impl StoredModes {
     fn new([c, steps, decays, frequencies]: &[Tensor; 4]) -> Result<Self> {
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
         Ok(Self {
@@ -235,7 +212,7 @@ impl Stored {
         })
     }
 
-    fn modes(&self) -> impl Iterator<Item = Mode> {
+    fn modes(&self) -> impl Iterator<Item = Exponential> {
         let modes = self.decays.len() / self.steps.len();
         let pairs = self
             .c
@@ -244,7 +221,7 @@ impl Stored {
             .zip(&self.frequencies);
         pairs
             .enumerate()
-            .map(move |(i, ((c, decay), frequency))| Mode {
+            .map(move |(i, ((c, decay), frequency))| Exponential {
                 c: Complex64::new(f64::from(c[0]), f64::from(c[1])),
                 step: f64::from(self.steps[i / modes]).exp(),
                 a: Complex64::new(-f64::from(*decay).exp(), f64::from(*frequency)),
@@ -283,7 +260,7 @@ impl Stored {
     }
 }
 
-impl Mode {
+impl Exponential {
     /// λ
     fn pole(&self) -> Complex64 {
         (self.step * self.a).exp()

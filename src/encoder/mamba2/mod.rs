@@ -11,8 +11,7 @@
 //! says which is meant.
 
 use super::facts::Layer;
-use super::facts::{CPU_STEP, GPU_STEP};
-use super::layers::Taps;
+use super::layers::LayerTaps;
 use super::mamba::{Norm, Original, backbone, projection, silu};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
@@ -209,38 +208,18 @@ impl Hyperparameters {
     pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
         let tail = (self.taps - 1) * self.scan.columns() * size_of::<f32>();
         let projections = 2 * self.width * (self.projected() + self.scan.inner());
+        let flops = self.layers * (projections + self.scan.flops());
         Facts {
-            width: self.width,
-            layers: self.layers,
-            context: None,
-            causal: true,
-            vocabulary,
             state_bytes: self.layers * (tail + self.scan.state_bytes()),
-            token_bytes: 0,
-            kept_bytes: 0,
-            fork_base_bytes: None,
-            flops: self.layers * (projections + self.scan.flops()),
-            pair_flops: 0,
-            seen: None,
-            cpu_step: CPU_STEP,
-            gpu_step: GPU_STEP,
-            runs_on_gpu: true,
             // The scan has no gradient there yet.
             trains_on_gpu: false,
-            fixed: &[],
-            head: "lm_head.weight",
-            always_tied: false,
-            embedding: "embeddings",
-            block: "layers",
-            parts: &[],
-            layer: "norm_f",
-            recommended: None,
             note: (self.gate_groups < self.scan.groups).then(|| {
                 "its gated norms take all channels together, as transformers did when config.json \
                  was written; without transformers_version there each group is normalised by \
                  itself, as in mamba_ssm"
                     .to_string()
             }),
+            ..Facts::state_space(self.width, self.layers, flops, vocabulary)
         }
     }
 
@@ -367,7 +346,7 @@ impl Encoder for Model {
         state: &mut State,
         layers: &[Layer],
     ) -> Result<Vec<Tensor>> {
-        let mut taps = Taps::new(layers, self.blocks.len())?;
+        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         let blocks = self.blocks.iter().zip(&mut state.layers);
         for (i, (block, (tail, state))) in blocks.enumerate().take(taps.depth()) {
