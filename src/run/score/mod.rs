@@ -210,7 +210,9 @@ impl Job for Score {
             window: None,
             ..self.compute.clone()
         };
-        let mut session = Session::open(loaded, &asked, None, None)?;
+        let forks = "a carried state is forked on the CPU";
+        let on_cpu = matches!(settings.mode, Mode::Stream).then_some(forks);
+        let mut session = Session::open(loaded, &asked, on_cpu, None)?;
         // Windows are the variants' own.
         session.windows = None;
         if session.device().1 == "cuda" {
