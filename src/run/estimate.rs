@@ -14,6 +14,9 @@ use std::time::Instant;
 /// Bytes of names and lengths of a contig, of which several lists are kept.
 const CONTIG: u64 = 512;
 
+/// Bytes that the program takes before it has read anything (measured).
+const PROGRAM: u64 = 16 << 20;
+
 /// An estimate of a run, before it starts.
 #[derive(Clone, Debug, Default)]
 pub struct Estimate {
@@ -89,7 +92,8 @@ impl Estimate {
         let activations = chunk * width * 16;
         let rows = chunk * (width + vectors) * 5 / 2;
         let grown = facts.token_bytes as u64 * bases.unwrap_or_default();
-        (facts.state_bytes + facts.kept_bytes) as u64 + grown + activations + rows + (64 << 20)
+        let kept = (facts.state_bytes + facts.kept_bytes) as u64;
+        kept + grown + activations + rows + PROGRAM
     }
 
     /// The same in memory when state and activations are a GPU's: `rows` of a step on their way,
