@@ -252,7 +252,8 @@ fn all(genomes: &Genomes) -> u64 {
     genomes.contigs.iter().map(|contig| contig.length).sum()
 }
 
-fn settings<const N: usize>(own: [(&str, Value); N]) -> Map<String, Value> {
+/// Settings by name.
+pub(super) fn settings<const N: usize>(own: [(&str, Value); N]) -> Map<String, Value> {
     let own = own.into_iter();
     own.map(|(key, value)| (key.to_string(), value)).collect()
 }

@@ -98,14 +98,13 @@ impl Prepared {
         let mut identity = self.settings.clone();
         identity.extend(self.start.clone());
         identity.extend(identity::files(&self.files));
-        let own = [
+        identity.extend(lesson::settings([
             ("crocuta", json!(env!("CARGO_PKG_VERSION"))),
             ("objective", json!(self.name)),
             ("held_out", json!(held_out)),
             ("tested", json!(tested)),
             ("device", json!(self.device)),
-        ];
-        identity.extend(own.map(|(key, value)| (key.to_string(), value)));
+        ]));
         identity
     }
 
@@ -161,7 +160,7 @@ fn shared_settings(request: &Request, plan: &Plan) -> Map<String, Value> {
         Trained::Head => json!("head"),
         Trained::Adapter(scale) => json!({"lora": scale.rank, "alpha": scale.alpha}),
     };
-    let shared = [
+    lesson::settings([
         ("trained", trained),
         ("accumulate", json!(plan.parts)),
         ("steps", json!(plan.schedule.steps)),
@@ -173,9 +172,5 @@ fn shared_settings(request: &Request, plan: &Plan) -> Map<String, Value> {
         ("evaluate_every", json!(plan.evaluate_every)),
         ("patience", json!(plan.patience)),
         ("seed", json!(request.seed)),
-    ];
-    shared
-        .map(|(key, value)| (key.to_string(), value))
-        .into_iter()
-        .collect()
+    ])
 }
