@@ -266,8 +266,10 @@ struct Stream {
     /// The contig that answers to each region.
     answers: Vec<Option<usize>>,
     contigs: Vec<Contig>,
-    /// The current contig's name, until all of it was read.
+    /// The current contig's name, until all that was asked of it was handed out.
     name: Option<String>,
+    /// Its length, once its end was read: spans before that may still be to come.
+    length: Option<u64>,
     /// Spans of the current contig that are still to come, in order.
     left: VecDeque<Span>,
     /// The current span, from the next base to be handed out.
@@ -293,6 +295,7 @@ impl Stream {
             options,
             contigs: Vec::new(),
             name: None,
+            length: None,
             left: VecDeque::new(),
             span: 0..0,
             read: 0,
@@ -353,6 +356,7 @@ impl Stream {
         }
         self.left = spans.into();
         self.name = Some(name);
+        self.length = None;
         self.read = 0;
         self.span = 0..0;
         self.kept.clear();
@@ -374,15 +378,17 @@ impl Stream {
                 return Ok(None);
             }
         }
+        let most = self.length.unwrap_or(TO_END);
         let end = span.end.saturating_add(self.options.context_after);
+        let end = end.min(most);
         self.span = start..end;
         Ok(Some(Sequence {
             contig: span.contig,
             name,
             start,
             end,
-            rows: span.start..span.end,
-            length: None,
+            rows: span.start..span.end.min(most),
+            length: self.length,
         }))
     }
 
@@ -406,7 +412,7 @@ impl Stream {
             let n = self.reader.read_bases(codes, room)?;
             if n == 0 {
                 self.span = 0..0;
-                self.end_contig()?;
+                self.reach_end()?;
                 break;
             }
             let new = &codes[codes.len() - n..];
@@ -424,24 +430,36 @@ impl Stream {
         self.kept.drain(..n);
     }
 
-    /// Reads the current contig to its end; checks what was asked of it against its length.
+    /// Leaves the current contig behind.
     fn end_contig(&mut self) -> Result<()> {
-        let Some(name) = self.name.take() else {
-            return Ok(());
-        };
+        self.reach_end()?;
+        self.name = None;
         self.left.clear();
         self.span = 0..0;
+        Ok(())
+    }
+
+    /// Reads the current contig to its end; checks what was asked of it against its length. Spans
+    /// that are still to come stay: their bases are kept.
+    fn reach_end(&mut self) -> Result<()> {
+        let (Some(name), None) = (&self.name, self.length) else {
+            return Ok(());
+        };
         let length = self.reader.finish_sequence()?;
-        for &i in self.asked.get(&name).map_or(&[][..], Vec::as_slice) {
+        for &i in self.asked.get(name).map_or(&[][..], Vec::as_slice) {
             let region = &self.options.regions[i];
-            if let Some(wanted) = region.on(&name) {
+            if let Some(wanted) = region.on(name) {
                 region.check_start(wanted.start, length)?;
                 if wanted.end != TO_END {
                     region.warn_if_clipped(wanted.end, length);
                 }
             }
         }
-        self.contigs.push(Contig { name, length });
+        self.length = Some(length);
+        self.contigs.push(Contig {
+            name: name.clone(),
+            length,
+        });
         Ok(())
     }
 }

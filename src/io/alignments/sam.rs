@@ -1,13 +1,14 @@
 //! SAM text: each line becomes a BAM record.
 
+mod fields;
+mod tags;
+
 use super::header::Header;
 use super::record::{MAX_RECORD, Record};
 use crate::error::{Error, Result};
-use crate::io::contain::contain;
 use crate::io::input;
-use crate::sequence::Contig;
-use noodles::sam::alignment::io::Write as _;
-use noodles::{bam, sam};
+use fields::Line;
+use std::collections::HashMap;
 use std::io::{BufRead, Read};
 
 /// A line without its end; false at the end of the text.
@@ -30,44 +31,35 @@ pub(super) fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<
     Ok(read > 0)
 }
 
-/// A header as noodles has it, as ours.
-pub(super) fn dictionary(text: String, header: &sam::Header) -> Result<Header> {
-    let mut contigs = Vec::new();
-    for (name, map) in header.reference_sequences() {
-        let name = String::from_utf8(name.to_vec())
-            .map_err(|_| Error::input("a reference's name is not UTF-8"))?;
-        let length = usize::from(map.length()) as u64;
-        contigs.push(Contig { name, length });
-    }
-    Ok(Header { text, contigs })
-}
-
-/// A record as BAM.
-pub(super) fn to_bam(header: &sam::Header, record: &dyn sam::alignment::Record) -> Result<Record> {
-    let mut writer = bam::io::Writer::from(Vec::new());
-    let written = writer.write_alignment_record(header, record);
-    written.map_err(input_error)?;
-    let bytes = writer.into_inner();
-    Record::new(bytes.get(4..).unwrap_or_default().to_vec())
-}
-
-/// What a decoder says of its input.
-pub(super) fn input_error(error: std::io::Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(error) => error,
-        Err(error) => Error::input(error),
-    }
+/// Whether text starts with a line of SAM without a header: eleven fields between tabs, or as many
+/// of them as there are before the line is cut.
+pub(super) fn is_headerless(start: &[u8]) -> bool {
+    let mut lines = start.splitn(2, |&byte| byte == b'\n');
+    let fields: Vec<&[u8]> = match lines.next() {
+        Some(line) => line.split(|&byte| byte == b'\t').collect(),
+        None => return false,
+    };
+    let ends = lines.next().is_some();
+    let number = |at: usize| {
+        let field: &[u8] = fields.get(at).copied().unwrap_or_default();
+        !field.is_empty() && field.iter().all(u8::is_ascii_digit)
+    };
+    // Name, flag, contig, position, mapping quality, and the beginning of a CIGAR.
+    fields.len() >= 11 || !ends && fields.len() >= 6 && [1, 3, 4].into_iter().all(number)
 }
 
 /// Reads SAM.
 pub struct Reader<R> {
     input: R,
-    header: sam::Header,
+    /// The place of each contig in the header.
+    contigs: HashMap<String, i32>,
     /// The line read last, and its 1-based number.
     line: Vec<u8>,
     number: u64,
     /// The line was not used yet.
     waits: bool,
+    /// Letters in sequences that are no bases.
+    odd: u64,
 }
 
 impl<R: BufRead> Reader<R> {
@@ -78,31 +70,24 @@ impl<R: BufRead> Reader<R> {
     pub fn open(input: R) -> Result<(Self, Header)> {
         let mut reader = Self {
             input,
-            header: sam::Header::default(),
+            contigs: HashMap::new(),
             line: Vec::new(),
             number: 0,
             waits: false,
+            odd: 0,
         };
-        let mut parser = sam::header::Parser::default();
         let mut text = String::new();
         while reader.next_line()? {
             if reader.line.first() != Some(&b'@') {
                 reader.waits = true;
                 break;
             }
-            // Comments are free text, with a tab before it or without.
-            if !reader.line.starts_with(b"@CO") {
-                let parsed = contain(|| {
-                    let parsed = parser.parse_partial(&reader.line);
-                    parsed.map_err(|e| Error::input(format!("invalid header: {}", causes(&e))))
-                });
-                parsed.map_err(|error| reader.place(error))?;
-            }
             text.push_str(&String::from_utf8_lossy(&reader.line));
             text.push('\n');
         }
-        reader.header = parser.finish();
-        let header = dictionary(text, &reader.header)?;
+        let header = Header::of_text(text)?;
+        let places = header.contigs.iter().map(|contig| contig.name.clone());
+        reader.contigs = places.zip(0..).collect();
         Ok((reader, header))
     }
 
@@ -119,33 +104,20 @@ impl<R: BufRead> Reader<R> {
     /// The next record.
     pub fn next_record(&mut self) -> Result<Option<Record>> {
         if !self.waits && !self.next_line()? {
+            if self.odd > 0 {
+                let n = std::mem::take(&mut self.odd);
+                tracing::warn!("{n} letters of sequences are not bases: they are read as N");
+            }
             return Ok(None);
         }
         self.waits = false;
-        let record = contain(|| {
-            let mut record = sam::alignment::RecordBuf::default();
-            let mut line = sam::io::Reader::new(&self.line[..]);
-            let read = line.read_record_buf(&self.header, &mut record);
-            match read {
-                Ok(0) => Err(Error::input("an empty line")),
-                Ok(_) => to_bam(&self.header, &record),
-                Err(error) => Err(Error::input(format!("invalid record: {}", causes(&error)))),
-            }
-        });
+        let mut line = Line {
+            text: &self.line,
+            contigs: &self.contigs,
+            odd: 0,
+        };
+        let record = line.record();
+        self.odd += line.odd;
         record.map(Some).map_err(|error| self.place(error))
     }
-}
-
-/// An error with those behind it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }

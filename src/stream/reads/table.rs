@@ -142,7 +142,7 @@ impl ReadSink {
             },
             Values::OptionalU8(
                 rows.iter()
-                    .map(|(read, _)| read.record.mapping_quality())
+                    .map(|(read, _)| at(read).and_then(|_| read.record.mapping_quality()))
                     .collect(),
             ),
             Values::I32(
