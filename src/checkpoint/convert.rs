@@ -55,11 +55,12 @@ pub fn convert_as_child(file: &Path, dir: &Path, config: &Path) -> Result<()> {
 /// The configuration that lies beside the weights.
 fn beside(file: &Path) -> Result<PathBuf> {
     let config = file.with_file_name("config.json");
-    match config.is_file() {
-        true => Ok(config),
-        false => Err(Error::usage("no config.json beside it")
+    if config.is_file() {
+        Ok(config)
+    } else {
+        Err(Error::usage("no config.json beside it")
             .file(file.display())
-            .todo("give --config FILE")),
+            .todo("give --config FILE"))
     }
 }
 
@@ -127,9 +128,10 @@ fn hyenadna_names(
         let name = name
             .replace(".mixer.layer.", ".mixer.")
             .replace(".mlp.layer.", ".mlp.");
-        let name = match name.starts_with("backbone.") {
-            true => format!("hyena.{name}"),
-            false => name,
+        let name = if name.starts_with("backbone.") {
+            format!("hyena.{name}")
+        } else {
+            name
         };
         let ours = name.starts_with("hyena.backbone.") || name == "lm_head.weight";
         if !ours || old.contains("torchmetrics") {
@@ -161,9 +163,10 @@ fn hyenadna_names(
     ) {
         named.insert("lm_head.weight".into(), view);
     }
-    match named.is_empty() {
-        true => Err(Error::model("no tensor of a HyenaDNA model")),
-        false => Ok(named),
+    if named.is_empty() {
+        Err(Error::model("no tensor of a HyenaDNA model"))
+    } else {
+        Ok(named)
     }
 }
 

@@ -1,7 +1,10 @@
 //! Opens a model's directory in Hugging Face layout.
 
 use super::bundled::{self, Bundled};
-use super::{Architecture, Config, Weights, digests, hub, layout, presets, safetensors};
+use super::{
+    Architecture, Config, Tokenizer, Weights, digests, hub, is_embedding, layout, presets,
+    safetensors,
+};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +20,8 @@ pub struct Checkpoint {
     pub architecture: Architecture,
     /// `config.json`.
     pub config: Config,
+    /// What the tokenizer's files beside it say.
+    pub tokenizer: Tokenizer,
     /// All tensors by name, on the CPU.
     pub weights: Weights,
     /// SHA-256 in hex over the weight files, in the order of their names. For a single file, what
@@ -24,6 +29,32 @@ pub struct Checkpoint {
     pub digest: String,
     /// The directory's own name, or the one on Hugging Face.
     pub name: String,
+    /// Where it comes from, in words: `bundled`, or a directory.
+    pub origin: String,
+}
+
+/// The files of the model, or the adapter, that this path or name means; none of a bundled one.
+///
+/// # Errors
+/// Usage: not the name of a model.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if bundled::find(path).is_some() {
+        return Ok(Vec::new());
+    }
+    let Ok((dir, _)) = hub::locate(path) else {
+        return Ok(Vec::new());
+    };
+    // What is not there is reported by whoever opens it.
+    let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let belongs = |path: &Path| {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        let is_sums = path.file_name().is_some_and(|name| name == digests::SUMS);
+        is_sums || ["json", "safetensors", "txt", "model"].contains(&extension)
+    };
+    files.retain(|path| path.is_file() && belongs(path));
+    files.sort();
+    Ok(files)
 }
 
 impl Checkpoint {
@@ -50,10 +81,8 @@ impl Checkpoint {
         let files = weight_files(path)?;
         let sums = path.join(digests::SUMS);
         if sums.is_file() {
-            digests::check(
-                &sums,
-                &[&files[..], std::slice::from_ref(&config_path)].concat(),
-            )?;
+            let files = [&files[..], std::slice::from_ref(&config_path)].concat();
+            digests::check(&sums, &digests::of(&files)?)?;
         }
         let config = Config::read(&config_path)?;
         let architecture = Architecture::of(&config)?;
@@ -64,15 +93,18 @@ impl Checkpoint {
         if !path.join(SINGLE).is_file() {
             check_index(&path.join(INDEX), &tensors)?;
         }
+        one_copy(&tensors).map_err(|error| error.file(path.display()))?;
         let absolute = fs::canonicalize(path).map_err(|e| Error::io(path, &e))?;
         let name = absolute.file_name().unwrap_or(path.as_os_str());
         Ok(Self {
             dir: path.to_path_buf(),
             architecture,
             config,
+            tokenizer: Tokenizer::read(path)?,
             weights: Weights::new(path.display(), tensors),
             digest: safetensors::hex(sum),
             name: published.unwrap_or_else(|| name.to_string_lossy().into_owned()),
+            origin: path.display().to_string(),
         })
     }
 }
@@ -88,9 +120,11 @@ impl Checkpoint {
             dir: path.to_path_buf(),
             architecture: Architecture::of(&config)?,
             config,
+            tokenizer: Tokenizer::default(),
             weights: Weights::new(from.name, tensors),
             digest: safetensors::hex(sum),
             name: from.name.to_string(),
+            origin: "bundled".to_string(),
         })
     }
 
@@ -101,17 +135,18 @@ impl Checkpoint {
             dir: self.dir.clone(),
             architecture: self.architecture,
             config: self.config.clone(),
+            tokenizer: self.tokenizer.clone(),
             weights,
             digest: self.digest.clone(),
             name: self.name.clone(),
+            origin: self.origin.clone(),
         }
     }
 
     /// The tensors that an encoder built from this left alone, besides the heads.
     pub fn unused(&self) -> Vec<String> {
         let mut unused = self.weights.unused();
-        let head = |name: &str| name.contains("lm_head") || name.contains("unembed");
-        unused.retain(|name| !head(name) && !name.starts_with("crocuta_heads."));
+        unused.retain(|name| !is_of_a_head(name));
         unused
     }
 
@@ -140,7 +175,8 @@ impl Checkpoint {
                 Some(_) => {}
             }
         }
-        let extra = found.iter().filter(|name| !expected.contains_key(*name));
+        let extra = found.iter();
+        let extra = extra.filter(|name| !expected.contains_key(*name) && !is_of_a_head(name));
         faults.extend(extra.map(|name| format!("{name} is not expected")));
         if faults.is_empty() {
             return error;
@@ -154,6 +190,12 @@ impl Checkpoint {
         ))
         .file(self.dir.display())
     }
+}
+
+/// Whether a tensor of this name is a head's, which encoders leave alone.
+fn is_of_a_head(name: &str) -> bool {
+    let language_model = name.contains("lm_head") || name.contains("unembed");
+    language_model || name.starts_with("crocuta_heads.")
 }
 
 const SINGLE: &str = "model.safetensors";
@@ -171,10 +213,11 @@ fn directory(path: &Path) -> Result<()> {
         file.take(8)
             .read_to_end(&mut start)
             .map_err(|e| Error::io(path, &e))?;
-        return Err(match safetensors::is_pickle_or_zip(&start) {
-            true => pickle(path),
-            false => error("is a file")
-                .todo("give the directory that holds config.json and model.safetensors"),
+        return Err(if safetensors::is_pickle_or_zip(&start) {
+            pickle(path)
+        } else {
+            error("is a file")
+                .todo("give the directory that holds config.json and model.safetensors")
         });
     }
     Err(match path.to_str().filter(|name| presets().any(|preset| preset == *name)) {
@@ -199,14 +242,88 @@ pub(super) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
             .collect::<BTreeSet<_>>();
         return Ok(shards.into_iter().map(|shard| dir.join(shard)).collect());
     }
-    for entry in fs::read_dir(dir).map_err(|e| Error::io(dir, &e))? {
-        let path = entry.map_err(|e| Error::io(dir, &e))?.path();
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-        if ["bin", "ckpt", "pt", "pth", "pkl"].contains(&extension) {
-            return Err(pickle(&path));
+    Err(other_weights(dir)?)
+}
+
+/// The error for a directory without weights of the usual names, which says what is there.
+fn other_weights(dir: &Path) -> Result<Error> {
+    let entries = fs::read_dir(dir).map_err(|e| Error::io(dir, &e))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(|e| Error::io(dir, &e))?.path());
+    }
+    paths.sort();
+    let with = |endings: &[&str]| {
+        let ending = |path: &&PathBuf| {
+            let extension = path.extension().and_then(|e| e.to_str());
+            extension.is_some_and(|extension| endings.contains(&extension))
+        };
+        paths.iter().filter(ending).cloned().collect::<Vec<_>>()
+    };
+    let error = |what: String| Error::model(what).file(dir.display());
+    let none = format!("neither {SINGLE} nor {INDEX}");
+    let others = with(&["safetensors"]);
+    let name = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    };
+    Ok(match &others[..] {
+        [one] if name(one) == "adapter_model.safetensors" => {
+            error(format!("{none}, but an adapter"))
+                .todo("give it as --adapter, and its base model as --model")
+        }
+        [one] => error(format!("{none}, but {}", name(one))).todo(format!(
+            "if these are the weights, rename the file to {SINGLE}"
+        )),
+        [first, .., last] => {
+            let (count, first, last) = (others.len(), name(first), name(last));
+            error(format!("{none}, but {count} files from {first} to {last}"))
+                .todo(format!("fetch {INDEX}, which says what is in which"))
+        }
+        [] => match with(&["bin", "ckpt", "pt", "pth", "pkl"]).first() {
+            Some(path) => pickle(path),
+            None => match with(&["gguf", "h5", "msgpack", "npz", "onnx"]).first() {
+                Some(path) => error(format!("{none}, but {}", name(path)))
+                    .todo("fetch the model's weights in the safetensors format"),
+                None => error(none),
+            },
+        },
+    })
+}
+
+/// An error if the tensors are two copies of a model's, as of its weights and of their means over
+/// the training: which is meant, only the user knows.
+fn one_copy(tensors: &BTreeMap<String, candle_core::Tensor>) -> Result<()> {
+    let below = |prefix: &str| -> BTreeSet<&str> {
+        let names = tensors.keys();
+        names.filter_map(|name| name.strip_prefix(prefix)).collect()
+    };
+    let embeddings: Vec<&String> = tensors.keys().filter(|name| is_embedding(name)).collect();
+    for (i, a) in embeddings.iter().enumerate() {
+        for b in &embeddings[i + 1..] {
+            let (Some(a), Some(b)) = apart(a, b) else {
+                continue;
+            };
+            let (first, second) = (below(a), below(b));
+            let both = first.intersection(&second).count();
+            if both > 1 && 2 * both >= first.len().min(second.len()) {
+                let what = format!("two copies of the weights: {a}* and {b}*");
+                let todo = "keep the tensors of one of them in the file";
+                return Err(Error::model(what).todo(todo));
+            }
         }
     }
-    Err(Error::model(format!("neither {SINGLE} nor {INDEX}")).file(dir.display()))
+    Ok(())
+}
+
+/// The beginnings of two names, each with its dot or empty, before the parts that they end with
+/// alike; none if they end differently.
+fn apart<'a>(a: &'a str, b: &'a str) -> (Option<&'a str>, Option<&'a str>) {
+    let parts = |name: &'a str| name.split_inclusive('.').rev();
+    let alike = parts(a).zip(parts(b)).take_while(|(a, b)| a == b);
+    let length: usize = alike.map(|(part, _)| part.len()).sum();
+    let before = |name: &'a str| (length > 0).then(|| &name[..name.len() - length]);
+    (before(a), before(b))
 }
 
 /// The index's tensors, each with its shard. Shards are plain names: a path in a downloaded file
@@ -216,18 +333,20 @@ fn shards(index: &Path) -> Result<Vec<(String, String)>> {
     let pairs = map.as_json().keys().map(|tensor| {
         let shard = map.text(tensor, None)?;
         let plain = !shard.contains(['/', '\\', '\0']) && shard.ends_with(".safetensors");
-        match plain {
-            true => Ok((tensor.clone(), shard)),
-            false => Err(map.error(
+        if plain {
+            Ok((tensor.clone(), shard))
+        } else {
+            Err(map.error(
                 tensor,
                 format!("{shard} is not the plain name of a safetensors file"),
-            )),
+            ))
         }
     });
     let pairs = pairs.collect::<Result<Vec<_>>>()?;
-    match pairs.is_empty() {
-        true => Err(Error::model("weight_map is missing or empty").file(index.display())),
-        false => Ok(pairs),
+    if pairs.is_empty() {
+        Err(Error::model("weight_map is missing or empty").file(index.display()))
+    } else {
+        Ok(pairs)
     }
 }
 
@@ -306,6 +425,87 @@ mod tests {
         refused(&file, Kind::Model, &["is a file"]);
         fs::write(&file, b"PK\x03\x04").unwrap();
         refused(&file, Kind::Usage, &["models convert"]);
+    }
+
+    #[test]
+    fn weights_of_another_name_are_named_with_what_to_do() {
+        let config = ("config.json", CONFIG.as_bytes());
+        for (files, words) in [
+            (
+                &["weights.safetensors"][..],
+                &["weights.safetensors", "rename"],
+            ),
+            (&["adapter_model.safetensors"], &["an adapter", "--adapter"]),
+            (
+                &["model-1-of-2.safetensors", "model-2-of-2.safetensors"],
+                &[
+                    "2 files from model-1-of-2.safetensors",
+                    "fetch model.safetensors.index.json",
+                ],
+            ),
+            (&["model.gguf"], &["model.gguf", "safetensors format"]),
+        ] {
+            let files = files.iter().map(|name| (*name, b"".as_slice()));
+            let dir = model(&files.chain([config]).collect::<Vec<_>>());
+            refused(dir.path(), Kind::Model, words);
+        }
+    }
+
+    #[test]
+    fn two_copies_of_the_weights_are_an_error_that_names_both() {
+        let tensors = |names: &[&str]| -> BTreeMap<String, candle_core::Tensor> {
+            let zero = || {
+                candle_core::Tensor::zeros(1, candle_core::DType::F32, &candle_core::Device::Cpu)
+            };
+            names
+                .iter()
+                .map(|name| (name.to_string(), zero().unwrap()))
+                .collect()
+        };
+        for names in [
+            &[
+                "ema.b.embeddings.weight",
+                "ema.b.norm",
+                "model.b.embeddings.weight",
+                "model.b.norm",
+            ][..],
+            &[
+                "b.embeddings.weight",
+                "b.norm",
+                "ema.b.embeddings.weight",
+                "ema.b.norm",
+            ],
+            &[
+                "b.embeddings.weight",
+                "b.norm",
+                "b.x",
+                "ema.b.embeddings.weight",
+                "ema.b.norm",
+                "ema.n",
+            ],
+        ] {
+            let error = one_copy(&tensors(names)).unwrap_err().to_string();
+            assert!(error.contains("ema.*"), "{error}");
+        }
+        for names in [
+            &[
+                "b.embeddings.weight",
+                "b.layers.0.norm.weight",
+                "lm_head.weight",
+            ][..],
+            &[
+                "b.word_embeddings.weight",
+                "b.token_type_embeddings.weight",
+                "b.position_embeddings.weight",
+            ],
+            &[
+                "b.word_embeddings.weight",
+                "b.embeddings.weight",
+                "crocuta_heads.embed.weight",
+            ],
+        ] {
+            one_copy(&tensors(names)).unwrap();
+        }
     }
 
     #[test]

@@ -51,14 +51,15 @@ impl Archive {
         let mut start = Vec::new();
         file.by_ref().take(8).read_to_end(&mut start).map_err(io)?;
         if !start.starts_with(b"PK") {
-            return Err(match is_pickle_or_zip(&start) {
-                true => wrong("PyTorch's old format, from before 1.6".into())
-                    .todo("load it in PyTorch that you trust it with, and torch.save it again"),
-                false => wrong("not a PyTorch file".into())
-                    .todo("files in parts (.pt.part0, …) are concatenated first, with cat"),
+            return Err(if is_pickle_or_zip(&start) {
+                wrong("PyTorch's old format, from before 1.6".into())
+                    .todo("load it in PyTorch that you trust it with, and torch.save it again")
+            } else {
+                wrong("not a PyTorch file".into())
+                    .todo("files in parts (.pt.part0, …) are concatenated first, with cat")
             });
         }
-        let damaged = |e: zip::result::ZipError| wrong(format!("damaged zip: {e}"));
+        let damaged = |e: zip::result::ZipError| wrong(format!("damaged zip: {e}")).caused_by(e);
         let mut zip = ZipArchive::new(BufReader::new(&mut file)).map_err(damaged)?;
         let (mut entries, mut sum) = (HashMap::new(), 0u64);
         for index in 0..zip.len() {
@@ -164,9 +165,10 @@ impl Archive {
                 view.map_err(|e| e.file(self.path.display()).place(format!("tensor {name}")))?;
             views.insert(name.to_string(), view);
         }
-        match views.is_empty() {
-            true => Err(self.wrong("no tensor in the pickle")),
-            false => Ok(views),
+        if views.is_empty() {
+            Err(self.wrong("no tensor in the pickle"))
+        } else {
+            Ok(views)
         }
     }
 
@@ -316,9 +318,10 @@ impl Archive {
                 n => crc.update(&buffer[..n]),
             }
         }
-        match place.crc32 == 0 || crc.sum() == place.crc32 {
-            true => Ok(()),
-            false => Err(self.wrong("its checksum does not match: the file is damaged")),
+        if place.crc32 == 0 || crc.sum() == place.crc32 {
+            Ok(())
+        } else {
+            Err(self.wrong("its checksum does not match: the file is damaged"))
         }
     }
 

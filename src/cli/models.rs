@@ -1,13 +1,13 @@
 //! `models`: list, show, make, verify, convert, merge.
 
-use super::options::readable;
 use super::process::print;
 use crate::adapter;
-use crate::checkpoint::{self, Checkpoint, Config};
+use crate::checkpoint::{self, Checkpoint, Config, Tokenizer};
 use crate::distil::{self, Check};
 use crate::encoder::Model;
 use crate::error::{Error, Result};
 use crate::io::genome::{self, Genome};
+use crate::run::options::readable;
 use candle_core::DType;
 use serde_json::{Map, json};
 use std::path::{Path, PathBuf};
@@ -146,6 +146,9 @@ impl Models {
                     (Some(name), None) => Config::new(name, checkpoint::preset(name)?),
                     (None, None) => return Err(Error::usage("give --preset or --config")),
                 };
+                // What no command would open is not made.
+                Model::describe(&config, &Tokenizer::default())
+                    .map_err(|error| error.file(output.display()))?;
                 let created = checkpoint::create(&config, *seed, output, *max_size)?;
                 print(&format!(
                     "{}  {}\n",
@@ -307,9 +310,10 @@ fn show(path: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(path)?;
     let (_, facts) = Model::load(&checkpoint)?;
     let unused = checkpoint.weights.unused();
-    let unused = match unused.is_empty() {
-        true => "none".to_string(),
-        false => unused.join(", "),
+    let unused = if unused.is_empty() {
+        "none".to_string()
+    } else {
+        unused.join(", ")
     };
     let mut note = String::new();
     if facts.token_bytes > 0 {

@@ -13,6 +13,9 @@ mod exact;
 
 pub use exact::{Exact, Store};
 
+use super::facts::Layer;
+use super::facts::{CPU_STEP, GPU_STEP};
+use super::layers::{Taps, depth};
 use super::mamba::{Carry, MixerSizes, Norm, StateSpace, halves, projection};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
@@ -84,12 +87,12 @@ impl Hyperparameters {
         let vocabulary = config
             .size("vocab_size", 1..=1 << 20, None)?
             .next_multiple_of(multiple);
-        let complement = match config.flag("rcps", Some(false))? {
-            true if !config.has("complement_map") => {
-                return Err(config.error("complement_map", "missing, but rcps is true"));
-            }
-            true => Some(complement(&config.object("complement_map")?, vocabulary)?),
-            false => None,
+        let complement = if !config.flag("rcps", Some(false))? {
+            None
+        } else if config.has("complement_map") {
+            Some(complement(&config.object("complement_map")?, vocabulary)?)
+        } else {
+            return Err(config.error("complement_map", "missing, but rcps is true"));
         };
         Ok(Self {
             width,
@@ -117,8 +120,22 @@ impl Hyperparameters {
             state_bytes: 0,
             token_bytes: 0,
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: strands * self.layers * products,
+            pair_flops: 0,
+            seen: None,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            trains_on_gpu: true,
+            fixed: &[],
+            head: "lm_head.weight",
+            always_tied: false,
+            embedding: "embeddings",
+            block: "layers",
+            parts: &[],
             layer: "norm_f",
+            recommended: None,
             note: None,
         }
     }
@@ -151,7 +168,7 @@ pub struct Model {
     blocks: Vec<Block>,
     norm: Norm,
     complement: Option<Vec<u32>>,
-    /// The strands are to be exchanged once more after the last layer.
+    /// Each block exchanges the strands.
     exchange: bool,
 }
 
@@ -194,7 +211,7 @@ impl Model {
             blocks,
             norm: norm(sizes, &backbone.at("norm_f"), false)?,
             complement: sizes.complement.clone(),
-            exchange: sizes.exchange && sizes.layers % 2 == 1,
+            exchange: sizes.exchange,
         })
     }
 
@@ -222,7 +239,13 @@ impl Encoder for Model {
 
     /// For PS (T, 2D): the strand as given, then the other strand at the same base, its channels
     /// in reverse, as published.
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], _: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        _: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
         if !segments
             .iter()
             .all(|segment| segment.starts && segment.ends)
@@ -230,8 +253,10 @@ impl Encoder for Model {
             let what = "a bidirectional encoder was given a piece of a sequence";
             return Err(Error::new(Kind::Internal, what));
         }
+        let mut taps = Taps::new(layers, self.blocks.len())?;
         let Some(complement) = &self.complement else {
-            return self.norm.forward(&self.run(tokens, segments)?);
+            let x = self.run(tokens, segments, &mut taps)?; // (T, D)
+            return taps.finish(&x, |x| self.norm.forward(x));
         };
         let ids = tokens.to_vec1::<u32>()?;
         let (rows, beyond) = (ids.len(), complement.len() as u32);
@@ -241,28 +266,42 @@ impl Encoder for Model {
         let other = other.map(|id| id.unwrap_or(beyond));
         let both: Vec<u32> = ids.iter().copied().chain(other).collect();
         let both = Tensor::from_vec(both, 2 * rows, tokens.device())?;
-        let x = self.run(&both, &[segments, segments].concat())?; // (2T, D)
-        self.join(x.narrow(0, 0, rows)?, x.narrow(0, rows, rows)?, flip)
+        let x = self.run(&both, &[segments, segments].concat(), &mut taps)?; // (2T, D)
+        let flip = Tensor::new(flip, tokens.device())?;
+        let join = |x: &Tensor, layer| {
+            let (f, g) = (x.narrow(0, 0, rows)?, x.narrow(0, rows, rows)?);
+            self.join(f, g, &flip, layer)
+        };
+        let mut found = taps.finish(&x, |x| join(x, Layer::Norm))?; // (T, 2D), or else (2T, D)
+        for (layer, x) in layers.iter().zip(&mut found) {
+            if *layer != Layer::Norm {
+                *x = join(x, *layer)?;
+            }
+        }
+        Ok(found)
     }
 }
 
 impl Model {
-    /// The two strands after the last layer, (T, D) each in its own direction of reading, to
-    /// hidden vectors (T, 2D). `flip`: the row of each base in the other strand.
-    fn join(&self, mut f: Tensor, mut g: Tensor, flip: Vec<u32>) -> Result<Tensor> {
-        let flip = Tensor::new(flip, f.device())?;
-        let reverse_complement = |x: &Tensor| x.index_select(&flip, 0)?.flip(1);
-        if self.exchange {
+    /// The two strands' residual streams before `layer`, (T, D) each in its own direction of
+    /// reading, to its vectors (T, 2D). `flip`: the row of each base in the other strand.
+    fn join(&self, mut f: Tensor, mut g: Tensor, flip: &Tensor, layer: Layer) -> Result<Tensor> {
+        let reverse_complement = |x: &Tensor| x.index_select(flip, 0)?.flip(1);
+        // Blocks exchange the strands as published two at a time.
+        if self.exchange && depth(&[layer], self.blocks.len()) % 2 == 1 {
             (f, g) = (reverse_complement(&g)?, reverse_complement(&f)?);
         }
-        let (f, g) = (self.norm.forward(&f)?, self.norm.forward(&g)?);
+        if layer == Layer::Norm {
+            (f, g) = (self.norm.forward(&f)?, self.norm.forward(&g)?);
+        }
         Tensor::cat(&[f, reverse_complement(&g)?], 1)
     }
 
-    /// All layers, before the final norm: (T) to (T, D).
-    fn run(&self, tokens: &Tensor, segments: &[Segment]) -> Result<Tensor> {
+    /// The blocks that must run: (T) to (T, D).
+    fn run(&self, tokens: &Tensor, segments: &[Segment], taps: &mut Taps) -> Result<Tensor> {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for block in &self.blocks {
+        for (i, block) in self.blocks.iter().enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             let (mut right, mut left) = (block.rightward.start(1), block.leftward.start(1));
             x = block.forward(&x, &mut right, &mut left, segments)?; // (T, D)
         }
@@ -396,13 +435,14 @@ fn check_complement(weights: &Weights, complement: &[u32]) -> Result<()> {
     let Some(stored) = weights.integers(name, &[complement.len()])? else {
         return Ok(());
     };
-    match stored
+    if stored
         .iter()
         .zip(complement)
         .all(|(a, b)| *a == i64::from(*b))
     {
-        true => Ok(()),
-        false => Err(weights.error(&weights.full(name), "differs from the configuration's")),
+        Ok(())
+    } else {
+        Err(weights.error(&weights.full(name), "differs from the configuration's"))
     }
 }
 

@@ -13,6 +13,8 @@ mod sizes;
 pub use sizes::{Hyperparameters, MixerSizes};
 pub(super) use sizes::{Original, silu};
 
+use super::facts::Layer;
+use super::layers::Taps;
 use super::{Encoder, Segment};
 use crate::checkpoint::Weights;
 use crate::error::Result;
@@ -98,12 +100,21 @@ impl Encoder for Model {
         })
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = Taps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, carry) in self.blocks.iter().zip(&mut state.layers) {
+        let blocks = self.blocks.iter().zip(&mut state.layers);
+        for (i, (block, carry)) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             x = block.forward(&x, carry, segments)?; // (T, D)
         }
-        self.norm.forward(&x)
+        taps.finish(&x, |x| self.norm.forward(x))
     }
 }
 
@@ -155,9 +166,10 @@ impl StateSpace {
     pub fn load(sizes: &MixerSizes, weights: &Weights) -> Result<Self> {
         let (inner, states, rank) = (sizes.inner, sizes.states, sizes.rank);
         let (conv, dt) = (weights.at("conv1d"), weights.at("dt_proj"));
-        let bias = match sizes.conv_bias {
-            true => Some(conv.tensor("bias", &[inner])?),
-            false => None,
+        let bias = if sizes.conv_bias {
+            Some(conv.tensor("bias", &[inner])?)
+        } else {
+            None
         };
         Ok(Self {
             conv: ShortConv::new(
@@ -233,9 +245,10 @@ pub(super) fn projection(
     [rows, columns]: [usize; 2],
     bias: bool,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let bias = match bias {
-        true => Some(weights.tensor("bias", &[rows])?),
-        false => None,
+    let bias = if bias {
+        Some(weights.tensor("bias", &[rows])?)
+    } else {
+        None
     };
     Ok((weights.tensor("weight", &[rows, columns])?, bias))
 }
@@ -273,9 +286,10 @@ impl Norm {
             Ok(if reversed { values.flip(0)? } else { values })
         };
         let weight = values("weight")?;
-        Ok(match rms {
-            true => Self::Rms(RmsNorm::new(weight, eps)),
-            false => Self::Layer(LayerNorm::new(weight, values("bias")?, eps)),
+        Ok(if rms {
+            Self::Rms(RmsNorm::new(weight, eps))
+        } else {
+            Self::Layer(LayerNorm::new(weight, values("bias")?, eps))
         })
     }
 

@@ -10,6 +10,9 @@
 //! channels, transformers did so with all I together before 5.23. What wrote the configuration
 //! says which is meant.
 
+use super::facts::Layer;
+use super::facts::{CPU_STEP, GPU_STEP};
+use super::layers::Taps;
 use super::mamba::{Norm, Original, backbone, projection, silu};
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
@@ -146,9 +149,10 @@ impl Hyperparameters {
             bias: config.flag("use_bias", Some(false))?,
             conv_bias: config.flag("use_conv_bias", Some(true))?,
             limit: limit(config, "time_step_limit")?,
-            gate_groups: match normalises_groups(config)? {
-                true => scan.groups,
-                false => 1,
+            gate_groups: if normalises_groups(config)? {
+                scan.groups
+            } else {
+                1
             },
             gate_eps: eps,
         })
@@ -214,8 +218,23 @@ impl Hyperparameters {
             state_bytes: self.layers * (tail + self.scan.state_bytes()),
             token_bytes: 0,
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: self.layers * (projections + self.scan.flops()),
+            pair_flops: 0,
+            seen: None,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            // The scan has no gradient there yet.
+            trains_on_gpu: false,
+            fixed: &[],
+            head: "lm_head.weight",
+            always_tied: false,
+            embedding: "embeddings",
+            block: "layers",
+            parts: &[],
             layer: "norm_f",
+            recommended: None,
             note: (self.gate_groups < self.scan.groups).then(|| {
                 "its gated norms take all channels together, as transformers did when config.json \
                  was written; without transformers_version there each group is normalised by \
@@ -233,9 +252,10 @@ impl Hyperparameters {
 
 /// An error unless `key` is `value`, which it also is when absent.
 fn only(config: &Config, key: &str, value: bool) -> Result<()> {
-    match config.flag(key, Some(value))? == value {
-        true => Ok(()),
-        false => Err(config.error(key, format!("only {value}, as published, is supported"))),
+    if config.flag(key, Some(value))? == value {
+        Ok(())
+    } else {
+        Err(config.error(key, format!("only {value}, as published, is supported")))
     }
 }
 
@@ -340,9 +360,18 @@ impl Encoder for Model {
         })
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = Taps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, (tail, state)) in self.blocks.iter().zip(&mut state.layers) {
+        let blocks = self.blocks.iter().zip(&mut state.layers);
+        for (i, (block, (tail, state))) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             let y = block.norm.forward(&x)?;
             let xbc = block.in_xbc.forward(&y)?; // (T, I + 2GN)
             let xbc = block.conv.forward(&xbc, tail, segments)?;
@@ -352,7 +381,7 @@ impl Encoder for Model {
             let y = block.gated_norm.forward(&scanned, &z)?;
             x = block.out_proj.forward_residual(&y, &x)?; // (T, D)
         }
-        self.norm.forward(&x)
+        taps.finish(&x, |x| self.norm.forward(x))
     }
 }
 
@@ -364,9 +393,10 @@ impl Block {
         } = *sizes;
         let (inner, columns, heads) = (scan.inner(), scan.columns(), scan.heads);
         let conv = mixer.at("conv1d");
-        let conv_bias = match sizes.conv_bias {
-            true => Some(conv.tensor("bias", &[columns])?),
-            false => None,
+        let conv_bias = if sizes.conv_bias {
+            Some(conv.tensor("bias", &[columns])?)
+        } else {
+            None
         };
         let shape = [sizes.projected(), width];
         let (in_proj, in_bias) = projection(&mixer.at("in_proj"), shape, bias)?;

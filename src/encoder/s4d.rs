@@ -10,7 +10,10 @@
 //! [`crate::ops::Modal`]), not as a convolution of one fixed length. There is no published model:
 //! blocks are `x + S4D(norm x)`, between an embedding and a last norm.
 
+use super::facts::Layer;
+use super::facts::{CPU_STEP, GPU_STEP};
 use super::hyena::layer_norm;
+use super::layers::Taps;
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
@@ -62,8 +65,22 @@ impl Hyperparameters {
             state_bytes: self.layers * Modal::state_bytes(d, modes, true),
             token_bytes: 0,
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: self.layers * (2 * d * 2 * d + 12 * d * modes),
+            pair_flops: 0,
+            seen: None,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            trains_on_gpu: true,
+            fixed: &[],
+            head: "lm_head.weight",
+            always_tied: false,
+            embedding: "embeddings",
+            block: "layers",
+            parts: &[],
             layer: "norm_f",
+            recommended: None,
             note: None,
         }
     }
@@ -129,15 +146,24 @@ impl Encoder for Model {
         })
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = Taps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, state) in self.blocks.iter().zip(&mut state.layers) {
+        let blocks = self.blocks.iter().zip(&mut state.layers);
+        for (i, (block, state)) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             let y = block.norm.forward(&x)?;
             let y = block.filter.forward(&y, state, segments)?; // (T, D)
             let y = block.output.forward(&ops::gelu_erf(&y)?)?; // (T, 2D)
             x = ops::glu_residual(&y, &x)?; // (T, D)
         }
-        self.norm.forward(&x)
+        taps.finish(&x, |x| self.norm.forward(x))
     }
 }
 

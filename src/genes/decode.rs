@@ -155,9 +155,10 @@ impl Decoder {
     /// are decided.
     pub fn push(&mut self, code: u8, p: &[f32; CLASSES.len()]) -> Vec<Gene> {
         self.ahead.push_back((code, *p));
-        match self.ahead.len() > REACH {
-            true => self.step(),
-            false => Vec::new(),
+        if self.ahead.len() > REACH {
+            self.step()
+        } else {
+            Vec::new()
         }
     }
 
@@ -192,9 +193,10 @@ impl Decoder {
         if self.at >= self.first + 3 {
             self.codon();
         }
-        match self.at.is_multiple_of(EVERY) {
-            true => self.decide(),
-            false => Vec::new(),
+        if self.at.is_multiple_of(EVERY) {
+            self.decide()
+        } else {
+            Vec::new()
         }
     }
 

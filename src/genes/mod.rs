@@ -3,12 +3,14 @@
 
 mod binding;
 mod code;
+mod coding;
 mod decode;
 mod gff3;
 mod labels;
 mod nodes;
 
 pub use code::GeneticCode;
+pub use coding::circular;
 pub use decode::{Decoder, Gene};
 pub use gff3::Writer;
 pub use labels::labels;

@@ -232,11 +232,12 @@ impl LocalAttention {
             let mut from = 0;
             for segment in segments {
                 let mut own = Held::default();
-                let lane = match segment.starts && segment.ends {
-                    true => &mut own,
-                    false => state.lanes.get_mut(segment.lane).ok_or_else(|| {
+                let lane = if segment.starts && segment.ends {
+                    &mut own
+                } else {
+                    state.lanes.get_mut(segment.lane).ok_or_else(|| {
                         Error::new(Kind::Internal, format!("no lane {}", segment.lane))
-                    })?,
+                    })?
                 };
                 let mut held = std::mem::take(lane);
                 if segment.starts {

@@ -91,8 +91,11 @@ impl Task {
         let Some(value) = config.get(HEADS) else {
             return Ok(Vec::new());
         };
-        serde_json::from_value(value.clone())
-            .map_err(|e| config.error(HEADS, format!("not a list of heads ({e})")))
+        serde_json::from_value(value.clone()).map_err(|e| {
+            config
+                .error(HEADS, format!("not a list of heads ({e})"))
+                .caused_by(e)
+        })
     }
 
     /// The list with this head in it, in the place of one of the same name.
@@ -138,7 +141,7 @@ impl Task {
     }
 
     /// What the names of its weights begin with.
-    pub(super) fn prefix(&self) -> String {
+    pub fn prefix(&self) -> String {
         format!("crocuta_heads.{}.", self.name)
     }
 
@@ -397,6 +400,7 @@ mod tests {
         assert_eq!(Task::list(&config).unwrap(), [task("b"), task("a")]);
         let wrong = Map::from_iter([(HEADS.to_string(), json!([{"name": 1}]))]);
         let error = Task::list(&Config::new("c", wrong)).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
         assert!(error.to_string().contains(HEADS), "{error}");
     }
 

@@ -59,7 +59,7 @@ pub enum Format {
 type Text = Chain<Cursor<Vec<u8>>, Ahead>;
 
 enum Source {
-    Bam(Text),
+    Bam(Box<Text>),
     BamRegions(Box<bam::Regions>),
     Sam(Box<sam::Reader<Text>>),
     Cram(Box<cram::Reader<Text>>),
@@ -167,7 +167,7 @@ impl Alignments {
         let (mut source, header) = match format {
             Format::Bam => {
                 let header = Header::read(&mut text)?;
-                (Source::Bam(text), header)
+                (Source::Bam(Box::new(text)), header)
             }
             Format::Sam => {
                 let (reader, header) = sam::Reader::open(text)?;

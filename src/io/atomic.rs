@@ -12,19 +12,27 @@
 //!   rename would replace the device itself; a terminal is refused;
 //! - a directory: refused.
 
+mod set;
+
+pub use set::OutputSet;
+
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
+
+/// Standard output was closed when the process started, and what is written there is lost.
+pub static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// The temporary files of this process that are not finished yet.
 static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -33,11 +41,15 @@ static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// removes what was written.
 #[derive(Debug)]
 pub struct AtomicFile {
-    /// What messages call the file: the path as given.
+    /// The path as given.
+    path: PathBuf,
+    /// What messages call the file.
     name: PathBuf,
     file: File,
     /// `None` for a file written in place.
     temporary: Option<Temporary>,
+    /// Those with which it takes its name.
+    set: Option<OutputSet>,
     force: bool,
     bytes: u64,
     sha256: Sha256,
@@ -67,10 +79,13 @@ impl AtomicFile {
     /// `Usage`: the target exists and `force` is not set, is a directory, a dangling link or a
     /// terminal, or another process is writing it. `Io`: its directory is missing or read-only.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
-        if path == Path::new("-") {
+        if is_stdout(path) {
+            if STDOUT_CLOSED.load(Ordering::Relaxed) {
+                return Err(Error::new(Kind::Io, "is closed").file("stdout"));
+            }
             let stdout = io::stdout().as_fd().try_clone_to_owned();
             let stdout = stdout.map_err(|e| Error::io(Path::new("stdout"), &e))?;
-            return Self::in_place(Path::new("stdout"), File::from(stdout));
+            return Self::in_place((path, Path::new("stdout")), File::from(stdout));
         }
         let target = match fs::metadata(path) {
             Ok(found) if found.is_dir() => return Err(is_directory(path)),
@@ -79,7 +94,7 @@ impl AtomicFile {
             }
             Ok(found) if is_stream(&found) => {
                 let file = OpenOptions::new().write(true).open(path);
-                return Self::in_place(path, file.map_err(|e| Error::io(path, &e))?);
+                return Self::in_place((path, path), file.map_err(|e| Error::io(path, &e))?);
             }
             Ok(_) if !force => return Err(exists(path)),
             Ok(_) => fs::canonicalize(path).map_err(|e| Error::io(path, &e))?,
@@ -91,27 +106,44 @@ impl AtomicFile {
             Err(_) => path.to_path_buf(),
         };
         let (file, temporary) = Temporary::create(path, target)?;
-        Ok(Self::new(path, file, Some(temporary), force))
+        Ok(Self::new((path, path), file, Some(temporary), force))
     }
 
-    fn in_place(name: &Path, file: File) -> Result<Self> {
+    fn in_place((path, name): (&Path, &Path), file: File) -> Result<Self> {
         if file.is_terminal() {
             return Err(Error::usage("output is a terminal and the data is binary")
                 .file(name.display())
                 .todo("redirect it to a file or give -o"));
         }
-        Ok(Self::new(name, file, None, true))
+        Ok(Self::new((path, name), file, None, true))
     }
 
-    fn new(name: &Path, file: File, temporary: Option<Temporary>, force: bool) -> Self {
+    fn new(
+        (path, name): (&Path, &Path),
+        file: File,
+        temporary: Option<Temporary>,
+        force: bool,
+    ) -> Self {
         Self {
+            path: path.to_path_buf(),
             name: name.to_path_buf(),
             file,
             temporary,
+            set: None,
             force,
             bytes: 0,
             sha256: Sha256::new(),
         }
+    }
+
+    /// The path as it was given; `-` for standard output.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is written in place: a device, a FIFO or standard output.
+    pub fn is_stream(&self) -> bool {
+        self.temporary.is_none()
     }
 
     /// The path as it was given, for messages.
@@ -119,13 +151,26 @@ impl AtomicFile {
         &self.name
     }
 
-    /// Brings the bytes to disk and gives the file its name.
+    /// Does without this output: its set is complete without it.
+    pub fn withdraw(self) {
+        if let Some(set) = &self.set {
+            set.withdraw(&self.name);
+        }
+    }
+
+    /// Brings the bytes to disk and gives the file its name; one of a set gets its name when the
+    /// set is [committed](OutputSet::commit).
     ///
     /// # Errors
     /// `Io` if the disk refuses; `Usage` if, without `force`, a file of that name appeared since
     /// [`create`](Self::create). The target is then absent or unchanged.
-    pub fn finish(self) -> Result<Written> {
-        if let Some(temporary) = &self.temporary {
+    pub fn finish(mut self) -> Result<Written> {
+        if let Some(set) = self.set.take() {
+            self.sync().map_err(|e| Error::io(&self.name, &e))?;
+            if let Some(temporary) = self.temporary.take() {
+                set.complete(self.name.clone(), temporary, self.force);
+            }
+        } else if let Some(temporary) = &self.temporary {
             let renamed = self.sync().and_then(|()| temporary.rename(self.force));
             match renamed {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -274,37 +319,10 @@ fn remove(path: &Path) {
     }
 }
 
-/// Refuses an output that is the same file as one of the inputs, by whatever path.
-fn must_differ(output: &Path, inputs: &[&Path]) -> Result<()> {
-    let identity = |path: &Path| {
-        let found = fs::metadata(path).ok().filter(|m| m.is_file())?;
-        Some((found.dev(), found.ino()))
-    };
-    let output_identity = identity(output);
-    if output_identity.is_some()
-        && inputs
-            .iter()
-            .any(|input| identity(input) == output_identity)
-    {
-        return Err(Error::usage("output is also an input")
-            .file(output.display())
-            .todo("choose another output"));
-    }
-    Ok(())
-}
-
-/// Refuses outputs that are inputs, or that have the same name.
-///
-/// # Errors
-/// Usage, naming the output.
-pub fn must_all_differ(outputs: &[&Path], inputs: &[&Path]) -> Result<()> {
-    for (i, output) in outputs.iter().enumerate() {
-        must_differ(output, inputs)?;
-        if outputs[..i].contains(output) {
-            return Err(Error::usage("two outputs have the same name").file(output.display()));
-        }
-    }
-    Ok(())
+/// Whether a path means standard output.
+pub fn is_stdout(path: &Path) -> bool {
+    let names = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+    names.iter().any(|name| path == Path::new(name))
 }
 
 fn is_directory(path: &Path) -> Error {
@@ -352,11 +370,15 @@ pub fn is_alive(pid: i32) -> bool {
 }
 
 fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    rename_with(from, to, libc::RENAME_NOREPLACE)
+}
+
+fn rename_with(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
     let c = |path: &Path| Ok::<_, io::Error>(CString::new(path.as_os_str().as_bytes())?);
     let (from, to) = (c(from)?, c(to)?);
     let at = libc::AT_FDCWD;
     // SAFETY: both pointers are to NUL-terminated strings that outlive the call.
-    let rc = unsafe { libc::renameat2(at, from.as_ptr(), at, to.as_ptr(), libc::RENAME_NOREPLACE) };
+    let rc = unsafe { libc::renameat2(at, from.as_ptr(), at, to.as_ptr(), flags) };
     if rc == 0 {
         Ok(())
     } else {

@@ -18,6 +18,8 @@ pub struct Record {
     pub region: Region,
     /// Column 4.
     pub name: Option<String>,
+    /// The line's number, from 1.
+    pub line: u64,
 }
 
 /// Reads all regions of a BED file, in its order: 3 to 12 columns, between tabs; if a line has
@@ -37,8 +39,8 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
 
 fn parse(input: impl BufRead) -> Result<Vec<Record>> {
     let (mut records, mut empty) = (Vec::new(), 0u64);
-    lines::each(input, MAX_LINE, |line, _| {
-        match parse_line(line)? {
+    lines::each(input, MAX_LINE, |line, number| {
+        match parse_line(line, number)? {
             Some(record) if record.region.start == record.region.end => empty += 1,
             Some(record) => records.push(record),
             None => {}
@@ -49,17 +51,19 @@ fn parse(input: impl BufRead) -> Result<Vec<Record>> {
         tracing::warn!("{empty} BED regions without a base (start = end) are left out");
     }
     // None would mean everything.
-    match records.is_empty() {
-        true => Err(Error::input("no regions")),
-        false => Ok(records),
+    if records.is_empty() {
+        Err(Error::input("no regions"))
+    } else {
+        Ok(records)
     }
 }
 
 /// One line's record; `None` for a line that holds none.
-fn parse_line(line: &str) -> Result<Option<Record>, String> {
-    let fields: Vec<_> = match line.contains('\t') {
-        true => line.split('\t').collect(),
-        false => line.split_ascii_whitespace().collect(),
+fn parse_line(line: &str, number: u64) -> Result<Option<Record>, String> {
+    let fields: Vec<_> = if line.contains('\t') {
+        line.split('\t').collect()
+    } else {
+        line.split_ascii_whitespace().collect()
     };
     let first = fields.first().map_or("", |field| field.trim());
     let word = first.split(' ').next().unwrap_or("");
@@ -94,6 +98,7 @@ fn parse_line(line: &str) -> Result<Option<Record>, String> {
             end,
         },
         name: fields.get(3).map(|name| (*name).to_string()),
+        line: number,
     }))
 }
 

@@ -61,9 +61,10 @@ impl<R: Read> Reader<R> {
             start: 0,
             offset: 0,
             closed: false,
-            missing_eof: match allow_missing_eof {
-                true => MissingEof::Warn,
-                false => MissingEof::Refuse,
+            missing_eof: if allow_missing_eof {
+                MissingEof::Warn
+            } else {
+                MissingEof::Refuse
             },
         }
     }
@@ -71,9 +72,10 @@ impl<R: Read> Reader<R> {
     /// The virtual position of the next byte (SAM specification, section 4.1.1): its block's place
     /// in the file, shifted by 16 bits, and its place in the block.
     pub fn position(&self) -> u64 {
-        match self.used == self.block.len() {
-            true => self.offset << 16,
-            false => self.start << 16 | self.used as u64,
+        if self.used == self.block.len() {
+            self.offset << 16
+        } else {
+            self.start << 16 | self.used as u64
         }
     }
 
@@ -89,9 +91,10 @@ impl<R: Read> Reader<R> {
         }
         let known = got.min(4);
         if self.raw[..known] != EOF_BLOCK[..known] {
-            return Err(self.damage(match self.closed {
-                true => "bytes after end of data",
-                false => "invalid BGZF block header",
+            return Err(self.damage(if self.closed {
+                "bytes after end of data"
+            } else {
+                "invalid BGZF block header"
             }));
         }
         if got < HEADER {
@@ -170,9 +173,9 @@ impl<R: Read + Seek> Reader<R> {
     /// finds it missing too.
     pub fn check_end(&mut self) -> Result<()> {
         let size = EOF_BLOCK.len();
-        let end = (self.inner.seek(SeekFrom::End(0))).map_err(|e| Error::new(Kind::Io, e))?;
+        let end = (self.inner.seek(SeekFrom::End(0))).map_err(|e| Error::because(Kind::Io, e))?;
         let start = end.saturating_sub(size as u64);
-        (self.inner.seek(SeekFrom::Start(start))).map_err(|e| Error::new(Kind::Io, e))?;
+        (self.inner.seek(SeekFrom::Start(start))).map_err(|e| Error::because(Kind::Io, e))?;
         let mut last = [0; EOF_BLOCK.len()];
         let got = read_up_to(&mut self.inner, &mut last)?;
         self.offset = end;
@@ -187,7 +190,7 @@ impl<R: Read + Seek> Reader<R> {
     pub fn seek(&mut self, compressed: u64, within: u64) -> Result<u64> {
         self.inner
             .seek(SeekFrom::Start(compressed))
-            .map_err(|error| Error::new(Kind::Io, error))?;
+            .map_err(|error| Error::because(Kind::Io, error))?;
         self.offset = compressed;
         self.closed = false;
         self.next_block()?;

@@ -135,9 +135,12 @@ pub fn read_fai(path: &Path, text_size: u64) -> Result<Vec<Entry>> {
             Err(_) => Err("not UTF-8".to_string()),
             Ok(line) => Entry::parse(line.trim_end_matches(['\n', '\r']), text_size),
         };
-        let entry = entry.and_then(|entry| match names.insert(entry.name.clone()) {
-            true => Ok(entry),
-            false => Err(format!("duplicate sequence name \"{}\"", entry.name)),
+        let entry = entry.and_then(|entry| {
+            if names.insert(entry.name.clone()) {
+                Ok(entry)
+            } else {
+                Err(format!("duplicate sequence name \"{}\"", entry.name))
+            }
         });
         entries.push(entry.map_err(|what| {
             Error::input(what)

@@ -2,7 +2,7 @@
 //! regions of contigs with bases of context before them.
 
 use super::bases::Counts;
-use super::fai::{beside, read_fai};
+use super::fai::{Entry, beside, read_fai};
 use super::fasta::Reader;
 use super::indexed::{Access, Indexed};
 use super::input::{Format, Input};
@@ -12,7 +12,7 @@ use crate::sequence::Contig;
 use crate::sequence::region::{Query, Span, TO_END, merge};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What to read of a FASTA input, and what to let pass.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +25,9 @@ pub struct Options {
     pub context_after: u64,
     /// Keeps regions as they are, instead of joining those that overlap or touch.
     pub keep_overlaps: bool,
+    /// Reads the regions of a contig together, as one sequence with gaps, where with their
+    /// contexts they would be more than the contig. Needs an index.
+    pub together: bool,
     /// Lets a BGZF file pass, with a warning, that lacks its closing block.
     pub allow_missing_eof: bool,
     /// Lets a file without sequences pass.
@@ -46,6 +49,9 @@ pub struct Sequence {
     /// The positions that are asked for; those before and after are context. When the contig's length is
     /// not known yet the end may lie beyond it, and is [`TO_END`] for all of a contig.
     pub rows: Range<u64>,
+    /// Stretches between those positions that are not asked for, in order: of several regions
+    /// that are read together.
+    pub gaps: Vec<Range<u64>>,
     /// The contig's length, if it is known.
     pub length: Option<u64>,
 }
@@ -61,7 +67,35 @@ pub struct Sequence {
 pub struct Genome {
     name: String,
     hint: Option<u64>,
+    planned: Option<Vec<Planned>>,
     source: Source,
+}
+
+/// A sequence that will be handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Its bases, context included.
+    pub bases: u64,
+    /// The positions that are asked for: one stretch, or several.
+    pub rows: Vec<Range<u64>>,
+}
+
+impl Planned {
+    /// One stretch.
+    pub fn one(bases: u64, rows: Range<u64>) -> Self {
+        Self {
+            bases,
+            rows: std::iter::once(rows).collect(),
+        }
+    }
+
+    /// Bins of `bin` bases, aligned to multiples of it, that its stretches lie in.
+    pub fn rows(&self, bin: u64) -> u64 {
+        let stretches = self.rows.iter().filter(|rows| !rows.is_empty());
+        stretches
+            .map(|rows| (rows.end - 1) / bin - rows.start / bin + 1)
+            .sum()
+    }
 }
 
 enum Source {
@@ -88,9 +122,11 @@ impl Genome {
             match Indexed::open(path, &input, options.allow_missing_eof)? {
                 Access::Indexed(reader) => {
                     let spans = Spans::new(*reader, &options)?;
+                    let planned = spans.planned();
                     return Ok(Self {
                         name,
-                        hint: Some(spans.bases()),
+                        hint: Some(planned.iter().map(|planned| planned.bases).sum()),
+                        planned: Some(planned),
                         source: Source::Indexed(Box::new(spans)),
                     });
                 }
@@ -102,13 +138,22 @@ impl Genome {
         for region in &options.regions {
             region.check()?;
         }
+        let index = if options.regions.is_empty() {
+            indexed(path, &input)?
+        } else {
+            None
+        };
+        let planned = index.as_ref().map(Index::planned);
+        let text = input.size().filter(|_| input.format() == Format::Plain);
+        let all = |planned: &Vec<Planned>| planned.iter().map(|planned| planned.bases).sum();
         Ok(Self {
             name,
-            hint: match options.regions.is_empty() {
-                true => whole_hint(path, &input),
-                false => None,
-            },
-            source: Source::Stream(Box::new(Stream::new(input, options))),
+            hint: planned
+                .as_ref()
+                .map(all)
+                .or(text.filter(|_| options.regions.is_empty())),
+            planned,
+            source: Source::Stream(Box::new(Stream::new(input, options, index))),
         })
     }
 
@@ -117,6 +162,7 @@ impl Genome {
         Self {
             name,
             hint: Some(consensus.bases()),
+            planned: Some(consensus.planned()),
             source: Source::Consensus(Box::new(consensus)),
         }
     }
@@ -153,6 +199,30 @@ impl Genome {
         self.hint
     }
 
+    /// The sequences that will be handed out, where regions or an index tell.
+    pub fn planned(&self) -> Option<Vec<Planned>> {
+        self.planned.clone()
+    }
+
+    /// Reads what is left, and says which sequences were handed out.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn count(&mut self) -> Result<Vec<Planned>> {
+        let (mut counted, mut codes) = (Vec::new(), Vec::new());
+        while let Some(sequence) = self.next_sequence()? {
+            let mut bases = 0;
+            while self.read_bases(&mut codes, 1 << 16)? > 0 {
+                bases += codes.len() as u64;
+                codes.clear();
+            }
+            let end = sequence.rows.end.min(sequence.start + bases);
+            let rows = sequence.rows.start..end.max(sequence.rows.start);
+            counted.push(Planned::one(bases, rows));
+        }
+        Ok(counted)
+    }
+
     /// What was read so far, skipped bases included.
     pub fn counts(&self) -> &Counts {
         match &self.source {
@@ -185,15 +255,60 @@ impl Genome {
     }
 }
 
-/// Bases of a whole input: from its index if that is good, else the size of plain text.
-fn whole_hint(path: &Path, input: &Input) -> Option<u64> {
-    let size = input.size()?;
+/// The contigs that the index beside a whole input has, if there is one.
+///
+/// # Errors
+/// Input: the index is damaged, or reaches beyond the end of plain text.
+fn indexed(path: &Path, input: &Input) -> Result<Option<Index>> {
+    let index = beside(path, ".fai");
+    let Some(size) = input.size().filter(|_| index.is_file()) else {
+        return Ok(None);
+    };
     let plain = input.format() == Format::Plain;
     let text_size = if plain { size } else { i64::MAX.unsigned_abs() };
-    let indexed = read_fai(&beside(path, ".fai"), text_size).ok();
-    indexed
-        .map(|entries| entries.iter().map(|entry| entry.length).sum())
-        .or_else(|| plain.then_some(size))
+    let contig = |entry: Entry| Contig {
+        name: entry.name,
+        length: entry.length,
+    };
+    let entries = read_fai(&index, text_size)?.into_iter();
+    Ok(Some(Index {
+        path: index,
+        contigs: entries.map(contig).collect(),
+    }))
+}
+
+/// What an index says of a file that is read as a whole.
+struct Index {
+    path: PathBuf,
+    contigs: Vec<Contig>,
+}
+
+impl Index {
+    fn planned(&self) -> Vec<Planned> {
+        let planned = |contig: &Contig| Planned::one(contig.length, 0..contig.length);
+        self.contigs.iter().map(planned).collect()
+    }
+
+    /// An error unless the file has these contigs, and no others.
+    fn must_fit(&self, found: &[Contig]) -> Result<()> {
+        if self.contigs == found {
+            return Ok(());
+        }
+        let pairs = self.contigs.iter().zip(found);
+        let place = pairs.take_while(|(says, has)| says == has).count();
+        let named = |contigs: &[Contig]| match contigs.get(place) {
+            Some(contig) => format!("\"{}\" of {} bases", contig.name, contig.length),
+            None => "no more sequences".to_string(),
+        };
+        let what = format!(
+            "the file does not fit its index {}: sequence {} is {}, and the index has {}",
+            self.path.display(),
+            place + 1,
+            named(found),
+            named(&self.contigs)
+        );
+        Err(Error::input(what).todo("get the whole file, or make the index anew (samtools faidx)"))
+    }
 }
 
 /// Spans read at random.
@@ -201,7 +316,8 @@ struct Spans {
     reader: Indexed,
     context: u64,
     context_after: u64,
-    left: VecDeque<Span>,
+    /// Spans that are read as one sequence each.
+    left: VecDeque<Vec<Span>>,
 }
 
 impl Spans {
@@ -220,38 +336,81 @@ impl Spans {
         if !options.keep_overlaps {
             merge(&mut spans);
         }
-        Ok(Self {
+        let mut spans = Self {
+            left: spans.into_iter().map(|span| vec![span]).collect(),
             reader,
             context: options.context,
             context_after: options.context_after,
-            left: spans.into(),
-        })
+        };
+        if options.together && !options.keep_overlaps {
+            spans.bring_together();
+        }
+        Ok(spans)
     }
 
-    fn bases(&self) -> u64 {
-        let bases = |span: &Span| {
-            let length = self.reader.contigs()[span.contig].length;
-            let end = span.end.saturating_add(self.context_after).min(length);
-            end - span.start.saturating_sub(self.context)
+    /// Makes one sequence of a contig's spans where with their contexts they are more than it.
+    fn bring_together(&mut self) {
+        let mut left: VecDeque<Vec<Span>> = VecDeque::new();
+        let mut all = std::mem::take(&mut self.left).into_iter().peekable();
+        while let Some(first) = all.next() {
+            let contig = first[0].contig;
+            let mut of_contig = vec![first];
+            while let Some(next) = all.next_if(|next| next[0].contig == contig) {
+                of_contig.push(next);
+            }
+            let read = of_contig.iter().map(|spans| self.reach(spans));
+            let bases: u64 = read.map(|reach| reach.end - reach.start).sum();
+            if bases > self.reader.contigs()[contig].length {
+                left.push_back(of_contig.concat());
+            } else {
+                left.extend(of_contig);
+            }
+        }
+        self.left = left;
+    }
+
+    /// What is read of spans of one contig, context included.
+    fn reach(&self, spans: &[Span]) -> Range<u64> {
+        let length = self.reader.contigs()[spans[0].contig].length;
+        let end = spans[spans.len() - 1]
+            .end
+            .saturating_add(self.context_after);
+        spans[0].start.saturating_sub(self.context)..end.min(length)
+    }
+
+    fn planned(&self) -> Vec<Planned> {
+        let planned = |spans: &Vec<Span>| {
+            let reach = self.reach(spans);
+            Planned {
+                bases: reach.end - reach.start,
+                rows: spans.iter().map(|span| span.start..span.end).collect(),
+            }
         };
-        self.left.iter().map(bases).sum()
+        self.left.iter().map(planned).collect()
     }
 
     fn next_sequence(&mut self) -> Result<Option<Sequence>> {
-        let Some(span) = self.left.pop_front() else {
+        let Some(spans) = self.left.pop_front() else {
             return Ok(None);
         };
-        let start = span.start.saturating_sub(self.context);
-        let length = self.reader.contigs()[span.contig].length;
-        let end = span.end.saturating_add(self.context_after).min(length);
-        self.reader.seek(Span { start, end, ..span })?;
-        let contig = &self.reader.contigs()[span.contig];
+        let Range { start, end } = self.reach(&spans);
+        let (first, last) = (spans[0], spans[spans.len() - 1]);
+        self.reader.seek(Span {
+            start,
+            end,
+            ..first
+        })?;
+        let contig = &self.reader.contigs()[first.contig];
         Ok(Some(Sequence {
-            contig: span.contig,
+            contig: first.contig,
             name: contig.name.clone(),
             start,
             end,
-            rows: span.start..span.end,
+            rows: first.start..last.end,
+            gaps: spans
+                .windows(2)
+                .map(|pair| pair[0].end..pair[1].start)
+                .collect(),
             length: Some(contig.length),
         }))
     }
@@ -278,10 +437,12 @@ struct Stream {
     read: u64,
     /// The last bases read, those that this or a coming span needs again.
     kept: VecDeque<u8>,
+    /// What the file must have, if an index says so.
+    index: Option<Index>,
 }
 
 impl Stream {
-    fn new(input: Input, options: Options) -> Self {
+    fn new(input: Input, options: Options, index: Option<Index>) -> Self {
         let mut asked: HashMap<String, Vec<usize>> = HashMap::new();
         for (i, region) in options.regions.iter().enumerate() {
             for name in region.names() {
@@ -300,6 +461,7 @@ impl Stream {
             span: 0..0,
             read: 0,
             kept: VecDeque::new(),
+            index,
         }
     }
 
@@ -311,10 +473,13 @@ impl Stream {
             self.end_contig()?;
             let Some(name) = self.reader.next_sequence()? else {
                 let unanswered = self.answers.iter().position(Option::is_none);
-                return match unanswered {
-                    Some(i) => Err(self.options.regions[i].unknown(&self.contigs)),
-                    None => Ok(None),
-                };
+                if let Some(i) = unanswered {
+                    return Err(self.options.regions[i].unknown(&self.contigs));
+                }
+                if let Some(index) = &self.index {
+                    index.must_fit(&self.contigs)?;
+                }
+                return Ok(None);
             };
             self.begin_contig(name)?;
         }
@@ -388,6 +553,7 @@ impl Stream {
             start,
             end,
             rows: span.start..span.end.min(most),
+            gaps: Vec::new(),
             length: self.length,
         }))
     }

@@ -90,7 +90,7 @@ pub fn is_stdin(path: &Path) -> bool {
 pub fn error(error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
-        Err(error) => Error::new(Kind::Io, error),
+        Err(error) => Error::because(Kind::Io, error),
     }
 }
 
@@ -281,7 +281,8 @@ impl Members {
             io::ErrorKind::UnexpectedEof => format!("truncated {name} data"),
             _ => format!("invalid {name} data: {error}"),
         };
-        io::Error::other(Error::input(what).place(format!("byte {offset}")))
+        let damaged = Error::input(what).place(format!("byte {offset}"));
+        io::Error::other(damaged.caused_by(error))
     }
 }
 

@@ -20,9 +20,9 @@ mod lines;
 pub mod pileup;
 
 pub mod atomic;
-pub mod schema;
+
 pub mod spill;
-pub mod table;
+pub mod table_writer;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod variants;

@@ -5,7 +5,7 @@
 
 use super::alignments::{Alignments, Options, Placed, Record, flag};
 use super::bases::Counts;
-use super::genome::Sequence;
+use super::genome::{Planned, Sequence};
 use super::indexed::{Access, Indexed};
 use super::input::Input;
 use crate::error::{Error, Result};
@@ -227,6 +227,16 @@ impl Consensus {
         wide.map(|span| span.end - span.start).sum()
     }
 
+    /// The sequences that will be handed out.
+    pub fn planned(&self) -> Vec<Planned> {
+        let contigs = &self.source.header().contigs;
+        let planned = self.left.iter().map(|&span| {
+            let wide = widened(span, self.context, contigs);
+            Planned::one(wide.end - wide.start, span.start..span.end)
+        });
+        planned.collect()
+    }
+
     /// The contigs that the alignments and the reference share.
     pub fn contigs(&self) -> &[Contig] {
         self.reference.contigs()
@@ -274,6 +284,7 @@ impl Consensus {
             start: self.span.start,
             end: self.span.end,
             rows: rows.start..rows.end,
+            gaps: Vec::new(),
             length: Some(length),
         }))
     }

@@ -225,9 +225,10 @@ impl Reader {
                 return Ok(true);
             }
         }
-        match self.lines > first {
-            true => Err(Error::input("blank line").place(format!("line {first}"))),
-            false => Ok(false),
+        if self.lines > first {
+            Err(Error::input("blank line").place(format!("line {first}")))
+        } else {
+            Ok(false)
         }
     }
 
@@ -264,9 +265,10 @@ impl Reader {
 /// Appends a number as VCF writes it: the shortest text that reads back the same.
 fn push_float(line: &mut Vec<u8>, value: f32) {
     let size = value.abs();
-    let text = match value == 0.0 || (1e-4..1e7).contains(&size) || !value.is_finite() {
-        true => value.to_string(),
-        false => format!("{value:e}"),
+    let text = if value == 0.0 || (1e-4..1e7).contains(&size) || !value.is_finite() {
+        value.to_string()
+    } else {
+        format!("{value:e}")
     };
     line.extend_from_slice(text.as_bytes());
 }

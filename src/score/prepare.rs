@@ -1,12 +1,13 @@
 //! Before anything is computed: which alleles can be scored, and what each of them changes.
 
-use super::contig::Strand;
-use super::ledger::{Allele, Change, Ledger};
+use super::contig::ContigStrand;
+use super::ledger::{Change, Ledger};
 use super::reference::Reference;
 use super::{Mode, Settings, Watch};
 use crate::error::{Error, Result};
 use crate::sequence::allele::{Status, Variant};
 use crate::sequence::{N, base};
+use crate::table::{Allele, Spelled};
 use std::ops::Range;
 
 /// The part of records whose REF may differ before the reference must be another one.
@@ -31,8 +32,8 @@ impl Checked {
     }
 }
 
-/// Compares every allele with the reference, normalises it, and gives it a status. `causal`: the
-/// model looks only back.
+/// Compares every allele with the reference, normalises it, and gives it a status. `causal`: of
+/// the model.
 ///
 /// Memory: besides the ledger's, 32 bytes for each allele of a contig.
 ///
@@ -66,7 +67,7 @@ pub fn prepare(
         let mut changed = Vec::new();
         for (_, i) in order {
             watch(0, &contig.name)?;
-            let found = change(settings, strand, &ledger.allele(i)?);
+            let found = change(settings, &strand, &ledger.allele(i)?);
             strand.check()?;
             match found {
                 Ok(Found {
@@ -141,9 +142,9 @@ fn work(settings: &Settings, causal: bool, behind: u64, variant: &Variant) -> u6
             (own + shared).saturating_sub(1).max(own)
         }
         Mode::Window(window) => {
-            // Once more with the bases hidden.
-            let hidden = !causal && !reference.is_empty() && reference.len() == alternate.len();
-            window.size as u64 * (1 + u64::from(hidden))
+            // Once more with the bases masked.
+            let masked = !causal && !reference.is_empty() && reference.len() == alternate.len();
+            window.size as u64 * (1 + u64::from(masked))
         }
     }
 }
@@ -158,7 +159,7 @@ struct Found {
 }
 
 /// What an allele changes.
-fn change(settings: &Settings, strand: Strand, allele: &Allele) -> Result<Found, Status> {
+fn change(settings: &Settings, strand: &ContigStrand, allele: &Allele) -> Result<Found, Status> {
     let at = |position| strand.at(position);
     let written = match Variant::new(allele.pos, &allele.reference, &allele.alternate) {
         Err(Status::SameAllele) => {
@@ -197,12 +198,13 @@ fn change(settings: &Settings, strand: Strand, allele: &Allele) -> Result<Found,
         Mode::Window(window) => (window.left, window.size - window.left),
     };
     let end = variant.start + right as u64;
-    let status = match variant.start < left as u64 || end > strand.length() {
-        true => Status::EdgeTruncated,
-        false => Status::Ok,
+    let status = if variant.start < left as u64 || end > strand.length() {
+        Status::EdgeTruncated
+    } else {
+        Status::Ok
     };
     let scored = variant.start.saturating_sub(left as u64)..end.min(strand.length());
-    let spelled = variant.spell(at);
+    let spelled = variant.spell(at).map(Spelled::from);
     Ok(Found {
         change: Change { variant, spelled },
         status,

@@ -214,9 +214,10 @@ impl Variant {
                 Some(_) => return Err(Status::RefMismatch),
             }
         }
-        match unknown {
-            true => Err(Status::NInWindow),
-            false => Ok(()),
+        if unknown {
+            Err(Status::NInWindow)
+        } else {
+            Ok(())
         }
     }
 

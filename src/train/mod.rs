@@ -8,13 +8,12 @@
 //! moments, best values); and the activations of one part of a step, whose size the chunk and the
 //! lanes of the part decide, never the length of the input.
 
+mod fit;
 mod labels;
 mod metrics;
 mod network;
 mod next_base;
 mod objective;
-#[cfg(test)]
-mod on_gpu;
 mod optimiser;
 mod record;
 mod run;
@@ -23,8 +22,11 @@ mod saved;
 mod sequences;
 mod split;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod tracks;
 
+pub use fit::{Estimate, Lesson, Prepared, Request, Steps, Tracking, prepare};
 pub use labels::Labels;
 pub use metrics::{Confusion, Ratio, auroc, average_precision, interval, ratio, spearman};
 pub use network::{Network, Trained, Trainee};

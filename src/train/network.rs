@@ -10,20 +10,6 @@ use crate::ops::{Device, Tensor};
 use rand::Rng;
 use std::collections::BTreeMap;
 
-/// Tensors that a checkpoint stores, but that training leaves alone: positions, rates of decay,
-/// frequencies and random features that are part of the architecture. Among them the poles of modal
-/// filters: nothing holds them within the unit circle, and the slowest lie nearer to it than one
-/// step of the optimiser is long (1 / 2048 against a rate of 1 / 1000), beyond which a filter grows
-/// with the sequence. Their residues are trained.
-const FIXED: [&str; 6] = [
-    "pos_emb.",
-    "modulation.deltas",
-    "inv_freq",
-    "attention.features",
-    ".log_poles",
-    ".poles",
-];
-
 /// Which values change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Trained {
@@ -97,10 +83,7 @@ impl Trainee {
         let weights = trainee.source.weights.clone();
         if trainee.trained == Trained::All {
             for name in weights.names() {
-                // The filter from which the modes were distilled may stay beside them.
-                let above = name.split_once("implicit_filter.").map(|(above, _)| above);
-                let distilled = above.is_some_and(|at| weights.has(&format!("{at}modal.poles")));
-                let fixed = distilled || FIXED.iter().any(|part| name.contains(part));
+                let fixed = facts.fixed.iter().any(|part| name.contains(part));
                 let used = !unused.iter().any(|other| other == name);
                 if used && !fixed && weights.is_float(name) {
                     trainee.take(name)?;
@@ -115,9 +98,10 @@ impl Trainee {
                 trainee.adapt(&module, &scale, seed, i as u64);
             }
         }
-        match trainee.values.is_empty() {
-            true => Err(Error::usage("there is nothing to train")),
-            false => Ok(trainee),
+        if trainee.values.is_empty() {
+            Err(Error::usage("there is nothing to train"))
+        } else {
+            Ok(trainee)
         }
     }
 
@@ -226,12 +210,11 @@ impl Trainee {
             let sizes = sizes.map(|(name, values)| (name.clone(), values.len()));
             sizes.collect::<Vec<_>>()
         };
-        match sizes(&values) == sizes(&self.values) {
-            true => {
-                self.values = values;
-                Ok(())
-            }
-            false => Err(Error::usage("the saved parameters are another model's")),
+        if sizes(&values) == sizes(&self.values) {
+            self.values = values;
+            Ok(())
+        } else {
+            Err(Error::usage("the saved parameters are another model's"))
         }
     }
 }

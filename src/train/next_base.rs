@@ -146,12 +146,12 @@ impl Objective for NextBase {
 
     fn save(&self) -> Result<Vec<u8>> {
         let saved = (self.sampler.place(), self.read, &self.parts);
-        postcard::to_stdvec(&saved).map_err(|e| Error::new(Kind::Internal, e))
+        postcard::to_stdvec(&saved).map_err(|e| Error::because(Kind::Internal, e))
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<()> {
         let (place, read, parts): (Place, u64, Vec<Part>) =
-            postcard::from_bytes(saved).map_err(|_| foreign())?;
+            postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?;
         self.sampler.seek(place);
         (self.read, self.parts) = (read, parts);
         Ok(())

@@ -27,11 +27,27 @@ pub struct Example {
     target: f64,
 }
 
+impl Example {
+    /// Bases of some examples.
+    pub fn bases(examples: &[Self]) -> u64 {
+        examples
+            .iter()
+            .map(|example| example.codes.len() as u64)
+            .sum()
+    }
+
+    /// Bases of the longest of them.
+    pub fn longest(examples: &[Self]) -> u64 {
+        let lengths = examples.iter().map(|example| example.codes.len() as u64);
+        lengths.max().unwrap_or_default()
+    }
+}
+
 /// The head for the labels of a table: one output for each class, in the order of numbers or
 /// letters; or a single value.
 ///
 /// # Errors
-/// Input: fewer than two classes, or a label that is no number where values are wanted.
+/// Input: fewer than two classes, or a label that is not a number where values are wanted.
 pub fn task(rows: &[Labelled], values: bool) -> Result<Task> {
     let name = "label".to_string();
     let unit = Unit::Sequence;
@@ -226,11 +242,11 @@ impl Objective for Sequences {
     }
 
     fn save(&self) -> Result<Vec<u8>> {
-        postcard::to_stdvec(&self.place).map_err(|e| Error::new(Kind::Internal, e))
+        postcard::to_stdvec(&self.place).map_err(|e| Error::because(Kind::Internal, e))
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        self.seek(postcard::from_bytes(saved).map_err(|_| foreign())?);
+        self.seek(postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?);
         Ok(())
     }
 }

@@ -88,9 +88,10 @@ impl Genomes {
     /// Base `i` of a passage in its direction of reading.
     pub fn base(&self, passage: &Passage, i: u64) -> u8 {
         let bases = &self.bases[passage.span.contig];
-        match passage.reverse {
-            false => bases[(passage.span.start + i) as usize],
-            true => complement(bases[(passage.span.end - 1 - i) as usize]),
+        if passage.reverse {
+            complement(bases[(passage.span.end - 1 - i) as usize])
+        } else {
+            bases[(passage.span.start + i) as usize]
         }
     }
 
@@ -98,12 +99,11 @@ impl Genomes {
     pub fn read_passage(&self, passage: &Passage, places: Range<u64>) -> Vec<u8> {
         let Span { contig, start, end } = passage.span;
         let bases = |from: u64, to: u64| &self.bases[contig][from as usize..to as usize];
-        match passage.reverse {
-            false => bases(start + places.start, start + places.end).to_vec(),
-            true => {
-                let read = bases(end - places.end, end - places.start).iter();
-                read.rev().map(|code| complement(*code)).collect()
-            }
+        if passage.reverse {
+            let read = bases(end - places.end, end - places.start).iter();
+            read.rev().map(|code| complement(*code)).collect()
+        } else {
+            bases(start + places.start, start + places.end).to_vec()
         }
     }
 
@@ -174,10 +174,11 @@ impl Genomes {
             }
         }
         spans.retain(|span| span.end - span.start >= 2);
-        match spans.is_empty() {
-            true => Err(Error::usage("no bases are left to train on")
-                .todo("hold out less, or give more sequence")),
-            false => Ok(spans),
+        if spans.is_empty() {
+            Err(Error::usage("no bases are left to train on")
+                .todo("hold out less, or give more sequence"))
+        } else {
+            Ok(spans)
         }
     }
 }

@@ -56,7 +56,7 @@ impl Tracks {
     /// other.
     ///
     /// # Errors
-    /// Usage: nothing is left to train on, or a base is in both.
+    /// Usage: nothing is left to train on, or a base is in both; no label is left.
     pub fn new(
         task: Task,
         genomes: Genomes,
@@ -66,9 +66,14 @@ impl Tracks {
         seed: u64,
     ) -> Result<Self> {
         let training = genomes.training_without([&held_out, &test])?;
-        let weights = match reading.balanced {
-            true => labels.balance(&training),
-            false => vec![[1.0; 2]; task.outputs.len()],
+        if !labels.know(&training) {
+            let what = "nothing is known of the bases that are trained on";
+            return Err(Error::usage(what).todo("hold out less, or give labels of them"));
+        }
+        let weights = if reading.balanced {
+            labels.balance(&training)
+        } else {
+            vec![[1.0; 2]; task.outputs.len()]
         };
         let parts = reading.parts.clamp(1, reading.batch.max(1));
         let share = |part| reading.batch / parts + usize::from(part < reading.batch % parts);
@@ -221,11 +226,11 @@ impl Objective for Tracks {
     }
 
     fn save(&self) -> Result<Vec<u8>> {
-        postcard::to_stdvec(&self.sampler.place()).map_err(|e| Error::new(Kind::Internal, e))
+        postcard::to_stdvec(&self.sampler.place()).map_err(|e| Error::because(Kind::Internal, e))
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        let place: Place = postcard::from_bytes(saved).map_err(|_| foreign())?;
+        let place: Place = postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?;
         self.sampler.seek(place);
         Ok(())
     }

@@ -6,6 +6,7 @@ mod harness;
 
 mod embed;
 mod fit;
+mod fit_again;
 mod genes;
 mod inputs;
 mod models;

@@ -135,7 +135,7 @@ fn an_alignment_that_cannot_be_is_a_row_with_a_status() {
     let out = reads("a.bam", bam(&records), "--bam-out b.bam").run();
     let out = out.ends(
         0,
-        &["warning", "4 reads have an alignment that cannot be"],
+        &["warning", "4 reads have an invalid alignment"],
         &["out.parquet", "b.bam"],
     );
     let table = out.table();
@@ -273,7 +273,7 @@ fn outputs_are_claimed_before_any_work() {
         "--per-base out.parquet",
         "--bam-out there.bam",
         "--strand both",
-        "--resume",
+        "--resume --bam-out b.bam",
     ] {
         let mut case = reads("small.bam", &bam, args).file("there.bam", "x");
         case.run().fails(2, &[]);

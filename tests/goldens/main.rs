@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
+#[path = "../harness/compare.rs"]
+mod compare;
+mod layers;
 mod plain;
 
 use candle_core::{DType, Device, Tensor};
@@ -26,17 +29,11 @@ fn expected(name: &str) -> HashMap<String, Tensor> {
 /// The largest difference, as a part of the largest expected magnitude.
 fn difference(found: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(found.dims(), expected.dims());
-    let largest = |x: &Tensor| {
-        let x = x
-            .to_dtype(DType::F64)
-            .unwrap()
-            .abs()
-            .unwrap()
-            .flatten_all()
-            .unwrap();
-        x.max(0).unwrap().to_scalar::<f64>().unwrap()
+    let values = |x: &Tensor| -> Vec<f64> {
+        let x = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+        x.to_vec1().unwrap()
     };
-    largest(&(found - expected).unwrap()) / largest(expected)
+    compare::difference(&values(found), &values(expected))
 }
 
 fn equals_published(name: &str) {

@@ -12,9 +12,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 pub mod bytes;
+pub mod compare;
 pub mod table;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -109,6 +111,30 @@ impl Case {
     pub fn args(mut self, args: &str) -> Self {
         self.args = args.split_whitespace().map(str::to_string).collect();
         self
+    }
+
+    /// Another directory with the same files, their times kept, and the same arguments.
+    pub fn copy(&self) -> Self {
+        let mut case = Self::new("");
+        case.args = self.args.clone();
+        for (name, content) in listing(self.dir.path()) {
+            let (from, to) = (self.path(&name), case.path(&name));
+            match content {
+                Some((bytes, time)) => {
+                    std::fs::write(&to, bytes).unwrap();
+                    File::options()
+                        .write(true)
+                        .open(&to)
+                        .and_then(|file| file.set_modified(time))
+                        .unwrap();
+                }
+                None if from.is_symlink() => {
+                    std::os::unix::fs::symlink(std::fs::read_link(from).unwrap(), to).unwrap();
+                }
+                None => std::fs::create_dir_all(to).unwrap(),
+            }
+        }
+        case
     }
 
     /// What standard input holds; else it is empty.
@@ -252,9 +278,10 @@ fn refuse(call: i64) -> std::io::Result<()> {
                 &raw const filter,
             ) == 0
     };
-    match set {
-        true => Ok(()),
-        false => Err(std::io::Error::last_os_error()),
+    if set {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
     }
 }
 

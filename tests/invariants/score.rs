@@ -4,15 +4,24 @@ use crate::{folder, step};
 use crocuta::checkpoint::{Checkpoint, Config, create};
 use crocuta::encoder::{Encoder, Model, Segment};
 use crocuta::head::LanguageModel;
-use crocuta::score::{self, Job, Mode, Reference, Scorer, Scores, Settings, Window};
+use crocuta::ops::Device;
+use crocuta::score::{self, Job, Mode, Reference, Settings, Window};
 use crocuta::sequence::allele::Variant;
 use crocuta::sequence::{LETTERS, complement, reverse_complement};
+use crocuta::stream::Engine;
+use crocuta::table::{SCORES, Scores};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::LazyLock;
 
 /// Longer than the HyenaDNA golden's filter of 130 taps.
 const LENGTH: usize = 300;
+
+/// A model and its head.
+struct Scorer {
+    engine: Engine,
+    head: LanguageModel,
+}
 
 static CAUSAL: LazyLock<Vec<(&str, Scorer)>> = LazyLock::new(|| {
     let published = ["hyenadna", "mamba1", "mamba2", "evo1", "evo2"];
@@ -51,7 +60,12 @@ fn load(folder: &Path) -> Scorer {
     let checkpoint = Checkpoint::open(folder).unwrap();
     let (model, facts) = Model::load(&checkpoint).unwrap();
     let head = LanguageModel::load(&checkpoint, &model, &facts).unwrap();
-    Scorer { model, facts, head }
+    let engine = Engine {
+        model,
+        facts,
+        device: Device::Cpu,
+    };
+    Scorer { engine, head }
 }
 
 fn made(config: &Value) -> Scorer {
@@ -150,11 +164,14 @@ fn run(
                 work += bases;
                 Ok(())
             };
-            let strand = contig.strand(reverse);
+            let scorer = score::Scorer {
+                engine: &scorer.engine,
+                head: &scorer.head,
+            };
             score::score(
                 scorer,
                 &settings,
-                strand,
+                &contig.strand(reverse),
                 jobs,
                 &mut watch,
                 &mut |job, scores| {
@@ -178,7 +195,7 @@ struct Plain {
 }
 
 fn plain(scorer: &Scorer, codes: &[u8]) -> Plain {
-    let token = |&code: &u8| scorer.facts.vocabulary.token(code);
+    let token = |&code: &u8| scorer.engine.facts.vocabulary.token(code);
     let tokens: Vec<u32> = codes.iter().map(token).collect();
     let segment = Segment {
         lane: 0,
@@ -186,8 +203,8 @@ fn plain(scorer: &Scorer, codes: &[u8]) -> Plain {
         starts: true,
         ends: true,
     };
-    let mut state = scorer.model.start(1).unwrap();
-    let hidden = step(&scorer.model, &tokens, &[segment], &mut state);
+    let mut state = scorer.engine.model.start(1).unwrap();
+    let hidden = step(&scorer.engine.model, &tokens, &[segment], &mut state);
     let width = hidden.len() / tokens.len();
     let tensor = crocuta::ops::Tensor::from_slice(
         &hidden,
@@ -205,7 +222,7 @@ fn plain(scorer: &Scorer, codes: &[u8]) -> Plain {
         let exp = |token: u32| f64::from(row[token as usize]).exp();
         let all: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
         logp.push((exp(next) / all).ln());
-        let of = [0, 1, 2, 3].map(|code: u8| exp(scorer.facts.vocabulary.token(code)));
+        let of = [0, 1, 2, 3].map(|code: u8| exp(scorer.engine.facts.vocabulary.token(code)));
         four.push(of.map(|p| p / of.iter().sum::<f64>()));
     }
     Plain {
@@ -266,12 +283,8 @@ fn check(
         "{}",
         what("n_alt")
     );
-    let value = |name: &str| {
-        scores.values[score::NAMES
-            .iter()
-            .position(|known| *known == name)
-            .unwrap()]
-    };
+    let value =
+        |name: &str| scores.values[SCORES.iter().position(|known| known.name == name).unwrap()];
     close(
         value("delta_ll"),
         ll_alt - ll_ref,
@@ -370,7 +383,11 @@ fn what_changes_nothing_scores_exactly_zero() {
             let (found, _) = run(scorer, &settings(mode, 30, 64), &codes, false, &variants);
             for scores in found {
                 assert_eq!(scores.ll_ref, scores.ll_alt, "{name}");
-                for (value, of) in scores.values.iter().zip(score::NAMES) {
+                for (value, of) in scores
+                    .values
+                    .iter()
+                    .zip(SCORES.iter().map(|score| score.name))
+                {
                     let free = ["dot", "dot_win", "jsd_max_offset"].contains(&of);
                     assert!(
                         free || *value == 0.0 || value.is_nan(),
@@ -519,17 +536,17 @@ fn a_model_that_looks_both_ways_is_asked_for_a_hidden_base() {
             false,
             std::slice::from_ref(&variant),
         );
-        let token = |&code: &u8| scorer.facts.vocabulary.token(code);
+        let token = |&code: &u8| scorer.engine.facts.vocabulary.token(code);
         let mut tokens: Vec<u32> = codes[68..132].iter().map(token).collect();
-        tokens[32] = scorer.facts.vocabulary.mask.unwrap();
+        tokens[32] = scorer.engine.facts.vocabulary.mask.unwrap();
         let segment = Segment {
             lane: 0,
             len: 64,
             starts: true,
             ends: true,
         };
-        let mut state = scorer.model.start(1).unwrap();
-        let hidden = step(&scorer.model, &tokens, &[segment], &mut state);
+        let mut state = scorer.engine.model.start(1).unwrap();
+        let hidden = step(&scorer.engine.model, &tokens, &[segment], &mut state);
         let width = hidden.len() / 64;
         let tensor =
             crocuta::ops::Tensor::from_slice(&hidden, (64, width), &crocuta::ops::Device::Cpu);

@@ -12,8 +12,12 @@ pub fn plan(config: &Config, plan: &mut Plan) -> Result<()> {
     let inner = config.size("d_inner", WIDTH, Some(4 * width))?;
     let layers = config.size("n_layer", LAYERS, None)?;
     let length = config.size("max_seq_len", 2..=1 << 31, None)?;
-    let bands = config.size("emb_dim", 3..=1025, None)? / 2;
-    let features = 2 * bands + 1;
+    let features = config.size("emb_dim", 3..=1023, None)?;
+    let bands = features / 2;
+    if features.is_multiple_of(2) {
+        let what = "must be odd: a position, and a sine and a cosine for each frequency";
+        return Err(config.error("emb_dim", what));
+    }
     let hidden = config.size("filter_order", WIDTH, None)?;
     let taps = config.size("short_filter_order", 1..=1024, Some(3))?;
     let frequency = config.number("activation_freq", Some(1.0))?;
@@ -108,9 +112,10 @@ fn positions(length: usize, bands: usize) -> Fill {
         let step = (bands as f64 - 1.0 - 1e-4) / (bands.max(2) - 1) as f64;
         let frequency = 1e-4 + step * band as f64;
         let angle = frequency * 2.0 * PI * position as f64 / length as f64;
-        match feature <= bands {
-            true => angle.cos(),
-            false => -angle.sin(),
+        if feature <= bands {
+            angle.cos()
+        } else {
+            -angle.sin()
         }
     }))
 }

@@ -95,9 +95,10 @@ fn rank(config: &Config, key: &str, width: usize) -> Result<usize> {
 /// A positive number below 1e6.
 fn positive(config: &Config, key: &str, default: f64) -> Result<f64> {
     let value = config.number(key, Some(default))?;
-    match value > 0.0 && value < 1e6 {
-        true => Ok(value),
-        false => Err(config.error(key, format!("{value} is not a positive time step"))),
+    if value > 0.0 && value < 1e6 {
+        Ok(value)
+    } else {
+        Err(config.error(key, format!("{value} is not a positive time step")))
     }
 }
 
@@ -260,11 +261,8 @@ pub fn caduceus(config: &Config, plan: &mut Plan) -> Result<()> {
             Fill::Normal(deviation),
         );
     }
-    let (norm, inside) = match per_strand {
-        true if fused => ("", ".submodule"),
-        true => (".submodule", ".submodule"),
-        false => ("", ""),
-    };
+    let inside = if per_strand { ".submodule" } else { "" };
+    let norm = if fused { "" } else { inside };
     for layer in 0..layers {
         let at = format!("{backbone}.layers.{layer}");
         plan.add(

@@ -41,11 +41,12 @@ impl Operator {
             });
             let conv = LongConv::new(sizes.length, &bias, taps, budget)?
                 .with_gpu_taps(Arc::new(move |gpu| there.to_gpu(gpu)));
-            return Ok(Self::Implicit(match filter.is_tracked() {
-                true => conv.differentiable(Arc::new(move |n, device| {
+            return Ok(Self::Implicit(if filter.is_tracked() {
+                conv.differentiable(Arc::new(move |n, device| {
                     Filter::tensor(&filter, n, device)
-                })),
-                false => conv,
+                }))
+            } else {
+                conv
             }));
         };
         // The original filter may stay beside the modes, so that they can be compared: checked, and
@@ -130,9 +131,10 @@ fn undelayed(poles: &Tensor, residues: &Tensor) -> Result<Result<Tensor, String>
                 pole.norm()
             )));
         }
-        let ratio = match residue.norm() == 0.0 {
-            true => Complex64::default(),
-            false => residue / pole,
+        let ratio = if residue.norm() == 0.0 {
+            Complex64::default()
+        } else {
+            residue / pole
         };
         if !(ratio.re as f32).is_finite() || !(ratio.im as f32).is_finite() {
             return Ok(Err(format!("channel {c}: a pole of zero with a residue")));
@@ -149,9 +151,10 @@ fn undelayed(poles: &Tensor, residues: &Tensor) -> Result<Result<Tensor, String>
         let (mut to_poles, mut to_residues) = (Vec::new(), Vec::new());
         for ((grad, pole), ratio) in complex(grad)?.iter().zip(&pole_values).zip(&ratios) {
             // A pole of zero has no residue: it does nothing.
-            let through = match pole.norm() == 0.0 {
-                true => Complex64::default(),
-                false => grad / pole.conj(),
+            let through = if pole.norm() == 0.0 {
+                Complex64::default()
+            } else {
+                grad / pole.conj()
             };
             to_residues.push(through);
             to_poles.push(-through * ratio.conj());

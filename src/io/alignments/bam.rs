@@ -92,9 +92,10 @@ impl Regions {
                 other => other?,
             };
             let Some((contig, start)) = record.as_ref().and_then(Record::position) else {
-                match first {
-                    true => return Err(stale()),
-                    false => self.end = 0,
+                if first {
+                    return Err(stale());
+                } else {
+                    self.end = 0
                 }
                 continue;
             };
@@ -122,7 +123,7 @@ impl Regions {
                 let gone = self.reader.seek(chunk.start >> 16, chunk.start & 0xffff);
                 gone.map_err(|error| {
                     let what = format!("index does not match: {error}");
-                    Error::input(what).todo("samtools index")
+                    Error::input(what).todo("samtools index").caused_by(error)
                 })?;
                 return Ok(true);
             }

@@ -145,9 +145,10 @@ impl<R: Read> Reader<R> {
             mates::link(&mut raw, flags.as_deref());
             for (i, mut record) in raw.into_iter().enumerate() {
                 record.mend_qualities(flags.as_ref().map(|flags| flags[i]));
-                let reference = match layout.needs_reference {
-                    true => self.letters(record.contig())?,
-                    false => None,
+                let reference = if layout.needs_reference {
+                    self.letters(record.contig())?
+                } else {
+                    None
                 };
                 let reference = reference.as_deref().map(AsRef::as_ref);
                 record.mend_tags(|tag| self.group(tag), reference)?;
@@ -230,7 +231,7 @@ fn decoders_header(header: &Header) -> sam::Header {
 fn input_error(error: std::io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
-        Err(error) => Error::input(error),
+        Err(error) => Error::because(Kind::Input, error),
     }
 }
 
@@ -283,7 +284,7 @@ impl Regions {
                 return Ok(None);
             };
             let sought = self.reader.input.seek(SeekFrom::Start(place.offset));
-            sought.map_err(|error| Error::new(Kind::Io, error))?;
+            sought.map_err(|error| Error::because(Kind::Io, error))?;
             let container = match Container::read(&mut self.reader.input) {
                 Ok(Some(container)) if place.is_of(&container) => container,
                 _ => {

@@ -25,9 +25,10 @@ pub(super) fn bytes(input: &mut impl Read, count: usize, what: &str) -> Result<V
     let mut bytes = Vec::new();
     let read = input.take(count as u64).read_to_end(&mut bytes);
     read.map_err(crate::io::input::error)?;
-    match bytes.len() == count {
-        true => Ok(bytes),
-        false => Err(Error::input(format!("truncated {what}"))),
+    if bytes.len() == count {
+        Ok(bytes)
+    } else {
+        Err(Error::input(format!("truncated {what}")))
     }
 }
 
@@ -59,7 +60,8 @@ fn contig(line: &str) -> Result<Option<Contig>> {
     let named = kind.len() == 2 && kind.iter().all(u8::is_ascii_alphabetic);
     let ends = matches!(line.as_bytes().get(3), None | Some(b'\t'));
     // Comments are free text, with a tab before it or without.
-    if !line.starts_with("@CO") && !(line.starts_with('@') && named && ends) {
+    let is_comment = line.starts_with("@CO");
+    if !(is_comment || line.starts_with('@') && named && ends) {
         let shown: String = line.chars().take(12).collect();
         let what = format!("invalid header: \"{shown}\" is not '@', two letters and a tab");
         return Err(Error::input(what));
@@ -173,8 +175,9 @@ impl Header {
         first.is_some_and(|line| line.split('\t').any(|field| field == "SO:coordinate"))
     }
 
-    /// The text with a line for this program, which ran after those that are named in it.
-    pub fn with_program(&self) -> String {
+    /// The text with a line for this program, which ran after those that are named in it;
+    /// `source`: what it ran with.
+    pub fn with_program(&self, source: &str) -> String {
         let programs = self.text.lines().filter(|line| line.starts_with("@PG\t"));
         let id = |line: &str| {
             let mut fields = line.split('\t');
@@ -190,8 +193,9 @@ impl Header {
         let before = ids.last().map_or(String::new(), |id| format!("\tPP:{id}"));
         let version = env!("CARGO_PKG_VERSION");
         let own = own.unwrap_or_default();
+        let source = crate::error::printable(source);
         format!(
-            "{}@PG\tID:{own}\tPN:crocuta{before}\tVN:{version}\n",
+            "{}@PG\tID:{own}\tPN:crocuta{before}\tVN:{version}\tCL:{source}\n",
             self.text
         )
     }

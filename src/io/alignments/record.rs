@@ -260,9 +260,10 @@ impl Record {
             b'M' | b'D' | b'N' | b'=' | b'X' => u64::from(n),
             _ => 0,
         };
-        match self.has(flag::UNMAPPED) {
-            true => 1,
-            false => self.cigar().map(covers).sum::<u64>().max(1),
+        if self.has(flag::UNMAPPED) {
+            1
+        } else {
+            self.cigar().map(covers).sum::<u64>().max(1)
         }
     }
 
@@ -290,9 +291,10 @@ impl Record {
         };
         let bases: u64 = self.cigar().map(read).sum();
         let fits = self.cigar.is_empty() || self.is_empty() || bases == self.length as u64;
-        match inside && fits {
-            true => Placed::At { contig, start, end },
-            false => Placed::Wrong,
+        if inside && fits {
+            Placed::At { contig, start, end }
+        } else {
+            Placed::Wrong
         }
     }
 

@@ -347,7 +347,7 @@ fn a_name_too_long_for_bam_is_kept_whole_but_not_written() {
     );
     let dir = tempfile::tempdir().unwrap();
     let target = AtomicFile::create(&dir.path().join("o.bam"), false).unwrap();
-    let mut writer = Writer::create(target, None, &Header::default()).unwrap();
+    let mut writer = Writer::create(target, None, &Header::default(), "").unwrap();
     let error = writer.write(&records[0], records[0].bytes()).unwrap_err();
     assert!(error.to_string().contains("300 bytes"), "{error}");
     let line = format!("{name} 4 * 0 0 * * 0 0 AC *");

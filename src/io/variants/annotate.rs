@@ -7,10 +7,10 @@
 use super::header::{Header, structured, trim_end};
 use super::index::Index;
 use crate::error::{Error, Kind, Result, printable};
-use crate::io::atomic::{AtomicFile, Written};
+use crate::io::atomic::{AtomicFile, OutputSet, Written};
 use noodles::bgzf;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The meta-information line that says where the fields come from: `##crocuta=<source>`.
 const SOURCE: &[u8] = b"##crocuta=";
@@ -51,6 +51,7 @@ pub enum Value<'a> {
 ///
 /// ```no_run
 /// # fn main() -> crocuta::Result<()> {
+/// use crocuta::io::atomic::OutputSet;
 /// use crocuta::io::variants::{Options, Reader};
 /// use crocuta::io::variants::annotate::{Annotator, Field, FieldKind, Value};
 /// let mut reader = Reader::open("in.bcf".as_ref(), &Options::default())?;
@@ -59,12 +60,15 @@ pub enum Value<'a> {
 ///     kind: FieldKind::Float,
 ///     description: "log-likelihood of ALT less that of REF".to_string(),
 /// }];
-/// let mut out = Annotator::create("out.vcf.gz".as_ref(), false, reader.header(), fields, "0.1")?;
+/// let outputs = OutputSet::default();
+/// let out = (outputs.create("out.vcf.gz".as_ref(), false)?, false);
+/// let mut out = Annotator::create(&outputs, out, reader.header(), fields, "0.1")?;
 /// while let Some(record) = reader.next_record()? {
 ///     let alleles: Vec<_> = record.alternates.iter().map(|_| vec![Value::Float(0.5)]).collect();
 ///     out.annotate(reader.line(), &alleles)?;
 /// }
 /// out.finish()?;
+/// outputs.commit()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -78,33 +82,35 @@ pub struct Annotator {
 }
 
 impl Annotator {
-    /// Opens `path` (`-` is standard output) and writes the header: `header` with the fields,
-    /// and `source`, what they were made with. Fields of the same key that an earlier run wrote
+    /// Writes to `file`, one of the outputs of a run, that replaces earlier indexes if `force`: the
+    /// header first, `header` with the fields, and `source`, what they were made with. Fields of the same key that an earlier run wrote
     /// are replaced.
     ///
     /// # Errors
     /// As [`AtomicFile::create`], for the VCF and its index; Usage for a name that ends in `.vcf`
     /// or `.bcf`, since it is neither plain text nor BCF.
     pub fn create(
-        path: &Path,
-        force: bool,
+        outputs: &OutputSet,
+        (file, force): (AtomicFile, bool),
         header: &Header,
         fields: Vec<Field>,
         source: &str,
     ) -> Result<Self> {
+        let path = file.path().to_path_buf();
+        let path = path.as_path();
         let extension = path.extension().unwrap_or_default();
         if extension == "vcf" || extension == "bcf" {
             return Err(Error::usage("the annotated VCF is compressed")
                 .file(path.display())
                 .todo("name it .vcf.gz"));
         }
-        let in_place = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
-        let index = match path.as_os_str() == "-" || in_place {
-            true => None,
-            false => Some(Index::create(path, force)?),
+        let index = if file.is_stream() {
+            None
+        } else {
+            Some(Index::create(path, outputs, force)?)
         };
         let mut annotator = Self {
-            out: bgzf::io::Writer::new(AtomicFile::create(path, force)?),
+            out: bgzf::io::Writer::new(file),
             path: path.to_path_buf(),
             fields,
             line: Vec::new(),
@@ -232,19 +238,17 @@ impl Annotator {
         }
     }
 
-    /// Brings the VCF and its index to disk and gives them their names.
+    /// Brings the VCF and its index to disk; they get their names with their set.
     ///
     /// # Errors
     /// Io, or Usage if a file of that name appeared; as [`AtomicFile::finish`].
     pub fn finish(self) -> Result<Written> {
-        let index = self.index.map(Index::write).transpose()?;
         let file = self.out.finish();
         let file = file.map_err(|error| Error::io(&self.path, &error))?;
-        let written = file.finish()?;
-        if let Some(index) = index {
+        if let Some(index) = self.index {
             index.finish()?;
         }
-        Ok(written)
+        file.finish()
     }
 }
 

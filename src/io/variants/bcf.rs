@@ -255,7 +255,8 @@ fn entry(fields: &[(String, String)], next: usize) -> Result<Option<(String, usi
         Some((_, text)) => text.parse(),
         None => Ok(next),
     };
-    let place = place.map_err(|_| Error::input(format!("the IDX of \"{name}\" is no number")))?;
+    let place =
+        place.map_err(|_| Error::input(format!("the IDX of \"{name}\" is not a number")))?;
     Ok(Some((name.clone(), place)))
 }
 
@@ -472,9 +473,10 @@ fn push_text(line: &mut Vec<u8>, text: &[u8]) -> Result<()> {
 
 /// A few bytes of a record may stand for long names, many times.
 fn check_length(line: &[u8]) -> Result<()> {
-    match line.len() as u64 > MAX_LINE {
-        true => Err(Error::input(format!("record longer than {MAX_LINE} bytes"))),
-        false => Ok(()),
+    if line.len() as u64 > MAX_LINE {
+        Err(Error::input(format!("record longer than {MAX_LINE} bytes")))
+    } else {
+        Ok(())
     }
 }
 

@@ -19,9 +19,10 @@ impl LongConv {
                 .lanes
                 .get(*lane)
                 .ok_or_else(|| Error::new(Kind::Internal, format!("no lane {lane}")))?;
-            match self.is_fork(lane) || lane.slots.is_empty() || room > self.ring || room == 0 {
-                true => Ok(lane.clone()),
-                false => self.owed(lane, room),
+            if self.is_fork(lane) || lane.slots.is_empty() || room > self.ring || room == 0 {
+                Ok(lane.clone())
+            } else {
+                self.owed(lane, room)
             }
         });
         Ok(Past {

@@ -20,17 +20,18 @@
 //! one complex FFT serves two channels.
 
 mod backward;
+pub(super) mod cuda;
 mod fork;
 mod gpu;
 mod spectrum;
 
-use super::cuda::{self, FilterTaps, Gpu};
-use super::on_gpu::{Carried, OnGpu};
+use super::cuda::{Carried, Gpu, OnGpu};
 use super::{Device, expect_shape, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;
 pub use backward::TapsTensor;
+pub use cuda::{FilterNetwork, FilterTaps};
 use num_complex::Complex32;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -217,11 +218,12 @@ impl LongConv {
                     continue;
                 }
                 let mut own = Lane::default();
-                let lane = match segment.starts && segment.ends {
-                    true => &mut own,
-                    false => past.lanes.get_mut(segment.lane).ok_or_else(|| {
+                let lane = if segment.starts && segment.ends {
+                    &mut own
+                } else {
+                    past.lanes.get_mut(segment.lane).ok_or_else(|| {
                         Error::new(Kind::Internal, format!("no lane {}", segment.lane))
-                    })?,
+                    })?
                 };
                 if segment.starts {
                     self.reset(lane);
@@ -354,14 +356,16 @@ impl LongConv {
         let mut tiles = Vec::new();
         while to < rows.end {
             let rest = rows.end - to;
-            let width = match ends && is_one_diagonal(position, rest, ring) {
-                true => rest,
-                false => width(position, rest.min(ring - position)),
+            let width = if ends && is_one_diagonal(position, rest, ring) {
+                rest
+            } else {
+                width(position, rest.min(ring - position))
             };
             to += width;
-            let push = match !ends || to < rows.end {
-                true => self.push(position + width, ring),
-                false => None,
+            let push = if !ends || to < rows.end {
+                self.push(position + width, ring)
+            } else {
+                None
             };
             let pushed = push
                 .filter(|push| push.width > DIRECT)
@@ -393,14 +397,17 @@ impl LongConv {
 
     /// What position `reached` owes to the sums after it; nothing at the end of a fork.
     fn push(&self, reached: usize, ring: usize) -> Option<Push> {
-        let width = match reached == self.ring {
-            true => reached,
-            false => 1 << reached.trailing_zeros(),
+        let width = if reached == self.ring {
+            reached
+        } else {
+            1 << reached.trailing_zeros()
         };
-        let count = match reached == ring {
-            true if ring == self.ring => ring,
-            true => return None,
-            false => width.min(ring - reached),
+        let count = if reached < ring {
+            width.min(ring - reached)
+        } else if ring == self.ring {
+            ring
+        } else {
+            return None;
         };
         Some(Push {
             from: reached,
@@ -413,11 +420,13 @@ impl LongConv {
     fn pushed(&self, push: Push, ring: usize) -> Option<Arc<Spectrum>> {
         let (taps, size) = (2 * push.width, 2 * push.width);
         // Not worth keeping are large ones of which few sums are needed.
-        match push.width == push.count || push.width <= UNIT {
-            true => self.spectra.kept(taps, size),
-            false if ring == self.ring => None,
+        if push.width == push.count || push.width <= UNIT {
+            self.spectra.kept(taps, size)
+        } else if ring == self.ring {
+            None
+        } else {
             // Those of forks are as few as forks are short.
-            false => Some(self.spectra.always(taps, size)),
+            Some(self.spectra.always(taps, size))
         }
     }
 
@@ -654,10 +663,7 @@ fn store(out: *mut f32, x: &[f32], gated: bool, v: &[Complex32], y: &[Complex32]
             let x0 = &x[(top + i) * 3 * channels + first..][..width];
             // SAFETY: the caller has these columns of these rows to itself.
             let out = unsafe { std::slice::from_raw_parts_mut(out.add((top + i) * channels), width) };
-            match gated {
-                true => out.iter_mut().zip(x0).zip(tile).for_each(|((out, x0), tile)| *out = x0 * tile),
-                false => out.copy_from_slice(&tile[..width]),
-            }
+            if gated { out.iter_mut().zip(x0).zip(tile).for_each(|((out, x0), tile)| *out = x0 * tile) } else { out.copy_from_slice(&tile[..width]) }
         }
     }
 }

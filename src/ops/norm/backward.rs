@@ -1,10 +1,10 @@
 //! Gradients of norms. Rows' statistics are computed again: cheaper than to keep and read them.
 
-use super::{ROWS, dot, sum};
+use super::{ROWS, cuda, dot, sum};
 use crate::error::Result;
 use crate::ops::activation::silu_slope;
-use crate::ops::gradient::total;
-use crate::ops::{Device, Tensor, cuda, math, math::simd, unwritten, with_slices};
+use crate::ops::sums::total;
+use crate::ops::{Device, Tensor, math, math::simd, unwritten, with_slices};
 use rayon::prelude::*;
 
 /// Rows of a task, which has sums of its own for the weights' gradients.
@@ -226,7 +226,7 @@ fn gated(to_y: &mut [f32], to_gate: &mut [f32], sums: &mut [f32], grad: &[f32], 
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::gradient::check::{check, random};
+    use crate::ops::check::{check, random};
     use crate::ops::{GatedRmsNorm, LayerNorm, RmsNorm, Tensor};
 
     fn mean(x: &[f64], f: impl Fn(f64) -> f64) -> f64 {

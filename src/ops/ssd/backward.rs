@@ -14,9 +14,9 @@
 
 use super::{BAND, CHUNK, Chunk, Inputs, Scratch, Ssd, SsdSizes, chunks, decay, scale};
 use crate::error::Result;
-use crate::ops::linear::column_sums;
 use crate::ops::math::{self, mul_add, simd};
 use crate::ops::matrix::{Matrix, multiply};
+use crate::ops::sums::column_sums;
 use crate::ops::{Tensor, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;
@@ -128,9 +128,12 @@ impl Step {
         let scores = self.scan.scores(io, band);
         let mut laters: Vec<Vec<f32>> = runs
             .iter()
-            .map(|run| match run.last().is_some_and(|chunk| chunk.last) {
-                true => vec![0.0; self.scan.state_len()],
-                false => std::mem::take(cut),
+            .map(|run| {
+                if run.last().is_some_and(|chunk| chunk.last) {
+                    vec![0.0; self.scan.state_len()]
+                } else {
+                    std::mem::take(cut)
+                }
             })
             .collect();
         let (mut tasks, mut scores) = (Vec::new(), &scores[..]);

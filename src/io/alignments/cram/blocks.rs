@@ -35,15 +35,16 @@ pub fn check_end(file: &mut (impl Read + Seek)) -> Result<()> {
     let mut last = [0; END.len()];
     let end = file
         .seek(SeekFrom::End(0))
-        .map_err(|e| Error::new(Kind::Io, e))?;
+        .map_err(|e| Error::because(Kind::Io, e))?;
     let start = SeekFrom::Start(end.saturating_sub(END.len() as u64));
-    file.seek(start).map_err(|e| Error::new(Kind::Io, e))?;
+    file.seek(start).map_err(|e| Error::because(Kind::Io, e))?;
     let got = read_up_to(file, &mut last)?;
-    match got == END.len() && last == END {
-        true => Ok(()),
-        false => Err(Error::input(
+    if got == END.len() && last == END {
+        Ok(())
+    } else {
+        Err(Error::input(
             "missing CRAM EOF container: the file is truncated",
-        )),
+        ))
     }
 }
 
@@ -270,7 +271,7 @@ fn unpack(method: u8, data: &[u8], most: usize) -> Result<Vec<u8>> {
             .read_to_end(&mut text),
         _ => return Err(Error::input("a header is compressed in an unusual way")),
     };
-    read.map_err(|error| Error::input(format!("invalid header of a slice: {error}")))?;
+    read.map_err(|error| Error::input(format!("invalid header: {error}")).caused_by(error))?;
     Ok(text)
 }
 

@@ -64,9 +64,10 @@ fn link_chain(records: &mut [Raw], chain: &[usize]) {
     };
     let of = |i: usize| {
         let first = leftmost == 1 || records[i].flag() & flag::FIRST != 0;
-        match records[i].start() == left && first {
-            true => length,
-            false => -length,
+        if records[i].start() == left && first {
+            length
+        } else {
+            -length
         }
     };
     let mut links = Vec::new();

@@ -168,7 +168,11 @@ impl Raw {
     fn differences(&self, record: &Record, reference: &[u8]) -> (String, u32) {
         let letter = |i: usize| {
             let byte = self.bytes[self.sequence + i / 2];
-            LETTERS[usize::from(if i % 2 == 0 { byte >> 4 } else { byte & 15 })]
+            LETTERS[usize::from(if i.is_multiple_of(2) {
+                byte >> 4
+            } else {
+                byte & 15
+            })]
         };
         let (mut text, mut count, mut alike) = (String::new(), 0u32, 0u64);
         let (mut at, mut read) = (self.start().max(0) as usize, 0);

@@ -116,10 +116,10 @@ impl Line<'_> {
         push_qualities(&mut bytes, qualities, length)?;
         bytes.extend(tags);
         let record = Record::new(bytes)?;
-        Ok(match place.unknown || mate.unknown {
-            true => record.mark_wrong(),
-            false => record,
-        })
+        if place.unknown || mate.unknown {
+            return Ok(record.mark_wrong());
+        }
+        Ok(record)
     }
 
     fn place(&self, field: &str, name: &[u8]) -> Result<Place> {

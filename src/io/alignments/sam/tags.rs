@@ -25,17 +25,13 @@ pub fn push_tag(bytes: &mut Vec<u8>, field: &[u8]) -> Result<()> {
         b'B' => push_array(bytes, value).is_some(),
         _ => false,
     };
-    match pushed {
-        true => Ok(()),
-        false => {
-            let shown = String::from_utf8_lossy(&value[..value.len().min(20)]).into_owned();
-            let kind = char::from(*kind);
-            Err(invalid(
-                &format!("tag {tag}"),
-                format!("\"{shown}\" is no value of type {kind}"),
-            ))
-        }
+    if pushed {
+        return Ok(());
     }
+    let shown = String::from_utf8_lossy(&value[..value.len().min(20)]).into_owned();
+    let kind = char::from(*kind);
+    let what = format!("\"{shown}\" is no value of type {kind}");
+    Err(invalid(&format!("tag {tag}"), what))
 }
 
 fn push_letter(bytes: &mut Vec<u8>, value: &[u8]) -> bool {
@@ -54,12 +50,12 @@ fn push_integer(bytes: &mut Vec<u8>, value: &[u8]) -> bool {
         return false;
     };
     let (kind, size) = match number {
-        0..=0xff => (b'C', 1),
-        0..=0xffff => (b'S', 2),
-        0..=0xffff_ffff => (b'I', 4),
+        0x00..=0xff => (b'C', 1),
+        0x100..=0xffff => (b'S', 2),
+        0x1_0000..=0xffff_ffff => (b'I', 4),
         -0x80..0 => (b'c', 1),
-        -0x8000..0 => (b's', 2),
-        -0x8000_0000..0 => (b'i', 4),
+        -0x8000..-0x80 => (b's', 2),
+        -0x8000_0000..-0x8000 => (b'i', 4),
         _ => return false,
     };
     bytes.push(kind);
