@@ -1,7 +1,7 @@
 //! The header of an alignment file: its text, and the dictionary of contigs.
 
 use crate::error::{Error, Result};
-use crate::io::bgzf::read_up_to;
+use crate::io::read;
 use crate::sequence::Contig;
 use std::collections::HashSet;
 use std::io::Read;
@@ -24,7 +24,7 @@ pub struct Header {
 pub(super) fn bytes(input: &mut impl Read, count: usize, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = input.take(count as u64).read_to_end(&mut bytes);
-    read.map_err(crate::io::input::error)?;
+    read.map_err(crate::io::read::error)?;
     if bytes.len() == count {
         Ok(bytes)
     } else {
@@ -35,7 +35,7 @@ pub(super) fn bytes(input: &mut impl Read, count: usize, what: &str) -> Result<V
 /// A number of four bytes that may not be negative.
 pub(super) fn count(input: &mut impl Read, what: &str) -> Result<usize> {
     let mut word = [0; 4];
-    if read_up_to(input, &mut word)? < 4 {
+    if read::up_to(input, &mut word)? < 4 {
         return Err(Error::input(format!("truncated {what}")));
     }
     let number = i32::from_le_bytes(word);

@@ -28,12 +28,8 @@ pub(super) fn collect(mut source: Alignments) -> Result<Vec<Record>> {
 
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Record>> {
     let input = Input::new("x", Box::new(Cursor::new(bytes.to_vec())), false)?;
-    collect(Alignments::with_input(
-        Path::new("x"),
-        input,
-        false,
-        &options(),
-    )?)
+    let opened = Alignments::with_input(Path::new("x"), input, false, &options());
+    collect(opened.map_err(|error| error.file("x"))?)
 }
 
 /// What all formats keep of a record.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::sequence::{A, C, G, T};
+use crate::sequence::{A, C, G, SOFT_MASKED, T};
 
 const REFERENCE: &str = "ACGTACGTACGTACGTACGTAAAAAAAAAA";
 

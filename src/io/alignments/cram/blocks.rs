@@ -1,7 +1,7 @@
 //! Containers and blocks (CRAM specification, sections 7 and 8), as far as their sizes go.
 
 use crate::error::{Error, Kind, Result};
-use crate::io::bgzf::read_up_to;
+use crate::io::read;
 use flate2::{Crc, read::GzDecoder};
 use std::io::{Read, Seek, SeekFrom};
 
@@ -38,7 +38,7 @@ pub fn check_end(file: &mut (impl Read + Seek)) -> Result<()> {
         .map_err(|e| Error::because(Kind::Io, e))?;
     let start = SeekFrom::Start(end.saturating_sub(END.len() as u64));
     file.seek(start).map_err(|e| Error::because(Kind::Io, e))?;
-    let got = read_up_to(file, &mut last)?;
+    let got = read::up_to(file, &mut last)?;
     if got == END.len() && last == END {
         Ok(())
     } else {
@@ -75,7 +75,7 @@ impl<'a, R: Read> Numbers<'a, R> {
 
     pub fn byte(&mut self) -> Result<u8> {
         let mut byte = [0];
-        match read_up_to(self.input, &mut byte)? {
+        match read::up_to(self.input, &mut byte)? {
             0 => Err(Error::input("truncated container header")),
             _ => {
                 self.bytes.push(byte[0]);
@@ -118,7 +118,7 @@ impl Container {
     /// Reads the next container; `None` at the end of the input.
     pub fn read(input: &mut impl Read) -> Result<Option<Self>> {
         let mut word = [0; 4];
-        match read_up_to(input, &mut word)? {
+        match read::up_to(input, &mut word)? {
             0 => return Ok(None),
             4 => {}
             _ => return Err(Error::input("truncated container header")),
@@ -161,7 +161,7 @@ impl Container {
         let mut bytes = numbers.bytes;
         let header = bytes.len();
         let read = input.take(size as u64).read_to_end(&mut bytes);
-        read.map_err(crate::io::input::error)?;
+        read.map_err(crate::io::read::error)?;
         if bytes.len() < header + size {
             return Err(Error::input("truncated container"));
         }

@@ -120,26 +120,19 @@ impl Raw {
     }
 
     /// Gives the read group its name, and computes `MD` and `NM` where they were left out because
-    /// the reference says them. `group` finds the name for what stands in the tag, if that is a
-    /// number in disguise; `reference` are the contig's letters, if there are any.
-    pub fn mend_tags(
-        &mut self,
-        group: impl Fn(&[u8]) -> Option<Option<Vec<u8>>>,
-        reference: Option<&[u8]>,
-    ) -> Result<()> {
+    /// the reference says them. `group`: the name of a group that the decoder gives by its number,
+    /// behind the other tags; empty for none. `reference` are the contig's letters, if there are
+    /// any.
+    pub fn mend_tags(&mut self, group: Option<&str>, reference: Option<&[u8]>) -> Result<()> {
         let record = Record::new(self.bytes.clone())?;
-        let (mut tags, mut last) = (Vec::new(), Vec::new());
-        let (mut note, mut known) = (0, Vec::new());
+        let (mut tags, mut note, mut known) = (Vec::new(), 0, Vec::new());
         for (name, range) in record.tags() {
+            let is_number = group.is_some() && range.end == self.bytes.len();
             let value = &self.bytes[range];
             known.push(name);
             if name == NOTE {
                 note = value.get(1).copied().unwrap_or(0);
-            } else if let (b"RG", Some(named)) = (&name, group(&value[1..value.len() - 1])) {
-                if let Some(named) = named {
-                    last = [b"RGZ", &named[..], b"\0"].concat();
-                }
-            } else {
+            } else if !is_number {
                 tags.extend(name);
                 tags.extend(value);
             }
@@ -158,9 +151,11 @@ impl Raw {
                 });
             }
         }
+        if let Some(name) = group.filter(|name| !name.is_empty()) {
+            tags.extend(format!("RGZ{name}\0").bytes());
+        }
         self.bytes.truncate(self.tags);
         self.bytes.extend(tags);
-        self.bytes.extend(last);
         Ok(())
     }
 

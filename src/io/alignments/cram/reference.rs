@@ -49,7 +49,7 @@ impl Reference {
     ///
     /// # Errors
     /// Usage, when it has no index.
-    pub(in super::super) fn indexed(path: &Path, allow_missing_eof: bool) -> Result<Indexed> {
+    pub fn indexed(path: &Path, allow_missing_eof: bool) -> Result<Indexed> {
         let input = Input::open(path, allow_missing_eof)?;
         match Indexed::open(path, &input, allow_missing_eof)? {
             Access::Indexed(fasta) => Ok(*fasta),

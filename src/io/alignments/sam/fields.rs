@@ -2,10 +2,10 @@
 //! (section 4.2).
 
 use super::super::record::{Record, bin};
+use super::invalid;
 use super::tags::push_tag;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::str::FromStr;
 
 /// The longest name, in bytes.
@@ -163,10 +163,6 @@ impl Line<'_> {
         let pack = |pair: &[u8]| pair[0] << 4 | pair.get(1).copied().unwrap_or(0);
         Ok((pairs.map(pack).collect(), numbers.len()))
     }
-}
-
-pub(super) fn invalid(field: &str, what: impl Display) -> Error {
-    Error::input(format!("invalid record: {field}: {what}"))
 }
 
 /// A number of a field.

@@ -1,6 +1,6 @@
 //! Optional fields of a line, `TAG:TYPE:VALUE` (SAM specification, section 1.5), as BAM has them.
 
-use super::fields::invalid;
+use super::invalid;
 use crate::error::Result;
 
 /// Appends a field.

@@ -19,6 +19,7 @@ use crate::sequence::region::Span;
 use blocks::Container;
 use layout::Layout;
 use noodles::sam::alignment::io::Write as _;
+use noodles::sam::alignment::record::data::field::{Tag, Value};
 use noodles::sam::header::record::value::Map;
 use noodles::sam::header::record::value::map::{ReadGroup, ReferenceSequence};
 use noodles::{bam, cram, fasta, sam};
@@ -141,9 +142,11 @@ impl<R: Read> Reader<R> {
             let decoded = decoded.map_err(input_error)?;
             let raw = decoded.iter().map(|record| self.raw(record));
             let mut raw = raw.collect::<Result<Vec<_>>>()?;
+            let groups = decoded.iter().map(|record| self.group(record));
+            let groups = groups.collect::<Result<Vec<_>>>()?;
             let flags = layout.flags(raw.len(), &external);
             mates::link(&mut raw, flags.as_deref());
-            for (i, mut record) in raw.into_iter().enumerate() {
+            for (i, (mut record, group)) in raw.into_iter().zip(groups).enumerate() {
                 record.mend_qualities(flags.as_ref().map(|flags| flags[i]));
                 let reference = if layout.needs_reference {
                     self.letters(record.contig())?
@@ -151,7 +154,7 @@ impl<R: Read> Reader<R> {
                     None
                 };
                 let reference = reference.as_deref().map(AsRef::as_ref);
-                record.mend_tags(|tag| self.group(tag), reference)?;
+                record.mend_tags(group, reference)?;
                 records.push_back(record.into_record()?);
             }
         }
@@ -177,23 +180,21 @@ impl<R: Read> Reader<R> {
         found.transpose().map_err(input_error)
     }
 
-    /// The name of a read group that the decoder gives as [`group_number`]; none for what older
-    /// programs write for no group at all.
-    fn group(&self, tag: &[u8]) -> Option<Option<Vec<u8>>> {
-        let number = tag.strip_prefix(&[GROUP])?;
-        let number: usize = std::str::from_utf8(number).ok()?.parse().ok()?;
-        let name = self.groups.get(number)?;
+    /// The name of the group of reads that a record is in by its number, if it is; empty for what
+    /// older programs write for no group at all.
+    fn group(&self, record: &dyn sam::alignment::Record) -> Result<Option<&str>> {
+        let Some(number) = record.data().get(&Tag::READ_GROUP) else {
+            return Ok(None);
+        };
+        let number = match number.map_err(input_error)? {
+            Value::String(number) => number.to_string().parse().unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        let name = self.groups.get(number);
+        let name = name.ok_or_else(|| Error::input("a read group that the header lacks"))?;
         let unknown = name == "UNKNOWN" && number + 1 == self.groups.len();
-        Some((!unknown).then(|| name.clone().into_bytes()))
+        Ok(Some(if unknown { "" } else { name }))
     }
-}
-
-/// What begins the name under which the decoder knows a read group, so that no file has it.
-const GROUP: u8 = 1;
-
-/// The name under which the decoder knows a read group: its number.
-fn group_number(number: usize) -> String {
-    format!("{}{number}", char::from(GROUP))
 }
 
 /// The text of the header, in the first container (section 7.1).
@@ -212,8 +213,8 @@ fn header_text(container: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The header as the decoder needs it: contigs and read groups, by their number. What else is in
-/// the text is not its business, nor that a group's name comes twice.
+/// The header as the decoder needs it: contigs, and read groups that have their number for a name.
+/// What else is in the text is not its business, nor that a group's name comes twice.
 fn decoders_header(header: &Header) -> sam::Header {
     let mut builder = sam::Header::builder();
     for contig in &header.contigs {
@@ -222,7 +223,7 @@ fn decoders_header(header: &Header) -> sam::Header {
             .add_reference_sequence(contig.name.as_str(), Map::<ReferenceSequence>::new(length));
     }
     for number in 0..header.values("@RG", "ID:").count() {
-        builder = builder.add_read_group(group_number(number), Map::<ReadGroup>::default());
+        builder = builder.add_read_group(number.to_string(), Map::<ReadGroup>::default());
     }
     builder.build()
 }

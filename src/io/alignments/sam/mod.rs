@@ -6,9 +6,10 @@ mod tags;
 use super::header::Header;
 use super::record::{MAX_RECORD, Record};
 use crate::error::{Error, Result};
-use crate::io::input;
+use crate::io::read;
 use fields::Line;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io::{BufRead, Read};
 
 /// A line without its end; false at the end of the text.
@@ -18,7 +19,7 @@ use std::io::{BufRead, Read};
 pub(super) fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool> {
     line.clear();
     let mut limited = input.take(MAX_RECORD as u64 + 1);
-    let read = limited.read_until(b'\n', line).map_err(input::error)?;
+    let read = limited.read_until(b'\n', line).map_err(read::error)?;
     if read > MAX_RECORD {
         return Err(Error::input("the line is too long"));
     }
@@ -46,6 +47,11 @@ pub(super) fn is_headerless(start: &[u8]) -> bool {
     };
     // Name, flag, contig, position, mapping quality, and the beginning of a CIGAR.
     fields.len() >= 11 || !ends && fields.len() >= 6 && [1, 3, 4].into_iter().all(number)
+}
+
+/// A field of a record that the specification does not allow.
+fn invalid(field: &str, what: impl Display) -> Error {
+    Error::input(format!("invalid record: {field}: {what}"))
 }
 
 /// Reads SAM.

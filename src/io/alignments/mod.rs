@@ -19,8 +19,8 @@ pub use writer::Writer;
 use left_out::LeftOut;
 
 use super::ahead::Ahead;
-use super::bgzf::read_up_to;
 use super::input::{self, Input};
+use super::read;
 use crate::error::{Error, Result};
 use crate::sequence::region::{Query, Span, merge};
 use std::collections::HashMap;
@@ -156,7 +156,7 @@ impl Alignments {
         let name = input.name().to_string();
         let mut input = Ahead::new(input);
         let mut start = vec![0; START];
-        let got = read_up_to(&mut input, &mut start)?;
+        let got = read::up_to(&mut input, &mut start)?;
         start.truncate(got);
         if start.is_empty() && options.allow_empty {
             start = b"@CO\tempty\n".to_vec();
