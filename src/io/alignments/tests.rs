@@ -186,6 +186,33 @@ fn an_unknown_contig_or_a_cigar_that_does_not_fit_is_a_wrong_alignment_not_the_f
 }
 
 #[test]
+fn a_crams_tags_mates_and_qualities_are_those_that_samtools_reads() {
+    // The order of tags is not that of the file from which a CRAM was made.
+    let whole = |record: &Record| {
+        let tags = record.tags();
+        let mut tags: Vec<_> = tags
+            .map(|(name, range)| (name, record.bytes()[range].to_vec()))
+            .collect();
+        tags.sort();
+        (record.bytes()[..record.tag_start()].to_vec(), tags)
+    };
+    for (cram, sam, count) in [
+        ("small.cram", "small.sam", 60),
+        ("pairs.cram", "pairs.sam", 20),
+    ] {
+        let open = |name| Alignments::open(&data(name), &options()).unwrap();
+        let (cram, sam) = (open(cram), open(sam));
+        assert_eq!(cram.header(), sam.header());
+        let (cram, sam) = (collect(cram).unwrap(), collect(sam).unwrap());
+        assert_eq!((cram.len(), sam.len()), (count, count));
+        for (cram, sam) in cram.iter().zip(&sam) {
+            let name = String::from_utf8_lossy(sam.name());
+            assert_eq!(whole(cram), whole(sam), "{name} {:#x}", sam.flag());
+        }
+    }
+}
+
+#[test]
 fn sam_becomes_the_bytes_that_bam_has() {
     let header = Header::read(&mut &bam()[..]).unwrap();
     let text = std::fs::read_to_string(data("small.sam")).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::sequence::Contig;
-use crate::sequence::region::Span;
+use crate::sequence::region::{Query, Region, Span, merge};
 use std::collections::HashMap;
 
 /// Contigs that a message names.
@@ -59,14 +59,41 @@ pub fn matched(contigs: &[Contig], reference: &[Contig]) -> Result<Vec<Option<us
             format!("no contig of the alignments is in the reference: {own}; it has {other}");
         return Err(Error::input(what));
     }
-    let lacks = contigs
-        .iter()
-        .zip(&found)
-        .filter(|(_, found)| found.is_none());
-    let lacks: Vec<_> = lacks.map(|(contig, _)| contig.name.clone()).collect();
-    if !lacks.is_empty() {
-        let names = list(&lacks);
-        tracing::warn!("the reference lacks {names}: alignments on it are left out");
-    }
     Ok(found)
+}
+
+/// Says which contigs the reference lacks.
+pub fn warn_of_lacking(contigs: &[Contig], found: &[Option<usize>]) {
+    let lacking = contigs.iter().zip(found);
+    let lacking = lacking.filter(|(_, found)| found.is_none());
+    let lacking: Vec<_> = lacking.map(|(contig, _)| contig.name.clone()).collect();
+    if !lacking.is_empty() {
+        let names = list(&lacking);
+        tracing::warn!("the reference lacks {names}: alignments there are left out");
+    }
+}
+
+/// The contigs that the reference has, from their start to their end.
+pub fn whole(contigs: &[Contig], found: &[Option<usize>]) -> Vec<Span> {
+    let whole = contigs.iter().enumerate().map(|(contig, c)| Span {
+        contig,
+        start: 0,
+        end: c.length,
+    });
+    let has_rows = |span: &Span| found[span.contig].is_some() && span.end > 0;
+    whole.filter(has_rows).collect()
+}
+
+/// Regions with their context, of which reads count too.
+pub fn wide_regions(spans: &[Span], context: [u64; 2], contigs: &[Contig]) -> Vec<Query> {
+    let wide = spans.iter().map(|&span| widened(span, context, contigs));
+    let mut wide: Vec<Span> = wide.collect();
+    merge(&mut wide);
+    let region = |span: Span| Region {
+        contig: contigs[span.contig].name.clone(),
+        start: span.start,
+        end: span.end,
+    };
+    let exact = |span| Query::exact(region(span));
+    wide.into_iter().map(exact).collect()
 }

@@ -15,10 +15,10 @@ use super::bases::Counts;
 use super::indexed::Indexed;
 use super::sequences::{Planned, Sequence};
 use crate::error::{Error, Result};
-use crate::sequence::region::{Query, Region, Span, merge};
+use crate::sequence::region::{Query, Span};
 use crate::sequence::{Contig, N};
 use choice::Column;
-use contigs::{matched, widened};
+use contigs::{matched, warn_of_lacking, whole, wide_regions, widened};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,34 +91,14 @@ impl Consensus {
         let contigs = contigs.map_err(|error| error.file(&name))?;
         let mut left: Vec<Span> = source.spans().to_vec();
         if regions.is_empty() {
-            let whole = header.contigs.iter().enumerate().map(|(contig, c)| Span {
-                contig,
-                start: 0,
-                end: c.length,
-            });
-            left = whole
-                .filter(|span| contigs[span.contig].is_some() && span.end > 0)
-                .collect();
+            warn_of_lacking(&header.contigs, &contigs);
+            left = whole(&header.contigs, &contigs);
         } else {
             if let Some(span) = left.iter().find(|span| contigs[span.contig].is_none()) {
                 let contig = &header.contigs[span.contig].name;
                 return Err(Error::input(format!("the reference has no \"{contig}\"")).file(name));
             }
-            // Reads of the context count too.
-            let mut wide: Vec<Span> = left
-                .iter()
-                .map(|&span| widened(span, context, &header.contigs))
-                .collect();
-            merge(&mut wide);
-            let region = |span: Span| Region {
-                contig: header.contigs[span.contig].name.clone(),
-                start: span.start,
-                end: span.end,
-            };
-            options.regions = wide
-                .into_iter()
-                .map(|span| Query::exact(region(span)))
-                .collect();
+            options.regions = wide_regions(&left, context, &header.contigs);
             source = Alignments::open(path, &options)?;
         }
         Ok(Self {

@@ -199,7 +199,10 @@ impl Record {
 
     /// Whether bases are written as `=`: those of the reference, which the record does not hold.
     pub fn leaves_bases(&self) -> bool {
-        self.bases.is_none() && self.nibbles().any(|nibble| nibble == 0)
+        let packed = &self.bytes[self.sequence..self.sequence + self.length.div_ceil(2)];
+        let (pairs, last) = packed.split_at(self.length / 2);
+        let in_pairs = pairs.iter().any(|&pair| pair < 0x10 || pair & 15 == 0);
+        self.bases.is_none() && (in_pairs || last.iter().any(|&last| last < 0x10))
     }
 
     /// Puts the reference's bases where the record leaves them out. `reference` are the base codes

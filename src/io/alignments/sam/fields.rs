@@ -41,9 +41,6 @@ impl Line<'_> {
     /// # Errors
     /// Input, naming the field: what the specification does not allow.
     pub fn record(&mut self) -> Result<Record> {
-        if self.text.is_empty() {
-            return Err(Error::input("an empty line"));
-        }
         let mut fields = self.text.split(|&byte| byte == b'\t');
         let mut next = || fields.next();
         let [
@@ -60,14 +57,9 @@ impl Line<'_> {
             Some(qualities),
         ] = std::array::from_fn(|_| next())
         else {
-            let found = self.text.split(|&byte| byte == b'\t').count();
-            let what = format!("invalid record: expected 11 fields between tabs, found {found}");
-            return Err(Error::input(what));
+            return Err(self.too_few_fields());
         };
-        if name.is_empty() || name.len() > MAX_NAME || name.contains(&0) {
-            let what = format!("a name of {} bytes, not 1 to {MAX_NAME}", name.len());
-            return Err(invalid("QNAME", what));
-        }
+        check_name(name)?;
         let flag: u16 = number("FLAG", flag)?;
         let place = self.place("RNAME", contig)?;
         let start = position("POS", start)?;
@@ -88,16 +80,7 @@ impl Line<'_> {
             push_tag(&mut tags, field)?;
         }
         let span: u64 = operations.iter().map(|&word| covered(word)).sum();
-        let cigar = match operations.len() {
-            0..=MAX_OPERATIONS => operations,
-            count => {
-                tags.extend_from_slice(b"CGBI");
-                tags.extend((count as u32).to_le_bytes());
-                tags.extend(operations.iter().flat_map(|word| word.to_le_bytes()));
-                let most = u64::from(u32::MAX >> 4);
-                vec![(length as u32) << 4 | 4, (span.min(most) as u32) << 4 | 3]
-            }
-        };
+        let cigar = cigar_field(operations, length, span, &mut tags);
         let mut bytes = Vec::with_capacity(64 + name.len() + packed.len() + length + tags.len());
         bytes.extend(place.contig.to_le_bytes());
         bytes.extend(start.to_le_bytes());
@@ -120,6 +103,15 @@ impl Line<'_> {
             return Ok(record.mark_wrong());
         }
         Ok(record)
+    }
+
+    fn too_few_fields(&self) -> Error {
+        if self.text.is_empty() {
+            return Error::input("an empty line");
+        }
+        let found = self.text.split(|&byte| byte == b'\t').count();
+        let what = format!("invalid record: expected 11 fields between tabs, found {found}");
+        Error::input(what)
     }
 
     fn place(&self, field: &str, name: &[u8]) -> Result<Place> {
@@ -163,6 +155,14 @@ impl Line<'_> {
         let pack = |pair: &[u8]| pair[0] << 4 | pair.get(1).copied().unwrap_or(0);
         Ok((pairs.map(pack).collect(), numbers.len()))
     }
+}
+
+fn check_name(name: &[u8]) -> Result<()> {
+    if name.is_empty() || name.len() > MAX_NAME || name.contains(&0) {
+        let what = format!("a name of {} bytes, not 1 to {MAX_NAME}", name.len());
+        return Err(invalid("QNAME", what));
+    }
+    Ok(())
 }
 
 /// A number of a field.
@@ -212,6 +212,19 @@ fn operations(text: &[u8]) -> Result<Vec<u32>> {
         None if !operations.is_empty() => Ok(operations),
         _ => Err(wrong()),
     }
+}
+
+/// What stands in the field of BAM: the operations, or where they are too many, two that stand in
+/// for those in the tag `CG`.
+fn cigar_field(operations: Vec<u32>, length: usize, span: u64, tags: &mut Vec<u8>) -> Vec<u32> {
+    if operations.len() <= MAX_OPERATIONS {
+        return operations;
+    }
+    tags.extend_from_slice(b"CGBI");
+    tags.extend((operations.len() as u32).to_le_bytes());
+    tags.extend(operations.iter().flat_map(|word| word.to_le_bytes()));
+    let most = u64::from(u32::MAX >> 4);
+    vec![(length as u32) << 4 | 4, (span.min(most) as u32) << 4 | 3]
 }
 
 /// Reference bases that an operation covers.
