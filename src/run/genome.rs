@@ -184,7 +184,7 @@ impl Job for GenomeJob<'_> {
         let Inputs {
             source, compute, ..
         } = self.inputs;
-        let loaded = compute.load_or(self.bundled())?;
+        let loaded = Loaded::open(compute, self.bundled())?;
         let scratch = compute.exact_bytes(&loaded.model)?;
         let task = match self.heads() {
             Some(heads) => heads.task(&loaded.checkpoint)?,
@@ -334,7 +334,14 @@ impl OpenGenome {
                 rows.sum::<u64>() * strand.rows()
             }),
             scratch,
-            ..Estimate::new(&self.session, &self.columns, bases, contigs, bin)
+            ..Estimate::new(
+                &self.session.engine,
+                self.session.tokens(),
+                &self.columns,
+                bases,
+                contigs,
+                bin,
+            )
         };
     }
 }

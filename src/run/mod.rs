@@ -16,6 +16,7 @@ mod provenance;
 mod reads;
 mod score;
 mod summary;
+pub(crate) mod units;
 
 pub use genome::{Embed, Predict};
 pub use memory::{available_memory, peak_memory};

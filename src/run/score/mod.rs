@@ -4,11 +4,12 @@ mod annotate;
 mod check;
 mod preset;
 
-use super::opened::Session;
-use super::options::{Compute, Output, indexed, number};
+use super::opened::{Loaded, Session};
+use super::options::{Compute, Output, indexed};
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
 use super::summary::Summary;
+use super::units::number;
 use super::{Job, name_of};
 use crate::checkpoint;
 use crate::encoder::Facts;
@@ -201,7 +202,7 @@ impl Job for Score {
     }
 
     fn open(&self) -> Result<OpenScore> {
-        let loaded = self.compute.load_or(checkpoint::DEFAULT)?;
+        let loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
         let head = LanguageModel::load(&loaded.checkpoint, &loaded.model, &loaded.facts)?;
         let mut settings = self.settings(&loaded.facts)?;
         let reference = Reference::open(&self.reference, self.allow_missing_eof)?;
@@ -209,7 +210,9 @@ impl Job for Score {
             window: None,
             ..self.compute.clone()
         };
-        let mut session = Session::open(loaded, &asked, None, None)?;
+        let forks = "a carried state is forked on the CPU";
+        let on_cpu = matches!(settings.mode, Mode::Stream).then_some(forks);
+        let mut session = Session::open(loaded, &asked, on_cpu, None)?;
         // Windows are the variants' own.
         session.windows = None;
         if session.device().1 == "cuda" {
