@@ -15,8 +15,8 @@ mod line;
 pub use genotype::Genotype;
 pub use header::Header;
 
-use super::bgzf::read_up_to;
-use super::input::{self, Input};
+use super::input::Input;
+use super::read;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Chain, Cursor, Read};
@@ -101,7 +101,7 @@ impl Reader {
     pub fn new(mut input: Input, options: &Options) -> Result<Self> {
         let name = input.name().to_string();
         let mut start = vec![0; bcf::MAGIC.len()];
-        let got = read_up_to(&mut input, &mut start)?;
+        let got = read::up_to(&mut input, &mut start)?;
         start.truncate(got);
         let is_bcf = start == bcf::MAGIC;
         if got == 0 {
@@ -237,7 +237,7 @@ impl Reader {
         self.line.clear();
         let mut limited = (&mut self.input).take(MAX_LINE + 1);
         let read = limited.read_until(b'\n', &mut self.line);
-        let read = read.map_err(input::error)? as u64;
+        let read = read.map_err(read::error)? as u64;
         self.lines += u64::from(read > 0);
         if read > MAX_LINE {
             return Err(Error::input(format!("line longer than {MAX_LINE} bytes")));

@@ -2,11 +2,13 @@
 //! format becomes one.
 
 use crate::error::{Error, Result};
-use crate::sequence::{A, C, Contig, G, N, T, reverse_complement};
+use crate::sequence::{A, C, Contig, G, N, T, base, reverse_complement};
 use std::ops::Range;
 
 /// The largest record, in bytes: a read of 150 megabases.
 pub const MAX_RECORD: usize = 1 << 28;
+/// The longest name that BAM can hold, in bytes.
+const MAX_NAME: usize = 254;
 /// Bytes before the name.
 const FIXED: usize = 32;
 
@@ -43,6 +45,12 @@ pub struct Record {
     cigar: Range<usize>,
     sequence: usize,
     length: usize,
+    /// Its alignment cannot be, for a reason that these bytes do not show.
+    wrong: bool,
+    /// A name that BAM cannot hold.
+    long_name: Option<Box<[u8]>>,
+    /// Base codes as stored, where the bytes leave bases to the reference.
+    bases: Option<Box<[u8]>>,
 }
 
 /// Where a record lies.
@@ -59,8 +67,8 @@ pub enum Placed {
         /// One past the last.
         end: u64,
     },
-    /// What it says cannot be: unknown contig, beyond its end, or a CIGAR that does not fit the
-    /// sequence.
+    /// What it says cannot be: unknown contig of its own or its mate, beyond its end, a CIGAR that
+    /// does not fit the sequence, or a base left to the reference where none is aligned.
     Wrong,
 }
 
@@ -81,6 +89,9 @@ impl Record {
             cigar: 0..0,
             sequence: 0,
             length: 0,
+            wrong: false,
+            long_name: None,
+            bases: None,
         };
         let name = usize::from(record.bytes[8]);
         let operations = usize::from(u16::from_le_bytes([record.bytes[12], record.bytes[13]]));
@@ -118,6 +129,13 @@ impl Record {
         }
     }
 
+    /// The record as one whose alignment cannot be: its text names a contig that does not exist.
+    #[must_use]
+    pub(super) fn mark_wrong(mut self) -> Self {
+        self.wrong = true;
+        self
+    }
+
     fn i32(&self, at: usize) -> i32 {
         let b = &self.bytes[at..at + 4];
         i32::from_le_bytes([b[0], b[1], b[2], b[3]])
@@ -125,8 +143,16 @@ impl Record {
 
     /// The read's name; empty where it is not given.
     pub fn name(&self) -> &[u8] {
+        if let Some(name) = &self.long_name {
+            return name;
+        }
         let name = &self.bytes[FIXED..FIXED + usize::from(self.bytes[8]) - 1];
         if name == b"*" { b"" } else { name }
+    }
+
+    /// Whether the name is longer than BAM can hold.
+    pub fn has_long_name(&self) -> bool {
+        self.long_name.is_some()
     }
 
     /// The bits of [`flag`].
@@ -164,11 +190,46 @@ impl Record {
         self.length == 0
     }
 
-    /// Base codes as stored, or as sequenced: a reverse read is then turned round.
-    pub fn codes(&self, sequenced: bool) -> Vec<u8> {
+    /// The numbers of the bases as stored, 0 for one that is left to the reference.
+    fn nibbles(&self) -> impl Iterator<Item = u8> + '_ {
         let packed = &self.bytes[self.sequence..self.sequence + self.length.div_ceil(2)];
-        let both = |byte: &u8| [CODES[usize::from(byte >> 4)], CODES[usize::from(byte & 15)]];
-        let mut codes: Vec<u8> = packed.iter().flat_map(both).take(self.length).collect();
+        let both = packed.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        both.take(self.length)
+    }
+
+    /// Whether bases are written as `=`: those of the reference, which the record does not hold.
+    pub fn leaves_bases(&self) -> bool {
+        let packed = &self.bytes[self.sequence..self.sequence + self.length.div_ceil(2)];
+        let (pairs, last) = packed.split_at(self.length / 2);
+        let in_pairs = pairs.iter().any(|&pair| pair < 0x10 || pair & 15 == 0);
+        self.bases.is_none() && (in_pairs || last.iter().any(|&last| last < 0x10))
+    }
+
+    /// Puts the reference's bases where the record leaves them out. `reference` are the base codes
+    /// of the span of the alignment. A base that is left out where none is aligned means nothing:
+    /// the alignment is wrong, and no base of the read is known.
+    pub(super) fn resolve_bases(&mut self, reference: &[u8]) {
+        let start = self.position().map_or(0, |(_, start)| start);
+        let resolved: Option<Box<[u8]>> = (self.nibbles().zip(self.reference_positions()))
+            .map(|(nibble, position)| match nibble {
+                0 => reference
+                    .get((position? - start) as usize)
+                    .map(|&code| base(code)),
+                nibble => Some(CODES[usize::from(nibble)]),
+            })
+            .collect();
+        self.wrong |= resolved.is_none();
+        self.bases = Some(resolved.unwrap_or_default());
+    }
+
+    /// Base codes as stored, or as sequenced: a reverse read is then turned round. None where a
+    /// base is left to the reference that cannot be found there.
+    pub fn codes(&self, sequenced: bool) -> Vec<u8> {
+        let code = |nibble: u8| CODES[usize::from(nibble)];
+        let mut codes: Vec<u8> = match &self.bases {
+            Some(bases) => bases.to_vec(),
+            None => self.nibbles().map(code).collect(),
+        };
         if sequenced && self.has(flag::REVERSE) {
             reverse_complement(&mut codes);
         }
@@ -211,12 +272,17 @@ impl Record {
 
     /// Where the read is aligned.
     pub fn placed(&self, contigs: &[Contig]) -> Placed {
-        if self.has(flag::UNMAPPED) || (self.i32(0), self.i32(4)) == (-1, -1) {
+        let nowhere = !self.wrong && (self.i32(0), self.i32(4)) == (-1, -1);
+        if self.has(flag::UNMAPPED) || nowhere {
             return Placed::Nowhere;
         }
         let Some((contig, start)) = self.position() else {
             return Placed::Wrong;
         };
+        let mate = usize::try_from(self.i32(20));
+        if self.wrong || mate.is_ok_and(|mate| mate >= contigs.len()) {
+            return Placed::Wrong;
+        }
         let end = start + self.span();
         let inside = contigs
             .get(contig)
@@ -258,12 +324,13 @@ impl Record {
         positions
     }
 
-    fn tag_start(&self) -> usize {
+    /// Where its tags begin in its bytes.
+    pub(super) fn tag_start(&self) -> usize {
         self.sequence + self.length.div_ceil(2) + self.length
     }
 
     /// Each tag's name and the range from its type on; ends at the first that is damaged.
-    fn tags(&self) -> impl Iterator<Item = ([u8; 2], Range<usize>)> + '_ {
+    pub(super) fn tags(&self) -> impl Iterator<Item = ([u8; 2], Range<usize>)> + '_ {
         let mut at = self.tag_start();
         std::iter::from_fn(move || {
             let rest = &self.bytes[at..];
@@ -297,6 +364,10 @@ impl Record {
         bytes
     }
 
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The record's bytes, without their size.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -323,19 +394,33 @@ fn tag_size(tag: &[u8]) -> Option<usize> {
     (size <= tag.len()).then_some(size)
 }
 
-/// The bytes of an unaligned record.
+/// The bin of an alignment (section 5.3) that starts at `start` and covers `span` bases.
+pub fn bin(start: i32, span: u64) -> u16 {
+    let start = i64::from(start);
+    let end = start + i64::try_from(span.max(1)).unwrap_or(1) - 1;
+    // The levels of bins: what one covers, as a shift, and the number of its first.
+    let levels = [(14, 4681), (17, 585), (20, 73), (23, 9), (26, 1)];
+    let level = levels
+        .iter()
+        .find(|(shift, _)| start >> shift == end >> shift);
+    // As samtools has it, a number that does not fit is cut off.
+    level.map_or(0, |(shift, first)| (first + (start >> shift)) as u16)
+}
+
+/// The bytes of an unaligned record. A name of more than 254 bytes, which BAM cannot hold, is kept
+/// beside them.
 ///
 /// # Errors
-/// Input: the name has more than 254 bytes, which BAM cannot hold.
+/// Input: more bases than a record may have.
 pub fn unaligned(name: &[u8], codes: &[u8], qualities: &[u8]) -> Result<Record> {
-    let Ok(size) = u8::try_from(name.len() + 1) else {
-        return Err(Error::input("the read's name is longer than 254 bytes"));
-    };
+    let long_name = (name.len() > MAX_NAME).then(|| Box::from(name));
+    let name = &name[..name.len().min(MAX_NAME)];
+    let size = name.len() as u8 + 1;
     let mut bytes = Vec::with_capacity(FIXED + name.len() + 1 + codes.len() * 2);
     bytes.extend_from_slice(&(-1i32).to_le_bytes()); // contig
     bytes.extend_from_slice(&(-1i32).to_le_bytes()); // position
     bytes.extend_from_slice(&[size, 255]);
-    bytes.extend_from_slice(&4680u16.to_le_bytes()); // the bin of no position
+    bytes.extend_from_slice(&bin(-1, 1).to_le_bytes());
     bytes.extend_from_slice(&0u16.to_le_bytes()); // operations
     bytes.extend_from_slice(&flag::UNMAPPED.to_le_bytes());
     bytes.extend_from_slice(&(codes.len() as u32).to_le_bytes());
@@ -349,7 +434,11 @@ pub fn unaligned(name: &[u8], codes: &[u8], qualities: &[u8]) -> Result<Record> 
         bytes.push(nibble(pair[0]) << 4 | pair.get(1).map_or(0, |&code| nibble(code)));
     }
     bytes.extend_from_slice(qualities);
-    Record::new(bytes)
+    let record = Record::new(bytes)?;
+    Ok(Record {
+        long_name,
+        ..record
+    })
 }
 
 #[cfg(test)]

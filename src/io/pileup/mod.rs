@@ -3,92 +3,30 @@
 //! Coordinates stay the reference's: a deleted base is N, inserted bases are left out. Where reads
 //! are too few or disagree, the reference stands (or N, if that is asked for).
 
-use super::alignments::{Alignments, Options, Placed, Record, flag};
+mod choice;
+mod contigs;
+mod depths;
+
+pub use choice::{Choice, Chosen};
+pub use depths::Depths;
+
+use super::alignments::{Alignments, Options, Placed, Record, Reference, flag};
 use super::bases::Counts;
-use super::genome::{Planned, Sequence};
-use super::indexed::{Access, Indexed};
-use super::input::Input;
+use super::indexed::Indexed;
+use super::sequences::{Planned, Sequence};
 use crate::error::{Error, Result};
-use crate::sequence::region::{Query, Region, Span, merge};
-use crate::sequence::{Contig, N, SOFT_MASKED};
-use std::collections::{HashMap, VecDeque};
+use crate::sequence::region::{Query, Span};
+use crate::sequence::{Contig, N};
+use choice::Column;
+use contigs::{matched, warn_of_lacking, whole, wide_regions, widened};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Positions that are decided at a time.
 const BLOCK: u64 = 1 << 14;
 /// Reference bases that an alignment may span; longer ones are left out.
 const MAX_SPAN: u64 = 1 << 24;
-/// Contigs that a message names.
-const NAMED: usize = 3;
-
-/// How a base is chosen.
-#[derive(Clone, Debug)]
-pub struct Choice {
-    /// Fewer reads decide nothing.
-    pub min_depth: u32,
-    /// The part of the reads that must have the base.
-    pub min_fraction: f64,
-    /// Alignments of lower mapping quality do not count.
-    pub min_mapping_quality: u8,
-    /// Bases of lower quality do not count.
-    pub min_base_quality: u8,
-    /// Undecided positions are N, not the reference.
-    pub undecided_n: bool,
-}
-
-/// What was chosen, in positions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Chosen {
-    /// Decided by reads, and other than the reference.
-    pub changed: u64,
-    /// Deleted in most reads.
-    pub deleted: u64,
-    /// Too few reads, or reads that disagree.
-    pub undecided: u64,
-    /// All.
-    pub positions: u64,
-    /// Alignments that counted.
-    pub alignments: u64,
-    /// Alignments that cannot be, or span too much.
-    pub refused: u64,
-}
-
-/// Reads at each position that was handed out, for whoever writes the rows. Holds what lies
-/// between the reading and the writing thread.
-#[derive(Clone, Default)]
-pub struct Depths(Arc<Mutex<VecDeque<Stretch>>>);
-
-/// Depths of consecutive positions of a contig, from the second field on.
-type Stretch = (Arc<str>, u64, Vec<u32>);
-
-impl Depths {
-    fn push(&self, stretch: Stretch) {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back(stretch);
-    }
-
-    /// The depth at a position, if positions are asked for in the order in which they were handed
-    /// out; those before it are forgotten.
-    pub fn at(&self, contig: &str, position: u64) -> Option<u32> {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let (name, start, depths) = queue.front()?;
-            let place = position
-                .checked_sub(*start)
-                .and_then(|i| usize::try_from(i).ok());
-            if let Some(depth) = place.and_then(|i| depths.get(i))
-                && &**name == contig
-            {
-                return Some(*depth);
-            }
-            queue.pop_front();
-        }
-    }
-}
-
-/// Reads with each of A, C, G, T, and with the base deleted.
-type Column = [u32; 5];
 
 /// The consensus of sorted alignments, as sequences along a reference.
 ///
@@ -135,16 +73,7 @@ impl Consensus {
         choice: Choice,
         allow_missing_eof: bool,
     ) -> Result<Self> {
-        let input = Input::open(reference, allow_missing_eof)?;
-        let reference_name = reference.display().to_string();
-        let fasta = match Indexed::open(reference, &input, allow_missing_eof)? {
-            Access::Indexed(fasta) => *fasta,
-            Access::Stream(why) => {
-                let what = format!("a reference needs an index: {why}");
-                let todo = "bgzip it, then samtools faidx";
-                return Err(Error::usage(what).file(reference_name).todo(todo));
-            }
-        };
+        let fasta = Reference::indexed(reference, allow_missing_eof)?;
         let mut options = Options {
             regions: regions.to_vec(),
             reference: Some(PathBuf::from(reference)),
@@ -162,34 +91,14 @@ impl Consensus {
         let contigs = contigs.map_err(|error| error.file(&name))?;
         let mut left: Vec<Span> = source.spans().to_vec();
         if regions.is_empty() {
-            let whole = header.contigs.iter().enumerate().map(|(contig, c)| Span {
-                contig,
-                start: 0,
-                end: c.length,
-            });
-            left = whole
-                .filter(|span| contigs[span.contig].is_some() && span.end > 0)
-                .collect();
+            warn_of_lacking(&header.contigs, &contigs);
+            left = whole(&header.contigs, &contigs);
         } else {
             if let Some(span) = left.iter().find(|span| contigs[span.contig].is_none()) {
                 let contig = &header.contigs[span.contig].name;
                 return Err(Error::input(format!("the reference has no \"{contig}\"")).file(name));
             }
-            // Reads of the context count too.
-            let mut wide: Vec<Span> = left
-                .iter()
-                .map(|&span| widened(span, context, &header.contigs))
-                .collect();
-            merge(&mut wide);
-            let region = |span: Span| Region {
-                contig: header.contigs[span.contig].name.clone(),
-                start: span.start,
-                end: span.end,
-            };
-            options.regions = wide
-                .into_iter()
-                .map(|span| Query::exact(region(span)))
-                .collect();
+            options.regions = wide_regions(&left, context, &header.contigs);
             source = Alignments::open(path, &options)?;
         }
         Ok(Self {
@@ -376,12 +285,7 @@ impl Consensus {
                 return Ok(());
             }
         };
-        if self.contigs[contig].is_none() {
-            let contig = &self.source.header().contigs[contig].name;
-            let what = format!("the reference has no \"{contig}\", where alignments lie");
-            return Err(Error::input(what).file(&self.name));
-        }
-        if !here {
+        if !here || self.contigs[contig].is_none() {
             return Ok(());
         }
         self.chosen.alignments += 1;
@@ -421,91 +325,6 @@ impl Consensus {
         }
         self.columns[i][what] += 1;
     }
-}
-
-impl Choice {
-    /// The base code of a position.
-    fn base(&self, column: &Column, reference: u8, chosen: &mut Chosen) -> u8 {
-        chosen.positions += 1;
-        let depth: u32 = column.iter().sum();
-        let most = column.iter().copied().max().unwrap_or_default();
-        let unique = column.iter().filter(|&&n| n == most).count() == 1;
-        let enough = f64::from(most) >= self.min_fraction * f64::from(depth);
-        let mask = reference & SOFT_MASKED;
-        if depth < self.min_depth.max(1) || !unique || !enough {
-            chosen.undecided += 1;
-            return if self.undecided_n {
-                N | mask
-            } else {
-                reference
-            };
-        }
-        let best = column.iter().position(|&n| n == most).unwrap_or_default() as u8;
-        if best == 4 {
-            chosen.deleted += 1;
-            return N | mask;
-        }
-        chosen.changed += u64::from(best | mask != reference);
-        best | mask
-    }
-}
-
-/// A span with its context.
-fn widened(span: Span, context: [u64; 2], contigs: &[Contig]) -> Span {
-    Span {
-        start: span.start.saturating_sub(context[0]),
-        end: span
-            .end
-            .saturating_add(context[1])
-            .min(contigs[span.contig].length),
-        ..span
-    }
-}
-
-/// The reference's number of each contig, if it has one.
-fn matched(contigs: &[Contig], reference: &[Contig]) -> Result<Vec<Option<usize>>> {
-    let known: HashMap<&str, usize> = (reference.iter().enumerate())
-        .map(|(i, contig)| (contig.name.as_str(), i))
-        .collect();
-    let found: Vec<_> = contigs
-        .iter()
-        .map(|c| known.get(c.name.as_str()).copied())
-        .collect();
-    let list = |names: Vec<String>| {
-        let more = names.len().saturating_sub(NAMED);
-        let shown = names
-            .iter()
-            .take(NAMED)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(", ");
-        if more > 0 {
-            format!("{shown} and {more} more")
-        } else {
-            shown
-        }
-    };
-    let differ = contigs.iter().zip(&found).filter_map(|(contig, found)| {
-        let other = &reference[(*found)?];
-        let text = format!(
-            "{} has {} bases, not {}",
-            contig.name, other.length, contig.length
-        );
-        (other.length != contig.length).then_some(text)
-    });
-    let differ: Vec<String> = differ.collect();
-    if !differ.is_empty() {
-        let what = format!("the reference is another: {}", list(differ));
-        return Err(Error::input(what));
-    }
-    if found.iter().all(Option::is_none) {
-        let names = |contigs: &[Contig]| list(contigs.iter().map(|c| c.name.clone()).collect());
-        let (own, other) = (names(contigs), names(reference));
-        let what =
-            format!("no contig of the alignments is in the reference: {own}; it has {other}");
-        return Err(Error::input(what));
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

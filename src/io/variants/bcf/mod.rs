@@ -3,9 +3,10 @@
 //! An own decoder, because a library's panics on typed values that it does not expect, and
 //! allocates what a damaged record asks for. Every count is checked against the bytes at hand.
 
+use super::MAX_LINE;
 use super::header::{Header, structured, trim_end};
-use super::{MAX_LINE, read_up_to};
 use crate::error::{Error, Result};
+use crate::io::read;
 use std::collections::HashMap;
 use std::io::Read;
 
@@ -40,7 +41,7 @@ pub(super) fn read_header(input: &mut impl Read) -> Result<Vec<u8>> {
 fn take(input: &mut impl Read, n: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = input.take(n).read_to_end(&mut bytes);
-    if (read.map_err(super::input::error)? as u64) < n {
+    if (read.map_err(read::error)? as u64) < n {
         return Err(Error::input("truncated BCF"));
     }
     Ok(bytes)
@@ -102,7 +103,7 @@ impl Decoder {
     ) -> Result<bool> {
         line.clear();
         let mut lengths = [0; 8];
-        match read_up_to(input, &mut lengths)? {
+        match read::up_to(input, &mut lengths)? {
             0 => return Ok(false),
             8 => {}
             _ => return Err(Error::input("truncated BCF")),

@@ -2,9 +2,10 @@
 //! contig is compared with the text before the contig's first base is handed out.
 
 use super::bases::{Counts, decode};
-use super::bgzf::{self, read_up_to};
+use super::bgzf;
 use super::fai::{Block, Entry, beside, read_fai, read_gzi};
-use super::input::{self, Format, Input};
+use super::input::{Format, Input};
+use super::read;
 use crate::error::{Error, Kind, Result};
 use crate::sequence::{Contig, region::Span};
 use std::fs::File;
@@ -160,7 +161,7 @@ impl Indexed {
                 };
                 let mut found = [0; 2];
                 let found = &mut found[..end.len()];
-                read_up_to(&mut self.text, found)?;
+                read::up_to(&mut self.text, found)?;
                 if found != end {
                     return Err(self.ragged());
                 }
@@ -169,7 +170,7 @@ impl Indexed {
             let line_left = entry.line_bases - self.span.start % entry.line_bases;
             let most = line_left.min(self.span.end - self.span.start);
             let bytes = self.text.fill_buf();
-            let bytes = bytes.map_err(|e| input::error(e).file(self.path.display()))?;
+            let bytes = bytes.map_err(|e| read::error(e).file(self.path.display()))?;
             let room = bytes.len().min(max - got).min(most as usize);
             let n = decode(&bytes[..room], codes, &mut self.counts);
             let stop = bytes[..room].get(n).copied();
@@ -205,7 +206,7 @@ impl Indexed {
         let mut letters = Vec::new();
         while (letters.len() as u64) < entry.length {
             let bytes = self.text.fill_buf();
-            let bytes = bytes.map_err(|e| input::error(e).file(self.path.display()))?;
+            let bytes = bytes.map_err(|e| read::error(e).file(self.path.display()))?;
             let room = bytes
                 .len()
                 .min((entry.length - letters.len() as u64) as usize);
@@ -302,7 +303,7 @@ impl Text {
     fn seek(&mut self, offset: u64) -> Result<()> {
         match self {
             Self::Plain(file) => {
-                file.seek(SeekFrom::Start(offset)).map_err(input::error)?;
+                file.seek(SeekFrom::Start(offset)).map_err(read::error)?;
             }
             Self::Bgzf { reader, blocks } => {
                 let next = blocks.partition_point(|block| block.uncompressed <= offset);
@@ -326,7 +327,7 @@ impl Text {
             let start = offset.saturating_sub(window);
             self.seek(start)?;
             let mut bytes = vec![0; (offset - start) as usize];
-            if read_up_to(self, &mut bytes)? < bytes.len() {
+            if read::up_to(self, &mut bytes)? < bytes.len() {
                 return Ok(false);
             }
             let Some((b'\n', line)) = bytes.split_last() else {
@@ -351,7 +352,7 @@ impl Text {
         self.seek(offset)?;
         let mut line_ended = empty;
         loop {
-            let bytes = self.fill_buf().map_err(input::error)?;
+            let bytes = self.fill_buf().map_err(read::error)?;
             match bytes.first() {
                 None => return Ok(true),
                 Some(b'\n') => line_ended = true,
@@ -368,7 +369,7 @@ impl Text {
         let mut line = 1;
         let mut left = offset;
         while left > 0 {
-            let bytes = self.fill_buf().map_err(input::error)?;
+            let bytes = self.fill_buf().map_err(read::error)?;
             let n = bytes.len().min(left.min(1 << 30) as usize);
             if n == 0 {
                 break;

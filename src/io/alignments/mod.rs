@@ -6,6 +6,7 @@ mod cram;
 mod fastq;
 mod header;
 mod index;
+mod left_out;
 mod record;
 mod sam;
 mod writer;
@@ -15,9 +16,11 @@ pub use header::Header;
 pub use record::{Operation, Placed, Record, flag};
 pub use writer::Writer;
 
+use left_out::LeftOut;
+
 use super::ahead::Ahead;
-use super::bgzf::read_up_to;
 use super::input::{self, Input};
+use super::read;
 use crate::error::{Error, Result};
 use crate::sequence::region::{Query, Span, merge};
 use std::collections::HashMap;
@@ -32,7 +35,7 @@ const START: usize = 1 << 12;
 pub struct Options {
     /// Only records that overlap these regions; none reads everything.
     pub regions: Vec<Query>,
-    /// The FASTA that a CRAM file was written against.
+    /// The FASTA that a CRAM file was written against, and that `=` in sequences stands for.
     pub reference: Option<PathBuf>,
     /// Lets a BGZF file pass, with a warning, that lacks its closing block.
     pub allow_missing_eof: bool,
@@ -77,6 +80,7 @@ pub struct Alignments {
     spans: Vec<Span>,
     records: u64,
     allow_empty: bool,
+    left_out: LeftOut,
 }
 
 impl Format {
@@ -89,13 +93,12 @@ impl Format {
         let tags = [b"@HD", b"@SQ", b"@RG", b"@PG", b"@CO"];
         let is_header =
             tags.iter().any(|tag| line.starts_with(*tag)) && line.get(3) == Some(&b'\t');
-        let fields = line.split(|&byte| byte == b'\t').count();
         match start {
             _ if start.starts_with(b"BAM\x01") => Ok(Self::Bam),
             _ if start.starts_with(b"CRAM") => Ok(Self::Cram),
             _ if is_header => Ok(Self::Sam),
             [b'@', ..] => Ok(Self::Fastq),
-            _ if fields >= 11 => Ok(Self::Sam),
+            _ if sam::is_headerless(start) => Ok(Self::Sam),
             [] => Err(Error::input("no reads: the file is empty")),
             [b'>', ..] => Err(Error::input("this is FASTA, not a file of reads")
                 .todo("crocuta embed, or crocuta predict")),
@@ -153,7 +156,7 @@ impl Alignments {
         let name = input.name().to_string();
         let mut input = Ahead::new(input);
         let mut start = vec![0; START];
-        let got = read_up_to(&mut input, &mut start)?;
+        let got = read::up_to(&mut input, &mut start)?;
         start.truncate(got);
         if start.is_empty() && options.allow_empty {
             start = b"@CO\tempty\n".to_vec();
@@ -206,6 +209,7 @@ impl Alignments {
             spans,
             records: 0,
             allow_empty: options.allow_empty || !options.regions.is_empty(),
+            left_out: LeftOut::new(options),
         })
     }
 
@@ -227,7 +231,7 @@ impl Alignments {
     /// The next record; `None` when all were handed out and the input ended well.
     pub fn next_record(&mut self) -> Result<Option<Record>> {
         let place = |error: Error| error.place(format!("record {}", self.records + 1));
-        let record = match &mut self.source {
+        let mut record = match &mut self.source {
             Source::Bam(text) => bam::read_record(text).map_err(place),
             Source::BamRegions(regions) => regions.next_record().map_err(place),
             Source::Sam(reader) => reader.next_record(),
@@ -236,6 +240,10 @@ impl Alignments {
             Source::Fastq(reader) => reader.next_record(),
         }
         .map_err(|error| error.file(&self.name))?;
+        if let Some(record) = record.as_mut().filter(|record| record.leaves_bases()) {
+            let found = self.left_out.find(record, &self.header.contigs);
+            found.map_err(|error| place(error).file(&self.name))?;
+        }
         match &record {
             Some(_) => self.records += 1,
             None if self.records == 0 && !self.allow_empty => {
