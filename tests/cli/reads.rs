@@ -292,7 +292,14 @@ fn the_tagged_bam_holds_all_records_in_order_and_can_be_read_at_random() {
 #[test]
 fn the_tagged_bam_of_a_cram_is_that_of_its_sam() {
     let tagged = |name: &str| {
-        let mut case = small(name, "-r ref.fa --all-alignments --bam-out tagged.bam");
+        // The same name, as the command stands in the header.
+        let case = reads(
+            "in",
+            data(name),
+            "-r ref.fa --all-alignments --bam-out tagged.bam",
+        );
+        let case = case.file("ref.fa", data("ref.fa"));
+        let mut case = case.file("ref.fa.fai", data("ref.fa.fai"));
         let files = ["out.parquet", "tagged.bam", "tagged.bam.bai"];
         let out = case.run().succeeds(&files);
         let mut text = Vec::new();
