@@ -37,7 +37,11 @@ fn refused(path: &Path, kind: Kind, words: &[&str]) {
 
 #[test]
 fn a_model_that_is_not_there_says_what_to_do() {
-    refused(Path::new("nowhere/at-all"), Kind::Model, &["no such model"]);
+    refused(Path::new("nowhere/at/all"), Kind::Model, &["no such model"]);
+    let published = Path::new("LongSafari/hyenadna-tiny-1k-seqlen-hf");
+    refused(published, Kind::Model, &["hf:LongSafari/hyenadna-tiny"]);
+    let misspelt = Path::new("crocuta-bacterai");
+    refused(misspelt, Kind::Model, &["did you mean crocuta-bacteria?"]);
     refused(
         Path::new("mamba-d256-l16"),
         Kind::Model,

@@ -1,6 +1,6 @@
 //! Which of a directory's files hold the weights; and if none do, what to do about what is there.
 
-use super::super::{Config, presets, safetensors};
+use super::super::{Config, bundled, presets, safetensors};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// Names that are more alike than this, of 1,000, are one name misspelt.
+const ALIKE: u32 = 930;
 
 /// An error unless `path` is a directory, with what to do instead.
 pub(super) fn directory(path: &Path) -> Result<()> {
@@ -29,12 +32,31 @@ pub(super) fn directory(path: &Path) -> Result<()> {
                 .todo("give the directory that holds config.json and model.safetensors")
         });
     }
-    Err(match path.to_str().filter(|name| presets().any(|preset| preset == *name)) {
-        Some(name) => error("no such directory, but a preset").todo(format!(
+    let name = path.to_str().unwrap_or_default();
+    if presets().any(|preset| preset == name) {
+        return Err(error("no such directory, but a preset").todo(format!(
             "make untrained weights with `crocuta models new --preset {name} -o DIR`, or give the directory of the published ones"
-        )),
-        None => error("no such model").todo("give a directory with config.json and model.safetensors"),
-    })
+        )));
+    }
+    Err(error("no such model").todo(meant(name)))
+}
+
+/// What the name of a model that is not there was meant to be.
+fn meant(name: &str) -> String {
+    let known = bundled().chain(presets());
+    let likeness = |known: &&str| (strsim::jaro_winkler(known, name) * 1000.0) as u32;
+    if let Some(close) = known
+        .max_by_key(likeness)
+        .filter(|known| likeness(known) > ALIKE)
+    {
+        return format!("did you mean {close}?");
+    }
+    let (owner, model) = name.split_once('/').unwrap_or_default();
+    if !owner.is_empty() && !model.is_empty() && !model.contains('/') && !Path::new(owner).exists()
+    {
+        return format!("for a model of Hugging Face write hf:{name}");
+    }
+    "give a directory with config.json and model.safetensors, or a name that `crocuta models list` has".to_string()
 }
 
 /// The safetensors files of the directory, sorted by name.
