@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod completions;
 mod embed;
 mod fit;
 mod fit_again;
