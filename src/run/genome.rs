@@ -2,6 +2,7 @@
 
 use super::estimate::Estimate;
 use super::heads::Heads;
+use super::layers::{self, Layers};
 use super::opened::{Loaded, Session};
 use super::options::{Binning, Compute, Output, Source};
 use super::outputs::{Format, Outputs};
@@ -31,6 +32,9 @@ pub struct Embed {
     #[command(flatten)]
     #[serde(flatten)]
     inputs: Inputs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    layers: Layers,
     #[command(flatten)]
     #[serde(flatten)]
     binning: Binning,
@@ -184,7 +188,10 @@ impl Job for GenomeJob<'_> {
         let Inputs {
             source, compute, ..
         } = self.inputs;
-        let loaded = compute.load_or(self.bundled())?;
+        let mut loaded = compute.load_or(self.bundled())?;
+        if let RowsOf::Embeddings(embed) = self.rows {
+            loaded.layers = embed.layers.find(&loaded.facts)?;
+        }
         let scratch = compute.exact_bytes(&loaded.model)?;
         let task = match self.heads() {
             Some(heads) => heads.task(&loaded.checkpoint)?,
@@ -285,6 +292,11 @@ impl Job for GenomeJob<'_> {
             receipt: receipt.table,
             ..self.counts(opened, rows)
         };
+        if let RowsOf::Embeddings(_) = self.rows {
+            let engine = &opened.session.engine;
+            let written = layers::summary(&engine.facts, &engine.layers);
+            summary.own.extend([written]);
+        }
         let genes = receipt.genes.map(|genes| format!("{genes} genes"));
         summary.notes.extend(genes);
         Ok(summary)
@@ -413,6 +425,7 @@ impl GenomeJob<'_> {
             checkpoint,
             model,
             facts,
+            ..
         } = loaded;
         match (self.rows, task) {
             (RowsOf::Embeddings(_), _) => Ok(Head::Embedding),
@@ -449,7 +462,7 @@ impl GenomeJob<'_> {
                 let vectors = Vectors {
                     element: embed.dtype.element(),
                     dim: facts.width,
-                    layer: facts.layer.to_string(),
+                    layers: layers::named(facts, &session.engine.layers),
                     pool: bins.map(|(_, pool)| name_of(pool)),
                     causal: facts.causal,
                 };
@@ -506,6 +519,9 @@ impl GenomeJob<'_> {
         } = opened.head
         {
             params.push(("mask-every", json!(stride)));
+        }
+        if let RowsOf::Embeddings(embed) = self.rows {
+            params.extend(embed.layers.params());
         }
         params.extend(source.sample.params());
         if source.sample.reference.is_some() {

@@ -4,7 +4,7 @@ use super::device;
 use super::estimate::Estimate;
 use super::options::Compute;
 use crate::checkpoint::Checkpoint;
-use crate::encoder::{Facts, Model};
+use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Result};
 use crate::ops::Device;
 use crate::stream::{Engine, Windows};
@@ -17,6 +17,8 @@ pub struct Loaded {
     pub model: Model,
     /// Its sizes and tokens.
     pub facts: Facts,
+    /// The layers that the run computes, as [`Engine`] has them.
+    pub layers: Vec<Layer>,
 }
 
 /// A model as it runs.
@@ -51,17 +53,19 @@ impl Session {
             checkpoint,
             model,
             facts,
+            layers,
         } = loaded;
         let (windows, notes) = compute.windows(&facts)?;
-        let device = device::open(compute, &facts, on_cpu)?;
-        let chunk = device::chunk(compute.chunk, &device, &model, &facts, input)?;
+        let engine = Engine {
+            device: device::open(compute, &facts, on_cpu)?,
+            model,
+            facts,
+            layers,
+        };
+        let chunk = device::chunk(compute.chunk, &engine, input)?;
         Ok(Self {
             checkpoint,
-            engine: Engine {
-                model,
-                facts,
-                device,
-            },
+            engine,
             chunk,
             windows,
             estimate: Estimate::default(),

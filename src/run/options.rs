@@ -5,7 +5,7 @@ use super::device::{Precision, Target};
 use super::opened::Loaded;
 use crate::adapter;
 use crate::checkpoint::{self, Checkpoint};
-use crate::encoder::{Facts, Model};
+use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Result};
 use crate::io::alignments::is_alignments;
 use crate::io::genome::{Genome, Options};
@@ -369,6 +369,7 @@ impl Compute {
             checkpoint,
             model,
             facts,
+            layers: vec![Layer::Norm],
         })
     }
 

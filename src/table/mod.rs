@@ -12,7 +12,7 @@ mod read_bases;
 mod reads;
 mod variants;
 
-pub use embeddings::{Vectors, embeddings};
+pub use embeddings::{LayerName, Vectors, embeddings};
 pub use footer::Footer;
 pub use positions::{GROUP_POSITIONS, Positions, RowUnit, flag, with_depth};
 pub use predictions::{HeadOutputs, PROBABILITIES, head_outputs, predictions};

@@ -9,6 +9,7 @@ mod fit;
 mod fit_again;
 mod genes;
 mod inputs;
+mod layers;
 mod models;
 mod predict;
 mod readers;

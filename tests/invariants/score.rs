@@ -2,7 +2,7 @@
 
 use crate::{folder, step};
 use crocuta::checkpoint::{Checkpoint, Config, create};
-use crocuta::encoder::{Encoder, Model, Segment};
+use crocuta::encoder::{Encoder, Layer, Model, Segment};
 use crocuta::head::LanguageModel;
 use crocuta::ops::Device;
 use crocuta::score::{self, Job, Mode, Reference, Settings, Window};
@@ -64,6 +64,7 @@ fn load(folder: &Path) -> Scorer {
         model,
         facts,
         device: Device::Cpu,
+        layers: vec![Layer::Norm],
     };
     Scorer { engine, head }
 }

@@ -124,6 +124,10 @@ fn whole_sequences_plain_compressed_and_indexed() {
         "embed a.fa -m model --dtype f32 --window 128 --overlap 32",
     );
     holds(&indexed, "predict a.fa -m model --logits");
+    holds(
+        &indexed,
+        "embed a.fa -m model --layer 0 --layer 1 --layer ln_f",
+    );
 }
 
 #[test]

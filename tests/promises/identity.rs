@@ -219,6 +219,7 @@ fn embeddings_go_on_only_with_the_same_inputs_and_options() {
         option("--bin 4", "--bin 5", &["bin"]),
         option("--pool mean", "--pool max", &["pool"]),
         option("--dtype f16", "--dtype f32", &["dtype"]),
+        option("-t 2", "-t 2 --layer 1", &["layer"]),
         option("-t 2", "-t 2 --strand both", &["strand"]),
         option("-t 2", "-t 2 --window 100", &["window"]),
         option("-t 2", "-t 2 --keep-overlaps", &["keep-overlaps"]),
@@ -265,6 +266,7 @@ fn reads_go_on_only_with_the_same_inputs_and_options() {
             "--orientation reference",
             &["orientation"],
         ),
+        option("-t 2", "-t 2 --layer 1", &["layer"]),
         option("-t 2", "-t 2 --all-alignments", &["all-alignments"]),
         option("--pool mean", "--no-embedding", &["embedding", "pool"]),
         option("-t 2", "-t 2 --window 20", &["window"]),
@@ -306,6 +308,7 @@ fn scores_go_on_only_with_the_same_inputs_and_options() {
         option("-t 2", "-t 2 --context 100", &["context"]),
         option("-t 2", "-t 2 --strand both", &["strand"]),
         option("-t 2", "-t 2 --embeddings site", &["embeddings"]),
+        option("-t 2", "-t 2 --layer 1", &["layer"]),
         option("-t 2", "-t 2 --around 10", &["around"]),
         option(
             "--after 50",

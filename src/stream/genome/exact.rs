@@ -42,7 +42,7 @@ pub fn run_exact(
     sink: &mut GenomeSink,
     progress: &mut Progress,
 ) -> Result<Totals> {
-    let model = layered(reading.engine)?;
+    let (model, layer) = layered(reading.engine)?;
     let settings = reading.settings;
     let mut totals = Totals::default();
     let mut bins = settings.bins.map(|(size, pool)| Bins::new(size, pool));
@@ -52,7 +52,7 @@ pub fn run_exact(
         let file = Scratch::create(&settings.scratch)?;
         let exact = Exact {
             model,
-            layer: Layer::Norm,
+            layer,
             store: Store {
                 read: &|from, values| file.read(address(from), cast_slice_mut(values)),
                 write: &|from, values| file.write(address(from), cast_slice(values)),
@@ -169,11 +169,11 @@ fn address(value: u64) -> u64 {
 /// # Errors
 /// As [`run_exact`].
 pub fn exact_speed(engine: &Engine, head: &Head, tile: usize, scratch: &Path) -> Result<f64> {
-    let model = layered(engine)?;
+    let (model, layer) = layered(engine)?;
     let file = Scratch::create(scratch)?;
     let exact = Exact {
         model,
-        layer: Layer::Norm,
+        layer,
         store: Store {
             read: &|from, values| file.read(address(from), cast_slice_mut(values)),
             write: &|from, values| file.write(address(from), cast_slice(values)),
@@ -190,8 +190,14 @@ pub fn exact_speed(engine: &Engine, head: &Head, tile: usize, scratch: &Path) ->
     Ok(exact.length as f64 / start.elapsed().as_secs_f64())
 }
 
-fn layered(engine: &Engine) -> Result<&Model> {
-    engine.model.layered().ok_or_else(|| {
+/// The model, and the one layer whose vectors are read.
+fn layered(engine: &Engine) -> Result<(&Model, Layer)> {
+    let model = engine.model.layered().ok_or_else(|| {
         Error::usage("only bidirectional models are run layer by layer, with --exact")
-    })
+    })?;
+    match engine.layers[..] {
+        [layer] => Ok((model, layer)),
+        _ => Err(Error::usage("--exact gives the vectors of one layer")
+            .todo("run it once for each --layer")),
+    }
 }

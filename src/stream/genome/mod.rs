@@ -30,7 +30,7 @@ use std::path::PathBuf;
 
 /// What is computed for each base.
 pub enum Head {
-    /// The encoder's hidden vector.
+    /// The encoder's vectors, at each of the engine's layers.
     Embedding,
     /// Probabilities of the language model, and its raw logits if asked for.
     Prediction {
@@ -192,13 +192,12 @@ impl Computing<'_> {
         let tokens = engine.tokens(codes);
         let segments = step.segments();
         let state = &mut self.state;
-        let mut forward = |tokens: Vec<u32>| engine.forward(tokens, &segments, state);
         let (logits, masked) = match head {
             Head::Embedding => {
-                let hidden = forward(tokens)?;
+                let vectors = engine.vectors(tokens, &segments, state)?;
                 let rows = match self.reading.pooled() {
-                    None => hidden,
-                    Some((size, pool)) => ops::pool(&hidden, &step.runs(size), pool.reduction())?,
+                    None => vectors,
+                    Some((size, pool)) => ops::pool(&vectors, &step.runs(size), pool.reduction())?,
                 };
                 return Ok(Outputs {
                     values: rows.to_vec1()?,
@@ -208,7 +207,7 @@ impl Computing<'_> {
             Head::Prediction { logits, masked, .. } => (*logits, *masked),
             Head::Task(_) => (true, None),
         };
-        let mut run = |tokens| head.values(forward(tokens)?);
+        let mut run = |tokens| head.values(engine.hidden(tokens, &segments, state)?.0);
         // Of a bidirectional model, each base's logits come from the run in which it was masked.
         let masked = match masked {
             Some(stride) => {

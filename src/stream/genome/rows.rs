@@ -115,7 +115,8 @@ impl GenomeRows<'_> {
         };
         match self.reading.head {
             Head::Embedding => {
-                let width = self.reading.engine.facts.width;
+                let engine = self.reading.engine;
+                let width = engine.facts.width * engine.layers.len();
                 let of =
                     |rows: &Range<usize>| (from + rows.start) * width..(from + rows.end) * width;
                 if wanted.len() == 1 && of(&wanted[0]) == (0..outputs.values.len()) {
