@@ -16,8 +16,10 @@ use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::genome::{Genome, Planned};
 use crate::io::pileup::Consensus;
 use crate::io::vector::Element;
-use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Reading, Tracks};
-use crate::stream::{Journal, Progress, Strand, TableOutput};
+use crate::stream::genome::{
+    self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks,
+};
+use crate::stream::{Engine, Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::{self, Column, GROUP_POSITIONS, HeadOutputs, Positions, RowUnit, Vectors};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -167,6 +169,15 @@ impl Job for GenomeJob<'_> {
             let what = "--resume and --exact do not go with alignments";
             return Err(Error::usage(what));
         }
+        let by_interval = source.intervals.intervals.is_some();
+        if compute.strand == Strand::Own && !by_interval {
+            return Err(Error::usage("--strand own is for --intervals"));
+        }
+        if let (RowsOf::Predictions(predict), true) = (self.rows, by_interval)
+            && predict.logits
+        {
+            return Err(Error::usage("--logits does not go with --intervals"));
+        }
         if output.resume && self.heads().is_some_and(Heads::writes) {
             let what = "--resume is for tables: it does not go with --genes, --bed and --bigwig";
             return Err(Error::usage(what));
@@ -200,7 +211,14 @@ impl Job for GenomeJob<'_> {
         let strand = self.strand(task.as_ref())?;
         // A head that looks around must not see over a gap; --exact reads a sequence as it is.
         let together = task.is_none() && !compute.exact;
-        let genome = source.open(&loaded.facts, strand, together)?;
+        if source.intervals.intervals.is_some() && task.is_some() {
+            let what = "--intervals is for the language model's predictions";
+            return Err(Error::usage(what).todo("add --head lm"));
+        }
+        let intervals = source.intervals.read()?.map(Intervals::new);
+        let wanted = intervals.as_ref().map(|all| all.all().as_slice());
+        let wanted = wanted.unwrap_or_default();
+        let genome = source.open(&loaded.facts, strand, together, wanted)?;
         let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");
@@ -211,7 +229,10 @@ impl Job for GenomeJob<'_> {
         } else {
             RowUnit::Base
         };
-        let mut columns = self.columns(&session, &head, task.as_ref());
+        let mut columns = match &intervals {
+            Some(intervals) => self.interval_columns(&session, intervals),
+            None => self.columns(&session, &head, task.as_ref()),
+        };
         if genome.consensus().is_some() {
             columns = table::with_depth(columns, unit);
         }
@@ -220,6 +241,7 @@ impl Job for GenomeJob<'_> {
             windows: session.windows,
             strand,
             bins: self.bins(),
+            intervals: intervals.map(|all| (all, self.pool())),
             scratch: compute.scratch(&self.inputs.output.output),
         };
         let mut opened = OpenGenome {
@@ -339,12 +361,12 @@ impl OpenGenome {
             None => self.genome.bases_hint().map(|n| n * strand.passes()),
         };
         let contigs = planned.as_ref().map_or(0, |planned| planned.len() as u64);
+        let intervals = self.settings.intervals.as_ref();
+        let intervals = intervals.map(|(intervals, _)| intervals.all().len() as u64);
+        let counted = planned.map(|planned| planned.iter().map(|p| p.rows(bin)).sum::<u64>());
         let scratch = self.session.estimate.scratch;
         self.session.estimate = Estimate {
-            rows: planned.map(|planned| {
-                let rows = planned.iter().map(|planned| planned.rows(bin));
-                rows.sum::<u64>() * strand.rows()
-            }),
+            rows: intervals.or(counted).map(|rows| rows * strand.rows()),
             scratch,
             ..Estimate::new(&self.session, &self.columns, bases, contigs, bin)
         };
@@ -359,7 +381,7 @@ impl GenomeJob<'_> {
         }
     }
 
-    fn bins(&self) -> Option<(u64, crate::stream::Pool)> {
+    fn bins(&self) -> Option<(u64, Pool)> {
         match self.rows {
             RowsOf::Embeddings(embed) => {
                 let Binning { bin, pool } = embed.binning;
@@ -459,14 +481,8 @@ impl GenomeJob<'_> {
                 } else {
                     RowUnit::Base
                 };
-                let vectors = Vectors {
-                    element: embed.dtype.element(),
-                    dim: facts.width,
-                    layers: layers::named(facts, &session.engine.layers),
-                    pool: bins.map(|(_, pool)| name_of(pool)),
-                    causal: facts.causal,
-                };
-                table::embeddings(unit, &vectors)
+                let pool = bins.map(|(_, pool)| name_of(pool));
+                table::embeddings(unit, &vectors(embed, session, pool))
             }
             (_, _, Some(task)) => table::head_outputs(&HeadOutputs {
                 head: task.name.clone(),
@@ -480,6 +496,28 @@ impl GenomeJob<'_> {
         }
     }
 
+    /// How the bases of an interval become one row.
+    fn pool(&self) -> Pool {
+        match self.rows {
+            RowsOf::Embeddings(embed) => embed.binning.pool,
+            RowsOf::Predictions(_) => Pool::Mean,
+        }
+    }
+
+    fn interval_columns(
+        &self,
+        session: &Session,
+        intervals: &Intervals,
+    ) -> Vec<Column<Positions>> {
+        match self.rows {
+            RowsOf::Embeddings(embed) => {
+                let vectors = vectors(embed, session, Some(name_of(self.pool())));
+                table::interval_embeddings(intervals.all(), &vectors)
+            }
+            RowsOf::Predictions(_) => table::interval_predictions(intervals.all()),
+        }
+    }
+
     fn sink(
         &self,
         opened: &mut OpenGenome,
@@ -488,7 +526,11 @@ impl GenomeJob<'_> {
     ) -> Result<GenomeSink> {
         let columns = std::mem::take(&mut opened.columns);
         let bin = opened.settings.bins.map_or(1, |(size, _)| size);
-        let span = GROUP_POSITIONS * bin;
+        // Of intervals a group holds as many as it can.
+        let span = match opened.settings.intervals {
+            Some(_) => i64::MAX.unsigned_abs(),
+            None => GROUP_POSITIONS * bin,
+        };
         let table = match (targets.table, journal) {
             (None, _) => None,
             (Some(file), None) => Some(TableOutput::create(file, columns, span)?),
@@ -523,6 +565,7 @@ impl GenomeJob<'_> {
         if let RowsOf::Embeddings(embed) = self.rows {
             params.extend(embed.layers.params());
         }
+        params.extend(source.intervals.params());
         params.extend(source.sample.params());
         if source.sample.reference.is_some() {
             params.push(("alignments", json!(file_name(&source.fasta))));
@@ -533,9 +576,11 @@ impl GenomeJob<'_> {
         }
         let reference = source.sample.reference.as_ref().unwrap_or(&source.fasta);
         let about = About {
-            table: match self.rows {
-                RowsOf::Embeddings(_) => "embeddings",
-                RowsOf::Predictions(_) => "predictions",
+            table: match (self.rows, &opened.settings.intervals) {
+                (RowsOf::Embeddings(_), None) => "embeddings",
+                (RowsOf::Predictions(_), None) => "predictions",
+                (RowsOf::Embeddings(_), Some(_)) => "interval_embeddings",
+                (RowsOf::Predictions(_), Some(_)) => "interval_predictions",
             },
             reference: (Some(reference), opened.genome.finished_contigs()),
             mode: compute.exact.then_some("exact"),
@@ -597,5 +642,17 @@ impl GenomeJob<'_> {
             summary.failed = Some(format!("{} sequences are empty", counts.empty));
         }
         summary
+    }
+}
+
+/// The vectors of a table; `pool`: how those of several bases become one.
+fn vectors(embed: &Embed, session: &Session, pool: Option<String>) -> Vectors {
+    let Engine { facts, layers, .. } = &session.engine;
+    Vectors {
+        element: embed.dtype.element(),
+        dim: facts.width,
+        layers: layers::named(facts, layers),
+        pool,
+        causal: facts.causal,
     }
 }

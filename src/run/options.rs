@@ -2,6 +2,7 @@
 //! a run; those that do not are skipped there.
 
 use super::device::{Precision, Target};
+use super::intervals::Intervals;
 use super::opened::Loaded;
 use crate::adapter;
 use crate::checkpoint::{self, Checkpoint};
@@ -11,6 +12,7 @@ use crate::io::alignments::is_alignments;
 use crate::io::genome::{Genome, Options};
 use crate::io::pileup::{Choice, Consensus};
 use crate::io::{bed, spill::Spill};
+use crate::sequence::interval::Interval;
 use crate::sequence::region::Query;
 use crate::stream::{Pool, Strand, Windows};
 use serde::Serialize;
@@ -43,6 +45,10 @@ pub struct Source {
     /// Do not join regions that overlap: their rows come twice.
     #[arg(long, help_heading = "Input")]
     pub keep_overlaps: bool,
+    /// A row for each interval of a file instead.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub intervals: Intervals,
     /// Write an empty table if there are no sequences.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
@@ -85,15 +91,26 @@ impl Source {
         }
         let regions = self.regions_file.iter();
         files.extend(regions.map(|path| ("regions file", path.clone())));
+        let intervals = self.intervals.intervals.iter();
+        files.extend(intervals.map(|path| ("intervals", path.clone())));
         files
     }
 
-    /// Opens the input. `together`: regions may be read as one sequence with gaps.
+    /// Opens the input, at these intervals if there are any. `together`: regions may be read as one
+    /// sequence with gaps.
     ///
     /// # Errors
     /// Those of the readers; Usage: options that do not go together.
-    pub fn open(&self, facts: &Facts, strand: Strand, together: bool) -> Result<Genome> {
-        let regions = queries(&self.region, self.regions_file.as_deref())?;
+    pub fn open(
+        &self,
+        facts: &Facts,
+        strand: Strand,
+        together: bool,
+        intervals: &[Interval],
+    ) -> Result<Genome> {
+        let mut regions = queries(&self.region, self.regions_file.as_deref())?;
+        let exact = |interval: &Interval| Query::exact(interval.region.clone());
+        regions.extend(intervals.iter().map(exact));
         let context = self.context(facts);
         let (left, right) = match strand {
             Strand::Forward if facts.causal => (context, 0),
@@ -142,7 +159,10 @@ impl Source {
 
     /// The regions as given, for the metadata.
     pub fn described(&self) -> Vec<String> {
-        described(&self.region, self.regions_file.as_deref())
+        let mut all = described(&self.region, self.regions_file.as_deref());
+        let intervals = self.intervals.intervals.iter();
+        all.extend(intervals.map(|path| format!("intervals {}", super::file_name(path))));
+        all
     }
 }
 
@@ -447,15 +467,15 @@ impl Compute {
 #[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct Binning {
     /// One row for every BASES bases, at multiples of it.
-    #[arg(long, value_name = "BASES", help_heading = "Output",
+    #[arg(long, value_name = "BASES", group = "pooled", help_heading = "Output",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub bin: Option<u32>,
-    /// How the bases of a bin become one vector.
+    /// How the bases of a bin, or of an interval, become one vector.
     #[arg(
         long,
         value_enum,
         default_value = "mean",
-        requires = "bin",
+        requires = "pooled",
         help_heading = "Output"
     )]
     pub pool: Pool,

@@ -44,6 +44,24 @@ impl Vectors {
         });
         columns.collect()
     }
+
+    /// The columns themselves, where a row's numbers are those of all layers side by side.
+    pub(super) fn filled(&self, meaning: &str) -> Vec<Column<Positions>> {
+        let Self { element, dim, .. } = *self;
+        let column = |(name, layer, range): (String, &str, Range<usize>)| {
+            let fill = move |rows: &Positions| {
+                let values = rows.vectors(range.clone());
+                match element {
+                    Element::F32 => Values::F32Vectors(values),
+                    Element::F16 => Values::F16Vectors(halves(&values)),
+                }
+            };
+            let kind = ColumnKind::Vector { element, dim };
+            let column = Column::new(name, kind, meaning, fill).of_layer(layer);
+            column.pooled(self.pool.as_deref()).primary()
+        };
+        self.columns().into_iter().map(column).collect()
+    }
 }
 
 /// The columns of an `embeddings` table: the keys, then `embedding`, or one column for each layer.
@@ -66,24 +84,12 @@ impl Vectors {
 /// assert_eq!(names.join(","), "chrom,start,end,strand,base,flags,context_left,embedding");
 /// ```
 pub fn embeddings(unit: RowUnit, vectors: &Vectors) -> Vec<Column<Positions>> {
-    let Vectors { element, dim, .. } = *vectors;
     let meaning = if vectors.causal {
         "state after reading the base at start"
     } else {
         "state of the base at start after reading all around it"
     };
     let mut columns = keys(unit);
-    for (name, layer, range) in vectors.columns() {
-        let kind = ColumnKind::Vector { element, dim };
-        let fill = move |rows: &Positions| {
-            let values = rows.vectors(range.clone());
-            match element {
-                Element::F32 => Values::F32Vectors(values),
-                Element::F16 => Values::F16Vectors(halves(&values)),
-            }
-        };
-        let column = Column::new(name, kind, meaning, fill).of_layer(layer);
-        columns.push(column.pooled(vectors.pool.as_deref()).primary());
-    }
+    columns.extend(vectors.filled(meaning));
     columns
 }

@@ -51,12 +51,15 @@ fn the_documented_columns_are_those_of_the_code() {
         embeddings: Some((8, "final_norm".to_string())),
     };
     let half = vectors(Element::F16);
+    let none = AllIntervals::default();
     let depth = with_depth(embeddings(RowUnit::Base, &half), RowUnit::Base);
     let documented = [
         ("embeddings", rows(&embeddings(RowUnit::Base, &half))),
         ("predictions", rows(&predictions(true, Some(12)))),
         ("heads", rows(&head_outputs(&outputs))),
         ("samples", rows(&depth)),
+        ("interval_embeddings", rows(&interval_embeddings(&none, &half))),
+        ("interval_predictions", rows(&interval_predictions(&none))),
         ("variants", rows(&variants(&all))),
         ("reads", rows(&reads(Some(&half)))),
         ("read_bases", rows(&read_bases(true))),

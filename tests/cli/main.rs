@@ -9,6 +9,7 @@ mod fit;
 mod fit_again;
 mod genes;
 mod inputs;
+mod intervals;
 mod layers;
 mod models;
 mod predict;

@@ -174,6 +174,14 @@ fn genes_of_a_bed_read_no_more_than_their_contigs_hold() {
 }
 
 #[test]
+fn intervals_have_a_row_each() {
+    let bed = "c\t100\t9000\nc\t200\t300\nd\t10\t7000\n";
+    let with = |args: &str| indexed(args).file("r.bed", bed);
+    holds(&with, "embed a.fa -m model --intervals r.bed --dtype f32");
+    holds(&with, "predict a.fa -m model --intervals r.bed --strand both");
+}
+
+#[test]
 fn many_records_have_a_bin_each() {
     let record = |i: u64| record(&format!("r{i}"), &bases(i, 40 + i as usize % 50), 60);
     let text: String = (0..300).map(record).collect();

@@ -230,6 +230,22 @@ fn embeddings_go_on_only_with_the_same_inputs_and_options() {
 }
 
 #[test]
+fn intervals_go_on_only_with_the_same_file_and_options() {
+    let line = "embed a.fa -m model -t 2 --chunk 2048 --intervals r.bed --context 100 --pool mean";
+    let changes = [
+        file(
+            "the intervals",
+            &|case| reword(case, "r.bed", "c\t1000\t", "c\t1001\t"),
+            &["intervals"],
+        ),
+        option("--pool mean", "--pool max", &["pool"]),
+        option("-t 2", "-t 2 --upstream 5", &["upstream"]),
+        option("-t 2", "-t 2 --around start 500", &["around"]),
+    ];
+    held(line, genome, &changes);
+}
+
+#[test]
 fn predictions_go_on_only_with_the_same_inputs_and_options() {
     let line = "predict a.fa -m model --adapter adapter --head lm -t 2 --chunk 2048 \
                 --regions-file r.bed --context 100 --window 200 --overlap 50";

@@ -176,6 +176,9 @@ impl Job for Score {
                 return Err(Error::usage(what));
             }
         }
+        if self.compute.strand == Strand::Own {
+            return Err(Error::usage("--strand own is for --intervals"));
+        }
         if self.compute.strand == Strand::Reverse {
             let error = Error::usage("the reverse strand alone is not scored");
             return Err(error.todo("--strand both gives its scores beside the forward strand's"));

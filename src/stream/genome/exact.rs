@@ -4,8 +4,7 @@
 //! This is no client of the pipeline: a layer needs the whole of the layer below before its first
 //! row, so reading, computing and writing cannot overlap, and there is no state to go on with.
 
-use super::bins::Bins;
-use super::rows::keys;
+use super::rows::{Pooling, keys};
 use super::sink::GenomeSink;
 use super::{Head, Piece, Reading, steps};
 use crate::encoder::Layer;
@@ -45,7 +44,7 @@ pub fn run_exact(
     let (model, layer) = layered(reading.engine)?;
     let settings = reading.settings;
     let mut totals = Totals::default();
-    let mut bins = settings.bins.map(|(size, pool)| Bins::new(size, pool));
+    let mut pooling = Pooling::new(settings);
     while let Some(sequence) = genome.next_sequence()? {
         let (sequence, codes) = steps::whole(genome, sequence, settings.chunk, &settings.scratch)?;
         let sequence = Arc::new(sequence);
@@ -71,9 +70,7 @@ pub fn run_exact(
             let piece = piece(&sequence, &codes, start..end, exact.length, end == to)?;
             let mut rows = keys(&piece, 1);
             rows.values = values(reading, &exact, &piece, start..end)?;
-            if let Some(bins) = &mut bins {
-                rows = bins.push(&rows, piece.last);
-            }
+            rows = pooling.push(rows, settings, piece.last);
             sink.write(rows)?;
             start = end;
         }

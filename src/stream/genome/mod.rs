@@ -3,6 +3,7 @@
 mod bins;
 mod ending;
 mod exact;
+mod intervals;
 mod rows;
 mod sink;
 mod steps;
@@ -10,6 +11,7 @@ mod strands;
 mod tracks;
 
 pub use exact::{exact_speed, run_exact};
+pub use intervals::Intervals;
 pub use sink::GenomeSink;
 pub use steps::{GenomeStep, GenomeSteps, Piece};
 pub use tracks::{Genes, Regions, Tracks};
@@ -80,6 +82,8 @@ pub struct GenomeSettings {
     pub strand: Strand,
     /// Bases of a bin and how they are pooled; none: a row for each base.
     pub bins: Option<(u64, Pool)>,
+    /// A row for each of these intervals, and how their bases are pooled.
+    pub intervals: Option<(Intervals, Pool)>,
     /// Where scratch files lie.
     pub scratch: PathBuf,
 }
