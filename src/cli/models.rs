@@ -7,7 +7,7 @@ use crate::distil::{self, Check};
 use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Result};
 use crate::io::genome::{self, Genome};
-use crate::run::options::readable;
+use crate::run::units::readable;
 use candle_core::DType;
 use serde_json::{Map, json};
 use std::path::{Path, PathBuf};

@@ -1,55 +1,15 @@
 //! Where a model runs: the choice, and how many bases fit there at a time.
 
-use super::estimate::tokens;
-use super::options::{Compute, readable};
+use super::options::{Compute, Precision, Target};
+use super::units::readable;
 use crate::encoder::{Encoder, Facts, Segment};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Device;
 use crate::ops::cuda::{self, Gpu};
 use crate::stream::Engine;
-use serde::Serialize;
-use std::str::FromStr;
 
 /// Steps of a trial at most.
 const TRIAL: usize = 32;
-
-/// `auto`, `cpu`, `cuda` or `cuda:N`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The first GPU, if there is one that the model can run on.
-    Auto,
-    /// The processor.
-    Cpu,
-    /// The GPU of this number.
-    Cuda(usize),
-}
-
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("cuda") {
-            Some("") => Ok(Self::Cuda(0)),
-            Some(number) => number
-                .strip_prefix(':')
-                .and_then(|number| number.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| "expected cuda:N, N from 0".to_string()),
-            None if text == "auto" => Ok(Self::Auto),
-            None if text == "cpu" => Ok(Self::Cpu),
-            None => Err("expected auto, cpu, cuda or cuda:N".to_string()),
-        }
-    }
-}
-
-/// The numbers that matrix products multiply; they sum in f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
-pub enum Precision {
-    /// Single precision: the reference.
-    F32,
-    /// bfloat16, on a GPU: several times faster, 8 bits.
-    Bf16,
-}
 
 /// Opens the device that was asked for. `on_cpu`: why this run cannot be on a GPU, if it cannot.
 ///
@@ -162,4 +122,10 @@ fn trial(len: usize, engine: &Engine) -> Result<()> {
         engine.vectors(tokens(len, facts), &[segment], &mut state)?;
     }
     Ok(())
+}
+
+/// Tokens of bases, for trials.
+pub fn tokens(len: usize, facts: &Facts) -> Vec<u32> {
+    let tokens = (0..len).map(|i| facts.vocabulary.token((i * i % 4) as u8));
+    tokens.collect()
 }

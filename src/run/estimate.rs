@@ -1,8 +1,8 @@
 //! What a run will take: rows, bytes, memory, time.
 
+use super::device::tokens;
 use super::memory::available_memory;
-use super::opened::Session;
-use super::options::{number, readable};
+use super::units::{number, readable};
 use crate::encoder::{Encoder, Facts, Segment};
 use crate::error::{Error, Result};
 use crate::ops::Device;
@@ -13,6 +13,9 @@ use std::time::Instant;
 
 /// Bytes of names and lengths of a contig, of which several lists are kept.
 const CONTIG: u64 = 512;
+
+/// Bytes that the program takes before it has read anything (measured).
+const PROGRAM: u64 = 16 << 20;
 
 /// An estimate of a run, before it starts.
 #[derive(Clone, Debug, Default)]
@@ -34,22 +37,21 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Of a run that reads `bases` of an input with so many contigs into a table of these columns,
-    /// in rows of `bin` bases.
+    /// Of a run in steps of so many tokens that reads `bases` of an input with so many contigs into
+    /// a table of these columns, in rows of `bin` bases.
     pub fn new<B>(
-        session: &Session,
+        engine: &Engine,
+        tokens: u64,
         columns: &[Column<B>],
         bases: Option<u64>,
         contigs: u64,
         bin: u64,
     ) -> Self {
-        let tokens = session.tokens();
-        let facts = &session.engine.facts;
-        let memory = match session.engine.device {
-            Device::Cpu => Self::on_cpu(&session.engine, tokens, bases, columns),
+        let memory = match engine.device {
+            Device::Cpu => Self::on_cpu(engine, tokens, bases, columns),
             Device::Cuda(_) => {
                 let rows = tokens.div_ceil(bin) + 1;
-                Self::beside_gpu(facts, tokens, rows, columns)
+                Self::beside_gpu(&engine.facts, tokens, rows, columns)
             }
         };
         Self {
@@ -90,7 +92,8 @@ impl Estimate {
         let activations = chunk * width * (15 + engine.layers.len() as u64);
         let rows = chunk * (width + vectors) * 5 / 2;
         let grown = facts.token_bytes as u64 * bases.unwrap_or_default();
-        (facts.state_bytes + facts.kept_bytes) as u64 + grown + activations + rows + (64 << 20)
+        let kept = (facts.state_bytes + facts.kept_bytes) as u64;
+        kept + grown + activations + rows + PROGRAM
     }
 
     /// The same in memory when state and activations are a GPU's: `rows` of a step on their way,
@@ -201,12 +204,6 @@ impl Estimate {
 /// Bytes of a row in memory.
 fn raw_bytes<B>(columns: &[Column<B>]) -> u64 {
     columns.iter().map(|column| column.spec.kind.memory()).sum()
-}
-
-/// Tokens of bases, for trials.
-pub fn tokens(len: usize, facts: &Facts) -> Vec<u32> {
-    let tokens = (0..len).map(|i| facts.vocabulary.token((i * i % 4) as u8));
-    tokens.collect()
 }
 
 impl fmt::Display for Estimate {

@@ -199,7 +199,7 @@ impl Job for GenomeJob<'_> {
         let Inputs {
             source, compute, ..
         } = self.inputs;
-        let mut loaded = compute.load_or(self.bundled())?;
+        let mut loaded = Loaded::open(compute, self.bundled())?;
         if let RowsOf::Embeddings(embed) = self.rows {
             loaded.layers = embed.layers.find(&loaded.facts)?;
         }
@@ -368,7 +368,14 @@ impl OpenGenome {
         self.session.estimate = Estimate {
             rows: intervals.or(counted).map(|rows| rows * strand.rows()),
             scratch,
-            ..Estimate::new(&self.session, &self.columns, bases, contigs, bin)
+            ..Estimate::new(
+                &self.session.engine,
+                self.session.tokens(),
+                &self.columns,
+                bases,
+                contigs,
+                bin,
+            )
         };
     }
 }

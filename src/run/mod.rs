@@ -8,7 +8,6 @@ mod genome;
 mod heads;
 mod identity;
 mod inputs;
-mod intervals;
 mod layers;
 mod memory;
 mod opened;
@@ -18,6 +17,7 @@ mod provenance;
 mod reads;
 mod score;
 mod summary;
+pub(crate) mod units;
 
 pub use genome::{Embed, Predict};
 pub use memory::{available_memory, peak_memory};

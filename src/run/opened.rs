@@ -3,11 +3,13 @@
 use super::device;
 use super::estimate::Estimate;
 use super::options::Compute;
+use crate::adapter;
 use crate::checkpoint::Checkpoint;
 use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Result};
 use crate::ops::Device;
 use crate::stream::{Engine, Windows};
+use std::path::Path;
 
 /// A model that was loaded, not yet on its device.
 pub struct Loaded {
@@ -19,6 +21,28 @@ pub struct Loaded {
     pub facts: Facts,
     /// The layers that the run computes, as [`Engine`] has them.
     pub layers: Vec<Layer>,
+}
+
+impl Loaded {
+    /// Opens the model that was asked for, or the bundled one of that name if none was, and builds
+    /// its encoder.
+    ///
+    /// # Errors
+    /// Those of the checkpoint and the adapters; Usage: an attention window for no attention.
+    pub fn open(compute: &Compute, bundled: &str) -> Result<Self> {
+        let model = compute.model.as_deref().unwrap_or(Path::new(bundled));
+        let checkpoint = adapter::with_adapters(Checkpoint::open(model)?, &compute.adapter)?;
+        let (mut model, mut facts) = Model::load(&checkpoint)?;
+        if let Some(window) = compute.attention_window {
+            model.set_attention_window(Some(window as usize), &mut facts)?;
+        }
+        Ok(Self {
+            checkpoint,
+            model,
+            facts,
+            layers: vec![Layer::Norm],
+        })
+    }
 }
 
 /// A model as it runs.

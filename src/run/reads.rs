@@ -3,11 +3,12 @@
 use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
-use super::opened::Session;
-use super::options::{Compute, Output, described, indexed, number, queries};
+use super::opened::{Loaded, Session};
+use super::options::{Compute, Output, described, indexed, queries};
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
 use super::summary::Summary;
+use super::units::number;
 use super::{Job, file_name, name_of};
 use crate::checkpoint;
 use crate::error::{Error, Result};
@@ -170,7 +171,7 @@ impl Job for Reads {
     }
 
     fn open(&self) -> Result<OpenReads> {
-        let mut loaded = self.compute.load_or(checkpoint::DEFAULT)?;
+        let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
         let options = Options {
             regions: queries(&self.region, self.regions_file.as_deref())?,
             reference: self.reference.clone(),
@@ -202,7 +203,14 @@ impl Job for Reads {
         let mut session = Session::open(loaded, &self.compute, None, None)?;
         let contigs = source.header().contigs.len() as u64;
         let columns = table::reads(vectors.as_ref());
-        session.estimate = Estimate::new(&session, &columns, None, contigs, 1);
+        session.estimate = Estimate::new(
+            &session.engine,
+            session.tokens(),
+            &columns,
+            None,
+            contigs,
+            1,
+        );
         Ok(OpenReads {
             session,
             head,

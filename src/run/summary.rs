@@ -2,7 +2,7 @@
 
 use super::memory::peak_memory;
 use super::opened::Session;
-use super::options::{number, readable};
+use super::units::{number, readable};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 use crate::io::table_writer::Receipt;

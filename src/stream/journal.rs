@@ -82,10 +82,11 @@ impl Journal {
         };
         let entry = match earlier(&directory)? {
             Some(entry) => {
-                same(&entry.identity, &identity).map_err(|error| {
+                if let Some(what) = difference(&entry.identity, &identity) {
+                    let error = Error::usage(format!("cannot resume: {what}"));
                     let todo = "repeat the earlier command, or remove the directory to start anew";
-                    error.file(directory.display()).todo(todo)
-                })?;
+                    return Err(error.file(directory.display()).todo(todo));
+                }
                 tracing::info!("going on after checkpoint {}", entry.checkpoints);
                 entry
             }
@@ -313,23 +314,15 @@ fn internal(error: impl std::fmt::Display) -> Error {
     Error::new(Kind::Internal, format!("journal: {error}"))
 }
 
-/// An error that names the first thing in which two runs differ.
-fn same(before: &RunIdentity, now: &RunIdentity) -> Result<()> {
-    let keys = before.keys().chain(now.keys());
-    match keys
-        .into_iter()
-        .find(|key| before.get(*key) != now.get(*key))
-    {
-        None => Ok(()),
-        Some(key) => {
-            let shown =
-                |value: Option<&Value>| value.map_or("nothing".to_string(), Value::to_string);
-            let (was, is) = (shown(before.get(key)), shown(now.get(key)));
-            // A digest tells a reader nothing.
-            Err(Error::usage(match was.len().max(is.len()) {
-                0..64 => format!("cannot resume: {key} was {was} and is {is}"),
-                _ => format!("cannot resume: {key} differs"),
-            }))
-        }
-    }
+/// The first thing in which two runs differ, in words; none if they are the same.
+pub fn difference(before: &RunIdentity, now: &RunIdentity) -> Option<String> {
+    let mut keys = before.keys().chain(now.keys());
+    let key = keys.find(|key| before.get(*key) != now.get(*key))?;
+    let shown = |value: Option<&Value>| value.map_or("absent".to_string(), Value::to_string);
+    let (was, is) = (shown(before.get(key)), shown(now.get(key)));
+    // A digest tells a reader nothing.
+    Some(match was.len().max(is.len()) {
+        0..64 => format!("{key} was {was} and is {is}"),
+        _ => format!("{key} differs"),
+    })
 }

@@ -14,7 +14,7 @@ pub mod reads;
 
 pub use engine::{Engine, Windows};
 pub use finite::check_finite;
-pub use journal::{Journal, Mark, Position, RunIdentity, load, store};
+pub use journal::{Journal, Mark, Position, RunIdentity, difference, load, store};
 pub use output::TableOutput;
 pub use pipeline::{SIGNAL, go_on, interrupted};
 pub use progress::{Progress, Style};

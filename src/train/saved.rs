@@ -4,8 +4,9 @@
 use super::optimiser::AdamW;
 use crate::error::{Error, Kind, Result};
 use crate::io::atomic::AtomicFile;
+use crate::stream::{RunIdentity, difference};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -88,7 +89,7 @@ impl Saved {
 /// Where and when a run is saved.
 pub struct Saving {
     path: PathBuf,
-    identity: Map<String, Value>,
+    identity: RunIdentity,
     every: Duration,
     last: Instant,
     found: Option<Vec<u8>>,
@@ -102,7 +103,7 @@ impl Saving {
     /// Usage: an earlier run was stopped here and `resume` is not set, or it was another one.
     pub fn open(
         output: &Path,
-        identity: Map<String, Value>,
+        identity: RunIdentity,
         every: Duration,
         resume: bool,
     ) -> Result<Self> {
@@ -132,7 +133,7 @@ impl Saving {
             .ok_or_else(|| damaged(&saving.path))?;
         let (text, saved): (String, &[u8]) =
             postcard::take_from_bytes(body).map_err(|e| damaged(&saving.path).caused_by(e))?;
-        let before: Map<String, Value> =
+        let before: RunIdentity =
             serde_json::from_str(&text).map_err(|e| damaged(&saving.path).caused_by(e))?;
         if let Some(what) = difference(&before, &saving.identity) {
             return Err(error(&format!("cannot resume: {what}"))
@@ -185,19 +186,6 @@ impl Saving {
             _ => Ok(()),
         }
     }
-}
-
-/// What differs between the identities of two runs; none if they are the same.
-fn difference(before: &Map<String, Value>, now: &Map<String, Value>) -> Option<String> {
-    let mut keys = before.keys().chain(now.keys());
-    let key = keys.find(|key| before.get(*key) != now.get(*key))?;
-    let shown = |value: Option<&Value>| value.map_or("absent".to_string(), Value::to_string);
-    let (was, is) = (shown(before.get(key)), shown(now.get(key)));
-    // A digest tells a reader nothing.
-    Some(match was.len().max(is.len()) {
-        0..64 => format!("{key} was {was} and is {is}"),
-        _ => format!("{key} differs"),
-    })
 }
 
 fn damaged(path: &Path) -> Error {

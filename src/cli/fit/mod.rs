@@ -7,7 +7,7 @@ mod request;
 use super::process::{Logging, print};
 use crate::checkpoint::{self, Checkpoint, Staging};
 use crate::error::Result;
-use crate::run::options::readable;
+use crate::run::units::readable;
 use crate::run::use_threads;
 use crate::stream::{self, SIGNAL};
 use crate::train::{self, Prepared, Request, Saving};

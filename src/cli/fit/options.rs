@@ -1,6 +1,6 @@
 //! Options of `fit`.
 
-use crate::run::device::{Precision, Target};
+use crate::run::options::{Precision, Target};
 use std::path::PathBuf;
 
 /// What is learned.

@@ -3,9 +3,10 @@
 use super::OpenScore;
 use crate::encoder::{Encoder, Segment};
 use crate::error::Result;
-use crate::run::estimate::{Estimate, tokens};
+use crate::run::device::tokens;
+use crate::run::estimate::Estimate;
 use crate::run::opened::Session;
-use crate::run::options::readable;
+use crate::run::units::readable;
 use crate::score::{Mode, Settings};
 use crate::stream::Engine;
 use crate::table::{self, VariantColumns};
@@ -37,7 +38,14 @@ pub(super) fn estimate(
     };
     // The bases that wait for comparison keep their vectors.
     let waiting = (after + settings.around as u64 + longest) * (width + 5) * 4;
-    let mut estimate = Estimate::new(session, &table::variants(columns), None, 0, 1);
+    let mut estimate = Estimate::new(
+        &session.engine,
+        session.tokens(),
+        &table::variants(columns),
+        None,
+        0,
+        1,
+    );
     estimate.chunk = chunk;
     estimate.fixed += forks + waiting + (chunk - session.chunk as u64) * width * 16 * 4;
     estimate

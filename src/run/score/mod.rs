@@ -5,11 +5,12 @@ mod check;
 mod preset;
 
 use super::layers;
-use super::opened::Session;
-use super::options::{Compute, Output, indexed, number};
+use super::opened::{Loaded, Session};
+use super::options::{Compute, Output, indexed};
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
 use super::summary::Summary;
+use super::units::number;
 use super::{Job, name_of};
 use crate::checkpoint;
 use crate::encoder::Facts;
@@ -215,7 +216,7 @@ impl Job for Score {
     }
 
     fn open(&self) -> Result<OpenScore> {
-        let mut loaded = self.compute.load_or(checkpoint::DEFAULT)?;
+        let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
         if let Some(layer) = &self.layer {
             let layer = loaded.facts.find_layer(layer)?;
             loaded.layers.insert(0, layer);
@@ -227,7 +228,9 @@ impl Job for Score {
             window: None,
             ..self.compute.clone()
         };
-        let mut session = Session::open(loaded, &asked, None, None)?;
+        let forks = "a carried state is forked on the CPU";
+        let on_cpu = matches!(settings.mode, Mode::Stream).then_some(forks);
+        let mut session = Session::open(loaded, &asked, on_cpu, None)?;
         // Windows are the variants' own.
         session.windows = None;
         if session.device().1 == "cuda" {
