@@ -358,7 +358,11 @@ fn layers(facts: &Facts) -> String {
         if layer == Layer::Norm {
             about.push_str("  default");
         }
-        if let Some(advice) = facts.recommended.as_ref().filter(|advice| advice.layer == layer) {
+        if let Some(advice) = facts
+            .recommended
+            .as_ref()
+            .filter(|advice| advice.layer == layer)
+        {
             about.push_str(&format!("  recommended: {}", advice.source));
         }
         let name = facts.layer_name(layer);

@@ -86,7 +86,7 @@ fn features(input: impl BufRead, wanted: &str) -> Result<Vec<Interval>> {
         let mut names = keys.filter_map(|key| feature.attribute(key));
         let name = names.find(|name| !name.is_empty());
         found.push(Interval {
-            blocks: vec![feature.region.start..feature.region.end],
+            blocks: whole(&feature.region),
             name: name.map(str::to_string),
             score: score(column(5)),
             strand: Orientation::of(column(6)),
@@ -137,12 +137,16 @@ fn score(text: &str) -> Option<f32> {
     score.filter(|score| score.is_finite())
 }
 
+/// All of an interval, as its one block.
+fn whole(region: &Region) -> Vec<Range<u64>> {
+    std::iter::once(region.start..region.end).collect()
+}
+
 /// The blocks of BED12; all of the interval where there are none. Of more columns than 12, what
 /// does not look like blocks are columns of the user's.
 fn blocks(region: &Region, columns: &[&str]) -> Result<Vec<Range<u64>>, String> {
-    let whole = || vec![region.start..region.end];
     if columns.len() < 12 {
-        return Ok(whole());
+        return Ok(whole(region));
     }
     let numbers = |text: &str| -> Option<Vec<u64>> {
         let parts = text.trim_end_matches(',').split(',');
@@ -177,7 +181,7 @@ fn blocks(region: &Region, columns: &[&str]) -> Result<Vec<Range<u64>>, String> 
         None if columns.len() == 12 => {
             Err("columns 10 to 12 are not blocks: a count, sizes, starts".to_string())
         }
-        None => Ok(whole()),
+        None => Ok(whole(region)),
     }
 }
 

@@ -76,11 +76,7 @@ pub fn describe(device: &Device) -> (String, &'static str) {
 ///
 /// # Errors
 /// Memory: not even 1,024 bases fit.
-pub fn chunk(
-    asked: Option<u32>,
-    engine: &Engine,
-    input: Option<u64>,
-) -> Result<usize> {
+pub fn chunk(asked: Option<u32>, engine: &Engine, input: Option<u64>) -> Result<usize> {
     let facts = &engine.facts;
     let Device::Cuda(gpu) = &engine.device else {
         return Ok(asked.map_or(facts.cpu_step, |chunk| chunk as usize));

@@ -1,28 +1,28 @@
 //! `embed` and `predict`: sequences through a model into a table.
 
+mod columns;
+mod report;
+
+use super::Job;
 use super::estimate::Estimate;
 use super::heads::Heads;
 use super::layers::{self, Layers};
 use super::opened::{Loaded, Session};
 use super::options::{Binning, Compute, Output, Source};
 use super::outputs::{Format, Outputs};
-use super::provenance::{self, About};
 use super::summary::Summary;
-use super::{Job, file_name, name_of};
 use crate::checkpoint;
 use crate::error::{Error, Result};
-use crate::head::{LanguageModel, Link, Task};
+use crate::head::{LanguageModel, Task};
 use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::genome::{Genome, Planned};
 use crate::io::pileup::Consensus;
 use crate::io::vector::Element;
-use crate::stream::genome::{
-    self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks,
-};
-use crate::stream::{Engine, Journal, Pool, Progress, Strand, TableOutput};
-use crate::table::{self, Column, GROUP_POSITIONS, HeadOutputs, Positions, RowUnit, Vectors};
+use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks};
+use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
+use crate::table::{self, Column, GROUP_POSITIONS, Positions, RowUnit};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// Options of `crocuta embed`.
@@ -473,58 +473,6 @@ impl GenomeJob<'_> {
         }
     }
 
-    fn columns(
-        &self,
-        session: &Session,
-        head: &Head,
-        task: Option<&Task>,
-    ) -> Vec<Column<Positions>> {
-        let facts = &session.engine.facts;
-        match (self.rows, head, task) {
-            (RowsOf::Embeddings(embed), ..) => {
-                let bins = self.bins();
-                let unit = if bins.is_some() {
-                    RowUnit::Bin
-                } else {
-                    RowUnit::Base
-                };
-                let pool = bins.map(|(_, pool)| name_of(pool));
-                table::embeddings(unit, &vectors(embed, session, pool))
-            }
-            (_, _, Some(task)) => table::head_outputs(&HeadOutputs {
-                head: task.name.clone(),
-                names: task.outputs.clone(),
-                probabilities: task.link != Link::Identity,
-            }),
-            (_, Head::Prediction { model, logits, .. }, None) => {
-                table::predictions(facts.causal, logits.then(|| model.width()))
-            }
-            (_, Head::Embedding | Head::Task(_), None) => Vec::new(),
-        }
-    }
-
-    /// How the bases of an interval become one row.
-    fn pool(&self) -> Pool {
-        match self.rows {
-            RowsOf::Embeddings(embed) => embed.binning.pool,
-            RowsOf::Predictions(_) => Pool::Mean,
-        }
-    }
-
-    fn interval_columns(
-        &self,
-        session: &Session,
-        intervals: &Intervals,
-    ) -> Vec<Column<Positions>> {
-        match self.rows {
-            RowsOf::Embeddings(embed) => {
-                let vectors = vectors(embed, session, Some(name_of(self.pool())));
-                table::interval_embeddings(intervals.all(), &vectors)
-            }
-            RowsOf::Predictions(_) => table::interval_predictions(intervals.all()),
-        }
-    }
-
     fn sink(
         &self,
         opened: &mut OpenGenome,
@@ -552,114 +500,5 @@ impl GenomeJob<'_> {
             targets.tracks,
             opened.genome.consensus().map(Consensus::depths),
         ))
-    }
-
-    fn footer(&self, opened: &OpenGenome, columns: &[Column<Positions>]) -> Result<Value> {
-        let Inputs {
-            source, compute, ..
-        } = self.inputs;
-        let mut params = Vec::new();
-        if let Some((size, _)) = opened.settings.bins {
-            params.push(("bin", json!(size)));
-        }
-        if let Head::Prediction {
-            masked: Some(stride),
-            ..
-        } = opened.head
-        {
-            params.push(("mask-every", json!(stride)));
-        }
-        if let RowsOf::Embeddings(embed) = self.rows {
-            params.extend(embed.layers.params());
-        }
-        params.extend(source.intervals.params());
-        params.extend(source.sample.params());
-        if source.sample.reference.is_some() {
-            params.push(("alignments", json!(file_name(&source.fasta))));
-        }
-        if !source.described().is_empty() {
-            let context = source.context(&opened.session.engine.facts);
-            params.push(("context", json!(context)));
-        }
-        let reference = source.sample.reference.as_ref().unwrap_or(&source.fasta);
-        let about = About {
-            table: match (self.rows, &opened.settings.intervals) {
-                (RowsOf::Embeddings(_), None) => "embeddings",
-                (RowsOf::Predictions(_), None) => "predictions",
-                (RowsOf::Embeddings(_), Some(_)) => "interval_embeddings",
-                (RowsOf::Predictions(_), Some(_)) => "interval_predictions",
-            },
-            reference: (Some(reference), opened.genome.finished_contigs()),
-            mode: compute.exact.then_some("exact"),
-            window: None,
-            strand: opened.settings.strand,
-            regions: source.described(),
-            params,
-        };
-        provenance::footer(&opened.session, compute, about, columns)
-    }
-
-    /// What was read.
-    fn counts(&self, opened: &OpenGenome, rows: u64) -> Summary {
-        let counts = opened.genome.counts();
-        let mut summary = Summary {
-            counted: format!("{rows} rows of {} sequences", counts.sequences),
-            ..Summary::default()
-        };
-        let total = counts.ambiguous_total();
-        if total > 0 {
-            let codes: String = counts.ambiguous.keys().collect();
-            summary
-                .warnings
-                .push(format!("{total} ambiguous → N ({codes})"));
-        }
-        let chosen = opened.genome.consensus().map(Consensus::chosen);
-        if let Some(chosen) = chosen {
-            summary.notes.push(format!(
-                "of {} positions {} are other than the reference, {} deleted, {} undecided",
-                chosen.positions, chosen.changed, chosen.deleted, chosen.undecided
-            ));
-            if chosen.refused > 0 {
-                let n = chosen.refused;
-                summary.warnings.push(format!(
-                    "{n} alignments are invalid, or span too much, and were left out"
-                ));
-            }
-        }
-        let own = json!({
-            "sequences": counts.sequences,
-            "empty_sequences": counts.empty,
-            "bases_read": counts.bases,
-            "n": counts.n,
-            "soft_masked": counts.soft_masked,
-            "ambiguous": counts.ambiguous,
-            "consensus": chosen.map(|chosen| json!({
-                "positions": chosen.positions,
-                "changed": chosen.changed,
-                "deleted": chosen.deleted,
-                "undecided": chosen.undecided,
-                "alignments": chosen.alignments,
-                "refused": chosen.refused,
-            })),
-        });
-        if let Value::Object(own) = own {
-            summary.own = own;
-        }
-        if counts.empty > 0 {
-            summary.failed = Some(format!("{} sequences are empty", counts.empty));
-        }
-        summary
-    }
-}
-
-/// The vectors of a table; `pool`: how those of several bases become one.
-fn vectors(embed: &Embed, session: &Session, pool: Option<String>) -> Vectors {
-    let Engine { facts, layers, .. } = &session.engine;
-    Vectors {
-        element: embed.dtype.element(),
-        dim: facts.width,
-        layers: layers::named(facts, layers),
-        pool,
-        causal: facts.causal,
     }
 }

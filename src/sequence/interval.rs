@@ -98,6 +98,8 @@ impl Shape {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "blocks")]
+
     use super::*;
 
     fn interval(strand: &str, blocks: &[Range<u64>]) -> Interval {
@@ -116,7 +118,9 @@ mod tests {
     }
 
     fn blocks(shape: Shape, strand: &str) -> Vec<Range<u64>> {
-        let shaped = shape.apply(interval(strand, &[100..120, 150..200])).unwrap();
+        let shaped = shape
+            .apply(interval(strand, &[100..120, 150..200]))
+            .unwrap();
         assert_eq!(shaped.region.start, shaped.blocks[0].start);
         shaped.blocks
     }

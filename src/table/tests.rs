@@ -58,7 +58,10 @@ fn the_documented_columns_are_those_of_the_code() {
         ("predictions", rows(&predictions(true, Some(12)))),
         ("heads", rows(&head_outputs(&outputs))),
         ("samples", rows(&depth)),
-        ("interval_embeddings", rows(&interval_embeddings(&none, &half))),
+        (
+            "interval_embeddings",
+            rows(&interval_embeddings(&none, &half)),
+        ),
         ("interval_predictions", rows(&interval_predictions(&none))),
         ("variants", rows(&variants(&all))),
         ("reads", rows(&reads(Some(&half)))),

@@ -20,7 +20,9 @@ fn fai() -> String {
 fn intervals() -> Vec<(&'static str, Range<i64>, &'static str)> {
     let mut state = 7u64;
     let mut next = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 33) as usize % below
     };
     (0..20)
@@ -38,7 +40,10 @@ fn bed() -> String {
     let lines = intervals().into_iter().enumerate();
     lines
         .map(|(i, (name, range, strand))| {
-            format!("{name}\t{}\t{}\tg{i}\t{i}\t{strand}\n", range.start, range.end)
+            format!(
+                "{name}\t{}\t{}\tg{i}\t{i}\t{strand}\n",
+                range.start, range.end
+            )
         })
         .collect()
 }
@@ -46,7 +51,9 @@ fn bed() -> String {
 /// With so much context each interval knows all of its contig.
 fn run(line: &str, files: &[(&str, String)]) -> Table {
     let line = format!("{line} -m model -o out.parquet --context 6000");
-    let case = Case::new(&line).file("a.fa", text()).file("a.fa.fai", fai());
+    let case = Case::new(&line)
+        .file("a.fa", text())
+        .file("a.fa.fai", fai());
     let mut case = files
         .iter()
         .fold(case, |case, (name, text)| case.file(name, text));
@@ -166,14 +173,20 @@ fn files_without_an_index_give_the_same_rows() {
         .run()
         .succeeds(&["out.parquet"])
         .table();
-    assert_eq!(with.integers("record_index"), without.integers("record_index"));
+    assert_eq!(
+        with.integers("record_index"),
+        without.integers("record_index")
+    );
     let apart = difference(&with.vectors("embedding"), &without.vectors("embedding"));
     assert!(apart < 1e-5, "{apart:e}");
 }
 
 #[test]
 fn transcripts_are_pooled_over_their_exons() {
-    let exons = [vec![100..200, 1000..1001, 3000..3100], vec![150..160, 170..400]];
+    let exons = [
+        vec![100..200, 1000..1001, 3000..3100],
+        vec![150..160, 170..400],
+    ];
     let lines = exons.iter().map(|exons| {
         let (start, end) = (exons[0].start, exons[exons.len() - 1].end);
         let join = |of: &dyn Fn(&Range<i64>) -> i64| -> String {
@@ -203,23 +216,43 @@ fn genes_of_an_annotation_and_windows_around_them_are_named_and_placed() {
         d\ts\tgene\t801\t900\t.\t-\t.\tName=three\n";
     for (args, expected) in [
         ("", [(1000, 1500), (1400, 2000), (800, 900)]),
-        ("--upstream 50 --downstream 10", [(950, 1510), (1390, 2050), (790, 900)]),
-        ("--around start 100", [(900, 1100), (1900, 2100), (800, 900)]),
+        (
+            "--upstream 50 --downstream 10",
+            [(950, 1510), (1390, 2050), (790, 900)],
+        ),
+        (
+            "--around start 100",
+            [(900, 1100), (1900, 2100), (800, 900)],
+        ),
         ("--around end 100", [(1400, 1600), (1300, 1500), (700, 900)]),
-        ("--around center 10", [(1240, 1260), (1690, 1710), (840, 860)]),
-        ("--around start 0 --upstream 30 --downstream 5", [(970, 1005), (1995, 2030), (895, 900)]),
+        (
+            "--around center 10",
+            [(1240, 1260), (1690, 1710), (840, 860)],
+        ),
+        (
+            "--around start 0 --upstream 30 --downstream 5",
+            [(970, 1005), (1995, 2030), (895, 900)],
+        ),
     ] {
         let line = format!("embed a.fa --intervals g.gff {args}");
         let found = run(&line, &[("g.gff", gff.to_string())]);
         let mut places: Vec<_> = found
             .integers("record_index")
             .into_iter()
-            .zip(found.integers("start").into_iter().zip(found.integers("end")))
+            .zip(
+                found
+                    .integers("start")
+                    .into_iter()
+                    .zip(found.integers("end")),
+            )
             .collect();
         places.sort_unstable();
         let places: Vec<_> = places.into_iter().map(|(_, place)| place).collect();
         assert_eq!(places, expected, "{args}");
-        let named = found.texts("name").into_iter().zip(found.integers("record_index"));
+        let named = found
+            .texts("name")
+            .into_iter()
+            .zip(found.integers("record_index"));
         for (name, record) in named {
             assert_eq!(name.unwrap(), ["gene-1", "two", "three"][record as usize]);
         }
@@ -244,12 +277,21 @@ fn predictions_of_an_interval_are_the_means_of_its_bases() {
             let rows = held(&whole, name, std::slice::from_ref(range), strand);
             let mean = |column: &str| {
                 let all = whole.numbers(column);
-                let known: Vec<f64> = rows.iter().filter_map(|&row| all[row].map(f64::from)).collect();
+                let known: Vec<f64> = rows
+                    .iter()
+                    .filter_map(|&row| all[row].map(f64::from))
+                    .collect();
                 (known.iter().sum::<f64>() / known.len() as f64) as f32
             };
             let value = |column: &str| found.numbers(column)[row].unwrap();
-            assert!((value("mean_logp") - mean("logp_base")).abs() < 1e-6, "{row}");
-            assert!((value("mean_entropy") - mean("entropy")).abs() < 1e-6, "{row}");
+            assert!(
+                (value("mean_logp") - mean("logp_base")).abs() < 1e-6,
+                "{row}"
+            );
+            assert!(
+                (value("mean_entropy") - mean("entropy")).abs() < 1e-6,
+                "{row}"
+            );
             let perplexity = (-value("mean_logp")).exp();
             assert!((value("perplexity") - perplexity).abs() < 1e-6, "{row}");
         }
@@ -263,7 +305,10 @@ fn several_layers_of_an_interval_equal_single_runs() {
     let all = run(&format!("{args} --layer 1 --layer ln_f"), &files);
     for (layer, column) in [("1", "embedding_1"), ("ln_f", "embedding_ln_f")] {
         let single = run(&format!("{args} --layer {layer}"), &files);
-        assert!(single.vectors("embedding") == all.vectors(column), "{layer}");
+        assert!(
+            single.vectors("embedding") == all.vectors(column),
+            "{layer}"
+        );
     }
 }
 
@@ -280,15 +325,18 @@ fn what_does_not_go_with_intervals_is_refused() {
         let mut case = Case::new(&line).file("a.fa", text()).file("r.bed", bed());
         case.run().fails(2, &[said]);
     }
-    for line in ["embed a.fa --strand own", "predict a.fa --intervals r.bed --logits"] {
+    for line in [
+        "embed a.fa --strand own",
+        "predict a.fa --intervals r.bed --logits",
+    ] {
         let line = format!("{line} -m model -o out.parquet");
         let mut case = Case::new(&line).file("a.fa", text()).file("r.bed", bed());
         case.run().fails(2, &["--intervals"]);
     }
     let line = "embed a.fa -m model -o out.parquet --intervals r.bed";
     for (bed, code, said) in [
-        ("e\t1\t5\n", 3, "e"),
-        ("c\t7000\t7001\n", 3, "c"),
+        ("e\t1\t5\n", 2, "\"e:2-5\": no such contig"),
+        ("c\t7000\t7001\n", 2, "c:7001-7001"),
         ("", 3, "no intervals"),
         ("c\t9\t5\n", 3, "line 1"),
     ] {

@@ -44,7 +44,12 @@ fn table(args: &str) -> Table {
 /// Those whose published inputs are bases alone.
 #[test]
 fn inner_layers_equal_the_published_model_s() {
-    for name in ["caduceus-ph", "caduceus-ps", "mamba1-untied", "mamba2-groups"] {
+    for name in [
+        "caduceus-ph",
+        "caduceus-ps",
+        "mamba1-untied",
+        "mamba2-groups",
+    ] {
         let read = |file: &str| {
             let path = folder(name).join(file);
             candle_core::safetensors::load(path, &Device::Cpu).unwrap()
@@ -274,7 +279,10 @@ fn scores_compare_and_keep_the_vectors_of_the_layer() {
     }
     let found = run("--layer 1");
     assert_eq!(found.numbers("delta_ll"), default.numbers("delta_ll"));
-    let mut rows = Case::embed(&fasta, "--dtype f32 --layer 1 --region a:200-200");
+    let mut rows = Case::embed(
+        &fasta,
+        "--dtype f32 --layer 1 --region a:200-200 --context 400",
+    );
     let rows = rows.run().succeeds(&["out.parquet"]).table();
     let apart = difference(&found.vectors("ref_emb"), &rows.vectors("embedding"));
     assert!(apart < 1e-5, "{apart:e}");

@@ -178,7 +178,10 @@ fn intervals_have_a_row_each() {
     let bed = "c\t100\t9000\nc\t200\t300\nd\t10\t7000\n";
     let with = |args: &str| indexed(args).file("r.bed", bed);
     holds(&with, "embed a.fa -m model --intervals r.bed --dtype f32");
-    holds(&with, "predict a.fa -m model --intervals r.bed --strand both");
+    holds(
+        &with,
+        "predict a.fa -m model --intervals r.bed --strand both",
+    );
 }
 
 #[test]

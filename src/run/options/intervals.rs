@@ -71,7 +71,9 @@ impl Intervals {
         };
         let read = intervals::read(path, &self.feature)?;
         let all = read.len();
-        let shaped = read.into_iter().filter_map(|interval| shape.apply(interval));
+        let shaped = read
+            .into_iter()
+            .filter_map(|interval| shape.apply(interval));
         let shaped: Vec<_> = shaped.collect();
         if shaped.is_empty() {
             let error = Error::usage("--around 0 leaves no base of any interval");

@@ -92,7 +92,8 @@ impl Intervals {
                     sum.add(rows, range, pool);
                 }
             });
-            sums.0.extend(taken.into_iter().filter(|(_, sum)| sum.bases > 0));
+            sums.0
+                .extend(taken.into_iter().filter(|(_, sum)| sum.bases > 0));
             let done = |place: usize| {
                 let region = &self.all[place].region;
                 if reverse {
@@ -230,6 +231,8 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "blocks")]
+
     use super::*;
     use crate::sequence::region::Region;
     use crate::table::Batch;
