@@ -126,7 +126,7 @@ fn whole_sequences_plain_compressed_and_indexed() {
     holds(&indexed, "predict a.fa -m model --logits");
     holds(
         &indexed,
-        "embed a.fa -m model --layer 0 --layer 1 --layer ln_f",
+        "embed a.fa -m model --layer 1 --layer -1 --layer ln_f",
     );
 }
 
