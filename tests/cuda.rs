@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
-#[path = "harness/compare.rs"]
+#[path = "../src/ops/testing/compare.rs"]
 mod compare;
 
 use compare::difference;

@@ -86,13 +86,13 @@ pub(super) fn depth(layers: &[Layer], all: usize) -> usize {
 }
 
 /// Keeps the layers that are asked for while the blocks run.
-pub(super) struct Taps<'a> {
+pub(super) struct LayerTaps<'a> {
     asked: &'a [Layer],
     found: Vec<Option<Tensor>>,
     depth: usize,
 }
 
-impl<'a> Taps<'a> {
+impl<'a> LayerTaps<'a> {
     /// For a model of so many blocks.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Intervals to be summarised: BED of 3 columns and more, GFF3 and GTF, known by their content.
 
-use super::input::{self, Input};
+use super::input::Input;
+use super::read::error;
 use super::{bed, gff, lines};
 use crate::error::{Error, Result};
 use crate::sequence::interval::{Interval, Orientation};
@@ -34,12 +35,12 @@ pub fn read(path: &Path, feature: &str) -> Result<Vec<Interval>> {
 fn parse(mut input: impl BufRead, feature: &str) -> Result<Vec<Interval>> {
     let (mut head, mut line) = (Vec::new(), 0..0);
     while line.is_empty() || passed_over(&head[line.clone()]) {
-        let read = (&mut input)
+        let bytes = (&mut input)
             .take(MAX_LINE)
             .read_until(b'\n', &mut head)
-            .map_err(input::error)?;
+            .map_err(error)?;
         line = line.end..head.len();
-        if read == 0 {
+        if bytes == 0 {
             break;
         }
     }

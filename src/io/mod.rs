@@ -2,6 +2,7 @@
 
 pub mod ahead;
 pub mod alignments;
+pub mod atomic;
 pub mod bases;
 pub mod bed;
 pub mod bedgraph;
@@ -19,9 +20,8 @@ pub mod intervals;
 pub mod labelled;
 mod lines;
 pub mod pileup;
-
-pub mod atomic;
-
+pub mod read;
+pub mod sequences;
 pub mod spill;
 pub mod table_writer;
 #[cfg(test)]

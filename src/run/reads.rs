@@ -36,7 +36,8 @@ pub struct Reads {
     /// BAM, CRAM, SAM or FASTQ, known by its content; FASTQ and SAM may be compressed; - is stdin.
     #[serde(skip)]
     reads: PathBuf,
-    /// The FASTA that a CRAM file was written against, with its index (samtools faidx).
+    /// The FASTA that a CRAM file was written against, with its index (samtools faidx); in any
+    /// format, what `=` in sequences stands for.
     #[arg(short, long, value_name = "FASTA", help_heading = "Input")]
     #[serde(skip)]
     reference: Option<PathBuf>,

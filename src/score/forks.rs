@@ -7,6 +7,7 @@ use super::scores::Measure;
 use super::{Job, Scorer, Settings, Watch};
 use crate::encoder::{Encoder, Segment, State};
 use crate::error::Result;
+use crate::sequence::allele::Variant;
 use crate::stream::{load, store};
 use crate::table::Scores;
 use rayon::prelude::*;
@@ -18,7 +19,7 @@ use std::rc::Rc;
 ///
 /// Memory: one state, a fork for each site of a step, and of the line as many positions as a
 /// variant's bases, those after it and those around it.
-pub(super) struct Pass<'a> {
+pub(super) struct ForkPass<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
     strand: ContigStrand,
@@ -61,7 +62,7 @@ struct Fork {
     own: usize,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> ForkPass<'a> {
     pub fn new(scorer: Scorer<'a>, settings: &'a Settings, strand: ContigStrand) -> Result<Self> {
         Ok(Self {
             scorer,
@@ -96,9 +97,9 @@ impl<'a> Pass<'a> {
             self.line = Line::new(restart, self.scorer.engine.facts.width);
         }
         self.advance(site, watch)?;
-        let mut fork = None;
         let longest = jobs.iter().map(|job| job.variant.alternate.len()).max();
         let room = self.settings.after + longest.unwrap_or_default();
+        let mut fork = None;
         for job in jobs {
             let end = job.variant.end();
             let to = self.strand.length().min(end + self.settings.after as u64);
@@ -113,12 +114,11 @@ impl<'a> Pass<'a> {
                 embeddings: self.settings.embeddings,
             };
             let changes = job.variant.reference != job.variant.alternate;
+            // What changes nothing keeps the alternates that have not run the last ones that wait.
+            if !changes || self.tokens > 0 && self.tokens + tokens > self.settings.chunk {
+                self.run_forks(watch)?;
+            }
             if changes {
-                if self.tokens > 0 && self.tokens + tokens > self.settings.chunk {
-                    self.run_forks(watch)?;
-                }
-                let mut codes = job.variant.alternate.clone();
-                codes.extend(self.strand.read(end..to)?);
                 let state = match &fork {
                     Some(state) => Rc::clone(state),
                     None => {
@@ -126,18 +126,7 @@ impl<'a> Pass<'a> {
                         Rc::clone(fork.insert(Rc::new(state)))
                     }
                 };
-                self.tokens += tokens;
-                self.forks.push(Fork {
-                    state,
-                    starts: site == self.start,
-                    before: Rc::clone(&self.before),
-                    codes,
-                    tokens,
-                    own,
-                });
-            } else {
-                // Keeps the alternates that have not run the last ones that wait.
-                self.run_forks(watch)?;
+                self.add_fork(state, &job.variant, to, tokens)?;
             }
             self.waiting.push_back(Waiting {
                 job,
@@ -145,6 +134,28 @@ impl<'a> Pass<'a> {
                 alt: None,
             });
         }
+        Ok(())
+    }
+
+    /// A fork that will run so many tokens, for an alternate and the reference after it up to `to`.
+    fn add_fork(
+        &mut self,
+        state: Rc<State>,
+        variant: &Variant,
+        to: u64,
+        tokens: usize,
+    ) -> Result<()> {
+        let mut codes = variant.alternate.clone();
+        codes.extend(self.strand.read(variant.end()..to)?);
+        self.tokens += tokens;
+        self.forks.push(Fork {
+            state,
+            starts: variant.start == self.start,
+            before: Rc::clone(&self.before),
+            codes,
+            tokens,
+            own: variant.alternate.len(),
+        });
         Ok(())
     }
 

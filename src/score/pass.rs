@@ -9,16 +9,16 @@ use std::io::{Read, Write};
 
 /// A pass over a strand, by forks or by windows.
 pub(super) enum Pass<'a> {
-    Forks(Box<forks::Pass<'a>>),
-    Windows(windows::Pass<'a>),
+    Forks(Box<forks::ForkPass<'a>>),
+    Windows(windows::WindowPass<'a>),
 }
 
 impl<'a> Pass<'a> {
     pub fn new(scorer: Scorer<'a>, settings: &'a Settings, strand: ContigStrand) -> Result<Self> {
         Ok(match settings.mode {
-            Mode::Stream => Self::Forks(Box::new(forks::Pass::new(scorer, settings, strand)?)),
+            Mode::Stream => Self::Forks(Box::new(forks::ForkPass::new(scorer, settings, strand)?)),
             Mode::Window(window) => {
-                Self::Windows(windows::Pass::new(scorer, settings, window, strand))
+                Self::Windows(windows::WindowPass::new(scorer, settings, window, strand))
             }
         })
     }

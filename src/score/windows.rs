@@ -14,7 +14,7 @@ use std::ops::Range;
 /// One strand of one contig.
 ///
 /// Memory: hidden vectors and logits of a step of `chunk` tokens, or of the windows of one site.
-pub(super) struct Pass<'a> {
+pub(super) struct WindowPass<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
     window: Window,
@@ -39,7 +39,7 @@ struct Run<'a> {
     logits: &'a [f32],
 }
 
-impl<'a> Pass<'a> {
+impl<'a> WindowPass<'a> {
     pub fn new(
         scorer: Scorer<'a>,
         settings: &'a Settings,

@@ -199,7 +199,8 @@ fn of_the_alignment() -> Vec<Column<ReadRows>> {
         Column::new(
             "mapq",
             ColumnKind::OptionalU8,
-            "mapping quality; NULL where SAM says 255, and for reads that are not aligned",
+            "mapping quality; NULL where SAM says 255, and for reads that are not aligned, or whose \
+             alignment is invalid",
             |rows: &ReadRows| Values::OptionalU8(rows.map(|row| row.mapping_quality)),
         ),
     ]
