@@ -29,7 +29,8 @@ impl Facts {
         found.ok_or_else(|| {
             let last = self.layer_name(Layer::After(self.layers));
             Error::usage(format!("the model has no layer {text}")).todo(format!(
-                "give a number from 0 to {}, or a name from {} to {last}, or {}",
+                "give a number from 0 to {}, or a name from {} to {last}, or {}: crocuta models show \
+                 lists them all",
                 self.layers, self.embedding, self.layer
             ))
         })

@@ -60,6 +60,22 @@ fn parse(input: impl BufRead) -> Result<Vec<Record>> {
 
 /// One line's record; `None` for a line that holds none.
 fn parse_line(line: &str, number: u64) -> Result<Option<Record>, String> {
+    let Some((region, fields)) = columns(line)? else {
+        return Ok(None);
+    };
+    if fields.len() > 12 {
+        let columns = fields.len();
+        return Err(format!("expected 3 to 12 columns, found {columns}"));
+    }
+    Ok(Some(Record {
+        region,
+        name: fields.get(3).map(|name| (*name).to_string()),
+        line: number,
+    }))
+}
+
+/// One line's region, and its columns; `None` for a line that holds none.
+pub(super) fn columns(line: &str) -> Result<Option<(Region, Vec<&str>)>, String> {
     let fields: Vec<_> = if line.contains('\t') {
         line.split('\t').collect()
     } else {
@@ -91,15 +107,8 @@ fn parse_line(line: &str, number: u64) -> Result<Option<Record>, String> {
     if end < start {
         return Err(format!("the end {end} is before the start {start}"));
     }
-    Ok(Some(Record {
-        region: Region {
-            contig: fields[0].to_string(),
-            start,
-            end,
-        },
-        name: fields.get(3).map(|name| (*name).to_string()),
-        line: number,
-    }))
+    let contig = fields[0].to_string();
+    Ok(Some((Region { contig, start, end }, fields)))
 }
 
 #[cfg(test)]

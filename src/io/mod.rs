@@ -16,6 +16,7 @@ pub mod genome;
 pub mod gff;
 pub mod indexed;
 pub mod input;
+pub mod intervals;
 pub mod labelled;
 mod lines;
 pub mod pileup;

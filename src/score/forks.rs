@@ -197,11 +197,11 @@ impl<'a> ForkPass<'a> {
                 ends: false,
             };
             let engine = &self.scorer.engine;
-            let hidden = engine.forward(engine.tokens(&codes), &[segment], &mut self.state)?;
+            let found = engine.hidden(engine.tokens(&codes), &[segment], &mut self.state)?;
             let head = &self.scorer.head;
             let (name, first) = (self.strand.name(), self.position);
             let place = |token| format!("{name}:{}", first + token as u64 + 1);
-            let (hidden, logits) = outputs(head, &hidden, place)?;
+            let (hidden, logits) = outputs(head, found, place)?;
             let readings = readings(head, true, &self.before, &logits, &codes);
             self.line.push(readings, &hidden);
             self.before = Rc::new(logits[logits.len() - head.width()..].to_vec());
@@ -262,9 +262,9 @@ impl<'a> ForkPass<'a> {
                     });
                 }
             }
-            let hidden = engine.forward(engine.tokens(&codes), &segments, &mut state)?;
+            let found = engine.hidden(engine.tokens(&codes), &segments, &mut state)?;
             let place = |_| format!("an alternate of {}", self.strand.name());
-            let (hidden, logits) = outputs(head, &hidden, place)?;
+            let (hidden, logits) = outputs(head, found, place)?;
             let (mut hidden, mut logits) = (&hidden[..], &logits[..]);
             for segment in &segments {
                 let (own, rest) = hidden.split_at(segment.len * width);

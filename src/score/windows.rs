@@ -164,9 +164,9 @@ impl<'a> WindowPass<'a> {
             .collect();
         let total = tokens.len();
         let mut state = engine.model.start(1)?;
-        let hidden = engine.forward(tokens, &segments, &mut state)?;
+        let found = engine.hidden(tokens, &segments, &mut state)?;
         let place = |_| format!("a window of {}", self.strand.name());
-        let (hidden, logits) = outputs(scorer.head, &hidden, place)?;
+        let (hidden, logits) = outputs(scorer.head, found, place)?;
         watch(total as u64, self.strand.name())?;
         let (width, columns) = (engine.facts.width, scorer.head.width());
         let mut from = 0;

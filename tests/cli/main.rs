@@ -10,6 +10,8 @@ mod fit;
 mod fit_again;
 mod genes;
 mod inputs;
+mod intervals;
+mod layers;
 mod models;
 mod predict;
 mod readers;

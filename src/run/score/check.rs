@@ -20,7 +20,7 @@ const ALLELE: u64 = 400;
 pub(super) fn estimate(
     session: &Session,
     settings: &Settings,
-    columns: VariantColumns,
+    columns: &VariantColumns,
 ) -> Estimate {
     let facts = &session.engine.facts;
     let chunk = match settings.mode {
@@ -95,15 +95,10 @@ pub(super) fn describe(opened: &OpenScore) -> Result<String> {
 /// Bases of alternates a second: as many forks as a step holds, twice, since the first ones compute
 /// what is kept for later ones.
 fn alternates(engine: &Engine, settings: &Settings) -> Result<f64> {
-    let Engine {
-        model,
-        facts,
-        device,
-    } = engine;
+    let Engine { model, facts, .. } = engine;
     let len = settings.after.min(settings.chunk);
     let lanes = settings.chunk / len;
-    let before = tokens(settings.chunk, facts, device)?;
-    let after = tokens(lanes * len, facts, device)?;
+    let (before, after) = (tokens(settings.chunk, facts), tokens(lanes * len, facts));
     let mut state = model.start(1)?;
     let segment = |lane, len, starts, ends| Segment {
         lane,
@@ -111,8 +106,8 @@ fn alternates(engine: &Engine, settings: &Settings) -> Result<f64> {
         starts,
         ends,
     };
-    model.forward(
-        &before,
+    engine.forward(
+        before,
         &[segment(0, settings.chunk, true, false)],
         &mut state,
     )?;
@@ -125,8 +120,8 @@ fn alternates(engine: &Engine, settings: &Settings) -> Result<f64> {
         let forks = (0..lanes).map(|_| model.fork(&[(&state, 0)], len + 1));
         let forks = forks.collect::<Result<Vec<_>>>()?;
         let from: Vec<_> = forks.iter().map(|fork| (fork, 0)).collect();
-        model.forward(&after, &segments, &mut model.fork(&from, len)?)?;
-        device.synchronize()?;
+        engine.forward(after.clone(), &segments, &mut model.fork(&from, len)?)?;
+        engine.device.synchronize()?;
         seconds = start.elapsed().as_secs_f64();
     }
     Ok((lanes * len) as f64 / seconds)

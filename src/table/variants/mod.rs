@@ -170,7 +170,7 @@ impl Batch for VariantRows {
 }
 
 /// What a `variants` table holds besides its keys and the scores of the forward strand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VariantColumns {
     /// Rows of haplotypes: which one, and the alleles that it carries.
     pub haplotypes: bool,
@@ -178,13 +178,13 @@ pub struct VariantColumns {
     pub reverse: bool,
     /// The means of both strands, `_avg`.
     pub mean: bool,
-    /// The width of the vectors `ref_emb` and `alt_emb`.
-    pub embeddings: Option<usize>,
+    /// The vectors `ref_emb` and `alt_emb`: how many numbers, and the name of their layer.
+    pub embeddings: Option<(usize, String)>,
 }
 
 impl VariantColumns {
     /// The strands whose scores are written, with the suffixes of their columns.
-    fn strands(self) -> Vec<(Of, &'static str)> {
+    fn strands(&self) -> Vec<(Of, &'static str)> {
         let all = [
             (Of::Forward, "", true),
             (Of::Reverse, "_rc", self.reverse),
@@ -197,7 +197,7 @@ impl VariantColumns {
 
 /// The columns of a `variants` table: the allele as the input has it, as it was scored, its status,
 /// what was scored, and the scores.
-pub fn variants(with: VariantColumns) -> Vec<Column<VariantRows>> {
+pub fn variants(with: &VariantColumns) -> Vec<Column<VariantRows>> {
     let mut columns = of_the_input();
     columns.extend(of_the_change());
     if with.haplotypes {
@@ -207,10 +207,11 @@ pub fn variants(with: VariantColumns) -> Vec<Column<VariantRows>> {
     for (of, suffix) in with.strands() {
         columns.extend(of_the_scores(of, suffix));
     }
-    if let Some(dim) = with.embeddings {
+    if let Some((dim, layer)) = &with.embeddings {
         let strands = with.strands().into_iter();
         for (of, suffix) in strands.filter(|(of, _)| *of != Of::Mean) {
-            columns.extend(of_the_vectors(of, suffix, dim));
+            let vectors = of_the_vectors(of, suffix, *dim).into_iter();
+            columns.extend(vectors.map(|column| column.of_layer(layer)));
         }
     }
     columns

@@ -2,7 +2,7 @@
 
 use crate::folder;
 use crocuta::checkpoint::{Checkpoint, Config, create};
-use crocuta::encoder::Model;
+use crocuta::encoder::{Layer, Model};
 use crocuta::head::LanguageModel;
 use crocuta::ops::Device;
 use crocuta::score::{self, Job, Mode, Reference, Settings};
@@ -61,6 +61,7 @@ pub(super) fn load(folder: &Path) -> Scorer {
         model,
         facts,
         device: Device::Cpu,
+        layers: vec![Layer::Norm],
     };
     Scorer { engine, head }
 }
