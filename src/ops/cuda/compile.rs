@@ -11,13 +11,16 @@ const PRELUDE: &str = include_str!("kernels/prelude.cu");
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Source {
     pub name: &'static str,
+    /// In front of the text: what several files share.
+    shared: &'static str,
     text: &'static str,
 }
 
 macro_rules! sources {
-    ($($constant:ident = $name:literal),* $(,)?) => {
+    ($($constant:ident = $name:literal $(behind $shared:literal)?),* $(,)?) => {
         $(pub(super) const $constant: Source = Source {
             name: $name,
+            shared: concat!($(include_str!(concat!("kernels/", $shared)))?),
             text: include_str!(concat!("kernels/", $name)),
         };)*
         #[cfg(test)]
@@ -31,7 +34,8 @@ sources! {
     SCAN = "scan.cu",
     LONG_CONV = "long_conv.cu",
     MODAL = "modal.cu",
-    ATTENTION = "attention.cu",
+    ATTENTION = "attention.cu" behind "attention_rows.cu",
+    ATTENTION_BF16 = "attention_bf16.cu" behind "attention_rows.cu",
     SSD = "ssd.cu",
     SSD_CHUNKS = "ssd_chunks.cu",
     GRADIENT = "gradient.cu",
@@ -58,8 +62,10 @@ pub(super) fn compile(source: Source, defines: &[String], capability: i32) -> Re
         .todo("run with --device cpu")
     })?;
     let kind = if exact { "sm" } else { "compute" };
+    // With the instructions that only Hopper has.
+    let own = if exact && architecture == 90 { "a" } else { "" };
     let mut options = vec![
-        format!("--gpu-architecture={kind}_{architecture}"),
+        format!("--gpu-architecture={kind}_{architecture}{own}"),
         "--std=c++17".to_string(),
     ];
     options.extend(
@@ -67,7 +73,7 @@ pub(super) fn compile(source: Source, defines: &[String], capability: i32) -> Re
             .iter()
             .map(|define| format!("--define-macro={define}")),
     );
-    let text = CString::new([PRELUDE, source.text].concat()).map_err(internal)?;
+    let text = CString::new([PRELUDE, source.shared, source.text].concat()).map_err(internal)?;
     let name = CString::new(source.name).map_err(internal)?;
     let program = Program(result::create_program(&text, Some(&name)).map_err(internal)?);
     // SAFETY: the program was just created and is destroyed when `program` goes out of scope.

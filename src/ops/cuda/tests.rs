@@ -33,6 +33,9 @@ fn kernels_compile_for_each_architecture() {
         "MODES=8",
         "GROUPS=4",
         "HEAD=32",
+        "PAST_BF16=0",
+        "KEYS=32",
+        "WARPGROUP=0",
         "SLICE=64",
     ];
     let sizes = sizes.map(String::from);
@@ -45,8 +48,15 @@ fn kernels_compile_for_each_architecture() {
     let sizes = ["STATES=16", "RANK=16", "GRADIENTS=1"].map(String::from);
     compile::compile(compile::SCAN, &sizes, 90).unwrap();
     // Tiles of other sizes, which have to fit shared memory as well.
-    for width in [64, 128] {
-        compile::compile(compile::ATTENTION, &[format!("HEAD={width}")], 90).unwrap();
+    for (width, keys, warpgroup) in [(64, 64, 1), (128, 128, 1), (256, 16, 0)] {
+        let sizes = [
+            format!("HEAD={width}"),
+            "PAST_BF16=1".to_string(),
+            format!("KEYS={keys}"),
+            format!("WARPGROUP={warpgroup}"),
+        ];
+        compile::compile(compile::ATTENTION, &sizes, 90).unwrap();
+        compile::compile(compile::ATTENTION_BF16, &sizes, 90).unwrap();
     }
 }
 
@@ -79,6 +89,12 @@ fn a_device_says_what_it_is_and_refuses_what_does_not_fit() {
 fn gpu() -> &'static Arc<Gpu> {
     static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
     GPU.get_or_init(|| Gpu::open(0, false).unwrap())
+}
+
+/// The same, with products of bf16.
+fn rounded_gpu() -> &'static Arc<Gpu> {
+    static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::open(0, true).unwrap())
 }
 
 /// Values between −1 and 1.
