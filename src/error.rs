@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What went wrong, as far as a scheduler needs to know: each kind is one exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub enum Kind {
 /// An error that names the file, the place in it, what is wrong, and what to do.
 ///
 /// It prints as one line: `<file>: <place>: <what>: <what to do>`, parts that are empty left
-/// out, control characters from inputs escaped.
+/// out, control characters from inputs escaped. What another library or the system said is kept as
+/// its [`source`](std::error::Error::source).
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
@@ -39,7 +41,11 @@ pub struct Error {
     place: String,
     what: String,
     todo: String,
+    cause: Option<Cause>,
 }
+
+/// Shared, as errors are cloned where several readers must fail with the same one.
+type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -53,7 +59,13 @@ impl Error {
             place: String::new(),
             what: what.to_string(),
             todo: String::new(),
+            cause: None,
         }
+    }
+
+    /// An error of `kind` that says what `error` says, and has it as its cause.
+    pub fn because(kind: Kind, error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::new(kind, &error).caused_by(error)
     }
 
     /// The command line asks for something that cannot be (exit 2).
@@ -78,7 +90,12 @@ impl Error {
             std::io::ErrorKind::BrokenPipe => Kind::Unread,
             _ => Kind::Io,
         };
-        Self::new(kind, error).file(path.display())
+        // It cannot be cloned: made anew from what the system said, or from its words.
+        let again = match error.raw_os_error() {
+            Some(code) => std::io::Error::from_raw_os_error(code),
+            None => std::io::Error::new(error.kind(), error.to_string()),
+        };
+        Self::new(kind, error).file(path.display()).caused_by(again)
     }
 
     /// Memory would not suffice (exit 137).
@@ -114,6 +131,14 @@ impl Error {
         self
     }
 
+    /// The error of another library, or of the system, that is behind this one. It is not printed:
+    /// `what` says of it what a user needs.
+    #[must_use]
+    pub fn caused_by(mut self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.cause = Some(Arc::from(error.into()));
+        self
+    }
+
     /// The kind of error.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -138,12 +163,17 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let cause: &(dyn std::error::Error + 'static) = self.cause.as_deref()?;
+        Some(cause)
+    }
+}
 
 /// Tensor operations fail only on shapes, types and devices that we chose ourselves.
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        Self::new(Kind::Internal, format!("tensor operation: {error}"))
+        Self::new(Kind::Internal, format!("tensor operation: {error}")).caused_by(error)
     }
 }
 
@@ -178,6 +208,25 @@ mod tests {
             error.to_string(),
             "a.fa: line 3: bad\\x1b[31m name: rename it"
         );
+    }
+
+    #[test]
+    fn an_error_keeps_its_cause_and_prints_as_before() {
+        use std::error::Error as _;
+        let missing = std::fs::File::open("/nowhere/at/all").unwrap_err();
+        let error = Error::io(Path::new("a.fa"), &missing);
+        assert_eq!(error.to_string(), format!("a.fa: {missing}"));
+        let source = error.source().unwrap().downcast_ref::<std::io::Error>();
+        assert_eq!(source.unwrap().raw_os_error(), missing.raw_os_error());
+        let made = std::io::Error::new(std::io::ErrorKind::BrokenPipe, "left");
+        let error = Error::io(Path::new("-"), &made);
+        assert_eq!(error.kind(), Kind::Unread);
+        assert_eq!(error.clone().source().unwrap().to_string(), "left");
+        let number = "x".parse::<u8>().unwrap_err();
+        let error = Error::because(Kind::Input, number.clone());
+        assert_eq!(error.to_string(), number.to_string());
+        assert!(error.source().unwrap().is::<std::num::ParseIntError>());
+        assert!(Error::usage("no").source().is_none());
     }
 
     #[test]

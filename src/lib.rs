@@ -15,9 +15,11 @@ pub mod genes;
 pub mod head;
 pub mod io;
 pub mod ops;
+pub mod run;
 pub mod score;
 pub mod sequence;
 pub mod stream;
+pub mod table;
 pub mod train;
 
 pub use error::{Error, Result};

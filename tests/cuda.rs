@@ -4,8 +4,12 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
+#[path = "../src/ops/testing/compare.rs"]
+mod compare;
+
+use compare::difference;
 use crocuta::checkpoint::{self, Checkpoint, Config};
-use crocuta::encoder::{Encoder, Facts, Model, Segment};
+use crocuta::encoder::{Encoder, Facts, Layer, Model, Segment};
 use crocuta::ops::cuda::Gpu;
 use crocuta::ops::{Device, Tensor};
 use serde_json::{Map, Value};
@@ -53,7 +57,7 @@ const MODELS: [(&str, &str, usize); 14] = [
 /// How far pieces may differ, relative to the largest magnitude. A long convolution is one FFT over
 /// all of the filter, 2¹⁷ points for small-32k, which in f32 leaves 2e-5; on the CPU, tiles of
 /// growing size leave 1e-5.
-const CHUNKS: f32 = 5e-5;
+const CHUNKS: f64 = 5e-5;
 
 /// Random weights of a preset with some changes.
 fn load(preset: &str, changes: &str) -> (Model, Facts) {
@@ -78,8 +82,20 @@ fn tokens(facts: &Facts, length: usize) -> Vec<u32> {
 
 /// The hidden vectors of one sequence, run in pieces of at most `chunk`.
 fn run(model: &Model, tokens: &[u32], chunk: usize, device: &Device) -> Vec<f32> {
+    let found = run_layers(model, tokens, chunk, device, &[Layer::Norm]);
+    found.into_iter().next().unwrap()
+}
+
+/// The same at each of some layers.
+fn run_layers(
+    model: &Model,
+    tokens: &[u32],
+    chunk: usize,
+    device: &Device,
+    layers: &[Layer],
+) -> Vec<Vec<f32>> {
     let mut state = model.start(1).unwrap();
-    let mut out = Vec::new();
+    let mut out = vec![Vec::new(); layers.len()];
     for (i, piece) in tokens.chunks(chunk).enumerate() {
         let segment = Segment {
             lane: 0,
@@ -88,19 +104,12 @@ fn run(model: &Model, tokens: &[u32], chunk: usize, device: &Device) -> Vec<f32>
             ends: i * chunk + piece.len() == tokens.len(),
         };
         let ids = Tensor::new(piece, device).unwrap();
-        let hidden = model.forward(&ids, &[segment], &mut state).unwrap();
-        out.extend(hidden.to_vec1::<f32>().unwrap());
+        let found = model.forward_layers(&ids, &[segment], &mut state, layers);
+        for (out, found) in out.iter_mut().zip(found.unwrap()) {
+            out.extend(found.to_vec1::<f32>().unwrap());
+        }
     }
     out
-}
-
-/// The largest difference, relative to the largest magnitude.
-fn error(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
-    let differences = found.iter().zip(expected).map(|(x, y)| (x - y).abs());
-    assert!(found.iter().all(|x| x.is_finite()));
-    differences.fold(0f32, f32::max) / largest
 }
 
 #[test]
@@ -110,13 +119,38 @@ fn gpus_give_what_the_cpu_gives() {
         let (model, facts) = load(name, changes);
         let tokens = tokens(&facts, length);
         let expected = run(&model, &tokens, length, &Device::Cpu);
-        let single = error(&run(&model, &tokens, length, &gpu(false)), &expected);
+        let single = difference(&run(&model, &tokens, length, &gpu(false)), &expected);
         // The products' weights are kept as they were first needed: rounded ones are another's.
         let (rounded, _) = load(name, changes);
-        let half = error(&run(&rounded, &tokens, length, &gpu(true)), &expected);
+        let half = difference(&run(&rounded, &tokens, length, &gpu(true)), &expected);
         println!("{name} {changes}: f32 {single:.1e}, bf16 {half:.1e} of the largest magnitude");
         assert!(single <= 1e-4, "{name}: {single}");
         assert!(half <= 0.1, "{name}: {half}");
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn layers_within_are_on_gpus_what_they_are_on_the_cpu() {
+    for (name, changes, length) in MODELS {
+        let (model, facts) = load(name, changes);
+        let mut layers = vec![Layer::After(0), Layer::After(1), Layer::After(2)];
+        layers.extend(facts.parts.iter().map(|part| Layer::Within(1, part)));
+        let tokens = tokens(&facts, length);
+        let expected = run_layers(&model, &tokens, length, &Device::Cpu, &layers);
+        let chunk = if facts.causal { length / 3 } else { length };
+        let found = run_layers(&model, &tokens, chunk, &gpu(false), &layers);
+        let (rounded, _) = load(name, changes);
+        let half = run_layers(&rounded, &tokens, chunk, &gpu(true), &layers);
+        for (i, layer) in layers.iter().enumerate() {
+            let (single, half) = (
+                difference(&found[i], &expected[i]),
+                difference(&half[i], &expected[i]),
+            );
+            println!("{name} {changes}, {layer:?}: f32 {single:.1e}, bf16 {half:.1e}");
+            assert!(single <= 1e-4, "{name}, {layer:?}: {single}");
+            assert!(half <= 0.1, "{name}, {layer:?}: {half}");
+        }
     }
 }
 
@@ -132,7 +166,7 @@ fn chunks_of_any_size_give_the_same_on_a_gpu() {
         let tokens = tokens(&facts, length);
         let expected = run(&model, &tokens, length, &device);
         for chunk in [97, 1000, length / 3] {
-            let found = error(&run(&model, &tokens, chunk, &device), &expected);
+            let found = difference(&run(&model, &tokens, chunk, &device), &expected);
             println!("{name}, chunk {chunk}: {found:.1e}");
             assert!(found <= CHUNKS, "{name}, chunk {chunk}: {found}");
         }
@@ -177,7 +211,7 @@ fn neighbours_and_forks_change_nothing_on_a_gpu() {
             &mut state,
         );
         let found = [&a[300 * facts.width..], &b].concat();
-        let found = error(&found, &expected);
+        let found = difference(&found, &expected);
         println!("{name}: {found:.1e}");
         assert!(found <= CHUNKS, "{name}: {found}");
     }

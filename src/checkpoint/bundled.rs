@@ -1,5 +1,7 @@
 //! Models that are part of the program: `models/` of the repository, where their cards stand.
 
+use super::digests::Digested;
+use super::safetensors;
 use std::path::Path;
 
 /// The model of commands that are not told of another.
@@ -15,6 +17,19 @@ pub(super) struct Bundled {
     pub config: &'static str,
     /// `model.safetensors`.
     pub weights: &'static [u8],
+}
+
+impl Bundled {
+    /// Its files by their names, as they would lie in a directory.
+    pub fn files(&self) -> Vec<Digested> {
+        let files = [
+            ("config.json", self.config.as_bytes()),
+            ("model.safetensors", self.weights),
+        ];
+        let dir = Path::new(self.name);
+        let digested = files.map(|(name, bytes)| (dir.join(name), safetensors::digest_of(bytes)));
+        digested.into()
+    }
 }
 
 macro_rules! model {

@@ -11,11 +11,20 @@ pub fn time_limit(size: u64) -> Duration {
     Duration::from_secs(10 + size / 20_000_000)
 }
 
-/// Limits this process: 2 GiB of address space, or four times `size` if that is more; no core
-/// dumps; and it ends when its parent does.
+/// Limits this process: 2 GiB of address space, or four times `size` if that is more, or what the
+/// process may use already if that is less; no core dumps; and it ends when its parent does.
 pub fn confine(size: u64) -> Result<()> {
     let limit = |resource, bytes: u64| {
-        let limit = libc::rlimit {
+        let mut limit = libc::rlimit {
+            rlim_cur: bytes,
+            rlim_max: bytes,
+        };
+        // SAFETY: getrlimit writes the structure that the pointer is derived from, nothing else.
+        let known = unsafe { libc::getrlimit(resource, &mut limit) } == 0;
+        if known && limit.rlim_cur <= bytes {
+            return Ok(());
+        }
+        limit = libc::rlimit {
             rlim_cur: bytes,
             rlim_max: bytes,
         };
@@ -44,7 +53,8 @@ pub fn run(mut command: Command, file: &Path, time: Duration) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let broken = |e: std::io::Error| Error::new(Kind::Internal, format!("child process: {e}"));
+    let broken =
+        |e: std::io::Error| Error::new(Kind::Internal, format!("child process: {e}")).caused_by(e);
     let mut child = command.spawn().map_err(broken)?;
     let pipe = child.stderr.take();
     // Read beside the waiting, so that a long message does not block the child.

@@ -39,7 +39,8 @@ impl Config {
         let mut file = File::open(path).map_err(|e| Error::io(path, &e))?;
         match file.by_ref().take(MAX_BYTES + 1).read_to_string(&mut text) {
             Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(Error::model("is not UTF-8").file(path.display()));
+                let error = Error::model("is not UTF-8").file(path.display());
+                return Err(error.caused_by(e));
             }
             read => read.map_err(|e| Error::io(path, &e))?,
         };
@@ -52,7 +53,10 @@ impl Config {
             return Err(Error::model(format!("longer than {MAX_BYTES} bytes")).file(file));
         }
         let mut object: Map<String, Value> = serde_json::from_str(&quote_bare_numbers(text))
-            .map_err(|e| Error::model(format!("not a JSON object: {e}")).file(&file))?;
+            .map_err(|e| {
+                let what = format!("not a JSON object: {e}");
+                Error::model(what).file(&file).caused_by(e)
+            })?;
         object.values_mut().for_each(untag);
         Ok(Self::new(file, object))
     }
@@ -319,7 +323,9 @@ mod tests {
         );
         assert!(config.to_text().contains(": -Infinity"));
         for key in ["low", "nan"] {
-            let error = config.number(key, None).unwrap_err().to_string();
+            let error = config.number(key, None).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+            let error = error.to_string();
             assert!(error.contains(&format!("key {key}")), "{error}");
         }
     }
@@ -346,7 +352,9 @@ mod tests {
         let config = parse(r#"{"ssm_cfg": {"d": "8", "zero": 0, "huge": 1000000000000}}"#).unwrap();
         let ssm = config.object("ssm_cfg").unwrap();
         for key in ["d", "zero", "huge", "absent"] {
-            let error = ssm.size(key, 1..=65536, None).unwrap_err().to_string();
+            let error = ssm.size(key, 1..=65536, None).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+            let error = error.to_string();
             assert!(error.contains(&format!("key ssm_cfg.{key}")), "{error}");
         }
     }
@@ -356,7 +364,9 @@ mod tests {
         let known = ["d_model", "n_layer", "time_step_rank"];
         for (misspelt, meant) in [("d_modle", "d_model"), ("n_layers", "n_layer")] {
             let config = parse(&format!(r#"{{"use_cache": true, "{misspelt}": 8}}"#)).unwrap();
-            let error = config.deny_unknown(&known).unwrap_err().to_string();
+            let error = config.deny_unknown(&known).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+            let error = error.to_string();
             let words = [format!("key {misspelt}"), format!("{meant} meant")];
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }

@@ -2,7 +2,7 @@
 
 use super::layout::{self, Fill, Planned};
 use super::staging::Staging;
-use super::{Architecture, Checkpoint, Config, Weights, safetensors};
+use super::{Architecture, Checkpoint, Config, Tokenizer, Weights, safetensors};
 use crate::error::{Error, Result};
 use ::safetensors::Dtype;
 use candle_core::{DType, Device, Tensor};
@@ -71,9 +71,11 @@ pub fn untrained(config: Config, seed: u64, dir: &Path, max_bytes: u64) -> Resul
         dir: dir.to_path_buf(),
         architecture: Architecture::of(&config)?,
         config,
+        tokenizer: Tokenizer::read(dir)?,
         weights: Weights::new(dir.display(), tensors),
         digest: String::new(),
         name: "untrained".to_string(),
+        origin: "untrained".to_string(),
     })
 }
 
@@ -82,12 +84,11 @@ fn affordable(config: &Config, max_bytes: u64) -> Result<Vec<Planned>> {
     let plan = layout::plan(config)?;
     let sizes = plan.iter().map(|planned| planned.entry.bytes() as u64);
     let bytes = sizes.fold(0u64, u64::saturating_add);
-    match bytes > max_bytes {
-        true => {
-            let what = format!("the weights would take {bytes} bytes, more than {max_bytes}");
-            Err(Error::usage(what).todo("raise --max-size"))
-        }
-        false => Ok(plan),
+    if bytes > max_bytes {
+        let what = format!("the weights would take {bytes} bytes, more than {max_bytes}");
+        Err(Error::usage(what).todo("raise --max-size"))
+    } else {
+        Ok(plan)
     }
 }
 
@@ -208,6 +209,7 @@ mod tests {
         let error = create(&config, 0, &dir.path().join("taken"), 1 << 30).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage);
         let error = create(&config, 0, &dir.path().join("large"), 1000).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage, "{error}");
         assert!(error.to_string().contains("1802848 bytes"), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

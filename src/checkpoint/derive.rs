@@ -2,7 +2,8 @@
 
 use super::safetensors::{self, Entry};
 use super::staging::Staging;
-use super::{Checkpoint, Config};
+use super::tokenizer::TOKENIZERS;
+use super::{Checkpoint, Config, tied};
 use crate::error::{Error, Result};
 use ::safetensors::View;
 use candle_core::Tensor;
@@ -21,22 +22,31 @@ pub struct Changes {
     pub files: Vec<(&'static str, String)>,
 }
 
-/// Files that say which token each base is, where a model has them: the new one needs them too.
-pub const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "tokenizer_config.json"];
-
 /// Writes the new directory `out`: the source's configuration and tensors with the changes that
-/// `make` returns. Nothing stands at `out` before all is written; whether it is free is found out
-/// before `make` is called. Returns the SHA-256 of `model.safetensors`. Memory: one tensor.
+/// `make` returns, as [`write_model`] does. Whether it is free is found out before `make` is called.
 pub fn derive(
     source: &Checkpoint,
     out: &Path,
     make: impl FnOnce() -> Result<Changes>,
 ) -> Result<String> {
     let staging = Staging::begin(out)?;
-    let changes = make()?;
+    write_model(staging, source, make()?)
+}
+
+/// Completes a directory: the source's configuration and tensors with changes; a head that differs
+/// from the embedding is no longer said to be tied to it. Returns the SHA-256 of
+/// `model.safetensors`. Memory: one tensor.
+pub fn write_model(staging: Staging, source: &Checkpoint, changes: Changes) -> Result<String> {
+    let mut tensors: BTreeMap<_, _> = source.weights.stored().iter().collect();
+    tensors.extend(&changes.tensors);
     let mut object = source.config.as_json().clone();
     object.extend(changes.config);
-    let config = Config::new("config.json", object);
+    let mut config = Config::new("config.json", object);
+    if let Some(key) = tied::wrongly_tied(&config, &tensors)? {
+        let mut object = config.as_json().clone();
+        object.insert(key.to_string(), Value::Bool(false));
+        config = Config::new("config.json", object);
+    }
     staging.write("config.json", config.to_text().as_bytes())?;
     for (name, text) in &changes.files {
         staging.write(name, text.as_bytes())?;
@@ -48,20 +58,17 @@ pub fn derive(
             staging.write(name, &bytes)?;
         }
     }
-    let mut tensors: BTreeMap<_, _> = source.weights.stored().iter().collect();
-    tensors.extend(&changes.tensors);
     let digest = put(&staging, "model.safetensors", &tensors)?;
     staging.commit()?;
     Ok(digest)
 }
 
-/// Writes the new directory `out` with a file of tensors and some texts; as [`derive()`] does.
+/// Completes a directory with a file of tensors and some texts; as [`write_model`].
 pub fn write_directory(
-    out: &Path,
+    staging: Staging,
     (name, tensors): (&str, &BTreeMap<String, Tensor>),
     files: &[(&'static str, String)],
 ) -> Result<String> {
-    let staging = Staging::begin(out)?;
     for (name, text) in files {
         staging.write(name, text.as_bytes())?;
     }

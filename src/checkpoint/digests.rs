@@ -14,9 +14,20 @@ pub const SUMS: &str = "SHA256SUMS";
 /// Far above any real one.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// A file of a model, and the SHA-256 of its bytes in hex.
+pub type Digested = (PathBuf, String);
+
+/// The digests of files.
+pub fn of(files: &[PathBuf]) -> Result<Vec<Digested>> {
+    let digested = files
+        .iter()
+        .map(|path| Ok((path.clone(), safetensors::digest(path)?)));
+    digested.collect()
+}
+
 /// Holds `files` against the digests in the file `sums`: each must be listed, with its own. An
 /// error of kind `Model` names the file and both digests.
-pub fn check(sums: &Path, files: &[PathBuf]) -> Result<()> {
+pub fn check(sums: &Path, files: &[Digested]) -> Result<()> {
     let listed = read(sums)?;
     if listed.is_empty() {
         // What `models verify DIR > DIR/SHA256SUMS` leaves: the shell makes the file first.
@@ -24,14 +35,13 @@ pub fn check(sums: &Path, files: &[PathBuf]) -> Result<()> {
             .file(sums.display())
             .todo("remove it, or write the lines elsewhere and move them here"));
     }
-    for path in files {
+    for (path, found) in files {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let wrong = |what: String| Err(Error::model(what).file(path.display()));
         let Some(expected) = listed.get(&*name) else {
             return wrong(format!("not listed in {}", sums.display()));
         };
-        let found = safetensors::digest(path)?;
-        if found != *expected {
+        if found != expected {
             let what = format!(
                 "its SHA-256 is {found}, but {} says {expected}",
                 sums.display()
@@ -57,11 +67,12 @@ fn read(path: &Path) -> Result<BTreeMap<String, String>> {
         let name = name.strip_prefix([' ', '*']).unwrap_or(name);
         let name = name.strip_prefix("./").unwrap_or(name);
         let hex = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
-        match hex && !name.is_empty() {
-            true => Ok((name.to_string(), digest.to_ascii_lowercase())),
-            false => Err(Error::model("not a SHA-256 and the name of a file")
+        if hex && !name.is_empty() {
+            Ok((name.to_string(), digest.to_ascii_lowercase()))
+        } else {
+            Err(Error::model("not a SHA-256 and the name of a file")
                 .file(path.display())
-                .place(format!("line {}", i + 1))),
+                .place(format!("line {}", i + 1)))
         }
     };
     lines.map(entry).collect()

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -57,7 +58,10 @@ fn plain(part: &str) -> bool {
 /// Where Hugging Face's tools keep what they download.
 fn cache() -> Result<PathBuf> {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    let path = |name: &str, below: &str| Some(PathBuf::from(variable(name)?).join(below));
+    let path = |name: &str, below: &str| {
+        let path = PathBuf::from(variable(name)?);
+        Some(at_home(path, variable("HOME")).join(below))
+    };
     path("HF_HUB_CACHE", "")
         .or_else(|| path("HF_HOME", "hub"))
         .or_else(|| path("XDG_CACHE_HOME", "huggingface/hub"))
@@ -65,4 +69,33 @@ fn cache() -> Result<PathBuf> {
         .ok_or_else(|| {
             Error::usage("none of HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME is set, so there is no cache of Hugging Face's")
         })
+}
+
+/// The path, with `home` in the place of a `~` that stands for it: the shell leaves it in the values
+/// of variables, and Hugging Face's tools understand it.
+fn at_home(path: PathBuf, home: Option<OsString>) -> PathBuf {
+    match (path.strip_prefix("~"), home) {
+        (Ok(below), Some(home)) => Path::new(&home).join(below),
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tilde_stands_for_the_home_directory() {
+        for (given, expected) in [
+            ("~/hf", "/home/a/hf"),
+            ("~", "/home/a"),
+            ("/x/~/hf", "/x/~/hf"),
+            ("~b/hf", "~b/hf"),
+            ("hf", "hf"),
+        ] {
+            let found = at_home(PathBuf::from(given), Some("/home/a".into()));
+            assert_eq!(found, Path::new(expected));
+        }
+        assert_eq!(at_home(PathBuf::from("~/x"), None), Path::new("~/x"));
+    }
 }

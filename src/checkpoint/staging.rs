@@ -6,21 +6,27 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A usage error if something is at `target` already, other than an empty directory.
+/// A usage error if something is at `target` already, other than an empty directory, or if another
+/// process is making it. Changes nothing.
 pub fn must_be_free(target: &Path) -> Result<()> {
     let taken = match fs::read_dir(target) {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => target.symlink_metadata().is_ok(),
     };
-    match taken {
-        true => Err(Error::usage("exists already")
+    if taken {
+        return Err(Error::usage("exists already")
             .file(target.display())
-            .todo("remove it, or give another directory")),
-        false => Ok(()),
+            .todo("remove it, or give another directory"));
     }
+    if temporaries(target)?.iter().any(|(_, in_use)| *in_use) {
+        let error = Error::usage("in use: another run is making it").file(target.display());
+        return Err(error.todo("wait for its end, or give another directory"));
+    }
+    Ok(())
 }
 
-/// A temporary directory beside its final place; removed when dropped without commit.
+/// A temporary directory beside its final place, which no other process makes meanwhile; removed
+/// when dropped without commit.
 pub struct Staging {
     temporary: PathBuf,
     /// Locked, so that no other process takes the directory for stale; where there are no locks,
@@ -30,15 +36,25 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Begins a directory that will stand at `target`. A usage error if something is there
-    /// already, other than an empty directory.
+    /// Begins a directory that will stand at `target`: call it before any work, so that a run does
+    /// not compute for hours and then find that it may not write.
+    ///
+    /// # Errors
+    /// Usage: something is there already, other than an empty directory, or another process is
+    /// making it. Io: the directory around it is missing or read-only.
     pub fn begin(target: &Path) -> Result<Self> {
+        let prefix = prefix(target)?;
+        let parent = parent(target);
+        // The directory around it stays locked until the new one is: of two runs one is first. A
+        // file system without locks loses this, nothing else.
+        let around = File::open(parent).map_err(|e| Error::io(parent, &e))?;
+        let _ = around.lock();
         must_be_free(target)?;
-        let name = target
-            .file_name()
-            .ok_or_else(|| Error::usage("not the name of a directory").file(target.display()))?;
-        let prefix = format!(".{}.tmp-", name.to_string_lossy());
-        remove_stale(target, &prefix);
+        for (left, _) in temporaries(target)? {
+            if fs::remove_dir_all(&left).is_ok() {
+                tracing::info!("removed {}, which a killed run left", left.display());
+            }
+        }
         let temporary = target.with_file_name(format!("{prefix}{}", std::process::id()));
         atomic::remember(&temporary);
         if let Err(e) = fs::create_dir(&temporary) {
@@ -53,6 +69,11 @@ impl Staging {
             _lock: lock,
             target: target.to_path_buf(),
         })
+    }
+
+    /// Where the directory will stand.
+    pub fn target(&self) -> &Path {
+        &self.target
     }
 
     /// Where to write.
@@ -74,15 +95,7 @@ impl Staging {
         sync(&self.temporary)
             .and_then(|()| fs::rename(&self.temporary, &self.target))
             .map_err(|e| Error::io(&self.target, &e))?;
-        match self
-            .target
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            Some(parent) => sync(parent),
-            None => sync(Path::new(".")),
-        }
-        .map_err(|e| Error::io(&self.target, &e))
+        sync(parent(&self.target)).map_err(|e| Error::io(&self.target, &e))
     }
 }
 
@@ -93,25 +106,75 @@ impl Drop for Staging {
     }
 }
 
-/// Removes what killed processes left beside `target`, or one that had this process's id.
-fn remove_stale(target: &Path, prefix: &str) {
+fn parent(target: &Path) -> &Path {
     let parent = target.parent().filter(|p| !p.as_os_str().is_empty());
-    let Ok(entries) = fs::read_dir(parent.unwrap_or(Path::new("."))) else {
-        return;
-    };
+    parent.unwrap_or(Path::new("."))
+}
+
+/// How the names of temporary directories for `target` begin; a process's id follows.
+fn prefix(target: &Path) -> Result<String> {
+    match target.file_name() {
+        Some(name) => Ok(format!(".{}.tmp-", name.to_string_lossy())),
+        None => Err(Error::usage("not the name of a directory").file(target.display())),
+    }
+}
+
+/// The temporary directories for `target`, and whether a process works in each: others were left by
+/// killed ones, or by one that had this process's id.
+fn temporaries(target: &Path) -> Result<Vec<(PathBuf, bool)>> {
+    let (prefix, parent) = (prefix(target)?, parent(target));
+    let entries = fs::read_dir(parent).map_err(|e| Error::io(parent, &e))?;
+    let mut found = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(prefix));
+        let pid = name.to_str().and_then(|name| name.strip_prefix(&prefix));
         let Some(pid) = pid.and_then(|pid| pid.parse::<i32>().ok()) else {
             continue;
         };
-        let own = pid.cast_unsigned() == std::process::id();
         let path = entry.path();
         let locked = File::open(&path)
             .is_ok_and(|dir| matches!(dir.try_lock(), Err(TryLockError::WouldBlock)));
-        let dead = pid > 0 && (own || !atomic::is_alive(pid));
-        if dead && !locked && fs::remove_dir_all(&path).is_ok() {
-            tracing::info!("removed {}, which a killed run left", path.display());
-        }
+        let own = pid.cast_unsigned() == std::process::id();
+        let in_use = locked || pid > 0 && !own && atomic::is_alive(pid);
+        found.push((path, in_use));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_directory_that_another_run_is_making_is_in_use_until_that_run_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let first = Staging::begin(&target).unwrap();
+        let error = Staging::begin(&target).err().unwrap();
+        assert_eq!(error.kind(), Kind::Usage);
+        assert!(error.to_string().contains("out: in use"), "{error}");
+        // Another name beside it is free.
+        assert!(Staging::begin(&dir.path().join("out2")).is_ok());
+        drop(first);
+        let again = Staging::begin(&target).unwrap();
+        again.write("a", b"x").unwrap();
+        again.commit().unwrap();
+        let error = Staging::begin(&target).err().unwrap();
+        assert!(error.to_string().contains("exists already"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let left = dir.path().join(format!(".out.tmp-{}", dead.id()));
+        fs::create_dir(&left).unwrap();
+        let staging = Staging::begin(&dir.path().join("out")).unwrap();
+        assert!(!left.exists());
+        drop(staging);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -1,9 +1,8 @@
 //! `models verify`: everything that can be said of a checkpoint without running it.
 
 use super::open::{Checkpoint, weight_files};
-use super::{digests, safetensors};
+use super::{bundled, digests};
 use crate::error::Result;
-use crate::ops::Tensor;
 use std::path::Path;
 
 /// What [`verify`] found to be in order.
@@ -17,45 +16,35 @@ pub struct Verified {
     pub values: usize,
 }
 
-/// Opens the model in `dir` as strictly as a run does, and reads every value: NaN or infinity is
-/// an error that names the tensor. Its files must have the digests in the file `sums`, if given.
+/// Opens the model in `dir`, or the bundled one of that name, as strictly as a run does, and reads
+/// every value: NaN or infinity is an error that names the tensor. Its files must have the digests
+/// in the file `sums`, if given.
 pub fn verify(dir: &Path, sums: Option<&Path>) -> Result<Verified> {
     let checkpoint = Checkpoint::open(dir)?;
-    let dir = checkpoint.dir.as_path();
-    let mut paths = weight_files(dir)?;
-    paths.insert(0, dir.join("config.json"));
+    let files = match bundled::find(dir) {
+        Some(bundled) => bundled.files(),
+        None => {
+            let mut paths = weight_files(&checkpoint.dir)?;
+            paths.insert(0, checkpoint.dir.join("config.json"));
+            digests::of(&paths)?
+        }
+    };
     if let Some(sums) = sums {
-        digests::check(sums, &paths)?;
+        digests::check(sums, &files)?;
     }
     let weights = &checkpoint.weights;
     for name in weights.names().filter(|name| weights.is_float(name)) {
-        let shape = weights.shape(name).unwrap_or_default();
-        if let Some(place) = not_finite(&weights.tensor(name, shape)?)? {
-            let what = format!("value {place} is not a finite number");
-            return Err(weights
-                .error(name, what)
-                .todo("fetch the model again, or train it anew"));
-        }
+        weights.tensor(name, weights.shape(name).unwrap_or_default())?;
     }
-    let files = paths.iter().map(|path| {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        Ok((name, safetensors::digest(path)?))
+    let named = files.into_iter().map(|(path, digest)| {
+        let name = path.file_name().unwrap_or_default();
+        (name.to_string_lossy().into_owned(), digest)
     });
     Ok(Verified {
-        files: files.collect::<Result<_>>()?,
+        files: named.collect(),
         tensors: weights.names().count(),
         values: weights.values(),
     })
-}
-
-/// The place of the first value, in row-major order, that is NaN or infinite.
-fn not_finite(tensor: &Tensor) -> Result<Option<usize>> {
-    let values = tensor.to_vec1::<f32>()?;
-    Ok(values.iter().position(|value| !value.is_finite()))
 }
 
 #[cfg(test)]
@@ -83,10 +72,35 @@ mod tests {
             let end = bytes.len();
             bytes[end - 4..].copy_from_slice(&bad.to_le_bytes());
             std::fs::write(&path, bytes).unwrap();
-            let error = verify(&out, None).unwrap_err().to_string();
+            let error = verify(&out, None).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+            let error = error.to_string();
             assert!(
                 error.contains("tensor backbone.norm_f.weight: value 255"),
                 "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bundled_model_is_verified_as_one_in_a_directory_is() {
+        let verified = verify(Path::new(bundled::DEFAULT), None).unwrap();
+        let names = verified.files.iter().map(|(name, _)| name.as_str());
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            ["config.json", "model.safetensors"]
+        );
+        let opened = Checkpoint::open(Path::new(bundled::DEFAULT)).unwrap();
+        assert_eq!(verified.files[1].1, opened.digest);
+        let dir = tempfile::tempdir().unwrap();
+        let sums = dir.path().join("sums");
+        for (file, right) in [(&verified.files[1], true), (&verified.files[0], false)] {
+            let config = &verified.files[0].1;
+            let text = format!("{config}  config.json\n{}  model.safetensors\n", file.1);
+            std::fs::write(&sums, text).unwrap();
+            assert_eq!(
+                verify(Path::new(bundled::DEFAULT), Some(&sums)).is_ok(),
+                right
             );
         }
     }

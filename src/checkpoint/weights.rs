@@ -32,6 +32,8 @@ struct All {
     replaced: BTreeMap<String, ops::Tensor>,
     device: Device,
     used: Mutex<BTreeSet<String>>,
+    /// Tensors whose values were all found to be finite.
+    finite: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Weights {
@@ -44,6 +46,7 @@ impl Weights {
                 replaced: BTreeMap::new(),
                 device: Device::Cpu,
                 used: Mutex::default(),
+                finite: Arc::default(),
             }),
             prefix: String::new(),
         }
@@ -70,6 +73,7 @@ impl Weights {
                 replaced,
                 device,
                 used: Mutex::default(),
+                finite: Arc::clone(&self.all.finite),
             }),
             prefix: self.prefix.clone(),
         }
@@ -113,7 +117,7 @@ impl Weights {
     }
 
     /// The tensor as f32, contiguous. An error names it if it is missing, has another shape,
-    /// or holds whole numbers.
+    /// holds whole numbers, or a value that is NaN or infinite.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<ops::Tensor> {
         let full = self.full(name);
         let found = self.all.tensors.get(&full).ok_or_else(|| {
@@ -138,9 +142,28 @@ impl Weights {
             self.use_up(full);
             return Ok(replaced.clone());
         }
-        self.use_up(full);
         let tensor = ops::Tensor::from(found.to_dtype(DType::F32)?.contiguous()?);
+        self.expect_finite(&full, &tensor)?;
+        self.use_up(full);
         tensor.to_device(&self.all.device)
+    }
+
+    /// An error that names the first value that is NaN or infinite. Training asks for the same
+    /// tensors at every step: each is looked at once.
+    fn expect_finite(&self, name: &str, tensor: &ops::Tensor) -> Result<()> {
+        let known = self.all.finite.lock();
+        if known.is_ok_and(|known| known.contains(name)) {
+            return Ok(());
+        }
+        if let Some(place) = ops::with_slices([tensor], |[values]| Ok(not_finite(values)))? {
+            let what = format!("value {place} is not a finite number");
+            let error = self.error(name, what);
+            return Err(error.todo("fetch the model again, or train it anew"));
+        }
+        if let Ok(mut finite) = self.all.finite.lock() {
+            finite.insert(name.to_string());
+        }
+        Ok(())
     }
 
     /// The whole numbers of the tensor, if there is one; an error if it has another shape.
@@ -216,5 +239,56 @@ impl Weights {
     /// The full name of a tensor below the prefix.
     pub fn full(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
+    }
+}
+
+/// The place of the first value that is NaN or infinite.
+fn not_finite(values: &[f32]) -> Option<usize> {
+    // Zero times a finite number is zero. Sixteen sums, so that the compiler takes vectors.
+    let all_finite = |block: &[f32]| {
+        let mut sums = [0f32; 16];
+        let (whole, rest) = block.as_chunks::<16>();
+        for values in whole {
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += value * 0.0;
+            }
+        }
+        rest.iter().chain(&sums).all(|value| value.is_finite())
+    };
+    let block = values.chunks(4096).position(|block| !all_finite(block))? * 4096;
+    let place = values[block..].iter().position(|value| !value.is_finite());
+    place.map(|place| block + place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_value_that_is_not_finite_is_found_wherever_it_stands() {
+        for length in [1, 15, 16, 17, 4096, 10_000] {
+            let mut values = vec![f32::MAX; length];
+            assert_eq!(not_finite(&values), None);
+            for place in [0, length / 3, length - 1] {
+                for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    let good = std::mem::replace(&mut values[place], bad);
+                    assert_eq!(not_finite(&values), Some(place));
+                    values[place] = good;
+                }
+            }
+        }
+        assert_eq!(not_finite(&[]), None);
+    }
+
+    #[test]
+    fn a_half_precision_value_that_is_infinite_is_an_error_that_names_the_tensor() {
+        let values = [1.0f32, f32::INFINITY].map(half::f16::from_f32);
+        let tensor = Tensor::new(&values, &candle_core::Device::Cpu).unwrap();
+        let weights = Weights::new("m", BTreeMap::from([("a.b".to_string(), tensor)]));
+        let error = weights.at("a").tensor("b", &[2]).err().unwrap().to_string();
+        assert!(
+            error.starts_with("m: tensor a.b: value 1 is not a finite number"),
+            "{error}"
+        );
     }
 }

@@ -1,19 +1,14 @@
 //! The command line: one file for each command, a struct of options for each concern.
 
 mod check;
-mod device;
-mod estimate;
+mod completions;
 mod fit;
 mod models;
-mod options;
 mod process;
-mod reads;
-mod run;
-mod score;
-mod tracks;
 
 pub use process::Allocator;
 
+use crate::run::{self, Embed, Predict, Reads, Score};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -40,21 +35,23 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Write a hidden vector for every base, or bin of bases, of a FASTA file.
-    Embed(run::Embed),
+    Embed(Box<Embed>),
     /// Write what a language model or a head says of every base of a FASTA file; genes too.
-    Predict(run::Predict),
+    Predict(Box<Predict>),
     /// Write what a model says of every variant of a VCF or BCF file.
-    Score(score::Score),
+    Score(Box<Score>),
     /// Write a row for every read of a BAM, CRAM, SAM or FASTQ file: likelihoods and a vector.
-    Reads(Box<reads::Reads>),
+    Reads(Box<Reads>),
     /// Train a model, from scratch or from where it is, and write it to a new directory.
-    Fit(fit::Fit),
+    Fit(Box<fit::Fit>),
     /// List, show, make, verify, convert and merge models.
     #[command(subcommand)]
     Models(models::Models),
     /// Open everything that a run would, and estimate its size, memory and time.
     #[command(subcommand)]
     Check(check::Check),
+    /// Print a completion script for a shell, or write the manual's pages.
+    Completions(completions::Completions),
 }
 
 /// Runs the command line of this process.
@@ -64,16 +61,20 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return process::explain(&error),
     };
-    let steps = !matches!(cli.command, Command::Models(_) | Command::Check(_));
+    let steps = !matches!(
+        cli.command,
+        Command::Models(_) | Command::Check(_) | Command::Completions(_)
+    );
     process::start(&cli.logging, steps);
     process::finish(|| match cli.command {
-        Command::Embed(embed) => embed.run(&cli.logging),
-        Command::Predict(predict) => predict.run(&cli.logging),
-        Command::Score(score) => score.run(&cli.logging),
-        Command::Reads(reads) => reads.run(&cli.logging),
+        Command::Embed(embed) => run::run(&embed.job(), cli.logging.progress()),
+        Command::Predict(predict) => run::run(&predict.job(), cli.logging.progress()),
+        Command::Score(score) => run::run(&*score, cli.logging.progress()),
+        Command::Reads(reads) => run::run(&*reads, cli.logging.progress()),
         Command::Fit(fit) => fit.run(&cli.logging),
         Command::Models(models) => models.run(),
         Command::Check(check) => check.run(),
+        Command::Completions(completions) => completions.run(),
     })
 }
 

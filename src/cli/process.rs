@@ -1,7 +1,7 @@
 //! The process around a command: memory, threads, signals, logging, exit code.
 
 use crate::error::{Error, Kind, Result};
-use crate::io::atomic;
+use crate::io::atomic::{self, STDOUT_CLOSED};
 use crate::io::contain::is_contained;
 use crate::stream::{self, SIGNAL};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -88,6 +88,26 @@ impl Logging {
     }
 }
 
+/// Runs before `main`: Rust's own start replaces a closed standard output by /dev/null, and what is
+/// written there would be lost without an error.
+#[cfg_attr(
+    any(target_os = "linux", target_os = "android"),
+    unsafe(link_section = ".init_array")
+)]
+#[cfg_attr(
+    target_vendor = "apple",
+    unsafe(link_section = "__DATA,__mod_init_func")
+)]
+#[used]
+static LOOK_AT_STDOUT: extern "C" fn() = look_at_stdout;
+
+extern "C" fn look_at_stdout() {
+    // SAFETY: asks for the flags of a file descriptor, which need not be open.
+    if unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } == -1 {
+        STDOUT_CLOSED.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Before anything else: how this process meets the operating system.
 pub fn set_up() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -131,6 +151,8 @@ pub fn start(logging: &Logging, steps: bool) {
         .with_writer(std::io::stderr)
         .with_max_level(level)
         .with_target(false)
+        // A log that cannot be written is lost; to say so on stderr would panic.
+        .log_internal_errors(false)
         .with_ansi(false);
     // Fails only if a logger was set before.
     let _ = match logging.log_format {
@@ -141,19 +163,20 @@ pub fn start(logging: &Logging, steps: bool) {
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 if SIGNAL.swap(signal, Ordering::Relaxed) != 0 || !steps {
-                    leave();
+                    exit_interrupted();
                 }
                 // The run stops at its next step; one that takes longer is not waited for.
                 std::thread::spawn(|| {
                     std::thread::sleep(Duration::from_secs(3));
-                    leave();
+                    exit_interrupted();
                 });
             }
         });
     }
 }
 
-fn leave() {
+/// Ends the process as an interrupted run ends.
+fn exit_interrupted() {
     atomic::remove_all_temporaries();
     let error = stream::interrupted();
     say(&format!("crocuta: error: {error}"));
@@ -229,58 +252,14 @@ fn say(line: &str) {
 
 /// Prints a command's output.
 pub fn print(text: &str) -> Result<()> {
+    if STDOUT_CLOSED.load(Ordering::Relaxed) {
+        return Err(Error::new(Kind::Io, "is closed").file("stdout"));
+    }
     let mut stdout = std::io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     written.map_err(|e| Error::io(std::path::Path::new("stdout"), &e))
-}
-
-/// Memory that this process may still take, in bytes: the least of what the machine has free,
-/// its cgroup's limit and its own address space limit.
-pub fn available_memory() -> Option<u64> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let number = |text: String| text.trim().parse::<u64>().ok();
-    let kilobytes = |file: &str, key: &str| {
-        let text = read(file)?;
-        let line = text.lines().find(|line| line.starts_with(key))?;
-        line.split_whitespace()
-            .nth(1)?
-            .parse::<u64>()
-            .ok()
-            .map(|kb| kb << 10)
-    };
-    let free = kilobytes("/proc/meminfo", "MemAvailable:");
-    let cgroup = || {
-        let own = read("/proc/self/cgroup")?;
-        let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-        let folder = format!("/sys/fs/cgroup{path}");
-        let limit = number(read(&format!("{folder}/memory.max"))?)?;
-        let used = number(read(&format!("{folder}/memory.current"))?)?;
-        Some(limit.saturating_sub(used))
-    };
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is a valid place for the result.
-    let got = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
-    let address = (got == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then(|| {
-        let used = kilobytes("/proc/self/status", "VmSize:").unwrap_or_default();
-        limit.rlim_cur.saturating_sub(used)
-    });
-    [free, cgroup(), address].into_iter().flatten().min()
-}
-
-/// The most memory that this process has had resident, in bytes.
-pub fn peak_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|kb| kb << 10)
 }
 
 #[cfg(test)]

@@ -73,9 +73,10 @@ fn leading(f: &[f64], n: usize, count: usize) -> Option<DMatrix<f64>> {
     let largest = order.first().map(size)?;
     order.truncate(count);
     order.retain(|i| size(i) > NOISE * largest);
-    match order.is_empty() {
-        true => None,
-        false => Some(y * eigen.eigenvectors.select_columns(&order)),
+    if order.is_empty() {
+        None
+    } else {
+        Some(y * eigen.eigenvectors.select_columns(&order))
     }
 }
 

@@ -88,7 +88,7 @@ impl Check {
     }
 }
 
-/// Fits `modes` exponentials to every filter of the HyenaDNA model `source`, measures the errors
+/// Fits up to `modes` exponentials to every filter of the HyenaDNA model `source`, measures the errors
 /// on `check`, or on random bases, and writes the distilled model to the new directory `out`:
 /// the source's, with `filter_fn.modal.{poles,residues,h0}` in each layer, `"filter": "modal"`
 /// and `"modes"` in the configuration, and `distillation.json`.
@@ -198,6 +198,7 @@ impl LayerErrors {
             l1: nth(|e| e.l1, n),
             l2: nth(|e| e.l2, n),
             beyond: nth(|e| e.beyond, n),
+            overshoot: nth(|e| e.overshoot, n),
         };
         Self {
             max: all(errors.len().saturating_sub(1)),
@@ -211,6 +212,7 @@ impl LayerErrors {
             "relative_l1": pair(self.max.l1, self.median.l1),
             "relative_l2": pair(self.max.l2, self.median.l2),
             "beyond_length": pair(self.max.beyond, self.median.beyond),
+            "overshoot_beyond_length": pair(self.max.overshoot, self.median.overshoot),
         })
     }
 }

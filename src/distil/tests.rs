@@ -1,6 +1,7 @@
 use super::*;
 use crate::checkpoint::{Config, create, preset};
 use crate::encoder::Model;
+use crate::ops::testing::{close, difference};
 use std::fs;
 use std::path::PathBuf;
 
@@ -79,11 +80,8 @@ fn a_distilled_model_is_small_close_and_the_original_untouched() {
     let check = Check::random(700);
     let tokens = tokens(&check);
     let whole = run(&model, &tokens, &[700]);
-    let largest = whole.iter().fold(0f32, |m, x| m.max(x.abs()));
     for lengths in [vec![1; 700], vec![7; 100], vec![300, 400]] {
-        for (x, y) in whole.iter().zip(run(&model, &tokens, &lengths)) {
-            assert!((x - y).abs() <= 1e-5 * largest);
-        }
+        close("pieces", &run(&model, &tokens, &lengths), &whole, 1e-5);
     }
 
     // The figures are those of the two models as they stand in their directories.
@@ -91,17 +89,50 @@ fn a_distilled_model_is_small_close_and_the_original_untouched() {
     assert_eq!(report.output.bases, 256);
     let tokens = self::tokens(&check);
     let (x, y) = (run(&exact, &tokens, &[256]), run(&model, &tokens, &[256]));
-    let largest = x.iter().fold(0f32, |m, x| m.max(x.abs()));
-    let difference = x
-        .iter()
-        .zip(&y)
-        .fold(0f32, |m, (x, y)| m.max((x - y).abs()));
-    let recomputed = f64::from(difference) / f64::from(largest);
+    let recomputed = difference(&y, &x);
     assert!(
         (recomputed - report.output.largest).abs() < 1e-6,
         "{recomputed} {report}"
     );
     assert!(recomputed < 0.05, "{recomputed}");
+}
+
+#[test]
+fn more_modes_are_never_worse_and_the_tail_of_a_filter_is_bounded_by_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Checkpoint::open(&original(dir.path())).unwrap();
+    let sizes = hyena::Hyperparameters::read(&source.config).unwrap();
+    let mut before: Vec<LayerErrors> = Vec::new();
+    for modes in [2, 8, 24, 100] {
+        let (_, layers) = filters(&source, &sizes, modes).unwrap();
+        for (now, before) in layers.iter().zip(&before) {
+            assert!(now.max.l1 <= before.max.l1, "{modes}: {now:?}, {before:?}");
+            assert!(
+                now.median.l1 <= before.median.l1,
+                "{modes}: {now:?}, {before:?}"
+            );
+        }
+        assert!(
+            layers.iter().all(|layer| layer.max.is_bounded()),
+            "{layers:?}"
+        );
+        before = layers;
+    }
+    // Far beyond the filters' length the hidden vectors stay what they are.
+    let check = || Check::random(1500);
+    let error = |modes: usize| {
+        let out = dir.path().join(format!("m{modes}"));
+        distil(&source, modes, Some(check()), &out)
+            .unwrap()
+            .0
+            .output
+            .rms
+    };
+    let errors = [8, 32, 64].map(error);
+    assert!(
+        errors[1] <= 1.05 * errors[0] && errors[2] <= 1.05 * errors[1],
+        "{errors:?}"
+    );
 }
 
 #[test]
@@ -201,6 +232,12 @@ fn poles_that_do_not_decay_are_refused() {
         let error = hyena::Model::load(&sizes, &Weights::new("bad", all))
             .err()
             .unwrap();
-        assert!(error.to_string().contains("magnitude"), "{error}");
+        assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
+        let words = if value.is_nan() {
+            "not a finite number"
+        } else {
+            "magnitude"
+        };
+        assert!(error.to_string().contains(words), "{error}");
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Keys of a filter: [`FilterKind::Short`], [`FilterKind::Medium`] and [`FilterKind::Real`].
 
-use super::striped_hyena::{FilterKind, Hyperparameters, MixerKind, Order, mixers};
+use super::facts::{Layer, Recommended};
+use super::striped_hyena::{ADDED, FilterKind, Hyperparameters, MixerKind, Order, mixers};
 use crate::checkpoint::Config;
 use crate::error::Result;
 
@@ -43,24 +44,34 @@ pub fn read(config: &Config) -> Result<Hyperparameters> {
     }
     let bias = config.flag("qkv_proj_bias", Some(false))?;
     let shared = Hyperparameters::read(config, mixers(config, &lists)?, &KEYS)?;
+    let of_7b = (shared.width, shared.mixers.len()) == (4096, 32);
+    let recommended = of_7b.then_some(Recommended {
+        layer: Layer::Within(28, ADDED),
+        source: "README of github.com/ArcInstitute/evo2",
+    });
     Ok(Hyperparameters {
         short_bias: config.flag("short_filter_bias", Some(false))?,
         qkv_bias: bias,
         projection_bias: bias,
-        hyena_order: match config.flag("interleave", Some(true))? {
-            true => Order::PerChannel,
-            false if config.flag("column_split_hyena", Some(false))? => Order::PerHead,
-            false => Order::Whole,
+        hyena_order: if config.flag("interleave", Some(true))? {
+            Order::PerChannel
+        } else if config.flag("column_split_hyena", Some(false))? {
+            Order::PerHead
+        } else {
+            Order::Whole
         },
-        qkv_order: match config.flag("column_split", Some(true))? {
-            true => Order::PerHead,
-            false => Order::Whole,
+        qkv_order: if config.flag("column_split", Some(true))? {
+            Order::PerHead
+        } else {
+            Order::Whole
         },
         first_activated: config.flag("evo2_style_activations", Some(true))?,
-        note: match config.flag("use_fp8_input_projections", Some(false))? {
-            true => Some("published with input projections in FP8, which are computed in f32 here"),
-            false => None,
+        note: if config.flag("use_fp8_input_projections", Some(false))? {
+            Some("published with input projections in FP8, which are computed in f32 here")
+        } else {
+            None
         },
+        recommended,
         ..shared
     })
 }

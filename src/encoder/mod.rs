@@ -4,7 +4,9 @@
 pub mod caduceus;
 pub mod evo1;
 pub mod evo2;
+mod facts;
 pub mod hyena;
+mod layers;
 pub mod mamba;
 pub mod mamba2;
 mod model;
@@ -14,10 +16,11 @@ pub mod transformer;
 mod vocabulary;
 
 pub use crate::sequence::Segment;
-pub use model::{Facts, Model, State};
+pub use facts::{CPU_STEP, Facts, Layer, Recommended};
+pub use model::{Model, State};
 pub use vocabulary::Vocabulary;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 
 /// A sequence encoder that carries its state.
@@ -25,7 +28,8 @@ use crate::ops::Tensor;
 /// Held to four invariants, by tests over every implementation: *chunk* (any split of a sequence
 /// into segments gives the same hidden vectors, within 1e-5 of the largest magnitude in f32),
 /// *lane* (a sequence gives the same whatever shares its step), *fork* (a cloned or forked state
-/// runs on as the original would, and without touching it) and *golden* (hidden vectors equal the published model's).
+/// runs on as the original would, and without touching it) and *golden* (hidden vectors equal the
+/// published model's), at every layer.
 /// A bidirectional encoder carries nothing and takes whole sequences only: a segment that does
 /// not both start and end its sequence is an error. Those too long for memory: [`caduceus::Exact`].
 pub trait Encoder {
@@ -42,11 +46,29 @@ pub trait Encoder {
     /// past means to the next `room` tokens.
     fn fork(&self, from: &[(&Self::State, usize)], room: usize) -> Result<Self::State>;
 
-    /// Hidden vectors (T, D) of token ids (T), u32. The segments' lengths sum to T.
+    /// Vectors (T, D) of token ids (T), u32, at each of `layers`, in their order. The segments'
+    /// lengths sum to T. Blocks behind the last of the layers do not run: a state goes on with the
+    /// same layers only.
+    ///
+    /// # Errors
+    /// Internal: a layer that the model does not have, or the state is another model's.
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut Self::State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>>;
+
+    /// Hidden vectors (T, D): those of the last norm.
     fn forward(
         &self,
         tokens: &Tensor,
         segments: &[Segment],
         state: &mut Self::State,
-    ) -> Result<Tensor>;
+    ) -> Result<Tensor> {
+        let found = self.forward_layers(tokens, segments, state, &[Layer::Norm])?;
+        let last = found.into_iter().next();
+        last.ok_or_else(|| Error::new(Kind::Internal, "no layer"))
+    }
 }

@@ -1,10 +1,10 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
 use super::{
-    Encoder, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d, striped_hyena,
-    transformer, vocabulary,
+    Encoder, Facts, Layer, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d,
+    striped_hyena, transformer,
 };
-use crate::checkpoint::{Architecture, Checkpoint};
+use crate::checkpoint::{Architecture, Checkpoint, Config, Tokenizer};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use serde::{Deserialize, Serialize};
@@ -46,102 +46,89 @@ pub enum State {
     Transformer(transformer::State),
 }
 
-/// What is known of a model besides its weights.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
-    /// Width D of the hidden vectors.
-    pub width: usize,
-    /// Layers.
-    pub layers: usize,
-    /// Bases of the training context, where the configuration or the tokenizer states it.
-    pub context: Option<usize>,
-    /// A hidden vector depends on no later token: sequences may be run in pieces.
-    pub causal: bool,
-    /// The tokens.
-    pub vocabulary: Vocabulary,
-    /// Bytes of state for one unfinished sequence of any length, without what grows with it.
-    pub state_bytes: usize,
-    /// Bytes by which that state grows with each token (attention's keys and values without a
-    /// window); 0 where it does not grow.
-    pub token_bytes: usize,
-    /// Bytes that the model keeps besides weights and state (filter spectra), at most.
-    pub kept_bytes: usize,
-    /// Floating-point operations a base in the matrix products.
-    pub flops: usize,
-    /// What [`Encoder::forward`] returns.
-    pub layer: &'static str,
-    /// What a user should know of the numbers: where they differ from the published model's.
-    pub note: Option<String>,
-}
-
 impl Model {
     /// Builds the encoder from a checkpoint's configuration and weights.
     ///
     /// # Errors
     /// Model: the configuration is wrong, or the tensors do not fit it; up to ten are named.
     pub fn load(checkpoint: &Checkpoint) -> Result<(Self, Facts)> {
-        let (model, mut facts) = Self::build(checkpoint)?;
-        let Vocabulary { size, bases, mask } = &facts.vocabulary;
-        if let Some(id) = bases.iter().chain(mask).find(|id| **id as usize >= *size) {
-            let what = format!("a base is token {id}, but the model has {size} tokens");
-            return Err(checkpoint.config.error("vocab_size", what));
-        }
-        if facts.context.is_none() {
-            facts.context = vocabulary::longest_input(&checkpoint.dir)?;
-        }
+        let described = Self::describe(&checkpoint.config, &checkpoint.tokenizer);
+        let facts = described.map_err(|error| error.file(checkpoint.dir.display()))?;
+        let model = Self::build(checkpoint).map_err(|error| checkpoint.explain(error))?;
         Ok((model, facts))
     }
 
-    fn build(checkpoint: &Checkpoint) -> Result<(Self, Facts)> {
-        let weights = &checkpoint.weights;
-        let explain = |error| checkpoint.explain(error);
-        match checkpoint.architecture {
-            Architecture::HyenaDna => {
-                let sizes = hyena::Hyperparameters::read(&checkpoint.config)?;
-                let model = hyena::Model::load(&sizes, weights).map_err(explain)?;
-                Ok((Self::Hyena(model), sizes.facts()))
-            }
+    /// What a configuration says of its model, whose weights need not be there.
+    ///
+    /// # Errors
+    /// Model: no model can have this configuration.
+    pub fn describe(config: &Config, tokenizer: &Tokenizer) -> Result<Facts> {
+        let tokens = |size| Vocabulary::of(tokenizer, size);
+        let mut facts = match Architecture::of(config)? {
+            Architecture::HyenaDna => hyena::Hyperparameters::read(config)?.facts(),
             Architecture::Mamba => {
-                let sizes = mamba::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
-                let model = mamba::Model::load(&sizes, weights).map_err(explain)?;
-                Ok((Self::Mamba(model), sizes.facts(vocabulary)))
+                let sizes = mamba::Hyperparameters::read(config)?;
+                sizes.facts(tokens(sizes.vocabulary)?)
             }
             Architecture::Mamba2 => {
-                let sizes = mamba2::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
-                let model = mamba2::Model::load(&sizes, weights).map_err(explain)?;
-                Ok((Self::Mamba2(model), sizes.facts(vocabulary)))
+                let sizes = mamba2::Hyperparameters::read(config)?;
+                sizes.facts(tokens(sizes.vocabulary)?)
             }
             Architecture::Caduceus => {
-                let sizes = caduceus::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
-                let model = caduceus::Model::load(&sizes, weights).map_err(explain)?;
-                Ok((Self::Caduceus(model), sizes.facts(vocabulary)))
+                let sizes = caduceus::Hyperparameters::read(config)?;
+                sizes.facts(tokens(sizes.vocabulary)?)
             }
-            Architecture::Evo1 | Architecture::Evo2 => {
-                let sizes = match checkpoint.architecture {
-                    Architecture::Evo1 => evo1::read(&checkpoint.config)?,
-                    _ => evo2::read(&checkpoint.config)?,
-                };
-                let facts = sizes.facts();
-                let model = striped_hyena::Model::load(sizes, weights).map_err(explain)?;
-                Ok((Self::StripedHyena(model), facts))
-            }
+            Architecture::Evo1 => evo1::read(config)?.facts(),
+            Architecture::Evo2 => evo2::read(config)?.facts(),
             Architecture::S4d => {
-                let sizes = s4d::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
-                let model = s4d::Model::load(&sizes, &checkpoint.weights)?;
-                Ok((Self::S4d(model), sizes.facts(vocabulary)))
+                let sizes = s4d::Hyperparameters::read(config)?;
+                sizes.facts(tokens(sizes.vocabulary)?)
             }
             Architecture::Transformer => {
-                let sizes = transformer::Hyperparameters::read(&checkpoint.config)?;
-                let vocabulary = Vocabulary::find(&checkpoint.dir, sizes.vocabulary)?;
-                let facts = sizes.facts(vocabulary);
-                let model = transformer::Model::load(sizes, &checkpoint.weights)?;
-                Ok((Self::Transformer(model), facts))
+                let sizes = transformer::Hyperparameters::read(config)?;
+                sizes.facts(tokens(sizes.vocabulary)?)
             }
+        };
+        let Vocabulary { size, bases, mask } = &facts.vocabulary;
+        if let Some(id) = bases.iter().chain(mask).find(|id| **id as usize >= *size) {
+            let what = format!("a base is token {id}, but the model has {size} tokens");
+            return Err(config.error("vocab_size", what));
         }
+        facts.context = facts.context.or(tokenizer.longest);
+        Ok(facts)
+    }
+
+    fn build(checkpoint: &Checkpoint) -> Result<Self> {
+        let (config, weights) = (&checkpoint.config, &checkpoint.weights);
+        let striped = |sizes| striped_hyena::Model::load(sizes, weights).map(Self::StripedHyena);
+        Ok(match checkpoint.architecture {
+            Architecture::HyenaDna => {
+                let sizes = hyena::Hyperparameters::read(config)?;
+                Self::Hyena(hyena::Model::load(&sizes, weights)?)
+            }
+            Architecture::Mamba => {
+                let sizes = mamba::Hyperparameters::read(config)?;
+                Self::Mamba(mamba::Model::load(&sizes, weights)?)
+            }
+            Architecture::Mamba2 => {
+                let sizes = mamba2::Hyperparameters::read(config)?;
+                Self::Mamba2(mamba2::Model::load(&sizes, weights)?)
+            }
+            Architecture::Caduceus => {
+                let sizes = caduceus::Hyperparameters::read(config)?;
+                Self::Caduceus(caduceus::Model::load(&sizes, weights)?)
+            }
+            Architecture::Evo1 => striped(evo1::read(config)?)?,
+            Architecture::Evo2 => striped(evo2::read(config)?)?,
+            Architecture::S4d => {
+                let sizes = s4d::Hyperparameters::read(config)?;
+                Self::S4d(s4d::Model::load(&sizes, weights)?)
+            }
+            Architecture::Transformer => {
+                let sizes = transformer::Hyperparameters::read(config)?;
+                Self::Transformer(transformer::Model::load(sizes, weights)?)
+            }
+        })
     }
 
     /// The embedding (V, D), to which the output head is tied where none is stored.
@@ -161,29 +148,26 @@ impl Model {
     pub fn complement(&self) -> Option<&[u32]> {
         match self {
             Self::Caduceus(model) => model.complement(),
-            _ => None,
+            Self::Hyena(_)
+            | Self::Mamba(_)
+            | Self::Mamba2(_)
+            | Self::StripedHyena(_)
+            | Self::S4d(_)
+            | Self::Transformer(_) => None,
         }
     }
 
-    /// The encoder, if it looks both ways and can run layer by layer: [`caduceus::Exact`].
+    /// The encoder, if it is bidirectional and can run layer by layer: [`caduceus::Exact`].
     pub fn layered(&self) -> Option<&caduceus::Model> {
         match self {
             Self::Caduceus(model) => Some(model),
-            _ => None,
+            Self::Hyena(_)
+            | Self::Mamba(_)
+            | Self::Mamba2(_)
+            | Self::StripedHyena(_)
+            | Self::S4d(_)
+            | Self::Transformer(_) => None,
         }
-    }
-
-    /// Whether all its layers have a form on the GPU.
-    pub fn runs_on_gpu(&self) -> bool {
-        match self {
-            Self::Transformer(model) => model.runs_on_gpu(),
-            _ => true,
-        }
-    }
-
-    /// Whether gradients pass through all its layers on the GPU.
-    pub fn trains_on_gpu(&self) -> bool {
-        self.runs_on_gpu() && !matches!(self, Self::Mamba2(_))
     }
 
     /// Lets attention see only the keys less than `window` tokens away, which bounds the state;
@@ -193,7 +177,11 @@ impl Model {
         match self {
             Self::StripedHyena(model) => model.set_attention_window(window, facts),
             Self::Transformer(model) => model.set_attention_window(window, facts),
-            _ => Err(Error::usage(
+            Self::Hyena(_)
+            | Self::Mamba(_)
+            | Self::Mamba2(_)
+            | Self::Caduceus(_)
+            | Self::S4d(_) => Err(Error::usage(
                 "the model has no attention to set a window for",
             )),
         }
@@ -238,22 +226,32 @@ impl Encoder for Model {
         }
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
-        match (self, state) {
-            (Self::Hyena(model), State::Hyena(state)) => model.forward(tokens, segments, state),
-            (Self::Mamba(model), State::Mamba(state)) => model.forward(tokens, segments, state),
-            (Self::S4d(model), State::S4d(state)) => model.forward(tokens, segments, state),
-            (Self::Mamba2(model), State::Mamba2(state)) => model.forward(tokens, segments, state),
-            (Self::Caduceus(model), State::Caduceus(state)) => {
-                model.forward(tokens, segments, state)
-            }
-            (Self::StripedHyena(model), State::StripedHyena(state)) => {
-                model.forward(tokens, segments, state)
-            }
-            (Self::Transformer(model), State::Transformer(state)) => {
-                model.forward(tokens, segments, state)
-            }
-            _ => Err(foreign_state()),
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        /// On the state of the same architecture.
+        macro_rules! forward {
+            ($model:expr, $variant:ident) => {
+                match state {
+                    State::$variant(state) => {
+                        $model.forward_layers(tokens, segments, state, layers)
+                    }
+                    _ => Err(foreign_state()),
+                }
+            };
+        }
+        match self {
+            Self::Hyena(model) => forward!(model, Hyena),
+            Self::Mamba(model) => forward!(model, Mamba),
+            Self::Mamba2(model) => forward!(model, Mamba2),
+            Self::Caduceus(model) => forward!(model, Caduceus),
+            Self::StripedHyena(model) => forward!(model, StripedHyena),
+            Self::S4d(model) => forward!(model, S4d),
+            Self::Transformer(model) => forward!(model, Transformer),
         }
     }
 }

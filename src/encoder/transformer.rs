@@ -16,6 +16,9 @@
 //! `layers.{i}.norm2.weight`, `layers.{i}.mlp.fc1.weight`, `.fc2.weight`, `norm.weight`, and
 //! `lm_head.weight` if it is not tied to the embedding. No layer has a bias.
 
+use super::facts::Layer;
+use super::facts::{CPU_STEP, GPU_STEP};
+use super::layers::LayerTaps;
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Kind, Result};
@@ -79,9 +82,12 @@ impl Hyperparameters {
         if base <= 0.0 {
             return Err(config.error("rotary_base", "is not positive"));
         }
-        let sized = |key: &str| match config.has(key) {
-            true => config.size(key, 1..=1 << 40, None).map(Some),
-            false => Ok(None),
+        let sized = |key: &str| {
+            if config.has(key) {
+                config.size(key, 1..=1 << 40, None).map(Some)
+            } else {
+                Ok(None)
+            }
         };
         Ok(Self {
             width,
@@ -117,6 +123,16 @@ impl Hyperparameters {
     /// What a user wants to know of the model.
     pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
         let (d, head) = (self.width, self.width / self.heads);
+        let (exact, seen) = match self.attention {
+            AttentionKind::Causal(window) => (true, window),
+            AttentionKind::Bidirectional(window) => (true, window.map(|w| w.saturating_mul(2))),
+            AttentionKind::Performer(_) | AttentionKind::Nystrom { .. } => (false, None),
+        };
+        let pair_flops = if exact {
+            self.layers * Attention::pair_flops(d)
+        } else {
+            0
+        };
         let (state, token) = match self.attention {
             AttentionKind::Causal(None) => (0, Attention::token_bytes(d)),
             AttentionKind::Causal(Some(window)) => (Attention::window_bytes(d, window), 0),
@@ -134,8 +150,24 @@ impl Hyperparameters {
             state_bytes: self.layers.saturating_mul(state),
             token_bytes: self.layers * token,
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: self.layers * 2 * (4 * d * d + 2 * d * self.inner),
+            pair_flops,
+            seen,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            // Approximations have no form there yet.
+            runs_on_gpu: exact,
+            trains_on_gpu: exact,
+            // The random features of a Performer.
+            fixed: &["attention.features"],
+            head: "lm_head.weight",
+            always_tied: false,
+            embedding: "embedding",
+            block: "layers",
+            parts: &[],
             layer: "norm",
+            recommended: None,
             note: None,
         }
     }
@@ -205,12 +237,6 @@ impl Model {
         &self.embedding
     }
 
-    /// Whether all its layers have a form on the GPU: exact attention does.
-    pub fn runs_on_gpu(&self) -> bool {
-        let mut blocks = self.blocks.iter();
-        blocks.all(|block| matches!(block.mixer, Mixer::Exact(_)))
-    }
-
     /// As [`super::Model::set_attention_window`].
     pub fn set_attention_window(&mut self, window: Option<usize>, facts: &mut Facts) -> Result<()> {
         self.sizes.attention = match self.sizes.attention {
@@ -225,7 +251,10 @@ impl Model {
                 attention.set_window(window);
             }
         }
-        *facts = self.sizes.facts(facts.vocabulary.clone());
+        *facts = Facts {
+            context: facts.context,
+            ..self.sizes.facts(facts.vocabulary.clone())
+        };
         Ok(())
     }
 }
@@ -271,9 +300,18 @@ impl Encoder for Model {
         })
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, state) in self.blocks.iter().zip(&mut state.blocks) {
+        let blocks = self.blocks.iter().zip(&mut state.blocks);
+        for (i, (block, state)) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             let y = block.qkv.forward(&block.norm1.forward(&x)?)?; // (T, 3D): q, k, v
             let y = block.mixer.forward(&y, state, segments)?; // (T, D)
             x = block.out.forward_residual(&y, &x)?;
@@ -281,7 +319,7 @@ impl Encoder for Model {
             let y = block.fc1.forward_activated(&y, Activation::GeluTanh)?; // (T, M)
             x = block.fc2.forward_residual(&y, &x)?; // (T, D)
         }
-        self.norm.forward(&x)
+        taps.finish(&x, |x| self.norm.forward(x))
     }
 }
 
@@ -357,6 +395,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::{Checkpoint, create};
     use crate::ops::Device;
+    use crate::ops::testing::close;
     use serde_json::{Value, json};
 
     /// A new model of two layers, and what it says of itself.
@@ -429,10 +468,12 @@ mod tests {
                 continue;
             };
             assert!(causal);
-            let largest = whole.iter().flatten().fold(0f32, |a, x| a.max(x.abs()));
-            for (a, b) in whole.iter().flatten().zip(pieces.iter().flatten()) {
-                assert!((a - b).abs() < 1e-5 * largest, "{changes}");
-            }
+            close(
+                &changes.to_string(),
+                &pieces.concat(),
+                &whole.concat(),
+                1e-5,
+            );
         }
     }
 

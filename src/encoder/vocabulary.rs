@@ -1,10 +1,8 @@
 //! From base codes to an architecture's token ids.
 
-use crate::checkpoint::{Config, TOKENIZERS};
+use crate::checkpoint::{Letters, Tokenizer};
 use crate::error::{Error, Result};
 use crate::sequence;
-use std::ops::RangeInclusive;
-use std::path::Path;
 
 /// Which token each base is, and how many tokens there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +11,7 @@ pub struct Vocabulary {
     pub size: usize,
     /// Token ids of A, C, G, T and N.
     pub bases: [u32; 5],
-    /// The token that hides a base from a masked language model.
+    /// The token of a masked base.
     pub mask: Option<u32>,
 }
 
@@ -45,25 +43,26 @@ impl Vocabulary {
         }
     }
 
-    /// The tokens of the model in directory `dir` with `size` rows of embedding: its tokenizer's
-    /// where it has one, else PlantCaduceus' letters (8 rows), HyenaDNA's characters (12 to 16
-    /// rows) or bytes (256 and more).
-    pub fn find(dir: &Path, size: usize) -> Result<Self> {
-        if let Some((bases, mask)) = tokenizer(dir)? {
-            return match bases.iter().chain(&mask).all(|&id| (id as usize) < size) {
-                true => Ok(Self { size, bases, mask }),
-                false => Err(Error::model(format!(
-                    "the tokenizer has ids beyond the model's {size} tokens"
-                ))
-                .file(dir.display())),
-            };
+    /// The tokens of a model with `size` rows of embedding: its tokenizer's where it has one, else
+    /// PlantCaduceus' letters (8 rows), HyenaDNA's characters (12 to 16 rows) or bytes (256 and
+    /// more).
+    ///
+    /// # Errors
+    /// Model: the tokenizer has ids that the embedding has not, or nothing tells the tokens.
+    pub fn of(tokenizer: &Tokenizer, size: usize) -> Result<Self> {
+        if let Some(Letters { bases, mask }) = tokenizer.letters {
+            let within = |&id: &u32| (id as usize) < size;
+            if bases.iter().chain(&mask).all(within) {
+                return Ok(Self { size, bases, mask });
+            }
+            let what = format!("the tokenizer has ids beyond the model's {size} tokens");
+            return Err(Error::model(what));
         }
         match size {
             8 => Ok(Self::plant(size)),
             12..=16 => Ok(Self::characters(size)),
             256.. => Ok(Self::bytes(size)),
             _ => Err(Error::model(format!("unknown vocabulary of {size} tokens"))
-                .file(dir.display())
                 .todo("put the model's tokenizer.json or vocab.json beside its config.json")),
         }
     }
@@ -74,89 +73,27 @@ impl Vocabulary {
     }
 }
 
-/// The ids of A, C, G, T and N, and of the mask, in the tokenizer files of `dir`, if one of them
-/// lists letters.
-fn tokenizer(dir: &Path) -> Result<Option<([u32; 5], Option<u32>)>> {
-    for name in TOKENIZERS {
-        let path = dir.join(name);
-        if !path.is_file() {
-            continue;
-        }
-        let file = Config::read(&path)?;
-        let model = file.get("model").and_then(|model| model.get("vocab"));
-        let vocab = model.or_else(|| file.get("vocab"));
-        let vocab = vocab
-            .and_then(|vocab| vocab.as_object())
-            .unwrap_or(file.as_json());
-        let id = |names: &[&str]| {
-            let id = names.iter().find_map(|name| vocab.get(*name))?.as_u64()?;
-            u32::try_from(id).ok()
-        };
-        let bases = [
-            id(&["A", "a"]),
-            id(&["C", "c"]),
-            id(&["G", "g"]),
-            id(&["T", "t"]),
-            id(&["N", "n", "[UNK]", "<unk>", "UNK"]),
-        ];
-        if let [Some(a), Some(c), Some(g), Some(t), Some(n)] = bases {
-            return Ok(Some(([a, c, g, t, n], id(&["[MASK]", "<mask>", "MASK"]))));
-        }
-    }
-    Ok(None)
-}
-
-/// Lengths that a tokenizer may state; without a limit it states 1e30.
-const LENGTHS: RangeInclusive<u64> = 2..=1 << 26;
-
-/// The longest input of the model in directory `dir` that its tokenizer states: the trained length
-/// of Caduceus, whose configuration has none.
-pub(super) fn longest_input(dir: &Path) -> Result<Option<usize>> {
-    let path = dir.join("tokenizer_config.json");
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let file = Config::read(&path)?;
-    let length = file.get("model_max_length").and_then(|n| n.as_u64());
-    Ok(length.filter(|n| LENGTHS.contains(n)).map(|n| n as usize))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_tokenizer_beside_the_model_decides_the_ids() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            Vocabulary::find(dir.path(), 16).unwrap().bases,
-            [7, 8, 9, 10, 11]
-        );
-        assert_eq!(Vocabulary::find(dir.path(), 512).unwrap().bases[0], 65);
-        assert!(Vocabulary::find(dir.path(), 40).is_err());
-        let text = r#"{"model": {"vocab": {"[UNK]": 0, "a": 1, "c": 2, "g": 3, "t": 4}}}"#;
-        std::fs::write(dir.path().join("tokenizer.json"), text).unwrap();
-        assert_eq!(
-            Vocabulary::find(dir.path(), 16).unwrap().bases,
-            [1, 2, 3, 4, 0]
-        );
-        assert!(Vocabulary::find(dir.path(), 4).is_err());
-    }
-
-    #[test]
-    fn the_longest_input_is_read_unless_it_is_no_limit() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(longest_input(dir.path()).unwrap(), None);
-        for (length, expected) in [
-            ("131072", Some(131_072)),
-            ("1000000000000000019884624838656", None),
-            ("1e30", None),
-            ("-1", None),
-            ("null", None),
-        ] {
-            let text = format!(r#"{{"model_max_length": {length}}}"#);
-            std::fs::write(dir.path().join("tokenizer_config.json"), text).unwrap();
-            assert_eq!(longest_input(dir.path()).unwrap(), expected, "{length}");
-        }
+        let none = Tokenizer::default();
+        let bases = |tokenizer, size| Vocabulary::of(tokenizer, size).map(|found| found.bases);
+        assert_eq!(bases(&none, 16).unwrap(), [7, 8, 9, 10, 11]);
+        assert_eq!(bases(&none, 512).unwrap()[0], 65);
+        assert_eq!(bases(&none, 40).unwrap_err().kind(), Kind::Model);
+        let letters = Letters {
+            bases: [1, 2, 3, 4, 0],
+            mask: None,
+        };
+        let own = Tokenizer {
+            letters: Some(letters),
+            longest: None,
+        };
+        assert_eq!(bases(&own, 16).unwrap(), letters.bases);
+        assert_eq!(bases(&own, 4).unwrap_err().kind(), Kind::Model);
     }
 }

@@ -1,6 +1,7 @@
 //! Genes as GFF3.
 
-use super::decode::Gene;
+use super::gene::Gene;
+use crate::error::printable;
 use crate::io::gff::encoded;
 use std::io::{self, Write};
 
@@ -19,12 +20,12 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins a file.
+    /// Begins a file; a comment says what its genes were made with.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn new(mut out: W) -> io::Result<Self> {
-        out.write_all(b"##gff-version 3\n")?;
+    pub fn new(mut out: W, source: &str) -> io::Result<Self> {
+        writeln!(out, "##gff-version 3\n#!processor {}", printable(source))?;
         Ok(Self {
             out,
             waiting: None,
@@ -38,9 +39,10 @@ impl<W: Write> Writer<W> {
     pub fn gene(&mut self, contig: &str, gene: &Gene) {
         self.genes += 1;
         let cut_5 = gene.first_codon.is_none();
-        let (left, right) = match gene.reverse {
-            false => (cut_5, !gene.stops),
-            true => (!gene.stops, cut_5),
+        let (left, right) = if gene.reverse {
+            (!gene.stops, cut_5)
+        } else {
+            (cut_5, !gene.stops)
         };
         self.lines.push(format!(
             "{}\tcrocuta\tCDS\t{}\t{}\t{:.1}\t{}\t0\tID=cds_{};partial={}{};start_type={}\n",
@@ -118,7 +120,7 @@ mod tests {
             stops,
             score: 12.34,
         };
-        let mut writer = Writer::new(Vec::new()).unwrap();
+        let mut writer = Writer::new(Vec::new(), "crocuta 0.1").unwrap();
         writer.gene("c 1", &gene(0, 90, false, None, true));
         writer.gene("c 1", &gene(93, 192, true, Some("GTG"), true));
         writer.end("c 1", 0, 195).unwrap();
@@ -129,7 +131,9 @@ mod tests {
         std::fs::write(&path, writer.finish().unwrap()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(
-            text.starts_with("##gff-version 3\n##sequence-region c%201 1 260\n"),
+            text.starts_with(
+                "##gff-version 3\n#!processor crocuta 0.1\n##sequence-region c%201 1 260\n"
+            ),
             "{text}"
         );
         let found = gff::read(&path).unwrap();

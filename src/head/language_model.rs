@@ -1,7 +1,7 @@
 //! The language-model head: hidden vectors to logits over tokens, logits to probabilities of
 //! bases.
 
-use crate::checkpoint::{Architecture, Checkpoint};
+use crate::checkpoint::Checkpoint;
 use crate::encoder::{Facts, Model, Vocabulary};
 use crate::error::Result;
 use crate::ops::Linear;
@@ -23,18 +23,10 @@ impl LanguageModel {
     /// The head stored in the checkpoint, or the embedding where the two are tied.
     pub fn load(checkpoint: &Checkpoint, model: &Model, facts: &Facts) -> Result<Self> {
         let shape = [facts.vocabulary.size, model.embedding().dim(1)?];
-        let striped = matches!(
-            checkpoint.architecture,
-            Architecture::Evo1 | Architecture::Evo2
-        );
-        let name = if striped {
-            "unembed.weight"
-        } else {
-            "lm_head.weight"
-        };
+        let name = facts.head;
         let weight = match checkpoint.weights.below(&[name]) {
             Some(weights) => weights.tensor(name, &shape)?,
-            None if tied(checkpoint)? => model.embedding().clone(),
+            None if facts.always_tied || tied(checkpoint)? => model.embedding().clone(),
             None => {
                 let what =
                     "no such tensor, but the configuration says that it is not the embedding";
@@ -124,15 +116,15 @@ impl LanguageModel {
     }
 }
 
-/// Is the head the embedding, where none is stored? HyenaDNA's configurations say no, but it was
-/// trained so.
+/// Does the configuration say that the head is the embedding, where none is stored?
 fn tied(checkpoint: &Checkpoint) -> Result<bool> {
     let config = &checkpoint.config;
-    let key = match config.has("tie_embeddings") {
-        true => "tie_embeddings",
-        false => "tie_word_embeddings",
+    let key = if config.has("tie_embeddings") {
+        "tie_embeddings"
+    } else {
+        "tie_word_embeddings"
     };
-    Ok(checkpoint.architecture == Architecture::HyenaDna || config.flag(key, Some(true))?)
+    config.flag(key, Some(true))
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! Heads: hidden vectors in, what the user asked for out.
 
-mod adapted;
 mod language_model;
 mod local_attention;
 mod task;
 
-pub use adapted::adapted;
 pub use language_model::{LanguageModel, PREDICTIONS};
-pub use local_attention::{LocalAttention, LocalSizes, LocalState, Piece, Rows};
+pub use local_attention::{LocalAttention, LocalPiece, LocalRows, LocalSizes, LocalState};
 pub use task::{HEADS, Link, Shape, Task, TaskHead, Unit};

@@ -11,6 +11,17 @@ use std::path::Path;
 /// The longest line, in bytes.
 const MAX_LINE: u64 = 1 << 20;
 
+/// One line of a bedGraph file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Columns 1 to 3.
+    pub region: Region,
+    /// Column 4.
+    pub value: f32,
+    /// The line's number, from 1.
+    pub line: u64,
+}
+
 /// Reads all regions and their values, in the file's order. Lines of `track`, `browser` and `#`,
 /// and empty ones, are passed over. The file may be compressed, or standard input (`-`). Memory:
 /// the regions.
@@ -18,22 +29,22 @@ const MAX_LINE: u64 = 1 << 20;
 /// # Errors
 /// Input, naming the line: not four columns, positions that are no range, a value that is no
 /// finite number.
-pub fn read(path: &Path) -> Result<Vec<(Region, f32)>> {
+pub fn read(path: &Path) -> Result<Vec<Record>> {
     let input = Input::open(path, false)?;
     let name = input.name().to_string();
     parse(input).map_err(|error| error.file(name))
 }
 
-fn parse(input: impl BufRead) -> Result<Vec<(Region, f32)>> {
+fn parse(input: impl BufRead) -> Result<Vec<Record>> {
     let mut records = Vec::new();
-    lines::each(input, MAX_LINE, |line, _| {
-        records.extend(parse_line(line)?);
+    lines::each(input, MAX_LINE, |line, number| {
+        records.extend(parse_line(line, number)?);
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(records)
 }
 
-fn parse_line(line: &str) -> Result<Option<(Region, f32)>, String> {
+fn parse_line(line: &str, number: u64) -> Result<Option<Record>, String> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let [contig, start, end, value] = fields[..] else {
         return match fields.first() {
@@ -56,7 +67,11 @@ fn parse_line(line: &str) -> Result<Option<(Region, f32)>, String> {
     let value = value.parse().ok().filter(|x: &f32| x.is_finite());
     let value = value.ok_or_else(|| format!("\"{}\" is not a number", fields[3]))?;
     let contig = contig.to_string();
-    Ok(Some((Region { contig, start, end }, value)))
+    Ok(Some(Record {
+        region: Region { contig, start, end },
+        value,
+        line: number,
+    }))
 }
 
 #[cfg(test)]
@@ -69,7 +84,15 @@ mod tests {
         let found = parse(text.as_bytes()).unwrap();
         let found: Vec<_> = found
             .iter()
-            .map(|(r, x)| (r.contig.as_str(), r.start, r.end, *x))
+            .map(|record| {
+                let region = &record.region;
+                (
+                    region.contig.as_str(),
+                    region.start,
+                    region.end,
+                    record.value,
+                )
+            })
             .collect();
         assert_eq!(found, [("c", 1, 5, -25.0), ("d", 0, 1, 3.0)]);
         for (bad, words) in [

@@ -4,7 +4,7 @@
 //! Every header, checksum and size is checked, so a file cut or changed anywhere is an error;
 //! only the absence of the closing block may be excused.
 
-use super::input;
+use super::read;
 use crate::error::{Error, Kind, Result};
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
@@ -61,9 +61,10 @@ impl<R: Read> Reader<R> {
             start: 0,
             offset: 0,
             closed: false,
-            missing_eof: match allow_missing_eof {
-                true => MissingEof::Warn,
-                false => MissingEof::Refuse,
+            missing_eof: if allow_missing_eof {
+                MissingEof::Warn
+            } else {
+                MissingEof::Refuse
             },
         }
     }
@@ -71,9 +72,10 @@ impl<R: Read> Reader<R> {
     /// The virtual position of the next byte (SAM specification, section 4.1.1): its block's place
     /// in the file, shifted by 16 bits, and its place in the block.
     pub fn position(&self) -> u64 {
-        match self.used == self.block.len() {
-            true => self.offset << 16,
-            false => self.start << 16 | self.used as u64,
+        if self.used == self.block.len() {
+            self.offset << 16
+        } else {
+            self.start << 16 | self.used as u64
         }
     }
 
@@ -83,15 +85,16 @@ impl<R: Read> Reader<R> {
         self.used = 0;
         self.start = self.offset;
         self.raw.resize(HEADER, 0);
-        let got = read_up_to(&mut self.inner, &mut self.raw)?;
+        let got = read::up_to(&mut self.inner, &mut self.raw)?;
         if got == 0 {
             return self.end();
         }
         let known = got.min(4);
         if self.raw[..known] != EOF_BLOCK[..known] {
-            return Err(self.damage(match self.closed {
-                true => "bytes after end of data",
-                false => "invalid BGZF block header",
+            return Err(self.damage(if self.closed {
+                "bytes after end of data"
+            } else {
+                "invalid BGZF block header"
             }));
         }
         if got < HEADER {
@@ -102,7 +105,7 @@ impl<R: Read> Reader<R> {
             return Err(self.damage("invalid BGZF block header"));
         }
         self.raw.resize(size, 0);
-        if read_up_to(&mut self.inner, &mut self.raw[HEADER..])? < size - HEADER {
+        if read::up_to(&mut self.inner, &mut self.raw[HEADER..])? < size - HEADER {
             return Err(self.damage("truncated BGZF block"));
         }
         self.inflate()?;
@@ -170,11 +173,11 @@ impl<R: Read + Seek> Reader<R> {
     /// finds it missing too.
     pub fn check_end(&mut self) -> Result<()> {
         let size = EOF_BLOCK.len();
-        let end = (self.inner.seek(SeekFrom::End(0))).map_err(|e| Error::new(Kind::Io, e))?;
+        let end = (self.inner.seek(SeekFrom::End(0))).map_err(|e| Error::because(Kind::Io, e))?;
         let start = end.saturating_sub(size as u64);
-        (self.inner.seek(SeekFrom::Start(start))).map_err(|e| Error::new(Kind::Io, e))?;
+        (self.inner.seek(SeekFrom::Start(start))).map_err(|e| Error::because(Kind::Io, e))?;
         let mut last = [0; EOF_BLOCK.len()];
-        let got = read_up_to(&mut self.inner, &mut last)?;
+        let got = read::up_to(&mut self.inner, &mut last)?;
         self.offset = end;
         self.closed = got == size && last == EOF_BLOCK;
         self.end()?;
@@ -187,7 +190,7 @@ impl<R: Read + Seek> Reader<R> {
     pub fn seek(&mut self, compressed: u64, within: u64) -> Result<u64> {
         self.inner
             .seek(SeekFrom::Start(compressed))
-            .map_err(|error| Error::new(Kind::Io, error))?;
+            .map_err(|error| Error::because(Kind::Io, error))?;
         self.offset = compressed;
         self.closed = false;
         self.next_block()?;
@@ -221,20 +224,6 @@ impl<R: Read> Read for Reader<R> {
         self.consume(n);
         Ok(n)
     }
-}
-
-/// Fills `out` as far as `input` goes; returns how far.
-pub(super) fn read_up_to(input: &mut impl Read, out: &mut [u8]) -> Result<usize> {
-    let mut got = 0;
-    while got < out.len() {
-        match input.read(&mut out[got..]) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(input::error(error)),
-        }
-    }
-    Ok(got)
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct Feature {
     pub phase: Option<u8>,
     /// Column 9, by key, percent signs decoded.
     pub attributes: Vec<(String, String)>,
+    /// The IDs of what it is a part of: `Parent` of GFF3, which may name several.
+    pub parents: Vec<String>,
     /// The line's number, from 1.
     pub line: u64,
 }
@@ -41,8 +43,9 @@ impl Feature {
     }
 }
 
-/// Reads all features, in the file's order. Comments and directives are passed over; `##FASTA` ends
-/// the annotation. The file may be compressed, or standard input (`-`). Memory: the features.
+/// Reads all features, in the file's order. Comments and directives are passed over; a line
+/// `##FASTA`, or one that begins with `>`, ends the annotation. The file may be compressed, or
+/// standard input (`-`). Memory: the features.
 ///
 /// # Errors
 /// Input, naming the line: not nine columns, positions that are no numbers or no range, another
@@ -55,19 +58,28 @@ pub fn read(path: &Path) -> Result<Vec<Feature>> {
 
 fn parse(input: impl BufRead) -> Result<Vec<Feature>> {
     let mut features = Vec::new();
-    lines::each(input, MAX_LINE, |line, number| {
-        if line.starts_with("##FASTA") {
-            return Ok(ControlFlow::Break(()));
-        }
-        if !line.trim().is_empty() && !line.starts_with('#') {
-            features.push(parse_line(line, number)?);
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
+    each(input, |feature, _| features.push(feature))?;
     Ok(features)
 }
 
-fn parse_line(text: &str, line: u64) -> Result<Feature, String> {
+/// Gives `take` each feature, and its line.
+pub(super) fn each(input: impl BufRead, mut take: impl FnMut(Feature, &str)) -> Result<()> {
+    let mut version_3 = false;
+    lines::each(input, MAX_LINE, |line, number| {
+        if line.trim_end() == "##FASTA" || line.starts_with('>') {
+            return Ok(ControlFlow::Break(()));
+        }
+        if let Some(version) = line.strip_prefix("##gff-version") {
+            version_3 = version.trim_start().starts_with('3');
+        }
+        if !line.trim().is_empty() && !line.starts_with('#') {
+            take(parse_line(line, number, version_3)?, line);
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+fn parse_line(text: &str, line: u64, version_3: bool) -> Result<Feature, String> {
     let columns: Vec<&str> = text.split('\t').collect();
     let [contig, _, kind, start, end, _, strand, phase, attributes] = columns[..] else {
         let found = columns.len();
@@ -94,6 +106,11 @@ fn parse_line(text: &str, line: u64) -> Result<Feature, String> {
         "0" | "1" | "2" => phase.parse().ok(),
         _ => return Err(format!("\"{phase}\" is not a phase")),
     };
+    let (attributes, parents) = if is_gff3(attributes, version_3) {
+        gff3_attributes(attributes)
+    } else {
+        (gtf_attributes(attributes), Vec::new())
+    };
     Ok(Feature {
         region: Region {
             contig: decoded(contig),
@@ -103,28 +120,46 @@ fn parse_line(text: &str, line: u64) -> Result<Feature, String> {
         kind: kind.to_string(),
         reverse,
         phase,
-        attributes: parts(attributes).into_iter().filter_map(pair).collect(),
+        attributes,
+        parents,
         line,
     })
 }
 
-/// Column 9 between its semicolons, but for those in double quotes.
-fn parts(text: &str) -> Vec<&str> {
-    let mut quoted = false;
-    text.split(|c| {
-        quoted ^= c == '"';
-        c == ';' && !quoted
-    })
-    .collect()
+/// Whether column 9 is of GFF3 (`key=value`), and not of GTF (`key "value"`).
+fn is_gff3(text: &str, version_3: bool) -> bool {
+    let first = text.trim_start().find(['=', ' ', '"']);
+    version_3 && text.contains('=')
+        || first.is_some_and(|i| text.trim_start()[i..].starts_with('='))
 }
 
-/// `key=value` of GFF3, `key "value"` of GTF.
-fn pair(part: &str) -> Option<(String, String)> {
-    let part = part.trim();
-    let end = part.find(['=', ' '])?;
-    let (key, value) = (&part[..end], part[end + 1..].trim());
-    let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
-    Some((key.to_string(), bare.map_or(decoded(value), str::to_string)))
+/// `key=value` between semicolons, and the values of `Parent`. Quotes mean nothing here.
+fn gff3_attributes(text: &str) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut attributes, mut parents) = (Vec::new(), Vec::new());
+    for (key, value) in text.split(';').filter_map(|part| part.split_once('=')) {
+        let (key, value) = (key.trim(), value.trim());
+        if key == "Parent" {
+            parents.extend(value.split(',').map(decoded));
+        }
+        attributes.push((decoded(key), decoded(value)));
+    }
+    (attributes, parents)
+}
+
+/// `key "value"` between semicolons, but for those in double quotes.
+fn gtf_attributes(text: &str) -> Vec<(String, String)> {
+    let mut quoted = false;
+    let parts = text.split(|c| {
+        quoted ^= c == '"';
+        c == ';' && !quoted
+    });
+    let pairs = parts.filter_map(|part| part.trim().split_once(' '));
+    let pairs = pairs.map(|(key, value)| {
+        let value = value.trim();
+        let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+        (key.to_string(), bare.unwrap_or(value).to_string())
+    });
+    pairs.collect()
 }
 
 /// Text whose `%xx` are bytes.
@@ -180,6 +215,53 @@ mod tests {
         assert_eq!(features[1].attribute("gene_id"), Some("g;1"));
         assert_eq!(features[1].attribute("transcript_id"), Some("t"));
         assert_eq!(encoded("a;1=%"), "a%3B1%3D%25");
+    }
+
+    #[test]
+    fn quotes_mean_nothing_in_gff3_and_hold_a_value_together_in_gtf() {
+        let line = |attributes: &str| format!("c\ts\tCDS\t4\t9\t.\t-\t1\t{attributes}\n");
+        let one = |text: String| parse(text.as_bytes()).unwrap().remove(0);
+        for version in ["", "##gff-version 3\n", "##gff-version 3.1.26\n"] {
+            let quote = one(format!(
+                "{version}{}",
+                line("ID=a;product=3\"-transferase; pseudo=true")
+            ));
+            assert_eq!(quote.attribute("product"), Some("3\"-transferase"));
+            assert!(quote.says("pseudo"));
+        }
+        let spaced = one(format!(
+            "##gff-version 3\n{}",
+            line("a key=1;ID=\"x;\"=2;pseudo=true")
+        ));
+        assert_eq!(spaced.attribute("ID"), Some("\"x"));
+        assert!(spaced.says("pseudo"));
+        let gtf = one(line("note \"a=1; b\"; gene_id g;"));
+        assert_eq!(gtf.attribute("note"), Some("a=1; b"));
+        assert_eq!(gtf.attribute("gene_id"), Some("g"));
+    }
+
+    #[test]
+    fn a_list_of_parents_names_each_and_an_encoded_comma_is_part_of_a_name() {
+        let text = "c\ts\tCDS\t4\t9\t.\t-\t1\tID=a,b;Parent=g,t%2C1\n";
+        let feature = parse(text.as_bytes()).unwrap().remove(0);
+        assert_eq!(feature.parents, ["g", "t,1"]);
+        assert_eq!(feature.attribute("ID"), Some("a,b"));
+    }
+
+    #[test]
+    fn sequences_end_the_annotation_with_and_without_their_directive_and_comments_do_not() {
+        let feature = "c\ts\tCDS\t4\t9\t.\t-\t1\tID=a\n";
+        for (between, count) in [
+            ("##FASTA\n", 1),
+            ("##FASTA\r\n", 1),
+            (">c\n", 1),
+            ("##FASTA follows the next line\n", 2),
+            ("##FASTA-like\n", 2),
+            ("###\n", 2),
+        ] {
+            let text = format!("{feature}{between}{feature}");
+            assert_eq!(parse(text.as_bytes()).unwrap().len(), count, "{between}");
+        }
     }
 
     #[test]

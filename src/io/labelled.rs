@@ -44,9 +44,10 @@ fn parse(input: impl BufRead) -> Result<Vec<Labelled>> {
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    match rows.is_empty() {
-        true => Err(Error::input("no sequences")),
-        false => Ok(rows),
+    if rows.is_empty() {
+        Err(Error::input("no sequences"))
+    } else {
+        Ok(rows)
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod ahead;
 pub mod alignments;
+pub mod atomic;
 pub mod bases;
 pub mod bed;
 pub mod bedgraph;
@@ -15,14 +16,14 @@ pub mod genome;
 pub mod gff;
 pub mod indexed;
 pub mod input;
+pub mod intervals;
 pub mod labelled;
 mod lines;
 pub mod pileup;
-
-pub mod atomic;
-pub mod schema;
+pub mod read;
+pub mod sequences;
 pub mod spill;
-pub mod table;
+pub mod table_writer;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod variants;

@@ -37,7 +37,7 @@ impl Scratch {
         let opened = options.open(&path);
         let file = opened.and_then(|file| fs::remove_file(&path).map(|()| file));
         Ok(Self {
-            file: file.map_err(|e| failed(directory, &e))?,
+            file: file.map_err(|e| failed(directory, e))?,
             directory: directory.to_path_buf(),
         })
     }
@@ -48,7 +48,7 @@ impl Scratch {
     /// `Io` if the disk refuses, or nothing was written there.
     pub fn read(&self, start: u64, bytes: &mut [u8]) -> Result<()> {
         let read = self.file.read_exact_at(bytes, start);
-        read.map_err(|e| failed(&self.directory, &e))
+        read.map_err(|e| failed(&self.directory, e))
     }
 
     /// Writes `bytes` from byte `start` on, over what was there.
@@ -57,7 +57,7 @@ impl Scratch {
     /// `Io` if the disk refuses.
     pub fn write(&self, start: u64, bytes: &[u8]) -> Result<()> {
         let written = self.file.write_all_at(bytes, start);
-        written.map_err(|e| failed(&self.directory, &e))
+        written.map_err(|e| failed(&self.directory, e))
     }
 }
 
@@ -149,8 +149,8 @@ impl Spill {
     }
 }
 
-fn failed(directory: &Path, error: &io::Error) -> Error {
-    Error::new(Kind::Io, error)
+fn failed(directory: &Path, error: io::Error) -> Error {
+    Error::because(Kind::Io, error)
         .file(directory.display())
         .place("scratch file")
         .todo("give --scratch a directory with room")

@@ -50,7 +50,7 @@ pub enum Element {
 
 impl Element {
     /// Bytes of one number.
-    fn size(self) -> usize {
+    pub fn size(self) -> usize {
         match self {
             Self::F16 => 2,
             Self::F32 => 4,

@@ -10,19 +10,15 @@
 macro_rules! simd {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            #[allow(clippy::too_many_arguments)]
             fn body<const FMA: bool>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
                 fn avx512($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
                 fn avx2($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
 
                 if std::arch::is_x86_feature_detected!("avx512f")
@@ -45,6 +41,19 @@ macro_rules! simd {
     };
 }
 pub(crate) use simd;
+
+/// A function of each value, often of what a matrix product gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// GELU by its tanh formula.
+    GeluTanh,
+    /// GELU as defined, by the error function.
+    GeluErf,
+    /// `x · sigmoid(x)`
+    Silu,
+}
 
 /// Adding and subtracting 1.5·2²³ rounds an f32 below 2²² to the nearest whole number, which then
 /// stands in the low bits.
@@ -74,10 +83,7 @@ pub fn exp(x: f32) -> f32 {
 /// `a · b + c`, fused where that is one instruction (without it, it would be a library call).
 #[inline(always)]
 pub fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    match FMA {
-        true => a.mul_add(b, c),
-        false => a * b + c,
-    }
+    if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `2ˣ` to 1 unit in the last place, for x from −125 to 127; below, as at −125.
@@ -200,6 +206,7 @@ pub fn decay(y: &mut [f32], x: &[f32], t: &[f32], rate: f32, shift: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::testing::largest;
 
     /// Largest |f(x) − exact(x)| over a grid, relative to max(1, |exact|).
     fn worst(
@@ -208,13 +215,12 @@ mod tests {
         f: fn(f32) -> f32,
         exact: fn(f64) -> f64,
     ) -> f64 {
-        range
-            .map(|i| {
-                let x = (f64::from(i) * step) as f32;
-                let exact = exact(f64::from(x));
-                (f64::from(f(x)) - exact).abs() / exact.abs().max(1.0)
-            })
-            .fold(0.0, f64::max)
+        let errors = range.map(|i| {
+            let x = (f64::from(i) * step) as f32;
+            let exact = exact(f64::from(x));
+            (f64::from(f(x)) - exact).abs() / exact.abs().max(1.0)
+        });
+        largest(&errors.collect::<Vec<_>>())
     }
 
     #[test]
@@ -251,12 +257,11 @@ mod tests {
     #[test]
     fn decays_and_steps_are_accurate_relative_to_their_value() {
         let relative = |f: fn(f32) -> f32, exact: fn(f64) -> f64, low: i32, high: i32| {
-            (low..high)
-                .map(|i| {
-                    let x = i as f32 * 1e-3;
-                    (f64::from(f(x)) / exact(f64::from(x)) - 1.0).abs()
-                })
-                .fold(0.0, f64::max)
+            let errors = (low..high).map(|i| {
+                let x = i as f32 * 1e-3;
+                (f64::from(f(x)) / exact(f64::from(x)) - 1.0).abs()
+            });
+            largest(&errors.collect::<Vec<_>>())
         };
         assert!(relative(exp2::<true>, f64::exp2, -124_999, 20_000) < 1e-7);
         assert!(relative(exp2::<false>, f64::exp2, -124_999, 20_000) < 1.5e-7);

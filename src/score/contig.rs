@@ -5,9 +5,9 @@ use crate::io::genome::{Genome, Sequence};
 use crate::io::spill::Spill;
 use crate::sequence::allele::Variant;
 use crate::sequence::{complement, reverse_complement};
-use std::cell::RefCell;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bases of a page, of which one is in memory.
 const PAGE: u64 = 1 << 16;
@@ -19,7 +19,7 @@ pub struct Contig {
     /// Its length in bases.
     pub length: u64,
     bases: Spill,
-    page: RefCell<Page>,
+    page: Mutex<Page>,
 }
 
 #[derive(Default)]
@@ -31,34 +31,38 @@ struct Page {
 
 impl Contig {
     /// Reads all of the genome's current sequence, which is a whole contig.
-    pub fn read(genome: &mut Genome, sequence: Sequence, scratch: &Path) -> Result<Self> {
+    pub fn read(genome: &mut Genome, sequence: Sequence, scratch: &Path) -> Result<Arc<Self>> {
         let mut bases = Spill::create(scratch)?;
         let mut block = Vec::new();
         while genome.read_bases(&mut block, PAGE as usize)? > 0 {
             bases.push(&block)?;
             block.clear();
         }
-        Ok(Self {
+        Ok(Arc::new(Self {
             name: sequence.name,
             length: bases.bytes(),
             bases,
-            page: RefCell::default(),
-        })
+            page: Mutex::default(),
+        }))
     }
 
     /// The contig as one of its strands reads.
-    pub fn strand(&self, reverse: bool) -> Strand<'_> {
-        Strand {
-            contig: self,
+    pub fn strand(self: &Arc<Self>, reverse: bool) -> ContigStrand {
+        ContigStrand {
+            contig: Arc::clone(self),
             reverse,
         }
+    }
+
+    fn page(&self) -> MutexGuard<'_, Page> {
+        self.page.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn at(&self, position: u64) -> Option<u8> {
         if position >= self.length {
             return None;
         }
-        let mut page = self.page.borrow_mut();
+        let mut page = self.page();
         let start = position / PAGE * PAGE;
         if page.codes.is_empty() || page.start != start {
             let len = PAGE.min(self.length - start) as usize;
@@ -76,14 +80,14 @@ impl Contig {
 }
 
 /// One strand of a contig; positions count from its own start.
-#[derive(Clone, Copy)]
-pub struct Strand<'a> {
-    contig: &'a Contig,
+#[derive(Clone)]
+pub struct ContigStrand {
+    contig: Arc<Contig>,
     /// The reverse complement is read, from the contig's right end.
     pub reverse: bool,
 }
 
-impl Strand<'_> {
+impl ContigStrand {
     /// The strand's length.
     pub fn length(&self) -> u64 {
         self.contig.length
@@ -97,18 +101,16 @@ impl Strand<'_> {
     /// The base code at a position; `None` beyond the end, and after a failure to read, of which
     /// [`Self::check`] tells.
     pub fn at(&self, position: u64) -> Option<u8> {
-        match self.reverse {
-            false => self.contig.at(position),
-            true => {
-                let mirrored = self.contig.length.checked_sub(position + 1)?;
-                self.contig.at(mirrored).map(complement)
-            }
+        if !self.reverse {
+            return self.contig.at(position);
         }
+        let mirrored = self.contig.length.checked_sub(position + 1)?;
+        self.contig.at(mirrored).map(complement)
     }
 
     /// Fails if [`Self::at`] could not read.
     pub fn check(&self) -> Result<()> {
-        let failed = self.contig.page.borrow_mut().failed.take();
+        let failed = self.contig.page().failed.take();
         failed.map_or(Ok(()), Err)
     }
 

@@ -1,25 +1,28 @@
 //! The reference streams once; at each site its state is forked, and each alternate runs from
 //! there over the bases after the site.
 
-use super::contig::Strand;
+use super::contig::ContigStrand;
 use super::line::{Haplotype, Line, Sum, outputs, readings};
-use super::scores::{Measure, Scores};
+use super::scores::Measure;
 use super::{Job, Scorer, Settings, Watch};
 use crate::encoder::{Encoder, Segment, State};
 use crate::error::Result;
+use crate::sequence::allele::Variant;
+use crate::stream::{load, store};
+use crate::table::Scores;
 use rayon::prelude::*;
 use std::collections::VecDeque;
+use std::io::{Read, Write};
 use std::rc::Rc;
 
 /// One strand of one contig, from its start to the last site.
 ///
 /// Memory: one state, a fork for each site of a step, and of the line as many positions as a
 /// variant's bases, those after it and those around it.
-pub(super) struct Pass<'a> {
-    scorer: &'a Scorer,
+pub(super) struct ForkPass<'a> {
+    scorer: Scorer<'a>,
     settings: &'a Settings,
-    strand: Strand<'a>,
-    watch: &'a mut Watch<'a>,
+    strand: ContigStrand,
     state: State,
     /// Where the state was empty.
     start: u64,
@@ -59,23 +62,17 @@ struct Fork {
     own: usize,
 }
 
-impl<'a> Pass<'a> {
-    pub fn new(
-        scorer: &'a Scorer,
-        settings: &'a Settings,
-        strand: Strand<'a>,
-        watch: &'a mut Watch<'a>,
-    ) -> Result<Self> {
+impl<'a> ForkPass<'a> {
+    pub fn new(scorer: Scorer<'a>, settings: &'a Settings, strand: ContigStrand) -> Result<Self> {
         Ok(Self {
             scorer,
             settings,
             strand,
-            watch,
-            state: scorer.model.start(1)?,
+            state: scorer.engine.model.start(1)?,
             start: 0,
             position: 0,
             before: Rc::default(),
-            line: Line::new(0, scorer.facts.width),
+            line: Line::new(0, scorer.engine.facts.width),
             waiting: VecDeque::new(),
             forks: Vec::new(),
             tokens: 0,
@@ -84,7 +81,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The jobs of the next site, all with the same start.
-    pub fn site(&mut self, jobs: Vec<Job>) -> Result<()> {
+    pub fn site(&mut self, jobs: Vec<Job>, watch: &mut Watch) -> Result<()> {
         let Some(site) = jobs.first().map(|job| job.variant.start) else {
             return Ok(());
         };
@@ -94,15 +91,15 @@ impl<'a> Pass<'a> {
             .context
             .map_or(0, |bases| site.saturating_sub(bases));
         if restart > needed.unwrap_or(0).max(self.position) {
-            self.finish()?;
+            self.finish(watch)?;
             (self.start, self.position) = (restart, restart);
             self.before = Rc::default();
-            self.line = Line::new(restart, self.scorer.facts.width);
+            self.line = Line::new(restart, self.scorer.engine.facts.width);
         }
-        self.advance(site)?;
-        let mut fork = None;
+        self.advance(site, watch)?;
         let longest = jobs.iter().map(|job| job.variant.alternate.len()).max();
         let room = self.settings.after + longest.unwrap_or_default();
+        let mut fork = None;
         for job in jobs {
             let end = job.variant.end();
             let to = self.strand.length().min(end + self.settings.after as u64);
@@ -117,31 +114,19 @@ impl<'a> Pass<'a> {
                 embeddings: self.settings.embeddings,
             };
             let changes = job.variant.reference != job.variant.alternate;
+            // What changes nothing keeps the alternates that have not run the last ones that wait.
+            if !changes || self.tokens > 0 && self.tokens + tokens > self.settings.chunk {
+                self.run_forks(watch)?;
+            }
             if changes {
-                if self.tokens > 0 && self.tokens + tokens > self.settings.chunk {
-                    self.run_forks()?;
-                }
-                let mut codes = job.variant.alternate.clone();
-                codes.extend(self.strand.read(end..to)?);
                 let state = match &fork {
                     Some(state) => Rc::clone(state),
                     None => {
-                        let state = self.scorer.model.fork(&[(&self.state, 0)], room)?;
+                        let state = self.scorer.engine.model.fork(&[(&self.state, 0)], room)?;
                         Rc::clone(fork.insert(Rc::new(state)))
                     }
                 };
-                self.tokens += tokens;
-                self.forks.push(Fork {
-                    state,
-                    starts: site == self.start,
-                    before: Rc::clone(&self.before),
-                    codes,
-                    tokens,
-                    own,
-                });
-            } else {
-                // Keeps the alternates that have not run the last ones that wait.
-                self.run_forks()?;
+                self.add_fork(state, &job.variant, to, tokens)?;
             }
             self.waiting.push_back(Waiting {
                 job,
@@ -152,18 +137,56 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
+    /// A fork that will run so many tokens, for an alternate and the reference after it up to `to`.
+    fn add_fork(
+        &mut self,
+        state: Rc<State>,
+        variant: &Variant,
+        to: u64,
+        tokens: usize,
+    ) -> Result<()> {
+        let mut codes = variant.alternate.clone();
+        codes.extend(self.strand.read(variant.end()..to)?);
+        self.tokens += tokens;
+        self.forks.push(Fork {
+            state,
+            starts: variant.start == self.start,
+            before: Rc::clone(&self.before),
+            codes,
+            tokens,
+            own: variant.alternate.len(),
+        });
+        Ok(())
+    }
+
+    /// Stores what the pass carries when nothing waits, as after [`Self::finish`].
+    pub fn save(&self, file: &mut dyn Write) -> Result<()> {
+        let carried = (&self.state, self.start, self.position, &*self.before);
+        store(&carried, file)?;
+        store(&self.line, file)
+    }
+
+    /// Takes up what [`Self::save`] stored.
+    pub fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
+        let before: Vec<f32>;
+        (self.state, self.start, self.position, before) = load(file)?;
+        self.before = Rc::new(before);
+        self.line = load(file)?;
+        Ok(())
+    }
+
     /// Runs what is left.
-    pub fn finish(&mut self) -> Result<()> {
-        self.run_forks()?;
+    pub fn finish(&mut self, watch: &mut Watch) -> Result<()> {
+        self.run_forks(watch)?;
         while let Some(to) = self.waiting.iter().map(|job| job.measure.to).max() {
-            self.advance(to)?;
+            self.advance(to, watch)?;
             self.settle();
         }
         Ok(())
     }
 
     /// Reads the reference up to a position.
-    fn advance(&mut self, to: u64) -> Result<()> {
+    fn advance(&mut self, to: u64, watch: &mut Watch) -> Result<()> {
         while self.position < to {
             let next = to.min(self.position + self.settings.chunk as u64);
             let codes = self.strand.read(self.position..next)?;
@@ -173,18 +196,17 @@ impl<'a> Pass<'a> {
                 starts: self.position == self.start,
                 ends: false,
             };
-            let tokens = self.scorer.tokens(&codes)?;
-            let hidden = self
-                .scorer
-                .model
-                .forward(&tokens, &[segment], &mut self.state)?;
+            let engine = &self.scorer.engine;
+            let found = engine.hidden(engine.tokens(&codes), &[segment], &mut self.state)?;
             let head = &self.scorer.head;
-            let (hidden, logits) = outputs(head, &hidden)?;
+            let (name, first) = (self.strand.name(), self.position);
+            let place = |token| format!("{name}:{}", first + token as u64 + 1);
+            let (hidden, logits) = outputs(head, found, place)?;
             let readings = readings(head, true, &self.before, &logits, &codes);
             self.line.push(readings, &hidden);
             self.before = Rc::new(logits[logits.len() - head.width()..].to_vec());
             self.position = next;
-            (self.watch)(codes.len() as u64, self.strand.name())?;
+            watch(codes.len() as u64, self.strand.name())?;
             self.settle();
         }
         Ok(())
@@ -214,16 +236,16 @@ impl<'a> Pass<'a> {
     }
 
     /// Runs the alternates that were gathered, side by side.
-    fn run_forks(&mut self) -> Result<()> {
+    fn run_forks(&mut self, watch: &mut Watch) -> Result<()> {
         let forks = std::mem::take(&mut self.forks);
         self.tokens = 0;
         let Some(longest) = forks.iter().map(|fork| fork.tokens).max() else {
             return Ok(());
         };
-        let (model, head) = (&self.scorer.model, &self.scorer.head);
+        let (engine, head) = (&self.scorer.engine, &self.scorer.head);
         let from: Vec<(&State, usize)> = forks.iter().map(|fork| (&*fork.state, 0)).collect();
-        let mut state = model.fork(&from, longest)?;
-        let width = self.scorer.facts.width;
+        let mut state = engine.model.fork(&from, longest)?;
+        let width = self.scorer.engine.facts.width;
         let mut rows = vec![(Vec::new(), Vec::new()); forks.len()];
         // More than once only for a fork that is longer than a chunk, which is alone.
         for begin in (0..longest).step_by(self.settings.chunk) {
@@ -240,8 +262,9 @@ impl<'a> Pass<'a> {
                     });
                 }
             }
-            let hidden = model.forward(&self.scorer.tokens(&codes)?, &segments, &mut state)?;
-            let (hidden, logits) = outputs(head, &hidden)?;
+            let found = engine.hidden(engine.tokens(&codes), &segments, &mut state)?;
+            let place = |_| format!("an alternate of {}", self.strand.name());
+            let (hidden, logits) = outputs(head, found, place)?;
             let (mut hidden, mut logits) = (&hidden[..], &logits[..]);
             for segment in &segments {
                 let (own, rest) = hidden.split_at(segment.len * width);
@@ -251,7 +274,7 @@ impl<'a> Pass<'a> {
                 rows[segment.lane].1.extend_from_slice(own);
                 logits = rest;
             }
-            (self.watch)(codes.len() as u64, self.strand.name())?;
+            watch(codes.len() as u64, self.strand.name())?;
         }
         let first = self.waiting.len() - forks.len();
         let jobs = self.waiting.range_mut(first..);

@@ -1,41 +1,12 @@
 //! Every allele of the input, and what became of it. Texts, changes and scores lie on disk.
 
-use super::scores::Scores;
 use crate::error::{Error, Kind, Result};
 use crate::io::spill::Scratch;
 use crate::sequence::allele::{Status, Variant};
+use crate::table::{Allele, Scores, Spelled, VariantRow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
 use std::path::Path;
-
-/// An allele as the input has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Allele {
-    /// The record's place in the input, from 0.
-    pub record: u64,
-    /// The alternate's place in its record, from 0.
-    pub alternate_index: u32,
-    /// CHROM.
-    pub chrom: String,
-    /// POS, 1-based.
-    pub pos: u64,
-    /// ID.
-    pub id: Option<String>,
-    /// REF.
-    pub reference: String,
-    /// The alternate.
-    pub alternate: String,
-    /// Of several alleles that one haplotype carries: whose, and which.
-    pub haplotype: Option<Carried>,
-}
-
-/// The haplotype that carries several alleles at once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Carried {
-    /// Its number in the genotype, from 1.
-    pub number: u32,
-    /// The alleles, as `record:alternate` with places from 0, separated by commas.
-    pub alleles: String,
-}
 
 /// What an allele changes, without bases that it shares with the reference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +14,7 @@ pub struct Change {
     /// The change, as far left as it goes.
     pub variant: Variant,
     /// POS, REF and ALT as a normalised VCF has them.
-    pub spelled: Option<(u64, String, String)>,
+    pub spelled: Option<Spelled>,
 }
 
 /// All alleles, by their place in the input.
@@ -134,6 +105,42 @@ impl Ledger {
         self.optional(self.entries[i].scores[usize::from(reverse)])
     }
 
+    /// All that is known of an allele.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn row(&self, i: usize) -> Result<VariantRow> {
+        Ok(VariantRow {
+            allele: self.allele(i)?,
+            spelled: self.change(i)?.and_then(|change| change.spelled),
+            status: self.status(i),
+            scores: [self.scores(i, false)?, self.scores(i, true)?],
+        })
+    }
+
+    /// Takes the scores of a change on a strand, for all alleles that are this change.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn take(&mut self, mut entries: Vec<usize>, reverse: bool, scores: &Scores) -> Result<()> {
+        entries.sort_unstable();
+        for &i in entries.iter().skip(1) {
+            if self.status(i) == Status::Ok {
+                self.set_status(i, Status::Duplicate);
+            }
+        }
+        self.set_scores(&entries, reverse, scores)
+    }
+
+    /// How many alleles have each status.
+    pub fn statuses(&self) -> BTreeMap<&'static str, u64> {
+        let mut statuses = BTreeMap::new();
+        for entry in &self.entries {
+            *statuses.entry(entry.status.name()).or_default() += 1;
+        }
+        statuses
+    }
+
     pub(super) fn set_status(&mut self, i: usize, status: Status) {
         self.entries[i].status = status;
     }
@@ -144,12 +151,7 @@ impl Ledger {
     }
 
     /// Stores the scores of several alleles that are the same change.
-    pub(super) fn set_scores(
-        &mut self,
-        of: &[usize],
-        reverse: bool,
-        scores: &Scores,
-    ) -> Result<()> {
+    fn set_scores(&mut self, of: &[usize], reverse: bool, scores: &Scores) -> Result<()> {
         let at = self.store(scores)?;
         for &i in of {
             self.entries[i].scores[usize::from(reverse)] = at;
@@ -160,7 +162,7 @@ impl Ledger {
     /// The length of a part, then the part.
     fn store(&mut self, part: &impl Serialize) -> Result<u64> {
         let at = self.end;
-        let bytes = postcard::to_stdvec(part).map_err(|error| broken(&error))?;
+        let bytes = postcard::to_stdvec(part).map_err(|error| broken(&error).caused_by(error))?;
         let mut block = (bytes.len() as u64).to_le_bytes().to_vec();
         block.extend(bytes);
         self.scratch.write(at, &block)?;
@@ -177,7 +179,7 @@ impl Ledger {
         }
         let mut bytes = vec![0; length as usize];
         self.scratch.read(at + 8, &mut bytes)?;
-        postcard::from_bytes(&bytes).map_err(|error| broken(&error))
+        postcard::from_bytes(&bytes).map_err(|error| broken(&error).caused_by(error))
     }
 
     fn optional<T: DeserializeOwned>(&self, at: u64) -> Result<Option<T>> {

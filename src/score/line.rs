@@ -1,14 +1,16 @@
 //! What the model says along the reference, as far back as anyone still asks.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::head::{LanguageModel, PREDICTIONS};
 use crate::ops::Tensor;
+use crate::stream::check_finite;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// What was predicted of one base.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Reading {
     /// log P(this base), of all tokens; NaN for N, and where nothing was predicted.
     pub logp: f32,
@@ -34,7 +36,7 @@ impl Reading {
 }
 
 /// The readings of consecutive bases: base i by the logits of token i − 1, or of token i if the
-/// model looks both ways. `before` are the logits of the token before the first.
+/// model is bidirectional. `before` are the logits of the token before the first.
 pub(super) fn readings(
     head: &LanguageModel,
     causal: bool,
@@ -43,9 +45,10 @@ pub(super) fn readings(
     codes: &[u8],
 ) -> Vec<Reading> {
     let rows = logits.chunks_exact(head.width());
-    let rows: Vec<&[f32]> = match causal {
-        true => std::iter::once(before).chain(rows).collect(),
-        false => rows.collect(),
+    let rows: Vec<&[f32]> = if causal {
+        std::iter::once(before).chain(rows).collect()
+    } else {
+        rows.collect()
     };
     let each = codes.par_iter().zip(rows).with_min_len(64);
     each.map(|(&code, row)| Reading::new(head, row, code))
@@ -55,6 +58,7 @@ pub(super) fn readings(
 /// Readings and hidden vectors of consecutive positions of a strand.
 ///
 /// Memory: D + 5 numbers a position that was not forgotten.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Line {
     /// The first position that is kept.
     from: u64,
@@ -172,15 +176,21 @@ pub(super) struct Haplotype {
     pub left: Option<Sum>,
 }
 
-/// Hidden vectors (T, D) and their logits (T, V) as numbers.
+/// The vectors (T, D) of the layer that is compared, and the logits (T, V), as numbers; `hidden`:
+/// what the head reads, and the vectors if they are others. `place` names a token.
 ///
 /// # Errors
-/// Model, if a number is none: it would pass for a missing one.
-pub(super) fn outputs(head: &LanguageModel, hidden: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
-    let logits: Vec<f32> = head.forward(hidden)?.to_vec1()?;
-    if logits.iter().any(|logit| logit.is_nan()) {
-        return Err(Error::model("the model's output is not a number")
-            .todo("check the weights with crocuta models verify"));
-    }
-    Ok((hidden.to_vec1()?, logits))
+/// Model, if one is not finite: it would pass for a missing one.
+pub(super) fn outputs(
+    head: &LanguageModel,
+    (hidden, vectors): (Tensor, Option<Tensor>),
+    place: impl Fn(usize) -> String,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let logits: Vec<f32> = head.forward(&hidden)?.to_vec1()?;
+    let vectors = vectors.unwrap_or(hidden);
+    let width = vectors.dim(1)?;
+    let vectors: Vec<f32> = vectors.to_vec1()?;
+    check_finite(&vectors, width, &place)?;
+    check_finite(&logits, head.width(), &place)?;
+    Ok((vectors, logits))
 }

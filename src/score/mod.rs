@@ -10,36 +10,45 @@
 //! left as it goes on the strand that is read. Equal changes have equal scores, however they were
 //! spelled.
 
+mod alleles;
 mod contig;
 mod forks;
+mod haplotypes;
 mod ledger;
 mod line;
+mod pass;
+mod plot;
 mod prepare;
 mod reference;
+mod run;
 mod scores;
+mod sites;
 mod windows;
 
-pub use contig::{Contig, Strand};
-pub use ledger::{Allele, Carried, Change, Ledger};
+pub use alleles::{read_alleles, saturate};
+pub use contig::{Contig, ContigStrand};
+pub use haplotypes::{Carried, join};
+pub use ledger::{Change, Ledger};
+pub use pass::score;
+pub use plot::draw;
 pub use prepare::{Checked, prepare};
 pub use reference::Reference;
-pub use scores::{Embeddings, NAMES, Scores};
+pub use run::run;
+pub use scores::Embeddings;
 
-use crate::encoder::{Facts, Model};
 use crate::error::Result;
 use crate::head::LanguageModel;
-use crate::ops::{Device, Tensor};
-use crate::sequence::allele::{Status, Variant};
+use crate::sequence::allele::Variant;
+use crate::stream::Engine;
 use std::path::PathBuf;
 
 /// What computes the numbers.
-pub struct Scorer {
+#[derive(Clone, Copy)]
+pub struct Scorer<'a> {
     /// The encoder.
-    pub model: Model,
-    /// Its sizes and tokens.
-    pub facts: Facts,
+    pub engine: &'a Engine,
     /// Hidden vectors to logits.
-    pub head: LanguageModel,
+    pub head: &'a LanguageModel,
 }
 
 /// How variants are scored.
@@ -95,134 +104,3 @@ pub struct Job {
 /// Is told after each step how many bases went through the encoder, and the contig's name; may
 /// stop the run.
 pub type Watch<'a> = dyn FnMut(u64, &str) -> Result<()> + 'a;
-
-impl Scorer {
-    fn tokens(&self, codes: &[u8]) -> Result<Tensor> {
-        let tokens: Vec<u32> = codes
-            .iter()
-            .map(|&code| self.facts.vocabulary.token(code))
-            .collect();
-        Tensor::new(tokens, &Device::Cpu)
-    }
-}
-
-/// Scores jobs of one strand, in the order of their starts; `done` takes each with its scores.
-///
-/// Jobs need variants that lie within the strand, with a reference that is the strand's.
-pub fn score(
-    scorer: &Scorer,
-    settings: &Settings,
-    strand: Strand,
-    jobs: impl IntoIterator<Item = Result<Job>>,
-    watch: &mut Watch,
-    done: &mut dyn FnMut(Job, Scores) -> Result<()>,
-) -> Result<()> {
-    let mut jobs = jobs.into_iter().peekable();
-    let mut site = || -> Result<Option<Vec<Job>>> {
-        let Some(first) = jobs.next().transpose()? else {
-            return Ok(None);
-        };
-        let start = first.variant.start;
-        let mut site = vec![first];
-        let same = |job: &Result<Job>| matches!(job, Ok(job) if job.variant.start == start);
-        while let Some(job) = jobs.next_if(same).transpose()? {
-            match site.iter_mut().find(|known| known.variant == job.variant) {
-                Some(known) => known.entries.extend(job.entries),
-                None => site.push(job),
-            }
-        }
-        Ok(Some(site))
-    };
-    let mut finish = |finished: &mut Vec<(Job, Scores)>| -> Result<()> {
-        for (job, mut scores) in finished.drain(..) {
-            if strand.reverse {
-                scores.mirror(strand.length());
-            }
-            done(job, scores)?;
-        }
-        Ok(())
-    };
-    let mut watch = |bases: u64, name: &str| watch(bases, name);
-    match settings.mode {
-        Mode::Stream => {
-            let mut pass = forks::Pass::new(scorer, settings, strand, &mut watch)?;
-            while let Some(jobs) = site()? {
-                pass.site(jobs)?;
-                finish(&mut pass.finished)?;
-            }
-            pass.finish()?;
-            finish(&mut pass.finished)
-        }
-        Mode::Window(window) => {
-            let mut pass = windows::Pass::new(scorer, settings, window, strand, &mut watch);
-            while let Some(jobs) = site()? {
-                pass.site(jobs)?;
-                finish(&mut pass.finished)?;
-            }
-            pass.finish()?;
-            finish(&mut pass.finished)
-        }
-    }
-}
-
-/// Scores all alleles of a prepared ledger, contig by contig.
-///
-/// Memory: besides the model's and the ledger's, 16 bytes for each allele of a contig. Scratch
-/// files: a byte for each base of the contig at work.
-pub fn run(
-    scorer: &Scorer,
-    settings: &Settings,
-    reference: &Reference,
-    ledger: &mut Ledger,
-    watch: &mut Watch,
-) -> Result<()> {
-    let mut of_contig: Vec<Vec<usize>> = vec![Vec::new(); reference.contigs().len()];
-    for i in (0..ledger.len()).filter(|&i| ledger.is_scored(i)) {
-        if let Some(contig) = ledger.contig(i) {
-            of_contig[contig].push(i);
-        }
-    }
-    reference.each(&of_contig, &settings.scratch, |contig, entries| {
-        for reverse in [false, true] {
-            if reverse && !settings.both_strands {
-                continue;
-            }
-            let strand = contig.strand(reverse);
-            let mut order = Vec::with_capacity(entries.len());
-            for &i in entries {
-                if let Some(change) = ledger.change(i)? {
-                    order.push((strand.variant(change.variant).start, i));
-                }
-            }
-            strand.check()?;
-            order.sort_unstable();
-            // Scores are stored between the sites, since the jobs are read from the same ledger.
-            let ledger = std::cell::RefCell::new(&mut *ledger);
-            let jobs = order.iter().filter_map(|&(_, i)| {
-                let change = ledger.borrow().change(i).transpose()?;
-                Some(change.map(|change| Job {
-                    variant: strand.variant(change.variant),
-                    entries: vec![i],
-                }))
-            });
-            score(
-                scorer,
-                settings,
-                strand,
-                jobs,
-                watch,
-                &mut |mut job, scores| {
-                    let mut ledger = ledger.borrow_mut();
-                    job.entries.sort_unstable();
-                    for &i in &job.entries[1..] {
-                        if ledger.status(i) == Status::Ok {
-                            ledger.set_status(i, Status::Duplicate);
-                        }
-                    }
-                    ledger.set_scores(&job.entries, reverse, &scores)
-                },
-            )?;
-        }
-        Ok(())
-    })
-}

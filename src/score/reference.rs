@@ -9,6 +9,7 @@ use crate::sequence;
 use crate::sequence::region::{Query, Region, TO_END};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A FASTA file that is read more than once.
 pub struct Reference {
@@ -61,25 +62,39 @@ impl Reference {
     /// Reads each contig that has entries, in the reference's order.
     ///
     /// Scratch files: a byte for each base of the contig at work.
+    ///
+    /// # Errors
+    /// Those of the reader and of `f`.
     pub fn each(
         &self,
         entries: &[Vec<usize>],
         scratch: &Path,
-        mut f: impl FnMut(&Contig, &[usize]) -> Result<()>,
+        mut f: impl FnMut(&Arc<Contig>, &[usize]) -> Result<()>,
     ) -> Result<()> {
-        let wanted = self.contigs.iter().zip(entries);
-        let wanted: HashMap<&str, &[usize]> = wanted
-            .filter(|(contig, entries)| !entries.is_empty() && contig.length > 0)
-            .map(|(contig, entries)| (contig.name.as_str(), entries.as_slice()))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(());
+        let mut contigs = self.wanted(entries, scratch, 0)?;
+        while let Some((contig, place)) = contigs.next_contig()? {
+            f(&contig, &entries[place])?;
         }
-        let regions = self.contigs.iter();
+        Ok(())
+    }
+
+    /// The contigs that have entries, in the reference's order, without the first `skipped`.
+    ///
+    /// # Errors
+    /// As [`Genome::open`].
+    pub fn wanted(
+        &self,
+        entries: &[Vec<usize>],
+        scratch: &Path,
+        skipped: usize,
+    ) -> Result<WantedContigs> {
+        let places = self.contigs.iter().enumerate().zip(entries);
+        let wanted = places.filter(|((_, contig), of)| !of.is_empty() && contig.length > 0);
+        let wanted = wanted.map(|((place, contig), _)| (contig.name.clone(), place));
+        let wanted: HashMap<String, usize> = wanted.skip(skipped).collect();
         // Without an index all of the file is read anyway.
-        let wanted_here = |contig: &&sequence::Contig| wanted.contains_key(contig.name.as_str());
-        let regions = regions.filter(|contig| self.indexed && wanted_here(contig));
-        let regions = regions.map(|contig| {
+        let here = |contig: &&sequence::Contig| self.indexed && wanted.contains_key(&contig.name);
+        let regions = self.contigs.iter().filter(here).map(|contig| {
             Query::exact(Region {
                 contig: contig.name.clone(),
                 start: 0,
@@ -91,13 +106,42 @@ impl Reference {
             allow_missing_eof: self.allow_missing_eof,
             ..Options::default()
         };
-        let mut genome = Genome::open(&self.path, options)?;
+        let genome = if wanted.is_empty() {
+            None
+        } else {
+            Some(Genome::open(&self.path, options)?)
+        };
+        Ok(WantedContigs {
+            genome,
+            wanted,
+            scratch: scratch.to_path_buf(),
+        })
+    }
+}
+
+/// Contigs of a reference, of which one is read at a time.
+pub struct WantedContigs {
+    genome: Option<Genome>,
+    /// Their places among all, by name.
+    wanted: HashMap<String, usize>,
+    scratch: PathBuf,
+}
+
+impl WantedContigs {
+    /// The next one, with its place among all contigs; `None` after the last.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn next_contig(&mut self) -> Result<Option<(Arc<Contig>, usize)>> {
+        let Some(genome) = &mut self.genome else {
+            return Ok(None);
+        };
         while let Some(sequence) = genome.next_sequence()? {
-            if let Some(&entries) = wanted.get(sequence.name.as_str()) {
-                let contig = Contig::read(&mut genome, sequence, scratch)?;
-                f(&contig, entries)?;
+            if let Some(&place) = self.wanted.get(&sequence.name) {
+                let contig = Contig::read(genome, sequence, &self.scratch)?;
+                return Ok(Some((contig, place)));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }

@@ -3,48 +3,10 @@
 use super::line::{Haplotype, Line, Reading};
 use crate::sequence::allele::Variant;
 use crate::sequence::{N, base};
-use serde::{Deserialize, Serialize};
-use std::ops::Range;
-
-/// What a variant changes on one strand. Numbers that do not exist are NaN; logarithms natural.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Scores {
-    /// What was scored of the reference: positions of the forward strand, 0-based.
-    pub window: Range<u64>,
-    /// Bases whose log-likelihoods `ll_ref` sums.
-    pub n_ref: u32,
-    /// Bases whose log-likelihoods `ll_alt` sums.
-    pub n_alt: u32,
-    /// Log-likelihood of the reference.
-    pub ll_ref: f64,
-    /// Log-likelihood of the alternate haplotype.
-    pub ll_alt: f64,
-    /// One number for each of [`NAMES`].
-    pub values: [f64; NAMES.len()],
-    /// The reference's vector, if embeddings are wanted and there is one.
-    pub ref_emb: Option<Vec<f32>>,
-    /// The alternate haplotype's.
-    pub alt_emb: Option<Vec<f32>>,
-}
-
-/// The names of [`Scores::values`], as in tables.
-pub const NAMES: [&str; 12] = [
-    "delta_ll",
-    "delta_ll_mean",
-    "llr",
-    "jsd_mean",
-    "jsd_max",
-    "jsd_max_offset",
-    "cos_dist",
-    "l2_dist",
-    "dot",
-    "cos_dist_win",
-    "l2_dist_win",
-    "dot_win",
-];
+use crate::table::Scores;
 
 /// Which vectors are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 pub enum Embeddings {
     /// The vector after the allele's last base.
     Site,
@@ -127,20 +89,17 @@ impl Measure {
     }
 }
 
-impl Scores {
-    /// Positions of the reverse strand of a contig of `length` become the forward strand's.
-    pub(super) fn mirror(&mut self, length: u64) {
-        self.window = length - self.window.end..length - self.window.start;
-    }
+/// Positions of the reverse strand of a contig of `length` become the forward strand's.
+pub(super) fn mirror(scores: &mut Scores, length: u64) {
+    scores.window = length - scores.window.end..length - scores.window.start;
+}
 
-    /// Replaces the log-ratio, and takes off the likelihoods: of a model that sees the base that
-    /// it predicts they mean nothing.
-    pub(super) fn masked(&mut self, llr: f64) {
-        (self.ll_ref, self.ll_alt) = (f64::NAN, f64::NAN);
-        self.values[0] = f64::NAN;
-        self.values[1] = f64::NAN;
-        self.values[2] = llr;
-    }
+/// Replaces the log-ratio, and takes off the likelihoods: of a model that sees the base that it
+/// predicts they mean nothing.
+pub(super) fn masked(scores: &mut Scores, llr: f64) {
+    (scores.ll_ref, scores.ll_alt) = (f64::NAN, f64::NAN);
+    // delta_ll, delta_ll_mean, llr
+    scores.values[..3].copy_from_slice(&[f64::NAN, f64::NAN, llr]);
 }
 
 /// The sum of log-probabilities, and of how many.
@@ -188,9 +147,10 @@ fn divergence(reference: &[Reading], alternate: &[Reading]) -> [f64; 3] {
         };
         let (p, q) = (p.four.map(f64::from), q.four.map(f64::from));
         let mean = std::array::from_fn(|b| (p[b] + q[b]) / 2.0);
-        let jsd = match p == q {
-            true => 0.0,
-            false => (entropy(mean) - (entropy(p) + entropy(q)) / 2.0).max(0.0),
+        let jsd = if p == q {
+            0.0
+        } else {
+            (entropy(mean) - (entropy(p) + entropy(q)) / 2.0).max(0.0)
         };
         total += jsd;
         n += 1;
@@ -220,9 +180,10 @@ fn distances(a: Option<&[f32]>, b: Option<&[f32]>) -> [f64; 3] {
         .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
     let l2 = squares.sum::<f64>().sqrt();
     let norms = (product(a, a) * product(b, b)).sqrt();
-    let cos = match l2 == 0.0 {
-        true => 0.0,
-        false => (1.0 - dot / norms).max(0.0),
+    let cos = if l2 == 0.0 {
+        0.0
+    } else {
+        (1.0 - dot / norms).max(0.0)
     };
     [cos, l2, dot]
 }

@@ -1,24 +1,24 @@
 //! Whole windows around each site, each read with an empty state: what published protocols do,
-//! and what a model that looks both ways needs.
+//! and what a bidirectional model needs.
 
-use super::contig::Strand;
+use super::contig::ContigStrand;
 use super::line::{Haplotype, Line, Sum, outputs, readings};
-use super::scores::{Measure, Scores};
+use super::scores::{Measure, masked as without_likelihoods};
 use super::{Job, Scorer, Settings, Watch, Window};
 use crate::encoder::{Encoder, Segment};
-use crate::error::{Error, Result};
-use crate::ops::{Device, Tensor};
+use crate::error::Result;
 use crate::sequence::allele::Variant;
+use crate::table::Scores;
+use std::ops::Range;
 
 /// One strand of one contig.
 ///
 /// Memory: hidden vectors and logits of a step of `chunk` tokens, or of the windows of one site.
-pub(super) struct Pass<'a> {
-    scorer: &'a Scorer,
+pub(super) struct WindowPass<'a> {
+    scorer: Scorer<'a>,
     settings: &'a Settings,
     window: Window,
-    strand: Strand<'a>,
-    watch: &'a mut Watch<'a>,
+    strand: ContigStrand,
     /// Sites that are to run.
     sites: Vec<Site>,
     tokens: usize,
@@ -39,20 +39,18 @@ struct Run<'a> {
     logits: &'a [f32],
 }
 
-impl<'a> Pass<'a> {
+impl<'a> WindowPass<'a> {
     pub fn new(
-        scorer: &'a Scorer,
+        scorer: Scorer<'a>,
         settings: &'a Settings,
         window: Window,
-        strand: Strand<'a>,
-        watch: &'a mut Watch<'a>,
+        strand: ContigStrand,
     ) -> Self {
         Self {
             scorer,
             settings,
             window,
             strand,
-            watch,
             sites: Vec::new(),
             tokens: 0,
             finished: Vec::new(),
@@ -60,7 +58,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The jobs of the next site, all with the same start.
-    pub fn site(&mut self, jobs: Vec<Job>) -> Result<()> {
+    pub fn site(&mut self, jobs: Vec<Job>, watch: &mut Watch) -> Result<()> {
         let mut jobs = jobs.into_iter().peekable();
         // On the reverse strand the window is the same bases, so what lies left depends on how
         // many bases the variant has.
@@ -74,11 +72,16 @@ impl<'a> Pass<'a> {
             let mut tokens = site.reference.len();
             while let Some(job) = jobs.next_if(|job| self.bounds(&job.variant) == (start, end)) {
                 let codes = self.alternate(&job.variant, start)?;
-                tokens += codes.len() * if self.scorer.facts.causal { 1 } else { 2 };
+                tokens += codes.len()
+                    * if self.scorer.engine.facts.causal {
+                        1
+                    } else {
+                        2
+                    };
                 site.jobs.push((job, codes));
             }
             if self.tokens > 0 && self.tokens + tokens > self.settings.chunk {
-                self.run()?;
+                self.run(watch)?;
             }
             self.tokens += tokens;
             self.sites.push(site);
@@ -87,31 +90,32 @@ impl<'a> Pass<'a> {
     }
 
     /// Runs what is left.
-    pub fn finish(&mut self) -> Result<()> {
-        self.run()
+    pub fn finish(&mut self, watch: &mut Watch) -> Result<()> {
+        self.run(watch)
+    }
+
+    /// Bases of the window before a variant: on the reverse strand those after it.
+    fn left(&self, variant: &Variant) -> usize {
+        let Window { size, left } = self.window;
+        if self.strand.reverse {
+            size.saturating_sub(left + variant.reference.len().max(1))
+        } else {
+            left
+        }
     }
 
     /// The window of a variant.
     fn bounds(&self, variant: &Variant) -> (u64, u64) {
-        let Window { size, left } = self.window;
-        let left = match self.strand.reverse {
-            false => left,
-            true => size.saturating_sub(left + variant.reference.len().max(1)),
-        } as u64;
+        let size = self.window.size;
+        let left = self.left(variant) as u64;
         let end = (variant.start + size as u64 - left).min(self.strand.length());
         (variant.start.saturating_sub(left), end)
     }
 
     /// The window with the alternate in it, of the same length where there are bases enough.
     fn alternate(&self, variant: &Variant, start: u64) -> Result<Vec<u8>> {
-        let left = match self.strand.reverse {
-            false => self.window.left,
-            true => self
-                .window
-                .size
-                .saturating_sub(self.window.left + variant.reference.len().max(1)),
-        };
-        let room = (self.window.size - left).saturating_sub(variant.alternate.len()) as u64;
+        let room =
+            (self.window.size - self.left(variant)).saturating_sub(variant.alternate.len()) as u64;
         let mut codes = self.strand.read(start..variant.start)?;
         codes.extend(&variant.alternate);
         let end = variant.end().min(self.strand.length());
@@ -122,26 +126,20 @@ impl<'a> Pass<'a> {
         Ok(codes)
     }
 
-    fn run(&mut self) -> Result<()> {
+    fn run(&mut self, watch: &mut Watch) -> Result<()> {
         let sites = std::mem::take(&mut self.sites);
         self.tokens = 0;
         if sites.is_empty() {
             return Ok(());
         }
-        let (scorer, causal) = (self.scorer, self.scorer.facts.causal);
-        let vocabulary = &scorer.facts.vocabulary;
+        let (scorer, causal) = (self.scorer, self.scorer.engine.facts.causal);
+        let engine = &scorer.engine;
         let (mut tokens, mut lengths) = (Vec::new(), Vec::new());
-        let mut push = |codes: &[u8], hidden: std::ops::Range<usize>| -> Result<()> {
-            for (i, &code) in codes.iter().enumerate() {
-                tokens.push(match (hidden.contains(&i), vocabulary.mask) {
-                    (false, _) => vocabulary.token(code),
-                    (true, Some(mask)) => mask,
-                    (true, None) => {
-                        return Err(Error::model(
-                            "the model's vocabulary has no mask token, so it cannot score bases",
-                        ));
-                    }
-                });
+        let mut push = |codes: &[u8], masked: Range<usize>| -> Result<()> {
+            let first = tokens.len();
+            tokens.extend(engine.tokens(codes));
+            for token in masked {
+                tokens[first + token] = engine.mask()?;
             }
             lengths.push(codes.len());
             Ok(())
@@ -165,12 +163,12 @@ impl<'a> Pass<'a> {
             })
             .collect();
         let total = tokens.len();
-        let tokens = Tensor::from_vec(tokens, total, &Device::Cpu)?;
-        let mut state = scorer.model.start(1)?;
-        let hidden = scorer.model.forward(&tokens, &segments, &mut state)?;
-        let (hidden, logits) = outputs(&scorer.head, &hidden)?;
-        (self.watch)(total as u64, self.strand.name())?;
-        let (width, columns) = (scorer.facts.width, scorer.head.width());
+        let mut state = engine.model.start(1)?;
+        let found = engine.hidden(tokens, &segments, &mut state)?;
+        let place = |_| format!("a window of {}", self.strand.name());
+        let (hidden, logits) = outputs(scorer.head, found, place)?;
+        watch(total as u64, self.strand.name())?;
+        let (width, columns) = (engine.facts.width, scorer.head.width());
         let mut from = 0;
         let runs = lengths.iter().map(|len| {
             let rows = from..from + len;
@@ -189,8 +187,8 @@ impl<'a> Pass<'a> {
 
     fn compare<'b>(&mut self, site: Site, runs: &mut impl Iterator<Item = Run<'b>>) {
         let (scorer, around) = (self.scorer, self.settings.around);
-        let (head, causal) = (&scorer.head, scorer.facts.causal);
-        let (width, columns) = (scorer.facts.width, head.width());
+        let (head, facts) = (&scorer.head, &scorer.engine.facts);
+        let (causal, width, columns) = (facts.causal, facts.width, head.width());
         let Some(reference) = runs.next() else {
             return;
         };
@@ -232,22 +230,22 @@ impl<'a> Pass<'a> {
                     let run = runs.next()?;
                     let rows = run.logits[bases.start * columns..].chunks_exact(columns);
                     let each = rows.zip(variant.alternate.iter().zip(&variant.reference));
-                    let token = |code: u8| scorer.facts.vocabulary.token(code) as usize;
+                    let token = |code: u8| facts.vocabulary.token(code) as usize;
                     let ratio = |(row, (alt, reference)): (&[f32], (&u8, &u8))| {
                         f64::from(row[token(*alt)]) - f64::from(row[token(*reference)])
                     };
                     Some(each.map(ratio).sum())
                 });
-                scores.masked(llr.unwrap_or(f64::NAN));
+                without_likelihoods(&mut scores, llr.unwrap_or(f64::NAN));
             }
             self.finished.push((job, scores));
         }
     }
 }
 
-/// The bases of the window that are hidden from a model that looks both ways, to ask it for the
-/// alleles: those of a variant that replaces bases by as many others.
-fn masked(variant: &Variant, start: u64, causal: bool) -> Option<std::ops::Range<usize>> {
+/// The bases of the window that are masked for a bidirectional model, to ask it for the alleles:
+/// those of a variant that replaces bases by as many others.
+fn masked(variant: &Variant, start: u64, causal: bool) -> Option<Range<usize>> {
     let len = variant.reference.len();
     let fits = !causal && len > 0 && len == variant.alternate.len();
     let from = (variant.start - start) as usize;

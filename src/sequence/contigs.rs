@@ -185,7 +185,9 @@ mod tests {
         assert_eq!((some.known, some.missing.len()), (1, 2));
         assert!(some.check().is_ok());
         let none = compare(["1", "2", "unplaced", "other", "more"], &reference);
-        let error = none.check().unwrap_err().to_string();
+        let error = none.check().unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Input, "{error}");
+        let error = error.to_string();
         let start = "contigs that the reference lacks: \"1\" (\"chr1\"?), \"2\" (\"chr2\"?), \"unplaced\" and 2 more: use";
         assert!(error.starts_with(start), "{error}");
     }

@@ -1,79 +1,101 @@
 //! Runs that can go on after they were stopped.
 //!
 //! A journal is a directory beside the output: finished row groups as tables of their own (parts),
-//! the rows after them, the model's state, and `journal.json`, which is replaced last and so
-//! always names a complete checkpoint. The parts become the output when the run ends; row groups
-//! are copied as they are, so a resumed run gives the same bytes as one that was never stopped.
+//! the rows after them, what the stages of the pipeline carry, and `journal.json`, which is
+//! replaced last and so always names a complete checkpoint, with the SHA-256 of each of its files.
+//! The parts become the output when the run ends; row groups are copied as they are, so a resumed
+//! run gives the same bytes as one that was never stopped.
 
-use super::blocks::{Bins, Block};
-use super::steps::Position;
-use crate::encoder::State;
 use crate::error::{Error, Kind, Result};
 use crate::io::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What makes two runs the same run, by name.
-pub type Identity = Map<String, Value>;
+pub type RunIdentity = Map<String, Value>;
 
-/// The journal of one output.
+/// A place in the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Sequences, or records, or groups of sites, before it.
+    pub sequences: u64,
+    /// Bases of the sequence before it.
+    pub bases: u64,
+}
+
+/// The journal of one run.
 pub struct Journal {
     directory: PathBuf,
     every: Duration,
     entry: Entry,
 }
 
-/// `journal.json`.
+/// `journal.json`, but for its own digest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
-    identity: Identity,
+    identity: RunIdentity,
     /// Checkpoints so far, which is also the number of parts.
     checkpoints: u64,
     position: Position,
+    /// SHA-256 of the files that all checkpoints added, by name.
+    parts: BTreeMap<String, String>,
+    /// SHA-256 of the files that the last checkpoint alone needs.
+    files: BTreeMap<String, String>,
 }
 
-/// What the encoder's thread needs to go on.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Snapshot {
-    pub state: State,
-    pub before: Vec<f32>,
-    pub bins: Option<Bins>,
+/// A checkpoint in the making.
+pub struct Mark {
+    directory: PathBuf,
+    number: u64,
+    position: Position,
+    parts: BTreeMap<String, String>,
+    files: BTreeMap<String, String>,
 }
 
 impl Journal {
-    /// The journal of `output`: a new one, or the one that an earlier run of the same identity
-    /// left. A checkpoint is made about every `every`.
+    /// The journal of `output`, in `directory` or beside it: a new one, or the one that an earlier
+    /// run of the same identity left. A checkpoint is made about every `every`. A damaged journal
+    /// is left out, with a warning, and the run starts anew.
     ///
     /// # Errors
     /// `Usage`, naming what differs, if the earlier run was another one.
-    pub fn open(output: &Path, identity: Identity, every: Duration) -> Result<Self> {
+    pub fn open(
+        output: &Path,
+        directory: Option<&Path>,
+        identity: RunIdentity,
+        every: Duration,
+    ) -> Result<Self> {
         let name = output
             .file_name()
+            .filter(|name| *name != "-")
             .ok_or_else(|| Error::usage("--resume needs -o FILE"))?;
-        let directory = output.with_file_name(format!(".{}.journal", name.to_string_lossy()));
-        let path = directory.join("journal.json");
-        let entry = match fs::read(&path) {
-            Ok(text) => {
-                let entry: Entry = serde_json::from_slice(&text).map_err(|_| {
-                    Error::usage("the journal of an earlier run is damaged")
-                        .file(path.display())
-                        .todo(format!("remove {}", directory.display()))
-                })?;
-                same(&entry.identity, &identity).map_err(|error| {
+        let name = format!(".{}.journal", name.to_string_lossy());
+        let directory = match directory {
+            Some(directory) => directory.join(name),
+            None => output.with_file_name(name),
+        };
+        let entry = match earlier(&directory)? {
+            Some(entry) => {
+                if let Some(what) = difference(&entry.identity, &identity) {
+                    let error = Error::usage(format!("cannot resume: {what}"));
                     let todo = "repeat the earlier command, or remove the directory to start anew";
-                    error.file(directory.display()).todo(todo)
-                })?;
+                    return Err(error.file(directory.display()).todo(todo));
+                }
                 tracing::info!("going on after checkpoint {}", entry.checkpoints);
                 entry
             }
-            Err(_) => Entry {
+            None => Entry {
                 identity,
                 checkpoints: 0,
                 position: Position::default(),
+                parts: BTreeMap::new(),
+                files: BTreeMap::new(),
             },
         };
         fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, &e))?;
@@ -85,8 +107,18 @@ impl Journal {
     }
 
     /// Where the run goes on.
-    pub(super) fn position(&self) -> Position {
+    pub fn position(&self) -> Position {
         self.entry.position
+    }
+
+    /// How many checkpoints there are.
+    pub fn checkpoints(&self) -> u64 {
+        self.entry.checkpoints
+    }
+
+    /// Where its files lie.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The next checkpoint's number, and how often they are made.
@@ -99,56 +131,56 @@ impl Journal {
         }
     }
 
-    /// The state at the last checkpoint; none at the start of a run.
-    pub(super) fn snapshot(&self) -> Result<Option<Snapshot>> {
-        match self.entry.checkpoints {
-            0 => Ok(None),
-            n => load(&self.directory.join(format!("state-{n}"))).map(Some),
+    /// Reads what the last checkpoint stored under a name, if there is one.
+    ///
+    /// # Errors
+    /// Io, and those of `read`.
+    pub fn restore(
+        &self,
+        name: &str,
+        read: &mut dyn FnMut(&mut dyn Read) -> Result<()>,
+    ) -> Result<()> {
+        if self.entry.checkpoints == 0 {
+            return Ok(());
         }
+        let path = numbered(&self.directory, name, self.entry.checkpoints);
+        let file = File::open(&path).map_err(|e| Error::io(&path, &e))?;
+        let mut file = BufReader::with_capacity(1 << 20, file);
+        read(&mut file).map_err(|error| error.file(path.display()))
     }
 
-    /// The rows after the last finished group, in the blocks in which they were written.
-    pub(super) fn pending(&self) -> Result<Vec<Block>> {
-        match self.entry.checkpoints {
-            0 => Ok(Vec::new()),
-            n => load(&self.directory.join(format!("rows-{n}"))),
-        }
-    }
-
-    /// All parts of a run that has ended, in order: one for each checkpoint, and the last.
-    pub(super) fn parts(&self) -> impl Iterator<Item = PathBuf> {
-        (1..=self.entry.checkpoints + 1).map(|n| part(&self.directory, n))
-    }
-
-    /// The file of the `ahead`-th part after the last checkpoint.
-    pub(super) fn create_part(&self, ahead: u64) -> Result<AtomicFile> {
-        AtomicFile::create(&part(&self.directory, self.entry.checkpoints + ahead), true)
-    }
-
-    /// Makes a checkpoint valid: the current part is finished, `pending` are the rows after it.
-    pub(super) fn commit(&mut self, position: Position, pending: &[Block]) -> Result<()> {
-        let number = self.entry.checkpoints + 1;
-        store(&self.directory.join(format!("rows-{number}")), &pending)?;
-        (self.entry.checkpoints, self.entry.position) = (number, position);
-        let mut file = AtomicFile::create(&self.directory.join("journal.json"), true)?;
-        let text = serde_json::to_vec_pretty(&self.entry).map_err(internal)?;
-        file.write_all(&text)
+    /// Makes a checkpoint valid, and removes what only the one before needed.
+    ///
+    /// # Errors
+    /// Io.
+    pub(super) fn commit(&mut self, checkpoint: Mark) -> Result<()> {
+        self.entry.checkpoints = checkpoint.number;
+        self.entry.position = checkpoint.position;
+        self.entry.parts.extend(checkpoint.parts);
+        let old = std::mem::replace(&mut self.entry.files, checkpoint.files);
+        let text = serde_json::to_string_pretty(&self.entry).map_err(internal)?;
+        let text = format!("{text}\n{}\n", hex(&Sha256::digest(&text)));
+        let mut file = AtomicFile::create(&self.directory.join(ENTRY), true)?;
+        file.write_all(text.as_bytes())
             .map_err(|e| Error::io(file.name(), &e))?;
         file.finish()?;
-        for old in ["state", "rows"] {
+        for name in old.keys() {
             // Gone already if the last run was stopped between the two.
-            let _ = fs::remove_file(self.directory.join(format!("{old}-{}", number - 1)));
+            let _ = fs::remove_file(self.directory.join(name));
         }
         Ok(())
     }
 
     /// Removes the journal of a finished run.
-    pub(super) fn remove(self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Io.
+    pub fn remove(self) -> Result<()> {
         fs::remove_dir_all(&self.directory).map_err(|e| Error::io(&self.directory, &e))
     }
 }
 
-/// Says when a checkpoint is due, and stores the state for it.
+/// Says when a checkpoint is due.
 pub(super) struct Clock {
     directory: PathBuf,
     every: Duration,
@@ -161,35 +193,118 @@ impl Clock {
         self.last.elapsed() >= self.every
     }
 
-    pub fn store(&mut self, snapshot: &Snapshot) -> Result<()> {
+    pub fn begin(&mut self, position: Position) -> Mark {
         self.number += 1;
         self.last = Instant::now();
-        store(
-            &self.directory.join(format!("state-{}", self.number)),
-            snapshot,
-        )
+        Mark {
+            directory: self.directory.clone(),
+            number: self.number,
+            position,
+            parts: BTreeMap::new(),
+            files: BTreeMap::new(),
+        }
     }
 }
 
-fn part(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("part-{number}.parquet"))
+impl Mark {
+    /// Its number, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Stores something under a name; the next checkpoint stores it anew.
+    ///
+    /// # Errors
+    /// Io, and those of `write`.
+    pub fn store(
+        &mut self,
+        name: &str,
+        write: &mut dyn FnMut(&mut dyn Write) -> Result<()>,
+    ) -> Result<()> {
+        let path = numbered(&self.directory, name, self.number);
+        let mut file = BufWriter::with_capacity(1 << 20, AtomicFile::create(&path, true)?);
+        write(&mut file).map_err(|error| error.file(path.display()))?;
+        let file = file.into_inner().map_err(|e| Error::io(&path, e.error()))?;
+        self.files.insert(named(&path), file.finish()?.sha256);
+        Ok(())
+    }
+
+    /// Counts a finished file of the journal's directory among those that every later checkpoint
+    /// needs too.
+    pub fn keep(&mut self, path: &Path, sha256: String) {
+        self.parts.insert(named(path), sha256);
+    }
 }
 
-fn store(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut file = BufWriter::with_capacity(1 << 20, AtomicFile::create(path, true)?);
-    postcard::to_io(value, &mut file).map_err(|e| Error::new(Kind::Io, e).file(path.display()))?;
-    let file = file.into_inner().map_err(|e| Error::io(path, e.error()))?;
-    file.finish().map(drop)
+const ENTRY: &str = "journal.json";
+
+fn named(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
-fn load<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+/// The file of a checkpoint that has this name.
+fn numbered(directory: &Path, name: &str, number: u64) -> PathBuf {
+    directory.join(format!("{name}-{number}"))
+}
+
+/// What an earlier run left, if all of it is as it was written.
+fn earlier(directory: &Path) -> Result<Option<Entry>> {
+    let path = directory.join(ENTRY);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
+        Err(error) => return Err(Error::io(&path, &error)),
+    };
+    let entry = text.trim_end().rsplit_once('\n').and_then(|(text, sum)| {
+        let is_whole = hex(&Sha256::digest(text)) == sum;
+        is_whole.then(|| serde_json::from_str::<Entry>(text).ok())?
+    });
+    let damaged = |what: &str| {
+        tracing::warn!("{what}: {}: starting anew", directory.display());
+        let removed = fs::remove_dir_all(directory);
+        removed.map_err(|e| Error::io(directory, &e)).map(|()| None)
+    };
+    let Some(entry) = entry else {
+        return damaged("the journal of an earlier run is damaged");
+    };
+    for (name, sum) in entry.parts.iter().chain(&entry.files) {
+        if digest(&directory.join(name)).ok().as_ref() != Some(sum) {
+            return damaged(&format!("{name} of an earlier run is damaged"));
+        }
+    }
+    Ok(Some(entry))
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let mut sum = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut sum)?;
+    Ok(hex(&sum.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Writes a value that [`load`] reads.
+///
+/// # Errors
+/// Io.
+pub fn store(value: &impl Serialize, file: &mut dyn Write) -> Result<()> {
+    postcard::to_io(value, file)
+        .map(drop)
+        .map_err(|e| Error::new(Kind::Io, e))
+}
+
+/// Reads a value that [`store`] wrote.
+///
+/// # Errors
+/// Input.
+pub fn load<T: for<'a> Deserialize<'a>>(file: &mut dyn Read) -> Result<T> {
     let mut buffer = vec![0; 1 << 16];
-    let reader = BufReader::with_capacity(1 << 20, file);
-    let read = postcard::from_io((reader, &mut buffer));
-    let (value, _) = read.map_err(|e| {
+    let (value, _) = postcard::from_io((file, &mut buffer)).map_err(|e| {
         Error::input(format!("the checkpoint cannot be read: {e}"))
-            .file(path.display())
             .todo("remove the journal's directory to start anew")
     })?;
     Ok(value)
@@ -199,22 +314,15 @@ fn internal(error: impl std::fmt::Display) -> Error {
     Error::new(Kind::Internal, format!("journal: {error}"))
 }
 
-/// An error that names the first thing in which two runs differ.
-fn same(before: &Identity, now: &Identity) -> Result<()> {
-    let keys = before.keys().chain(now.keys());
-    match keys
-        .into_iter()
-        .find(|key| before.get(*key) != now.get(*key))
-    {
-        None => Ok(()),
-        Some(key) => {
-            let shown =
-                |value: Option<&Value>| value.map_or("nothing".to_string(), Value::to_string);
-            Err(Error::usage(format!(
-                "cannot resume: {key} was {} and is {}",
-                shown(before.get(key)),
-                shown(now.get(key))
-            )))
-        }
-    }
+/// The first thing in which two runs differ, in words; none if they are the same.
+pub fn difference(before: &RunIdentity, now: &RunIdentity) -> Option<String> {
+    let mut keys = before.keys().chain(now.keys());
+    let key = keys.find(|key| before.get(*key) != now.get(*key))?;
+    let shown = |value: Option<&Value>| value.map_or("absent".to_string(), Value::to_string);
+    let (was, is) = (shown(before.get(key)), shown(now.get(key)));
+    // A digest tells a reader nothing.
+    Some(match was.len().max(is.len()) {
+        0..64 => format!("{key} was {was} and is {is}"),
+        _ => format!("{key} differs"),
+    })
 }

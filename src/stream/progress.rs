@@ -1,6 +1,5 @@
 //! How far a run has come: a bar on a terminal, a log line now and then elsewhere.
 
-use super::Step;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::{Duration, Instant};
 
@@ -52,11 +51,6 @@ impl Progress {
             started: now,
             said: now,
         }
-    }
-
-    pub(super) fn advance(&mut self, step: &Step) {
-        let name = step.pieces.last().map_or("", |piece| &piece.sequence.name);
-        self.add(step.len() as u64, name);
     }
 
     /// So many bases more, of the sequence `name`.

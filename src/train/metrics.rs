@@ -165,9 +165,10 @@ impl Confusion {
         let shared = sum(&|class| self.truths(class) * self.predictions(class));
         let truths = all * all - sum(&|class| self.truths(class).powi(2));
         let predictions = all * all - sum(&|class| self.predictions(class).powi(2));
-        match truths * predictions > 0.0 {
-            true => Some((hits * all - shared) / (truths * predictions).sqrt()),
-            false => (all > 0.0).then_some(0.0),
+        if truths * predictions > 0.0 {
+            Some((hits * all - shared) / (truths * predictions).sqrt())
+        } else {
+            (all > 0.0).then_some(0.0)
         }
     }
 

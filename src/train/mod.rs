@@ -8,13 +8,12 @@
 //! moments, best values); and the activations of one part of a step, whose size the chunk and the
 //! lanes of the part decide, never the length of the input.
 
+mod fit;
 mod labels;
 mod metrics;
 mod network;
 mod next_base;
 mod objective;
-#[cfg(test)]
-mod on_gpu;
 mod optimiser;
 mod record;
 mod run;
@@ -23,18 +22,21 @@ mod saved;
 mod sequences;
 mod split;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod tracks;
 
+pub use fit::{Estimate, Lesson, Prepared, Request, Steps, Tracking, prepare};
 pub use labels::Labels;
 pub use metrics::{Confusion, Ratio, auroc, average_precision, interval, ratio, spearman};
 pub use network::{Network, Trained, Trainee};
 pub use next_base::{Draws, NextBase, Sizes};
 pub use objective::{Evaluation, Loss, Objective};
 pub use optimiser::{AdamW, Schedule};
-pub use record::{Record, write};
+pub use record::{RunRecord, write};
 pub use run::{Outcome, Plan, Report, run};
-pub use sampler::{Lanes, Pieces, Place, Sampler};
+pub use sampler::{EpochPlace, Lanes, Pieces, Sampler};
 pub use saved::{Point, Saving};
 pub use sequences::{Example, Sequences, examples, task};
-pub use split::{Genomes, Passage, Source};
-pub use tracks::{Reading, Tracks};
+pub use split::{DataFile, Genomes, Passage};
+pub use tracks::{TrackReading, Tracks};

@@ -54,9 +54,10 @@ impl AdamW {
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.steps as f64);
         let step = (rate / correction(BETA1)) as f32;
         let root = (1.0 / correction(BETA2).sqrt()) as f32;
-        let kept = match decays(name) {
-            true => (1.0 - rate * self.decay) as f32,
-            false => 1.0,
+        let kept = if decays(name) {
+            (1.0 - rate * self.decay) as f32
+        } else {
+            1.0
         };
         values
             .par_chunks_mut(TILE)

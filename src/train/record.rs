@@ -4,9 +4,9 @@ use super::network::{Trained, Trainee};
 use super::objective::Evaluation;
 use super::run::Outcome;
 use super::saved::Point;
-use super::split::Source;
+use super::split::DataFile;
 use crate::adapter;
-use crate::checkpoint::{self, Changes};
+use crate::checkpoint::{self, Changes, Staging};
 use crate::error::{Error, Kind, Result};
 use crate::head::HEADS;
 use plotters::prelude::*;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// How a model was trained.
-pub struct Record {
+pub struct RunRecord {
     /// What it was trained to do.
     pub objective: &'static str,
     /// What its score is: `bits per base`.
@@ -24,7 +24,7 @@ pub struct Record {
     /// The licence of the weights, if the user gave one.
     pub license: Option<String>,
     /// What was read.
-    pub data: Vec<Source>,
+    pub data: Vec<DataFile>,
     /// What was held out, as regions or in words.
     pub held_out: Vec<String>,
     /// What was tested on at the end, likewise.
@@ -37,17 +37,17 @@ pub struct Record {
     pub test: Option<Evaluation>,
 }
 
-/// Writes what was trained to the new directory `out`, with `metrics.json`, `loss.svg` and the
+/// Completes the directory `out` with what was trained, `metrics.json`, `loss.svg` and the
 /// model card `README.md`: a model (`config.json`, `model.safetensors`), or an adapter in PEFT's
 /// files. Returns the name of the file of weights and its digest.
 ///
 /// # Errors
-/// Usage: something stands at `out`. Io.
+/// Io.
 pub fn write(
     trainee: &Trainee,
-    record: &Record,
+    record: &RunRecord,
     outcome: &Outcome,
-    out: &Path,
+    out: Staging,
 ) -> Result<(&'static str, String)> {
     let metrics = record.metrics(trainee, outcome);
     let mut files = vec![
@@ -70,17 +70,16 @@ pub fn write(
     if source.config.has("torch_dtype") {
         config.insert("torch_dtype".into(), json!("float32"));
     }
-    let digest = checkpoint::derive(source, out, || {
-        Ok(Changes {
-            config,
-            tensors: trainee.stored()?,
-            files,
-        })
-    })?;
+    let changes = Changes {
+        config,
+        tensors: trainee.stored()?,
+        files,
+    };
+    let digest = checkpoint::write_model(out, source, changes)?;
     Ok(("model.safetensors", digest))
 }
 
-impl Record {
+impl RunRecord {
     fn metrics(&self, trainee: &Trainee, outcome: &Outcome) -> Value {
         let data = self.data.iter().map(|source| {
             json!({
@@ -252,6 +251,6 @@ fn curve(history: &[Point], score: &str) -> Result<String> {
     Ok(text)
 }
 
-fn drawing(error: impl std::fmt::Display) -> Error {
-    Error::new(Kind::Internal, format!("drawing the curve: {error}"))
+fn drawing(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(Kind::Internal, format!("drawing the curve: {error}")).caused_by(error)
 }

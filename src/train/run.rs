@@ -85,9 +85,10 @@ pub fn run(
         at.step += 1;
         at.seconds = before + started.elapsed().as_secs_f64();
         let due = at.step.is_multiple_of(plan.evaluate_every) || at.step == steps;
-        let evaluation = match due {
-            true => evaluate(trainee, objective, &mut at)?,
-            false => None,
+        let evaluation = if due {
+            evaluate(trainee, objective, &mut at)?
+        } else {
+            None
         };
         let watched = watch(&Report {
             step: at.step,
@@ -148,7 +149,7 @@ fn step(
     let mean = sum / count.max(1) as f64;
     let length = norm(gradients.values().map(Vec::as_slice)) / count.max(1) as f64;
     if !mean.is_finite() || !length.is_finite() {
-        let what = format!("the loss is no number any more at step {}", at.step + 1);
+        let what = format!("the loss is not a number at step {}", at.step + 1);
         return Err(Error::usage(what).todo("give a lower --learning-rate"));
     }
     at.sum += sum;
@@ -218,16 +219,15 @@ fn evaluate(
     (at.sum, at.count) = (0.0, 0);
     if let Some(Evaluation { score, .. }) = &evaluation {
         let best = at.best.as_ref().map_or(f64::INFINITY, |best| best.score);
-        match *score < best {
-            true => {
-                at.worse = 0;
-                at.best = Some(Best {
-                    step: at.step,
-                    score: *score,
-                    values: trainee.values.clone(),
-                });
-            }
-            false => at.worse += 1,
+        if *score < best {
+            at.worse = 0;
+            at.best = Some(Best {
+                step: at.step,
+                score: *score,
+                values: trainee.values.clone(),
+            });
+        } else {
+            at.worse += 1
         }
     }
     Ok(evaluation)

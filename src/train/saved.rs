@@ -4,8 +4,9 @@
 use super::optimiser::AdamW;
 use crate::error::{Error, Kind, Result};
 use crate::io::atomic::AtomicFile;
+use crate::stream::{RunIdentity, difference};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -88,7 +89,7 @@ impl Saved {
 /// Where and when a run is saved.
 pub struct Saving {
     path: PathBuf,
-    identity: Map<String, Value>,
+    identity: RunIdentity,
     every: Duration,
     last: Instant,
     found: Option<Vec<u8>>,
@@ -102,7 +103,7 @@ impl Saving {
     /// Usage: an earlier run was stopped here and `resume` is not set, or it was another one.
     pub fn open(
         output: &Path,
-        identity: Map<String, Value>,
+        identity: RunIdentity,
         every: Duration,
         resume: bool,
     ) -> Result<Self> {
@@ -131,19 +132,12 @@ impl Saving {
             .strip_prefix(MAGIC)
             .ok_or_else(|| damaged(&saving.path))?;
         let (text, saved): (String, &[u8]) =
-            postcard::take_from_bytes(body).map_err(|_| damaged(&saving.path))?;
-        let before: Map<String, Value> =
-            serde_json::from_str(&text).map_err(|_| damaged(&saving.path))?;
-        let keys = before.keys().chain(saving.identity.keys());
-        let differs = |key: &&String| before.get(*key) != saving.identity.get(*key);
-        if let Some(key) = keys.into_iter().find(differs) {
-            let shown =
-                |value: Option<&Value>| value.map_or("nothing".to_string(), Value::to_string);
-            let (was, is) = (shown(before.get(key)), shown(saving.identity.get(key)));
-            return Err(
-                error(&format!("cannot resume: {key} was {was} and is {is}"))
-                    .todo("repeat the earlier command, or remove the file to start anew"),
-            );
+            postcard::take_from_bytes(body).map_err(|e| damaged(&saving.path).caused_by(e))?;
+        let before: RunIdentity =
+            serde_json::from_str(&text).map_err(|e| damaged(&saving.path).caused_by(e))?;
+        if let Some(what) = difference(&before, &saving.identity) {
+            return Err(error(&format!("cannot resume: {what}"))
+                .todo("repeat the earlier command, or remove the file to start anew"));
         }
         saving.found = Some(saved.to_vec());
         Ok(saving)
@@ -154,7 +148,8 @@ impl Saving {
         let Some(bytes) = self.found.take() else {
             return Ok(None);
         };
-        let saved: Saved = postcard::from_bytes(&bytes).map_err(|_| damaged(&self.path))?;
+        let saved: Saved =
+            postcard::from_bytes(&bytes).map_err(|e| damaged(&self.path).caused_by(e))?;
         tracing::info!("going on after step {}", saved.step);
         Ok(Some(saved))
     }
@@ -169,7 +164,7 @@ impl Saving {
         let text = Value::Object(self.identity.clone()).to_string();
         let encoded = postcard::to_stdvec(&text)
             .and_then(|text| postcard::to_stdvec(saved).map(|saved| (text, saved)));
-        let (text, saved) = encoded.map_err(|e| Error::new(Kind::Internal, e))?;
+        let (text, saved) = encoded.map_err(|e| Error::because(Kind::Internal, e))?;
         let file = AtomicFile::create(&self.path, true)?;
         let mut writer = BufWriter::new(file);
         let written = [&MAGIC[..], &text, &saved]

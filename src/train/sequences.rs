@@ -27,11 +27,27 @@ pub struct Example {
     target: f64,
 }
 
+impl Example {
+    /// Bases of some examples.
+    pub fn bases(examples: &[Self]) -> u64 {
+        examples
+            .iter()
+            .map(|example| example.codes.len() as u64)
+            .sum()
+    }
+
+    /// Bases of the longest of them.
+    pub fn longest(examples: &[Self]) -> u64 {
+        let lengths = examples.iter().map(|example| example.codes.len() as u64);
+        lengths.max().unwrap_or_default()
+    }
+}
+
 /// The head for the labels of a table: one output for each class, in the order of numbers or
 /// letters; or a single value.
 ///
 /// # Errors
-/// Input: fewer than two classes, or a label that is no number where values are wanted.
+/// Input: fewer than two classes, or a label that is not a number where values are wanted.
 pub fn task(rows: &[Labelled], values: bool) -> Result<Task> {
     let name = "label".to_string();
     let unit = Unit::Sequence;
@@ -115,13 +131,13 @@ pub struct Sequences {
     batch: usize,
     both: bool,
     seed: u64,
-    place: Place,
+    place: EpochPlace,
     /// The order of the epoch, and which sequences are reverse-complemented in it.
     order: Vec<(usize, bool)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Place {
+struct EpochPlace {
     epoch: u64,
     next: u64,
 }
@@ -150,10 +166,10 @@ impl Sequences {
             batch: batch.max(1),
             both,
             seed,
-            place: Place::default(),
+            place: EpochPlace::default(),
             order: Vec::new(),
         };
-        sequences.seek(Place::default());
+        sequences.seek(EpochPlace::default());
         Ok(sequences)
     }
 
@@ -162,7 +178,7 @@ impl Sequences {
         self.training.len()
     }
 
-    fn seek(&mut self, place: Place) {
+    fn seek(&mut self, place: EpochPlace) {
         let mut rng = generator("sequences", self.seed, place.epoch);
         let mut order: Vec<usize> = (0..self.training.len()).collect();
         order.shuffle(&mut rng);
@@ -182,7 +198,7 @@ impl Sequences {
                     break;
                 }
                 let epoch = self.place.epoch + 1;
-                self.seek(Place { epoch, next: 0 });
+                self.seek(EpochPlace { epoch, next: 0 });
                 continue;
             };
             self.place.next += 1;
@@ -226,11 +242,11 @@ impl Objective for Sequences {
     }
 
     fn save(&self) -> Result<Vec<u8>> {
-        postcard::to_stdvec(&self.place).map_err(|e| Error::new(Kind::Internal, e))
+        postcard::to_stdvec(&self.place).map_err(|e| Error::because(Kind::Internal, e))
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        self.seek(postcard::from_bytes(saved).map_err(|_| foreign())?);
+        self.seek(postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?);
         Ok(())
     }
 }
@@ -294,14 +310,14 @@ fn measure(task: &Task, network: &Network, examples: &[Example]) -> Result<Optio
 }
 
 /// What the head said of a sequence, and the truth.
-type Found = (Vec<f32>, f64);
+type Predicted = (Vec<f32>, f64);
 
-fn classes(found: &[Found], width: usize, all: &mut Map<String, Value>) -> f64 {
+fn classes(found: &[Predicted], width: usize, all: &mut Map<String, Value>) -> f64 {
     let bits =
-        |(row, truth): &Found| -f64::from(row[*truth as usize].max(f32::MIN_POSITIVE)).log2();
+        |(row, truth): &Predicted| -f64::from(row[*truth as usize].max(f32::MIN_POSITIVE)).log2();
     let score = found.iter().map(bits).sum::<f64>() / found.len() as f64;
     all.insert("cross_entropy_bits".into(), json!(score));
-    let confusion = |found: &[&Found]| {
+    let confusion = |found: &[&Predicted]| {
         let predicted = |row: &[f32]| {
             let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
             best.map_or(0, |(class, _)| class)
@@ -313,7 +329,7 @@ fn classes(found: &[Found], width: usize, all: &mut Map<String, Value>) -> f64 {
                 .map(|(row, truth)| (*truth as usize, predicted(row))),
         )
     };
-    let mut add = |name: &str, statistic: &dyn Fn(&[&Found]) -> Option<f64>| {
+    let mut add = |name: &str, statistic: &dyn Fn(&[&Predicted]) -> Option<f64>| {
         all.insert(
             name.into(),
             json!(statistic(&found.iter().collect::<Vec<_>>())),
@@ -324,7 +340,7 @@ fn classes(found: &[Found], width: usize, all: &mut Map<String, Value>) -> f64 {
     add("mcc", &|found| confusion(found).mcc());
     add("accuracy", &|found| confusion(found).accuracy());
     if width == 2 {
-        let pairs = |found: &[&Found]| -> (Vec<f64>, Vec<bool>) {
+        let pairs = |found: &[&Predicted]| -> (Vec<f64>, Vec<bool>) {
             found
                 .iter()
                 .map(|(row, truth)| (f64::from(row[1]), *truth == 1.0))
@@ -345,23 +361,23 @@ fn classes(found: &[Found], width: usize, all: &mut Map<String, Value>) -> f64 {
     score
 }
 
-fn values(found: &[Found], all: &mut Map<String, Value>) -> f64 {
-    let pairs = |found: &[&Found]| -> (Vec<f64>, Vec<f64>) {
+fn values(found: &[Predicted], all: &mut Map<String, Value>) -> f64 {
+    let pairs = |found: &[&Predicted]| -> (Vec<f64>, Vec<f64>) {
         found
             .iter()
             .map(|(row, truth)| (f64::from(row[0]), *truth))
             .unzip()
     };
-    let mean = |found: &[&Found]| {
+    let mean = |found: &[&Predicted]| {
         let (x, y) = pairs(found);
         let sum: f64 = x.iter().zip(&y).map(|(x, y)| (x - y).powi(2)).sum();
         Some(sum / x.len() as f64)
     };
-    let rank = |found: &[&Found]| {
+    let rank = |found: &[&Predicted]| {
         let (x, y) = pairs(found);
         metrics::spearman(&x, &y)
     };
-    let whole: Vec<&Found> = found.iter().collect();
+    let whole: Vec<&Predicted> = found.iter().collect();
     let score = mean(&whole).unwrap_or_default();
     all.insert("mean_squared_error".into(), json!(score));
     all.insert("spearman".into(), json!(rank(&whole)));

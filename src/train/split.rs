@@ -21,12 +21,12 @@ pub struct Genomes {
     /// Where each contig is, by name.
     places: BTreeMap<String, usize>,
     /// The files that were read.
-    pub files: Vec<Source>,
+    pub files: Vec<DataFile>,
 }
 
 /// A file that took part in training, for the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct DataFile {
     /// As given.
     pub path: PathBuf,
     /// SHA-256 of its bytes, in hex.
@@ -35,7 +35,7 @@ pub struct Source {
     pub size: u64,
 }
 
-impl Source {
+impl DataFile {
     /// Digests a file.
     pub fn read(path: &Path, size: u64) -> Result<Self> {
         let sha256 = checkpoint::digest(path)?;
@@ -80,7 +80,7 @@ impl Genomes {
                 });
                 all.bases.push(codes);
             }
-            all.files.push(Source::read(path, size)?);
+            all.files.push(DataFile::read(path, size)?);
         }
         Ok(all)
     }
@@ -88,9 +88,10 @@ impl Genomes {
     /// Base `i` of a passage in its direction of reading.
     pub fn base(&self, passage: &Passage, i: u64) -> u8 {
         let bases = &self.bases[passage.span.contig];
-        match passage.reverse {
-            false => bases[(passage.span.start + i) as usize],
-            true => complement(bases[(passage.span.end - 1 - i) as usize]),
+        if passage.reverse {
+            complement(bases[(passage.span.end - 1 - i) as usize])
+        } else {
+            bases[(passage.span.start + i) as usize]
         }
     }
 
@@ -98,12 +99,11 @@ impl Genomes {
     pub fn read_passage(&self, passage: &Passage, places: Range<u64>) -> Vec<u8> {
         let Span { contig, start, end } = passage.span;
         let bases = |from: u64, to: u64| &self.bases[contig][from as usize..to as usize];
-        match passage.reverse {
-            false => bases(start + places.start, start + places.end).to_vec(),
-            true => {
-                let read = bases(end - places.end, end - places.start).iter();
-                read.rev().map(|code| complement(*code)).collect()
-            }
+        if passage.reverse {
+            let read = bases(end - places.end, end - places.start).iter();
+            read.rev().map(|code| complement(*code)).collect()
+        } else {
+            bases(start + places.start, start + places.end).to_vec()
         }
     }
 
@@ -174,10 +174,11 @@ impl Genomes {
             }
         }
         spans.retain(|span| span.end - span.start >= 2);
-        match spans.is_empty() {
-            true => Err(Error::usage("no bases are left to train on")
-                .todo("hold out less, or give more sequence")),
-            false => Ok(spans),
+        if spans.is_empty() {
+            Err(Error::usage("no bases are left to train on")
+                .todo("hold out less, or give more sequence"))
+        } else {
+            Ok(spans)
         }
     }
 }

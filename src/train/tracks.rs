@@ -3,7 +3,7 @@
 use super::labels::Labels;
 use super::network::{Network, foreign};
 use super::objective::{Evaluation, Loss, Objective};
-use super::sampler::{Place, Sampler};
+use super::sampler::{EpochPlace, Sampler};
 use super::split::{Genomes, Passage};
 use super::tally::Tally;
 use crate::encoder::Encoder;
@@ -38,7 +38,7 @@ pub struct Tracks {
 
 /// How passages are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct TrackReading {
     /// Bases of a passage, at most.
     pub length: u64,
     /// Passages of a step.
@@ -56,19 +56,24 @@ impl Tracks {
     /// other.
     ///
     /// # Errors
-    /// Usage: nothing is left to train on, or a base is in both.
+    /// Usage: nothing is left to train on, or a base is in both; no label is left.
     pub fn new(
         task: Task,
         genomes: Genomes,
         labels: Labels,
         [held_out, test]: [Vec<Span>; 2],
-        reading: Reading,
+        reading: TrackReading,
         seed: u64,
     ) -> Result<Self> {
         let training = genomes.training_without([&held_out, &test])?;
-        let weights = match reading.balanced {
-            true => labels.balance(&training),
-            false => vec![[1.0; 2]; task.outputs.len()],
+        if !labels.know(&training) {
+            let what = "nothing is known of the bases that are trained on";
+            return Err(Error::usage(what).todo("hold out less, or give labels of them"));
+        }
+        let weights = if reading.balanced {
+            labels.balance(&training)
+        } else {
+            vec![[1.0; 2]; task.outputs.len()]
         };
         let parts = reading.parts.clamp(1, reading.batch.max(1));
         let share = |part| reading.batch / parts + usize::from(part < reading.batch % parts);
@@ -221,11 +226,11 @@ impl Objective for Tracks {
     }
 
     fn save(&self) -> Result<Vec<u8>> {
-        postcard::to_stdvec(&self.sampler.place()).map_err(|e| Error::new(Kind::Internal, e))
+        postcard::to_stdvec(&self.sampler.place()).map_err(|e| Error::because(Kind::Internal, e))
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        let place: Place = postcard::from_bytes(saved).map_err(|_| foreign())?;
+        let place: EpochPlace = postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?;
         self.sampler.seek(place);
         Ok(())
     }

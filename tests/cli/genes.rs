@@ -1,6 +1,6 @@
 //! Heads of bases: they learn, and genes come out of them.
 
-use crate::harness::{Case, Outcome, bases, record};
+use crate::harness::{Case, GENE_CLASSES, Outcome, bases, compare, record};
 
 /// Genes of so many codons GCT and more, between bases A and T, on both strands, and their places.
 fn genome(codons: usize) -> (String, String) {
@@ -87,12 +87,11 @@ fn heads_of_every_kind_learn_and_say_the_same_at_any_chunk() {
         assert_eq!(whole.footer["columns"]["prob_CDS"]["layer"], "tracks");
         for table in &tables {
             assert_eq!(table.integers("start"), whole.integers("start"));
-            let [x, y] = [table, &whole].map(|table| table.numbers("prob_CDS"));
-            let far = x
-                .iter()
-                .zip(&y)
-                .map(|(x, y)| (x.unwrap() - y.unwrap()).abs());
-            assert!(far.fold(0.0, f32::max) < 1e-4, "{args}");
+            let [x, y] = [table, &whole].map(|table| {
+                let numbers = table.numbers("prob_CDS").into_iter();
+                numbers.map(Option::unwrap).collect::<Vec<f32>>()
+            });
+            assert!(compare::apart(&x, &y) < 1e-4, "{args}");
         }
     }
 }
@@ -101,7 +100,8 @@ fn heads_of_every_kind_learn_and_say_the_same_at_any_chunk() {
 fn features(outcome: &Outcome, name: &str) -> Vec<String> {
     let text = String::from_utf8(outcome.file(name).to_vec()).unwrap();
     assert!(
-        text.starts_with("##gff-version 3\n##sequence-region c 1 "),
+        text.starts_with("##gff-version 3\n#!processor crocuta ")
+            && text.contains("\n##sequence-region c 1 "),
         "{text}"
     );
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -114,7 +114,7 @@ fn genes_are_learned_and_found_again() {
     let case = trained(120, "--genes --both-strands --steps 200");
     let args = "predict a.fa -m out --genes g.gff3 --bed g.bed --threshold 0.4 --bigwig w -t 2";
     let mut case = case.args(args);
-    let wigs = CLASSES.map(|class| format!("w.{class}.bw"));
+    let wigs = GENE_CLASSES.map(|class| format!("w.{class}.bw"));
     let mut files = vec!["g.gff3", "g.bed"];
     files.extend(wigs.iter().map(String::as_str));
     let outcome = case.run().succeeds(&files);
@@ -171,20 +171,6 @@ fn only_contigs_that_no_file_annotates_are_warned_of() {
         "{warned:?}"
     );
 }
-
-const CLASSES: [&str; 11] = [
-    "noncoding",
-    "plus_1",
-    "plus_2",
-    "plus_3",
-    "minus_1",
-    "minus_2",
-    "minus_3",
-    "plus_start",
-    "plus_stop",
-    "minus_start",
-    "minus_stop",
-];
 
 #[test]
 fn the_language_model_is_still_there() {

@@ -2,7 +2,7 @@
 
 use crate::harness::bytes::torch;
 use crate::harness::table::Table;
-use crate::harness::{CONFIG, Case, bases, model_file, record};
+use crate::harness::{CONFIG, Case, bases, compare, model_file, record};
 
 fn said(args: &str) -> String {
     String::from_utf8(Case::new(args).run().succeeds(&[]).stdout).unwrap()
@@ -36,6 +36,7 @@ fn every_help_ends_with_an_example() {
         "models show",
         "models verify",
         "models convert",
+        "completions",
         "predict",
     ] {
         let help = said(&format!("{command} --help"));
@@ -101,8 +102,8 @@ fn a_model_stored_in_half_the_bytes_says_all_but_the_same() {
         tables.push(Table::read(outcome.file(&format!("{out}.parquet"))).numbers("logp_base"));
     }
     assert!(tables[0] == tables[1]);
-    let pairs = tables[0].iter().flatten().zip(tables[2].iter().flatten());
-    let most = pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    let known = |i: usize| tables[i].iter().flatten().copied().collect::<Vec<f32>>();
+    let most = compare::apart(&known(2), &known(0));
     assert!(most > 0.0 && most < 0.1, "{most}");
 }
 
@@ -153,6 +154,69 @@ fn a_model_is_made_shown_and_verified() {
         .file("c.json", CONFIG)
         .run()
         .fails(2, &["model", "exists"]);
+}
+
+#[test]
+fn a_model_that_no_command_would_open_is_not_made() {
+    for (key, value) in [
+        ("n_layer", "0"),
+        ("d_model", "0"),
+        ("max_seq_len", "1"),
+        ("emb_dim", "4"),
+        ("vocab_size", "5"),
+        ("filter_order", "0"),
+        ("num_inner_mlps", "9999"),
+    ] {
+        let mut config: serde_json::Value = serde_json::from_str(CONFIG).unwrap();
+        config[key] = serde_json::from_str(value).unwrap();
+        let mut case = Case::new("models new --config c.json -o new");
+        case = case.file("c.json", config.to_string());
+        let outcome = case.run();
+        // What is made can be opened.
+        match outcome.code {
+            Some(0) => {
+                let mut case = case.args("models verify new");
+                case.run().succeeds(&[]);
+            }
+            _ => drop(outcome.fails(4, &[key])),
+        }
+    }
+}
+
+#[test]
+fn bundled_models_can_be_verified() {
+    for model in [
+        "crocuta-bacteria",
+        "crocuta-bacteria-genes",
+        "crocuta-human",
+    ] {
+        let said = said(&format!("models verify {model}"));
+        assert!(said.contains("  config.json\n"), "{said}");
+        assert!(said.contains("  model.safetensors\n"), "{said}");
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_an_error_in_every_command_that_computes() {
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut weights = model_file("model.safetensors");
+        let end = weights.len();
+        weights[end - 4..].copy_from_slice(&bad.to_le_bytes());
+        for command in [
+            "models verify model",
+            "predict a.fa -m model -o out.parquet",
+            "reads a.fq -m model -o out.parquet",
+            "fit a.fa -m model -o out --steps 1",
+        ] {
+            let case = Case::new(command)
+                .file("a.fa", record("a", &bases(1, 300), 60))
+                .file("a.fq", "@r\nACGTAC\n+\nIIIIII\n")
+                .file("model/model.safetensors", &weights);
+            { case }
+                .run()
+                .fails(4, &["tensor ", "is not a finite number"]);
+        }
+    }
 }
 
 #[test]
@@ -226,6 +290,15 @@ fn a_converted_checkpoint_gives_the_same_table() {
         .run()
         .succeeds(&["new", "new/config.json", "new/model.safetensors"]);
     assert!(out.stdout.ends_with(b"  new/model.safetensors\n"));
+    // Less address space than the child may use at most.
+    let mut small = Case::new("models convert m.pt --config c.json -o new")
+        .file("m.pt", checkpoint())
+        .file("c.json", CONFIG)
+        .memory(1 << 30);
+    let again = small
+        .run()
+        .succeeds(&["new", "new/config.json", "new/model.safetensors"]);
+    assert!(again.file("new/model.safetensors") == out.file("new/model.safetensors"));
     let mut rows = Vec::new();
     for model in ["new", "model"] {
         case = case.args(&format!("embed a.fa -m {model} -o {model}.parquet"));

@@ -78,7 +78,7 @@ fn a_failed_fsync_or_rename_leaves_nothing() {
             .fails(5, &["out.parquet", "os error 5"]);
     }
     let old = || Case::embed(text(300), "--force").file("out.parquet", "old");
-    for call in [libc::SYS_fsync, libc::SYS_rename] {
+    for call in [libc::SYS_fsync, libc::SYS_renameat2] {
         old()
             .refuse(call)
             .run()

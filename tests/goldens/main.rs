@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
+#[path = "../../src/ops/testing/compare.rs"]
+mod compare;
+mod layers;
 mod plain;
 
 use candle_core::{DType, Device, Tensor};
@@ -26,17 +29,11 @@ fn expected(name: &str) -> HashMap<String, Tensor> {
 /// The largest difference, as a part of the largest expected magnitude.
 fn difference(found: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(found.dims(), expected.dims());
-    let largest = |x: &Tensor| {
-        let x = x
-            .to_dtype(DType::F64)
-            .unwrap()
-            .abs()
-            .unwrap()
-            .flatten_all()
-            .unwrap();
-        x.max(0).unwrap().to_scalar::<f64>().unwrap()
+    let values = |x: &Tensor| -> Vec<f64> {
+        let x = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+        x.to_vec1().unwrap()
     };
-    largest(&(found - expected).unwrap()) / largest(expected)
+    compare::difference(&values(found), &values(expected))
 }
 
 fn equals_published(name: &str) {
@@ -171,7 +168,7 @@ fn files_of_transformers_5_equal_its_models() {
 
 #[test]
 fn hyenadna_s_filter_equals_the_published_filter() {
-    use crocuta::encoder::hyena::{Filter, Hyperparameters};
+    use crocuta::encoder::hyena::{Hyperparameters, ImplicitFilter};
     let checkpoint = Checkpoint::open(&folder("hyenadna")).unwrap();
     let sizes = Hyperparameters::read(&checkpoint.config).unwrap();
     let layer = checkpoint
@@ -180,7 +177,7 @@ fn hyenadna_s_filter_equals_the_published_filter() {
         .at(0)
         .at("mixer")
         .at("filter_fn");
-    let taps = Filter::load(&sizes, &layer)
+    let taps = ImplicitFilter::load(&sizes, &layer)
         .unwrap()
         .taps(0..sizes.width, sizes.length)
         .unwrap();

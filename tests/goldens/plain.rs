@@ -116,13 +116,7 @@ impl Tensors {
 
 fn close(found: &Rows, expected: &Rows, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let largest = expected.iter().flatten().fold(0f64, |m, x| m.max(x.abs()));
-    for (found, expected) in found.iter().zip(expected) {
-        assert_eq!(found.len(), expected.len(), "{what}");
-        for (a, b) in found.iter().zip(expected) {
-            assert!((a - b).abs() < 1e-5 * largest, "{what}: {a} {b}");
-        }
-    }
+    crate::compare::close(what, &found.concat(), &expected.concat(), 1e-5);
 }
 
 /// `weight` (rows, columns) times x.
@@ -148,9 +142,10 @@ fn norm(t: &Tensors, at: &str, rows: &Rows) -> Rows {
         let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
         let scaled = row.iter().map(|x| (x - mean) / (variance + 1e-5).sqrt());
         let weighted = scaled.zip(t.get(&weight)).map(|(x, w)| x * w);
-        match layer {
-            true => weighted.zip(t.get(&bias)).map(|(x, b)| x + b).collect(),
-            false => weighted.collect(),
+        if layer {
+            weighted.zip(t.get(&bias)).map(|(x, b)| x + b).collect()
+        } else {
+            weighted.collect()
         }
     };
     rows.iter().map(normal).collect()

@@ -11,10 +11,14 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../src/io/testing/bytes.rs"]
 pub mod bytes;
+#[path = "../../src/ops/testing/compare.rs"]
+pub mod compare;
 pub mod table;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,6 +30,21 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_crocuta");
 /// A HyenaDNA of two layers, 16 wide, that knows 128 bases.
 pub const CONFIG: &str = r#"{"model_type": "hyenadna", "d_model": 16, "d_inner": 64, "n_layer": 2,
     "max_seq_len": 130, "emb_dim": 5, "filter_order": 64, "vocab_size": 12}"#;
+
+/// What a head of genes says of a base, in the order of its outputs.
+pub const GENE_CLASSES: [&str; 11] = [
+    "noncoding",
+    "plus_1",
+    "plus_2",
+    "plus_3",
+    "minus_1",
+    "minus_2",
+    "minus_3",
+    "plus_start",
+    "plus_stop",
+    "minus_start",
+    "minus_stop",
+];
 
 /// Its files with random weights: config.json and model.safetensors. Made once in each process.
 static MODEL: LazyLock<[(&str, Vec<u8>); 2]> = LazyLock::new(|| {
@@ -109,6 +128,30 @@ impl Case {
     pub fn args(mut self, args: &str) -> Self {
         self.args = args.split_whitespace().map(str::to_string).collect();
         self
+    }
+
+    /// Another directory with the same files, their times kept, and the same arguments.
+    pub fn copy(&self) -> Self {
+        let mut case = Self::new("");
+        case.args = self.args.clone();
+        for (name, content) in listing(self.dir.path()) {
+            let (from, to) = (self.path(&name), case.path(&name));
+            match content {
+                Some((bytes, time)) => {
+                    std::fs::write(&to, bytes).unwrap();
+                    File::options()
+                        .write(true)
+                        .open(&to)
+                        .and_then(|file| file.set_modified(time))
+                        .unwrap();
+                }
+                None if from.is_symlink() => {
+                    std::os::unix::fs::symlink(std::fs::read_link(from).unwrap(), to).unwrap();
+                }
+                None => std::fs::create_dir_all(to).unwrap(),
+            }
+        }
+        case
     }
 
     /// What standard input holds; else it is empty.
@@ -252,9 +295,10 @@ fn refuse(call: i64) -> std::io::Result<()> {
                 &raw const filter,
             ) == 0
     };
-    match set {
-        true => Ok(()),
-        false => Err(std::io::Error::last_os_error()),
+    if set {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tables read back.
 
+use super::compare;
 use arrow_array::types::Int32Type;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, cast::AsArray};
 use arrow_schema::DataType;
@@ -183,14 +184,9 @@ impl Table {
     }
 }
 
-/// The largest difference, as a part of the largest magnitude.
-pub fn difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().flatten().fold(0f32, |m, x| m.max(x.abs()));
-    let pairs = found
-        .iter()
-        .zip(expected)
-        .inspect(|(a, b)| assert_eq!(a.len(), b.len()));
-    let apart = pairs.flat_map(|(a, b)| a.iter().zip(b).map(|(x, y)| (x - y).abs()));
-    apart.fold(0f32, f32::max) / largest
+/// The largest difference of two columns of vectors, as a part of the largest magnitude.
+pub fn difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
+    let lengths = |rows: &[Vec<f32>]| rows.iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(lengths(found), lengths(expected));
+    compare::difference(&found.concat(), &expected.concat())
 }

@@ -1,11 +1,23 @@
 //! What is promised of sequences that run layer by layer, tile by tile.
 
+use super::layers::At;
 use super::{LENGTH, close, open, sequence, whole};
+use crocuta::encoder::Layer;
 use crocuta::encoder::caduceus::{Exact, Model, Store};
 use std::cell::RefCell;
 
-/// The hidden vectors by tiles of `tile`, read back in ranges of `range`, and the values stored.
+/// The last layer by tiles of `tile`, read back in ranges of `range`, and the values stored.
 fn by_tiles(model: &Model, tokens: &[u32], tile: usize, range: usize) -> (Vec<f32>, usize) {
+    layer_by_tiles(model, Layer::Norm, tokens, tile, range)
+}
+
+fn layer_by_tiles(
+    model: &Model,
+    layer: Layer,
+    tokens: &[u32],
+    tile: usize,
+    range: usize,
+) -> (Vec<f32>, usize) {
     let values = RefCell::new(Vec::new());
     let exact = Exact {
         model,
@@ -24,6 +36,7 @@ fn by_tiles(model: &Model, tokens: &[u32], tile: usize, range: usize) -> (Vec<f3
         },
         length: tokens.len() as u64,
         tile,
+        layer,
     };
     let mut passed = 0;
     let mut largest = 0;
@@ -36,7 +49,7 @@ fn by_tiles(model: &Model, tokens: &[u32], tile: usize, range: usize) -> (Vec<f3
         Ok(())
     };
     exact.layers(&mut read, &mut count).unwrap();
-    assert_eq!(passed, model.passes() * tokens.len() as u64);
+    assert_eq!(passed, exact.passes() * tokens.len() as u64);
     assert!(largest <= tile as u64);
     let mut out = Vec::new();
     for from in (0..exact.length).step_by(range) {
@@ -70,6 +83,20 @@ fn tiles_of_any_size_give_what_one_call_gives() {
 }
 
 #[test]
+fn tiles_give_the_layers_within_too() {
+    for name in ["caduceus-ph", "caduceus-ps"] {
+        let model = &open(name);
+        let tokens = sequence(LENGTH, 9);
+        for layer in [0, 1, 2, 4].map(Layer::After) {
+            let expected = whole(&At { model, layer }, &tokens);
+            let layered = model.layered().unwrap();
+            let (found, _) = layer_by_tiles(layered, layer, &tokens, 64, 11);
+            close(&found, &expected, &format!("{name}, {layer:?}"));
+        }
+    }
+}
+
+#[test]
 fn an_error_of_storage_or_caller_ends_the_run() {
     let model = open("caduceus-ps");
     let fail = || crocuta::Error::new(crocuta::error::Kind::Io, "full");
@@ -81,6 +108,7 @@ fn an_error_of_storage_or_caller_ends_the_run() {
         },
         length: 10,
         tile: 4,
+        layer: Layer::Norm,
     };
     let tokens = &mut |range: std::ops::Range<u64>| Ok(vec![7; (range.end - range.start) as usize]);
     let refuse = |_, _: &[f32]| Err(fail());

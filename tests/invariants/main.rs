@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
+#[path = "../../src/ops/testing/compare.rs"]
+mod compare;
 mod exact;
+mod layers;
 mod score;
 
 use crocuta::checkpoint::{Checkpoint, Config, create, preset};
@@ -140,15 +143,7 @@ fn even(length: usize, chunk: usize) -> Vec<usize> {
 
 /// Equal within 1e-5 of the largest magnitude.
 fn close(found: &[f32], expected: &[f32], what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
-    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let error = (found - expected).abs();
-        assert!(
-            error <= 1e-5 * largest,
-            "{what}: value {i}: {found}, {expected}"
-        );
-    }
+    compare::close(what, found, expected, 1e-5);
 }
 
 #[test]

@@ -1,16 +1,18 @@
 //! Options of `fit`.
 
-use crate::adapter::Scale;
-use crate::checkpoint::{self, Checkpoint, Config};
-use crate::cli::device::{self, Precision, Target};
-use crate::error::{Error, Result};
-use crate::head::Shape;
-use crate::io::bed;
-use crate::ops::Device;
-use crate::sequence::region::Query;
-use crate::train::{Plan, Schedule, Trained};
-use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use crate::run::options::{Precision, Target};
+use std::path::PathBuf;
+
+/// What is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Task {
+    /// Each base from those before it.
+    NextBase,
+    /// The labels of a table of sequences.
+    Sequences,
+    /// Classes or values of each base.
+    Tracks,
+}
 
 /// Which strands are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -271,144 +273,4 @@ pub struct Output {
     /// Refuse a model with more bytes of weights than this.
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 30, help_heading = "Output")]
     pub max_size: u64,
-}
-
-impl Start {
-    /// The model, read or made.
-    pub fn open(&self, seed: u64, max_size: u64) -> Result<Checkpoint> {
-        let (config, dir) = match (&self.model, &self.preset, &self.config) {
-            (Some(dir), ..) => return Checkpoint::open(dir),
-            (_, Some(name), _) => (
-                Config::new(name, checkpoint::preset(name)?),
-                Path::new(name),
-            ),
-            (_, _, Some(path)) => (Config::read(path)?, path.parent().unwrap_or(Path::new(""))),
-            _ => return Err(Error::usage("give --model, --preset or --config")),
-        };
-        checkpoint::untrained(config, seed, dir, max_size)
-    }
-
-    /// What makes two starts the same.
-    pub fn identity(&self, checkpoint: &Checkpoint) -> Value {
-        match self.model {
-            Some(_) => json!(checkpoint.digest),
-            None => Value::Object(checkpoint.config.as_json().clone()),
-        }
-    }
-}
-
-impl Split {
-    /// The regions that choose the weights, and those that test them.
-    pub fn queries(&self) -> Result<[Vec<Query>; 2]> {
-        let read = |regions: &[String], file: &Option<PathBuf>| -> Result<Vec<Query>> {
-            let queries = regions.iter().map(|text| Query::parse(text));
-            let mut queries = queries.collect::<Result<Vec<_>>>()?;
-            if let Some(path) = file {
-                let records = bed::read(path)?.into_iter();
-                queries.extend(records.map(|record| Query::exact(record.region)));
-            }
-            Ok(queries)
-        };
-        Ok([
-            read(&self.validate, &self.validate_file)?,
-            read(&self.test, &self.test_file)?,
-        ])
-    }
-
-    /// The fraction of the bases that are read wrongly.
-    pub fn corrupted(&self) -> Result<f64> {
-        match (0.0..1.0).contains(&self.corrupt) {
-            true => Ok(self.corrupt),
-            false => Err(Error::usage("--corrupt must be at least 0 and below 1")),
-        }
-    }
-
-    /// How the head computes.
-    pub fn shape(&self) -> Shape {
-        match self.head {
-            HeadShape::Linear => Shape::Linear,
-            HeadShape::Mlp => Shape::Mlp {
-                hidden: usize::from(self.head_width),
-            },
-            HeadShape::LocalAttention => Shape::LocalAttention {
-                heads: 4,
-                window: usize::from(self.head_window),
-            },
-        }
-    }
-
-    /// Which values change.
-    pub fn trained(&self) -> Result<Trained> {
-        let Some(rank) = self.lora else {
-            return Ok(if self.head_only {
-                Trained::Head
-            } else {
-                Trained::All
-            });
-        };
-        let rank = usize::from(rank);
-        let alpha = self.lora_alpha.unwrap_or(2.0 * rank as f64);
-        match alpha > 0.0 && alpha <= 1e6 {
-            true => Ok(Trained::Adapter(Scale { rank, alpha })),
-            false => Err(Error::usage(
-                "--lora-alpha must be above 0 and at most 1000000",
-            )),
-        }
-    }
-}
-
-impl Schedules {
-    /// Opens the device, if the work can be done there; with the device in words and the precision.
-    pub fn open(&self, on_gpu: bool, without: &str) -> Result<(Device, [String; 2])> {
-        let device = device::open_if(on_gpu, without, self.device, self.precision, None)?;
-        tracing::info!("on {}", device::describe(&device).0);
-        let precision = match self.precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        };
-        let name = match &device {
-            Device::Cpu => "CPU",
-            Device::Cuda(gpu) => gpu.name(),
-        };
-        let words = [name, precision].map(str::to_string);
-        Ok((device, words))
-    }
-
-    /// The plan for an epoch of so many bases or sequences, so many of them in a step, and lanes or
-    /// sequences side by side.
-    pub fn plan(&self, epoch: u64, step: u64, batch: usize) -> Result<Plan> {
-        for (name, value, most) in [
-            ("epochs", self.epochs, 1e6),
-            ("learning-rate", self.learning_rate, 1e3),
-            ("clip", self.clip, f64::MAX),
-        ] {
-            if !(value > 0.0 && value <= most) {
-                return Err(Error::usage(format!("--{name} must be above 0 and finite")));
-            }
-        }
-        for (name, value) in [
-            ("last-rate", self.last_rate),
-            ("weight-decay", self.weight_decay),
-        ] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(Error::usage(format!("--{name} must be from 0 to 1")));
-            }
-        }
-        let steps = self
-            .steps
-            .unwrap_or_else(|| (self.epochs * epoch as f64 / step.max(1) as f64).ceil() as u64);
-        Ok(Plan {
-            schedule: Schedule {
-                peak: self.learning_rate,
-                warm_up: self.warm_up.unwrap_or((steps / 20).min(1000)),
-                steps,
-                last: self.last_rate,
-            },
-            parts: usize::from(self.accumulate).min(batch),
-            decay: self.weight_decay,
-            clip: self.clip,
-            evaluate_every: self.evaluate_every.unwrap_or((steps / 20).max(1)),
-            patience: self.patience,
-        })
-    }
 }

@@ -14,6 +14,8 @@
 
 use super::{Block, Model, flip};
 use crate::encoder::Segment;
+use crate::encoder::facts::Layer;
+use crate::encoder::layers::depth;
 use crate::encoder::mamba::{Carry, StateSpace};
 use crate::error::{Error, Kind, Result};
 use crate::ops::with_slices;
@@ -38,17 +40,14 @@ pub struct Exact<'a> {
     pub length: u64,
     /// Tokens that are in memory at a time, at least 1. Changes the numbers by rounding only.
     pub tile: usize,
+    /// The layer whose vectors are asked for; blocks behind it do not run.
+    pub layer: Layer,
 }
 
 impl Model {
     /// Values that [`Exact`] stores for each token.
     pub fn stored(&self) -> usize {
         (self.strands() + 1) as usize * self.width()
-    }
-
-    /// How often [`Exact::layers`] passes over the sequence.
-    pub fn passes(&self) -> u64 {
-        self.strands() * 2 * self.blocks.len() as u64
     }
 
     fn strands(&self) -> u64 {
@@ -62,10 +61,20 @@ impl Model {
 }
 
 impl Exact<'_> {
-    /// Runs all layers; [`rows`](Self::rows) may be read then.
+    /// How often [`Exact::layers`] passes over the sequence.
+    pub fn passes(&self) -> u64 {
+        self.model.strands() * 2 * self.depth() as u64
+    }
+
+    /// Blocks that must run.
+    fn depth(&self) -> usize {
+        depth(&[self.layer], self.model.blocks.len())
+    }
+
+    /// Runs all blocks that must run; [`rows`](Self::rows) may be read then.
     ///
     /// `tokens` gives the ids of a range of the sequence. `passed` is told the tokens of each tile
-    /// that is done, [`Model::passes`] times L in all; an error of either ends the run. All room is
+    /// that is done, [`Exact::passes`] times L in all; an error of either ends the run. All room is
     /// taken by the end of the first pass, so a full disk shows early.
     pub fn layers(
         &self,
@@ -84,27 +93,33 @@ impl Exact<'_> {
             }
         }
         for strand in 0..self.model.strands() {
-            for block in &self.model.blocks {
+            for block in self.model.blocks.iter().take(self.depth()) {
                 self.layer(block, strand, passed)?;
             }
         }
         Ok(())
     }
 
-    /// The final hidden vectors (T, D) of T tokens, for PS (T, 2D), as of
-    /// [`forward`](super::Encoder::forward). Any ranges, in any order.
+    /// The layer's vectors (T, D) of T tokens, for PS (T, 2D), as of
+    /// [`forward_layers`](super::Encoder::forward_layers). Any ranges, in any order.
     pub fn rows(&self, rows: Range<u64>) -> Result<Tensor> {
         if rows.is_empty() || rows.end > self.length {
             let what = format!("rows {rows:?} of a sequence of {}", self.length);
             return Err(Error::new(Kind::Internal, what));
         }
+        if matches!(self.layer, Layer::Within(..)) {
+            return Err(Error::new(Kind::Internal, "only whole blocks are stored"));
+        }
         let f = self.read(0, &rows)?;
         if self.model.complement.is_none() {
-            return self.model.norm.forward(&f);
+            return match self.layer {
+                Layer::Norm => self.model.norm.forward(&f),
+                _ => Ok(f),
+            };
         }
         let g = self.read(1, &self.mirror(&rows))?;
-        let flip = flip(&[self.segment(&rows, false)]);
-        self.model.join(f, g, flip)
+        let flip = Tensor::new(flip(&[self.segment(&rows, false)]), &Device::Cpu)?;
+        self.model.join(f, g, &flip, self.layer)
     }
 
     fn layer(
@@ -128,9 +143,10 @@ impl Exact<'_> {
             let x = self.read(strand, &tile)?;
             let left = block.share(&x, &block.leftward, &mut carry, segment)?;
             let right = self.read(shares, &tile)?;
-            let both = match block.multiply {
-                true => right.mul(&left)?,
-                false => right.add(&left)?,
+            let both = if block.multiply {
+                right.mul(&left)?
+            } else {
+                right.add(&left)?
             };
             self.write(strand, &tile, &both.add(&x)?)?;
             passed(segment.len)?;

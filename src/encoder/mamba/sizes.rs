@@ -140,18 +140,10 @@ impl Hyperparameters {
 
     /// What a user wants to know of the model.
     pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
+        let flops = self.layers * (self.mixer.flops() + self.mixer.flops_in_out());
         Facts {
-            width: self.width,
-            layers: self.layers,
-            context: None,
-            causal: true,
-            vocabulary,
             state_bytes: self.layers * self.mixer.state_bytes(),
-            token_bytes: 0,
-            kept_bytes: 0,
-            flops: self.layers * (self.mixer.flops() + self.mixer.flops_in_out()),
-            layer: "norm_f",
-            note: None,
+            ..Facts::state_space(self.width, self.layers, flops, vocabulary)
         }
     }
 }

@@ -152,6 +152,7 @@ fn what_would_run_as_another_model_is_an_error() {
         ("time_step_limit", serde_json::json!(["Infinity"])),
     ] {
         let error = changed(config(1), key, value).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
         assert!(error.to_string().contains(&format!("key {key}")), "{error}");
     }
     for (key, value) in [
@@ -164,6 +165,7 @@ fn what_would_run_as_another_model_is_an_error() {
         ("ssm_cfg.headdim", 7.into()),
     ] {
         let error = changed(original(1), key, value).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
         assert!(error.to_string().contains(&format!("key {key}")), "{error}");
     }
 }

@@ -13,6 +13,8 @@
 mod filter;
 mod sizes;
 
+use super::facts::Layer;
+use super::layers::LayerTaps;
 use super::{Encoder, Facts, Segment};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Kind, Result};
@@ -23,6 +25,9 @@ use filter::{Filter, FilterState};
 use serde::{Deserialize, Serialize};
 pub(super) use sizes::mixers;
 pub use sizes::{Hyperparameters, MixerKind, Order};
+
+/// The module of a block whose output the authors of Evo 2 advise to use.
+pub(super) const ADDED: &str = "mlp.l3";
 
 /// A StripedHyena encoder.
 pub struct Model {
@@ -164,15 +169,31 @@ impl Encoder for Model {
         })
     }
 
-    fn forward(&self, tokens: &Tensor, segments: &[Segment], state: &mut State) -> Result<Tensor> {
+    fn forward_layers(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        for (block, state) in self.blocks.iter().zip(&mut state.blocks) {
+        let blocks = self.blocks.iter().zip(&mut state.blocks);
+        for (i, (block, state)) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
             let y = block.pre_norm.forward_to_product(&x)?;
             x = block.mixer.forward(&y, &x, state, segments)?; // (T, D)
             let y = block.post_norm.forward_to_product(&x)?;
-            x = block.mlp.forward(&y, &x)?; // (T, D)
+            let added = Layer::Within(i, ADDED);
+            x = if taps.want(added) {
+                let y = block.mlp.alone(&y)?; // (T, D)
+                taps.put(added, &y);
+                y.add(&x)?
+            } else {
+                block.mlp.forward(&y, &x)? // (T, D)
+            };
         }
-        self.norm.forward(&x)
+        taps.finish(&x, |x| self.norm.forward(x))
     }
 }
 
@@ -180,59 +201,8 @@ impl Block {
     fn load(sizes: &Hyperparameters, i: usize, weights: &Weights) -> Result<Self> {
         let (d, inner) = (sizes.width, sizes.inner);
         let mixer = match sizes.mixers[i] {
-            MixerKind::Attention => {
-                let weights = weights.at("inner_mha_cls");
-                let rows = sizes.rows(sizes.qkv_order);
-                // Stored, but a matter of the configuration.
-                weights
-                    .at("rotary_emb")
-                    .optional("inv_freq", &[d / sizes.heads / 2])?;
-                Mixer::Attention {
-                    qkv: linear(&weights.at("Wqkv"), sizes.qkv_bias, d, 3 * d, Some(&rows))?,
-                    attention: sizes.attention(),
-                    out: linear(
-                        &weights.at("out_proj"),
-                        sizes.attention_out_bias,
-                        d,
-                        d,
-                        None,
-                    )?,
-                }
-            }
-            MixerKind::Hyena(kind) => {
-                let rows = sizes.rows(sizes.hyena_order);
-                let short = weights.at("filter");
-                let taps = short.tensor("short_filter_weight", &[3 * d, 1, sizes.short])?;
-                let bias = match sizes.short_bias {
-                    true => Some(select(
-                        &short.tensor("short_filter_bias", &[3 * d])?,
-                        &rows,
-                    )?),
-                    false => None,
-                };
-                Mixer::Hyena(Box::new(Hyena {
-                    projections: linear(
-                        &weights.at("projections"),
-                        sizes.projection_bias,
-                        d,
-                        3 * d,
-                        Some(&rows),
-                    )?,
-                    short_conv: ShortConv::new(
-                        &select(&taps, &rows)?,
-                        bias.as_ref(),
-                        Activation::None,
-                    )?,
-                    filter: Filter::load(kind, d, &short)?,
-                    out: linear(
-                        &weights.at("out_filter_dense"),
-                        sizes.hyena_out_bias,
-                        d,
-                        d,
-                        None,
-                    )?,
-                }))
-            }
+            MixerKind::Attention => Mixer::attention(sizes, &weights.at("inner_mha_cls"))?,
+            MixerKind::Hyena(kind) => Mixer::hyena(sizes, kind, weights)?,
         };
         let mlp = weights.at("mlp");
         Ok(Self {
@@ -243,9 +213,10 @@ impl Block {
                 l1: linear(&mlp.at("l1"), false, d, inner, None)?,
                 l2: linear(&mlp.at("l2"), false, d, inner, None)?,
                 l3: linear(&mlp.at("l3"), false, inner, d, None)?,
-                activation: match i > 0 && sizes.first_activated {
-                    true => Activation::None,
-                    false => Activation::GeluErf,
+                activation: if i > 0 && sizes.first_activated {
+                    Activation::None
+                } else {
+                    Activation::GeluErf
                 },
             },
         })
@@ -253,6 +224,42 @@ impl Block {
 }
 
 impl Mixer {
+    fn attention(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
+        let d = sizes.width;
+        let rows = sizes.rows(sizes.qkv_order);
+        let out = weights.at("out_proj");
+        // Stored, but a matter of the configuration.
+        let frequencies = weights.at("rotary_emb");
+        frequencies.optional("inv_freq", &[d / sizes.heads / 2])?;
+        Ok(Self::Attention {
+            qkv: linear(&weights.at("Wqkv"), sizes.qkv_bias, d, 3 * d, Some(&rows))?,
+            attention: sizes.attention(),
+            out: linear(&out, sizes.attention_out_bias, d, d, None)?,
+        })
+    }
+
+    fn hyena(sizes: &Hyperparameters, kind: FilterKind, weights: &Weights) -> Result<Self> {
+        let d = sizes.width;
+        let rows = sizes.rows(sizes.hyena_order);
+        let short = weights.at("filter");
+        let taps = short.tensor("short_filter_weight", &[3 * d, 1, sizes.short])?;
+        let bias = if sizes.short_bias {
+            let bias = short.tensor("short_filter_bias", &[3 * d])?;
+            Some(select(&bias, &rows)?)
+        } else {
+            None
+        };
+        let (taps, none) = (select(&taps, &rows)?, Activation::None);
+        let (projections, out) = (weights.at("projections"), weights.at("out_filter_dense"));
+        let with_bias = sizes.projection_bias;
+        Ok(Self::Hyena(Box::new(Hyena {
+            projections: linear(&projections, with_bias, d, 3 * d, Some(&rows))?,
+            short_conv: ShortConv::new(&taps, bias.as_ref(), none)?,
+            filter: Filter::load(kind, d, &short)?,
+            out: linear(&out, sizes.hyena_out_bias, d, d, None)?,
+        })))
+    }
+
     /// (T, D) to (T, D), added to `residual`.
     fn forward(
         &self,
@@ -291,10 +298,19 @@ impl Mixer {
 impl Mlp {
     /// `residual + l3(act(l1 x) · l2 x)`
     fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let opened = self.l1.forward_activated(x, self.activation)?; // (T, M)
+        self.l3.forward_residual(&self.inner(x)?, residual)
+    }
+
+    /// The same without the residual.
+    fn alone(&self, x: &Tensor) -> Result<Tensor> {
+        self.l3.forward(&self.inner(x)?)
+    }
+
+    /// `act(l1 x) · l2 x` (T, M)
+    fn inner(&self, x: &Tensor) -> Result<Tensor> {
+        let opened = self.l1.forward_activated(x, self.activation)?;
         let inner = opened.dim(1)?;
-        let y = gate((&opened, 0), (&self.l2.forward(x)?, 0), inner)?;
-        self.l3.forward_residual(&y, residual)
+        gate((&opened, 0), (&self.l2.forward(x)?, 0), inner)
     }
 }
 
@@ -311,9 +327,10 @@ fn linear(
     rows: Option<&[u32]>,
 ) -> Result<Linear> {
     let mut weight = weights.tensor("weight", &[to, from])?;
-    let mut bias = match biased {
-        true => Some(weights.tensor("bias", &[to])?),
-        false => None,
+    let mut bias = if biased {
+        Some(weights.tensor("bias", &[to])?)
+    } else {
+        None
     };
     if let Some(rows) = rows {
         weight = select(&weight, rows)?;

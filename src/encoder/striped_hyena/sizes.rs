@@ -1,8 +1,9 @@
 //! The sizes of a StripedHyena model, from its `config.json`.
 
-use super::FilterKind;
+use super::{ADDED, FilterKind};
 use crate::checkpoint::Config;
-use crate::encoder::{Facts, Vocabulary};
+use crate::encoder::facts::{CPU_STEP, GPU_STEP};
+use crate::encoder::{Facts, Recommended, Vocabulary};
 use crate::error::Result;
 use crate::ops::{Attention, Reach, Rotary};
 
@@ -47,6 +48,8 @@ pub struct Hyperparameters {
     pub first_activated: bool,
     /// What a user should know of the numbers.
     pub note: Option<&'static str>,
+    /// The layer that the authors advise to use.
+    pub recommended: Option<Recommended>,
     /// Attention sees only the keys less than this far away, `attention_window`. `None`, as
     /// published: all of them.
     pub window: Option<usize>,
@@ -71,6 +74,12 @@ pub enum Order {
     /// The three of the first channel, those of the second channel, …
     PerChannel,
 }
+
+/// Rotary frequencies belong to the architecture. The poles of modal filters are not trained
+/// either: nothing holds them within the unit circle, and the slowest lie nearer to it than one
+/// step of the optimiser is long (1 / 2048 against a rate of 1 / 1000), beyond which a filter grows
+/// with the sequence. Their residues are trained.
+const FIXED: [&str; 3] = ["inv_freq", ".log_poles", ".poles"];
 
 /// Keys that Evo and Evo 2 share. Those that are not read concern training, kernels and the way that a prompt is read.
 const KEYS: [&str; 55] = [
@@ -142,10 +151,9 @@ impl Hyperparameters {
     ) -> Result<Self> {
         config.deny_unknown(&[&KEYS, own_keys].concat())?;
         let width = config.size("hidden_size", 2..=1 << 16, None)?;
-        for key in ["final_norm", "tie_embeddings"] {
-            if !config.flag(key, Some(true))? {
-                return Err(config.error(key, "only true, the published value, is supported"));
-            }
+        if !config.flag("final_norm", Some(true))? {
+            let what = "only true, the published value, is supported";
+            return Err(config.error("final_norm", what));
         }
         for key in ["proj_groups", "hyena_filter_groups"] {
             config.size(key, 1..=1, Some(1))?;
@@ -159,9 +167,10 @@ impl Hyperparameters {
         let rows = config.size("make_vocab_size_divisible_by", 1..=1 << 16, Some(8))?;
         let multiple = config.size("inner_size_multiple_of", 1..=1 << 16, Some(16))?;
         let inner = (width * 8 / 3).next_multiple_of(multiple);
-        let length_key = match config.has("max_seqlen") {
-            true => "max_seqlen",
-            false => "max_sequence_len",
+        let length_key = if config.has("max_seqlen") {
+            "max_seqlen"
+        } else {
+            "max_sequence_len"
         };
         Ok(Self {
             width,
@@ -174,9 +183,10 @@ impl Hyperparameters {
             context: config.size(length_key, 1..=1 << 40, Some(8192))?,
             eps: config.number("eps", Some(1e-6))?,
             base: positive(config, "rotary_emb_base", 1e4)?,
-            scale: match config.flag("use_interpolated_rotary_pos_emb", Some(false))? {
-                true => positive(config, "rotary_emb_scaling_factor", 1.0)?,
-                false => 1.0,
+            scale: if config.flag("use_interpolated_rotary_pos_emb", Some(false))? {
+                positive(config, "rotary_emb_scaling_factor", 1.0)?
+            } else {
+                1.0
             },
             short: config.size("short_filter_length", 1..=1 << 10, Some(3))?,
             short_bias: config.flag("short_filter_bias", Some(true))?,
@@ -184,16 +194,19 @@ impl Hyperparameters {
             hyena_out_bias: config.flag("hyena_out_proj_bias", Some(true))?,
             qkv_bias: config.flag("qkv_proj_bias", Some(true))?,
             attention_out_bias: config.flag("mha_out_proj_bias", Some(true))?,
-            hyena_order: match config.flag("column_split_hyena", Some(true))? {
-                true => Order::PerHead,
-                false => Order::Whole,
+            hyena_order: if config.flag("column_split_hyena", Some(true))? {
+                Order::PerHead
+            } else {
+                Order::Whole
             },
             qkv_order: Order::Whole,
             first_activated: false,
             note: None,
-            window: match config.has("attention_window") {
-                true => Some(config.size("attention_window", 1..=1 << 30, None)?),
-                false => None,
+            recommended: None,
+            window: if config.has("attention_window") {
+                Some(config.size("attention_window", 1..=1 << 30, None)?)
+            } else {
+                None
             },
         })
     }
@@ -224,8 +237,22 @@ impl Hyperparameters {
                 Some(_) => 0,
             },
             kept_bytes: 0,
+            fork_base_bytes: None,
             flops: layers * 2 * (4 * d * d + 3 * d * self.inner),
+            pair_flops: caches * Attention::pair_flops(d),
+            seen: self.window,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            trains_on_gpu: true,
+            fixed: &FIXED,
+            head: "unembed.weight",
+            always_tied: false,
+            embedding: "embedding_layer",
+            block: "blocks",
+            parts: &[ADDED],
             layer: "norm",
+            recommended: self.recommended.clone(),
             note: self.note.map(str::to_string),
         }
     }
@@ -288,9 +315,10 @@ fn heads(config: &Config, width: usize) -> Result<usize> {
 
 fn positive(config: &Config, key: &str, default: f64) -> Result<f64> {
     let value = config.number(key, Some(default))?;
-    match value > 0.0 {
-        true => Ok(value),
-        false => Err(config.error(key, "is not positive")),
+    if value > 0.0 {
+        Ok(value)
+    } else {
+        Err(config.error(key, "is not positive"))
     }
 }
 
@@ -350,7 +378,6 @@ mod tests {
             ("attn_layer_idxs", json!([8, 16, 24, 25])),
             ("attn_layer_idxs", json!([8, 16, 99])),
             ("num_attention_heads", json!(3)),
-            ("tie_embeddings", json!(false)),
             ("proj_groups", json!(2)),
             ("mlp_activation", json!("silu")),
             ("rotary_emb_base", json!(0)),

@@ -3,11 +3,10 @@ use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::ops::Device;
 use serde_json::json;
-use std::path::Path;
 
 fn open(name: &str) -> (Model, Facts) {
-    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
-    let checkpoint = Checkpoint::open(&goldens.join(name)).unwrap();
+    let goldens = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
+    let checkpoint = Checkpoint::open(format!("{goldens}/{name}").as_ref()).unwrap();
     Model::load(&checkpoint).unwrap()
 }
 

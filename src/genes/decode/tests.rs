@@ -55,11 +55,12 @@ fn sequence(genes: &[(usize, bool)], between: usize, seed: u64) -> (Vec<u8>, Vec
             reverse: *reverse,
             phase: Some(0),
             attributes: vec![("ID".into(), start.to_string())],
+            parents: Vec::new(),
             line: 1,
         });
     }
     bases.extend((0..between).map(|_| rng.random_range(0..4u8)));
-    let labels = labels(&features, &[("c", &bases)]).unwrap().remove(0);
+    let labels = labels(&features, &[("c", &bases)]).remove(0);
     (bases, places, labels)
 }
 
@@ -156,6 +157,7 @@ fn genes_may_share_a_few_bases_and_no_more() {
         reverse: false,
         phase: Some(0),
         attributes: vec![("ID".into(), start.to_string())],
+        parents: Vec::new(),
         line: 1,
     };
     let overlap = first.len();
@@ -163,7 +165,7 @@ fn genes_may_share_a_few_bases_and_no_more() {
     bases.extend(second);
     bases[overlap + 3] = A;
     let features = [feature(0, overlap + 4), feature(overlap, overlap + 180)];
-    let labels = labels(&features, &[("c", &bases)]).unwrap().remove(0);
+    let labels = labels(&features, &[("c", &bases)]).remove(0);
     let found = decode(GeneticCode::Bacterial, &bases, &probabilities(&labels, 0.9));
     let expected = [
         (0, overlap as u64 + 4, false),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ops::testing::close;
 use proptest::prelude::*;
 
 pub(super) const D: usize = 12;
@@ -37,7 +38,12 @@ fn input(rows: usize, seed: usize) -> Vec<f32> {
         .collect()
 }
 
-fn run(head: &LocalAttention, x: &[f32], segments: &[Segment], state: &mut LocalState) -> Rows {
+fn run(
+    head: &LocalAttention,
+    x: &[f32],
+    segments: &[Segment],
+    state: &mut LocalState,
+) -> LocalRows {
     let x = Tensor::from_slice(x, (x.len() / D, D), &Device::Cpu).unwrap();
     head.forward(&x, segments, state).unwrap()
 }
@@ -60,7 +66,7 @@ fn whole(head: &LocalAttention, x: &[f32]) -> Vec<f32> {
     let found = run(head, x, &[piece(0, rows, true, true)], &mut head.start(0));
     assert_eq!(
         found.pieces,
-        [Piece {
+        [LocalPiece {
             offset: 0,
             len: rows
         }]
@@ -120,17 +126,6 @@ pub(super) fn plain(
     out
 }
 
-fn close(found: &[f32], expected: &[f32]) {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
-    for (found, expected) in found.iter().zip(expected) {
-        assert!(
-            (found - expected).abs() <= 1e-5 * largest,
-            "{found} {expected}"
-        );
-    }
-}
-
 #[test]
 fn logits_equal_a_plain_f64_loop() {
     for (rows, window) in [(1, 2), (5, 9), (150, 0), (150, 4), (150, 70)] {
@@ -144,7 +139,7 @@ fn logits_equal_a_plain_f64_loop() {
                 .collect();
             let expected = plain(sizes, &weights, &wide(x.clone()));
             let expected: Vec<f32> = expected.iter().map(|&x| x as f32).collect();
-            close(&whole(&head(sizes), &x), &expected);
+            close("logits", &whole(&head(sizes), &x), &expected, 1e-5);
         }
     }
 }
@@ -194,6 +189,7 @@ fn sizes_that_do_not_fit_are_refused() {
     let good = read(r#"{"width": 12, "heads": 3, "window": 8, "classes": 2}"#).unwrap();
     assert!(!good.causal && good.lag() == 8);
     let error = read(r#"{"width": 12, "heads": 5, "classes": 2}"#).unwrap_err();
+    assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
     assert!(error.to_string().contains("does not divide"), "{error}");
     assert!(read(r#"{"width": 12, "heads": 0, "classes": 2}"#).is_err());
     assert!(read(r#"{"width": 12}"#).is_err());
@@ -233,6 +229,6 @@ proptest! {
             found.extend_from_slice(&values(&out.logits)[3 * CLASSES..]);
             from += len;
         }
-        close(&found, &expected);
+        close("logits", &found, &expected, 1e-5);
     }
 }

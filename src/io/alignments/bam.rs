@@ -4,7 +4,8 @@ use super::header::{Header, bytes};
 use super::index::Index;
 use super::record::{MAX_RECORD, Record};
 use crate::error::{Error, Result};
-use crate::io::bgzf::{self, read_up_to};
+use crate::io::bgzf;
+use crate::io::read;
 use crate::sequence::region::Span;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,7 +19,7 @@ use std::path::Path;
 /// Input: truncated, or a size that cannot be. Nothing is allocated before the bytes are there.
 pub fn read_record(input: &mut impl Read) -> Result<Option<Record>> {
     let mut size = [0; 4];
-    match read_up_to(input, &mut size)? {
+    match read::up_to(input, &mut size)? {
         0 => return Ok(None),
         4 => {}
         _ => return Err(Error::input("truncated record")),
@@ -92,9 +93,10 @@ impl Regions {
                 other => other?,
             };
             let Some((contig, start)) = record.as_ref().and_then(Record::position) else {
-                match first {
-                    true => return Err(stale()),
-                    false => self.end = 0,
+                if first {
+                    return Err(stale());
+                } else {
+                    self.end = 0
                 }
                 continue;
             };
@@ -122,7 +124,7 @@ impl Regions {
                 let gone = self.reader.seek(chunk.start >> 16, chunk.start & 0xffff);
                 gone.map_err(|error| {
                     let what = format!("index does not match: {error}");
-                    Error::input(what).todo("samtools index")
+                    Error::input(what).todo("samtools index").caused_by(error)
                 })?;
                 return Ok(true);
             }

@@ -7,7 +7,8 @@ use crate::io::bgzf::is_header;
 use crate::io::contain::contain;
 use crate::io::fai::beside;
 use crate::io::indexed::warn_if_older;
-use crate::io::input::{self, Input};
+use crate::io::input::Input;
+use crate::io::read;
 use crate::sequence::region::Span;
 use noodles::core::Position;
 use noodles::csi::BinningIndex;
@@ -64,7 +65,7 @@ impl Index {
         let mut raw = Vec::new();
         let read = Read::take(&mut file, MAX_INDEX).read_to_end(&mut raw);
         read.map_err(|e| Error::io(path, &e))?;
-        let failed = |error: std::io::Error| Error::input(format!("invalid index: {error}"));
+
         if !is_header(&raw) {
             let mut walk = Walk {
                 rest: &raw,
@@ -77,7 +78,7 @@ impl Index {
                 walk.skip(intervals, 8)
             })?;
             let parse = || bam::bai::io::Reader::new(&raw[..]).read_index();
-            return contain(|| parse().map_err(failed)).map(Kinds::Bai);
+            return contain(|| parse().map_err(invalid)).map(Kinds::Bai);
         }
         let mut text = Vec::new();
         let input = Input::new(
@@ -86,7 +87,7 @@ impl Index {
             true,
         )?;
         let read = input.take(MAX_INDEX).read_to_end(&mut text);
-        read.map_err(input::error)?;
+        read.map_err(read::error)?;
         let mut walk = Walk {
             rest: &text,
             file: size,
@@ -102,7 +103,7 @@ impl Index {
         walk.skip(auxiliary, 1)?;
         walk.references(header, |walk| walk.bins(&[4, 8]))?;
         let parse = || csi::io::Reader::new(&raw[..]).read_index();
-        contain(|| parse().map_err(failed)).map(Kinds::Csi)
+        contain(|| parse().map_err(invalid)).map(Kinds::Csi)
     }
 
     /// The virtual positions between which records that overlap `span` lie.
@@ -117,7 +118,7 @@ impl Index {
                 Kinds::Bai(index) => index.query(span.contig, interval),
                 Kinds::Csi(index) => index.query(span.contig, interval),
             }
-            .map_err(|error| Error::input(format!("invalid index: {error}")))
+            .map_err(invalid)
         });
         let chunks = chunks.map_err(|error| error.file(self.path.display()))?;
         let range = |chunk: csi::binning_index::index::reference_sequence::bin::Chunk| {
@@ -222,4 +223,9 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// What a parser or a query of an index says.
+fn invalid(error: std::io::Error) -> Error {
+    Error::input(format!("invalid index: {error}")).caused_by(error)
 }

@@ -25,20 +25,32 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts a file with this header. With `index`, that is written too, as `.bai`, if the
+    /// Starts a file with this header; `source`: what it is made with. With `index`, that is written too, as `.bai`, if the
     /// header says that records are sorted and its contigs are short enough.
-    pub fn create(target: AtomicFile, index: Option<AtomicFile>, header: &Header) -> Result<Self> {
+    pub fn create(
+        target: AtomicFile,
+        index: Option<AtomicFile>,
+        header: &Header,
+        source: &str,
+    ) -> Result<Self> {
         let fits = header
             .contigs
             .iter()
             .all(|contig| contig.length <= MAX_INDEXED);
-        let index = index.filter(|_| header.is_sorted() && fits);
+        let index = if header.is_sorted() && fits {
+            index
+        } else {
+            if let Some(file) = index {
+                file.withdraw();
+            }
+            None
+        };
         let mut writer = Self {
             bgzf: Bgzf::new(target),
             index: index.map(|file| (file, Indexer::default())),
             contigs: header.contigs.len(),
         };
-        let header = header.to_bam(&header.with_program());
+        let header = header.to_bam(&header.with_program(source));
         writer.put(&header)?;
         // Records start in a block of their own, as samtools has it.
         writer.bgzf.flush().map_err(|e| writer.failed(&e))?;
@@ -54,7 +66,18 @@ impl Writer {
     }
 
     /// Appends a record: `bytes` are those of `record`, but for its tags.
+    ///
+    /// # Errors
+    /// Input, when its name is longer than BAM can hold.
     pub fn write(&mut self, record: &Record, bytes: &[u8]) -> Result<()> {
+        if record.has_long_name() {
+            let what = format!(
+                "a read's name of {} bytes: BAM holds 254",
+                record.name().len()
+            );
+            let todo = "shorten the names, or leave out --bam-out";
+            return Err(Error::input(what).todo(todo));
+        }
         let start = self.bgzf.virtual_position();
         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.put(&size.to_le_bytes())?;
@@ -64,7 +87,9 @@ impl Writer {
             && let Err(why) = add(index, record, chunk, self.contigs)
         {
             tracing::warn!("the tagged BAM gets no index: {why}");
-            self.index = None;
+            if let Some((file, _)) = self.index.take() {
+                file.withdraw();
+            }
         }
         Ok(())
     }
@@ -78,7 +103,7 @@ impl Writer {
             let index = index.build(self.contigs);
             let mut writer = bam::bai::io::Writer::new(Vec::new());
             let built = writer.write_index(&index);
-            built.map_err(|e| Error::new(Kind::Internal, e).file(file.name().display()))?;
+            built.map_err(|e| Error::because(Kind::Internal, e).file(file.name().display()))?;
             let put = file.write_all(&writer.into_inner());
             put.map_err(|e| Error::io(file.name(), &e))?;
             file.finish()?;

@@ -148,14 +148,83 @@ fn what_a_killed_run_left_is_removed_and_files_of_other_outputs_are_not() {
 }
 
 #[test]
-fn an_output_that_is_also_an_input_is_refused_under_any_path() {
+fn a_set_gets_all_of_its_names_or_none() {
+    let names = ["one", "two", "three"];
+    let files = |directory: &Path, force| -> Result<OutputSet> {
+        let set = OutputSet::default();
+        for name in names {
+            let mut file = set.create(&directory.join(name), force)?;
+            file.write_all(b"new").unwrap();
+            file.finish()?;
+        }
+        Ok(set)
+    };
+    let contents = |directory: &Path| {
+        let read = |name: &&str| fs::read_to_string(directory.join(name)).ok();
+        names.iter().map(read).collect::<Vec<_>>()
+    };
+    for old in [None, Some("old")] {
+        let old: Vec<Option<String>> = vec![old.map(str::to_string); 3];
+        let mut failed = 0;
+        for n in 0.. {
+            let directory = tempfile::tempdir().unwrap();
+            for (name, old) in names.iter().zip(&old) {
+                if let Some(old) = old {
+                    fs::write(directory.path().join(name), old).unwrap();
+                }
+            }
+            let set = files(directory.path(), true).unwrap();
+            assert_eq!(contents(directory.path()), old, "nothing before the commit");
+            // The directory is synchronised when all have their names.
+            let renames = names.len();
+            match failing_from(n, || set.commit()) {
+                Ok(()) => {
+                    assert!(n >= renames);
+                    break;
+                }
+                Err(_) if n >= renames => continue,
+                Err(error) => assert_eq!(error.kind(), Kind::Io),
+            }
+            drop(set);
+            failed += 1;
+            assert_eq!(contents(directory.path()), old, "after {n} calls");
+            assert_eq!(
+                listing(directory.path()).len(),
+                old.iter().flatten().count()
+            );
+        }
+        assert_eq!(failed, names.len());
+    }
+}
+
+#[test]
+fn an_output_that_is_declared_and_not_written_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
-    let (file, link) = (directory.path().join("file"), directory.path().join("link"));
-    fs::write(&file, "x").unwrap();
-    std::os::unix::fs::symlink("file", &link).unwrap();
-    assert_eq!(
-        must_differ(&link, &[&file]).unwrap_err().kind(),
-        Kind::Usage
-    );
-    must_differ(&directory.path().join("new"), &[&file]).unwrap();
+    let set = OutputSet::default();
+    let file = set.create(&directory.path().join("a"), false).unwrap();
+    file.finish().unwrap();
+    drop(set.create(&directory.path().join("b"), false).unwrap());
+    assert_eq!(set.commit().unwrap_err().kind(), Kind::Internal);
+    assert!(listing(directory.path()).iter().all(|name| name != "a"));
+    let set = OutputSet::default();
+    let file = set.create(&directory.path().join("b"), false).unwrap();
+    file.withdraw();
+    set.commit().unwrap();
+}
+
+#[test]
+fn a_file_that_appeared_keeps_the_others_from_their_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let set = OutputSet::default();
+    for name in ["a", "b"] {
+        let mut file = set.create(&at(name), false).unwrap();
+        file.write_all(b"new").unwrap();
+        file.finish().unwrap();
+    }
+    fs::write(at("b"), "appeared").unwrap();
+    let error = set.commit().unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage, "{error}");
+    assert!(!at("a").exists());
+    assert_eq!(fs::read_to_string(at("b")).unwrap(), "appeared");
 }

@@ -156,9 +156,10 @@ pub(super) fn structured(line: &[u8], kind: &str) -> Option<Vec<(String, String)
     let mut rest = text.strip_prefix("=<")?.strip_suffix('>')?;
     let mut fields = Vec::new();
     while let Some((key, value)) = rest.split_once('=') {
-        let end = match value.starts_with('"') {
-            true => closing_quote(value)?,
-            false => value.find(',').unwrap_or(value.len()),
+        let end = if value.starts_with('"') {
+            closing_quote(value)?
+        } else {
+            value.find(',').unwrap_or(value.len())
         };
         let (value, after) = value.split_at(end);
         fields.push((key.to_string(), value.trim_matches('"').to_string()));

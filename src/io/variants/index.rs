@@ -1,7 +1,7 @@
 //! The index of an annotated VCF, built while its lines are written.
 
 use crate::error::{Error, Kind, Result};
-use crate::io::atomic::AtomicFile;
+use crate::io::atomic::{AtomicFile, OutputSet};
 use noodles::bgzf::VirtualPosition;
 use noodles::core::Position;
 use noodles::csi::binning_index::index::header::Builder;
@@ -26,6 +26,7 @@ const MAX_WINDOWS: u64 = 1 << 24;
 /// Both indexes of a file, until it is known which one serves.
 pub(super) struct Index {
     vcf: PathBuf,
+    outputs: OutputSet,
     force: bool,
     file: AtomicFile,
     names: Vec<String>,
@@ -40,17 +41,9 @@ pub(super) struct Index {
     csi: Option<Indexer<BinnedIndex>>,
 }
 
-/// An index that is written but has not got its name.
-pub(super) struct Pending {
-    file: Option<AtomicFile>,
-    /// Indexes of an earlier file of that name.
-    stale: Vec<PathBuf>,
-    force: bool,
-}
-
 impl Index {
-    /// Reserves the index of `vcf`.
-    pub(super) fn create(vcf: &Path, force: bool) -> Result<Self> {
+    /// Reserves the index of `vcf` among the outputs of a run.
+    pub(super) fn create(vcf: &Path, outputs: &OutputSet, force: bool) -> Result<Self> {
         // Tools prefer a .csi, so one of an earlier file would be taken for the new file's.
         let csi = beside(vcf, "csi");
         if csi.exists() && !force {
@@ -60,8 +53,9 @@ impl Index {
         }
         Ok(Self {
             vcf: vcf.to_path_buf(),
+            outputs: outputs.clone(),
             force,
-            file: AtomicFile::create(&beside(vcf, "tbi"), force)?,
+            file: outputs.create(&beside(vcf, "tbi"), force)?,
             names: Vec::new(),
             seen: HashSet::new(),
             start: 0,
@@ -121,51 +115,39 @@ impl Index {
         (self.tabix, self.csi) = (None, None);
     }
 
-    /// Writes the index that serves, under a temporary name.
-    pub(super) fn write(self) -> Result<Pending> {
+    /// Writes the index that serves; those of an earlier file of that name go.
+    pub(super) fn finish(self) -> Result<()> {
         let (tbi, csi) = (beside(&self.vcf, "tbi"), beside(&self.vcf, "csi"));
         let count = self.names.len();
         let names = self.names.iter().map(|name| name.as_str().into());
         let header = Builder::vcf().set_reference_sequence_names(names.collect());
         let header: Header = header.build();
-        let (file, stale) = match (self.tabix, self.csi) {
+        let stale = match (self.tabix, self.csi) {
             (Some(tabix), _) => {
                 let index = tabix.set_header(header).build(count);
                 let mut writer = tabix::io::Writer::new(self.file);
                 let written = writer.write_index(&index);
                 let file = written.and_then(|()| writer.into_inner().finish());
-                (Some(file.map_err(|e| Error::io(&tbi, &e))?), vec![csi])
+                file.map_err(|e| Error::io(&tbi, &e))?.finish()?;
+                vec![csi]
             }
             (None, Some(indexer)) => {
+                self.file.withdraw();
                 let index = indexer.set_header(header).build(count);
-                let mut writer = csi::io::Writer::new(AtomicFile::create(&csi, self.force)?);
+                let file = self.outputs.create(&csi, self.force)?;
+                let mut writer = csi::io::Writer::new(file);
                 let written = writer.write_index(&index);
                 let file = written.and_then(|()| writer.into_inner().finish());
-                (Some(file.map_err(|e| Error::io(&csi, &e))?), vec![tbi])
+                file.map_err(|e| Error::io(&csi, &e))?.finish()?;
+                vec![tbi]
             }
-            (None, None) => (None, vec![tbi, csi]),
+            (None, None) => {
+                self.file.withdraw();
+                vec![tbi, csi]
+            }
         };
-        Ok(Pending {
-            file,
-            stale,
-            force: self.force,
-        })
-    }
-}
-
-impl Pending {
-    /// Gives the index its name; the VCF has got its own.
-    pub(super) fn finish(self) -> Result<()> {
-        for path in self.stale.iter().filter(|_| self.force) {
-            match std::fs::remove_file(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(path, &error));
-                }
-                _ => {}
-            }
-        }
-        if let Some(file) = self.file {
-            file.finish()?;
+        for path in stale.into_iter().filter(|_| self.force) {
+            self.outputs.remove_stale(path);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Keys and values of unfinished sequences.
 
-use crate::ops::cuda;
-use crate::ops::on_gpu::Carried;
+use super::cuda;
+use crate::ops::cuda::Carried;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;

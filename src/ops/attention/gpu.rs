@@ -1,9 +1,9 @@
 //! Attention on a GPU, and its gradient there.
 
-use super::{Attention, Cache, Reach, Rotary, whole};
+use super::{Attention, Cache, Reach, Rotary, cuda, whole};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::cuda::{self, Gpu};
+use crate::ops::cuda::Gpu;
 use crate::sequence::Segment;
 use std::sync::Arc;
 

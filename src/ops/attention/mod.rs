@@ -14,13 +14,14 @@
 
 mod backward;
 mod cache;
+pub(super) mod cuda;
 mod gpu;
 mod nystrom;
 mod performer;
 mod rotary;
 
-use super::on_gpu::OnGpu;
-use super::{Device, cuda, expect_shape, math, math::simd, unwritten, with_slices};
+use super::cuda::OnGpu;
+use super::{Device, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::Segment;
@@ -92,6 +93,12 @@ impl Attention {
     /// bounds it.
     pub fn token_bytes(d: usize) -> usize {
         2 * d * size_of::<f32>()
+    }
+
+    /// Operations for each query and key of D = heads · d columns: the score, and its share of the
+    /// values.
+    pub fn pair_flops(d: usize) -> usize {
+        4 * d
     }
 
     /// Bytes of one lane's cache with a window.
@@ -174,12 +181,13 @@ impl Attention {
             let rows = start..start + segment.len;
             start = rows.end;
             let mut own = Lane::default();
-            let lane = match segment.starts && segment.ends {
-                true => &mut own,
-                false => cache
+            let lane = if segment.starts && segment.ends {
+                &mut own
+            } else {
+                cache
                     .lanes
                     .get_mut(segment.lane)
-                    .ok_or_else(|| no_lane(segment))?,
+                    .ok_or_else(|| no_lane(segment))?
             };
             if segment.starts {
                 *lane = Lane::default();
@@ -288,15 +296,16 @@ fn beside(heads: &[Vec<f32>], rows: usize, width: usize) -> Vec<f32> {
 
 /// An error unless every segment is a whole sequence.
 fn whole(segments: &[Segment]) -> Result<()> {
-    match segments
+    if segments
         .iter()
         .all(|segment| segment.starts && segment.ends)
     {
-        true => Ok(()),
-        false => Err(Error::new(
+        Ok(())
+    } else {
+        Err(Error::new(
             Kind::Internal,
             "bidirectional attention takes whole sequences only",
-        )),
+        ))
     }
 }
 

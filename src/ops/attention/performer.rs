@@ -127,9 +127,10 @@ impl Performer {
         let mut from = 0;
         for segment in segments {
             let kept = segment.lane * len..(segment.lane + 1) * len;
-            let mut sums = match segment.starts {
-                true => vec![0.0; len],
-                false => lanes[kept.clone()].to_vec(),
+            let mut sums = if segment.starts {
+                vec![0.0; len]
+            } else {
+                lanes[kept.clone()].to_vec()
             };
             let end = from + segment.len;
             while from < end {
@@ -199,9 +200,10 @@ impl Performer {
         let weight = Matrix::new(&self.features, features, width);
         multiply(&mut out, false, rows, weight.transposed(), scale);
         for (out, x) in out.chunks_exact_mut(features).zip(x.chunks(stride)) {
-            let less = match keys {
-                true => x[..width].iter().map(|x| x * x).sum::<f32>() * scale * scale / 2.0,
-                false => out.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            let less = if keys {
+                x[..width].iter().map(|x| x * x).sum::<f32>() * scale * scale / 2.0
+            } else {
+                out.iter().copied().fold(f32::NEG_INFINITY, f32::max)
             };
             exponentials(out, less);
         }

@@ -32,10 +32,13 @@ impl Rotary {
 
     /// Cosines and sines at a position.
     pub(super) fn turn(&self, position: usize) -> Vec<(f32, f32)> {
-        let angle = |frequency: &f32| match position < Self::PUBLISHED {
-            true => f64::from(position as f32 / self.scale * frequency),
-            // Beyond it f32 would lose whole positions.
-            false => position as f64 / f64::from(self.scale) * f64::from(*frequency),
+        let angle = |frequency: &f32| {
+            if position < Self::PUBLISHED {
+                f64::from(position as f32 / self.scale * frequency)
+            } else {
+                // Beyond it f32 would lose whole positions.
+                position as f64 / f64::from(self.scale) * f64::from(*frequency)
+            }
         };
         let pair = |angle: f64| (angle.cos() as f32, angle.sin() as f32);
         self.frequencies.iter().map(angle).map(pair).collect()
@@ -57,9 +60,10 @@ pub(super) fn positions(mut next: Vec<usize>, segments: &[Segment]) -> Result<Ve
     let mut positions = Vec::new();
     for segment in segments {
         let mut own = 0;
-        let next = match segment.starts && segment.ends {
-            true => &mut own,
-            false => next.get_mut(segment.lane).ok_or_else(|| no_lane(segment))?,
+        let next = if segment.starts && segment.ends {
+            &mut own
+        } else {
+            next.get_mut(segment.lane).ok_or_else(|| no_lane(segment))?
         };
         let from = if segment.starts { 0 } else { *next };
         *next = from + segment.len;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ops::testing::apart;
 use proptest::prelude::*;
 
 const HEADS: usize = 2;
@@ -45,9 +46,10 @@ fn plain(x: &[f32], reach: Reach, window: Option<usize>) -> Vec<f64> {
             value(row, first + pair),
             value(row, first + pair + WIDTH / 2),
         );
-        match i == pair {
-            true => low * angle.cos() - high * angle.sin(),
-            false => low * angle.sin() + high * angle.cos(),
+        if i == pair {
+            low * angle.cos() - high * angle.sin()
+        } else {
+            low * angle.sin() + high * angle.cos()
         }
     };
     let mut out = vec![0.0; rows * D];
@@ -82,14 +84,6 @@ fn plain(x: &[f32], reach: Reach, window: Option<usize>) -> Vec<f64> {
     out
 }
 
-fn close(found: &[f32], expected: &[f64]) -> bool {
-    found.len() == expected.len()
-        && found
-            .iter()
-            .zip(expected)
-            .all(|(found, expected)| (f64::from(*found) - expected).abs() < 1e-5)
-}
-
 #[test]
 fn whole_sequences_equal_a_plain_f64_loop() {
     for reach in [Reach::Causal, Reach::Bidirectional] {
@@ -98,7 +92,7 @@ fn whole_sequences_equal_a_plain_f64_loop() {
                 let (attention, x) = (attention(reach, window), input(rows));
                 let out = run(&attention, &x, &mut attention.start(1), &[whole(rows)]);
                 assert!(
-                    close(&out, &plain(&x, reach, window)),
+                    apart(&out, &plain(&x, reach, window)) < 1e-5,
                     "{reach:?} {window:?} {rows}"
                 );
             }

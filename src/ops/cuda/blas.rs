@@ -7,7 +7,7 @@ use cudarc::cublas::{result, sys};
 
 /// How the two matrices of a product lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(in crate::ops) enum Form {
     /// `x (M, K) · weight (N, K)ᵀ`: a dense layer.
     Layer,
     /// `x (M, K) · weight (K, N)`: a layer's gradient to its input.
@@ -17,7 +17,7 @@ pub(super) enum Form {
 }
 
 /// `out (M, N) = x (M, K) · weight (N, K)ᵀ`, rows of each matrix strided, summed in f32.
-pub(super) fn product(
+pub(in crate::ops) fn product(
     gpu: &Gpu,
     out: Operand,
     x: Operand,
@@ -29,7 +29,7 @@ pub(super) fn product(
 
 /// `batch` products of sizes M, K and N, each operand with the distance, in values, from one to
 /// the next.
-pub(super) fn batched(
+pub(in crate::ops) fn batched(
     gpu: &Gpu,
     form: Form,
     (out, out_step): (Operand, usize),
@@ -47,14 +47,18 @@ pub(super) fn batched(
                 .todo("give a smaller --chunk or --batch")
         })
     };
-    let kind = |operand: Operand| match operand.bf16 {
-        true => sys::cudaDataType::CUDA_R_16BF,
-        false => sys::cudaDataType::CUDA_R_32F,
+    let kind = |operand: Operand| {
+        if operand.bf16 {
+            sys::cudaDataType::CUDA_R_16BF
+        } else {
+            sys::cudaDataType::CUDA_R_32F
+        }
     };
     // Plain f32 arithmetic, never TF32, where the inputs are f32.
-    let compute = match x.bf16 {
-        true => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-        false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_PEDANTIC,
+    let compute = if x.bf16 {
+        sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
+    } else {
+        sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_PEDANTIC
     };
     let (as_it_lies, turned) = (
         sys::cublasOperation_t::CUBLAS_OP_N,

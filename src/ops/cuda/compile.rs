@@ -5,53 +5,38 @@ use cudarc::nvrtc::{result, sys};
 use std::ffi::{CStr, CString};
 
 /// In front of each source.
-const PRELUDE: &str = include_str!("kernels/prelude.cu");
+const PRELUDE: &str = include_str!("prelude.cu");
 
 /// A file of kernels, compiled when the first of them is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Source {
+pub(in crate::ops) struct Source {
     pub name: &'static str,
-    /// In front of the text: what several files share.
-    shared: &'static str,
     text: &'static str,
 }
 
-macro_rules! sources {
-    ($($constant:ident = $name:literal $(behind $shared:literal)?),* $(,)?) => {
-        $(pub(super) const $constant: Source = Source {
-            name: $name,
-            shared: concat!($(include_str!(concat!("kernels/", $shared)))?),
-            text: include_str!(concat!("kernels/", $name)),
-        };)*
-        #[cfg(test)]
-        pub(super) const ALL: &[Source] = &[$($constant),*];
-    };
-}
-
-sources! {
-    ROWS = "rows.cu",
-    SHORT_CONV = "short_conv.cu",
-    SCAN = "scan.cu",
-    LONG_CONV = "long_conv.cu",
-    MODAL = "modal.cu",
-    ATTENTION = "attention.cu" behind "attention_rows.cu",
-    ATTENTION_BF16 = "attention_bf16.cu" behind "attention_rows.cu",
-    SSD = "ssd.cu",
-    SSD_CHUNKS = "ssd_chunks.cu",
-    GRADIENT = "gradient.cu",
+impl Source {
+    /// `name` is the file's, for messages; no other file has it.
+    pub(in crate::ops) const fn new(name: &'static str, text: &'static str) -> Self {
+        Self { name, text }
+    }
 }
 
 /// Machine code (a cubin) for compute capability `major.minor`; for one that this NVRTC does not
 /// know yet, PTX for the newest that it does, which the driver translates.
 /// `defines` are sizes that the kernels of this file are made for.
-pub(super) fn compile(source: Source, defines: &[String], capability: i32) -> Result<Vec<u8>> {
+pub(in crate::ops) fn compile(
+    source: Source,
+    defines: &[String],
+    capability: i32,
+) -> Result<Vec<u8>> {
     let known = architectures()?;
-    let (exact, architecture) = match known.contains(&capability) {
-        true => (true, Some(capability)),
-        false => (
+    let (exact, architecture) = if known.contains(&capability) {
+        (true, Some(capability))
+    } else {
+        (
             false,
             known.into_iter().filter(|&known| known < capability).max(),
-        ),
+        )
     };
     let architecture = architecture.ok_or_else(|| {
         Error::usage(format!(
@@ -73,12 +58,12 @@ pub(super) fn compile(source: Source, defines: &[String], capability: i32) -> Re
             .iter()
             .map(|define| format!("--define-macro={define}")),
     );
-    let text = CString::new([PRELUDE, source.shared, source.text].concat()).map_err(internal)?;
+    let text = CString::new([PRELUDE, source.text].concat()).map_err(internal)?;
     let name = CString::new(source.name).map_err(internal)?;
     let program = Program(result::create_program(&text, Some(&name)).map_err(internal)?);
     // SAFETY: the program was just created and is destroyed when `program` goes out of scope.
     if unsafe { result::compile_program(program.0, &options) }.is_err() {
-        return Err(internal(format!("{}: {}", source.name, program.log())));
+        return Err(refused(format!("{}: {}", source.name, program.log())));
     }
     program.code(exact)
 }
@@ -139,6 +124,10 @@ impl Drop for Program {
     }
 }
 
-fn internal(what: impl std::fmt::Display) -> Error {
+fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    refused(&error).caused_by(error)
+}
+
+fn refused(what: impl std::fmt::Display) -> Error {
     Error::new(Kind::Internal, format!("compiling GPU kernels: {what}"))
 }

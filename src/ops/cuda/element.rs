@@ -30,7 +30,7 @@ mod sealed {
 
 /// A matrix on the device, as matrix products take it.
 #[derive(Clone, Copy)]
-pub(super) struct Operand {
+pub(in crate::ops) struct Operand {
     pub address: u64,
     pub bf16: bool,
     /// From one row to the next, in values.
@@ -39,7 +39,7 @@ pub(super) struct Operand {
 
 impl Operand {
     /// Rows of `stride` values, from value `from` on.
-    pub(super) fn new<E: Element>(
+    pub(in crate::ops) fn new<E: Element>(
         gpu: &Gpu,
         values: &CudaSlice<E>,
         from: usize,
@@ -51,4 +51,9 @@ impl Operand {
             stride,
         }
     }
+}
+
+/// Values that one access moves: four where rows begin at multiples of four.
+pub(in crate::ops) fn vector(width: usize) -> usize {
+    if width.is_multiple_of(4) { 4 } else { 1 }
 }

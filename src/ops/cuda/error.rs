@@ -56,6 +56,7 @@ impl From<DriverError> for Error {
             .todo("update the driver to 580 or later, or run with --device cpu"),
             _ => Self::new(Kind::Internal, format!("CUDA: {error} ({code:?})")),
         }
+        .caused_by(error)
     }
 }
 
@@ -67,6 +68,7 @@ impl From<CublasError> for Error {
             }
             code => Self::new(Kind::Internal, format!("cuBLAS: {code:?}")),
         }
+        .caused_by(error)
     }
 }
 
@@ -78,6 +80,7 @@ impl From<cublaslt::result::CublasError> for Error {
             }
             code => Self::new(Kind::Internal, format!("cuBLASLt: {code:?}")),
         }
+        .caused_by(error)
     }
 }
 
@@ -89,5 +92,6 @@ impl From<CufftError> for Error {
             }
             code => Self::new(Kind::Internal, format!("cuFFT: {code:?}")),
         }
+        .caused_by(error)
     }
 }

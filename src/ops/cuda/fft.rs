@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Direction {
+pub(in crate::ops) enum Direction {
     Forward,
     /// Not divided by the size.
     Inverse,
@@ -16,7 +16,7 @@ pub(super) enum Direction {
 
 /// What a plan transforms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Form {
+pub(in crate::ops) enum Form {
     /// Values to `size / 2 + 1` complex numbers.
     Real,
     /// These back to values.
@@ -26,22 +26,22 @@ pub(super) enum Form {
 }
 
 /// By size, batch and form.
-pub(super) type Key = (usize, usize, Form);
+pub(in crate::ops) type Key = (usize, usize, Form);
 
 /// `batch` transforms of `size` real values, each row `size + 2` values long.
-pub(super) struct Plan {
+pub(in crate::ops) struct Plan {
     /// Locked while its work area is set and it runs.
     handle: Mutex<sys::cufftHandle>,
     work: usize,
 }
 
 /// Values from one signal to the next: its spectrum takes its place.
-pub(super) fn stride(size: usize) -> usize {
+pub(in crate::ops) fn stride(size: usize) -> usize {
     size + 2
 }
 
 /// The next size, at least 64, that is four to seven times a power of two.
-pub(super) fn fast(n: usize) -> usize {
+pub(in crate::ops) fn fast(n: usize) -> usize {
     let n = n.max(64);
     let unit = (n.div_ceil(7)).next_power_of_two();
     [(4, unit), (5, unit), (6, unit), (7, unit)]
@@ -54,7 +54,7 @@ pub(super) fn fast(n: usize) -> usize {
 impl Gpu {
     /// Transforms the rows of `signals`: values to `size / 2 + 1` complex numbers in their place,
     /// or back.
-    pub(super) fn fft(
+    pub(in crate::ops) fn fft(
         &self,
         signals: &mut CudaSlice<f32>,
         size: usize,
@@ -70,7 +70,7 @@ impl Gpu {
 
     /// The same of values taken for `size / 2` complex numbers: even and odd ones side by side.
     /// Two passes over memory less than the spectrum of the real signal.
-    pub(super) fn complex_fft(
+    pub(in crate::ops) fn complex_fft(
         &self,
         signals: &mut CudaSlice<f32>,
         size: usize,

@@ -6,14 +6,14 @@ use crate::error::{Error, Kind, Result};
 use cudarc::driver::{CudaFunction, CudaSlice, LaunchConfig, PushKernelArg, sys};
 
 /// Threads of a block, for kernels without a reason for another number.
-pub(super) const THREADS: usize = 256;
+pub(in crate::ops) const THREADS: usize = 256;
 /// Bytes of shared memory that a kernel may have without asking.
 const SHARED: usize = 48 << 10;
 
 /// A kernel and the arguments it will get, in its order.
 ///
 /// Each argument fills words of eight bytes; CUDA reads as many bytes as the kernel declares.
-pub(super) struct Launch<'a> {
+pub(in crate::ops) struct Launch<'a> {
     gpu: &'a Gpu,
     function: CudaFunction,
     arguments: Vec<Vec<u64>>,
@@ -21,12 +21,12 @@ pub(super) struct Launch<'a> {
 
 impl Gpu {
     /// The kernel `name` of a source file.
-    pub(super) fn kernel(&self, source: Source, name: &str) -> Result<Launch<'_>> {
+    pub(in crate::ops) fn kernel(&self, source: Source, name: &str) -> Result<Launch<'_>> {
         self.kernel_for(source, &[], name)
     }
 
     /// The same, of a source that is compiled for certain sizes: `NAME=number` each.
-    pub(super) fn kernel_for(
+    pub(in crate::ops) fn kernel_for(
         &self,
         source: Source,
         sizes: &[String],
@@ -40,49 +40,49 @@ impl Gpu {
     }
 
     /// Makes this thread one that works with this GPU.
-    pub(super) fn bind(&self) -> Result<()> {
+    pub(in crate::ops) fn bind(&self) -> Result<()> {
         Ok(self.context.bind_to_thread()?)
     }
 }
 
 impl Launch<'_> {
     /// Values in device memory.
-    pub(super) fn array<T>(self, values: &CudaSlice<T>) -> Self {
+    pub(in crate::ops) fn array<T>(self, values: &CudaSlice<T>) -> Self {
         let address = self.gpu.address(values);
         self.address(address)
     }
 
     /// Values in device memory, or a null pointer.
-    pub(super) fn optional<T>(self, values: Option<&CudaSlice<T>>) -> Self {
+    pub(in crate::ops) fn optional<T>(self, values: Option<&CudaSlice<T>>) -> Self {
         let address = values.map_or(0, |values| self.gpu.address(values));
         self.address(address)
     }
 
     /// A device address.
-    pub(super) fn address(mut self, address: u64) -> Self {
+    pub(in crate::ops) fn address(mut self, address: u64) -> Self {
         self.arguments.push(vec![address]);
         self
     }
 
     /// An `int`.
-    pub(super) fn int(mut self, value: usize) -> Self {
+    pub(in crate::ops) fn int(mut self, value: usize) -> Self {
         self.arguments.push(vec![value as u64]);
         self
     }
 
     /// An `i64`.
-    pub(super) fn long(self, value: usize) -> Self {
+    pub(in crate::ops) fn long(self, value: usize) -> Self {
         self.int(value)
     }
 
     /// A `float`.
-    pub(super) fn float(mut self, value: f32) -> Self {
+    pub(in crate::ops) fn float(mut self, value: f32) -> Self {
         self.arguments.push(vec![u64::from(value.to_bits())]);
         self
     }
 
     /// A struct of pointers first, then ints.
-    pub(super) fn structure(mut self, pointers: &[u64], ints: &[usize]) -> Self {
+    pub(in crate::ops) fn structure(mut self, pointers: &[u64], ints: &[usize]) -> Self {
         let mut words = pointers.to_vec();
         words.extend(ints.chunks(2).map(|pair| {
             let high = pair.get(1).copied().unwrap_or(0) as u64;
@@ -93,12 +93,12 @@ impl Launch<'_> {
     }
 
     /// One thread for each of `count` items.
-    pub(super) fn over(self, count: usize) -> Result<()> {
+    pub(in crate::ops) fn over(self, count: usize) -> Result<()> {
         self.blocks(count.div_ceil(THREADS), THREADS, 0)
     }
 
     /// `blocks` of `threads` with `shared` bytes of shared memory.
-    pub(super) fn blocks(self, blocks: usize, threads: usize, shared: usize) -> Result<()> {
+    pub(in crate::ops) fn blocks(self, blocks: usize, threads: usize, shared: usize) -> Result<()> {
         if blocks == 0 {
             return Ok(());
         }

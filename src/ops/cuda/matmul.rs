@@ -22,7 +22,7 @@ const PLANS: usize = 256;
 
 /// What follows a product.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Epilogue {
+pub(in crate::ops) struct Epilogue {
     /// Where the bias (N) lies, of the result's type.
     pub bias: Option<u64>,
     /// By tanh, as [`crate::ops::Activation::GeluTanh`]. Not with a residual.
@@ -35,7 +35,7 @@ pub(super) struct Epilogue {
 type Key = ([usize; 3], bool, [bool; 3]);
 
 /// cuBLASLt on one GPU.
-pub(super) struct Matmul {
+pub(in crate::ops) struct Matmul {
     handle: sys::cublasLtHandle_t,
     /// Locked while one of them is set up and queued. None: there is no way to compute it at once.
     plans: Mutex<HashMap<Key, Option<Plan>>>,
@@ -57,7 +57,7 @@ struct Plan {
 
 /// `out (M, N) = gelu(x (M, K) · weight (N, K)ᵀ + bias) + residual` of bf16 `x` and `weight`, rows
 /// one behind the other. False: cuBLASLt cannot compute it at once.
-pub(super) fn product(
+pub(in crate::ops) fn product(
     gpu: &Gpu,
     [out, x, weight]: [Operand; 3],
     sizes: [usize; 3],

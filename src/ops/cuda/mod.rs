@@ -1,58 +1,35 @@
-//! The ops on NVIDIA GPUs: functions over values in device memory, one file for each op beside
+//! The ops on NVIDIA GPUs: functions over values in device memory, each op beside
 //! its form on the CPU, which defines what it computes.
 //!
 //! CUDA's libraries are opened at run time, so that the same program runs without them. Kernels
-//! stand in `kernels/` and are compiled by NVRTC for the device that is there. All work of a
+//! stand in the folders of the ops and are compiled by NVRTC for the device that is there. All work of a
 //! [`Gpu`] is queued on one stream: calls return before it is done, and what is read back waits
 //! for it.
 //!
 //! Values are f32; matrix products take bf16 copies of their inputs if the layer was made so, and
 //! sum in f32; so does Mamba-2's scan. Other scans, convolutions, norms and FFTs are f32 always.
 
-mod attention;
-mod blas;
+pub(super) mod blas;
 mod compile;
-mod cross_entropy;
 mod element;
 mod error;
-mod fft;
-mod launch;
-mod linear;
-mod long_conv;
-mod matmul;
-mod modal;
-mod norm;
-mod packed;
-mod rows;
-mod saved;
-mod selective_scan;
-mod short_conv;
-mod ssd;
-mod sums;
+pub(super) mod fft;
+mod kept;
+pub(super) mod launch;
+pub(super) mod matmul;
+pub(super) mod packed;
+pub(super) mod saved;
+#[cfg(test)]
+pub(super) mod testing;
 
-pub use attention::{Attention, Cache, Kept};
-pub use cross_entropy::{cross_entropy, losses};
-pub use element::Element;
-pub use linear::{Linear, to_weight};
-pub use long_conv::{
-    ConvSlopes, Convolved, FilterNetwork, FilterSlopes, FilterTaps, LongConv, Past,
-};
-pub use modal::{Modal, ModalSlopes, ModalState};
-pub use norm::{gated_rms_norm, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
+pub(super) use compile::{Source, compile};
+pub(super) use element::{Element, Operand, vector};
+pub(super) use kept::{Carried, OnGpu};
 pub use packed::Packed;
-pub use rows::{
-    Columns, activate, add, affine, convert, copy_columns, gate, gate_slopes, gather, glu_residual,
-    glu_slopes, half, one_hot, pool, slopes, widen,
-};
 pub use saved::{Saved, Stored};
-pub use selective_scan::{Hidden, ScanInputs, ScanSlopes, ScanStarts, SelectiveScan};
-pub use short_conv::{ShortConv, Tail};
-pub use ssd::{Ssd, SsdState};
-pub use sums::column_sums;
 
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Segment;
-use compile::Source;
 use cudarc::cublas::CudaBlas;
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr,
@@ -68,16 +45,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub struct Gpu {
     ordinal: usize,
     name: String,
-    capability: i32,
+    /// Of its compute capability: 90 for 9.0.
+    pub(super) capability: i32,
     rounded: bool,
     /// Bytes of memory that may be in use; `usize::MAX`: all.
     limit: AtomicUsize,
     /// Bytes that the spectra of long filters may still take in all layers.
     spectra: Arc<AtomicIsize>,
     /// How often ops were told to give up what they keep.
-    forgotten: AtomicUsize,
+    pub(super) forgotten: AtomicUsize,
     context: Arc<CudaContext>,
-    stream: Arc<CudaStream>,
+    pub(super) stream: Arc<CudaStream>,
     blas: CudaBlas,
     /// Opened where products take bf16.
     matmul: OnceLock<matmul::Matmul>,
@@ -324,7 +302,7 @@ impl Gpu {
         let loaded = match modules.get(&module) {
             Some(loaded) => Arc::clone(loaded),
             None => {
-                let code = compile::compile(source, defines, self.capability)?;
+                let code = compile(source, defines, self.capability)?;
                 let loaded = self.context.load_module(Ptx::from_binary(code))?;
                 modules.insert(module, Arc::clone(&loaded));
                 loaded
@@ -336,7 +314,7 @@ impl Gpu {
     }
 
     /// Where values begin in device memory.
-    fn address<T>(&self, values: &CudaSlice<T>) -> u64 {
+    pub(super) fn address<T>(&self, values: &CudaSlice<T>) -> u64 {
         values.device_ptr(&self.stream).0
     }
 }
@@ -365,12 +343,12 @@ fn memory_pool(context: &CudaContext) -> Result<sys::CUmemoryPool> {
     Ok(pool)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Checks a length that the callers' own arithmetic guarantees.
-fn expect_len<T>(name: &str, values: &CudaSlice<T>, len: usize) -> Result<()> {
+pub(super) fn expect_len<T>(name: &str, values: &CudaSlice<T>, len: usize) -> Result<()> {
     if values.len() == len {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use cudarc::driver::CudaSlice;
 use std::sync::OnceLock;
 
 /// Rows of a chunk, where tiles are matrices.
-pub(super) const CHUNK: usize = 128;
+pub(in crate::ops) const CHUNK: usize = 128;
 
 /// The rows of a step cut at segments and, within them, into tiles of up to `tile` rows.
 pub struct Packed {
@@ -15,19 +15,19 @@ pub struct Packed {
     rows: usize,
     tile_count: usize,
     longest: usize,
-    pub(super) tiles: CudaSlice<u32>,    // (tiles, 4)
-    pub(super) segments: CudaSlice<u32>, // (segments, 6)
+    pub(in crate::ops) tiles: CudaSlice<u32>, // (tiles, 4)
+    pub(in crate::ops) segments: CudaSlice<u32>, // (segments, 6)
     chunks: OnceLock<Box<Packed>>,
 }
 
 impl Packed {
-    pub(super) fn new(gpu: &Gpu, segments: &[Segment]) -> Result<Self> {
+    pub(in crate::ops) fn new(gpu: &Gpu, segments: &[Segment]) -> Result<Self> {
         let rows = segments.iter().map(|segment| segment.len).sum();
         Self::cut(gpu, segments, rows, tile(rows))
     }
 
     /// The same segments in tiles of [`CHUNK`] rows, kept as long as these.
-    pub(super) fn chunks(&self, gpu: &Gpu) -> Result<&Self> {
+    pub(in crate::ops) fn chunks(&self, gpu: &Gpu) -> Result<&Self> {
         if let Some(chunks) = self.chunks.get() {
             return Ok(chunks);
         }
@@ -77,7 +77,7 @@ impl Packed {
     }
 
     /// Whether these are the segments it was made of.
-    pub(super) fn is(&self, segments: &[Segment]) -> bool {
+    pub(in crate::ops) fn is(&self, segments: &[Segment]) -> bool {
         self.source == segments
     }
 
@@ -87,12 +87,12 @@ impl Packed {
     }
 
     /// Tiles of all segments.
-    pub(super) fn tile_count(&self) -> usize {
+    pub(in crate::ops) fn tile_count(&self) -> usize {
         self.tile_count
     }
 
     /// Rows of the longest tile.
-    pub(super) fn longest(&self) -> usize {
+    pub(in crate::ops) fn longest(&self) -> usize {
         self.longest
     }
 
@@ -102,7 +102,7 @@ impl Packed {
     }
 
     /// Checks that each segment that reads or leaves state has a lane below `lanes`.
-    pub(super) fn expect_lanes(&self, lanes: usize) -> Result<()> {
+    pub(in crate::ops) fn expect_lanes(&self, lanes: usize) -> Result<()> {
         let outside = |s: &&Segment| s.lane >= lanes && !(s.starts && s.ends);
         match self.source.iter().find(outside) {
             None => Ok(()),

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 /// A state in memory: sizes and values, as the device has them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Saved {
-    pub(super) sizes: Vec<usize>,
-    pub(super) values: Vec<f32>,
+    pub(in crate::ops) sizes: Vec<usize>,
+    pub(in crate::ops) values: Vec<f32>,
 }
 
 impl Saved {
     /// The values of so many lanes; waits for the work that computes them.
-    pub(super) fn of_lanes(lanes: usize, values: &CudaSlice<f32>) -> Result<Self> {
+    pub(in crate::ops) fn of_lanes(lanes: usize, values: &CudaSlice<f32>) -> Result<Self> {
         Ok(Self {
             sizes: vec![lanes],
             values: download(values)?,
@@ -22,7 +22,7 @@ impl Saved {
     }
 
     /// The inverse of [`Saved::of_lanes`].
-    pub(super) fn to_lanes(&self, gpu: &Gpu) -> Result<(usize, CudaSlice<f32>)> {
+    pub(in crate::ops) fn to_lanes(&self, gpu: &Gpu) -> Result<(usize, CudaSlice<f32>)> {
         let [lanes] = self.sizes[..] else {
             return Err(Error::new(Kind::Internal, "another op's state"));
         };
@@ -43,7 +43,7 @@ pub trait Stored: Sized {
 }
 
 /// A copy in memory.
-pub(super) fn download(values: &CudaSlice<f32>) -> Result<Vec<f32>> {
+pub(in crate::ops) fn download(values: &CudaSlice<f32>) -> Result<Vec<f32>> {
     let stream = values.stream();
     let out = stream.clone_dtoh(values)?;
     stream.synchronize()?;

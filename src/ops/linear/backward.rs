@@ -1,9 +1,10 @@
 //! Gradients of a dense layer: two matrix products and a sum over rows.
 
+use super::cuda;
 use crate::error::Result;
-use crate::ops::gradient::total;
-use crate::ops::on_gpu::OnGpu;
-use crate::ops::{Device, Matrix, Tensor, cuda, multiply, unwritten, with_slices};
+use crate::ops::cuda::OnGpu;
+use crate::ops::sums::{column_sums, total};
+use crate::ops::{Device, Matrix, Tensor, multiply, unwritten, with_slices};
 use rayon::prelude::*;
 
 /// Rows of a tile of the input's gradient: each packs the weight anew.
@@ -26,9 +27,10 @@ pub(super) fn linear(
             Device::Cpu => to_input(grad, &weight),
             Device::Cuda(gpu) => {
                 let layer = on_gpu.made()?;
-                let out = match layer.rounds() {
-                    true => layer.to_input(grad.round_on_gpu(gpu)?)?,
-                    false => layer.to_input(grad.gpu_values(gpu)?)?,
+                let out = if layer.rounds() {
+                    layer.to_input(grad.round_on_gpu(gpu)?)?
+                } else {
+                    layer.to_input(grad.gpu_values(gpu)?)?
                 };
                 Ok(Tensor::on_gpu(gpu, out, x.dims()))
             }
@@ -93,29 +95,9 @@ pub(in crate::ops) fn to_weight(grad: &Tensor, x: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(sum, (width, inner), grad.device())
 }
 
-/// The sum of all rows.
-pub(in crate::ops) fn column_sums(x: &Tensor) -> Result<Tensor> {
-    let width = x.width();
-    if let Device::Cuda(gpu) = x.device() {
-        let out = cuda::column_sums(gpu, x.gpu_values(gpu)?, width)?;
-        return Ok(Tensor::on_gpu(gpu, out, &[width]));
-    }
-    let sum = with_slices([x], |[x]| {
-        let parts = x.par_chunks(ROWS * width).map(|x| {
-            let mut sum = vec![0.0; width];
-            for row in x.chunks_exact(width) {
-                sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-            }
-            sum
-        });
-        Ok(total(parts.collect()))
-    })?;
-    Tensor::from_vec(sum, width, x.device())
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::ops::gradient::check::{check, close, random, wide};
+    use crate::ops::check::{check, close, random, wide};
     use crate::ops::{Activation, Linear, Tensor};
 
     /// `x Wᵀ`

@@ -4,7 +4,8 @@
 //! same sums from it. So a fork is a short ring of its own: one slot for each token that may still
 //! come, filled with all that the past owes that token.
 
-use super::{Carried, Complex32, Convolver, DIRECT, Lane, LongConv, Past, Push, UNIT, add};
+use super::push::{Push, UNIT, add};
+use super::{Carried, Complex32, Convolver, DIRECT, Lane, LongConv, Past};
 use crate::error::{Error, Kind, Result};
 use rayon::prelude::*;
 
@@ -19,9 +20,10 @@ impl LongConv {
                 .lanes
                 .get(*lane)
                 .ok_or_else(|| Error::new(Kind::Internal, format!("no lane {lane}")))?;
-            match self.is_fork(lane) || lane.slots.is_empty() || room > self.ring || room == 0 {
-                true => Ok(lane.clone()),
-                false => self.owed(lane, room),
+            if self.is_fork(lane) || lane.slots.is_empty() || room > self.ring || room == 0 {
+                Ok(lane.clone())
+            } else {
+                self.owed(lane, room)
             }
         });
         Ok(Past {

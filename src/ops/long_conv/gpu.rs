@@ -1,9 +1,10 @@
 //! The gated long convolution on a GPU, and its gradients there.
 
+use super::cuda::{self, Convolved};
 use super::{LongConv, Past};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::cuda::{self, Convolved, Gpu};
+use crate::ops::cuda::Gpu;
 use crate::sequence::Segment;
 use std::sync::Arc;
 
@@ -31,25 +32,26 @@ impl LongConv {
         let (values, shape) = (x.gpu_values(gpu)?, [x.dim(0)?, self.channels]);
         // A product reads it next.
         if !tracked {
-            return match gpu.rounded() {
-                true => {
-                    let out = conv.forward(values, past, segments)?;
-                    Ok(Tensor::rounded_on_gpu(gpu, out, &shape))
-                }
-                false => {
-                    let out = conv.forward(values, past, segments)?;
-                    Ok(Tensor::on_gpu(gpu, out, &shape))
-                }
+            return if gpu.rounded() {
+                let out = conv.forward(values, past, segments)?;
+                Ok(Tensor::rounded_on_gpu(gpu, out, &shape))
+            } else {
+                let out = conv.forward(values, past, segments)?;
+                Ok(Tensor::on_gpu(gpu, out, &shape))
             };
         }
         let carried = self.tracked.is_some() && segments.iter().any(|segment| !segment.starts);
-        let before = match carried {
-            true => past.fork(gpu)?,
-            false => conv.start(lanes),
+        let before = if carried {
+            past.fork(gpu)?
+        } else {
+            conv.start(lanes)
         };
-        let reach = segments.iter().map(|segment| match segment.starts {
-            true => segment.len,
-            false => before.position(segment.lane) % self.ring + segment.len,
+        let reach = segments.iter().map(|segment| {
+            if segment.starts {
+                segment.len
+            } else {
+                before.position(segment.lane) % self.ring + segment.len
+            }
         });
         let reach = reach.max().unwrap_or(0).min(self.length);
         let taps = match &self.tracked {
@@ -59,15 +61,12 @@ impl LongConv {
                 Tensor::from_vec(taps, (self.channels, reach), x.device())?
             }
         };
-        let (out, sums) = match gpu.rounded() {
-            true => {
-                let (out, sums) = conv.forward_with_sums(values, past, segments)?;
-                (Tensor::rounded_on_gpu(gpu, out, &shape), sums)
-            }
-            false => {
-                let (out, sums) = conv.forward_with_sums(values, past, segments)?;
-                (Tensor::on_gpu(gpu, out, &shape), sums)
-            }
+        let (out, sums) = if gpu.rounded() {
+            let (out, sums) = conv.forward_with_sums(values, past, segments)?;
+            (Tensor::rounded_on_gpu(gpu, out, &shape), sums)
+        } else {
+            let (out, sums) = conv.forward_with_sums(values, past, segments)?;
+            (Tensor::on_gpu(gpu, out, &shape), sums)
         };
         let parents = [x, &taps, &self.bias_tensor];
         let (x, kept_taps, wanted) = (x.detach(), taps.detach(), taps.is_tracked());

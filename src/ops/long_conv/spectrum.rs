@@ -1,6 +1,7 @@
 //! Filter spectra of channel pairs, and the convolution of one pair by FFT.
 
-use super::{DIRECT, GROUP, Push, Taps};
+use super::push::Push;
+use super::{DIRECT, GROUP, Taps};
 use crate::ops::math::{mul_add, simd};
 use crate::ops::unwritten;
 use num_complex::Complex32;
@@ -184,9 +185,10 @@ impl Plan {
         let Transform { values: z, scratch } = z;
         z.resize(self.size, Complex32::default());
         let (taps, zeros) = z.split_at_mut(even.len());
-        match odd.is_empty() {
-            true => (taps.iter_mut().zip(even)).for_each(|(z, &re)| *z = Complex32::new(re, 0.0)),
-            false => interleave(taps, even, odd),
+        if odd.is_empty() {
+            (taps.iter_mut().zip(even)).for_each(|(z, &re)| *z = Complex32::new(re, 0.0))
+        } else {
+            interleave(taps, even, odd)
         }
         zeros.fill(Complex32::default());
         scratch.resize(self.forward.get_inplace_scratch_len(), Complex32::default());
@@ -368,9 +370,10 @@ fn pairs<const FMA: bool>(
         let even_im = mul_add::<FMA>(a[k].re, s_im, a[k].im * s_re);
         let odd_re = mul_add::<FMA>(b[k].re, d_re, -(b[k].im * d_im));
         let odd_im = mul_add::<FMA>(b[k].re, d_im, b[k].im * d_re);
-        let (one, other) = match add {
-            true => (low[k], high[n - 1 - k]),
-            false => (Complex32::default(), Complex32::default()),
+        let (one, other) = if add {
+            (low[k], high[n - 1 - k])
+        } else {
+            (Complex32::default(), Complex32::default())
         };
         low[k] = Complex32::new(one.re + (even_re + odd_re), one.im + (even_im + odd_im));
         high[n - 1 - k] =

@@ -1,5 +1,6 @@
 use super::*;
 use crate::ops::Device;
+use crate::ops::testing::difference;
 use proptest::prelude::*;
 
 const CHANNELS: usize = 18;
@@ -57,15 +58,6 @@ fn plain(x: &[f32], length: usize) -> Vec<f64> {
     out
 }
 
-fn worst(out: &[f32], expected: &[f64]) -> f64 {
-    let largest = expected.iter().fold(0f64, |a, b| a.max(b.abs()));
-    let worst = out
-        .iter()
-        .zip(expected)
-        .fold(0f64, |a, (x, y)| a.max((f64::from(*x) - y).abs()));
-    worst / largest
-}
-
 const WHOLE: Segment = Segment {
     lane: 0,
     len: 0,
@@ -84,7 +76,7 @@ fn whole_sequences_equal_a_plain_f64_loop() {
             &[Segment { len: rows, ..WHOLE }],
         );
         assert!(
-            worst(&out, &plain(&x, length)) < 2e-6,
+            difference(&out, &plain(&x, length)) < 2e-6,
             "length {length}, rows {rows}"
         );
     }
@@ -108,7 +100,7 @@ fn sequences_stream_past_the_filter_s_length() {
                 out.extend(run(&conv, x, &mut past, &[segment]));
             }
             assert!(
-                worst(&out, &plain(&x, length)) < 2e-6,
+                difference(&out, &plain(&x, length)) < 2e-6,
                 "length {length}, step {step}"
             );
         }
@@ -148,7 +140,7 @@ proptest! {
             out.extend_from_slice(&run(&conv, &step, &mut past, &[neighbour, ours])[before * CHANNELS..]);
             from += len;
         }
-        prop_assert!(worst(&out, &expected) < 2e-6);
+        prop_assert!(difference(&out, &expected) < 2e-6);
     }
 
     #[test]
@@ -163,7 +155,7 @@ proptest! {
         let forked = run(&conv, &b, &mut fork, &[more]);
         prop_assert_eq!(&forked, &run(&conv, &b, &mut past, &[more]));
         let again = run(&conv, &b, &mut past, &[Segment { lane: 0, len: second, starts: true, ends: false }]);
-        prop_assert!(worst(&again, &plain(&b, 200)) < 2e-6);
+        prop_assert!(difference(&again, &plain(&b, 200)) < 2e-6);
     }
 }
 
@@ -204,18 +196,24 @@ fn a_fork_runs_on_as_the_sequence_would_from_any_position() {
             let both = || conv.fork(&[(&past, 0), (&fork, 0)], room).unwrap();
             for lane in [0, 1] {
                 let once = step(split(at, at + room), &mut both(), lane, false, true);
-                assert!(worst(&once, &expected) < 1e-5, "{length}: {at} + {room}");
+                assert!(
+                    difference(&once, &expected) < 1e-5,
+                    "{length}: {at} + {room}"
+                );
                 let mut fork = both();
                 let half = at + room / 3 + 1;
                 let mut parts = step(split(at, half), &mut fork, lane, false, false);
                 if half < at + room {
                     parts.extend(step(split(half, at + room), &mut fork, lane, false, true));
                 }
-                assert!(worst(&parts, &expected) < 1e-5, "{length}: {at} + {room}");
+                assert!(
+                    difference(&parts, &expected) < 1e-5,
+                    "{length}: {at} + {room}"
+                );
             }
             // The original runs on as if there had been no fork.
             let on = step(split(at, at + room), &mut past, 0, false, true);
-            assert_eq!(worst(&on, &expected), 0.0);
+            assert_eq!(difference(&on, &expected), 0.0);
         }
     }
 }

@@ -72,9 +72,10 @@ impl Step {
             out,
             of(|sums| &sums.poles, poles)?,
             of(|sums| &sums.residues, residues)?,
-            match skip.is_tracked() {
-                true => Some(Tensor::from_vec(to_skip, modal.channels, device)?),
-                false => None,
+            if skip.is_tracked() {
+                Some(Tensor::from_vec(to_skip, modal.channels, device)?)
+            } else {
+                None
             },
         ])
     }
@@ -115,11 +116,11 @@ impl Step {
                     let residues = &group.residues[here.clone()];
                     let (later, to_poles) = (&mut later[here.clone()], &mut sums.poles[here]);
                     if parts == 2 {
-                        ascend(&mut tile, before, poles, to_residues, rows);
-                        descend(&mut tile, later, poles, residues, to_poles, rows);
+                        recompute_states(&mut tile, before, poles, to_residues, rows);
+                        gradients_of_states(&mut tile, later, poles, residues, to_poles, rows);
                     } else {
-                        ascend_real(&mut tile, before, poles, to_residues, rows);
-                        descend_real(&mut tile, later, poles, residues, to_poles, rows);
+                        recompute_real_states(&mut tile, before, poles, to_residues, rows);
+                        gradients_of_real_states(&mut tile, later, poles, residues, to_poles, rows);
                     }
                 }
                 for (out, to_g) in out[at..at + rows].iter_mut().zip(&tile.to_g) {
@@ -212,7 +213,7 @@ fn skip(tile: &mut Tile, group: &Group, to_skip: &mut Lanes, rows: usize) {
 
 simd! {
 /// The states of four complex modes again; adds `Σ ȳ s`.
-fn ascend(tile: &mut Tile, before: &[Four], poles: &[Four], to_residues: &mut [Four], rows: usize) {
+fn recompute_states(tile: &mut Tile, before: &[Four], poles: &[Four], to_residues: &mut [Four], rows: usize) {
     let (mut re, mut im) = (before[0], before[1]);
     let (mut sum_re, mut sum_im) = (to_residues[0], to_residues[1]);
     let inputs = tile.g[..rows].iter().zip(&tile.grad);
@@ -236,7 +237,7 @@ fn ascend(tile: &mut Tile, before: &[Four], poles: &[Four], to_residues: &mut [F
 
 simd! {
 /// q of four complex modes, from the last row to the first; adds to the gradient to g, and `Σ q s`.
-fn descend(tile: &mut Tile, later: &mut [Four], poles: &[Four], residues: &[Four], to_poles: &mut [Four], rows: usize) {
+fn gradients_of_states(tile: &mut Tile, later: &mut [Four], poles: &[Four], residues: &[Four], to_poles: &mut [Four], rows: usize) {
     let (mut re, mut im) = (later[0], later[1]);
     let (mut sum_re, mut sum_im) = (to_poles[0], to_poles[1]);
     let inputs = tile.states[..rows].iter().zip(&tile.grad).rev();
@@ -266,8 +267,8 @@ fn descend(tile: &mut Tile, later: &mut [Four], poles: &[Four], residues: &[Four
 }
 
 simd! {
-/// As `ascend`, of real modes.
-fn ascend_real(tile: &mut Tile, before: &[Four], poles: &[Four], to_residues: &mut [Four], rows: usize) {
+/// As `recompute_states`, of real modes.
+fn recompute_real_states(tile: &mut Tile, before: &[Four], poles: &[Four], to_residues: &mut [Four], rows: usize) {
     let (mut re, mut sum) = (before[0], to_residues[0]);
     let inputs = tile.g[..rows].iter().zip(&tile.grad);
     for (states, (g, grad)) in tile.states.iter_mut().zip(inputs) {
@@ -284,8 +285,8 @@ fn ascend_real(tile: &mut Tile, before: &[Four], poles: &[Four], to_residues: &m
 }
 
 simd! {
-/// As `descend`, of real modes.
-fn descend_real(tile: &mut Tile, later: &mut [Four], poles: &[Four], residues: &[Four], to_poles: &mut [Four], rows: usize) {
+/// As `gradients_of_states`, of real modes.
+fn gradients_of_real_states(tile: &mut Tile, later: &mut [Four], poles: &[Four], residues: &[Four], to_poles: &mut [Four], rows: usize) {
     let (mut re, mut sum) = (later[0], to_poles[0]);
     let inputs = tile.states[..rows].iter().zip(&tile.grad).rev();
     for (to_g, (states, grad)) in tile.to_g[..rows].iter_mut().rev().zip(inputs) {

@@ -1,9 +1,9 @@
 //! The modal filter on a GPU, and its gradients there.
 
-use super::{Modal, ModalState};
+use super::{Modal, ModalState, cuda};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::cuda::{self, Gpu};
+use crate::ops::cuda::Gpu;
 use crate::sequence::Segment;
 use std::sync::Arc;
 

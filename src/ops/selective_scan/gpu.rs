@@ -1,9 +1,10 @@
 //! The selective scan on a GPU, and its gradients there.
 
+use super::cuda::{self, ScanInputs};
 use super::{Hidden, SelectiveScan};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::cuda::{self, Gpu, ScanInputs};
+use crate::ops::cuda::Gpu;
 use crate::sequence::Segment;
 use std::sync::Arc;
 
@@ -44,15 +45,12 @@ impl SelectiveScan {
             .own(|| scan.start(lanes), |hidden| hidden.fork(gpu))?;
         let (values, shape) = (io.values(gpu)?, io.u.dims());
         // What is gated is read by a product next.
-        let (out, starts) = match io.gate.is_some() && gpu.rounded() {
-            true => {
-                let (out, starts) = scan.forward(&values, hidden, segments)?;
-                (Tensor::rounded_on_gpu(gpu, out, shape), starts)
-            }
-            false => {
-                let (out, starts) = scan.forward(&values, hidden, segments)?;
-                (Tensor::on_gpu(gpu, out, shape), starts)
-            }
+        let (out, starts) = if io.gate.is_some() && gpu.rounded() {
+            let (out, starts) = scan.forward(&values, hidden, segments)?;
+            (Tensor::rounded_on_gpu(gpu, out, shape), starts)
+        } else {
+            let (out, starts) = scan.forward(&values, hidden, segments)?;
+            (Tensor::on_gpu(gpu, out, shape), starts)
         };
         if !tracked {
             return Ok(out);

@@ -3,11 +3,10 @@
 //! What a segment carries in is a constant: its taps' gradient counts it, no gradient goes back to
 //! it (truncated back-propagation).
 
-use super::{ROWS, ShortConv, convolve};
+use super::{ROWS, ShortConv, convolve, cuda};
 use crate::error::Result;
-use crate::ops::cuda::{self, Gpu};
-use crate::ops::gradient::total;
-use crate::ops::on_gpu::OnGpu;
+use crate::ops::cuda::{Gpu, OnGpu};
+use crate::ops::sums::total;
 use crate::ops::{Activation, Tensor, activation::slopes, math::simd, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;
@@ -116,15 +115,14 @@ impl Step {
             .enumerate()
             .for_each(|(i, (out, grad))| {
                 let mut inner = unwritten(out.len());
+                let first = i * ROWS;
                 convolve(
+                    conv,
                     &mut inner,
                     part.x,
                     part.before,
-                    &conv.taps,
-                    &conv.bias,
-                    i * ROWS,
+                    first,
                     Activation::None,
-                    conv.reversed,
                 );
                 slopes(out, grad, &inner, conv.activation);
             });
@@ -204,7 +202,7 @@ fn correlate(taps: &mut [f32], bias: &mut [f32], grad: &[f32], x: &[f32], before
 
 #[cfg(test)]
 mod tests {
-    use crate::ops::gradient::check::{check, close, random, wide};
+    use crate::ops::check::{check, close, random, wide};
     use crate::ops::{Activation, ShortConv, Tensor};
     use crate::sequence::Segment;
 
@@ -272,9 +270,10 @@ mod tests {
                 let parts = [(0, 3, &zeros), (3, 7, &before), (10, 90, &zeros)];
                 let parts = parts.map(|(from, len, before)| {
                     let part = &x[0][from * C..][..len * C];
-                    match reversed {
-                        true => flip(&plain(before, &flip(part), &x[1], &x[2])),
-                        false => plain(before, part, &x[1], &x[2]),
+                    if reversed {
+                        flip(&plain(before, &flip(part), &x[1], &x[2]))
+                    } else {
+                        plain(before, part, &x[1], &x[2])
                     }
                 });
                 parts.concat()

@@ -1,10 +1,10 @@
 //! The scan of Mamba-2 on a GPU.
 
-use super::{Ssd, SsdState};
+use super::{Ssd, SsdState, cuda};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::cuda::{self, Gpu};
-use crate::ops::gradient::refuse;
+use crate::ops::cuda::Gpu;
+use crate::ops::tensor::refuse;
 use crate::sequence::Segment;
 use std::sync::Arc;
 

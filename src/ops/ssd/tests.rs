@@ -1,5 +1,6 @@
 use super::*;
 use crate::ops::Device;
+use crate::ops::testing::close;
 use proptest::prelude::*;
 
 fn tensor(shape: &[usize], f: impl Fn(usize) -> f32) -> Tensor {
@@ -89,16 +90,6 @@ fn plain(scan: &Ssd, (xbc, steps): &(Tensor, Tensor)) -> Vec<f64> {
     out
 }
 
-/// Within 1e-5 of the largest magnitude.
-fn close(found: &[f32], expected: &[f64]) -> bool {
-    let largest = expected.iter().fold(0f64, |m, x| m.max(x.abs()));
-    let pairs = found.iter().zip(expected);
-    found.len() == expected.len()
-        && pairs
-            .into_iter()
-            .all(|(a, b)| (f64::from(*a) - b).abs() <= 1e-5 * largest)
-}
-
 #[test]
 fn whole_sequences_equal_a_plain_f64_recurrence() {
     for groups in [1, 2, 4] {
@@ -106,7 +97,12 @@ fn whole_sequences_equal_a_plain_f64_recurrence() {
         // The last is longer than a band.
         for rows in [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, BAND * CHUNK + 77] {
             let inputs = inputs(rows, groups, rows);
-            assert!(close(&whole(&scan, &inputs), &plain(&scan, &inputs)));
+            close(
+                "whole",
+                &whole(&scan, &inputs),
+                &plain(&scan, &inputs),
+                1e-5,
+            );
         }
     }
 }
@@ -127,7 +123,12 @@ fn one_huge_step_does_not_blur_the_steps_after_it() {
         Tensor::from_vec(xbc, (60, width), &Device::Cpu).unwrap(),
         Tensor::from_vec(steps, (60, 4), &Device::Cpu).unwrap(),
     );
-    assert!(close(&whole(&scan, &inputs), &plain(&scan, &inputs)));
+    close(
+        "whole",
+        &whole(&scan, &inputs),
+        &plain(&scan, &inputs),
+        1e-5,
+    );
 }
 
 proptest! {
@@ -155,10 +156,10 @@ proptest! {
             let (xbc, steps) = (step(&read.0, &ours.0), step(&read.1, &ours.1));
             let segments = [piece(1, 70, true, true), segment];
             let out = values(&scan.forward(&xbc, &steps, &mut state, &segments).unwrap());
-            prop_assert!(close(&out[..70 * width], &read_alone));
+            close("alone", &out[..70 * width], &read_alone, 1e-5);
             found.extend_from_slice(&out[70 * width..]);
             from += len;
         }
-        prop_assert!(close(&found, &expected));
+        close("pieces", &found, &expected, 1e-5);
     }
 }

@@ -1,30 +1,36 @@
 //! What the model's output says of a read: likelihoods summed, vectors pooled.
 
-use super::steps::{Part, ReadStep};
-use super::{Pool, ReadEngine};
-use crate::error::{Error, Result};
+use super::steps::{ReadPart, ReadStep};
+use super::{Pool, ReadHead, ReadOutput};
+use crate::error::Result;
 use crate::head::PREDICTIONS;
 use crate::sequence::{N, base};
+use crate::stream::finite::check_finite;
+use crate::stream::journal::{load, store};
+use crate::stream::pipeline::{Next, Stage};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows of one task.
 const ROWS: usize = 512;
 
 /// The model's output for a step.
 #[derive(Default)]
-pub struct Values {
-    /// (T, D); empty if no vectors are wanted.
-    pub hidden: Vec<f32>,
+pub struct ReadValues {
+    /// (T, N · D) of N layers; empty if no vectors are wanted.
+    pub vectors: Vec<f32>,
     /// (T, V)
     pub logits: Vec<f32>,
-    /// Logits are those of the base itself, which was hidden.
+    /// Logits are those of the base itself, which was masked.
     pub masked: bool,
     /// T
     pub tokens: usize,
 }
 
-impl Values {
+impl ReadValues {
     fn row<'a>(&self, values: &'a [f32], row: usize) -> &'a [f32] {
         let width = values.len() / self.tokens.max(1);
         &values[row * width..(row + 1) * width]
@@ -38,7 +44,7 @@ impl Values {
 }
 
 /// What is known of some bases of a read.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Partial {
     /// Sum of log-probabilities, in nats.
     pub sum: f64,
@@ -89,85 +95,148 @@ fn pool_into(pooled: &mut [f64], row: impl Iterator<Item = f64>, pool: Option<Po
     }
 }
 
-/// What a step says of each of its parts. `before`: the logits after the step before it.
-pub fn partials(
-    engine: &ReadEngine,
-    step: &ReadStep,
-    values: &Values,
-    before: &[f32],
-) -> Result<Vec<Partial>> {
-    let (mut tasks, mut row) = (Vec::new(), 0);
-    for (at, part) in step.parts.iter().enumerate() {
-        for from in part.kept.clone().step_by(ROWS) {
-            tasks.push((at, row, from..(from + ROWS).min(part.kept.end)));
-        }
-        row += part.codes.len();
-    }
-    let scored: Vec<(usize, Partial)> = tasks
-        .into_par_iter()
-        .map(|(at, row, bases)| {
-            let part = &step.parts[at];
-            (at, partial(engine, part, row, bases, values, before))
-        })
-        .collect();
-    let mut partials: Vec<Partial> = step.parts.iter().map(|_| Partial::default()).collect();
-    for (at, partial) in scored {
-        let read = &step.parts[at].read;
-        if partial.sum.is_nan() || partial.pooled.iter().any(|x| x.is_nan()) {
-            let name = String::from_utf8_lossy(read.record.name()).into_owned();
-            return Err(Error::model("the model's output is not a number")
-                .place(format!("read {name}"))
-                .todo("check the weights with crocuta models verify"));
-        }
-        partials[at].merge(partial, engine.pool);
-    }
-    Ok(partials)
+/// What a read needs of the step before.
+#[derive(Default, Serialize, Deserialize)]
+struct ReadBefore {
+    /// The logits after the last base of the unfinished read.
+    logits: Vec<f32>,
+    /// What is known of that.
+    open: Partial,
+    /// Ambiguous bases of the reads so far.
+    ambiguous: u64,
 }
 
-/// Bases `bases` of a part whose first one is the step's row `first`.
-fn partial(
-    engine: &ReadEngine,
-    part: &Part,
-    first: usize,
-    bases: Range<usize>,
-    values: &Values,
-    before: &[f32],
-) -> Partial {
-    let mut out = Partial::default();
-    let starts = part.segment.is_some_and(|segment| segment.starts);
-    for i in bases {
-        let (row, code) = (first + i, part.codes[i]);
-        let logits = match i {
-            _ if values.masked => values.row(&values.logits, row),
-            0 if starts => &[],
-            0 if row == 0 => before,
-            _ => values.row(&values.logits, row - 1),
-        };
-        out.bases += 1;
-        out.ambiguous += u64::from(base(code) == N);
-        if !logits.is_empty()
-            && let Some(logp) = engine.likelihood.log_probability(logits, code)
-        {
-            out.sum += logp;
-            out.scored += 1;
-        }
-        if engine.per_base {
-            let start = out.predictions.len();
-            out.predictions.resize(start + PREDICTIONS, f32::NAN);
-            let predictions = &mut out.predictions[start..];
-            engine.likelihood.predict(logits, code, false, predictions);
-        }
-        if engine.pool.is_some() {
-            let vector = values
-                .row(&values.hidden, row)
-                .iter()
-                .copied()
-                .map(f64::from);
-            match out.pooled.is_empty() {
-                true => out.pooled = vector.collect(),
-                false => pool_into(&mut out.pooled, vector, engine.pool),
-            }
+/// Makes rows of what was computed of reads.
+pub(super) struct OfReads<'a> {
+    head: &'a ReadHead,
+    before: ReadBefore,
+}
+
+impl<'a> OfReads<'a> {
+    pub fn new(head: &'a ReadHead) -> Self {
+        Self {
+            head,
+            before: ReadBefore::default(),
         }
     }
-    out
+
+    /// Ambiguous bases of all reads so far.
+    pub fn ambiguous(&self) -> u64 {
+        self.before.ambiguous
+    }
+
+    /// What a step says of each of its parts.
+    fn partials(&self, step: &ReadStep, values: &ReadValues) -> Vec<Partial> {
+        let (mut tasks, mut row) = (Vec::new(), 0);
+        for (at, part) in step.parts.iter().enumerate() {
+            for from in part.kept.clone().step_by(ROWS) {
+                tasks.push((at, row, from..(from + ROWS).min(part.kept.end)));
+            }
+            row += part.codes.len();
+        }
+        let scored: Vec<(usize, Partial)> = tasks
+            .into_par_iter()
+            .map(|(at, row, bases)| (at, self.partial(&step.parts[at], row, bases, values)))
+            .collect();
+        let mut partials: Vec<Partial> = step.parts.iter().map(|_| Partial::default()).collect();
+        for (at, partial) in scored {
+            partials[at].merge(partial, self.head.pool);
+        }
+        partials
+    }
+
+    /// Bases `bases` of a part whose first one is the step's row `first`.
+    fn partial(
+        &self,
+        part: &ReadPart,
+        first: usize,
+        bases: Range<usize>,
+        values: &ReadValues,
+    ) -> Partial {
+        let head = self.head;
+        let mut out = Partial::default();
+        let starts = part.segment.is_some_and(|segment| segment.starts);
+        for i in bases {
+            let (row, code) = (first + i, part.codes[i]);
+            let logits = match i {
+                _ if values.masked => values.row(&values.logits, row),
+                0 if starts => &[],
+                0 if row == 0 => &self.before.logits,
+                _ => values.row(&values.logits, row - 1),
+            };
+            out.bases += 1;
+            out.ambiguous += u64::from(base(code) == N);
+            if !logits.is_empty()
+                && let Some(logp) = head.likelihood.log_probability(logits, code)
+            {
+                out.sum += logp;
+                out.scored += 1;
+            }
+            if head.per_base {
+                let start = out.predictions.len();
+                out.predictions.resize(start + PREDICTIONS, f32::NAN);
+                let predictions = &mut out.predictions[start..];
+                head.likelihood.predict(logits, code, false, predictions);
+            }
+            if head.pool.is_some() {
+                let vector = values
+                    .row(&values.vectors, row)
+                    .iter()
+                    .copied()
+                    .map(f64::from);
+                if out.pooled.is_empty() {
+                    out.pooled = vector.collect();
+                } else {
+                    pool_into(&mut out.pooled, vector, head.pool);
+                }
+            }
+        }
+        out
+    }
+}
+
+impl Stage for OfReads<'_> {
+    type In = (ReadStep, ReadValues);
+    type Out = Vec<ReadOutput>;
+
+    fn run(&mut self, (step, values): Self::In, to: &mut Next<Self::Out>) -> Result<()> {
+        for numbers in [&values.logits, &values.vectors] {
+            let width = numbers.len() / values.tokens.max(1);
+            check_finite(numbers, width, |token| step.place(token))?;
+        }
+        let partials = self.partials(&step, &values);
+        if let Some(last) = values.last_logits() {
+            self.before.logits = last.to_vec();
+        }
+        let mut out = Vec::new();
+        for (part, mut partial) in step.parts.iter().zip(partials) {
+            let read = || Arc::clone(&part.read);
+            if !part.read.wanted {
+                out.push(ReadOutput::Record(read()));
+                continue;
+            }
+            if self.head.per_base {
+                let predictions = std::mem::take(&mut partial.predictions);
+                let codes = part.codes[part.kept.clone()].to_vec();
+                let from = part.from + part.kept.start;
+                out.push(ReadOutput::Bases(read(), from, codes, predictions));
+            }
+            self.before.open.merge(partial, self.head.pool);
+            if part.last {
+                let row = std::mem::take(&mut self.before.open);
+                self.before.ambiguous += row.ambiguous;
+                out.push(ReadOutput::Row(read(), row));
+            }
+        }
+        to.send(out)
+    }
+
+    fn save(&self, file: &mut dyn Write) -> Result<()> {
+        store(&self.before, file)
+    }
+
+    fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
+        self.before = load(file)?;
+        Ok(())
+    }
 }

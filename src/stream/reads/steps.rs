@@ -1,26 +1,51 @@
 //! Reads to steps.
 
-use super::{Read, ReadSettings, ReadTotals, Status};
+use super::{ReadSettings, SourceRead};
 use crate::error::Result;
 use crate::io::alignments::{Alignments, flag};
 use crate::sequence::Segment;
+use crate::stream::Position;
+use crate::table::ReadStatus;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// Bytes of records after which a step ends, though it has room for more bases.
 const RECORDS: usize = 8 << 20;
 
+/// What a run over reads did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReadTotals {
+    /// Records of the input.
+    pub records: u64,
+    /// Secondary alignments that were left out.
+    pub secondary: u64,
+    /// Supplementary alignments that were left out.
+    pub supplementary: u64,
+    /// Rows: reads.
+    pub rows: u64,
+    /// Reads without a sequence.
+    pub no_sequence: u64,
+    /// Reads whose alignment is invalid.
+    pub bad_alignment: u64,
+    /// Bases of all reads.
+    pub bases: u64,
+    /// The longest read.
+    pub longest: u64,
+    /// Bases that are N or another ambiguity code.
+    pub ambiguous: u64,
+}
+
 /// What the model reads in one call.
 #[derive(Default)]
 pub struct ReadStep {
     /// Parts of reads, end to end, and records between them that are not read.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ReadPart>,
 }
 
 /// Consecutive bases of a read.
-pub struct Part {
+pub struct ReadPart {
     /// The read.
-    pub read: Arc<Read>,
+    pub read: Arc<SourceRead>,
     /// The read's base that the part starts with.
     pub from: usize,
     /// Base codes in the order in which they are read; none of a record that is not.
@@ -34,6 +59,24 @@ pub struct Part {
 }
 
 impl ReadStep {
+    /// The name of the last read.
+    pub fn name(&self) -> String {
+        let name = self.parts.last().map(|part| part.read.record.name());
+        String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+    }
+
+    /// The read of a token, for messages.
+    pub fn place(&self, token: usize) -> String {
+        let mut before = 0;
+        for part in &self.parts {
+            before += part.codes.len();
+            if token < before {
+                return format!("read {}", String::from_utf8_lossy(part.read.record.name()));
+            }
+        }
+        String::new()
+    }
+
     /// Tokens.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.codes.len()).sum()
@@ -50,7 +93,7 @@ pub struct ReadSteps<'a> {
 
 /// A read that is not read to its end.
 struct Current {
-    read: Arc<Read>,
+    read: Arc<SourceRead>,
     codes: Vec<u8>,
     at: usize,
 }
@@ -70,6 +113,42 @@ impl<'a> ReadSteps<'a> {
         self.totals
     }
 
+    /// How far the records were read: so many of them, the last one up to this base, or all of it.
+    pub fn position(&self) -> Position {
+        Position {
+            sequences: self.totals.records,
+            bases: self.current.as_ref().map_or(0, |current| current.at as u64),
+        }
+    }
+
+    /// Passes over everything before `position`.
+    pub fn skip(&mut self, position: Position) -> Result<()> {
+        let mut last = None;
+        while self.totals.records < position.sequences {
+            let Some(read) = self.next_read()? else {
+                break;
+            };
+            last = Some(read);
+        }
+        if let (Some(read), 1..) = (last, position.bases) {
+            self.current = Some(self.open(read, position.bases as usize));
+        }
+        Ok(())
+    }
+
+    fn open(&self, read: SourceRead, at: usize) -> Current {
+        let codes = if read.wanted {
+            read.record.codes(self.settings.sequenced)
+        } else {
+            Vec::new()
+        };
+        Current {
+            read: Arc::new(read),
+            codes,
+            at,
+        }
+    }
+
     /// The next step; `None` after the last record.
     pub fn next_step(&mut self) -> Result<Option<ReadStep>> {
         let mut step = ReadStep::default();
@@ -77,16 +156,8 @@ impl<'a> ReadSteps<'a> {
         while tokens < self.settings.chunk && bytes < RECORDS {
             let Some(current) = self.current.take() else {
                 let Some(read) = self.next_read()? else { break };
-                bytes += read.record.bytes().len() + size_of::<Part>();
-                let codes = match read.wanted {
-                    true => read.record.codes(self.settings.sequenced),
-                    false => Vec::new(),
-                };
-                self.current = Some(Current {
-                    read: Arc::new(read),
-                    codes,
-                    at: 0,
-                });
+                bytes += read.record.bytes().len() + size_of::<ReadPart>();
+                self.current = Some(self.open(read, 0));
                 continue;
             };
             let room = self.settings.chunk - tokens;
@@ -109,7 +180,7 @@ impl<'a> ReadSteps<'a> {
     }
 
     /// At most `size` bases more.
-    fn part(&self, current: &Current, size: usize) -> Part {
+    fn part(&self, current: &Current, size: usize) -> ReadPart {
         let from = current.at;
         let codes = &current.codes[from..];
         let last = codes.len() <= size;
@@ -137,7 +208,7 @@ impl<'a> ReadSteps<'a> {
             starts,
             ends,
         };
-        Part {
+        ReadPart {
             read: Arc::clone(&current.read),
             from,
             codes,
@@ -148,7 +219,7 @@ impl<'a> ReadSteps<'a> {
     }
 
     /// The next record that is read, or handed on.
-    fn next_read(&mut self) -> Result<Option<Read>> {
+    fn next_read(&mut self) -> Result<Option<SourceRead>> {
         while let Some(record) = self.source.next_record()? {
             let index = self.totals.records.cast_signed();
             self.totals.records += 1;
@@ -164,7 +235,7 @@ impl<'a> ReadSteps<'a> {
                 }
             }
             let placed = record.placed(&self.source.header().contigs);
-            let read = Read {
+            let read = SourceRead {
                 index,
                 record,
                 placed,
@@ -176,7 +247,7 @@ impl<'a> ReadSteps<'a> {
                 self.totals.bases += read.record.len() as u64;
                 self.totals.longest = self.totals.longest.max(read.record.len() as u64);
                 self.totals.no_sequence += u64::from(read.record.is_empty());
-                let wrong = read.status() == Status::BadAlignment;
+                let wrong = read.status() == ReadStatus::BadAlignment;
                 self.totals.bad_alignment += u64::from(wrong);
             }
             return Ok(Some(read));

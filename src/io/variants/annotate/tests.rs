@@ -7,6 +7,7 @@ use noodles::core::Region;
 use noodles::csi::{self, BinningIndex};
 use noodles::tabix;
 use std::io::{BufRead, Cursor, Read};
+use std::path::Path;
 
 const HEADER: &str = "##fileformat=VCFv4.2\n##INFO=<ID=AC,Number=A,Type=Integer,Description=\"c\">\n\
     #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ta\n";
@@ -35,7 +36,14 @@ fn reader(text: &str) -> Reader {
 fn annotate(text: &str, path: &Path, force: bool) -> Result<Written> {
     let mut reader = reader(text);
     let source = "0.1 model=m";
-    let mut out = Annotator::create(path, force, reader.header(), fields(), source)?;
+    let outputs = OutputSet::default();
+    let mut out = Annotator::create(
+        &outputs,
+        (outputs.create(path, force)?, force),
+        reader.header(),
+        fields(),
+        source,
+    )?;
     while let Some(record) = reader.next_record().unwrap() {
         let scores = (0..record.alternates.len()).map(|i| i as f32 + 0.5);
         let alleles: Vec<_> = scores
@@ -43,7 +51,9 @@ fn annotate(text: &str, path: &Path, force: bool) -> Result<Written> {
             .collect();
         out.annotate(reader.line(), &alleles)?;
     }
-    out.finish()
+    let written = out.finish()?;
+    outputs.commit()?;
+    Ok(written)
 }
 
 fn read(path: &Path) -> String {
@@ -119,7 +129,15 @@ fn a_line_with_other_alleles_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut reader = reader(&[HEADER, "1\t5\t.\tA\tG,T\t.\t.\t.\tGT\t0\n"].concat());
     let path = dir.path().join("a.vcf.gz");
-    let mut out = Annotator::create(&path, false, reader.header(), fields(), "").unwrap();
+    let outputs = OutputSet::default();
+    let mut out = Annotator::create(
+        &outputs,
+        (outputs.create(&path, false).unwrap(), false),
+        reader.header(),
+        fields(),
+        "",
+    )
+    .unwrap();
     reader.next_record().unwrap();
     let one = vec![Value::Missing, Value::Missing];
     for alleles in [vec![one.clone()], vec![one, vec![Value::Missing]]] {

@@ -31,9 +31,10 @@ fn plain(x: &[f64], from: usize, reach: Reach, window: Option<usize>) -> Vec<f64
         let angle = row as f64 / 4.0 * 100f64.powf(-2.0 * pair as f64 / WIDTH as f64);
         let low = x[row * 3 * D + first + pair];
         let high = x[row * 3 * D + first + pair + WIDTH / 2];
-        match i == pair {
-            true => low * angle.cos() - high * angle.sin(),
-            false => low * angle.sin() + high * angle.cos(),
+        if i == pair {
+            low * angle.cos() - high * angle.sin()
+        } else {
+            low * angle.sin() + high * angle.cos()
         }
     };
     let mut out = vec![0.0; (rows - from) * D];

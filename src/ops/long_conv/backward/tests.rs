@@ -1,5 +1,5 @@
 use crate::ops::TapRows;
-use crate::ops::gradient::check::{check, close, random, values, wide};
+use crate::ops::check::{check, close, random, values, wide};
 use crate::ops::{LongConv, Tensor};
 use crate::sequence::Segment;
 use std::sync::Arc;

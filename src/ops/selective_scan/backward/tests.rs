@@ -1,4 +1,4 @@
-use crate::ops::gradient::check::{check, close, random, wide};
+use crate::ops::check::{check, close, random, wide};
 use crate::ops::{SelectiveScan, Tensor};
 use crate::sequence::Segment;
 

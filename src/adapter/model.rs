@@ -1,0 +1,55 @@
+//! A model with adapters, and the heads that they bring.
+
+use super::{WEIGHTS, read};
+use crate::checkpoint::{Checkpoint, Config, Weights, digest, digest_of};
+use crate::error::{Error, Result};
+use crate::head::{HEADS, Task};
+use std::path::PathBuf;
+
+/// The model with all of these adapters: their low-rank products add up, and it has the heads of
+/// each. A head whose name is taken goes by that of its adapter's directory.
+///
+/// Its name is that of the model and those of the adapters with `+` between them; its digest is
+/// the SHA-256 of their digests in hexadecimal, one after the other.
+///
+/// # Errors
+/// As [`read`]; Usage where two adapters and their heads have the same names.
+pub fn with_adapters(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Checkpoint> {
+    let mut brought: Vec<String> = Vec::new();
+    for dir in adapters {
+        let mut adapter = read(dir, &model.weights)?;
+        let own = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
+        let mut config = model.config.as_json().clone();
+        for mut task in Task::list(&Config::new(dir.display(), adapter.config))? {
+            if brought.contains(&task.name) {
+                let (before, now) = (task.prefix(), format!("crocuta_heads.{own}."));
+                let tensors = std::mem::take(&mut adapter.tensors).into_iter();
+                let renamed = tensors.map(|(name, tensor)| match name.strip_prefix(&before) {
+                    Some(part) => (format!("{now}{part}"), tensor),
+                    None => (name, tensor),
+                });
+                adapter.tensors = renamed.collect();
+                task.name = own.to_string();
+            }
+            if brought.contains(&task.name) {
+                let what = format!("two adapters bring a head named {}", task.name);
+                let error = Error::usage(what).file(dir.display());
+                return Err(error.todo("rename the directory of one of them"));
+            }
+            let so_far = Config::new(model.dir.display(), config.clone());
+            config.insert(HEADS.to_string(), task.listed(&so_far)?);
+            brought.push(task.name);
+        }
+        let mut tensors = model.weights.stored().clone();
+        tensors.extend(adapter.tensors);
+        let digests = [model.digest, digest(&dir.join(WEIGHTS))?];
+        model = Checkpoint {
+            weights: Weights::new(model.dir.display(), tensors),
+            config: Config::new(model.dir.join("config.json").display(), config),
+            digest: digest_of(digests.concat().as_bytes()),
+            name: format!("{}+{own}", model.name),
+            ..model
+        };
+    }
+    Ok(model)
+}

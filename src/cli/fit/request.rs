@@ -1,0 +1,195 @@
+//! What the options of `fit` ask for.
+
+use super::options::{ClassWeights, HeadShape, Schedules, Split, Start, Task};
+use crate::adapter::Scale;
+use crate::checkpoint::{self, Checkpoint, Config};
+use crate::error::{Error, Result};
+use crate::head::Shape;
+use crate::io::bed;
+use crate::ops::Device;
+use crate::run::device;
+use crate::run::options::Precision;
+use crate::sequence::region::Query;
+use crate::train::{Lesson, Steps, Tracking, Trained};
+use std::path::{Path, PathBuf};
+
+impl Start {
+    /// The model, read or made.
+    pub fn open(&self, seed: u64, max_size: u64) -> Result<Checkpoint> {
+        let (config, dir) = match (&self.model, &self.preset, &self.config) {
+            (Some(dir), ..) => return Checkpoint::open(dir),
+            (_, Some(name), _) => (
+                Config::new(name, checkpoint::preset(name)?),
+                Path::new(name),
+            ),
+            (_, _, Some(path)) => (Config::read(path)?, path.parent().unwrap_or(Path::new(""))),
+            _ => return Err(Error::usage("give --model, --preset or --config")),
+        };
+        checkpoint::untrained(config, seed, dir, max_size)
+    }
+}
+
+impl Split {
+    /// The regions that choose the weights, and those that test them.
+    pub fn queries(&self) -> Result<[Vec<Query>; 2]> {
+        let read = |regions: &[String], file: &Option<PathBuf>| -> Result<Vec<Query>> {
+            let queries = regions.iter().map(|text| Query::parse(text));
+            let mut queries = queries.collect::<Result<Vec<_>>>()?;
+            if let Some(path) = file {
+                let records = bed::read(path)?.into_iter();
+                queries.extend(records.map(|record| Query::exact(record.region)));
+            }
+            Ok(queries)
+        };
+        Ok([
+            read(&self.validate, &self.validate_file)?,
+            read(&self.test, &self.test_file)?,
+        ])
+    }
+
+    /// The fraction of the bases that are read wrongly.
+    fn corrupted(&self) -> Result<f64> {
+        if (0.0..1.0).contains(&self.corrupt) {
+            Ok(self.corrupt)
+        } else {
+            Err(Error::usage("--corrupt must be at least 0 and below 1"))
+        }
+    }
+
+    /// How the head computes.
+    fn shape(&self) -> Shape {
+        match self.head {
+            HeadShape::Linear => Shape::Linear,
+            HeadShape::Mlp => Shape::Mlp {
+                hidden: usize::from(self.head_width),
+            },
+            HeadShape::LocalAttention => Shape::LocalAttention {
+                heads: 4,
+                window: usize::from(self.head_window),
+            },
+        }
+    }
+
+    /// Which values change.
+    pub fn trained(&self) -> Result<Trained> {
+        let Some(rank) = self.lora else {
+            return Ok(if self.head_only {
+                Trained::Head
+            } else {
+                Trained::All
+            });
+        };
+        let rank = usize::from(rank);
+        let alpha = self.lora_alpha.unwrap_or(2.0 * rank as f64);
+        if alpha > 0.0 && alpha <= 1e6 {
+            Ok(Trained::Adapter(Scale { rank, alpha }))
+        } else {
+            Err(Error::usage(
+                "--lora-alpha must be above 0 and at most 1000000",
+            ))
+        }
+    }
+}
+
+impl Split {
+    /// What is learned, and from which files.
+    ///
+    /// # Errors
+    /// Usage: files or options of another objective.
+    pub fn lesson(&self, task: Task, fasta: &[PathBuf]) -> Result<Lesson> {
+        if self.corrupt != 0.0 && task != Task::NextBase {
+            return Err(Error::usage("--corrupt is for --objective next-base"));
+        }
+        match task {
+            Task::NextBase => self.next_base(fasta),
+            Task::Sequences => self.sequences(fasta),
+            Task::Tracks => self.tracks(fasta),
+        }
+    }
+
+    fn next_base(&self, fasta: &[PathBuf]) -> Result<Lesson> {
+        if fasta.is_empty() || self.table.is_some() {
+            let what = "next-base learns from FASTA files";
+            return Err(Error::usage(what).todo("give them, or --objective sequences"));
+        }
+        if self.head_only {
+            return Err(Error::usage("--head-only is for the heads of tasks"));
+        }
+        Ok(Lesson::NextBase {
+            fasta: fasta.to_vec(),
+            corrupt: self.corrupted()?,
+        })
+    }
+
+    fn sequences(&self, fasta: &[PathBuf]) -> Result<Lesson> {
+        let (Some(table), true) = (&self.table, fasta.is_empty()) else {
+            let what = "sequences are learned from a table";
+            return Err(Error::usage(what).todo("give --table, and no FASTA file"));
+        };
+        let regions = [&self.validate, &self.test];
+        let files = [&self.validate_file, &self.test_file];
+        if regions.iter().any(|all| !all.is_empty()) || files.iter().any(|file| file.is_some()) {
+            let what = "--validate and --test, and their files, are for regions";
+            return Err(Error::usage(what).todo("give --validate-table and --test-table"));
+        }
+        Ok(Lesson::Sequences {
+            table: table.clone(),
+            validate: self.validate_table.clone(),
+            test: self.test_table.clone(),
+            values: self.values,
+        })
+    }
+
+    fn tracks(&self, fasta: &[PathBuf]) -> Result<Lesson> {
+        if fasta.is_empty() || self.labels.is_empty() || self.table.is_some() {
+            let what = "tracks are learned from FASTA files and labels of their bases";
+            return Err(Error::usage(what).todo("give the files and --labels"));
+        }
+        Ok(Lesson::Tracks(Tracking {
+            fasta: fasta.to_vec(),
+            labels: self.labels.clone(),
+            features: self.feature.clone(),
+            genes: self.genes,
+            shape: self.shape(),
+            both_strands: self.both_strands,
+            balanced: self.class_weights == ClassWeights::Balanced,
+        }))
+    }
+}
+
+impl Schedules {
+    /// Opens the device, if the work can be done there; with the device in words and the precision.
+    pub fn open(&self, without_gpu: Option<&'static str>) -> Result<(Device, [String; 2])> {
+        let device = device::open_unless(without_gpu, self.device, self.precision, None)?;
+        tracing::info!("on {}", device::describe(&device).0);
+        let precision = match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        let name = match &device {
+            Device::Cpu => "CPU",
+            Device::Cuda(gpu) => gpu.name(),
+        };
+        let words = [name, precision].map(str::to_string);
+        Ok((device, words))
+    }
+
+    /// The steps, as they are asked for.
+    pub fn steps(&self) -> Steps {
+        Steps {
+            length: self.length,
+            chunk: self.chunk,
+            batch: self.batch.map(usize::from),
+            parts: usize::from(self.accumulate),
+            epochs: self.epochs,
+            count: self.steps,
+            peak: self.learning_rate,
+            warm_up: self.warm_up,
+            last: self.last_rate,
+            decay: self.weight_decay,
+            clip: self.clip,
+            evaluate_every: self.evaluate_every,
+            patience: self.patience,
+        }
+    }
+}

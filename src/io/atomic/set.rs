@@ -1,0 +1,155 @@
+//! Outputs that take their names together: all of them, or none.
+
+use super::{AtomicFile, Temporary, exists, fault, rename_no_replace, sync_directory};
+use crate::error::{Error, Kind, Result};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The outputs of one run. Each is a file that is complete beside its path when it is
+/// [finished](AtomicFile::finish); [`commit`](Self::commit) then gives all of them their names.
+#[derive(Clone, Debug, Default)]
+pub struct OutputSet(Arc<Mutex<Members>>);
+
+#[derive(Debug, Default)]
+struct Members {
+    /// Paths of files that were created, and not withdrawn.
+    declared: Vec<PathBuf>,
+    complete: Vec<Complete>,
+    /// What an earlier run left, that must not stand beside the new files.
+    stale: Vec<PathBuf>,
+}
+
+/// A file that is on disk under its temporary name.
+#[derive(Debug)]
+struct Complete {
+    name: PathBuf,
+    temporary: Temporary,
+    force: bool,
+}
+
+/// How a file got its name, to undo it.
+enum Renamed {
+    /// There was none of that name.
+    New,
+    /// The one before has the temporary name now.
+    Exchanged,
+    /// The one before is gone: the file system cannot exchange names.
+    Replaced,
+}
+
+impl OutputSet {
+    /// Opens an output of the set, as [`AtomicFile::create`] does.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn create(&self, path: &Path, force: bool) -> Result<AtomicFile> {
+        let mut file = AtomicFile::create(path, force)?;
+        if file.temporary.is_some() {
+            self.members().declared.push(path.to_path_buf());
+            file.set = Some(self.clone());
+        }
+        Ok(file)
+    }
+
+    /// Removes this file with the commit: it belongs to an earlier output of the same name.
+    pub fn remove_stale(&self, path: PathBuf) {
+        self.members().stale.push(path);
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn complete(&self, name: PathBuf, temporary: Temporary, force: bool) {
+        self.members().complete.push(Complete {
+            name,
+            temporary,
+            force,
+        });
+    }
+
+    pub(super) fn withdraw(&self, path: &Path) {
+        self.members().declared.retain(|declared| declared != path);
+    }
+
+    /// Gives all outputs their names. If one cannot have its own, none keeps it.
+    ///
+    /// # Errors
+    /// `Internal` if an output was declared and not finished; `Usage` if, without `--force`, a file
+    /// of its name appeared since; `Io` if the disk refuses.
+    pub fn commit(&self) -> Result<()> {
+        let mut members = self.members();
+        let finished = |path: &PathBuf| members.complete.iter().any(|done| done.name == *path);
+        if let Some(path) = members.declared.iter().find(|path| !finished(path)) {
+            let what = "an output was declared and not written";
+            return Err(Error::new(Kind::Internal, what).file(path.display()));
+        }
+        let complete = std::mem::take(&mut members.complete);
+        let mut renamed = Vec::new();
+        for file in &complete {
+            match file.rename() {
+                Ok(how) => renamed.push(how),
+                Err(error) => {
+                    for (file, how) in complete.iter().zip(&renamed).rev() {
+                        file.undo(how);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        for file in &complete {
+            let synced = fault::point().and_then(|()| sync_directory(&file.temporary.target));
+            synced.map_err(|e| Error::io(&file.name, &e))?;
+        }
+        for path in members.stale.drain(..) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io(&path, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Complete {
+    fn rename(&self) -> Result<Renamed> {
+        let Temporary { path, target } = &self.temporary;
+        let failed = |e: &io::Error| Error::io(&self.name, e);
+        fault::point().map_err(|e| failed(&e))?;
+        if !self.force || !target.exists() {
+            return match self.temporary.rename(self.force) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    Err(exists(&self.name).place("appeared during the run"))
+                }
+                other => other.map(|()| Renamed::New).map_err(|e| failed(&e)),
+            };
+        }
+        match exchange(path, target) {
+            Ok(()) => Ok(Renamed::Exchanged),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+                fs::rename(path, target).map_err(|e| failed(&e))?;
+                Ok(Renamed::Replaced)
+            }
+            Err(e) => Err(failed(&e)),
+        }
+    }
+
+    /// As far as it goes: the run has failed already, and says why.
+    fn undo(&self, how: &Renamed) {
+        let Temporary { path, target } = &self.temporary;
+        let _ = match how {
+            Renamed::New => rename_no_replace(target, path),
+            Renamed::Exchanged => exchange(path, target),
+            Renamed::Replaced => Ok(()),
+        };
+    }
+}
+
+/// Two files take each other's names, at once.
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    super::rename_with(one, other, libc::RENAME_EXCHANGE)
+}

@@ -1,0 +1,71 @@
+//! A norm and two dense layers beside a residual stream.
+
+use super::norm::layer_norm;
+use super::{Activation, Device, LayerNorm, Linear, unwritten, with_slices};
+use crate::error::Result;
+use crate::ops::Tensor;
+use rayon::prelude::*;
+
+/// Rows of a tile: what lies between the two layers stays in the L2 cache.
+const ROWS: usize = 256;
+
+/// `x + W₂ a(W₁ norm(x) + b₁) + b₂`
+#[derive(Clone, Debug)]
+pub struct FeedForward {
+    norm: LayerNorm,
+    up: Linear,
+    activation: Activation,
+    down: Linear,
+}
+
+impl FeedForward {
+    /// `norm` and `up` take rows of width D, `down` gives them.
+    pub fn new(norm: LayerNorm, up: Linear, activation: Activation, down: Linear) -> Self {
+        Self {
+            norm,
+            up,
+            activation,
+            down,
+        }
+    }
+
+    /// (T, D) to (T, D). On the CPU tile by tile, so that the rows of the inner width are never in
+    /// memory all together; they are where a gradient needs them.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (norm, up, down) = (self.norm.tensors(), self.up.tensors(), self.down.tensors());
+        let mut all = [&norm[..], &up, &down].into_iter().flatten();
+        if !matches!(x.device(), Device::Cpu) || x.is_tracked() || all.any(|x| x.is_tracked()) {
+            let y = self.norm.forward_to_product(x)?;
+            let y = self.up.forward_activated(&y, self.activation)?;
+            return self.down.forward_residual(&y, x);
+        }
+        let (rows, width) = x.dims2()?;
+        self.norm.expect(x)?;
+        let inner = self.up.expect(width)?;
+        self.down.expect(inner)?;
+        let parts = [x, norm[0], norm[1], up[0], up[1], down[0], down[1]];
+        let out = with_slices(parts, |[x, norm, shift, up, above, down, below]| {
+            let up = self.up.rows(up, above, rows);
+            let down = self.down.rows(down, below, rows);
+            let mut out = unwritten(x.len());
+            let tile = ROWS.min(rows.div_ceil(2)).max(1);
+            out.par_chunks_mut(tile * width)
+                .zip(x.par_chunks(tile * width))
+                .for_each_init(
+                    || (unwritten(tile * width), unwritten(tile * inner)),
+                    |(y, between), (out, x)| {
+                        let y = &mut y[..x.len()];
+                        let between = &mut between[..x.len() / width * inner];
+                        layer_norm(y, x, norm, shift, self.norm.eps());
+                        up.forward(between, y, None, self.activation);
+                        down.forward(out, between, Some(x), Activation::None);
+                    },
+                );
+            Ok(out)
+        })?;
+        Tensor::from_vec(out, (rows, width), x.device())
+    }
+}
+
+#[cfg(test)]
+mod tests;

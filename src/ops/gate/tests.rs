@@ -1,0 +1,68 @@
+use super::*;
+use crate::ops::Device;
+use crate::ops::check::{check, random};
+use crate::ops::cuda::testing::{self, flat, gpu, tensor};
+
+#[test]
+fn gradients_equal_differences_of_a_plain_f64_loop() {
+    let inputs = [random(&[70, 6], 1), random(&[70, 4], 2)];
+    let op = |x: &[Tensor]| gate((&x[0], 2), (&x[1], 1), 2);
+    check(&inputs, 1e-5, op, |x| {
+        let rows = x[0].chunks(6).zip(x[1].chunks(4));
+        rows.flat_map(|(a, b)| [a[4] * b[2], a[5] * b[3]]).collect()
+    });
+    // Both blocks of one tensor.
+    let op = |x: &[Tensor]| gate((&x[0], 0), (&x[0], 1), 3);
+    check(&inputs[..1], 1e-5, op, |x| {
+        let rows = x[0].chunks(6);
+        rows.flat_map(|x| (0..3).map(|i| x[i] * x[3 + i])).collect()
+    });
+}
+
+#[test]
+fn the_named_columns_are_multiplied() {
+    let x = Tensor::new(
+        &[[1f32, 2., 3., 4., 5., 6.], [7., 8., 9., 10., 11., 12.]],
+        &Device::Cpu,
+    )
+    .unwrap();
+    let y = Tensor::new(&[[2f32, 3.], [4., 5.]], &Device::Cpu).unwrap();
+    let out = gate((&x, 2), (&y, 0), 2).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(out, [[10., 18.], [44., 60.]]);
+    let out = gate((&x, 0), (&x, 1), 2).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(out, [[3., 8.], [63., 80.]]);
+    assert!(gate((&x, 3), (&y, 0), 2).is_err());
+    assert!(gate((&x, 0), (&y.t().unwrap().narrow(0, 0, 1).unwrap(), 0), 2).is_err());
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn products_on_a_device_equal_the_cpu_s() {
+    let gpu = gpu();
+    for (rows, width) in [(5, 3), (300, 64)] {
+        let x = testing::random(rows * 3 * width, 1);
+        let y = testing::random(rows * width, 2);
+        let factors = [(&x, 3 * width), (&y, width)].map(|(x, width)| tensor(x, &[rows, width]));
+        let expected = gate((&factors[0], 1), (&factors[1], 0), width).unwrap();
+        let (x, y) = (gpu.upload(&x).unwrap(), gpu.upload(&y).unwrap());
+        let found = cuda::gate::<f32>(gpu, rows, (&x, 1), (&y, 0), width).unwrap();
+        let found = gpu.download(&found).unwrap();
+        testing::close("gate", &found, &flat(&expected), 0.0);
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gradients_on_a_device_equal_the_cpu_s() {
+    for width in [3, 8] {
+        let inputs = [
+            testing::values(&[90, 3 * width], 1),
+            testing::values(&[90, width], 2),
+        ];
+        testing::same("gates", (&inputs, 2), |x| {
+            let g = gate((&x[0], 1), (&x[0], 2), width)?;
+            let y = gate((&x[0], 0), (&g, 0), width)?;
+            gate((&y, 0), (&x[1], 0), width)
+        });
+    }
+}

@@ -1,0 +1,245 @@
+//! Dense layers: one matrix product with bias, activation and residual fused behind it.
+
+mod backward;
+pub(super) mod cuda;
+
+use super::cuda::OnGpu;
+use super::{
+    Activation, Device, Matrix, activation, expect_shape, math, math::simd, multiply, unwritten,
+    with_slices,
+};
+use crate::error::Result;
+use crate::ops::Tensor;
+pub(super) use backward::{to_input, to_weight};
+use rayon::prelude::*;
+
+/// Rows of a tile: in larger ones the output leaves the L2 cache before the activation reads it.
+const ROWS: usize = 512;
+
+/// `y = x Wᵀ + b`
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,       // (N, K)
+    bias: Option<Tensor>, // (N)
+    on_gpu: OnGpu<cuda::Linear>,
+}
+
+impl Linear {
+    /// `weight` is (N, K) as PyTorch stores it, `bias` (N).
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self {
+            weight,
+            bias,
+            on_gpu: OnGpu::default(),
+        }
+    }
+
+    /// The weight (N, K).
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// (T, K) to (T, N).
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, None, Activation::None)
+    }
+
+    /// (T, K) to (T, N), through an activation.
+    pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        if [x, &self.weight]
+            .into_iter()
+            .chain(&self.bias)
+            .any(Tensor::is_tracked)
+        {
+            // The activation's gradient needs what went into it.
+            return activation::activate(&self.run(x, None, Activation::None)?, activation);
+        }
+        self.run(x, None, activation)
+    }
+
+    /// `residual (T, N) + x Wᵀ + b`
+    pub fn forward_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        self.run(x, Some(residual), Activation::None)
+    }
+
+    /// The weight and the bias; the weight again where there is no bias.
+    pub(super) fn tensors(&self) -> [&Tensor; 2] {
+        [&self.weight, self.bias.as_ref().unwrap_or(&self.weight)]
+    }
+
+    /// The width N, if K is `inner`.
+    pub(super) fn expect(&self, inner: usize) -> Result<usize> {
+        let (width, _) = self.weight.dims2()?;
+        expect_shape("weight", &self.weight, &[width, inner])?;
+        Ok(width)
+    }
+
+    /// The layer for so many rows, from the values of its [tensors](Linear::tensors).
+    pub(super) fn rows<'a>(&self, weight: &'a [f32], bias: &'a [f32], rows: usize) -> Rows<'a> {
+        let width = self.weight.dims()[0];
+        let inner = weight.len() / width.max(1);
+        Rows {
+            inner,
+            width,
+            weight,
+            turned: (rows > ROWS).then(|| turned(weight, inner, width)),
+            bias: self.bias.as_ref().map(|_| bias),
+        }
+    }
+
+    fn run(&self, x: &Tensor, residual: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+        let (rows, inner) = x.dims2()?;
+        let width = self.expect(inner)?;
+        if let Some(residual) = residual {
+            expect_shape("residual", residual, &[rows, width])?;
+        }
+        let constant = x.detach(); // in the place of what is not there
+        let parents = [
+            x,
+            &self.weight,
+            self.bias.as_ref().unwrap_or(&constant),
+            residual.unwrap_or(&constant),
+        ];
+        if let Device::Cuda(gpu) = x.device() {
+            let layer = self.on_gpu.get(|| {
+                let bias = self.bias.as_ref().map(Tensor::to_vec1).transpose()?;
+                let weight = self.weight.to_vec1()?;
+                cuda::Linear::new(gpu, &weight, [width, inner], bias.as_deref(), gpu.rounded())
+            })?;
+            let added = residual.map(|x| x.gpu_values(gpu)).transpose()?;
+            let shape = [rows, width];
+            let tracked = parents.iter().any(|x| x.is_tracked());
+            let rounded = if tracked && layer.rounds() {
+                // Its gradient to the weight needs it again.
+                Some(x.round_on_gpu(gpu)?)
+            } else {
+                x.gpu_rounded()
+            };
+            // What an activation gives is read by a product next.
+            let out = match (rounded, activation != Activation::None && gpu.rounded()) {
+                (Some(x), true) => {
+                    let out = layer.forward(x, added, activation)?;
+                    Tensor::rounded_on_gpu(gpu, out, &shape)
+                }
+                (Some(x), false) => {
+                    let out = layer.forward(x, added, activation)?;
+                    Tensor::on_gpu(gpu, out, &shape)
+                }
+                (None, true) => {
+                    let out = layer.forward(x.gpu_values(gpu)?, added, activation)?;
+                    Tensor::rounded_on_gpu(gpu, out, &shape)
+                }
+                (None, false) => {
+                    let out = layer.forward(x.gpu_values(gpu)?, added, activation)?;
+                    Tensor::on_gpu(gpu, out, &shape)
+                }
+            };
+            let on_gpu = self.on_gpu.clone();
+            return Ok(out.derived(parents, backward::linear(parents, on_gpu)));
+        }
+        let [weight, bias] = self.tensors();
+        let out = with_slices(
+            [x, weight, bias, residual.unwrap_or(x)],
+            |[x, weight, bias, added]| {
+                let layer = self.rows(weight, bias, rows);
+                let mut out = unwritten(rows * width);
+                // Two tiles at least, so that a small step still uses two cores.
+                let tile = ROWS.min(rows.div_ceil(2)).max(1);
+                out.par_chunks_mut(tile * width)
+                    .enumerate()
+                    .for_each(|(i, out)| {
+                        let x = &x[i * tile * inner..][..out.len() / width * inner];
+                        let added = residual.map(|_| &added[i * tile * width..][..out.len()]);
+                        layer.forward(out, x, added, activation);
+                    });
+                Ok(out)
+            },
+        )?;
+        let out = Tensor::from_vec(out, (rows, width), x.device())?;
+        let on_gpu = self.on_gpu.clone();
+        Ok(out.derived(parents, backward::linear(parents, on_gpu)))
+    }
+}
+
+/// A dense layer on slices.
+pub(super) struct Rows<'a> {
+    inner: usize,
+    width: usize,
+    weight: &'a [f32],
+    turned: Option<Vec<f32>>,
+    bias: Option<&'a [f32]>,
+}
+
+impl Rows<'_> {
+    /// `out (M, N) = activation(x (M, K) Wᵀ + b) + added (M, N)`, on one thread.
+    pub(super) fn forward(
+        &self,
+        out: &mut [f32],
+        x: &[f32],
+        added: Option<&[f32]>,
+        activation: Activation,
+    ) {
+        let (inner, width) = (self.inner, self.width);
+        let weight = match &self.turned {
+            Some(turned) => Matrix::new(turned, [inner, width], width),
+            None => Matrix::new(self.weight, [width, inner], inner).transposed(),
+        };
+        let x = Matrix::new(x, [out.len() / width, inner], inner);
+        multiply(out, 0.0, x, weight);
+        epilogue(out, self.bias, added, width, activation);
+    }
+}
+
+/// The weight (N, K) as (K, N), so that products of many tiles read it as it lies: else each tile
+/// would pack it anew.
+fn turned(weight: &[f32], inner: usize, width: usize) -> Vec<f32> {
+    const LINE: usize = 16;
+    let mut out = unwritten(weight.len());
+    out.par_chunks_mut(LINE * width)
+        .enumerate()
+        .for_each(|(i, out)| {
+            for (n, row) in weight.chunks_exact(inner).enumerate() {
+                for (out, x) in out.chunks_exact_mut(width).zip(&row[i * LINE..]) {
+                    out[n] = *x;
+                }
+            }
+        });
+    out
+}
+
+simd! {
+fn epilogue(out: &mut [f32], bias: Option<&[f32]>, added: Option<&[f32]>, width: usize, activation: Activation) {
+    if let Some(bias) = bias {
+        match activation {
+            Activation::None => rows(out, bias, width, |x| x),
+            Activation::GeluTanh => rows(out, bias, width, math::gelu_tanh),
+            Activation::GeluErf => rows(out, bias, width, math::gelu_erf),
+            Activation::Silu => rows(out, bias, width, math::silu),
+        }
+    } else {
+        match activation {
+            Activation::None => {}
+            Activation::GeluTanh => out.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
+            Activation::GeluErf => out.iter_mut().for_each(|x| *x = math::gelu_erf(*x)),
+            Activation::Silu => out.iter_mut().for_each(|x| *x = math::silu(*x)),
+        }
+    }
+    if let Some(added) = added {
+        for (out, added) in out.iter_mut().zip(added) {
+            *out += added;
+        }
+    }
+}
+}
+
+#[inline(always)]
+fn rows(out: &mut [f32], bias: &[f32], width: usize, activation: impl Fn(f32) -> f32) {
+    for row in out.chunks_exact_mut(width) {
+        for (x, bias) in row.iter_mut().zip(bias) {
+            *x = activation(*x + bias);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,455 @@
+//! The gated long convolution of Hyena by FFT over whole pieces of a step.
+//!
+//! For one channel, `y[t] = x0[t] · (b · v[t] + Σ_{s < L} k[s] · v[t − s])` with `v = x1 · x2`. A
+//! lane keeps the last L − 1 values of v. A piece of n new inputs is one FFT of the past and the
+//! new ones, times the filter's spectrum of the same size, and back; results that wrapped around
+//! fall on the past. Unlike on the CPU there is no tiling by powers of two: a GPU wants steps of
+//! 10⁵ tokens and more, for which one large FFT is the least work.
+//!
+//! Equal pieces of all segments and a group of channels, as many as the workspace holds, go
+//! through one batch of FFTs.
+
+mod backward;
+mod filter;
+#[cfg(test)]
+mod tests;
+
+pub use backward::Convolved;
+pub use filter::{FilterNetwork, FilterTaps};
+
+use crate::error::{Error, Kind, Result};
+use crate::ops::cuda::fft::{Direction, fast, stride};
+use crate::ops::cuda::launch::THREADS;
+use crate::ops::cuda::{Element, Gpu, Saved, Source, Stored, expect_len, lock, saved};
+use crate::sequence::Segment;
+use cudarc::driver::CudaSlice;
+use filter::Spectra;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::AtomicIsize;
+use std::sync::{Arc, Mutex};
+
+pub(in crate::ops) const KERNELS: Source =
+    Source::new("long_conv/kernel.cu", include_str!("../kernel.cu"));
+
+/// Rows and channels of a block's tile.
+const SIDE: usize = 32;
+/// Pieces whose spectra one thread multiplies.
+const TOGETHER: usize = 8;
+
+/// The filters of one layer, and those spectra of them that there is room for.
+pub struct LongConv {
+    gpu: Arc<Gpu>,
+    length: usize,
+    channels: usize,
+    bias: CudaSlice<f32>, // (C)
+    spectra: Mutex<Spectra>,
+    /// Bytes of signals in one batch of FFTs; as much again is cuFFT's, and the filters'.
+    workspace: usize,
+}
+
+/// The last L − 1 gated inputs of each lane's unfinished sequence, as far as it has come.
+pub struct Past {
+    lanes: Vec<Lane>,
+}
+
+#[derive(Default)]
+struct Lane {
+    /// Inputs of the sequence so far: position p lies in slot p mod the capacity.
+    position: usize,
+    /// (C, capacity), up to L − 1 values a channel.
+    ring: Option<CudaSlice<f32>>,
+    capacity: usize,
+}
+
+/// A stretch of rows of one segment that one FFT of each channel takes.
+struct Piece {
+    ring: u64,
+    row: usize,
+    len: usize,
+    /// Inputs before it that the filter reaches.
+    past: usize,
+    /// Those of them that are rows of this step.
+    inside: usize,
+    slot: usize,
+    capacity: usize,
+    /// Rows after it from which gradients come.
+    ahead: usize,
+}
+
+/// Pieces by taps of the filter and size of the FFT.
+type Batches = BTreeMap<(usize, usize), Vec<Piece>>;
+
+impl LongConv {
+    /// Filters of `length` taps, the skip weights `bias` (C), the room in bytes for spectra that
+    /// are kept rather than computed at each use, which layers share, and bytes of workspace for
+    /// the FFTs (about three times as much is used in all).
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        length: usize,
+        bias: &[f32],
+        taps: FilterTaps,
+        room: Arc<AtomicIsize>,
+        workspace: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            gpu: Arc::clone(gpu),
+            length: length.max(1),
+            channels: bias.len(),
+            bias: gpu.upload(bias)?,
+            spectra: Mutex::new(Spectra::new(length.max(1), taps, room)),
+            workspace,
+        })
+    }
+
+    /// An empty past for `lanes` sequences.
+    pub fn start(&self, lanes: usize) -> Past {
+        let mut past = Past { lanes: Vec::new() };
+        past.lanes.resize_with(lanes, Lane::default);
+        past
+    }
+
+    /// (T, 3C), the columns x0, x1 and x2, to the gated convolution (T, C).
+    pub fn forward<O: Element>(
+        &self,
+        x: &CudaSlice<f32>,
+        past: &mut Past,
+        segments: &[Segment],
+    ) -> Result<CudaSlice<O>> {
+        self.run(x, past, segments, None)
+    }
+
+    /// The same, and what is multiplied with x0, (T, C).
+    pub fn forward_with_sums<O: Element>(
+        &self,
+        x: &CudaSlice<f32>,
+        past: &mut Past,
+        segments: &[Segment],
+    ) -> Result<(CudaSlice<O>, CudaSlice<f32>)> {
+        let sums = self.gpu.unwritten(x.len() / 3)?;
+        Ok((self.run(x, past, segments, Some(&sums))?, sums))
+    }
+
+    fn run<O: Element>(
+        &self,
+        x: &CudaSlice<f32>,
+        past: &mut Past,
+        segments: &[Segment],
+        sums: Option<&CudaSlice<f32>>,
+    ) -> Result<CudaSlice<O>> {
+        let gpu = &*self.gpu;
+        let packed = gpu.pack(segments)?;
+        packed.expect_lanes(past.lanes.len())?;
+        expect_len("long convolution", x, packed.rows() * 3 * self.channels)?;
+        let out = gpu.unwritten(packed.rows() * self.channels)?;
+        let (batches, retired) = self.batches(past, segments)?;
+        let mut spectra = lock(&self.spectra);
+        for ((taps, size), pieces) in &batches {
+            self.convolve((&out, sums), x, *taps, *size, pieces, &mut spectra)?;
+        }
+        drop((spectra, retired));
+        let mut row = 0;
+        for segment in segments {
+            if !(segment.starts && segment.ends) {
+                self.keep(x, &mut past.lanes[segment.lane], row, segment)?;
+            }
+            row += segment.len;
+        }
+        Ok(out)
+    }
+
+    /// Cuts segments into pieces, and makes room for what their lanes will keep. Rings that were
+    /// too short for that must live until the pieces were read: in one step a sequence may end and
+    /// the next one start in its lane.
+    fn batches(
+        &self,
+        past: &mut Past,
+        segments: &[Segment],
+    ) -> Result<(Batches, Vec<CudaSlice<f32>>)> {
+        let mut retired = Vec::new();
+        let mut batches = Batches::new();
+        let mut row = 0;
+        for segment in segments {
+            let whole = Lane::default();
+            let lane = if segment.starts && segment.ends {
+                &whole
+            } else {
+                let lane = &mut past.lanes[segment.lane];
+                if segment.starts {
+                    lane.position = 0;
+                }
+                retired.extend(self.make_room(lane, segment)?);
+                lane
+            };
+            let ring = lane.ring.as_ref().map_or(0, |ring| self.gpu.address(ring));
+            let mut add = |done: usize, len: usize, taps: usize, size: usize| {
+                let position = lane.position + done;
+                let past = position.min(taps - 1);
+                batches.entry((taps, size)).or_default().push(Piece {
+                    ring,
+                    row: row + done,
+                    len,
+                    past,
+                    inside: past.min(done),
+                    slot: (position - past) % lane.capacity.max(1),
+                    capacity: lane.capacity,
+                    ahead: 0,
+                });
+            };
+            let (most, step) = self.largest();
+            if segment.len > step {
+                (0..segment.len).step_by(step).for_each(|done| {
+                    add(done, step.min(segment.len - done), self.length, most);
+                })
+            } else {
+                // Sizes are rounded up so that segments of similar length share a batch.
+                let len = fast(segment.len);
+                let taps = self.length.min(fast(lane.position + len));
+                add(0, segment.len, taps, fast(len + taps - 1));
+            }
+            row += segment.len;
+        }
+        Ok((batches, retired))
+    }
+
+    /// The largest FFT, and the rows of a piece that it takes: beyond four filter lengths, one FFT
+    /// of all is more work than several.
+    fn largest(&self) -> (usize, usize) {
+        let size = (4 * self.length).next_power_of_two().max(1 << 12);
+        (size, size - self.length + 1)
+    }
+
+    /// Lengthens a lane's ring so that it holds what the filter will reach after this segment.
+    /// The ring that it replaces, if any.
+    fn make_room(&self, lane: &mut Lane, segment: &Segment) -> Result<Option<CudaSlice<f32>>> {
+        let gpu = &*self.gpu;
+        let most = self.length - 1;
+        let needed = most.min(lane.position + segment.len);
+        if segment.ends || needed <= lane.capacity {
+            return Ok(None);
+        }
+        // Nothing has wrapped around yet: the ring was shorter than the filter.
+        let capacity = most.min(needed.max(2 * lane.capacity).next_multiple_of(256));
+        let longer: CudaSlice<f32> = gpu.unwritten(self.channels * capacity)?;
+        if let Some(ring) = lane.ring.as_ref().filter(|_| lane.position > 0) {
+            gpu.kernel(KERNELS, "lengthen")?
+                .array(&longer)
+                .array(ring)
+                .long(lane.capacity)
+                .long(capacity)
+                .blocks(self.channels * lane.capacity.div_ceil(THREADS), THREADS, 0)?;
+        }
+        lane.capacity = capacity;
+        Ok(lane.ring.replace(longer))
+    }
+
+    /// Pieces of one size, through batches of FFTs.
+    fn convolve<O: Element>(
+        &self,
+        (out, sums): (&CudaSlice<O>, Option<&CudaSlice<f32>>),
+        x: &CudaSlice<f32>,
+        taps: usize,
+        size: usize,
+        pieces: &[Piece],
+        spectra: &mut Spectra,
+    ) -> Result<()> {
+        let gpu = &*self.gpu;
+        let signals = (self.workspace / (stride(size) * size_of::<f32>())).max(1);
+        let group = self.channels.min(signals);
+        let together = signals / group;
+        let mut filters = spectra.of(gpu, self.channels, group, taps, size)?;
+        for first in (0..self.channels).step_by(group) {
+            let count = group.min(self.channels - first);
+            let filter = filters.take(gpu, first, count)?;
+            let mut rest = pieces;
+            while !rest.is_empty() {
+                // Powers of two, so that few plans serve all steps.
+                let batch = 1 << rest.len().min(together).ilog2();
+                let (now, later) = rest.split_at(batch);
+                rest = later;
+                let descriptions = self.describe(now)?;
+                let columns = count.div_ceil(SIDE);
+                let io = (x, None);
+                let mut signals = self.load(
+                    "load_inputs",
+                    io,
+                    &descriptions,
+                    batch,
+                    first..first + count,
+                    size,
+                )?;
+                gpu.complex_fft(&mut signals, size, batch * count, Direction::Forward)?;
+                let bins = size / 4 + 1; // and as many from the other end
+                gpu.kernel(KERNELS, "multiply")?
+                    .array(&signals)
+                    .array(&*filter)
+                    .int(batch)
+                    .long(count)
+                    .long(size / 2)
+                    .float(0.5 / size as f32)
+                    .blocks(
+                        bins.div_ceil(THREADS) * count * batch.div_ceil(TOGETHER),
+                        THREADS,
+                        0,
+                    )?;
+                gpu.complex_fft(&mut signals, size, batch * count, Direction::Inverse)?;
+                let longest = now.iter().map(|piece| piece.len).max().unwrap_or(0);
+                let name = format!("store_outputs_{}", O::NAME);
+                gpu.kernel(KERNELS, &name)?
+                    .array(out)
+                    .optional(sums)
+                    .array(&signals)
+                    .array(x)
+                    .array(&self.bias)
+                    .array(&descriptions)
+                    .int(self.channels)
+                    .int(first)
+                    .int(count)
+                    .long(longest)
+                    .long(stride(size))
+                    .blocks(longest.div_ceil(SIDE) * columns * batch, THREADS, 0)?;
+            }
+        }
+        filters.keep();
+        Ok(())
+    }
+
+    /// The signals of some channels of pieces, not yet transformed: v, or d of a gradient.
+    fn load(
+        &self,
+        kernel: &str,
+        (x, grad): (&CudaSlice<f32>, Option<&CudaSlice<f32>>),
+        descriptions: &CudaSlice<u32>,
+        pieces: usize,
+        channels: Range<usize>,
+        size: usize,
+    ) -> Result<CudaSlice<f32>> {
+        let gpu = &*self.gpu;
+        let count = channels.len();
+        let signals = gpu.unwritten(pieces * count * stride(size))?;
+        gpu.kernel(KERNELS, kernel)?
+            .array(&signals)
+            .array(x)
+            .optional(grad)
+            .array(descriptions)
+            .int(self.channels)
+            .int(channels.start)
+            .int(count)
+            .long(size)
+            .long(stride(size))
+            .blocks(
+                size.div_ceil(SIDE) * count.div_ceil(SIDE) * pieces,
+                THREADS,
+                0,
+            )?;
+        Ok(signals)
+    }
+
+    /// Pieces as the kernels read them.
+    fn describe(&self, pieces: &[Piece]) -> Result<CudaSlice<u32>> {
+        let words: Vec<u32> = pieces
+            .iter()
+            .flat_map(|p| {
+                let numbers = [
+                    p.row, p.len, p.past, p.inside, p.slot, p.capacity, p.ahead, 0,
+                ];
+                let [low, high] = [p.ring as u32, (p.ring >> 32) as u32];
+                [low, high].into_iter().chain(numbers.map(|n| n as u32))
+            })
+            .collect();
+        self.gpu.upload(&words)
+    }
+
+    /// Moves a lane past a segment, from row `row` of the step on.
+    fn keep(&self, x: &CudaSlice<f32>, lane: &mut Lane, row: usize, s: &Segment) -> Result<()> {
+        if s.ends {
+            // The ring stays: the next sequence may have started in this step.
+            lane.position = 0;
+            return Ok(());
+        }
+        lane.position += s.len;
+        let kept = s.len.min(lane.capacity);
+        let Some(ring) = lane.ring.as_ref().filter(|_| kept > 0) else {
+            return Ok(());
+        };
+        self.gpu
+            .kernel(KERNELS, "keep_past")?
+            .array(ring)
+            .array(x)
+            .int(self.channels)
+            .long(row + s.len - kept)
+            .long(kept)
+            .long((lane.position - kept) % lane.capacity)
+            .long(lane.capacity)
+            .blocks(
+                kept.div_ceil(SIDE) * self.channels.div_ceil(SIDE),
+                THREADS,
+                0,
+            )
+    }
+}
+
+impl Past {
+    /// Inputs of a lane's sequence so far.
+    pub fn position(&self, lane: usize) -> usize {
+        self.lanes.get(lane).map_or(0, |lane| lane.position)
+    }
+
+    /// A copy that runs on by itself.
+    pub fn fork(&self, gpu: &Gpu) -> Result<Self> {
+        let lanes = self.lanes.iter().map(|lane| {
+            Ok(Lane {
+                position: lane.position,
+                capacity: lane.capacity,
+                ring: lane.ring.as_ref().map(|ring| gpu.copy(ring)).transpose()?,
+            })
+        });
+        Ok(Self {
+            lanes: lanes.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl Stored for Past {
+    fn store(&self) -> Result<Saved> {
+        let mut saved = Saved {
+            sizes: Vec::new(),
+            values: Vec::new(),
+        };
+        for lane in &self.lanes {
+            saved.sizes.extend([lane.position, lane.capacity]);
+            if let Some(ring) = &lane.ring {
+                saved.values.extend(saved::download(ring)?);
+            }
+        }
+        Ok(saved)
+    }
+
+    fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
+        let foreign = || mismatch("another op's state");
+        let total: usize = saved.sizes.iter().skip(1).step_by(2).sum();
+        let channels = saved.values.len() / total.max(1);
+        let mut rest = &saved.values[..];
+        let mut lanes = Vec::new();
+        for lane in saved.sizes.chunks(2) {
+            let [position, capacity] = *lane else {
+                return Err(foreign());
+            };
+            let here = rest.split_at_checked(channels * capacity);
+            let (here, later) = here.ok_or_else(foreign)?;
+            rest = later;
+            let ring = (capacity > 0).then(|| gpu.upload(here));
+            lanes.push(Lane {
+                position,
+                capacity,
+                ring: ring.transpose()?,
+            });
+        }
+        Ok(Self { lanes })
+    }
+}
+
+/// A size that the callers' own arithmetic guarantees.
+fn mismatch(what: &str) -> Error {
+    Error::new(Kind::Internal, format!("long convolution: {what}"))
+}

@@ -1,0 +1,202 @@
+//! The gated long convolution, with filters from both sources.
+
+use super::*;
+use crate::ops;
+use crate::ops::Tensor;
+use crate::ops::cuda::testing::*;
+use half::bf16;
+use std::ops::Range;
+
+const CHANNELS: usize = 38;
+const SHIFT: f32 = 0.05;
+
+/// A filter network of the shape of HyenaDNA's.
+struct Network {
+    length: usize,
+    z: Vec<f32>,
+    t: Vec<f32>,
+    hidden: Vec<(Vec<f32>, Vec<f32>)>,
+    freq: Vec<f32>,
+    out: Vec<f32>,
+    decay: Vec<f32>,
+}
+
+impl Network {
+    fn new(length: usize, channels: usize) -> Self {
+        const WIDTH: usize = 16;
+        let t: Vec<f32> = (0..length)
+            .map(|j| j as f32 / length.max(2) as f32)
+            .collect();
+        let z = t
+            .iter()
+            .flat_map(|t| [*t, (6.0 * t).cos(), -(6.0 * t).sin()])
+            .collect();
+        Self {
+            length,
+            z,
+            t,
+            hidden: vec![
+                (random(WIDTH * 3, 1), random(WIDTH, 2)),
+                (random(WIDTH * WIDTH, 3), random(WIDTH, 4)),
+            ],
+            freq: random(WIDTH, 5).iter().map(|x| 5.0 + 4.0 * x).collect(),
+            out: random(channels * WIDTH, 6),
+            decay: random(channels, 7).iter().map(|x| 3.0 + x).collect(),
+        }
+    }
+
+    /// The definition, in f64.
+    fn taps(&self, channels: Range<usize>, n: usize) -> Vec<f32> {
+        let width = self.freq.len();
+        let features = self.z.len() / self.length;
+        let mut taps = vec![0.0; channels.len() * n];
+        for j in 0..n.min(self.length) {
+            let z = &self.z[j * features..][..features];
+            let mut x: Vec<f64> = z.iter().map(|&z| f64::from(z)).collect();
+            for (weight, bias) in &self.hidden {
+                x = weight
+                    .chunks(x.len())
+                    .zip(bias.iter().zip(&self.freq))
+                    .map(|(row, (&bias, &freq))| {
+                        let sum: f64 = row.iter().zip(&x).map(|(w, x)| f64::from(*w) * x).sum();
+                        (f64::from(freq) * (sum + f64::from(bias))).sin()
+                    })
+                    .collect();
+            }
+            for (c, channel) in channels.clone().enumerate() {
+                let row = &self.out[channel * width..][..width];
+                let g: f64 = row.iter().zip(&x).map(|(w, x)| f64::from(*w) * x).sum();
+                let decay = (-f64::from(self.t[j]) * f64::from(self.decay[channel])).exp();
+                taps[c * n + j] = (g * (decay + f64::from(SHIFT))) as f32;
+            }
+        }
+        taps
+    }
+
+    fn on_device(&self) -> FilterTaps {
+        let network = FilterNetwork::new(
+            gpu(),
+            (&self.z, &self.t),
+            &self.hidden,
+            &self.freq,
+            &self.out,
+            (&self.decay, SHIFT),
+        );
+        FilterTaps::Network(Box::new(network.unwrap()))
+    }
+}
+
+fn check(length: usize, most: usize, network: bool, budget: isize, workspace: usize) {
+    let gpu = gpu();
+    let bias = random(CHANNELS, 9);
+    let filter = Arc::new(Network::new(length, CHANNELS));
+    let closure = {
+        let filter = Arc::clone(&filter);
+        Arc::new(move |n| {
+            let filter = Arc::clone(&filter);
+            Box::new(move |channels| filter.taps(channels, n)) as Box<ops::TapRows>
+        })
+    };
+    let cpu = ops::LongConv::new(
+        length,
+        &tensor(&bias, &[CHANNELS]),
+        Arc::clone(&closure) as Arc<ops::Taps>,
+        1 << 30,
+    )
+    .unwrap();
+    let taps = if network {
+        filter.on_device()
+    } else {
+        FilterTaps::Host(closure)
+    };
+    let conv = LongConv::new(gpu, length, &bias, taps, Arc::new(budget.into()), workspace).unwrap();
+    let (mut past, mut cpu_past) = (conv.start(3), cpu.start(3));
+    for (i, segments) in steps(most, 11).into_iter().enumerate() {
+        let rows = total(&segments);
+        let x = random(rows * 3 * CHANNELS, i as u64);
+        let on_cpu = tensor(&x, &[rows, 3 * CHANNELS]);
+        let expected = flat(&cpu.forward(&on_cpu, &mut cpu_past, &segments).unwrap());
+        let x = gpu.upload(&x).unwrap();
+        let name = format!("long conv {length}, pieces of {most}, network {network}");
+        if i == 0 {
+            let found = conv.forward::<bf16>(&x, &mut past.fork(gpu).unwrap(), &segments);
+            let found = gpu.download(&found.unwrap()).unwrap();
+            let found: Vec<f32> = found.into_iter().map(bf16::to_f32).collect();
+            close(&name, &found, &expected, 4e-3);
+        }
+        let found = conv.forward::<f32>(&x, &mut past, &segments).unwrap();
+        close(&name, &gpu.download(&found).unwrap(), &expected, 5e-6);
+        past = past.fork(gpu).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn long_convolutions_equal_the_cpu_s() {
+    check(1, 20, false, 1 << 30, 1 << 28);
+    check(40, 300, false, 1 << 30, 1 << 28);
+    check(300, 2000, false, 0, 1 << 16);
+    check(1026, 700, true, 1 << 30, 1 << 20);
+    check(1026, 30_000, true, 0, 1 << 28);
+    check(30_000, 9_000, true, 1 << 30, 1 << 22);
+}
+
+/// A convolution with the filters `taps` (C, L) themselves; they are not differentiated if they are
+/// a constant.
+fn long_conv(taps: &Tensor, bias: &Tensor) -> ops::LongConv {
+    let (_, length) = taps.dims2().unwrap();
+    let stored = flat(taps);
+    let plain = move |n: usize| {
+        let stored = stored.clone();
+        let tap = move |c: usize, j: usize| {
+            if j < length {
+                stored[c * length + j]
+            } else {
+                0.0
+            }
+        };
+        let rows = move |channels: std::ops::Range<usize>| {
+            let pairs = channels.flat_map(|c| (0..n).map(move |j| (c, j)));
+            pairs.map(|(c, j)| tap(c, j)).collect()
+        };
+        Box::new(rows) as Box<ops::TapRows>
+    };
+    let taps = taps.clone();
+    let conv = ops::LongConv::new(length, bias, Arc::new(plain), 1 << 30).unwrap();
+    if taps.is_tracked() {
+        conv.differentiable(Arc::new(move |n, _| taps.narrow(1, 0, n)))
+    } else {
+        conv
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gradients_of_long_convolutions_equal_the_cpu_s() {
+    // Channels, taps, pieces of up to so many rows. One filter is shorter than what is carried, one
+    // segment longer than an FFT.
+    for (channels, length, most) in [(5, 40, 90), (33, 300, 60), (2, 1, 20), (1, 70, 5000)] {
+        let steps: Vec<_> = steps(most, 3).into_iter().take(3).collect();
+        let mut inputs: Vec<_> = steps
+            .iter()
+            .map(|s| values(&[total(s), 3 * channels], 1))
+            .collect();
+        inputs.push(values(&[channels], 2));
+        inputs.push(values(&[channels, length], 3));
+        let fixed = tensor(&inputs[4].0, &[channels, length]);
+        let op = |x: &[Tensor]| {
+            let conv = long_conv(x.get(4).unwrap_or(&fixed), &x[3]);
+            let mut past = conv.start(3);
+            let mut parts = Vec::new();
+            for (x, segments) in x.iter().zip(&steps) {
+                let saved = postcard::to_stdvec(&past).unwrap();
+                past = postcard::from_bytes(&saved).unwrap();
+                parts.push(conv.forward(x, &mut past, segments)?);
+            }
+            Tensor::cat(&parts, 0)
+        };
+        let name = format!("long conv {channels} {length} {most}");
+        same(&name, (&inputs, 3), op);
+        same(&format!("{name}, fixed"), (&inputs[..4], 3), op);
+    }
+}

@@ -1,0 +1,85 @@
+use super::{gated_rms_norm, layer_norm, rms_norm};
+use crate::error::Kind;
+use crate::ops::cuda::testing::{close, flat, gpu, random, same, tensor, values, wide};
+use crate::ops::{self, Device};
+use half::bf16;
+use std::sync::Arc;
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn norms_equal_the_cpu_s() {
+    let gpu = gpu();
+    for (rows, width, groups) in [(3, 5, 1), (130, 256, 2), (77, 1536, 3)] {
+        let (x, z) = (random(rows * width, 1), random(rows * width, 2));
+        let (w, b) = (random(width, 3), random(width, 4));
+        let cpu = [
+            ops::LayerNorm::new(tensor(&w, &[width]), tensor(&b, &[width]), 1e-5)
+                .forward(&tensor(&x, &[rows, width])),
+            ops::RmsNorm::new(tensor(&w, &[width]), 1e-5).forward(&tensor(&x, &[rows, width])),
+            ops::RmsNorm::with_eps_outside(tensor(&w, &[width]), 1e-6)
+                .forward(&tensor(&x, &[rows, width])),
+            ops::GatedRmsNorm::new(tensor(&w, &[width]), groups, 1e-5)
+                .forward(&tensor(&x, &[rows, width]), &tensor(&z, &[rows, width])),
+        ]
+        .map(|x| flat(&x.unwrap()));
+        let [x, z, w, b] = [&x, &z, &w, &b].map(|x| gpu.upload(x).unwrap());
+        let found = [
+            layer_norm::<f32>(gpu, &x, &w, &b, 1e-5),
+            rms_norm(gpu, &x, &w, 1e-5, 0.0),
+            rms_norm(gpu, &x, &w, 0.0, 1e-6),
+            gated_rms_norm(gpu, &x, &z, &w, groups, 1e-5),
+        ]
+        .map(|x| gpu.download(&x.unwrap()).unwrap());
+        let half = [
+            layer_norm::<bf16>(gpu, &x, &w, &b, 1e-5),
+            rms_norm(gpu, &x, &w, 1e-5, 0.0),
+            rms_norm(gpu, &x, &w, 0.0, 1e-6),
+            gated_rms_norm(gpu, &x, &z, &w, groups, 1e-5),
+        ]
+        .map(|x| wide(gpu.download(&x.unwrap()).unwrap()));
+        let names = [
+            "layer norm",
+            "rms norm",
+            "rms norm, eps outside",
+            "gated rms norm",
+        ];
+        for i in 0..4 {
+            let name = format!("{} {rows} {width}", names[i]);
+            close(&name, &found[i], &cpu[i], 2e-6);
+            close(&format!("{name} bf16"), &half[i], &cpu[i], 4e-3);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gradients_of_norms_equal_the_cpu_s() {
+    for (rows, width) in [(3, 5), (700, 36), (40, 256)] {
+        let inputs = [
+            values(&[rows, width], 1),
+            values(&[width], 2),
+            values(&[width], 3),
+        ];
+        same("layer norm", (&inputs, 1), |x| {
+            ops::LayerNorm::new(x[1].clone(), x[2].clone(), 1e-5).forward(&x[0])
+        });
+        same("rms norm", (&inputs[..2], 1), |x| {
+            ops::RmsNorm::new(x[1].clone(), 1e-2).forward(&x[0])
+        });
+        same("rms norm, eps outside", (&inputs[..2], 1), |x| {
+            ops::RmsNorm::with_eps_outside(x[1].clone(), 1e-2).forward(&x[0])
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn what_has_no_gradient_on_a_device_says_so() {
+    let device = Device::Cuda(Arc::clone(gpu()));
+    let x = tensor(&random(40, 1), &[10, 4]).to_device(&device).unwrap();
+    let norm = ops::GatedRmsNorm::new(tensor(&random(4, 2), &[4]), 1, 1e-5);
+    assert!(norm.forward(&x, &x).is_ok());
+    let error = norm.forward(&x.parameter(), &x).unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage);
+    assert!(error.to_string().contains("--device cpu"), "{error}");
+}

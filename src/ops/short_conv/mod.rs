@@ -1,0 +1,231 @@
+//! Short causal depthwise convolution that carries its last inputs from call to call.
+
+mod backward;
+pub(super) mod cuda;
+
+use super::cuda::{Carried, OnGpu};
+use super::{Activation, Device, expect_shape, math, math::simd, unwritten, with_slices};
+use crate::error::Result;
+use crate::ops::Tensor;
+use crate::ops::cuda::Gpu;
+use crate::sequence::Segment;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Rows of a tile.
+const ROWS: usize = 64;
+
+/// `y[t, c] = bias[c] + Σ_j weight[c, j] · x[t − (K−1) + j, c]`, zeros before a sequence's start.
+#[derive(Clone, Debug)]
+pub struct ShortConv {
+    taps: Vec<f32>, // (K, C): the last row multiplies the current token
+    bias: Vec<f32>, // (C)
+    activation: Activation,
+    reversed: bool,
+    /// Taps (K, C) and bias (C) as tensors, if gradients pass to either.
+    tracked: Option<[Tensor; 2]>,
+    on_gpu: OnGpu<cuda::ShortConv>,
+}
+
+/// The last K−1 inputs of each lane's unfinished sequence.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tail {
+    rows: Vec<f32>, // (lanes, K−1, C)
+    /// On a GPU these instead.
+    on_gpu: Carried<cuda::Tail>,
+}
+
+impl ShortConv {
+    /// `weight` (C, 1, K) as PyTorch stores a depthwise convolution, `bias` (C).
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Result<Self> {
+        let (channels, _, taps) = weight.dims3()?;
+        let taps = weight.reshape((channels, taps))?.t()?;
+        let bias = match bias {
+            Some(bias) => bias.clone(),
+            None => Tensor::zeros(channels, &Device::Cpu)?,
+        };
+        let tracked = taps.is_tracked() || bias.is_tracked();
+        Ok(Self {
+            taps: taps.flatten_all()?.to_vec1()?,
+            bias: bias.to_vec1()?,
+            activation,
+            reversed: false,
+            tracked: tracked.then_some([taps, bias]),
+            on_gpu: OnGpu::default(),
+        })
+    }
+
+    /// The same convolution from the last row of each segment to its first. A segment then
+    /// `starts` at the sequence's right end.
+    #[must_use]
+    pub fn reversed(mut self) -> Self {
+        self.reversed = true;
+        self
+    }
+
+    /// Zeros for `lanes` sequences.
+    pub fn start(&self, lanes: usize) -> Tail {
+        Tail {
+            rows: vec![0.0; lanes * self.tail_len()],
+            on_gpu: Carried::default(),
+        }
+    }
+
+    /// Lanes that go on from lanes of other tails.
+    pub fn fork(&self, from: &[(&Tail, usize)]) -> Tail {
+        let len = self.tail_len();
+        let rows = from.iter();
+        let rows = rows.flat_map(|(tail, lane)| &tail.rows[lane * len..][..len]);
+        Tail {
+            rows: rows.copied().collect(),
+            on_gpu: Carried::default(),
+        }
+    }
+
+    /// (T, C) to (T, C).
+    pub fn forward(&self, x: &Tensor, tail: &mut Tail, segments: &[Segment]) -> Result<Tensor> {
+        let channels = self.bias.len();
+        let rows = x.dim(0)?;
+        expect_shape("short convolution", x, &[rows, channels])?;
+        let constant = x.detach(); // in the place of what is not differentiated
+        let [taps, bias] = match &self.tracked {
+            Some([taps, bias]) => [taps, bias],
+            None => [&constant; 2],
+        };
+        let kept = x.is_tracked() || self.tracked.is_some();
+        if let Device::Cuda(gpu) = x.device() {
+            let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
+            let lanes = (tail.rows.len() / self.tail_len().max(1)).max(1);
+            tail.on_gpu.resume(gpu)?;
+            let tail = tail
+                .on_gpu
+                .own(|| conv.start(lanes), |tail| tail.fork(gpu))?;
+            let before = kept.then(|| tail.fork(gpu)).transpose()?;
+            let out = conv.forward(x.gpu_values(gpu)?, tail, segments)?;
+            let out = Tensor::on_gpu(gpu, out, x.dims());
+            let Some(before) = before else {
+                return Ok(out);
+            };
+            let step = backward::GpuStep {
+                gpu: Arc::clone(gpu),
+                conv: self.on_gpu.clone(),
+                x: constant.clone(),
+                segments: segments.to_vec(),
+                before,
+                wanted: [taps, bias].map(Tensor::is_tracked),
+            };
+            return Ok(out.derived([x, taps, bias], move |grad| step.backward(grad)));
+        }
+        let mut before = Vec::new();
+        let out = with_slices([x], |[x]| {
+            let mut out = unwritten(x.len());
+            let mut from = 0;
+            let mut rest = &mut out[..];
+            for segment in segments {
+                let x = &x[from * channels..][..segment.len * channels];
+                let (out, later) = rest.split_at_mut(x.len());
+                let rows = self.segment(out, x, tail, segment);
+                before.extend(kept.then_some(rows));
+                rest = later;
+                from += segment.len;
+            }
+            Ok(out)
+        })?;
+        let out = Tensor::from_vec(out, x.dims(), x.device())?;
+        if !kept {
+            return Ok(out);
+        }
+        let step = backward::Step {
+            conv: self.clone(),
+            x: constant.clone(),
+            segments: segments.to_vec(),
+            before,
+            weights: self.tracked.is_some(),
+        };
+        Ok(out.derived([x, taps, bias], move |grad| step.backward(grad)))
+    }
+
+    fn to_gpu(&self, gpu: &Arc<Gpu>) -> Result<cuda::ShortConv> {
+        let channels = self.bias.len();
+        let taps = self.taps.len() / channels;
+        let weight = (0..channels).flat_map(|c| self.taps.iter().skip(c).step_by(channels));
+        let weight: Vec<f32> = weight.copied().collect(); // (C, K)
+        let (bias, activation) = (&self.bias, self.activation);
+        cuda::ShortConv::new(gpu, &weight, taps, bias, activation, self.reversed)
+    }
+
+    /// Gives the K−1 rows before the segment.
+    fn segment(&self, out: &mut [f32], x: &[f32], tail: &mut Tail, segment: &Segment) -> Vec<f32> {
+        let channels = self.bias.len();
+        let len = self.tail_len();
+        // What came before this segment: the lane's tail, zeros at a sequence's start.
+        let before = if segment.starts {
+            vec![0.0; len]
+        } else {
+            tail.rows[segment.lane * len..][..len].to_vec()
+        };
+        out.par_chunks_mut(ROWS * channels)
+            .enumerate()
+            .for_each(|(i, out)| {
+                convolve(self, out, x, &before, i * ROWS, self.activation);
+            });
+        if !segment.ends {
+            let tail = &mut tail.rows[segment.lane * len..][..len];
+            let kept = len.saturating_sub(x.len());
+            tail[..kept].copy_from_slice(&before[len - kept..]);
+            let fresh = &mut tail[kept..];
+            if self.reversed {
+                // The rows scanned last are the first ones.
+                fresh
+                    .chunks_exact_mut(channels)
+                    .rev()
+                    .zip(x.chunks_exact(channels))
+                    .for_each(|(tail, x)| tail.copy_from_slice(x))
+            } else {
+                fresh.copy_from_slice(&x[x.len() - (len - kept)..])
+            }
+        }
+        before
+    }
+
+    /// Values of one lane's tail: (K−1) · C.
+    fn tail_len(&self) -> usize {
+        self.taps.len() - self.bias.len()
+    }
+}
+
+simd! {
+/// Rows `first..` of the convolution of [before | x], where `x` is read backwards if it is reversed.
+fn convolve(conv: &ShortConv, out: &mut [f32], x: &[f32], before: &[f32], first: usize, activation: Activation) {
+    let ShortConv { taps, bias, reversed, .. } = conv;
+    let channels = bias.len();
+    let kernel = taps.len() / channels;
+    let rows = x.len() / channels;
+    for (i, out) in out.chunks_exact_mut(channels).enumerate() {
+        out.copy_from_slice(bias);
+        for (j, taps) in taps.chunks_exact(channels).enumerate() {
+            // The output's place in the order of reading; `before` has kernel − 1 rows.
+            let place = if *reversed { rows - 1 - first - i } else { first + i };
+            let row = place + j;
+            let x = match row.checked_sub(kernel - 1) {
+                Some(row) if *reversed => &x[(rows - 1 - row) * channels..][..channels],
+                Some(row) => &x[row * channels..][..channels],
+                None => &before[row * channels..][..channels],
+            };
+            for ((out, x), tap) in out.iter_mut().zip(x).zip(taps) {
+                *out += x * tap;
+            }
+        }
+        match activation {
+            Activation::None => {}
+            Activation::Silu => out.iter_mut().for_each(|x| *x = math::silu(*x)),
+            Activation::GeluErf => out.iter_mut().for_each(|x| *x = math::gelu_erf(*x)),
+            Activation::GeluTanh => out.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
+        }
+    }
+}
+}
+
+#[cfg(test)]
+mod tests;

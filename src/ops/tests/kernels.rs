@@ -1,0 +1,89 @@
+//! Each file of kernels, through NVIDIA's compiler.
+
+use crate::ops::cuda::{Source, compile};
+use crate::ops::*;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const ALL: [Source; 17] = [
+    activation::cuda::KERNELS,
+    attention::cuda::KERNELS,
+    attention::cuda::KERNELS_BF16,
+    cross_entropy::cuda::KERNELS,
+    gate::cuda::KERNELS,
+    gather::cuda::KERNELS,
+    glu::cuda::KERNELS,
+    long_conv::cuda::KERNELS,
+    modal::cuda::KERNELS,
+    norm::cuda::KERNELS,
+    pool::cuda::KERNELS,
+    selective_scan::cuda::KERNELS,
+    short_conv::cuda::KERNELS,
+    ssd::cuda::KERNELS,
+    sums::cuda::KERNELS,
+    tensor::cuda::KERNELS,
+    ssd::cuda::CHUNK_KERNELS,
+];
+
+#[test]
+fn every_file_of_kernels_is_compiled_by_these_tests() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops");
+    let mut found =
+        BTreeSet::from(["cuda/prelude.cu", "attention/kernel_rows.cu"].map(String::from));
+    for source in ALL {
+        assert!(root.join(source.name).is_file(), "{}", source.name);
+        assert!(found.insert(source.name.to_string()), "{}", source.name);
+    }
+    let folders = root.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    for folder in folders.filter(|path| path.is_dir()) {
+        for file in folder.read_dir().unwrap() {
+            let path = file.unwrap().path();
+            let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
+            assert!(!name.ends_with(".cu") || found.contains(name), "{name}");
+        }
+    }
+}
+
+/// Compiling needs no GPU, only NVRTC.
+#[test]
+fn kernels_compile_for_each_architecture() {
+    // SAFETY: opens the library if it is there.
+    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        eprintln!("no libnvrtc here: nothing was compiled");
+        assert!(std::env::var_os("CROCUTA_NVRTC").is_none());
+        return;
+    }
+    let sizes = [
+        "STATES=16",
+        "RANK=16",
+        "GRADIENTS=0",
+        "PARTS=2",
+        "MODES=8",
+        "GROUPS=4",
+        "HEAD=32",
+        "PAST_BF16=0",
+        "KEYS=32",
+        "WARPGROUP=0",
+        "SLICE=64",
+    ];
+    let sizes = sizes.map(String::from);
+    for source in ALL {
+        for capability in [80, 90] {
+            let code = compile(source, &sizes, capability).unwrap();
+            assert_eq!(&code[..4], b"\x7fELF", "{}", source.name);
+        }
+    }
+    let sizes = ["STATES=16", "RANK=16", "GRADIENTS=1"].map(String::from);
+    compile(selective_scan::cuda::KERNELS, &sizes, 90).unwrap();
+    // Tiles of other sizes, which have to fit shared memory as well.
+    for (width, keys, warpgroup) in [(64, 64, 1), (128, 128, 1), (256, 16, 0)] {
+        let sizes = [
+            format!("HEAD={width}"),
+            "PAST_BF16=1".to_string(),
+            format!("KEYS={keys}"),
+            format!("WARPGROUP={warpgroup}"),
+        ];
+        compile(attention::cuda::KERNELS, &sizes, 90).unwrap();
+        compile(attention::cuda::KERNELS_BF16, &sizes, 90).unwrap();
+    }
+}

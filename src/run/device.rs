@@ -1,0 +1,127 @@
+//! Where a model runs: the choice, and how many bases fit there at a time.
+
+use super::options::{Compute, Precision, Target};
+use super::units::readable;
+use crate::encoder::{Encoder, Facts, Segment};
+use crate::error::{Error, Kind, Result};
+use crate::ops::Device;
+use crate::ops::cuda::{self, Gpu};
+use crate::stream::Engine;
+
+/// Steps of a trial at most.
+const TRIAL: usize = 32;
+
+/// Opens the device that was asked for. `on_cpu`: why this run cannot be on a GPU, if it cannot.
+///
+/// # Errors
+/// Usage: there is no such GPU, the model has layers that do not run on one, or the precision is
+/// the GPU's alone.
+pub fn open(compute: &Compute, facts: &Facts, on_cpu: Option<&str>) -> Result<Device> {
+    let layers = "the model has layers that do not run on the GPU yet";
+    let without = on_cpu.or((!facts.runs_on_gpu).then_some(layers));
+    open_unless(
+        without,
+        compute.device,
+        compute.precision,
+        compute.device_memory,
+    )
+}
+
+/// The same for work that a GPU can do unless `without` says why not. `memory`: bytes that values
+/// may take there.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_unless(
+    without: Option<&str>,
+    target: Target,
+    precision: Precision,
+    memory: Option<u64>,
+) -> Result<Device> {
+    let gpu = |ordinal| {
+        let gpu = Gpu::open(ordinal, precision == Precision::Bf16)?;
+        if let Some(memory) = memory {
+            gpu.limit_memory(usize::try_from(memory).unwrap_or(usize::MAX));
+        }
+        Ok(Device::Cuda(gpu))
+    };
+    match (target, without) {
+        (Target::Cuda(_), Some(why)) => {
+            return Err(Error::usage(why).todo("run with --device cpu"));
+        }
+        (Target::Cuda(ordinal), None) => return gpu(ordinal),
+        (Target::Auto, None) if cuda::devices().is_ok_and(|all| !all.is_empty()) => return gpu(0),
+        (Target::Auto | Target::Cpu, _) => {}
+    }
+    if precision == Precision::Bf16 {
+        let what = "--precision bf16 is for GPUs, and the run is on the CPU";
+        return Err(Error::usage(what));
+    }
+    Ok(Device::Cpu)
+}
+
+/// The device in words, and as tables and summaries name it.
+pub fn describe(device: &Device) -> (String, &'static str) {
+    match device {
+        Device::Cpu => {
+            let threads = rayon::current_num_threads();
+            (format!("the CPU, {threads} threads"), "cpu")
+        }
+        Device::Cuda(gpu) => (format!("GPU {}, {}", gpu.ordinal(), gpu.name()), "cuda"),
+    }
+}
+
+/// Bases of a step. On a GPU, as many as fit its memory: a trial step says so, halved until it
+/// does, and what it compiled and planned is kept for the run.
+///
+/// # Errors
+/// Memory: not even 1,024 bases fit.
+pub fn chunk(asked: Option<u32>, engine: &Engine, input: Option<u64>) -> Result<usize> {
+    let facts = &engine.facts;
+    let Device::Cuda(gpu) = &engine.device else {
+        return Ok(asked.map_or(facts.cpu_step, |chunk| chunk as usize));
+    };
+    let most = asked.map_or(facts.longest_gpu_step(input), |chunk| chunk as usize);
+    let mut chunk = most;
+    loop {
+        match trial(chunk, engine).and_then(|()| gpu.synchronize()) {
+            Ok(()) => break,
+            Err(error) if error.kind() == Kind::Memory && chunk >= 2048 => {
+                gpu.forget()?;
+                chunk /= 2;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if chunk < most {
+        let total = readable(gpu.memory()?.1 as u64);
+        tracing::warn!("steps of {chunk} bases instead of {most}: those fit the GPU's {total}");
+    }
+    gpu.trim()?;
+    gpu.forget_peak()?;
+    Ok(chunk)
+}
+
+/// Steps of a sequence: from the second on, a state is carried in and out, which grows until it
+/// has seen as much as the model looks back.
+fn trial(len: usize, engine: &Engine) -> Result<()> {
+    let facts = &engine.facts;
+    let mut state = engine.model.start(1)?;
+    let steps = facts.context.unwrap_or(0).div_ceil(len) + 1;
+    for step in 0..steps.clamp(2, TRIAL) {
+        let segment = Segment {
+            lane: 0,
+            len,
+            starts: step == 0 || !facts.causal,
+            ends: !facts.causal,
+        };
+        engine.vectors(tokens(len, facts), &[segment], &mut state)?;
+    }
+    Ok(())
+}
+
+/// Tokens of bases, for trials.
+pub fn tokens(len: usize, facts: &Facts) -> Vec<u32> {
+    let tokens = (0..len).map(|i| facts.vocabulary.token((i * i % 4) as u8));
+    tokens.collect()
+}

@@ -1,0 +1,504 @@
+//! `embed` and `predict`: sequences through a model into a table.
+
+mod columns;
+mod report;
+
+use super::Job;
+use super::estimate::Estimate;
+use super::heads::Heads;
+use super::layers::{self, Layers};
+use super::opened::{Loaded, Session};
+use super::options::{Binning, Compute, Output, Source};
+use super::outputs::{Format, Outputs};
+use super::summary::Summary;
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::head::{LanguageModel, Task};
+use crate::io::atomic::{AtomicFile, is_stdout};
+use crate::io::genome::{Genome, Planned};
+use crate::io::pileup::Consensus;
+use crate::io::vector::Element;
+use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks};
+use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
+use crate::table::{self, Column, GROUP_POSITIONS, Positions, RowUnit};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+
+/// Options of `crocuta embed`.
+#[derive(clap::Args, Clone, Debug, Serialize)]
+#[command(
+    after_help = "Example:\n  crocuta embed genome.fa.gz -m MODEL -o embeddings.parquet --bin 128"
+)]
+pub struct Embed {
+    #[command(flatten)]
+    #[serde(flatten)]
+    inputs: Inputs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    layers: Layers,
+    #[command(flatten)]
+    #[serde(flatten)]
+    binning: Binning,
+    /// Numbers of the vectors.
+    #[arg(long, value_enum, default_value = "f16", help_heading = "Output")]
+    dtype: Dtype,
+}
+
+/// Options of `crocuta predict`.
+#[derive(clap::Args, Clone, Debug, Serialize)]
+#[command(
+    after_help = "Examples:\n  crocuta predict genome.fa.gz -m MODEL -o predictions.parquet --strand both\n  \
+crocuta predict genome.fa.gz --genes genes.gff3"
+)]
+pub struct Predict {
+    #[command(flatten)]
+    #[serde(flatten)]
+    inputs: Inputs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    heads: Heads,
+    /// Write the raw logits too, as a float32 vector over the model's tokens.
+    #[arg(long, help_heading = "Output")]
+    logits: bool,
+    /// For bidirectional models: mask one base in so many at a time, in as many runs of the model,
+    /// and predict the masked ones. Not with --exact, which writes the logits alone.
+    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Run",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    mask_every: u16,
+}
+
+/// What both need.
+#[derive(clap::Args, Clone, Debug, Serialize)]
+struct Inputs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    source: Source,
+    #[command(flatten)]
+    #[serde(flatten)]
+    compute: Compute,
+    #[command(flatten)]
+    #[serde(flatten)]
+    output: Output,
+}
+
+/// The type of a vector's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+pub enum Dtype {
+    /// Half precision: half the size, 11 bits.
+    F16,
+    /// Single precision: as computed.
+    F32,
+}
+
+impl Dtype {
+    /// The type of a vector's numbers.
+    pub fn element(self) -> Element {
+        match self {
+            Self::F16 => Element::F16,
+            Self::F32 => Element::F32,
+        }
+    }
+}
+
+impl Embed {
+    /// The run that these options ask for.
+    pub fn job(&self) -> GenomeJob<'_> {
+        GenomeJob {
+            inputs: &self.inputs,
+            rows: RowsOf::Embeddings(self),
+        }
+    }
+}
+
+impl Predict {
+    /// The run that these options ask for.
+    pub fn job(&self) -> GenomeJob<'_> {
+        GenomeJob {
+            inputs: &self.inputs,
+            rows: RowsOf::Predictions(self),
+        }
+    }
+}
+
+/// A run over the sequences of a FASTA input.
+pub struct GenomeJob<'a> {
+    inputs: &'a Inputs,
+    rows: RowsOf<'a>,
+}
+
+/// What the rows hold.
+#[derive(Clone, Copy)]
+enum RowsOf<'a> {
+    Embeddings(&'a Embed),
+    Predictions(&'a Predict),
+}
+
+/// Everything that a run reads, open.
+pub struct OpenGenome {
+    session: Session,
+    genome: Genome,
+    head: Head,
+    columns: Vec<Column<Positions>>,
+    /// The head that predicts, if it is not the language model.
+    task: Option<Task>,
+    settings: GenomeSettings,
+}
+
+/// The files that a run writes.
+pub struct GenomeTargets {
+    table: Option<AtomicFile>,
+    tracks: Tracks,
+}
+
+impl Job for GenomeJob<'_> {
+    type Opened = OpenGenome;
+    type Targets = GenomeTargets;
+
+    fn shared(&self) -> (&Compute, &Output) {
+        (&self.inputs.compute, &self.inputs.output)
+    }
+
+    fn check_options(&self) -> Result<()> {
+        let Inputs {
+            source,
+            compute,
+            output,
+        } = self.inputs;
+        if source.sample.reference.is_some() && (output.resume || compute.exact) {
+            let what = "--resume and --exact do not go with alignments";
+            return Err(Error::usage(what));
+        }
+        let by_interval = source.intervals.intervals.is_some();
+        if compute.strand == Strand::Own && !by_interval {
+            return Err(Error::usage("--strand own is for --intervals"));
+        }
+        if let (RowsOf::Predictions(predict), true) = (self.rows, by_interval)
+            && predict.logits
+        {
+            return Err(Error::usage("--logits does not go with --intervals"));
+        }
+        if output.resume && self.heads().is_some_and(Heads::writes) {
+            let what = "--resume is for tables: it does not go with --genes, --bed and --bigwig";
+            return Err(Error::usage(what));
+        }
+        Ok(())
+    }
+
+    fn inputs(&self) -> Vec<(&'static str, PathBuf)> {
+        self.inputs.source.files()
+    }
+
+    fn outputs(&self) -> Vec<(PathBuf, Format)> {
+        let table = self.table().map(|path| (path, Format::Parquet));
+        let beside = self.heads().map(Heads::outputs).unwrap_or_default();
+        table.into_iter().chain(beside).collect()
+    }
+
+    fn open(&self) -> Result<OpenGenome> {
+        let Inputs {
+            source, compute, ..
+        } = self.inputs;
+        let mut loaded = Loaded::open(compute, self.bundled())?;
+        if let RowsOf::Embeddings(embed) = self.rows {
+            loaded.layers = embed.layers.find(&loaded.facts)?;
+        }
+        let scratch = compute.exact_bytes(&loaded.model)?;
+        let task = match self.heads() {
+            Some(heads) => heads.task(&loaded.checkpoint)?,
+            None => None,
+        };
+        let strand = self.strand(task.as_ref())?;
+        // A head that looks around must not see over a gap; --exact reads a sequence as it is.
+        let together = task.is_none() && !compute.exact;
+        if source.intervals.intervals.is_some() && task.is_some() {
+            let what = "--intervals is for the language model's predictions";
+            return Err(Error::usage(what).todo("add --head lm"));
+        }
+        let intervals = source.intervals.read()?.map(Intervals::new);
+        let wanted = intervals.as_ref().map(|all| all.all().as_slice());
+        let wanted = wanted.unwrap_or_default();
+        let genome = source.open(&loaded.facts, strand, together, wanted)?;
+        let head = self.head(&loaded, task.as_ref())?;
+        let note = source.note(&loaded.facts);
+        let exact = compute.exact.then_some("--exact runs on the CPU");
+        let mut session = Session::open(loaded, compute, exact, genome.bases_hint())?;
+        session.notes.extend(note);
+        let unit = if self.bins().is_some() {
+            RowUnit::Bin
+        } else {
+            RowUnit::Base
+        };
+        let mut columns = match &intervals {
+            Some(intervals) => self.interval_columns(&session, intervals),
+            None => self.columns(&session, &head, task.as_ref()),
+        };
+        if genome.consensus().is_some() {
+            columns = table::with_depth(columns, unit);
+        }
+        let settings = GenomeSettings {
+            chunk: session.chunk,
+            windows: session.windows,
+            strand,
+            bins: self.bins(),
+            intervals: intervals.map(|all| (all, self.pool())),
+            scratch: compute.scratch(&self.inputs.output.output),
+        };
+        let mut opened = OpenGenome {
+            session,
+            genome,
+            head,
+            columns,
+            task,
+            settings,
+        };
+        opened.estimate(None);
+        opened.session.estimate.scratch = scratch;
+        Ok(opened)
+    }
+
+    fn session(opened: &OpenGenome) -> &Session {
+        &opened.session
+    }
+
+    fn options(&self) -> Result<Map<String, Value>> {
+        match self.rows {
+            RowsOf::Embeddings(embed) => super::identity::options(embed),
+            RowsOf::Predictions(predict) => super::identity::options(predict),
+        }
+    }
+
+    fn declare(&self, opened: &OpenGenome, outputs: &mut Outputs) -> Result<GenomeTargets> {
+        let table = match self.table() {
+            Some(path) => Some(outputs.create(&path, Format::Parquet)?),
+            None => None,
+        };
+        let tracks = match (self.heads(), &opened.task) {
+            (Some(heads), Some(task)) => {
+                heads.open(task, &opened.session, outputs, &opened.settings.scratch)?
+            }
+            _ => Tracks::default(),
+        };
+        Ok(GenomeTargets { table, tracks })
+    }
+
+    fn process(
+        &self,
+        opened: &mut OpenGenome,
+        targets: GenomeTargets,
+        journal: Option<&mut Journal>,
+        progress: &mut Progress,
+    ) -> Result<Summary> {
+        let mut sink = self.sink(opened, targets, journal.as_deref())?;
+        let reading = Reading {
+            engine: &opened.session.engine,
+            head: &opened.head,
+            settings: &opened.settings,
+        };
+        let genome = &mut opened.genome;
+        let totals = if self.inputs.compute.exact {
+            genome::run_exact(genome, reading, &mut sink, progress)?
+        } else {
+            genome::run(genome, reading, &mut sink, journal, progress)?
+        };
+        let rows = sink.rows();
+        let footer = match &sink.table {
+            Some(table) => self.footer(opened, table.columns())?,
+            None => Value::Null,
+        };
+        let receipt = sink.finish(&footer)?;
+        let mut summary = Summary {
+            totals,
+            rows,
+            clipped: receipt.clipped,
+            receipt: receipt.table,
+            ..self.counts(opened, rows)
+        };
+        if let RowsOf::Embeddings(_) = self.rows {
+            let engine = &opened.session.engine;
+            let written = layers::summary(&engine.facts, &engine.layers);
+            summary.own.extend([written]);
+        }
+        let genes = receipt.genes.map(|genes| format!("{genes} genes"));
+        summary.notes.extend(genes);
+        Ok(summary)
+    }
+
+    fn describe(&self, opened: &mut OpenGenome) -> Result<String> {
+        let counted = match opened.genome.planned() {
+            Some(planned) => planned,
+            None => opened.genome.count()?,
+        };
+        opened.estimate(Some(counted));
+        let OpenGenome {
+            session,
+            head,
+            settings,
+            ..
+        } = opened;
+        let speed = if self.inputs.compute.exact {
+            let tile = session.estimate.chunk.min(8192) as usize;
+            genome::exact_speed(&session.engine, head, tile, &settings.scratch)?
+        } else {
+            session.estimate.measure(&session.engine)? / head.runs() as f64
+        };
+        Ok(session.estimate.describe(speed))
+    }
+}
+
+impl OpenGenome {
+    /// Estimates what the run takes, by what is known of the sequences, or was counted.
+    fn estimate(&mut self, counted: Option<Vec<Planned>>) {
+        let planned = counted.or_else(|| self.genome.planned());
+        let (windows, strand) = (self.session.windows, self.settings.strand);
+        let bin = self.settings.bins.map_or(1, |(size, _)| size);
+        let read = |planned: &Planned| {
+            let again = windows.map_or(0, |windows| windows.shared(planned.bases));
+            (planned.bases + again) * strand.passes()
+        };
+        let bases = match &planned {
+            Some(planned) => Some(planned.iter().map(read).sum()),
+            None => self.genome.bases_hint().map(|n| n * strand.passes()),
+        };
+        let contigs = planned.as_ref().map_or(0, |planned| planned.len() as u64);
+        let intervals = self.settings.intervals.as_ref();
+        let intervals = intervals.map(|(intervals, _)| intervals.all().len() as u64);
+        let counted = planned.map(|planned| planned.iter().map(|p| p.rows(bin)).sum::<u64>());
+        let scratch = self.session.estimate.scratch;
+        self.session.estimate = Estimate {
+            rows: intervals.or(counted).map(|rows| rows * strand.rows()),
+            scratch,
+            ..Estimate::new(
+                &self.session.engine,
+                self.session.tokens(),
+                &self.columns,
+                bases,
+                contigs,
+                bin,
+            )
+        };
+    }
+}
+
+impl GenomeJob<'_> {
+    fn heads(&self) -> Option<&Heads> {
+        match self.rows {
+            RowsOf::Embeddings(_) => None,
+            RowsOf::Predictions(predict) => Some(&predict.heads),
+        }
+    }
+
+    fn bins(&self) -> Option<(u64, Pool)> {
+        match self.rows {
+            RowsOf::Embeddings(embed) => {
+                let Binning { bin, pool } = embed.binning;
+                bin.map(|size| (u64::from(size), pool))
+            }
+            RowsOf::Predictions(_) => None,
+        }
+    }
+
+    /// The model, if none is named.
+    fn bundled(&self) -> &'static str {
+        match self.heads() {
+            Some(heads) if heads.genes.is_some() => checkpoint::GENES,
+            _ => checkpoint::DEFAULT,
+        }
+    }
+
+    /// The table's path; none if rows go to other files alone.
+    fn table(&self) -> Option<PathBuf> {
+        let path = &self.inputs.output.output;
+        let elsewhere = self.heads().is_some_and(Heads::writes) && is_stdout(path);
+        (!elsewhere).then(|| path.clone())
+    }
+
+    /// The strands that are read: those asked for, or what the head was trained on.
+    fn strand(&self, task: Option<&Task>) -> Result<Strand> {
+        let Inputs {
+            source, compute, ..
+        } = self.inputs;
+        let RowsOf::Predictions(predict) = self.rows else {
+            return Ok(compute.strand);
+        };
+        let Some(task) = task else {
+            if compute.exact && !predict.logits {
+                let what = "--exact does not mask bases, so it predicts none: it needs --logits";
+                return Err(Error::usage(what));
+            }
+            return Ok(compute.strand);
+        };
+        if predict.logits || compute.exact {
+            let what = "--logits and --exact are the language model's";
+            return Err(Error::usage(what).todo("add --head lm"));
+        }
+        if compute.strand != Strand::Forward {
+            let what = format!(
+                "the head \"{}\" reads the strands it was trained on",
+                task.name
+            );
+            return Err(Error::usage(what).todo("leave out --strand, or add --head lm"));
+        }
+        match (task.both_strands, &source.sample.reference) {
+            (false, _) => Ok(Strand::Forward),
+            (true, Some(_)) => Err(Error::usage(
+                "a head of both strands does not read alignments",
+            )),
+            (true, None) => Ok(Strand::Joined),
+        }
+    }
+
+    /// What is computed of hidden vectors.
+    fn head(&self, loaded: &Loaded, task: Option<&Task>) -> Result<Head> {
+        let Loaded {
+            checkpoint,
+            model,
+            facts,
+            ..
+        } = loaded;
+        match (self.rows, task) {
+            (RowsOf::Embeddings(_), _) => Ok(Head::Embedding),
+            (RowsOf::Predictions(_), Some(task)) => {
+                let head = task.load(&checkpoint.weights, facts.width)?;
+                Ok(Head::Task(Box::new(head)))
+            }
+            (RowsOf::Predictions(predict), None) => {
+                let masks = !facts.causal && !self.inputs.compute.exact;
+                Ok(Head::Prediction {
+                    model: Box::new(LanguageModel::load(checkpoint, model, facts)?),
+                    logits: predict.logits,
+                    masked: masks.then_some(usize::from(predict.mask_every)),
+                })
+            }
+        }
+    }
+
+    fn sink(
+        &self,
+        opened: &mut OpenGenome,
+        targets: GenomeTargets,
+        journal: Option<&Journal>,
+    ) -> Result<GenomeSink> {
+        let columns = std::mem::take(&mut opened.columns);
+        let bin = opened.settings.bins.map_or(1, |(size, _)| size);
+        // Of intervals a group holds as many as it can.
+        let span = match opened.settings.intervals {
+            Some(_) => i64::MAX.unsigned_abs(),
+            None => GROUP_POSITIONS * bin,
+        };
+        let table = match (targets.table, journal) {
+            (None, _) => None,
+            (Some(file), None) => Some(TableOutput::create(file, columns, span)?),
+            (Some(file), Some(journal)) => {
+                Some(TableOutput::resume(file, columns, span, journal, "table")?)
+            }
+        };
+        let row = opened.session.estimate.row_bytes;
+        let table = table.map(|table| table.at_most(self.inputs.output.max_output, row));
+        Ok(GenomeSink::new(
+            table,
+            targets.tracks,
+            opened.genome.consensus().map(Consensus::depths),
+        ))
+    }
+}

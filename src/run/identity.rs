@@ -1,0 +1,73 @@
+//! What makes two runs the same run: everything that decides the numbers.
+//!
+//! Of inputs the content counts, not the path or the time; options count as they were given, but
+//! for those that change nothing in the numbers, which their structs leave out.
+
+use super::opened::Session;
+use super::options::Compute;
+use crate::error::{Error, Kind, Result};
+use crate::io::input::is_stdin;
+use crate::stream::RunIdentity;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The identity of a run of these options over these inputs.
+///
+/// # Errors
+/// Usage: an input is standard input, which cannot be read again; Io.
+pub fn of(
+    session: &Session,
+    compute: &Compute,
+    options: Map<String, Value>,
+    inputs: &[(&'static str, PathBuf)],
+) -> Result<RunIdentity> {
+    let mut identity = Map::new();
+    let mut put = |name: String, value: Value| identity.insert(name, value);
+    put("version".into(), json!(env!("CARGO_PKG_VERSION")));
+    put("model".into(), json!(session.checkpoint.digest));
+    for path in compute.files()? {
+        // The weights are in the model's digest.
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if extension.is_some_and(|extension| ["json", "txt"].contains(&extension)) {
+            put(path.display().to_string(), json!(digest(&path)?));
+        }
+    }
+    for (what, path) in inputs {
+        if is_stdin(path) {
+            let what = "--resume needs an input that can be read again, not stdin";
+            return Err(Error::usage(what));
+        }
+        if path.is_file() {
+            put((*what).to_string(), json!(digest(path)?));
+        }
+    }
+    put("device".into(), json!(session.device().1));
+    put("chunk".into(), json!(session.chunk));
+    for (name, value) in options {
+        put(format!("--{}", name.replace('_', "-")), value);
+    }
+    Ok(identity)
+}
+
+/// The options of a command that decide the numbers, by name.
+///
+/// # Errors
+/// None in practice: a struct of options is an object.
+pub fn options(options: &impl Serialize) -> Result<Map<String, Value>> {
+    match serde_json::to_value(options) {
+        Ok(Value::Object(options)) => Ok(options),
+        _ => Err(Error::new(Kind::Internal, "options are an object")),
+    }
+}
+
+fn digest(path: &Path) -> Result<String> {
+    let mut sum = Sha256::new();
+    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+    io::copy(&mut io::BufReader::with_capacity(1 << 20, file), &mut sum)
+        .map_err(|e| Error::io(path, &e))?;
+    Ok(sum.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}

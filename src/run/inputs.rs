@@ -1,0 +1,78 @@
+//! The inputs of a run stay as they were when it began.
+
+use crate::error::{Error, Result};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// What tells that a file is the one that was opened, with the same content: device, inode, size,
+/// and the time of its last change in seconds and nanoseconds.
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// Regular files that a run reads, as they were when it began.
+pub struct Inputs(Vec<(PathBuf, Stamp)>);
+
+impl Inputs {
+    /// Looks at these files; what is no regular file cannot be looked at twice.
+    pub fn of<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        let stamped = |path: &PathBuf| Some((path.clone(), stamp(path)?));
+        Self(paths.into_iter().filter_map(stamped).collect())
+    }
+
+    /// An error if one of them is another file now, or was written to.
+    ///
+    /// # Errors
+    /// Input.
+    pub fn must_be_unchanged(&self) -> Result<()> {
+        match self.0.iter().find(|(path, was)| stamp(path) != Some(*was)) {
+            None => Ok(()),
+            Some((path, _)) => Err(Error::input("it changed while it was read")
+                .file(path.display())
+                .todo("run again when nothing writes to it")),
+        }
+    }
+}
+
+fn stamp(path: &PathBuf) -> Option<Stamp> {
+    let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    Some((
+        found.dev(),
+        found.ino(),
+        found.size(),
+        found.mtime(),
+        found.mtime_nsec(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_written_to_replaced_or_removed_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.fa");
+        let changes: [&dyn Fn(); 4] = [
+            &|| fs::write(&path, ">b\nAC\n").unwrap(),
+            &|| {
+                let file = fs::File::options().write(true).open(&path).unwrap();
+                file.set_len(3).unwrap();
+            },
+            &|| {
+                fs::write(dir.path().join("b"), ">a\nAC\n").unwrap();
+                fs::rename(dir.path().join("b"), &path).unwrap();
+            },
+            &|| fs::remove_file(&path).unwrap(),
+        ];
+        for change in changes {
+            fs::write(&path, ">a\nAC\n").unwrap();
+            let inputs = Inputs::of([&path]);
+            inputs.must_be_unchanged().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            change();
+            let error = inputs.must_be_unchanged().unwrap_err();
+            assert_eq!(error.exit_code(), 3);
+            assert!(error.to_string().contains("a.fa: it changed"), "{error}");
+        }
+    }
+}

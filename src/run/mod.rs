@@ -1,0 +1,180 @@
+//! What every inference command does, once: open the model and the input, estimate, declare the
+//! outputs, run the pipeline, describe the run in the footer and the summary, and give all outputs
+//! their names together.
+
+pub(crate) mod device;
+mod estimate;
+mod genome;
+mod heads;
+mod identity;
+mod inputs;
+mod layers;
+mod memory;
+mod opened;
+pub(crate) mod options;
+mod outputs;
+mod provenance;
+mod reads;
+mod score;
+mod summary;
+pub(crate) mod units;
+
+pub use genome::{Embed, Predict};
+pub use memory::{available_memory, peak_memory};
+pub use options::use_threads;
+pub use reads::Reads;
+pub use score::Score;
+
+use crate::error::{Error, Kind, Result};
+use crate::stream::{Journal, Progress, Style};
+use inputs::Inputs;
+use opened::Session;
+use options::{Compute, Output};
+use outputs::{Format, Outputs};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use summary::Summary;
+
+/// A command that runs a model over an input: genomes, reads, variants.
+pub trait Job {
+    /// What stands open during a run.
+    type Opened;
+    /// The files that it writes, claimed before any work.
+    type Targets;
+
+    /// The options that all share.
+    fn shared(&self) -> (&Compute, &Output);
+
+    /// Refuses options that do not go together.
+    fn check_options(&self) -> Result<()>;
+
+    /// The files that are read besides the model's: what each is, and its path.
+    fn inputs(&self) -> Vec<(&'static str, PathBuf)>;
+
+    /// The files that are written, as far as they are known before the model is.
+    fn outputs(&self) -> Vec<(PathBuf, Format)>;
+
+    /// Opens the model and the input.
+    fn open(&self) -> Result<Self::Opened>;
+
+    /// What all have open.
+    fn session(opened: &Self::Opened) -> &Session;
+
+    /// The options that decide the numbers, by name.
+    fn options(&self) -> Result<Map<String, Value>>;
+
+    /// Claims the outputs.
+    fn declare(&self, opened: &Self::Opened, outputs: &mut Outputs) -> Result<Self::Targets>;
+
+    /// Runs the pipeline, and completes the outputs beside their paths.
+    fn process(
+        &self,
+        opened: &mut Self::Opened,
+        targets: Self::Targets,
+        journal: Option<&mut Journal>,
+        progress: &mut Progress,
+    ) -> Result<Summary>;
+
+    /// Says in lines of `name: value` what the run would take, by counting and measuring.
+    fn describe(&self, opened: &mut Self::Opened) -> Result<String>;
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// After any, no output has changed.
+pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
+    let (compute, output) = job.shared();
+    job.check_options()?;
+    use_threads(compute.threads)?;
+    let inputs = job.inputs();
+    let mut read: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
+    read.extend(compute.files()?);
+    let unchanged = Inputs::of(inputs.iter().map(|(_, path)| path));
+    let mut outputs = Outputs::new(&read, output.force);
+    let summary = output.summary.iter();
+    let mut declared = job.outputs();
+    declared.extend(summary.map(|path| (path.clone(), Format::Json)));
+    outputs.open(&declared)?;
+    let mut opened = job.open()?;
+    let session = J::session(&opened);
+    session.announce();
+    session.estimate.check_memory()?;
+    session.estimate.check_output(output.max_output)?;
+    tracing::info!("on {}; {}", session.place(), session.estimate);
+    let summary = output.summary.as_deref();
+    let summary = summary.map(|path| outputs.create(path, Format::Json));
+    let summary = summary.transpose()?;
+    let targets = job.declare(&opened, &mut outputs)?;
+    let mut journal = journal(job, &opened, &inputs)?;
+    let mut progress = Progress::new(style, J::session(&opened).estimate.bases);
+    let done = job.process(&mut opened, targets, journal.as_mut(), &mut progress);
+    progress.finish();
+    let done = done?;
+    unchanged.must_be_unchanged()?;
+    let seconds = progress.elapsed().as_secs_f64();
+    let session = J::session(&opened);
+    if let Some(file) = summary {
+        summary::write(file, &done, session, seconds)?;
+    }
+    outputs.commit()?;
+    if let Some(journal) = journal {
+        journal.remove()?;
+    }
+    done.report(session, seconds);
+    match &done.failed {
+        Some(what) if output.strict => Err(Error::new(Kind::Strict, what)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens everything that a run would, and prints what it would take.
+///
+/// # Errors
+/// Those that the run would meet before its work.
+pub fn check<J: Job>(job: &J, print: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    let (compute, output) = job.shared();
+    job.check_options()?;
+    use_threads(compute.threads)?;
+    let mut opened = job.open()?;
+    J::session(&opened).warn();
+    let text = job.describe(&mut opened)?;
+    let session = J::session(&opened);
+    print(&format!("model: {}\n{text}", session.named()))?;
+    session.estimate.check_memory()?;
+    session.estimate.check_output(output.max_output)
+}
+
+fn journal<J: Job>(
+    job: &J,
+    opened: &J::Opened,
+    inputs: &[(&'static str, PathBuf)],
+) -> Result<Option<Journal>> {
+    let (compute, output) = job.shared();
+    if !output.resume {
+        return Ok(None);
+    }
+    let session = J::session(opened);
+    session.must_resume()?;
+    let identity = identity::of(session, compute, job.options()?, inputs)?;
+    let every = Duration::from_secs(output.checkpoint_every);
+    let directory = output.checkpoint_dir.as_deref();
+    Journal::open(&output.output, directory, identity, every).map(Some)
+}
+
+/// A path's last part, for metadata.
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// An option's value as it is spelled on the command line.
+fn name_of(value: impl clap::ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .map(|value| value.get_name().to_string())
+        .unwrap_or_default()
+}

@@ -1,0 +1,161 @@
+//! What every command has open: the model on its device.
+
+use super::device;
+use super::estimate::Estimate;
+use super::options::Compute;
+use crate::adapter;
+use crate::checkpoint::Checkpoint;
+use crate::encoder::{Facts, Layer, Model};
+use crate::error::{Error, Result};
+use crate::ops::Device;
+use crate::stream::{Engine, Windows};
+use std::path::Path;
+
+/// A model that was loaded, not yet on its device.
+pub struct Loaded {
+    /// Configuration and weights.
+    pub checkpoint: Checkpoint,
+    /// The encoder.
+    pub model: Model,
+    /// Its sizes and tokens.
+    pub facts: Facts,
+    /// The layers that the run computes, as [`Engine`] has them.
+    pub layers: Vec<Layer>,
+}
+
+impl Loaded {
+    /// Opens the model that was asked for, or the bundled one of that name if none was, and builds
+    /// its encoder.
+    ///
+    /// # Errors
+    /// Those of the checkpoint and the adapters; Usage: an attention window for no attention.
+    pub fn open(compute: &Compute, bundled: &str) -> Result<Self> {
+        let model = compute.model.as_deref().unwrap_or(Path::new(bundled));
+        let checkpoint = adapter::with_adapters(Checkpoint::open(model)?, &compute.adapter)?;
+        let (mut model, mut facts) = Model::load(&checkpoint)?;
+        if let Some(window) = compute.attention_window {
+            model.set_attention_window(Some(window as usize), &mut facts)?;
+        }
+        Ok(Self {
+            checkpoint,
+            model,
+            facts,
+            layers: vec![Layer::Norm],
+        })
+    }
+}
+
+/// A model as it runs.
+pub struct Session {
+    /// Configuration and weights.
+    pub checkpoint: Checkpoint,
+    /// The encoder on its device.
+    pub engine: Engine,
+    /// Tokens of a step.
+    pub chunk: usize,
+    /// Windows that are read with an empty state each; none: the state is carried.
+    pub windows: Option<Windows>,
+    /// What a run takes.
+    pub estimate: Estimate,
+    /// What a user should know, besides what the model's files say.
+    pub notes: Vec<String>,
+}
+
+impl Session {
+    /// Brings a model to the device that was asked for. `on_cpu`: this run cannot be on a GPU.
+    /// `input`: bases of the input, if known.
+    ///
+    /// # Errors
+    /// As [`device::open`] and [`device::chunk`].
+    pub fn open(
+        loaded: Loaded,
+        compute: &Compute,
+        on_cpu: Option<&str>,
+        input: Option<u64>,
+    ) -> Result<Self> {
+        let Loaded {
+            checkpoint,
+            model,
+            facts,
+            layers,
+        } = loaded;
+        let (windows, notes) = compute.windows(&facts)?;
+        let engine = Engine {
+            device: device::open(compute, &facts, on_cpu)?,
+            model,
+            facts,
+            layers,
+        };
+        let chunk = device::chunk(compute.chunk, &engine, input)?;
+        Ok(Self {
+            checkpoint,
+            engine,
+            chunk,
+            windows,
+            estimate: Estimate::default(),
+            notes,
+        })
+    }
+
+    /// Says which model runs, and what a user should know of it.
+    pub fn announce(&self) {
+        tracing::info!("model {}", self.named());
+        self.warn();
+    }
+
+    /// The model's name, where it comes from, and the beginning of its digest.
+    pub fn named(&self) -> String {
+        let Checkpoint {
+            name,
+            origin,
+            digest,
+            ..
+        } = &self.checkpoint;
+        let short = digest.get(..12).unwrap_or(digest);
+        format!("{name} ({origin}), sha256 {short}")
+    }
+
+    /// Says what a user should know of the model.
+    pub fn warn(&self) {
+        let name = &self.checkpoint.name;
+        let unused = self.checkpoint.unused();
+        if let Some(first) = unused.first() {
+            let n = unused.len();
+            tracing::warn!("{name}: {n} tensors are not used, such as {first}");
+        }
+        if let Some(note) = &self.engine.facts.note {
+            tracing::warn!("{name}: {note}");
+        }
+        for note in &self.notes {
+            tracing::warn!("{note}");
+        }
+    }
+
+    /// Tokens of a step, or of a window if that is longer.
+    pub fn tokens(&self) -> u64 {
+        let window = self.windows.map_or(0, |windows| windows.size);
+        self.chunk.max(window) as u64
+    }
+
+    /// The device in words, and as tables and summaries name it.
+    pub fn device(&self) -> (String, &'static str) {
+        device::describe(&self.engine.device)
+    }
+
+    /// The device in words.
+    pub fn place(&self) -> String {
+        self.device().0
+    }
+
+    /// An error unless a run on this device can be resumed.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn must_resume(&self) -> Result<()> {
+        match self.engine.device {
+            Device::Cpu => Ok(()),
+            Device::Cuda(_) => Err(Error::usage("--resume is for runs on the CPU")
+                .todo("add --device cpu, or run without --resume")),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The model, and how and where it runs.
+
+use super::CONTEXT;
+use crate::checkpoint;
+use crate::encoder::{Facts, Model};
+use crate::error::{Error, Result};
+use crate::io::spill::Spill;
+use crate::run::units::size;
+use crate::stream::{Strand, Windows};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The first GPU, if there is one that the model can run on.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("cuda") {
+            Some("") => Ok(Self::Cuda(0)),
+            Some(number) => number
+                .strip_prefix(':')
+                .and_then(|number| number.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| "expected cuda:N, N from 0".to_string()),
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "cpu" => Ok(Self::Cpu),
+            None => Err("expected auto, cpu, cuda or cuda:N".to_string()),
+        }
+    }
+}
+
+/// The numbers that matrix products multiply; they sum in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+pub enum Precision {
+    /// Single precision: the reference.
+    F32,
+    /// bfloat16, on a GPU: several times faster, 8 bits.
+    Bf16,
+}
+
+/// The model and how it runs.
+#[derive(clap::Args, Clone, Debug, Serialize)]
+pub struct Compute {
+    /// The model: a bundled one by its name, a directory with config.json and model.safetensors,
+    /// or hf:owner/name[@revision] out of Hugging Face's cache [default: crocuta-bacteria, bundled;
+    /// with --genes crocuta-bacteria-genes].
+    #[arg(short, long, value_name = "MODEL")]
+    #[serde(skip)]
+    pub model: Option<PathBuf>,
+    /// Apply an adapter to the model: a directory in PEFT's layout, as `crocuta fit --lora` makes
+    /// them. Repeatable: several add up, and each brings its heads.
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
+    pub adapter: Vec<PathBuf>,
+    /// Bases that the model reads at a time. Changes speed and memory, not the numbers [default:
+    /// 8192, or 32768 for HyenaDNA with filters of 65,536 taps or more; on a GPU, as many as fit].
+    #[arg(long, value_name = "BASES", help_heading = "Run",
+          value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
+    #[serde(skip)]
+    pub chunk: Option<u32>,
+    /// Strands to read; - rows have their context on the right.
+    #[arg(long, value_enum, default_value = "forward", help_heading = "Run")]
+    pub strand: Strand,
+    /// Read windows of so many bases, each with an empty state, instead of carrying it.
+    /// Bidirectional models always do [default for them: the trained length, or 65,536 if the
+    /// model's files do not state it].
+    #[arg(long, value_name = "BASES", help_heading = "Run",
+          value_parser = clap::value_parser!(u32).range(2..=1 << 26))]
+    pub window: Option<u32>,
+    /// Bases that neighbouring windows share; rows come from the centre of a window, or from its
+    /// end if the model is causal [default: half a window].
+    #[arg(long, value_name = "BASES", help_heading = "Run")]
+    pub overlap: Option<u32>,
+    /// For bidirectional models: run each sequence whole, however long it is, layer by layer over
+    /// scratch files, instead of windows. The forward strand only.
+    #[arg(long, conflicts_with_all = ["window", "overlap", "resume"], help_heading = "Run")]
+    pub exact: bool,
+    /// Let attention look back only so many bases, which bounds its memory [default: all].
+    #[arg(long, value_name = "BASES", help_heading = "Run",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub attention_window: Option<u32>,
+    /// Where to compute: auto, cpu, cuda or cuda:N. CUDA's libraries are opened at run time.
+    #[arg(long, default_value = "auto", help_heading = "Run")]
+    #[serde(skip)]
+    pub device: Target,
+    /// What matrix products multiply; they sum in f32.
+    #[arg(long, value_enum, default_value = "f32", help_heading = "Run")]
+    pub precision: Precision,
+    /// The GPU's memory that values may take, such as 20G [default: what is free]. Less of it means
+    /// shorter steps, or filter spectra that are computed at each use.
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Run")]
+    #[serde(skip)]
+    pub device_memory: Option<u64>,
+    /// Worker threads [default: all processors that the process may use].
+    #[arg(short, long, value_name = "N", help_heading = "Run",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[serde(skip)]
+    pub threads: Option<u16>,
+    /// Directory for scratch files, needed by --exact and by --strand other than forward
+    /// [default: $TMPDIR, or the output's].
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    #[serde(skip)]
+    pub scratch: Option<PathBuf>,
+}
+
+/// Works with so many threads from now on.
+///
+/// # Errors
+/// Usage: they cannot be started.
+pub fn use_threads(threads: Option<u16>) -> Result<()> {
+    let Some(threads) = threads else {
+        return Ok(());
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
+    pool.build_global()
+        .map_err(|e| Error::usage(format!("--threads: {e}")))
+}
+
+impl Compute {
+    /// The files of the model and the adapters.
+    ///
+    /// # Errors
+    /// Usage: not the name of a model; Io.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for path in self.model.iter().chain(&self.adapter) {
+            files.extend(checkpoint::files(path)?);
+        }
+        Ok(files)
+    }
+
+    /// Bytes of scratch files for a base of a sequence; 0 without --exact. A usage error if
+    /// --exact does not fit the model or the strand.
+    pub fn exact_bytes(&self, model: &Model) -> Result<u64> {
+        match (self.exact, model.layered(), self.strand) {
+            (false, ..) => Ok(0),
+            (true, Some(model), Strand::Forward) => {
+                let values = model.stored() * size_of::<f32>();
+                Ok(values as u64 + 1) // and the base itself
+            }
+            (true, Some(_), _) => Err(Error::usage("--exact reads the forward strand only")),
+            (true, None, _) => Err(Error::usage(
+                "--exact is for bidirectional models; causal ones are exact without it",
+            )),
+        }
+    }
+
+    /// The windows to read, if any, and what a user should know of them.
+    ///
+    /// # Errors
+    /// Usage: an overlap that does not fit.
+    pub fn windows(&self, facts: &Facts) -> Result<(Option<Windows>, Vec<String>)> {
+        let mut notes = Vec::new();
+        if self.exact {
+            return Ok((None, notes));
+        }
+        let size = match (self.window, facts.causal, facts.context) {
+            (Some(size), ..) => size as usize,
+            (None, true, _) if self.overlap.is_some() => {
+                return Err(Error::usage("--overlap needs --window"));
+            }
+            (None, true, _) => return Ok((None, notes)),
+            (None, false, Some(trained)) => trained,
+            (None, false, None) => {
+                notes.push(format!(
+                    "the model's files do not state its trained length: it reads windows of \
+                     {CONTEXT} bases (--window)"
+                ));
+                CONTEXT
+            }
+        };
+        let overlap = self.overlap.map_or(size / 2, |overlap| overlap as usize);
+        if overlap >= size {
+            return Err(Error::usage("--overlap must be less than --window"));
+        }
+        let windows = Windows {
+            size,
+            overlap,
+            centred: !facts.causal,
+        };
+        Ok((Some(windows), notes))
+    }
+
+    /// Where scratch files lie.
+    pub fn scratch(&self, output: &Path) -> PathBuf {
+        Spill::directory(self.scratch.as_deref(), output)
+    }
+}

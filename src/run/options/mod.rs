@@ -1,0 +1,14 @@
+//! Options that commands share. Those that decide the numbers are serialised into the identity of
+//! a run; those that do not are skipped there.
+
+mod compute;
+mod intervals;
+mod output;
+mod source;
+
+pub use compute::{Compute, Precision, Target, use_threads};
+pub use output::{Binning, Output};
+pub use source::{Source, described, indexed, queries};
+
+/// Context of a model that does not state the length it was trained on.
+const CONTEXT: usize = 1 << 16;

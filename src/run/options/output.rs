@@ -1,0 +1,68 @@
+//! What is written, and where.
+
+use crate::run::units::size;
+use crate::stream::Pool;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Bins of bases.
+#[derive(clap::Args, Clone, Debug, Serialize)]
+pub struct Binning {
+    /// One row for every BASES bases, at multiples of it.
+    #[arg(long, value_name = "BASES", group = "pooled", help_heading = "Output",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub bin: Option<u32>,
+    /// How the bases of a bin, or of an interval, become one vector.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "mean",
+        requires = "pooled",
+        help_heading = "Output"
+    )]
+    pub pool: Pool,
+}
+
+/// Where the table goes.
+#[derive(clap::Args, Clone, Debug, Serialize)]
+pub struct Output {
+    /// The table to write, Parquet; - is stdout.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    #[serde(skip)]
+    pub output: PathBuf,
+    /// Replace the output if it exists.
+    #[arg(long, help_heading = "Output")]
+    #[serde(skip)]
+    pub force: bool,
+    /// Refuse to start if the table may become larger, such as 500G.
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Output")]
+    #[serde(skip)]
+    pub max_output: Option<u64>,
+    /// Write counts, speed and memory of the run as JSON.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[serde(skip)]
+    pub summary: Option<PathBuf>,
+    /// Go on where an earlier run of the same command was stopped; keeps checkpoints in a hidden
+    /// directory beside the output until the run ends.
+    #[arg(long, help_heading = "Output")]
+    #[serde(skip)]
+    pub resume: bool,
+    /// Seconds between checkpoints.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 600,
+        requires = "resume",
+        help_heading = "Output"
+    )]
+    #[serde(skip)]
+    pub checkpoint_every: u64,
+    /// Keep the checkpoints of --resume in this directory, instead of beside the output.
+    #[arg(long, value_name = "DIR", requires = "resume", help_heading = "Output")]
+    #[serde(skip)]
+    pub checkpoint_dir: Option<PathBuf>,
+    /// Exit with code 6 if there were warnings about records.
+    #[arg(long, help_heading = "Output")]
+    #[serde(skip)]
+    pub strict: bool,
+}

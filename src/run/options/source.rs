@@ -1,0 +1,290 @@
+//! Which sequences are read, and from what.
+
+use super::CONTEXT;
+use super::intervals::Intervals;
+use crate::encoder::Facts;
+use crate::error::{Error, Result};
+use crate::io::alignments::is_alignments;
+use crate::io::bed;
+use crate::io::genome::{Genome, Options};
+use crate::io::pileup::{Choice, Consensus};
+use crate::run::{file_name, name_of};
+use crate::sequence::interval::Interval;
+use crate::sequence::region::Query;
+use crate::stream::Strand;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Which sequences are read.
+#[derive(clap::Args, Clone, Debug, Serialize)]
+pub struct Source {
+    /// FASTA: plain, gzip, BGZF or zstd; - is stdin. With --reference, sorted alignments.
+    #[serde(skip)]
+    pub fasta: PathBuf,
+    /// A sample's own sequence instead.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sample: Sample,
+    /// Only this region, as in samtools: chr, chr:beg-end, 1-based, end included. Repeatable.
+    #[arg(long, value_name = "REGION", help_heading = "Input")]
+    pub region: Vec<String>,
+    /// Only the regions of this BED file.
+    #[arg(long, value_name = "BED", help_heading = "Input")]
+    #[serde(skip)]
+    pub regions_file: Option<PathBuf>,
+    /// Bases read before a region, so that its rows know their context [default: the model's
+    /// trained length, or 65,536 if its files do not state it].
+    #[arg(long, value_name = "BASES", help_heading = "Input")]
+    pub context: Option<u64>,
+    /// Do not join regions that overlap: their rows come twice.
+    #[arg(long, help_heading = "Input")]
+    pub keep_overlaps: bool,
+    /// A row for each interval of a file instead.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub intervals: Intervals,
+    /// Write an empty table if there are no sequences.
+    #[arg(long, help_heading = "Input")]
+    #[serde(skip)]
+    pub allow_empty: bool,
+    /// Read a BGZF file without its end marker.
+    #[arg(long, help_heading = "Input")]
+    #[serde(skip)]
+    pub allow_missing_eof: bool,
+}
+
+impl Source {
+    /// Bases of context that a region gets: the trained length, or half of it on either side for
+    /// a bidirectional model.
+    pub fn context(&self, facts: &Facts) -> u64 {
+        let trained = facts.context.unwrap_or(CONTEXT);
+        let default = if facts.causal { trained } else { trained / 2 };
+        self.context.unwrap_or(default as u64)
+    }
+
+    /// What a user should know of the context that regions get.
+    pub fn note(&self, facts: &Facts) -> Option<String> {
+        let unknown = facts.context.is_none() && self.context.is_none();
+        (unknown && !self.described().is_empty()).then(|| {
+            format!(
+                "the model's files do not state its trained length: regions get {} bases of \
+                 context (--context)",
+                self.context(facts)
+            )
+        })
+    }
+
+    /// The files that are read.
+    pub fn files(&self) -> Vec<(&'static str, PathBuf)> {
+        let mut files = vec![("input", self.fasta.clone())];
+        let indexes = [".fai", ".gzi", ".bai", ".csi", ".crai"];
+        files.extend(indexed("input index", &self.fasta, &indexes));
+        if let Some(reference) = &self.sample.reference {
+            files.push(("reference", reference.clone()));
+            files.extend(indexed("reference index", reference, &[".fai", ".gzi"]));
+        }
+        let regions = self.regions_file.iter();
+        files.extend(regions.map(|path| ("regions file", path.clone())));
+        let intervals = self.intervals.intervals.iter();
+        files.extend(intervals.map(|path| ("intervals", path.clone())));
+        files
+    }
+
+    /// Opens the input, at these intervals if there are any. `together`: regions may be read as one
+    /// sequence with gaps.
+    ///
+    /// # Errors
+    /// Those of the readers; Usage: options that do not go together.
+    pub fn open(
+        &self,
+        facts: &Facts,
+        strand: Strand,
+        together: bool,
+        intervals: &[Interval],
+    ) -> Result<Genome> {
+        let mut regions = queries(&self.region, self.regions_file.as_deref())?;
+        let exact = |interval: &Interval| Query::exact(interval.region.clone());
+        regions.extend(intervals.iter().map(exact));
+        let context = self.context(facts);
+        let (left, right) = match strand {
+            Strand::Forward if facts.causal => (context, 0),
+            Strand::Reverse if facts.causal => (0, context),
+            _ => (context, context),
+        };
+        if self.sample.reference.is_some() {
+            return self.open_sample(&regions, [left, right], strand);
+        }
+        if is_alignments(&self.fasta)? {
+            let what = "this is a file of reads, not FASTA";
+            let todo = "give the reference of its alignments with -r, or use crocuta reads";
+            return Err(Error::usage(what).file(self.fasta.display()).todo(todo));
+        }
+        Genome::open(
+            &self.fasta,
+            Options {
+                regions,
+                context: left,
+                context_after: right,
+                keep_overlaps: self.keep_overlaps,
+                together,
+                allow_missing_eof: self.allow_missing_eof,
+                allow_empty: self.allow_empty,
+            },
+        )
+    }
+
+    fn open_sample(&self, regions: &[Query], context: [u64; 2], strand: Strand) -> Result<Genome> {
+        if strand != Strand::Forward || self.keep_overlaps {
+            let what = "alignments are read along the forward strand, each region once";
+            return Err(Error::usage(what));
+        }
+        let reference = self.sample.reference.as_deref();
+        let consensus = Consensus::open(
+            &self.fasta,
+            reference.unwrap_or(Path::new("")),
+            regions,
+            context,
+            self.sample.choice(),
+            self.allow_missing_eof,
+        )?;
+        let name = self.fasta.display().to_string();
+        Ok(Genome::of_alignments(name, consensus))
+    }
+
+    /// The regions as given, for the metadata.
+    pub fn described(&self) -> Vec<String> {
+        let mut all = described(&self.region, self.regions_file.as_deref());
+        let intervals = self.intervals.intervals.iter();
+        all.extend(intervals.map(|path| format!("intervals {}", file_name(path))));
+        all
+    }
+}
+
+/// Regions as given, for the metadata.
+pub fn described(regions: &[String], file: Option<&Path>) -> Vec<String> {
+    let bed = file.map(|path| format!("BED {}", file_name(path)));
+    regions.iter().cloned().chain(bed).collect()
+}
+
+/// The regions of the command line and of a BED file.
+///
+/// # Errors
+/// Usage: not a region. Those of the reader of BED.
+pub fn queries(regions: &[String], file: Option<&Path>) -> Result<Vec<Query>> {
+    let mut queries = Vec::new();
+    for text in regions {
+        queries.push(Query::parse(text)?);
+    }
+    if let Some(path) = file {
+        let records = bed::read(path)?.into_iter();
+        queries.extend(records.map(|record| Query::exact(record.region)));
+    }
+    Ok(queries)
+}
+
+/// The indexes that stand beside a file.
+pub fn indexed(
+    what: &'static str,
+    path: &Path,
+    extensions: &[&str],
+) -> Vec<(&'static str, PathBuf)> {
+    let beside = extensions.iter().map(|extension| {
+        let mut path = path.as_os_str().to_os_string();
+        path.push(extension);
+        PathBuf::from(path)
+    });
+    let there = beside.filter(|path| path.is_file());
+    there.map(|path| (what, path)).collect()
+}
+
+/// How the sequence of a sample comes from its alignments.
+#[derive(clap::Args, Clone, Debug, Serialize)]
+pub struct Sample {
+    /// The input holds sorted alignments (BAM, CRAM, SAM) on this FASTA, which has an index: read
+    /// the sample's own sequence along it, at each position the base that most reads have.
+    #[arg(short, long, value_name = "FASTA", help_heading = "Alignments")]
+    #[serde(skip)]
+    pub reference: Option<PathBuf>,
+    /// Reads that it takes to decide a position.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        requires = "reference",
+        help_heading = "Alignments"
+    )]
+    pub min_depth: u32,
+    /// The part of the reads that must agree.
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.6, requires = "reference",
+          value_parser = fraction, help_heading = "Alignments")]
+    pub min_fraction: f64,
+    /// Count only alignments of at least this mapping quality.
+    #[arg(
+        long,
+        value_name = "Q",
+        default_value_t = 10,
+        requires = "reference",
+        help_heading = "Alignments"
+    )]
+    pub min_mapping_quality: u8,
+    /// Count only bases of at least this quality.
+    #[arg(
+        long,
+        value_name = "Q",
+        default_value_t = 13,
+        requires = "reference",
+        help_heading = "Alignments"
+    )]
+    pub min_base_quality: u8,
+    /// What stands where reads are too few or disagree.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "reference",
+        requires = "reference",
+        help_heading = "Alignments"
+    )]
+    pub undecided: Undecided,
+}
+
+/// What stands where reads decide nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+pub enum Undecided {
+    /// The reference's base.
+    Reference,
+    /// N.
+    N,
+}
+
+impl Sample {
+    fn choice(&self) -> Choice {
+        Choice {
+            min_depth: self.min_depth,
+            min_fraction: self.min_fraction,
+            min_mapping_quality: self.min_mapping_quality,
+            min_base_quality: self.min_base_quality,
+            undecided_n: self.undecided == Undecided::N,
+        }
+    }
+
+    /// What changes the sequence, for the metadata.
+    pub fn params(&self) -> Vec<(&'static str, serde_json::Value)> {
+        match self.reference {
+            None => Vec::new(),
+            Some(_) => vec![
+                ("min-depth", self.min_depth.into()),
+                ("min-fraction", self.min_fraction.into()),
+                ("min-mapping-quality", self.min_mapping_quality.into()),
+                ("min-base-quality", self.min_base_quality.into()),
+                ("undecided", name_of(self.undecided).into()),
+            ],
+        }
+    }
+}
+
+/// A number from 0 to 1.
+fn fraction(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok();
+    let number = number.filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| format!("{text}: expected a number from 0 to 1"))
+}

@@ -1,0 +1,453 @@
+//! `reads`: every read of a file through a model into a row of a table.
+
+use super::estimate::Estimate;
+use super::genome::Dtype;
+use super::layers::{self, Layers};
+use super::opened::{Loaded, Session};
+use super::options::{Compute, Output, described, indexed, queries};
+use super::outputs::{Format, Outputs};
+use super::provenance::{self, About};
+use super::summary::Summary;
+use super::units::number;
+use super::{Job, file_name, name_of};
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::head::LanguageModel;
+use crate::io::alignments::{Alignments, Options, Writer, flag};
+use crate::io::atomic::{AtomicFile, is_stdout};
+use crate::io::fai;
+use crate::stream::reads::{self, ReadHead, ReadReceipts, ReadSettings, ReadSink, ReadTotals};
+use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
+use crate::table::{self, GROUP_POSITIONS, ReadBases, ReadRows, Vectors};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Options of `crocuta reads`.
+#[derive(clap::Args, Clone, Debug, Serialize)]
+#[command(
+    mut_arg("strand", |arg| arg.hide(true)),
+    mut_arg("exact", |arg| arg.hide(true)),
+    mut_arg("scratch", |arg| arg.hide(true)),
+    after_help = "Example:\n  crocuta reads sample.bam -m MODEL -o reads.parquet --bam-out tagged.bam"
+)]
+pub struct Reads {
+    /// BAM, CRAM, SAM or FASTQ, known by its content; FASTQ and SAM may be compressed; - is stdin.
+    #[serde(skip)]
+    reads: PathBuf,
+    /// The FASTA that a CRAM file was written against, with its index (samtools faidx); in any
+    /// format, what `=` in sequences stands for.
+    #[arg(short, long, value_name = "FASTA", help_heading = "Input")]
+    #[serde(skip)]
+    reference: Option<PathBuf>,
+    /// Only reads that overlap this region, as in samtools: chr, chr:beg-end, 1-based, end
+    /// included. Needs an index. Repeatable.
+    #[arg(long, value_name = "REGION", help_heading = "Input")]
+    region: Vec<String>,
+    /// Only reads that overlap the regions of this BED file.
+    #[arg(long, value_name = "BED", help_heading = "Input")]
+    #[serde(skip)]
+    regions_file: Option<PathBuf>,
+    /// A row for secondary and supplementary alignments too.
+    #[arg(long, help_heading = "Input")]
+    all_alignments: bool,
+    /// Which way reads that are stored as their reverse complement are read.
+    #[arg(long, value_enum, default_value = "sequenced", help_heading = "Input")]
+    orientation: Orientation,
+    /// Write an empty table if there are no reads.
+    #[arg(long, help_heading = "Input")]
+    #[serde(skip)]
+    allow_empty: bool,
+    /// Read a BGZF file without its end marker.
+    #[arg(long, help_heading = "Input")]
+    #[serde(skip)]
+    allow_missing_eof: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    compute: Compute,
+    /// For bidirectional models: mask one base in so many at a time, in as many runs of the model,
+    /// and score the masked ones.
+    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Run",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    mask_every: u16,
+    #[command(flatten)]
+    #[serde(flatten)]
+    layers: Layers,
+    /// How the bases of a read become one vector.
+    #[arg(long, value_enum, default_value = "mean", help_heading = "Output")]
+    pool: Pool,
+    /// Write no vectors.
+    #[arg(long, conflicts_with_all = ["pool", "layer"], help_heading = "Output")]
+    no_embedding: bool,
+    /// Numbers of the vectors.
+    #[arg(long, value_enum, default_value = "f16", help_heading = "Output")]
+    dtype: Dtype,
+    /// Write the predictions of every base of every read to a second table.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[serde(skip)]
+    per_base: Option<PathBuf>,
+    /// Write the records as BAM, in their order, with tags: ll, the mean log-probability of a
+    /// base, and pp, the perplexity. With an index beside it if they are sorted.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[serde(skip)]
+    bam_out: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    output: Output,
+}
+
+/// Which way a read is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+enum Orientation {
+    /// As it was sequenced.
+    Sequenced,
+    /// As it lies on the reference: as BAM stores it.
+    Reference,
+}
+
+/// Everything that a run reads, open.
+pub struct OpenReads {
+    session: Session,
+    head: ReadHead,
+    source: Alignments,
+    vectors: Option<Vectors>,
+}
+
+/// The files that a run writes.
+pub struct ReadTargets {
+    table: AtomicFile,
+    bases: Option<AtomicFile>,
+    bam: Option<Writer>,
+}
+
+impl Job for Reads {
+    type Opened = OpenReads;
+    type Targets = ReadTargets;
+
+    fn shared(&self) -> (&Compute, &Output) {
+        (&self.compute, &self.output)
+    }
+
+    fn check_options(&self) -> Result<()> {
+        for (given, option) in [
+            (self.compute.strand != Strand::Forward, "--strand"),
+            (self.compute.exact, "--exact"),
+        ] {
+            if given {
+                let what = format!("{option} does not go with reads");
+                return Err(Error::usage(what));
+            }
+        }
+        if self.output.resume && self.bam_out.is_some() {
+            let what = "--resume is for tables: it does not go with --bam-out";
+            return Err(Error::usage(what));
+        }
+        Ok(())
+    }
+
+    fn inputs(&self) -> Vec<(&'static str, PathBuf)> {
+        let mut files = vec![("reads", self.reads.clone())];
+        let indexes = [".bai", ".csi", ".crai"];
+        files.extend(indexed("index of reads", &self.reads, &indexes));
+        if let Some(reference) = &self.reference {
+            files.push(("reference", reference.clone()));
+            files.extend(indexed("reference index", reference, &[".fai", ".gzi"]));
+        }
+        let regions = self.regions_file.iter();
+        files.extend(regions.map(|path| ("regions file", path.clone())));
+        files
+    }
+
+    fn outputs(&self) -> Vec<(PathBuf, Format)> {
+        let mut outputs = vec![(self.output.output.clone(), Format::Parquet)];
+        outputs.extend(
+            self.per_base
+                .iter()
+                .map(|path| (path.clone(), Format::Parquet)),
+        );
+        outputs.extend(self.bam_out.iter().map(|path| (path.clone(), Format::Bam)));
+        outputs.extend(self.bam_index().map(|path| (path, Format::Bai)));
+        outputs
+    }
+
+    fn open(&self) -> Result<OpenReads> {
+        let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
+        let options = Options {
+            regions: queries(&self.region, self.regions_file.as_deref())?,
+            reference: self.reference.clone(),
+            allow_missing_eof: self.allow_missing_eof,
+            allow_empty: self.allow_empty,
+        };
+        let source = Alignments::open(&self.reads, &options)?;
+        let facts = &loaded.facts;
+        let pool = (!self.no_embedding).then_some(self.pool);
+        let asked = match pool {
+            Some(_) => self.layers.find(facts)?,
+            None => Vec::new(),
+        };
+        let vectors = pool.map(|pool| Vectors {
+            element: self.dtype.element(),
+            dim: facts.width,
+            layers: layers::named(facts, &asked),
+            pool: Some(name_of(pool)),
+            causal: facts.causal,
+        });
+        let head = ReadHead {
+            likelihood: LanguageModel::load(&loaded.checkpoint, &loaded.model, facts)?,
+            masked: (!facts.causal).then_some(usize::from(self.mask_every)),
+            pool,
+            per_base: self.per_base.is_some(),
+        };
+        // The likelihoods come from the last norm, whichever layers are asked for.
+        loaded.layers.splice(0..0, asked);
+        let mut session = Session::open(loaded, &self.compute, None, None)?;
+        let contigs = source.header().contigs.len() as u64;
+        let columns = table::reads(vectors.as_ref());
+        session.estimate = Estimate::new(
+            &session.engine,
+            session.tokens(),
+            &columns,
+            None,
+            contigs,
+            1,
+        );
+        Ok(OpenReads {
+            session,
+            head,
+            source,
+            vectors,
+        })
+    }
+
+    fn session(opened: &OpenReads) -> &Session {
+        &opened.session
+    }
+
+    fn options(&self) -> Result<Map<String, Value>> {
+        super::identity::options(self)
+    }
+
+    fn declare(&self, opened: &OpenReads, outputs: &mut Outputs) -> Result<ReadTargets> {
+        let table = outputs.create(&self.output.output, Format::Parquet)?;
+        let bases = self.per_base.as_ref();
+        let bases = bases.map(|path| outputs.create(path, Format::Parquet));
+        let bases = bases.transpose()?;
+        let bam = match &self.bam_out {
+            Some(path) => {
+                let file = outputs.create(path, Format::Bam)?;
+                let index = self.bam_index();
+                let index = index.map(|path| outputs.create(&path, Format::Bai));
+                let line = provenance::line(&opened.session);
+                let header = opened.source.header();
+                Some(Writer::create(file, index.transpose()?, header, &line)?)
+            }
+            None => None,
+        };
+        Ok(ReadTargets { table, bases, bam })
+    }
+
+    fn process(
+        &self,
+        opened: &mut OpenReads,
+        targets: ReadTargets,
+        journal: Option<&mut Journal>,
+        progress: &mut Progress,
+    ) -> Result<Summary> {
+        let mut sink = self.sink(opened, targets, journal.as_deref())?;
+        let settings = ReadSettings {
+            chunk: opened.session.chunk,
+            windows: opened.session.windows,
+            sequenced: self.sequenced(),
+            all: self.all_alignments,
+            keep: self.bam_out.is_some(),
+        };
+        let model = (&opened.session.engine, &opened.head);
+        let source = &mut opened.source;
+        let (totals, read) = reads::run(source, model, &mut sink, &settings, journal, progress)?;
+        let footers = [
+            self.footer(opened, "reads", sink.table.columns())?,
+            match &sink.bases {
+                Some(bases) => self.footer(opened, "read_bases", bases.columns())?,
+                None => Value::Null,
+            },
+        ];
+        let receipts = sink.finish(&footers)?;
+        let engine = &opened.session.engine;
+        let given = &engine.layers[..engine.layers.len() - 1];
+        let written = layers::summary(&engine.facts, given);
+        let mut summary = Summary {
+            totals,
+            rows: receipts.table.rows,
+            clipped: receipts.clipped,
+            ..counts(&read, receipts)
+        };
+        summary.own.extend([written]);
+        Ok(summary)
+    }
+
+    fn describe(&self, opened: &mut OpenReads) -> Result<String> {
+        let (mut records, mut reads, mut bases, mut longest) = (0u64, 0, 0, 0);
+        while let Some(record) = opened.source.next_record()? {
+            records += 1;
+            let left_out = [flag::SECONDARY, flag::SUPPLEMENTARY];
+            if self.all_alignments || !left_out.iter().any(|&bit| record.has(bit)) {
+                let length = record.len() as u64;
+                let windows = opened.session.windows;
+                reads += 1;
+                bases += length + windows.map_or(0, |windows| windows.shared(length));
+                longest = longest.max(length);
+            }
+        }
+        let estimate = &mut opened.session.estimate;
+        estimate.rows = Some(reads);
+        estimate.bases = Some(bases);
+        let speed = estimate.measure(&opened.session.engine)? / opened.head.runs() as f64;
+        Ok(format!(
+            "format: {}\nall {records} records: {reads} reads of {bases} bases, the longest {longest}\n{}",
+            opened.source.format().name(),
+            opened.session.estimate.describe(speed)
+        ))
+    }
+}
+
+impl Reads {
+    fn sequenced(&self) -> bool {
+        self.orientation == Orientation::Sequenced
+    }
+
+    /// The index of the BAM file, if that is a file.
+    fn bam_index(&self) -> Option<PathBuf> {
+        let is_file = |path: &&Path| {
+            let stream = std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+            !is_stdout(path) && !stream
+        };
+        let file = self.bam_out.as_deref().filter(is_file);
+        file.map(|path| fai::beside(path, ".bai"))
+    }
+
+    fn sink(
+        &self,
+        opened: &OpenReads,
+        targets: ReadTargets,
+        journal: Option<&Journal>,
+    ) -> Result<ReadSink> {
+        let columns = table::reads(opened.vectors.as_ref());
+        let of_bases = || table::read_bases(opened.session.engine.facts.causal);
+        let span = GROUP_POSITIONS;
+        let (table, bases): (TableOutput<ReadRows>, Option<TableOutput<ReadBases>>) = match journal
+        {
+            None => (
+                TableOutput::create(targets.table, columns, span)?,
+                match targets.bases {
+                    Some(file) => Some(TableOutput::create(file, of_bases(), span)?),
+                    None => None,
+                },
+            ),
+            Some(journal) => (
+                TableOutput::resume(targets.table, columns, span, journal, "table")?,
+                match targets.bases {
+                    Some(file) => Some(TableOutput::resume(
+                        file,
+                        of_bases(),
+                        span,
+                        journal,
+                        "bases",
+                    )?),
+                    None => None,
+                },
+            ),
+        };
+        let contigs = opened.source.header().contigs.iter();
+        let row = opened.session.estimate.row_bytes;
+        Ok(ReadSink {
+            table: table.at_most(self.output.max_output, row),
+            bases,
+            bam: targets.bam,
+            contigs: contigs
+                .map(|contig| Arc::from(contig.name.as_str()))
+                .collect(),
+            pool: opened.head.pool,
+            sequenced: self.sequenced(),
+        })
+    }
+
+    fn footer<B>(
+        &self,
+        opened: &OpenReads,
+        table: &'static str,
+        columns: &[table::Column<B>],
+    ) -> Result<Value> {
+        let mut params = vec![
+            ("input", json!(file_name(&self.reads))),
+            ("orientation", json!(name_of(self.orientation))),
+            ("all-alignments", json!(self.all_alignments)),
+        ];
+        params.extend(self.layers.params());
+        if let Some(stride) = opened.head.masked {
+            params.push(("mask-every", json!(stride)));
+        }
+        let about = About {
+            table,
+            reference: (self.reference.as_deref(), &opened.source.header().contigs),
+            mode: None,
+            window: None,
+            strand: Strand::Forward,
+            regions: described(&self.region, self.regions_file.as_deref()),
+            params,
+        };
+        provenance::footer(&opened.session, &self.compute, about, columns)
+    }
+}
+
+/// What was read.
+fn counts(read: &ReadTotals, receipts: ReadReceipts) -> Summary {
+    let mut summary = Summary {
+        counted: format!(
+            "{} reads, {} bases, the longest {}",
+            number(read.rows),
+            number(read.bases),
+            number(read.longest)
+        ),
+        ..Summary::default()
+    };
+    if read.secondary + read.supplementary > 0 {
+        summary.notes.push(format!(
+            "left out {} secondary and {} supplementary alignments (--all-alignments keeps them)",
+            read.secondary, read.supplementary
+        ));
+    }
+    for (n, what) in [
+        (read.no_sequence, "reads have no sequence"),
+        (
+            read.bad_alignment,
+            "reads have an invalid alignment: their chrom, start and end are NULL",
+        ),
+    ] {
+        if n > 0 {
+            summary.warnings.push(format!("{n} {what}"));
+        }
+    }
+    let own = json!({
+        "records": read.records,
+        "secondary_left_out": read.secondary,
+        "supplementary_left_out": read.supplementary,
+        "no_sequence": read.no_sequence,
+        "bad_alignment": read.bad_alignment,
+        "bases": read.bases,
+        "ambiguous": read.ambiguous,
+        "longest": read.longest,
+        "per_base_rows": receipts.bases.as_ref().map(|bases| bases.rows),
+        "per_base_sha256": receipts.bases.as_ref().map(|bases| &bases.sha256),
+        "bam_out_sha256": receipts.bam.as_ref().map(|bam| &bam.sha256),
+    });
+    if let Value::Object(own) = own {
+        summary.own = own;
+    }
+    if read.bad_alignment > 0 {
+        let n = read.bad_alignment;
+        summary.failed = Some(format!("{n} reads have an invalid alignment"));
+    }
+    summary.receipt = Some(receipts.table);
+    summary
+}

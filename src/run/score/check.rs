@@ -1,0 +1,128 @@
+//! What a run would take: alleles, the encoder's work, time.
+
+use super::OpenScore;
+use crate::encoder::{Encoder, Segment};
+use crate::error::Result;
+use crate::run::device::tokens;
+use crate::run::estimate::Estimate;
+use crate::run::opened::Session;
+use crate::run::units::readable;
+use crate::score::{Mode, Settings};
+use crate::stream::Engine;
+use crate::table::{self, VariantColumns};
+use std::sync::PoisonError;
+use std::time::Instant;
+
+/// Bytes of scratch files for an allele.
+const ALLELE: u64 = 400;
+
+/// What a run takes, but for what its alleles take.
+pub(super) fn estimate(
+    session: &Session,
+    settings: &Settings,
+    columns: &VariantColumns,
+) -> Estimate {
+    let facts = &session.engine.facts;
+    let chunk = match settings.mode {
+        Mode::Stream => settings.chunk,
+        Mode::Window(window) => settings.chunk.max(3 * window.size),
+    } as u64;
+    let width = facts.width as u64;
+    let (after, longest) = (settings.after as u64, settings.longest as u64);
+    // There are as many forks as a step holds, and one more of the longest allele; run side by
+    // side they are copied once.
+    let fork = |bases| facts.fork_bytes(bases);
+    let forks = match settings.mode {
+        Mode::Stream => 2 * (fork(after + 1) * (chunk / after + 1) + fork(after + longest)),
+        Mode::Window(_) => 0,
+    };
+    // The bases that wait for comparison keep their vectors.
+    let waiting = (after + settings.around as u64 + longest) * (width + 5) * 4;
+    let mut estimate = Estimate::new(
+        &session.engine,
+        session.tokens(),
+        &table::variants(columns),
+        None,
+        0,
+        1,
+    );
+    estimate.chunk = chunk;
+    estimate.fixed += forks + waiting + (chunk - session.chunk as u64) * width * 16 * 4;
+    estimate
+}
+
+/// The estimate in lines of `name: value`.
+pub(super) fn describe(opened: &OpenScore) -> Result<String> {
+    let OpenScore {
+        session,
+        settings,
+        reference,
+        ledger,
+        checked,
+        ..
+    } = opened;
+    let engine = &session.engine;
+    let steps = session.estimate.measure(engine)?;
+    let seconds = match settings.mode {
+        Mode::Window(_) => checked.bases() as f64 / steps,
+        Mode::Stream => {
+            let alternates = checked.alternates as f64 / alternates(engine, settings)?;
+            checked.reference as f64 / steps + alternates
+        }
+    };
+    let speed = if seconds > 0.0 {
+        checked.bases() as f64 / seconds
+    } else {
+        steps
+    };
+    let ledger = ledger.read().unwrap_or_else(PoisonError::into_inner);
+    let statuses = ledger.statuses().into_iter();
+    let each = statuses.map(|(name, n)| format!("{name} {n}"));
+    let contigs = (0..ledger.len()).filter_map(|i| ledger.contig(i));
+    let longest = contigs.map(|i| reference.contigs()[i].length).max();
+    Ok(format!(
+        "alleles: {} ({})\nto be scored: {}\nbases of the reference: {}\nbases of alternates: {}\n{}scratch files: {}\n",
+        ledger.len(),
+        each.collect::<Vec<_>>().join(", "),
+        checked.scored,
+        checked.reference,
+        checked.alternates,
+        session.estimate.describe(speed),
+        readable(longest.unwrap_or_default() + ledger.len() as u64 * ALLELE),
+    ))
+}
+
+/// Bases of alternates a second: as many forks as a step holds, twice, since the first ones compute
+/// what is kept for later ones.
+fn alternates(engine: &Engine, settings: &Settings) -> Result<f64> {
+    let Engine { model, facts, .. } = engine;
+    let len = settings.after.min(settings.chunk);
+    let lanes = settings.chunk / len;
+    let (before, after) = (tokens(settings.chunk, facts), tokens(lanes * len, facts));
+    let mut state = model.start(1)?;
+    let segment = |lane, len, starts, ends| Segment {
+        lane,
+        len,
+        starts,
+        ends,
+    };
+    engine.forward(
+        before,
+        &[segment(0, settings.chunk, true, false)],
+        &mut state,
+    )?;
+    let segments: Vec<_> = (0..lanes)
+        .map(|lane| segment(lane, len, false, true))
+        .collect();
+    let mut seconds = 0.0;
+    for _ in 0..2 {
+        let start = Instant::now();
+        let forks = (0..lanes).map(|_| model.fork(&[(&state, 0)], len + 1));
+        let forks = forks.collect::<Result<Vec<_>>>()?;
+        let from: Vec<_> = forks.iter().map(|fork| (fork, 0)).collect();
+        engine.forward(after.clone(), &segments, &mut model.fork(&from, len)?)?;
+        engine.device.synchronize()?;
+        seconds = start.elapsed().as_secs_f64();
+    }
+    Ok((lanes * len) as f64 / seconds)
+}

@@ -1,0 +1,98 @@
+//! What a run says when it is done: on stderr, and as JSON.
+
+use super::memory::peak_memory;
+use super::opened::Session;
+use super::units::{number, readable};
+use crate::error::{Error, Result};
+use crate::io::atomic::AtomicFile;
+use crate::io::table_writer::Receipt;
+use crate::ops::Device;
+use crate::stream::pipeline::Totals;
+use serde_json::{Map, Value, json};
+use std::io::Write;
+
+/// What a run did.
+#[derive(Default)]
+pub struct Summary {
+    /// What went through the encoder.
+    pub totals: Totals,
+    /// The table, if one was written.
+    pub receipt: Option<Receipt>,
+    /// Rows, with a table or without.
+    pub rows: u64,
+    /// Rows whose vectors were cut to float16's largest number.
+    pub clipped: u64,
+    /// What the rows are, in words: `12 rows of 3 sequences`.
+    pub counted: String,
+    /// The command's own numbers, by name.
+    pub own: Map<String, Value>,
+    /// What a user should know.
+    pub notes: Vec<String>,
+    /// What went wrong with records.
+    pub warnings: Vec<String>,
+    /// Records that failed, for --strict.
+    pub failed: Option<String>,
+}
+
+impl Summary {
+    /// Says what was done.
+    pub fn report(&self, session: &Session, seconds: f64) {
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+        if self.clipped > 0 {
+            let n = self.clipped;
+            tracing::warn!("{n} rows were cut to float16's range: use --dtype f32");
+        }
+        for note in &self.notes {
+            tracing::info!("{note}");
+        }
+        let bytes = self.receipt.as_ref().map_or(0, |receipt| receipt.bytes);
+        let speed = self.totals.bases as f64 / seconds.max(1e-9);
+        tracing::info!(
+            "{}, {} in {seconds:.1} s on {}: {} bases/s, peak memory {}",
+            self.counted,
+            readable(bytes),
+            session.place(),
+            number(speed as u64),
+            readable(peak_memory().unwrap_or_default()),
+        );
+    }
+}
+
+/// Writes the summary as JSON: the same keys for all commands, then the command's own.
+///
+/// # Errors
+/// Io.
+pub fn write(mut file: AtomicFile, done: &Summary, session: &Session, seconds: f64) -> Result<()> {
+    let device_peak = match &session.engine.device {
+        Device::Cpu => None,
+        Device::Cuda(gpu) => Some(gpu.peak_memory()?),
+    };
+    let receipt = done.receipt.as_ref();
+    let mut all = json!({
+        "rows": done.rows,
+        "clipped_rows": done.clipped,
+        "encoder_bases": done.totals.bases,
+        "encoder_steps": done.totals.steps,
+        "seconds": seconds,
+        "bases_per_second": done.totals.bases as f64 / seconds.max(1e-9),
+        "peak_memory_bytes": peak_memory(),
+        "device_peak_memory_bytes": device_peak,
+        "output_bytes": receipt.map_or(0, |receipt| receipt.bytes),
+        "output_sha256": receipt.map(|receipt| &receipt.sha256),
+        "model": session.checkpoint.name,
+        "model_sha256": session.checkpoint.digest,
+        "device": session.place(),
+        "chunk": session.chunk,
+        "threads": rayon::current_num_threads(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    if let Value::Object(all) = &mut all {
+        all.extend(done.own.clone());
+    }
+    let text = format!("{all:#}\n");
+    file.write_all(text.as_bytes())
+        .map_err(|e| Error::io(file.name(), &e))?;
+    file.finish().map(drop)
+}

@@ -1,0 +1,103 @@
+//! Where the alleles come from: a VCF or BCF, or all single changes of a region.
+
+use super::{Carried, Ledger, Reference};
+use crate::error::Result;
+use crate::io::variants::{Options, Reader};
+use crate::sequence::region::Query;
+use crate::sequence::{LETTERS, N, base, contigs};
+use crate::table::Allele;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+/// Every allele of a file, in its order; and which the sample carries, if one was asked for.
+///
+/// # Errors
+/// As the reader; Input, if the reference has none of the contigs.
+pub fn read_alleles(
+    path: &Path,
+    options: &Options,
+    reference: &Reference,
+    ledger: &mut Ledger,
+) -> Result<Vec<Carried>> {
+    let places = reference.contigs().iter().zip(0..);
+    let places: HashMap<&str, usize> = places.map(|(c, i)| (c.name.as_str(), i)).collect();
+    let mut reader = Reader::open(path, options)?;
+    let (mut names, mut seen) = (Vec::<String>::new(), HashSet::new());
+    let mut carried = Vec::new();
+    while let Some(record) = reader.next_record()? {
+        if names.last() != Some(&record.chrom) && seen.insert(record.chrom.clone()) {
+            names.push(record.chrom.clone());
+        }
+        let contig = places.get(record.chrom.as_str()).copied();
+        let first = ledger.len();
+        for (index, alternate) in (0..).zip(&record.alternates) {
+            ledger.push(
+                contig,
+                &Allele {
+                    record: record.index,
+                    alternate_index: index,
+                    chrom: record.chrom.clone(),
+                    pos: record.pos,
+                    id: record.id.clone(),
+                    reference: record.reference.clone(),
+                    alternate: alternate.clone(),
+                    haplotype: None,
+                },
+            )?;
+        }
+        let genotype = record.genotype.filter(|genotype| genotype.phased);
+        if let (Some(genotype), Some(contig)) = (genotype, contig) {
+            for (number, allele) in (1..).zip(&genotype.alleles) {
+                if let Some(allele) = allele.filter(|&allele| allele > 0) {
+                    carried.push(Carried {
+                        contig,
+                        number,
+                        phase_set: genotype.phase_set.clone(),
+                        entry: first + allele as usize - 1,
+                    });
+                }
+            }
+        }
+    }
+    let names = contigs::compare(names.iter().map(String::as_str), reference.contigs());
+    names.check().map_err(|error| error.file(path.display()))?;
+    if let Some(report) = names.report() {
+        tracing::warn!("{}: {report}", path.display());
+    }
+    Ok(carried)
+}
+
+/// Every change of one base of a region to another; positions without a base have none.
+pub fn saturate(
+    region: &str,
+    reference: &Reference,
+    scratch: &Path,
+    ledger: &mut Ledger,
+) -> Result<()> {
+    let span = Query::parse(region)?.resolve(reference.contigs())?;
+    let mut wanted = vec![Vec::new(); reference.contigs().len()];
+    wanted[span.contig].push(0);
+    reference.each(&wanted, scratch, |contig, _| {
+        let codes = contig.strand(false).read(span.start..span.end)?;
+        for (record, &code) in (0u64..).zip(&codes) {
+            let code = base(code);
+            let others = (0..N).filter(|&other| code != N && other != code);
+            for (index, other) in (0..).zip(others) {
+                ledger.push(
+                    Some(span.contig),
+                    &Allele {
+                        record,
+                        alternate_index: index,
+                        chrom: contig.name.clone(),
+                        pos: span.start + record + 1,
+                        id: None,
+                        reference: LETTERS[usize::from(code)].to_string(),
+                        alternate: LETTERS[usize::from(other)].to_string(),
+                        haplotype: None,
+                    },
+                )?;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,220 @@
+//! What else than a table a head's probabilities are written to: genes, regions and tracks.
+
+use crate::error::{Error, Result, printable};
+use crate::genes::{self, Decoder, GeneticCode};
+use crate::io::atomic::AtomicFile;
+use crate::io::bigwig;
+use crate::table::{Batch, Positions};
+use std::io::{BufWriter, Write};
+
+/// Files beside the table, or instead of it. Rows come in the order of the reference, one a base.
+#[derive(Default)]
+pub struct Tracks {
+    /// Genes, put together of a gene head's probabilities.
+    pub genes: Option<Genes>,
+    /// Runs of bases of a class.
+    pub regions: Option<Regions>,
+    /// For each output of the head, its values.
+    pub values: Vec<bigwig::Writer>,
+    current: Option<Current>,
+}
+
+/// The sequence that is being read.
+struct Current {
+    contig: String,
+    start: i64,
+    end: i64,
+}
+
+/// A file of genes.
+pub struct Genes {
+    writer: genes::Writer<BufWriter<AtomicFile>>,
+    code: GeneticCode,
+    decoder: Option<Decoder>,
+}
+
+/// A file of regions.
+pub struct Regions {
+    out: BufWriter<AtomicFile>,
+    names: Vec<String>,
+    threshold: f32,
+    /// For each output the open run: its start, and the sum of its values.
+    open: Vec<Option<(i64, f64)>>,
+}
+
+impl Genes {
+    /// Writes GFF3 to `target`; `source`: what the genes were made with.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn create(target: AtomicFile, code: GeneticCode, source: &str) -> Result<Self> {
+        let name = target.name().to_path_buf();
+        let writer = genes::Writer::new(BufWriter::new(target), source);
+        let writer = writer.map_err(|e| Error::io(&name, &e))?;
+        Ok(Self {
+            writer,
+            code,
+            decoder: None,
+        })
+    }
+}
+
+impl Regions {
+    /// Writes BED to `target`: runs of bases whose value is at least `threshold`, with the output's
+    /// name and 1000 times the mean value.
+    /// The first line, a comment, says what they were made with: `source`.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn create(
+        target: AtomicFile,
+        names: &[String],
+        threshold: f32,
+        source: &str,
+    ) -> Result<Self> {
+        let mut out = BufWriter::new(target);
+        let written = writeln!(out, "# {}", printable(source));
+        written.map_err(|e| Error::io(out.get_ref().name(), &e))?;
+        Ok(Self {
+            out,
+            names: names.to_vec(),
+            threshold,
+            open: vec![None; names.len()],
+        })
+    }
+
+    fn push(&mut self, contig: &str, position: i64, values: &[f32]) -> std::io::Result<()> {
+        for (class, value) in values.iter().enumerate() {
+            match (&mut self.open[class], *value >= self.threshold) {
+                (None, false) => {}
+                (open @ None, true) => *open = Some((position, f64::from(*value))),
+                (Some((_, sum)), true) => *sum += f64::from(*value),
+                (Some(_), false) => self.close(contig, class, position)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, contig: &str, class: usize, end: i64) -> std::io::Result<()> {
+        let Some((start, sum)) = self.open[class].take() else {
+            return Ok(());
+        };
+        let score = (1000.0 * sum / (end - start) as f64)
+            .clamp(0.0, 1000.0)
+            .round();
+        let name = &self.names[class];
+        writeln!(self.out, "{contig}\t{start}\t{end}\t{name}\t{score}\t.")
+    }
+}
+
+impl Tracks {
+    /// Whether nothing is written.
+    pub fn is_empty(&self) -> bool {
+        self.genes.is_none() && self.regions.is_none() && self.values.is_empty()
+    }
+
+    /// Takes rows.
+    pub(super) fn write(&mut self, block: &Positions) -> Result<()> {
+        if self.is_empty() || block.is_empty() {
+            return Ok(());
+        }
+        let width = block.values.len() / block.len();
+        for (i, row) in block.values.chunks_exact(width).enumerate() {
+            let position = block.starts[i];
+            let follows =
+                |current: &Current| *current.contig == *block.name && current.end == position;
+            if !self.current.as_ref().is_some_and(follows) {
+                self.end()?;
+                self.begin(&block.name, position)?;
+            }
+            if let Some(current) = &mut self.current {
+                current.end = position + 1;
+            }
+            if let Some(Genes {
+                writer,
+                decoder: Some(decoder),
+                ..
+            }) = &mut self.genes
+                && let Some(row) = row.first_chunk()
+            {
+                for gene in decoder.push(block.bases[i], row) {
+                    writer.gene(&block.name, &gene);
+                }
+            }
+            if let Some(regions) = &mut self.regions {
+                let written = regions.push(&block.name, position, row);
+                written.map_err(|e| Error::io(regions.out.get_ref().name(), &e))?;
+            }
+            for (writer, value) in self.values.iter_mut().zip(row) {
+                writer.push(position.cast_unsigned(), *value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, contig: &str, start: i64) -> Result<()> {
+        if let Some(genes) = &mut self.genes {
+            genes.decoder = Some(Decoder::new(genes.code, start.cast_unsigned()));
+        }
+        for writer in &mut self.values {
+            writer.begin(contig)?;
+        }
+        self.current = Some(Current {
+            contig: contig.to_string(),
+            start,
+            end: start,
+        });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let Some(Current { contig, start, end }) = self.current.take() else {
+            return Ok(());
+        };
+        if let Some(genes) = &mut self.genes {
+            for gene in genes.decoder.take().into_iter().flat_map(Decoder::finish) {
+                genes.writer.gene(&contig, &gene);
+            }
+            let written = genes
+                .writer
+                .end(&contig, start.cast_unsigned(), end.cast_unsigned());
+            written.map_err(|e| Error::io(genes.writer.get_ref().get_ref().name(), &e))?;
+        }
+        if let Some(regions) = &mut self.regions {
+            for class in 0..regions.names.len() {
+                let written = regions.close(&contig, class, end);
+                written.map_err(|e| Error::io(regions.out.get_ref().name(), &e))?;
+            }
+        }
+        for writer in &mut self.values {
+            writer.end(end.cast_unsigned());
+        }
+        Ok(())
+    }
+
+    /// Ends the files, and gives the number of genes, if they are written.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn finish(mut self) -> Result<Option<u64>> {
+        self.end()?;
+        let close = |out: BufWriter<AtomicFile>| -> Result<()> {
+            let name = out.get_ref().name().to_path_buf();
+            let file = out.into_inner().map_err(|e| Error::io(&name, e.error()))?;
+            file.finish().map(drop)
+        };
+        let mut found = None;
+        if let Some(genes) = self.genes {
+            found = Some(genes.writer.genes());
+            let name = genes.writer.get_ref().get_ref().name().to_path_buf();
+            close(genes.writer.finish().map_err(|e| Error::io(&name, &e))?)?;
+        }
+        if let Some(regions) = self.regions {
+            close(regions.out)?;
+        }
+        for writer in self.values {
+            writer.finish()?;
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,257 @@
+//! Rows to a table, in row groups that start where a reader can compute; whole, or in the parts
+//! of a run that can be resumed.
+
+use super::journal::{Journal, Mark, load, store};
+use crate::error::{Error, Result};
+use crate::io::atomic::AtomicFile;
+use crate::io::table_writer::{ColumnKind, Receipt, TableWriter};
+use crate::io::vector::Element;
+use crate::table::{Batch, Column, specs};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// Writes batches of rows to a table.
+pub struct TableOutput<B> {
+    columns: Vec<Column<B>>,
+    writer: TableWriter,
+    /// Positions, or rows, of a group.
+    span: u64,
+    /// Rows of the open group.
+    open: usize,
+    /// Rows so far, those of earlier runs among them.
+    rows: u64,
+    /// Vectors are float16: larger numbers are cut.
+    halves: bool,
+    clipped: u64,
+    /// Bytes that the table may take, and bytes of a row.
+    largest: Option<(u64, u64)>,
+    parts: Option<Parts<B>>,
+}
+
+/// A table in parts.
+struct Parts<B> {
+    /// Its name in the journal.
+    name: &'static str,
+    directory: PathBuf,
+    /// Checkpoints so far: the open part is the next one.
+    checkpoints: u64,
+    target: AtomicFile,
+    /// Rows of the open group, as they were written.
+    pending: Vec<B>,
+}
+
+/// Carried from a checkpoint to the run that goes on there.
+#[derive(serde::Deserialize)]
+#[serde(bound = "B: DeserializeOwned")]
+struct Rest<B> {
+    rows: u64,
+    clipped: u64,
+    pending: Vec<B>,
+}
+
+/// The same by reference.
+#[derive(Serialize)]
+struct RestOf<'a, B> {
+    rows: u64,
+    clipped: u64,
+    pending: &'a [B],
+}
+
+impl<B: Batch> TableOutput<B> {
+    /// Writes a table of these columns to `target`. A group spans `span` positions, or rows.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn create(target: AtomicFile, columns: Vec<Column<B>>, span: u64) -> Result<Self> {
+        let writer = TableWriter::create(target, &specs(&columns))?;
+        Ok(Self::new(columns, writer, span))
+    }
+
+    fn new(columns: Vec<Column<B>>, writer: TableWriter, span: u64) -> Self {
+        let half = |column: &Column<B>| {
+            matches!(
+                column.spec.kind,
+                ColumnKind::Vector {
+                    element: Element::F16,
+                    ..
+                } | ColumnKind::OptionalVector {
+                    element: Element::F16,
+                    ..
+                }
+            )
+        };
+        Self {
+            halves: columns.iter().any(half),
+            columns,
+            writer,
+            span,
+            open: 0,
+            rows: 0,
+            clipped: 0,
+            largest: None,
+            parts: None,
+        }
+    }
+
+    /// Refuses to grow beyond so many bytes, of about `row` each.
+    #[must_use]
+    pub fn at_most(mut self, largest: Option<u64>, row: u64) -> Self {
+        self.largest = largest.map(|bytes| (bytes, row));
+        self
+    }
+
+    /// Its columns.
+    pub fn columns(&self) -> &[Column<B>] {
+        &self.columns
+    }
+
+    /// Rows so far, those of earlier runs among them.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Rows whose vectors were cut to float16's largest number.
+    pub fn clipped(&self) -> u64 {
+        self.clipped
+    }
+
+    /// Appends rows.
+    ///
+    /// # Errors
+    /// Io; Usage, if the table grows beyond what it may.
+    pub fn write(&mut self, mut batch: B) -> Result<()> {
+        self.rows += batch.len() as u64;
+        if let Some((largest, row)) = self.largest
+            && self.rows.saturating_mul(row) > largest
+        {
+            let what = "the table is becoming larger than --max-output";
+            return Err(Error::usage(what));
+        }
+        if self.halves {
+            self.clipped += batch.clip();
+        }
+        self.put(&mut batch)
+    }
+
+    fn put(&mut self, batch: &mut B) -> Result<()> {
+        while !batch.is_empty() {
+            let (rows, complete) = batch.group(self.open, self.span);
+            let part = batch.take(rows);
+            let values = self.columns.iter().map(|column| column.fill(&part));
+            self.writer.write(values.collect())?;
+            self.open += rows;
+            if let Some(parts) = &mut self.parts {
+                parts.pending.push(part);
+            }
+            if complete {
+                self.close_group()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close_group(&mut self) -> Result<()> {
+        self.writer.close_group()?;
+        self.open = 0;
+        if let Some(parts) = &mut self.parts {
+            parts.pending.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the table.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn finish(mut self, footer: &serde_json::Value) -> Result<Receipt> {
+        self.close_group()?;
+        let Some(parts) = self.parts else {
+            return self.writer.finish(footer);
+        };
+        self.writer.finish(&serde_json::Value::Null)?;
+        let mut table = TableWriter::create(parts.target, &specs(&self.columns))?;
+        for number in 1..=parts.checkpoints + 1 {
+            table.append(&part(&parts.directory, parts.name, number))?;
+        }
+        table.finish(footer)
+    }
+}
+
+impl<B: Batch + Serialize + DeserializeOwned> TableOutput<B> {
+    /// The same in the parts of a journal, where the table is called `name`: from the last
+    /// checkpoint on.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn resume(
+        target: AtomicFile,
+        columns: Vec<Column<B>>,
+        span: u64,
+        journal: &Journal,
+        name: &'static str,
+    ) -> Result<Self> {
+        let (directory, checkpoints) = (journal.directory().to_path_buf(), journal.checkpoints());
+        let first = AtomicFile::create(&part(&directory, name, checkpoints + 1), true)?;
+        let writer = TableWriter::create(first, &specs(&columns))?;
+        let mut output = Self::new(columns, writer, span);
+        output.parts = Some(Parts {
+            name,
+            directory,
+            checkpoints,
+            target,
+            pending: Vec::new(),
+        });
+        let mut rest = None;
+        journal.restore(&pending(name), &mut |file| {
+            rest = Some(load::<Rest<B>>(file)?);
+            Ok(())
+        })?;
+        if let Some(rest) = rest {
+            (output.rows, output.clipped) = (rest.rows, rest.clipped);
+            for mut batch in rest.pending {
+                output.put(&mut batch)?;
+            }
+        }
+        Ok(output)
+    }
+
+    /// Ends a part: its finished groups and the rows after them are in the checkpoint then.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn checkpoint(&mut self, mark: &mut Mark) -> Result<()> {
+        let Some(parts) = &mut self.parts else {
+            return Ok(());
+        };
+        let path = |number| part(&parts.directory, parts.name, number);
+        let done = path(mark.number());
+        let next = AtomicFile::create(&path(mark.number() + 1), true)?;
+        let next = TableWriter::create(next, &specs(&self.columns))?;
+        let mut finished = std::mem::replace(&mut self.writer, next);
+        finished.abandon_group();
+        let receipt = finished.finish(&serde_json::Value::Null)?;
+        mark.keep(&done, receipt.sha256);
+        let waiting = std::mem::take(&mut parts.pending);
+        let rest = RestOf {
+            rows: self.rows,
+            clipped: self.clipped,
+            pending: &waiting,
+        };
+        mark.store(&pending(parts.name), &mut |file| store(&rest, file))?;
+        parts.checkpoints = mark.number();
+        self.open = 0;
+        for mut batch in waiting {
+            self.put(&mut batch)?;
+        }
+        Ok(())
+    }
+}
+
+fn part(directory: &Path, name: &str, number: u64) -> PathBuf {
+    directory.join(format!("{name}.part-{number}"))
+}
+
+fn pending(name: &str) -> String {
+    format!("{name}.pending")
+}

@@ -1,0 +1,276 @@
+//! Read → compute → rows → write, once for all commands.
+//!
+//! Four threads: one reads and packs steps, one computes (with rayon inside the ops, or on a GPU),
+//! one makes rows of what was computed, one writes. They are joined by channels that hold a few
+//! steps, so memory does not depend on the input.
+//!
+//! A checkpoint is a mark that passes through the threads in the order of the data: each stores
+//! what it carries when the mark comes by, and the writer, last, makes the checkpoint valid.
+
+use super::journal::{Clock, Journal, Mark, Position};
+use super::progress::Progress;
+use crate::error::{Error, Kind, Result};
+use std::io::{Read, Write};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+/// The number of a signal that asks the run to stop; 0: none came.
+pub static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// Steps that may wait for the encoder; of rows, which are larger, one fewer may wait for the
+/// table.
+const WAITING: usize = 2;
+
+/// What is read at a time.
+pub struct Batched<W> {
+    /// What to compute.
+    pub work: W,
+    /// Where a run can go on after it with what the stages carry; none: not from here.
+    pub next: Option<Position>,
+}
+
+/// Where steps come from.
+pub trait Source: Send {
+    /// What is computed at a time.
+    type Work: Send;
+
+    /// The next step; `None` when all was read and the input ended well.
+    fn next_batch(&mut self) -> Result<Option<Batched<Self::Work>>>;
+}
+
+/// What happens to a step between the reader and the writer.
+pub trait Stage {
+    /// What comes in.
+    type In;
+    /// What goes out, in the same order.
+    type Out;
+
+    /// Takes one step, and sends on what comes of it.
+    fn run(&mut self, step: Self::In, to: &mut Next<Self::Out>) -> Result<()>;
+
+    /// Stores what it carries from step to step.
+    fn save(&self, file: &mut dyn Write) -> Result<()>;
+
+    /// Takes up what [`Self::save`] stored.
+    fn restore(&mut self, file: &mut dyn Read) -> Result<()>;
+}
+
+/// Where rows go.
+pub trait Sink: Send {
+    /// Rows.
+    type In: Send;
+
+    /// Writes rows.
+    fn write(&mut self, rows: Self::In) -> Result<()>;
+
+    /// Makes what was written so far part of a checkpoint.
+    fn checkpoint(&mut self, mark: &mut Mark) -> Result<()>;
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bases that were read, both strands and contexts counted.
+    pub bases: u64,
+    /// Steps.
+    pub steps: u64,
+}
+
+/// What passes from one thread to the next.
+enum Passed<T> {
+    Work(T),
+    /// So many bases went through the encoder, of the sequence of this name.
+    Done(u64, String),
+    Mark(Mark),
+}
+
+/// The thread that comes next.
+pub struct Next<'a, T> {
+    to: &'a SyncSender<Passed<T>>,
+}
+
+impl<T> Next<'_, T> {
+    /// Sends on what came of a step.
+    ///
+    /// # Errors
+    /// Io: a later thread failed; its error is the one reported.
+    pub fn send(&mut self, out: T) -> Result<()> {
+        self.pass(Passed::Work(out))
+    }
+
+    /// Says that so many bases went through the encoder, of the sequence `name`.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; and Interrupted or Terminated, if a signal has come.
+    pub fn done(&mut self, bases: u64, name: &str) -> Result<()> {
+        self.pass(Passed::Done(bases, name.to_string()))?;
+        go_on()
+    }
+
+    fn pass(&mut self, passed: Passed<T>) -> Result<()> {
+        let sent = self.to.send(passed);
+        sent.map_err(|_| Error::new(Kind::Io, "the writer stopped"))
+    }
+}
+
+/// Runs all that `source` gives through `compute` and `rows` into `sink`, in order.
+///
+/// # Errors
+/// What the reader met, else the writer, the maker of rows, the computation.
+pub fn run<So, C, R, Si>(
+    source: &mut So,
+    compute: &mut C,
+    rows: &mut R,
+    sink: &mut Si,
+    journal: Option<&mut Journal>,
+    progress: &mut Progress,
+) -> Result<Totals>
+where
+    So: Source,
+    C: Stage<In = So::Work, Out: Send>,
+    R: Stage<In = C::Out, Out = Si::In> + Send,
+    Si: Sink,
+{
+    let clock = match &journal {
+        Some(journal) => {
+            journal.restore("state", &mut |file| compute.restore(file))?;
+            journal.restore("rows", &mut |file| rows.restore(file))?;
+            Some(journal.clock())
+        }
+        None => None,
+    };
+    let (to_model, steps) = sync_channel(WAITING);
+    // None waits here: what is computed is large on its way from a GPU.
+    let (to_rows, computed) = sync_channel(0);
+    let (to_table, finished) = sync_channel(WAITING - 1);
+    thread::scope(|scope| {
+        let reader = scope.spawn(move || read(source, &to_model));
+        let maker = scope.spawn(move || make_rows(rows, computed, &to_table, progress));
+        let writer = scope.spawn(move || write(sink, finished, journal));
+        let done = computing(compute, &steps, &to_rows, clock);
+        // The other threads see their channels closed, and end.
+        drop((steps, to_rows));
+        let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let totals = maker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
+        read.and(written)?;
+        let totals = totals?;
+        done.and(Ok(totals))
+    })
+}
+
+fn read<So: Source>(source: &mut So, to_model: &SyncSender<Batched<So::Work>>) -> Result<()> {
+    fault::point("reader");
+    while let Some(step) = source.next_batch()? {
+        if to_model.send(step).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn computing<C: Stage>(
+    compute: &mut C,
+    steps: &Receiver<Batched<C::In>>,
+    to_rows: &SyncSender<Passed<C::Out>>,
+    mut clock: Option<Clock>,
+) -> Result<()> {
+    let mut to = Next { to: to_rows };
+    for Batched { work, next } in steps {
+        go_on()?;
+        fault::point("encoder");
+        compute.run(work, &mut to)?;
+        if let (Some(clock), Some(position)) = (&mut clock, next)
+            && clock.due()
+        {
+            let mut mark = clock.begin(position);
+            mark.store("state", &mut |file| compute.save(file))?;
+            to.pass(Passed::Mark(mark))?;
+        }
+    }
+    Ok(())
+}
+
+fn make_rows<R: Stage>(
+    rows: &mut R,
+    computed: Receiver<Passed<R::In>>,
+    to_table: &SyncSender<Passed<R::Out>>,
+    progress: &mut Progress,
+) -> Result<Totals> {
+    let mut to = Next { to: to_table };
+    let mut totals = Totals::default();
+    for passed in computed {
+        match passed {
+            Passed::Work(step) => rows.run(step, &mut to)?,
+            Passed::Done(bases, name) => {
+                totals.bases += bases;
+                totals.steps += 1;
+                progress.add(bases, &name);
+            }
+            Passed::Mark(mut mark) => {
+                mark.store("rows", &mut |file| rows.save(file))?;
+                to.pass(Passed::Mark(mark))?;
+            }
+        }
+    }
+    Ok(totals)
+}
+
+fn write<Si: Sink>(
+    sink: &mut Si,
+    finished: Receiver<Passed<Si::In>>,
+    mut journal: Option<&mut Journal>,
+) -> Result<()> {
+    for passed in finished {
+        fault::point("writer");
+        match passed {
+            Passed::Work(rows) => sink.write(rows)?,
+            Passed::Done(..) => {}
+            Passed::Mark(mut mark) => {
+                sink.checkpoint(&mut mark)?;
+                if let Some(journal) = &mut journal {
+                    journal.commit(mark)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Goes on unless a signal has come.
+///
+/// # Errors
+/// Interrupted, Terminated.
+pub fn go_on() -> Result<()> {
+    if SIGNAL.load(Ordering::Relaxed) == 0 {
+        Ok(())
+    } else {
+        Err(interrupted())
+    }
+}
+
+/// The error of a run that a signal stopped.
+pub fn interrupted() -> Error {
+    match SIGNAL.load(Ordering::Relaxed) {
+        libc::SIGTERM => Error::new(Kind::Terminated, "terminated"),
+        _ => Error::new(Kind::Interrupted, "interrupted"),
+    }
+}
+
+/// Where tests of the program make a thread panic: in the builds that tests run, a thread that is
+/// named in the variable CROCUTA_PANIC has a bug.
+mod fault {
+    #[cfg(debug_assertions)]
+    pub(super) fn point(thread: &str) {
+        let wanted = std::env::var_os("CROCUTA_PANIC");
+        assert!(
+            wanted.is_none_or(|wanted| wanted != thread),
+            "asked for by CROCUTA_PANIC"
+        );
+    }
+
+    #[cfg(not(debug_assertions))]
+    pub(super) fn point(_: &str) {}
+}

@@ -1,0 +1,217 @@
+//! Reads: records → steps → encoder → likelihoods and pooled vectors → a row a read.
+//!
+//! Reads share a step, end to end, from 50 bases to megabases; one that is longer than a step goes
+//! on in the next, with the state carried.
+
+mod rows;
+mod sink;
+mod steps;
+
+pub use rows::Partial;
+pub use sink::{ReadReceipts, ReadSink};
+pub use steps::ReadTotals;
+
+use super::Pool;
+use super::engine::{Engine, Windows};
+use super::journal::{Journal, load, store};
+use super::pipeline::{self, Batched, Next, Source, Stage, Totals};
+use super::progress::Progress;
+use crate::encoder::{Encoder, State};
+use crate::error::Result;
+use crate::head::LanguageModel;
+use crate::io::alignments::{Alignments, Placed, Record};
+use crate::ops::Tensor;
+use crate::table::ReadStatus;
+use rows::{OfReads, ReadValues};
+use std::io::{Read as Input, Write};
+use std::sync::{Arc, OnceLock};
+use steps::{ReadStep, ReadSteps};
+
+/// A model with its head, and what is computed of each read.
+pub struct ReadHead {
+    /// The language model on top of the encoder.
+    pub likelihood: LanguageModel,
+    /// For a bidirectional encoder: every base is masked once, one in so many at a time.
+    pub masked: Option<usize>,
+    /// How the vectors of a read become one; none: they are not kept.
+    pub pool: Option<Pool>,
+    /// Predictions of every base too.
+    pub per_base: bool,
+}
+
+impl ReadHead {
+    /// How often the encoder runs over each base.
+    pub fn runs(&self) -> usize {
+        match self.masked {
+            Some(stride) => stride + usize::from(self.pool.is_some()),
+            None => 1,
+        }
+    }
+}
+
+/// How reads are read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadSettings {
+    /// Tokens of a step.
+    pub chunk: usize,
+    /// Windows that are read with an empty state each; none: the state is carried.
+    pub windows: Option<Windows>,
+    /// Reads that are stored as their reverse complement are read as they were sequenced.
+    pub sequenced: bool,
+    /// Secondary and supplementary alignments are reads too.
+    pub all: bool,
+    /// Records that are no reads are handed on: the sink writes them.
+    pub keep: bool,
+}
+
+/// A record, and what is known of it before the model has seen it.
+pub struct SourceRead {
+    /// Its place in the input.
+    index: i64,
+    record: Record,
+    placed: Placed,
+    /// It gets a row.
+    wanted: bool,
+    /// [`Record::reference_positions`], once they are asked for.
+    positions: OnceLock<Vec<Option<u64>>>,
+}
+
+impl SourceRead {
+    fn status(&self) -> ReadStatus {
+        match self.placed {
+            Placed::Wrong => ReadStatus::BadAlignment,
+            _ if self.record.is_empty() => ReadStatus::NoSequence,
+            _ => ReadStatus::Ok,
+        }
+    }
+}
+
+/// What the sink is told, in order.
+pub enum ReadOutput {
+    /// A record that gets no row.
+    Record(Arc<SourceRead>),
+    /// A read that was read to its end.
+    Row(Arc<SourceRead>, Partial),
+    /// Predictions of consecutive bases of a read, from this one on.
+    Bases(Arc<SourceRead>, usize, Vec<u8>, Vec<f32>),
+}
+
+/// Runs all reads of `source` into `sink`, in order.
+///
+/// Memory: the model and its state; of steps and their results a multiple of `settings.chunk`, and
+/// of records as many as fit in a few steps, or 32 MB, or the longest one.
+///
+/// # Errors
+/// Those of the reader, the model and the sink.
+pub fn run(
+    source: &mut Alignments,
+    (engine, head): (&Engine, &ReadHead),
+    sink: &mut ReadSink,
+    settings: &ReadSettings,
+    journal: Option<&mut Journal>,
+    progress: &mut Progress,
+) -> Result<(Totals, ReadTotals)> {
+    let mut steps = ReadSteps::new(source, *settings);
+    if let Some(journal) = &journal {
+        steps.skip(journal.position())?;
+    }
+    let mut compute = Computing {
+        engine,
+        head,
+        state: engine.model.start(1)?,
+    };
+    let mut rows = OfReads::new(head);
+    let totals = pipeline::run(&mut steps, &mut compute, &mut rows, sink, journal, progress)?;
+    Ok((
+        totals,
+        ReadTotals {
+            ambiguous: rows.ambiguous(),
+            ..steps.totals()
+        },
+    ))
+}
+
+impl Source for ReadSteps<'_> {
+    type Work = ReadStep;
+
+    fn next_batch(&mut self) -> Result<Option<Batched<ReadStep>>> {
+        let Some(step) = self.next_step()? else {
+            return Ok(None);
+        };
+        Ok(Some(Batched {
+            next: Some(self.position()),
+            work: step,
+        }))
+    }
+}
+
+/// The encoder with the state that it carries.
+struct Computing<'a> {
+    engine: &'a Engine,
+    head: &'a ReadHead,
+    state: State,
+}
+
+impl Stage for Computing<'_> {
+    type In = ReadStep;
+    type Out = (ReadStep, ReadValues);
+
+    fn run(&mut self, step: ReadStep, to: &mut Next<Self::Out>) -> Result<()> {
+        let values = if step.len() > 0 {
+            self.values(&step)?
+        } else {
+            ReadValues::default()
+        };
+        let (bases, name) = (step.len() as u64, step.name());
+        to.send((step, values))?;
+        to.done(bases, &name)
+    }
+
+    fn save(&self, file: &mut dyn Write) -> Result<()> {
+        store(&self.state, file)
+    }
+
+    fn restore(&mut self, file: &mut dyn Input) -> Result<()> {
+        self.state = load(file)?;
+        Ok(())
+    }
+}
+
+impl Computing<'_> {
+    /// Vectors, if they are wanted, and logits of a step's tokens.
+    fn values(&mut self, step: &ReadStep) -> Result<ReadValues> {
+        let Self {
+            engine,
+            head,
+            state,
+        } = self;
+        let tokens = engine.tokens(step.parts.iter().flat_map(|part| &part.codes));
+        let segments: Vec<_> = step.parts.iter().filter_map(|part| part.segment).collect();
+        let mut hidden = |tokens: Vec<u32>| engine.hidden(tokens, &segments, state);
+        let flat = |tensor: Tensor| -> Result<Vec<f32>> { tensor.to_vec1() };
+        let mut values = ReadValues {
+            masked: head.masked.is_some(),
+            tokens: tokens.len(),
+            ..ReadValues::default()
+        };
+        if let Some(stride) = head.masked {
+            let positions = step.parts.iter();
+            let turns = positions.flat_map(|part| (part.from..).take(part.codes.len()));
+            let turns: Vec<usize> = turns.map(|position| position % stride).collect();
+            let mut logits = |tokens| flat(head.likelihood.forward(&hidden(tokens)?.0)?);
+            values.logits = engine.masked(&tokens, &turns, stride, &mut logits)?;
+            if head.pool.is_some()
+                && let (_, Some(vectors)) = hidden(tokens)?
+            {
+                values.vectors = flat(vectors)?;
+            }
+            return Ok(values);
+        }
+        let (hidden, vectors) = hidden(tokens)?; // (T, D), (T, N · D)
+        values.logits = flat(head.likelihood.forward(&hidden)?)?; // (T, V)
+        if let Some(vectors) = vectors {
+            values.vectors = flat(vectors)?;
+        }
+        Ok(values)
+    }
+}

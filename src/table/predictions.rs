@@ -1,0 +1,108 @@
+//! `predictions`: what the language model, or a head, says of every base.
+
+use super::Column;
+use super::positions::{Positions, RowUnit, keys};
+use crate::io::table_writer::{ColumnKind, Values};
+use crate::io::vector::Element;
+
+/// The probability columns, all `float32` and NULL where nothing was predicted: name, unit and
+/// meaning, for a causal model and for a bidirectional one.
+pub const PROBABILITIES: [(&str, Option<&str>, [&str; 2]); 7] = [
+    (
+        "logp_base",
+        Some("nat"),
+        [
+            "log P(base at start | bases before it)",
+            "log P(base at start | bases around it)",
+        ],
+    ),
+    ("p_A", None, BASE),
+    ("p_C", None, BASE),
+    ("p_G", None, BASE),
+    ("p_T", None, BASE),
+    (
+        "p_other",
+        None,
+        ["probability of tokens that are no base"; 2],
+    ),
+    ("entropy", Some("nat"), ["entropy of p_A, p_C, p_G, p_T"; 2]),
+];
+
+const BASE: [&str; 2] = [
+    "P(this base at start | bases before it), over the four bases",
+    "P(this base at start | bases around it), over the four bases",
+];
+
+/// The columns of a `predictions` table of the language model: the keys, [`PROBABILITIES`], and
+/// with `logits` (the vocabulary's size) the raw logits as a vector.
+pub fn predictions(causal: bool, logits: Option<usize>) -> Vec<Column<Positions>> {
+    let mut columns = keys(RowUnit::Base);
+    for (at, (name, unit, meanings)) in PROBABILITIES.into_iter().enumerate() {
+        let meaning = meanings[usize::from(!causal)];
+        let mut column = Column::new(
+            name,
+            ColumnKind::OptionalF32,
+            meaning,
+            move |rows: &Positions| rows.numbers(at),
+        );
+        column.unit = unit;
+        columns.push(column.primary());
+    }
+    if let Some(dim) = logits {
+        let element = Element::F32;
+        let meaning = if causal {
+            "logits after reading the base at start, of the base that follows"
+        } else {
+            "logits of the base at start after reading all around it, of that base"
+        };
+        let first = PROBABILITIES.len();
+        let column = Column::new(
+            "logits",
+            ColumnKind::Vector { element, dim },
+            meaning,
+            move |rows: &Positions| Values::F32Vectors(rows.vectors(first..first + dim)),
+        );
+        columns.push(column.of_layer("lm_head").primary());
+    }
+    columns
+}
+
+/// What a task's head gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadOutputs {
+    /// The head's name.
+    pub head: String,
+    /// What each number stands for.
+    pub names: Vec<String>,
+    /// They are probabilities of classes, not values.
+    pub probabilities: bool,
+}
+
+impl HeadOutputs {
+    /// The name of an output's column: `prob_<class>`, or `value_<name>`.
+    pub fn column(&self, output: &str) -> String {
+        let prefix = if self.probabilities { "prob" } else { "value" };
+        format!("{prefix}_{output}")
+    }
+}
+
+/// The columns of a `predictions` table of a task's head: the keys, and a `float32` for each of the
+/// head's outputs.
+pub fn head_outputs(outputs: &HeadOutputs) -> Vec<Column<Positions>> {
+    let mut columns = keys(RowUnit::Base);
+    let what = if outputs.probabilities {
+        "probability"
+    } else {
+        "value"
+    };
+    for (at, name) in outputs.names.iter().enumerate() {
+        let column = Column::new(
+            outputs.column(name),
+            ColumnKind::OptionalF32,
+            format!("{what} of {name} at start"),
+            move |rows: &Positions| rows.numbers(at),
+        );
+        columns.push(column.of_layer(&outputs.head).primary());
+    }
+    columns
+}

@@ -1,0 +1,100 @@
+//! `read_bases`: a row for every base of every read.
+
+use super::positions::letters;
+use super::predictions::PROBABILITIES;
+use super::{Batch, Column, group_of_rows};
+use crate::io::table_writer::{ColumnKind, Values};
+use serde::{Deserialize, Serialize};
+
+/// Bases of reads. Fields of equal length, but for `predictions`, which is (rows, 7).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReadBases {
+    /// The read's place in the input.
+    pub reads: Vec<i64>,
+    /// Which base of the read, from 0, in the order in which it was read.
+    pub offsets: Vec<i32>,
+    /// The reference position that it is aligned to, 0-based.
+    pub positions: Vec<Option<i64>>,
+    /// Base codes, as read.
+    pub bases: Vec<u8>,
+    /// Base qualities.
+    pub qualities: Vec<Option<u8>>,
+    /// One number for each of [`PROBABILITIES`]; NaN is NULL.
+    pub predictions: Vec<f32>,
+}
+
+impl Batch for ReadBases {
+    fn len(&self) -> usize {
+        self.reads.len()
+    }
+
+    fn take(&mut self, rows: usize) -> Self {
+        fn first<T>(all: &mut Vec<T>, n: usize) -> Vec<T> {
+            let rest = all.split_off(n);
+            std::mem::replace(all, rest)
+        }
+        Self {
+            reads: first(&mut self.reads, rows),
+            offsets: first(&mut self.offsets, rows),
+            positions: first(&mut self.positions, rows),
+            bases: first(&mut self.bases, rows),
+            qualities: first(&mut self.qualities, rows),
+            predictions: first(&mut self.predictions, rows * PROBABILITIES.len()),
+        }
+    }
+
+    fn group(&self, open: usize, span: u64) -> (usize, bool) {
+        group_of_rows(self.len(), open, span)
+    }
+}
+
+/// The columns of a `read_bases` table: the read, its base, where that is aligned, and
+/// [`PROBABILITIES`].
+pub fn read_bases(causal: bool) -> Vec<Column<ReadBases>> {
+    let mut columns = vec![
+        Column::new(
+            "read_index",
+            ColumnKind::I64,
+            "the read",
+            |rows: &ReadBases| Values::I64(rows.reads.clone()),
+        ),
+        Column::new(
+            "offset",
+            ColumnKind::I32,
+            "which base of it, counted from 0 in the order in which it was read",
+            |rows: &ReadBases| Values::I32(rows.offsets.clone()),
+        ),
+        Column::new(
+            "ref_pos",
+            ColumnKind::OptionalI64,
+            "the reference position that it is aligned to, counted from 0; NULL for inserted and \
+             clipped bases",
+            |rows: &ReadBases| Values::OptionalI64(rows.positions.clone()),
+        ),
+        Column::new(
+            "base",
+            ColumnKind::Words,
+            "the base as it was read: of a reverse read, the complement of the reference's",
+            |rows: &ReadBases| letters(&rows.bases),
+        ),
+        Column::new(
+            "qual",
+            ColumnKind::OptionalU8,
+            "its quality",
+            |rows: &ReadBases| Values::OptionalU8(rows.qualities.clone()),
+        ),
+    ];
+    for (at, (name, unit, meanings)) in PROBABILITIES.into_iter().enumerate() {
+        let fill = move |rows: &ReadBases| {
+            let numbers = rows.predictions.iter().skip(at);
+            let numbers = numbers.step_by(PROBABILITIES.len());
+            Values::OptionalF32(numbers.map(|x| (!x.is_nan()).then_some(*x)).collect())
+        };
+        let meaning = meanings[usize::from(!causal)];
+        let mut column = Column::new(name, ColumnKind::OptionalF32, meaning, fill);
+        column.unit = unit;
+        column.primary = at == 0;
+        columns.push(column);
+    }
+    columns
+}

@@ -1,0 +1,159 @@
+use super::*;
+use crate::io::vector::Element;
+
+fn vectors(element: Element) -> Vectors {
+    Vectors {
+        element,
+        dim: 256,
+        layers: vec![LayerName {
+            name: "final_norm".to_string(),
+            suffix: "final_norm".to_string(),
+        }],
+        pool: Some("mean".to_string()),
+        causal: true,
+    }
+}
+
+/// The names and types of some columns as docs/tables.md has them: `name` | type or NULL | meaning.
+fn rows<B>(columns: &[Column<B>]) -> Vec<String> {
+    let row = |column: &Column<B>| {
+        let kind = match column.spec.kind.dim() {
+            Some(_) => "fixed-size list".to_string(),
+            None => column.spec.kind.name(),
+        };
+        let null = if column.spec.kind.is_optional() {
+            " or NULL"
+        } else {
+            ""
+        };
+        let unit = column
+            .unit
+            .map_or(String::new(), |unit| format!(", {unit}"));
+        let name = &column.spec.name;
+        let meaning = column.meaning.replace('|', "\\|");
+        format!("| `{name}` | {kind}{null}{unit} | {meaning} |")
+    };
+    columns.iter().map(row).collect()
+}
+
+#[test]
+fn the_documented_columns_are_those_of_the_code() {
+    let docs = include_str!("../../docs/tables.md");
+    let outputs = HeadOutputs {
+        head: "genes".to_string(),
+        names: vec!["<class>".to_string()],
+        probabilities: true,
+    };
+    let all = VariantColumns {
+        haplotypes: true,
+        reverse: false,
+        mean: false,
+        embeddings: Some((8, "final_norm".to_string())),
+    };
+    let half = vectors(Element::F16);
+    let none = AllIntervals::default();
+    let depth = with_depth(embeddings(RowUnit::Base, &half), RowUnit::Base);
+    let documented = [
+        ("embeddings", rows(&embeddings(RowUnit::Base, &half))),
+        ("predictions", rows(&predictions(true, Some(12)))),
+        ("heads", rows(&head_outputs(&outputs))),
+        ("samples", rows(&depth)),
+        (
+            "interval_embeddings",
+            rows(&interval_embeddings(&none, &half)),
+        ),
+        ("interval_predictions", rows(&interval_predictions(&none))),
+        ("variants", rows(&variants(&all))),
+        ("reads", rows(&reads(Some(&half)))),
+        ("read_bases", rows(&read_bases(true))),
+    ];
+    for (table, rows) in documented {
+        for row in rows {
+            assert!(docs.contains(&row), "docs/tables.md, {table}, lacks\n{row}");
+        }
+    }
+}
+
+#[test]
+fn the_footer_describes_every_column() {
+    let columns = reads(Some(&vectors(Element::F16)));
+    let embedding = columns
+        .iter()
+        .find(|column| column.spec.name == "embedding");
+    let described = embedding.unwrap().described();
+    assert_eq!(described.dim, Some(256));
+    assert_eq!(described.dtype, "float16");
+    assert_eq!(described.layer.as_deref(), Some("final_norm"));
+    assert_eq!(described.pool.as_deref(), Some("mean"));
+    for column in &columns {
+        assert!(
+            !column.described().semantics.is_empty(),
+            "{}",
+            column.spec.name
+        );
+    }
+    let without = reads(None);
+    assert!(without.iter().all(|column| column.spec.name != "embedding"));
+}
+
+#[test]
+fn only_predictions_may_be_null_and_binned_rows_have_no_base() {
+    for column in predictions(true, Some(12)) {
+        let name = column.spec.name.as_str();
+        let predicted = PROBABILITIES.iter().any(|(known, ..)| *known == name);
+        assert_eq!(column.spec.kind.is_optional(), predicted, "{name}");
+    }
+    let bins = embeddings(RowUnit::Bin, &vectors(Element::F16));
+    assert!(bins.iter().all(|column| column.spec.name != "base"));
+}
+
+#[test]
+fn groups_end_at_multiples_of_their_span_however_the_rows_arrive() {
+    let batch = |starts: std::ops::Range<i64>| Positions {
+        name: "chr".into(),
+        ends: starts.clone().map(|start| start + 1).collect(),
+        strands: vec![b'+'; starts.clone().count()],
+        bases: vec![0; starts.clone().count()],
+        flags: vec![0; starts.clone().count()],
+        context: vec![0; starts.clone().count()],
+        values: vec![1.0; starts.clone().count()],
+        starts: starts.collect(),
+        ..Positions::default()
+    };
+    for cut in [1, 9, 10, 11, 24] {
+        let (mut groups, mut open) = (Vec::new(), 0);
+        for mut rows in [batch(3..3 + cut), batch(3 + cut..31)] {
+            while !rows.is_empty() {
+                let (n, complete) = rows.group(open, 10);
+                assert_eq!(rows.take(n).len(), n);
+                open += n;
+                if complete {
+                    groups.push(open);
+                    open = 0;
+                }
+            }
+        }
+        groups.push(open);
+        assert_eq!(groups, [7, 10, 10, 1], "cut at {cut}");
+    }
+    assert_eq!(group_of_rows(100, 30, 64), (34, true));
+    assert_eq!(group_of_rows(10, 30, 64), (10, false));
+}
+
+#[test]
+fn numbers_beyond_float16_are_cut_and_flagged() {
+    let mut rows = Positions {
+        name: "chr".into(),
+        starts: vec![0, 1],
+        ends: vec![1, 2],
+        strands: vec![b'+'; 2],
+        bases: vec![0; 2],
+        flags: vec![0; 2],
+        context: vec![0, 1],
+        values: vec![1.0, 2.0, -1e6, 3.0],
+        ..Positions::default()
+    };
+    assert_eq!(rows.clip(), 1);
+    assert_eq!(rows.values, [1.0, 2.0, -65504.0, 3.0]);
+    assert_eq!(rows.flags, [0, flag::CLIPPED]);
+}

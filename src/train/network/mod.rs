@@ -1,0 +1,259 @@
+//! The parameters that are trained, and the model that they make.
+
+use super::sampler::generator;
+use crate::adapter::{self, Scale};
+use crate::checkpoint::{Checkpoint, Config, Weights};
+use crate::encoder::{Facts, Model};
+use crate::error::{Error, Kind, Result};
+use crate::head::{HEADS, LanguageModel, Task, TaskHead};
+use crate::ops::{Device, Tensor};
+use rand::Rng;
+use std::collections::BTreeMap;
+
+/// Which values change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trained {
+    /// All of the model.
+    All,
+    /// A task's head.
+    Head,
+    /// A task's head, if there is one, and low-rank adapters of the encoder's linear layers.
+    Adapter(Scale),
+}
+
+/// A checkpoint whose values change.
+pub struct Trainee {
+    source: Checkpoint,
+    trained: Trained,
+    task: Option<Task>,
+    shapes: BTreeMap<String, Vec<usize>>,
+    device: Device,
+    /// The parameters by name, row-major.
+    pub values: BTreeMap<String, Vec<f32>>,
+}
+
+/// A model at one moment of training.
+pub struct Network {
+    /// The configuration, with the weights of this moment.
+    pub checkpoint: Checkpoint,
+    /// The encoder.
+    pub model: Model,
+    /// What is known of it.
+    pub facts: Facts,
+    /// The parameters, to ask [`crate::ops::Gradients`] for. They lie in memory.
+    pub parameters: BTreeMap<String, Tensor>,
+    /// Where it runs: where its tokens are to lie.
+    pub device: Device,
+    task: Option<Task>,
+}
+
+impl Trainee {
+    /// Prepares a model, and a head for `task`: the model's own of that name, or one of zeros.
+    /// Adapters begin at random places that follow from the seed, and change nothing at first.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; Usage if there is nothing to train.
+    pub fn new(
+        source: Checkpoint,
+        task: Option<Task>,
+        trained: Trained,
+        seed: u64,
+    ) -> Result<Self> {
+        let (model, facts) = Model::load(&source)?;
+        if task.is_none() {
+            LanguageModel::load(&source, &model, &facts)?;
+        }
+        let unused = source.weights.unused();
+        let source = match &task {
+            Some(task) => with_head(source, task, facts.width, seed)?,
+            None => source,
+        };
+        let head = match &task {
+            Some(task) => task.untrained(facts.width, seed)?,
+            None => BTreeMap::new(),
+        };
+        let mut trainee = Self {
+            source,
+            trained,
+            task,
+            shapes: BTreeMap::new(),
+            device: Device::Cpu,
+            values: BTreeMap::new(),
+        };
+        let weights = trainee.source.weights.clone();
+        if trainee.trained == Trained::All {
+            for name in weights.names() {
+                let fixed = facts.fixed.iter().any(|part| name.contains(part));
+                let used = !unused.iter().any(|other| other == name);
+                if used && !fixed && weights.is_float(name) {
+                    trainee.take(name)?;
+                }
+            }
+        }
+        for name in head.keys() {
+            trainee.take(name)?;
+        }
+        if let Trained::Adapter(scale) = trainee.trained.clone() {
+            for (i, module) in adapter::modules(&weights).into_iter().enumerate() {
+                trainee.adapt(&module, &scale, seed, i as u64);
+            }
+        }
+        if trainee.values.is_empty() {
+            Err(Error::usage("there is nothing to train"))
+        } else {
+            Ok(trainee)
+        }
+    }
+
+    /// Trains on this device from now on, instead of on the CPU.
+    pub fn run_on(&mut self, device: Device) {
+        self.device = device;
+    }
+
+    /// Makes a stored tensor a parameter.
+    fn take(&mut self, name: &str) -> Result<()> {
+        let weights = &self.source.weights;
+        let shape = weights.shape(name).unwrap_or_default().to_vec();
+        let values = weights.tensor(name, &shape)?.flatten_all()?.to_vec1()?;
+        self.shapes.insert(name.to_string(), shape);
+        self.values.insert(name.to_string(), values);
+        Ok(())
+    }
+
+    /// Adds the two factors for a linear layer (out, in): A uniform as PEFT has it, B zero.
+    fn adapt(&mut self, module: &str, scale: &Scale, seed: u64, number: u64) {
+        let shape = self.source.weights.shape(&format!("{module}.weight"));
+        let Some(&[out, inner]) = shape else {
+            return;
+        };
+        let mut rng = generator("adapter", seed, number);
+        let bound = 1.0 / (inner as f32).sqrt();
+        let a = (0..scale.rank * inner).map(|_| rng.random_range(-bound..=bound));
+        for (part, shape, values) in [
+            ("lora_A", [scale.rank, inner], a.collect()),
+            ("lora_B", [out, scale.rank], vec![0.0; out * scale.rank]),
+        ] {
+            let name = format!("{module}.{part}.weight");
+            self.shapes.insert(name.clone(), shape.to_vec());
+            self.values.insert(name, values);
+        }
+    }
+
+    /// What the training started from, with the head's place in it.
+    pub fn source(&self) -> &Checkpoint {
+        &self.source
+    }
+
+    /// Which values change.
+    pub fn trained(&self) -> &Trained {
+        &self.trained
+    }
+
+    /// The number of values that are trained.
+    pub fn size(&self) -> usize {
+        self.values.values().map(Vec::len).sum()
+    }
+
+    /// The model with these values; with `tracked`, what it computes can be differentiated.
+    pub fn network(&self, tracked: bool) -> Result<Network> {
+        let mut parameters = BTreeMap::new();
+        for (name, values) in &self.values {
+            let shape = self.shapes.get(name).cloned().unwrap_or_default();
+            let tensor = Tensor::from_slice(values, shape, &Device::Cpu)?;
+            let tensor = if tracked { tensor.parameter() } else { tensor };
+            parameters.insert(name.clone(), tensor);
+        }
+        let mut replaced = parameters.clone();
+        if let Trained::Adapter(scale) = &self.trained {
+            replaced.retain(|name, _| !name.contains(".lora_"));
+            for (name, a) in &parameters {
+                let Some(module) = name.strip_suffix(".lora_A.weight") else {
+                    continue;
+                };
+                let weight = format!("{module}.weight");
+                let b = parameters.get(&format!("{module}.lora_B.weight"));
+                let shape = self.source.weights.shape(&weight);
+                if let (Some(b), Some(shape)) = (b, shape) {
+                    let base = self.source.weights.tensor(&weight, shape)?;
+                    replaced.insert(weight, scale.adapt(&base, a, b)?);
+                }
+            }
+        }
+        let checkpoint = self.source.with(self.source.weights.replacing(replaced));
+        let (model, facts) = Model::load(&checkpoint)?;
+        Ok(Network {
+            checkpoint,
+            model,
+            facts,
+            parameters,
+            device: self.device.clone(),
+            task: self.task.clone(),
+        })
+    }
+
+    /// The parameters as a file stores them.
+    pub fn stored(&self) -> Result<BTreeMap<String, candle_core::Tensor>> {
+        let network = self.network(false)?;
+        let tensors = network.parameters.iter();
+        tensors
+            .map(|(name, tensor)| Ok((name.clone(), tensor.stored()?)))
+            .collect()
+    }
+
+    /// Takes up values that were saved.
+    ///
+    /// # Errors
+    /// Usage: they are of another model.
+    pub fn restore(&mut self, values: BTreeMap<String, Vec<f32>>) -> Result<()> {
+        let sizes = |values: &BTreeMap<String, Vec<f32>>| {
+            let sizes = values.iter();
+            let sizes = sizes.map(|(name, values)| (name.clone(), values.len()));
+            sizes.collect::<Vec<_>>()
+        };
+        if sizes(&values) == sizes(&self.values) {
+            self.values = values;
+            Ok(())
+        } else {
+            Err(Error::usage("the saved parameters are another model's"))
+        }
+    }
+}
+
+/// The checkpoint with a place for the task's head.
+fn with_head(source: Checkpoint, task: &Task, width: usize, seed: u64) -> Result<Checkpoint> {
+    let mut tensors = source.weights.stored().clone();
+    let own = Task::list(&source.config)?.contains(task);
+    for (name, untrained) in task.untrained(width, seed)? {
+        if !own || source.weights.shape(&name) != Some(untrained.dims()) {
+            tensors.insert(name, untrained);
+        }
+    }
+    let mut config = source.config.as_json().clone();
+    config.insert(HEADS.to_string(), task.listed(&source.config)?);
+    let mut changed = source.with(Weights::new(source.dir.display(), tensors));
+    changed.config = Config::new(source.dir.join("config.json").display(), config);
+    Ok(changed)
+}
+
+impl Network {
+    /// The language-model head.
+    pub fn language_model(&self) -> Result<LanguageModel> {
+        LanguageModel::load(&self.checkpoint, &self.model, &self.facts)
+    }
+
+    /// The head of the task that is trained.
+    pub fn head(&self) -> Result<TaskHead> {
+        match &self.task {
+            Some(task) => task.load(&self.checkpoint.weights, self.facts.width),
+            None => Err(Error::new(Kind::Internal, "the model has no head to train")),
+        }
+    }
+}
+
+/// An error for a state of training that another objective saved.
+pub(super) fn foreign() -> Error {
+    Error::new(Kind::Internal, "the saved state is another objective's")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+//! What every command promises of its outputs, its inputs and its numbers, whatever its options.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod changed;
+mod described;
+mod estimates;
+mod finite;
+mod given;
+mod identity;
+mod inputs;
+mod kinds;
+mod outputs;
+mod refused;
+mod regions;
+mod streams;
