@@ -73,6 +73,8 @@ pub struct Facts {
     pub runs_on_gpu: bool,
     /// Whether gradients pass through all its layers on the GPU.
     pub trains_on_gpu: bool,
+    /// Whether a step on the GPU can have branches: [`Model::forward_branched`](super::Model).
+    pub branches_on_gpu: bool,
     /// Parts of the names of tensors that a checkpoint stores, but that training leaves alone:
     /// they belong to the architecture.
     pub fixed: &'static [&'static str],

@@ -1,8 +1,8 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
 use super::{
-    Encoder, Facts, Layer, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d,
-    striped_hyena, transformer,
+    Branch, Encoder, Facts, Layer, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2,
+    s4d, striped_hyena, transformer,
 };
 use crate::checkpoint::{Architecture, Checkpoint, Config, Tokenizer};
 use crate::error::{Error, Kind, Result};
@@ -184,6 +184,41 @@ impl Model {
             | Self::S4d(_) => Err(Error::usage(
                 "the model has no attention to set a window for",
             )),
+        }
+    }
+
+    /// Hidden vectors (T, D) of a step whose last rows are branches off its segments: each runs on
+    /// as the sequence would behind a row, without a fork of the state. For models and devices that
+    /// can: [`Facts::branches_on_gpu`].
+    ///
+    /// # Errors
+    /// Internal: this one cannot, or the state is another model's.
+    pub fn forward_branched(
+        &self,
+        tokens: &Tensor,
+        segments: &[Segment],
+        branches: &[Branch],
+        state: &mut State,
+    ) -> Result<Tensor> {
+        if branches.is_empty() {
+            return self.forward(tokens, segments, state);
+        }
+        match (self, state) {
+            (Self::Hyena(model), State::Hyena(state)) => {
+                let found = model.run(tokens, (segments, branches), state, &[Layer::Norm])?;
+                let last = found.into_iter().next();
+                last.ok_or_else(|| Error::new(Kind::Internal, "no layer"))
+            }
+            (Self::Hyena(_), _) => Err(foreign_state()),
+            (
+                Self::Mamba(_)
+                | Self::Mamba2(_)
+                | Self::Caduceus(_)
+                | Self::StripedHyena(_)
+                | Self::S4d(_)
+                | Self::Transformer(_),
+                _,
+            ) => Err(Error::new(Kind::Internal, "the model has no branches")),
         }
     }
 }

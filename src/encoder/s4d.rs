@@ -73,6 +73,7 @@ impl Hyperparameters {
             gpu_step: GPU_STEP,
             runs_on_gpu: true,
             trains_on_gpu: true,
+            branches_on_gpu: false,
             fixed: &[],
             head: "lm_head.weight",
             always_tied: false,
@@ -141,8 +142,9 @@ impl Encoder for Model {
             let layers = from.iter().map(|(state, lane)| (&state.layers[i], *lane));
             block.filter.fork(&layers.collect::<Vec<_>>())
         };
+        let layers = self.blocks.iter().enumerate().map(layer);
         Ok(State {
-            layers: self.blocks.iter().enumerate().map(layer).collect(),
+            layers: layers.collect::<Result<_>>()?,
         })
     }
 

@@ -1,6 +1,6 @@
 //! A model on its device.
 
-use crate::encoder::{Encoder, Facts, Model, Segment, State};
+use crate::encoder::{Branch, Encoder, Facts, Model, Segment, State};
 use crate::error::{Error, Result};
 use crate::ops::{Device, Tensor};
 
@@ -54,6 +54,22 @@ impl Engine {
     ) -> Result<Tensor> {
         let tokens = Tensor::new(tokens, &self.device)?; // (T)
         self.model.forward(&tokens, segments, state) // (T, D)
+    }
+
+    /// The same of a step whose last tokens are branches.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn forward_branched(
+        &self,
+        tokens: Vec<u32>,
+        segments: &[Segment],
+        branches: &[Branch],
+        state: &mut State,
+    ) -> Result<Tensor> {
+        let tokens = Tensor::new(tokens, &self.device)?; // (T)
+        self.model
+            .forward_branched(&tokens, segments, branches, state) // (T, D)
     }
 
     /// The logits (T, V) of each base from the run in which it was masked: base i in run

@@ -4,7 +4,7 @@
 
 use super::{Filter, Hyperparameters};
 use crate::checkpoint::Weights;
-use crate::encoder::Segment;
+use crate::encoder::{Branch, Segment};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{self, LongConv, Modal, ModalState, Past, TapRows};
 use crate::ops::{Device, Tensor};
@@ -88,7 +88,7 @@ impl Operator {
                     Carried::Implicit(_) => Err(foreign_state()),
                 });
                 let states = states.collect::<Result<Vec<_>>>()?;
-                Ok(Carried::Modal(modal.fork(&states)))
+                modal.fork(&states).map(Carried::Modal)
             }
         }
     }
@@ -99,10 +99,16 @@ impl Operator {
         u: &Tensor,
         carried: &mut Carried,
         segments: &[Segment],
+        branches: &[Branch],
     ) -> Result<Tensor> {
         match (self, carried) {
-            (Self::Implicit(conv), Carried::Implicit(past)) => conv.forward(u, past, segments),
+            (Self::Implicit(conv), Carried::Implicit(past)) => {
+                conv.forward_branched(u, past, segments, branches)
+            }
             (Self::Modal { modal, width }, Carried::Modal(state)) => {
+                if !branches.is_empty() {
+                    return Err(Error::new(Kind::Internal, "modes do not branch"));
+                }
                 let g = ops::gate((u, 1), (u, 2), *width)?;
                 let y = modal.forward(&g, state, segments)?;
                 ops::gate((u, 0), (&y, 0), *width)

@@ -158,6 +158,7 @@ impl Hyperparameters {
             gpu_step: GPU_STEP,
             runs_on_gpu: true,
             trains_on_gpu: true,
+            branches_on_gpu: false,
             fixed: &[],
             head: "lm_head.weight",
             always_tied: false,

@@ -92,18 +92,16 @@ impl Filter {
                     FilterState::Taps(tail) => Ok((tail, *lane)),
                     FilterState::Modal(_) => Err(foreign_state()),
                 });
-                Ok(FilterState::Taps(
-                    conv.fork(&tails.collect::<Result<Vec<_>>>()?),
-                ))
+                let tails = tails.collect::<Result<Vec<_>>>()?;
+                conv.fork(&tails).map(FilterState::Taps)
             }
             Self::Modal(modal) => {
                 let states = from.iter().map(|(state, lane)| match state {
                     FilterState::Modal(state) => Ok((state, *lane)),
                     FilterState::Taps(_) => Err(foreign_state()),
                 });
-                Ok(FilterState::Modal(
-                    modal.fork(&states.collect::<Result<Vec<_>>>()?),
-                ))
+                let states = states.collect::<Result<Vec<_>>>()?;
+                modal.fork(&states).map(FilterState::Modal)
             }
         }
     }

@@ -147,7 +147,7 @@ impl Encoder for Model {
                         BlockState::Attention(cache) => Ok((cache, lane)),
                         BlockState::Hyena(..) => Err(foreign_state()),
                     });
-                    BlockState::Attention(Cache::fork(&caches.collect::<Result<Vec<_>>>()?))
+                    BlockState::Attention(Cache::fork(&caches.collect::<Result<Vec<_>>>()?)?)
                 }
                 Mixer::Hyena(hyena) => {
                     let (mut tails, mut filters) = (Vec::new(), Vec::new());
@@ -159,7 +159,7 @@ impl Encoder for Model {
                         filters.push((filter, lane));
                     }
                     let filter = hyena.filter.fork(&filters)?;
-                    BlockState::Hyena(hyena.short_conv.fork(&tails), filter)
+                    BlockState::Hyena(hyena.short_conv.fork(&tails)?, filter)
                 }
             })
         };

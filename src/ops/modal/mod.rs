@@ -138,7 +138,10 @@ impl Modal {
     }
 
     /// Lanes that go on from lanes of other states.
-    pub fn fork(&self, from: &[(&ModalState, usize)]) -> ModalState {
+    ///
+    /// # Errors
+    /// Internal: one of them lies on a GPU.
+    pub fn fork(&self, from: &[(&ModalState, usize)]) -> Result<ModalState> {
         let len = self.fours * self.parts;
         let lanes = (0..self.groups.len()).flat_map(|group| {
             from.iter().flat_map(move |(state, lane)| {
@@ -146,10 +149,10 @@ impl Modal {
                 &state.values[group * kept + lane * len..][..len]
             })
         });
-        ModalState {
+        Ok(ModalState {
             values: lanes.copied().collect(),
-            on_gpu: Carried::default(),
-        }
+            on_gpu: Carried::forked(from.iter().map(|(state, _)| &state.on_gpu))?,
+        })
     }
 
     /// Bytes of [`ModalState`] for one sequence, with N modes a channel.

@@ -6,6 +6,7 @@ mod gradient;
 use super::cuda::Gpu;
 use super::{math::simd, unwritten};
 use crate::error::{Error, Kind, Result};
+use crate::sequence::Branch;
 use candle_core::{DType, NdArray, Shape, Storage, WithDType};
 use cuda::Columns;
 use cudarc::driver::CudaSlice;
@@ -599,6 +600,15 @@ pub(crate) fn expect_shape(name: &str, tensor: &Tensor, shape: &[usize]) -> Resu
         Kind::Internal,
         format!("{name}: shape {found:?}, expected {shape:?}"),
     ))
+}
+
+/// Checks that a step may have these branches: they are for inference on a GPU.
+pub(crate) fn expect_branchable(x: &Tensor, barred: bool, branches: &[Branch]) -> Result<()> {
+    if branches.is_empty() || !barred && x.floats_on().is_some() {
+        return Ok(());
+    }
+    let what = "branches are for inference on a GPU";
+    Err(Error::new(Kind::Internal, what))
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ fn scans() {
         let u = zeros(rows * i);
         let mut tail = conv.start(1).unwrap();
         time(&format!("short conv {i}"), rows, 8 * i, 8 * i, || {
-            conv.forward::<f32>(&u, &mut tail, &[whole(rows)]).unwrap();
+            conv.forward::<f32>(&u, &mut tail, &[whole(rows)], &[])
+                .unwrap();
         });
         let scan = SelectiveScan::new(
             gpu,
