@@ -222,7 +222,7 @@ impl Hyperparameters {
             },
             runs_on_gpu: true,
             trains_on_gpu: true,
-            branches_on_gpu: self.modes.is_none(),
+            branches_on_gpu: true,
             fixed: match self.modes {
                 Some(_) => &FIXED_MODAL,
                 None => &FIXED,

@@ -203,23 +203,24 @@ impl Model {
         if branches.is_empty() {
             return self.forward(tokens, segments, state);
         }
-        match (self, state) {
-            (Self::Hyena(model), State::Hyena(state)) => {
-                let found = model.run(tokens, (segments, branches), state, &[Layer::Norm])?;
-                let last = found.into_iter().next();
-                last.ok_or_else(|| Error::new(Kind::Internal, "no layer"))
+        let (rows, layers) = ((segments, branches), &[Layer::Norm]);
+        let found = match (self, state) {
+            (Self::Hyena(model), State::Hyena(state)) => model.run(tokens, rows, state, layers),
+            (Self::StripedHyena(model), State::StripedHyena(state)) => {
+                model.run(tokens, rows, state, layers)
             }
-            (Self::Hyena(_), _) => Err(foreign_state()),
+            (Self::Hyena(_) | Self::StripedHyena(_), _) => Err(foreign_state()),
             (
                 Self::Mamba(_)
                 | Self::Mamba2(_)
                 | Self::Caduceus(_)
-                | Self::StripedHyena(_)
                 | Self::S4d(_)
                 | Self::Transformer(_),
                 _,
             ) => Err(Error::new(Kind::Internal, "the model has no branches")),
-        }
+        };
+        let last = found?.into_iter().next();
+        last.ok_or_else(|| Error::new(Kind::Internal, "no layer"))
     }
 }
 

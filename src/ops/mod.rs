@@ -9,6 +9,7 @@
 
 mod activation;
 mod attention;
+mod beside;
 mod binary_cross_entropy;
 mod cross_entropy;
 pub mod cuda;

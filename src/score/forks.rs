@@ -165,7 +165,7 @@ impl<'a> Pass<'a> {
         let line = &self.line;
         let ready = self.queue.ready(self.position).into_par_iter();
         let compared = ready.map(|job| {
-            let sums = line.sums(&job.measure, &job.job.variant);
+            let sums = job.measure.sums(line, &job.job.variant);
             job.compare(line, &sums)
         });
         self.finished.par_extend(compared);

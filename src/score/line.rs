@@ -1,10 +1,8 @@
 //! What the model says along the reference, as far back as anyone still asks.
 
-use super::scores::{Measure, RUNS};
 use crate::error::Result;
 use crate::head::{LanguageModel, PREDICTIONS};
 use crate::ops::Tensor;
-use crate::sequence::allele::Variant;
 use crate::stream::check_finite;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -101,12 +99,8 @@ impl Line {
         self.readings.range(self.kept(range))
     }
 
-    /// The sums of hidden vectors that a comparison takes, as far as they are kept.
-    pub fn sums(&self, measure: &Measure, variant: &Variant) -> [Sum; RUNS] {
-        measure.runs(variant).map(|run| self.sum(run))
-    }
-
-    fn sum(&self, range: Range<u64>) -> Sum {
+    /// The sum of the hidden vectors of a range, as far as they are kept.
+    pub fn sum(&self, range: Range<u64>) -> Sum {
         let kept = self.kept(range);
         let mut sum = Sum::new(self.width);
         let values = self

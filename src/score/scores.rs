@@ -45,6 +45,11 @@ impl Measure {
         ]
     }
 
+    /// The sums of those runs, of vectors that the line keeps.
+    pub fn sums(&self, line: &Line, variant: &Variant) -> [Sum; RUNS] {
+        self.runs(variant).map(|run| line.sum(run))
+    }
+
     /// Compares the reference with a haplotype; without one, with itself. `sums`: those of
     /// [`Measure::runs`].
     pub fn compare(

@@ -11,11 +11,26 @@ use crate::table::{SCORES, Scores};
 use serde_json::{Map, Value};
 
 /// Models that branch, at sizes for tests: filters shorter than the contig.
-const MODELS: [(&str, &str); 1] = [(
-    "hyenadna-tiny-1k",
-    r#"{"d_model": 12, "d_inner": 20, "filter_order": 8, "max_seq_len": 130,
-        "initializer_range": 0.4}"#,
-)];
+const MODELS: [(&str, &str); 3] = [
+    (
+        "hyenadna-tiny-1k",
+        r#"{"d_model": 12, "d_inner": 20, "filter_order": 8, "max_seq_len": 130,
+            "initializer_range": 0.4}"#,
+    ),
+    (
+        "crocuta-bacteria",
+        r#"{"hidden_size": 16, "num_filters": 16, "num_attention_heads": 2, "inner_mlp_size": 20,
+            "hcl_filter_groups": 16, "hcm_filter_groups": 4, "hcs_filter_groups": 16,
+            "hcm_filter_length": 24, "attention_window": 30, "state_size": 4, "num_layers": 4,
+            "hcs_layer_idxs": [0], "hcm_layer_idxs": [1], "hcl_layer_idxs": [2],
+            "attn_layer_idxs": [3]}"#,
+    ),
+    (
+        "evo-1-131k",
+        r#"{"hidden_size": 16, "num_filters": 16, "num_attention_heads": 2, "num_layers": 4,
+            "inner_mlp_size": 20, "attn_layer_idxs": [2], "hyena_layer_idxs": [0, 1, 3]}"#,
+    ),
+];
 
 fn load((preset, changes): (&str, &str), device: Device) -> (Engine, LanguageModel) {
     let directory = tempfile::tempdir().unwrap();

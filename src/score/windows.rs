@@ -224,7 +224,7 @@ impl<'a> Pass<'a> {
                 embeddings: self.settings.embeddings,
             };
             let changes = variant.reference != variant.alternate;
-            let sums = line.sums(&measure, variant);
+            let sums = measure.sums(&line, variant);
             let alternate = changes.then_some(&haplotype);
             let mut scores = measure.compare(&line, &sums, variant, alternate);
             if !causal {

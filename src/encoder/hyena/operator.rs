@@ -106,11 +106,8 @@ impl Operator {
                 conv.forward_branched(u, past, segments, branches)
             }
             (Self::Modal { modal, width }, Carried::Modal(state)) => {
-                if !branches.is_empty() {
-                    return Err(Error::new(Kind::Internal, "modes do not branch"));
-                }
                 let g = ops::gate((u, 1), (u, 2), *width)?;
-                let y = modal.forward(&g, state, segments)?;
+                let y = modal.forward_branched(&g, state, segments, branches)?;
                 ops::gate((u, 0), (&y, 0), *width)
             }
             _ => Err(foreign_state()),

@@ -2,7 +2,7 @@
 
 use super::foreign_state;
 use crate::checkpoint::Weights;
-use crate::encoder::Segment;
+use crate::encoder::{Branch, Segment};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::{Activation, Modal, ModalState, ShortConv, Tail};
@@ -112,10 +112,15 @@ impl Filter {
         g: &Tensor,
         state: &mut FilterState,
         segments: &[Segment],
+        branches: &[Branch],
     ) -> Result<Tensor> {
         match (self, state) {
-            (Self::Taps(conv), FilterState::Taps(tail)) => conv.forward(g, tail, segments),
-            (Self::Modal(modal), FilterState::Modal(state)) => modal.forward(g, state, segments),
+            (Self::Taps(conv), FilterState::Taps(tail)) => {
+                conv.forward_branched(g, tail, segments, branches)
+            }
+            (Self::Modal(modal), FilterState::Modal(state)) => {
+                modal.forward_branched(g, state, segments, branches)
+            }
             _ => Err(foreign_state()),
         }
     }

@@ -43,12 +43,14 @@ struct Attention {
 // What a block works on. Positions are those in the sequence.
 struct Place {
     Lane lane;
+    i64 held;            // of the sequence's first row in this step
     i64 past, end, from; // of the segment's first row; beyond its last; of the own first row
     i64 row;             // of position 0 in the step, if it were there
+    i64 before;          // the same among the rows that a branch branched off
     int count, head;
 };
 
-__device__ i64 past(const Lane *lanes, const Segment &segment) {
+__device__ i64 held(const Lane *lanes, const Segment &segment) {
     return segment.flags & STARTS || !lanes ? 0 : lanes[segment.lane].position;
 }
 
@@ -62,11 +64,13 @@ template <int ROWS> __device__ bool find(const Attention &p, Place &at) {
     if (first >= tile.len) return false;
     const Segment segment = p.segments[tile.segment];
     at.count = min((int)tile.len - first, (int)ROWS);
-    at.past = past(p.lanes, segment);
+    at.held = held(p.lanes, segment);
+    at.past = at.held + segment.before;
     at.end = at.past + segment.len;
     at.row = (i64)segment.row - at.past;
     at.from = tile.row + first - at.row;
-    if (at.past > 0) at.lane = p.lanes[segment.lane];
+    at.before = (i64)segment.origin - at.held;
+    if (at.held > 0) at.lane = p.lanes[segment.lane];
     return true;
 }
 
@@ -95,9 +99,10 @@ __device__ void reach(const Attention &p, const Place &at, bool keys, i64 &first
 // Rows of this head: parts 0 to 2 are queries, keys and values, 3 the gradient to the output.
 template <int PART>
 __device__ __forceinline__ const float *row(const Attention &p, const Place &at, i64 position) {
-    const i64 d = (i64)p.heads * HEAD, column = at.head * HEAD, i = at.row + position;
+    const i64 d = (i64)p.heads * HEAD, column = at.head * HEAD;
+    const i64 i = (position < at.past ? at.before : at.row) + position;
     if (position >= at.end) return 0;
-    if ((PART == 1 || PART == 2) && position < at.past)
+    if ((PART == 1 || PART == 2) && position < at.held)
         return at.lane.ring + (position % at.lane.capacity * 2 + PART - 1) * d + column;
     if (PART == 2) return p.x + (3 * i + 2) * d + column;
     if (PART == 3) return p.slope + i * d + column;
@@ -381,7 +386,7 @@ extern "C" __global__ void turn(Turn p, float scale, float sign) {
     enum { PAIRS = HEAD / 2, ITEMS = (HEAD + 1) / 2 };
     const Tile tile = p.tiles[blockIdx.x / p.slices];
     const Segment segment = p.segments[tile.segment];
-    const i64 before = past(p.lanes, segment) - segment.row;
+    const i64 before = held(p.lanes, segment) + segment.before - segment.row;
     const u32 by = p.slices * blockDim.x;
     for (u32 item = blockIdx.x % p.slices * blockDim.x + threadIdx.x; item < tile.len * ITEMS; item += by) {
         const i64 row = tile.row + item / ITEMS, position = before + row;

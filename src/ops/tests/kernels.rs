@@ -5,7 +5,7 @@ use crate::ops::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const ALL: [Source; 16] = [
+const ALL: [Source; 17] = [
     activation::cuda::KERNELS,
     attention::cuda::KERNELS,
     cross_entropy::cuda::KERNELS,
@@ -17,6 +17,7 @@ const ALL: [Source; 16] = [
     norm::cuda::KERNELS,
     pool::cuda::KERNELS,
     selective_scan::cuda::KERNELS,
+    beside::KERNELS,
     short_conv::cuda::KERNELS,
     ssd::cuda::KERNELS,
     sums::cuda::KERNELS,

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::launch::{Launch, THREADS as WIDE};
 use crate::ops::cuda::packed::Packed;
 use crate::ops::cuda::{Element, Gpu, Saved, Source, Stored, expect_len, saved};
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
 
@@ -120,11 +120,11 @@ impl Attention {
         &self,
         x: &CudaSlice<f32>,
         cache: &mut Cache,
-        segments: &[Segment],
+        (segments, branches): (&[Segment], &[Branch]),
         keep: bool,
     ) -> Result<(CudaSlice<O>, Option<Kept>)> {
         let (gpu, d) = (&*self.gpu, self.heads * self.width);
-        let packed = gpu.pack(segments)?;
+        let packed = gpu.pack_branched(segments, branches)?;
         packed.expect_lanes(cache.lanes.len())?;
         expect_len("attention", x, packed.rows() * 3 * d)?;
         for lane in &cache.lanes {

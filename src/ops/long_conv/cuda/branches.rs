@@ -1,30 +1,15 @@
-//! Steps whose last rows are branches off their segments.
-//!
-//! What the inputs before position p owe to the rows from p on is the same for a branch as for the
-//! sequence that it leaves there. So with y the sequence's sums, and v its inputs,
-//! `y'[p + i] = y[p + i] + sum over j <= i of k[i - j] (v'[p + j] - v[p + j])`: a convolution no
-//! longer than the branch. Beyond the segment's end v is 0, and y what the sequence would owe if
-//! only zeros came: the segment is convolved with as many zeros behind it as a branch reaches.
+//! Steps whose last rows are branches off their segments: what differs is convolved by itself, see
+//! [`beside`](crate::ops::beside). A segment is convolved with as many zeros behind it as branches
+//! reach beyond its end.
 
 use super::{Batch, LongConv, Past, WORDS, Words};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+use crate::ops::beside::{Beside, beside};
 use crate::ops::cuda::fft::fast;
 use crate::ops::cuda::{Element, lock};
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use std::collections::BTreeMap;
-
-/// A branch beside the rows of its segment.
-struct Beside {
-    row: usize,
-    len: usize,
-    /// The segment's row where the branch has its first.
-    beside: usize,
-    /// The segment's rows from there on.
-    shared: usize,
-    /// The sums' row where the branch has its first.
-    sums: usize,
-}
 
 impl LongConv {
     /// As [`LongConv::forward`], of a step with branches.
@@ -39,7 +24,7 @@ impl LongConv {
             return self.forward(x, past, segments);
         }
         let gpu = &*self.gpu;
-        let (rooms, branches_beside) = beside(segments, branches)?;
+        let (rooms, found) = beside(segments, branches)?;
         let rows = segments
             .iter()
             .map(|segment| segment.len)
@@ -51,13 +36,13 @@ impl LongConv {
             self.store("store_sums", (&sums, None), x, batch)
         })?;
         let mut batches = BTreeMap::<_, Vec<_>>::new();
-        for branch in branches_beside {
+        for branch in found {
             let len = fast(branch.len);
             let key = (self.length.min(len), fast(2 * len - 1));
             batches
                 .entry(key)
                 .or_default()
-                .push((branch.len, branch.words()));
+                .push((branch.len, words(&branch)));
         }
         let mut spectra = lock(&self.spectra);
         for (key, works) in &batches {
@@ -68,44 +53,19 @@ impl LongConv {
     }
 }
 
-/// How many rows beyond each segment its branches reach, and the branches.
-fn beside(segments: &[Segment], branches: &[Branch]) -> Result<(Vec<usize>, Vec<Beside>)> {
-    let (mut rooms, mut found) = (vec![0; segments.len()], Vec::with_capacity(branches.len()));
-    let mut row = segments.iter().map(|segment| segment.len).sum();
-    for branch in branches {
-        let foreign = || Error::new(Kind::Internal, "a branch off no segment");
-        let (index, first) = branch.origin(segments).ok_or_else(foreign)?;
-        let beside = branch.after + 1;
-        let shared = first + segments[index].len - beside;
-        rooms[index] = rooms[index].max(branch.len.saturating_sub(shared));
-        found.push((
-            index,
-            Beside {
-                row,
-                len: branch.len,
-                beside,
-                shared,
-                sums: beside,
-            },
-        ));
-        row += branch.len;
-    }
+fn words(branch: &Beside) -> Words {
+    let Beside {
+        row,
+        len,
+        beside,
+        shared,
+        owed,
+    } = *branch;
     // The sums have the rooms of the segments before it, too.
-    let found = found.into_iter().map(|(index, mut branch)| {
-        branch.sums += rooms[..index].iter().sum::<usize>();
-        branch
-    });
-    let found = found.collect();
-    Ok((rooms, found))
-}
-
-impl Beside {
-    fn words(&self) -> Words {
-        let numbers = [self.row, self.len, self.beside, self.shared, self.sums];
-        let mut words = [0; WORDS];
-        for (word, number) in words.iter_mut().zip(numbers) {
-            *word = number as u32;
-        }
-        words
+    let numbers = [row, len, beside, shared, beside + owed];
+    let mut words = [0; WORDS];
+    for (word, number) in words.iter_mut().zip(numbers) {
+        *word = number as u32;
     }
+    words
 }

@@ -213,10 +213,12 @@ fn attention() {
             let mut cache = attention.start(64);
             time(&name, rows, 24 * d, 4 * d * seen, || {
                 attention
-                    .forward::<f32>(&x, &mut cache, &starting, false)
+                    .forward::<f32>(&x, &mut cache, (&starting, &[]), false)
                     .unwrap();
             });
-            let (out, kept) = attention.forward(&x, &mut cache, &starting, true).unwrap();
+            let (out, kept) = attention
+                .forward(&x, &mut cache, (&starting, &[]), true)
+                .unwrap();
             let kept = kept.unwrap();
             time(
                 &format!("{name}, gradient"),
