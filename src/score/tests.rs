@@ -5,7 +5,7 @@ use crate::checkpoint::{self, Checkpoint, Config};
 use crate::encoder::Model;
 use crate::ops::Device;
 use crate::ops::cuda::Gpu;
-use crate::ops::testing::within;
+use crate::ops::testing::{largest, within};
 use crate::sequence::LETTERS;
 use crate::table::{SCORES, Scores};
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ const MODELS: [(&str, &str); 3] = [
     (
         "hyenadna-tiny-1k",
         r#"{"d_model": 12, "d_inner": 20, "filter_order": 8, "max_seq_len": 130,
-            "initializer_range": 0.4}"#,
+            "initializer_range": 0.2}"#,
     ),
     (
         "crocuta-bacteria",
@@ -152,7 +152,10 @@ fn same(name: &str, found: &Scores, expected: &Scores) {
     let missing = |all: &[f64]| all.iter().map(|x| x.is_nan()).collect::<Vec<_>>();
     assert_eq!(missing(&found), missing(&expected), "{name}");
     let there = |all: Vec<f64>| all.into_iter().filter(|x| !x.is_nan()).collect::<Vec<_>>();
-    within(name, &there(found), &there(expected), 1e-4);
+    let expected = there(expected);
+    // Hundreds of nats have no more digits in float32.
+    let scale = largest(&expected[..2]) / 300.0;
+    within(name, &there(found), &expected, 1e-4 * scale.max(1.0));
 }
 
 #[test]

@@ -36,7 +36,7 @@ const ALLELE: u64 = 80;
 const BATCH: usize = 1 << 13;
 /// Tokens of a step on a GPU at most, of windows: all their vectors travel.
 const GPU_WINDOWS: usize = 1 << 17;
-/// The same of a stream: twice as many are a twentieth faster, and fit fewer GPUs.
+/// The same of a stream: the reference and the alternates that branch off it.
 const GPU_STREAM: usize = 1 << 21;
 
 /// Options of `crocuta score`.
