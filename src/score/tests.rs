@@ -2,13 +2,15 @@
 
 use super::*;
 use crate::checkpoint::{self, Checkpoint, Config};
-use crate::encoder::Model;
+use crate::encoder::{Encoder, Model, Segment};
+use crate::error::Kind;
 use crate::ops::Device;
 use crate::ops::cuda::Gpu;
 use crate::ops::testing::{largest, within};
 use crate::sequence::LETTERS;
 use crate::table::{SCORES, Scores};
 use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 
 /// Models that branch, at sizes for tests: filters shorter than the contig.
 const MODELS: [(&str, &str); 3] = [
@@ -32,13 +34,21 @@ const MODELS: [(&str, &str); 3] = [
     ),
 ];
 
-fn load((preset, changes): (&str, &str), device: Device) -> (Engine, LanguageModel) {
+fn load(model: (&str, &str), device: Device) -> (Engine, LanguageModel) {
     let directory = tempfile::tempdir().unwrap();
-    let target = directory.path().join("model");
+    open(&create(model, directory.path()), device)
+}
+
+fn create((preset, changes): (&str, &str), directory: &Path) -> PathBuf {
+    let target = directory.join("model");
     let mut sizes = checkpoint::preset(preset).unwrap();
     sizes.extend(serde_json::from_str::<Map<String, Value>>(changes).unwrap());
     checkpoint::create(&Config::new(preset, sizes), 3, &target, 1 << 30).unwrap();
-    let checkpoint = Checkpoint::open(&target).unwrap();
+    target
+}
+
+fn open(model: &Path, device: Device) -> (Engine, LanguageModel) {
+    let checkpoint = Checkpoint::open(model).unwrap();
     let (model, facts) = Model::load(&checkpoint).unwrap();
     let head = LanguageModel::load(&checkpoint, &model, &facts).unwrap();
     let engine = Engine {
@@ -92,6 +102,10 @@ fn changes(codes: &[u8]) -> Vec<Variant> {
 }
 
 fn run(scorer: Scorer, settings: &Settings, reverse: bool) -> Vec<Scores> {
+    try_run(scorer, settings, reverse).unwrap()
+}
+
+fn try_run(scorer: Scorer, settings: &Settings, reverse: bool) -> Result<Vec<Scores>> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.fa");
     let codes = contig();
@@ -123,8 +137,8 @@ fn run(scorer: Scorer, settings: &Settings, reverse: bool) -> Vec<Scores> {
             take,
         )
     });
-    each.unwrap();
-    found.into_iter().map(Option::unwrap).collect()
+    each?;
+    Ok(found.into_iter().map(Option::unwrap).collect())
 }
 
 fn same(name: &str, found: &Scores, expected: &Scores) {
@@ -158,6 +172,20 @@ fn same(name: &str, found: &Scores, expected: &Scores) {
     within(name, &there(found), &expected, 1e-4 * scale.max(1.0));
 }
 
+fn settings() -> Settings {
+    Settings {
+        mode: Mode::Stream,
+        after: 20,
+        context: None,
+        around: 9,
+        longest: 50,
+        both_strands: false,
+        embeddings: Some(Embeddings::Site),
+        chunk: 100,
+        scratch: std::env::temp_dir(),
+    }
+}
+
 #[test]
 #[ignore = "needs a CUDA device"]
 fn branches_score_as_forks_do() {
@@ -174,15 +202,11 @@ fn branches_score_as_forks_do() {
             (5, 60, Some(0), 40),
         ] {
             let settings = Settings {
-                mode: Mode::Stream,
                 after,
+                chunk,
                 context,
                 around,
-                longest: 50,
-                both_strands: false,
-                embeddings: Some(Embeddings::Site),
-                chunk,
-                scratch: std::env::temp_dir(),
+                ..settings()
             };
             let forks = Scorer {
                 engine: &cpu,
@@ -205,5 +229,53 @@ fn branches_score_as_forks_do() {
                 assert!(largest.fold(0.0, f64::max) > 0.1, "the model says nothing");
             }
         }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn numbers_that_are_none_end_branches_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = create(MODELS[0], directory.path());
+    let weights = model.join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: Map<String, Value> = serde_json::from_slice(&bytes[8..header]).unwrap();
+    let norm = tensors
+        .iter()
+        .find(|(name, _)| name.ends_with("ln_f.weight"));
+    let at = header + norm.unwrap().1["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&weights, bytes).unwrap();
+    let gpu = Gpu::open(0, false).unwrap();
+    let (engine, head) = open(&model, Device::Cuda(gpu));
+    let scorer = Scorer {
+        engine: &engine,
+        head: &head,
+    };
+    let error = try_run(scorer, &settings(), false).unwrap_err();
+    assert_eq!(error.exit_code(), 4, "{error}");
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn a_state_on_a_gpu_is_never_forked_into_an_empty_one() {
+    let gpu = Gpu::open(0, false).unwrap();
+    for model in MODELS {
+        let (engine, _) = load(model, Device::Cuda(gpu.clone()));
+        let mut state = engine.model.start(1).unwrap();
+        let segment = Segment {
+            lane: 0,
+            len: 4,
+            starts: true,
+            ends: false,
+        };
+        engine.forward(vec![7; 4], &[segment], &mut state).unwrap();
+        let error = engine
+            .model
+            .fork(&[(&state, 0)], 4)
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(error.kind(), Kind::Internal, "{error}");
     }
 }
