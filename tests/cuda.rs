@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
-#[path = "harness/compare.rs"]
+#[path = "../src/ops/testing/compare.rs"]
 mod compare;
 
 use compare::difference;
@@ -252,8 +252,9 @@ fn branches_give_what_whole_sequences_give_on_a_gpu() {
         all.extend(branches.iter().flat_map(alternate));
         let ids = Tensor::new(&all[..], &device).unwrap();
         let segments = [piece(second.len(), false)];
-        let hidden = model.forward_branched(&ids, &segments, &branches, &mut state);
-        let hidden = hidden.unwrap().to_vec1::<f32>().unwrap();
+        let rows = (&segments[..], &branches[..]);
+        let hidden = model.forward_branched(&ids, rows, &mut state, &[Layer::Norm]);
+        let hidden = hidden.unwrap()[0].to_vec1::<f32>().unwrap();
         let mut row = second.len();
         for branch in &branches {
             let before = &tokens[..first.len() + branch.after + 1];

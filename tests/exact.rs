@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
-#[path = "harness/compare.rs"]
+#[path = "../src/ops/testing/compare.rs"]
 mod compare;
 
 use assert_cmd::Command;

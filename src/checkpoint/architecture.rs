@@ -25,24 +25,36 @@ pub enum Architecture {
     Transformer,
 }
 
+/// The values of `model_type`. Of `mamba` and `stripedhyena` there are two, told apart by other
+/// keys.
+const TYPES: [(&str, Architecture); 7] = [
+    ("hyenadna", Architecture::HyenaDna),
+    ("mamba", Architecture::Mamba),
+    ("mamba2", Architecture::Mamba2),
+    ("caduceus", Architecture::Caduceus),
+    ("stripedhyena", Architecture::Evo1),
+    ("s4d", Architecture::S4d),
+    ("crocuta-transformer", Architecture::Transformer),
+];
+
+fn known_types() -> String {
+    TYPES.map(|(name, _)| name).join(", ")
+}
+
 impl Architecture {
     /// Recognises the architecture by `model_type`, and where there is none by the keys that
     /// only its files have: the original HyenaDNA, mamba_ssm and Evo files.
     pub fn of(config: &Config) -> Result<Self> {
         if config.has("model_type") {
             let name = config.text("model_type", None)?;
-            return match name.as_str() {
-                "hyenadna" => Ok(Self::HyenaDna),
-                "mamba" => Self::of_mamba_ssm(config),
-                "mamba2" => Ok(Self::Mamba2),
-                "caduceus" => Ok(Self::Caduceus),
-                "s4d" => Ok(Self::S4d),
-                "crocuta-transformer" => Ok(Self::Transformer),
-                "stripedhyena" if config.has("hcl_layer_idxs") => Ok(Self::Evo2),
-                "stripedhyena" => Ok(Self::Evo1),
-                other => Err(config
-                    .error("model_type", format!("unknown architecture {other}"))
-                    .todo("known are hyenadna, mamba, mamba2, caduceus, stripedhyena, s4d and crocuta-transformer")),
+            let Some((_, known)) = TYPES.iter().find(|(known, _)| *known == name) else {
+                let error = config.error("model_type", format!("unknown architecture {name}"));
+                return Err(error.todo(format!("known are {}", known_types())));
+            };
+            return match known {
+                Self::Mamba => Self::of_mamba_ssm(config),
+                Self::Evo1 if config.has("hcl_layer_idxs") => Ok(Self::Evo2),
+                known => Ok(*known),
             };
         }
         if config.has("layer") && config.object("layer")?.text("_name_", Some(""))? == "hyena" {
@@ -62,7 +74,7 @@ impl Architecture {
                 "model_type",
                 "missing, and no other key tells the architecture",
             )
-            .todo("add \"model_type\": hyenadna, mamba, mamba2, caduceus, stripedhyena or s4d"))
+            .todo(format!("add \"model_type\", one of {}", known_types())))
     }
 }
 

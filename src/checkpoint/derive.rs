@@ -2,6 +2,7 @@
 
 use super::safetensors::{self, Entry};
 use super::staging::Staging;
+use super::tokenizer::TOKENIZERS;
 use super::{Checkpoint, Config, tied};
 use crate::error::{Error, Result};
 use ::safetensors::View;
@@ -20,9 +21,6 @@ pub struct Changes {
     /// Other files of the directory: their names and texts.
     pub files: Vec<(&'static str, String)>,
 }
-
-/// Files that say which token each base is, where a model has them: the new one needs them too.
-pub const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "tokenizer_config.json"];
 
 /// Writes the new directory `out`: the source's configuration and tensors with the changes that
 /// `make` returns, as [`write_model`] does. Whether it is free is found out before `make` is called.

@@ -425,7 +425,8 @@ mod tests {
                 "transformer" => Architecture::Transformer,
                 "evo" => Architecture::Evo1,
                 "s4d" => Architecture::S4d,
-                _ => Architecture::Evo2,
+                "evo2" | "crocuta" => Architecture::Evo2,
+                other => panic!("of which architecture is {other}?"),
             };
             assert_eq!(architecture, expected, "{name}");
         }

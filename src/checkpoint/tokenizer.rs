@@ -1,9 +1,13 @@
 //! What the tokenizer's files beside a model say.
 
-use super::{Config, TOKENIZERS};
+use super::Config;
 use crate::error::Result;
 use std::ops::RangeInclusive;
 use std::path::Path;
+
+/// Files that say which token each base is, where a model has them; one derived from it needs them
+/// too.
+pub const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "tokenizer_config.json"];
 
 /// Lengths that a tokenizer may state; without a limit it states 1e30.
 const LENGTHS: RangeInclusive<u64> = 2..=1 << 26;

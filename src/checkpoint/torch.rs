@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use zip::read::ZipFile;
 use zip::{CompressionMethod, ZipArchive};
 
 /// The pickle holds names and shapes, not weights; published ones have less than 1 MB.
@@ -18,13 +19,13 @@ const MAX_PICKLE: u64 = 1 << 26;
 pub struct Archive {
     path: PathBuf,
     file: File,
-    entries: HashMap<String, Place>,
+    entries: HashMap<String, StoredBytes>,
     root: String,
 }
 
 /// Bytes of an entry, stored as they are.
 #[derive(Clone, Copy)]
-struct Place {
+struct StoredBytes {
     start: u64,
     size: u64,
     crc32: u32,
@@ -35,7 +36,7 @@ struct Place {
 pub struct View {
     /// Name, type and shape.
     pub entry: Entry,
-    place: Place,
+    place: StoredBytes,
     /// In values, not bytes.
     offset: usize,
     strides: Vec<usize>,
@@ -61,36 +62,16 @@ impl Archive {
         }
         let damaged = |e: zip::result::ZipError| wrong(format!("damaged zip: {e}")).caused_by(e);
         let mut zip = ZipArchive::new(BufReader::new(&mut file)).map_err(damaged)?;
-        let (mut entries, mut sum) = (HashMap::new(), 0u64);
+        let mut entries = HashMap::new();
+        let mut sum = 0u64;
         for index in 0..zip.len() {
             let entry = zip.by_index_raw(index).map_err(damaged)?;
             let name = entry.name().to_string();
             let wrong = |what: &str| wrong(what.into()).place(format!("entry {name}"));
-            if name.starts_with('/')
-                || name.contains('\\')
-                || name.split('/').any(|part| part == "..")
-            {
-                return Err(wrong("leads out of the archive"));
-            }
-            // PyTorch never compresses, so there is nothing to expand, and no bomb.
-            if entry.compression() != CompressionMethod::Stored
-                || entry.encrypted()
-                || entry.size() != entry.compressed_size()
-            {
-                return Err(wrong("compressed or encrypted, which PyTorch does not do"));
-            }
-            let place = Place {
-                start: entry.data_start(),
-                size: entry.size(),
-                crc32: entry.crc32(),
-            };
+            let place = stored(&entry).map_err(wrong)?;
             sum = sum.saturating_add(place.size);
-            if sum > length
-                || place
-                    .start
-                    .checked_add(place.size)
-                    .is_none_or(|end| end > length)
-            {
+            let end = place.start.checked_add(place.size);
+            if sum > length || end.is_none_or(|end| end > length) {
                 return Err(wrong("reaches beyond the file, or overlaps another entry"));
             }
             entries.insert(name, place);
@@ -100,14 +81,7 @@ impl Archive {
         if count_entries(&mut file, directory).map_err(io)? != entries.len() {
             return Err(wrong("two entries have the same name".into()));
         }
-        let mut roots = entries
-            .keys()
-            .filter_map(|name| name.strip_suffix("/data.pkl"));
-        let root = match (roots.next(), roots.next()) {
-            (Some(root), None) => root.to_string(),
-            (None, _) => return Err(wrong("a zip, but not PyTorch's: no data.pkl".into())),
-            (Some(_), Some(_)) => return Err(wrong("two data.pkl".into())),
-        };
+        let root = root(&entries).map_err(|what| wrong(what.into()))?;
         let mut archive = Self {
             path: path.to_path_buf(),
             file,
@@ -175,69 +149,21 @@ impl Archive {
     /// A view from the arguments (storage, offset, shape, strides, …) of the call that was to
     /// rebuild it, checked against its storage.
     fn view(&self, pickle: &Pickle, name: &str, args: &[Id]) -> Result<View> {
-        let wrong = |what: &str| Error::model(what);
         let [storage, offset, shape, strides, ..] = args else {
-            return Err(wrong("rebuilt from too few arguments"));
-        };
-        let number = |id: Id| match pickle.at(id) {
-            Value::Int(n) => usize::try_from(*n).map_err(|_| wrong("a negative size or stride")),
-            _ => Err(wrong("a size that is not a number")),
+            return Err(Error::model("rebuilt from too few arguments"));
         };
         let numbers = |id: Id| match pickle.at(id) {
             Value::List(items) => items
                 .iter()
-                .map(|id| number(*id))
+                .map(|id| number(pickle, *id))
                 .collect::<Result<Vec<_>>>(),
-            _ => Err(wrong("a shape that is not a tuple")),
+            _ => Err(Error::model("a shape that is not a tuple")),
         };
-        let (offset, shape, strides) = (number(*offset)?, numbers(*shape)?, numbers(*strides)?);
-        let Value::Persistent(storage) = pickle.at(*storage) else {
-            return Err(wrong("no storage"));
-        };
-        let (class, key, length) = match pickle.at(*storage) {
-            Value::List(items) => match items[..] {
-                [_, class, key, _, length, ..] => (class, key, number(length)?),
-                _ => return Err(wrong("a storage of too few parts")),
-            },
-            _ => return Err(wrong("a storage that is not a tuple")),
-        };
-        let dtype = match pickle.at(class) {
-            Value::Global("torch", class) => dtype(class),
-            _ => None,
-        };
-        let dtype = dtype.ok_or_else(|| wrong("a storage of an unknown type"))?;
-        let &Value::Text(key) = pickle.at(key) else {
-            return Err(wrong("a storage without a key"));
-        };
-        let place = self
-            .entries
-            .get(&format!("{}/data/{key}", self.root))
-            .copied();
-        let place = place.ok_or_else(|| wrong("its storage is not in the archive"))?;
-        let bytes = length
-            .checked_mul(dtype.bitsize() / 8)
-            .map(|bytes| bytes as u64);
-        if bytes != Some(place.size) {
-            return Err(wrong(&format!(
-                "a storage of {length} values of {dtype:?}, but of {} bytes",
-                place.size
-            )));
-        }
-        let values = shape.iter().try_fold(1usize, |n, dim| n.checked_mul(*dim));
-        let end = shape
-            .iter()
-            .zip(&strides)
-            .try_fold(offset, |end, (dim, stride)| {
-                end.checked_add(dim.saturating_sub(1).checked_mul(*stride)?)
-            });
-        // A view of more values than its storage has would only be an expanded one.
-        let fits = match (values, end) {
-            (Some(0), _) => true,
-            (Some(values), Some(end)) => values <= length && end < length,
-            _ => false,
-        };
-        if !fits || shape.len() != strides.len() {
-            return Err(wrong(&format!(
+        let offset = number(pickle, *offset)?;
+        let (shape, strides) = (numbers(*shape)?, numbers(*strides)?);
+        let (place, dtype, length) = self.storage(pickle, *storage)?;
+        if !fits(&shape, &strides, offset, length) {
+            return Err(Error::model(format!(
                 "shape {shape:?} with strides {strides:?} at {offset} reaches beyond its storage of {length} values"
             )));
         }
@@ -252,6 +178,40 @@ impl Archive {
             offset,
             strides,
         })
+    }
+
+    /// A storage that the pickle names: its bytes, the type of its values, and how many it has.
+    fn storage(&self, pickle: &Pickle, id: Id) -> Result<(StoredBytes, Dtype, usize)> {
+        let wrong = |what: &str| Error::model(what);
+        let Value::Persistent(storage) = pickle.at(id) else {
+            return Err(wrong("no storage"));
+        };
+        let (class, key, length) = match pickle.at(*storage) {
+            Value::List(items) => match items[..] {
+                [_, class, key, _, length, ..] => (class, key, number(pickle, length)?),
+                _ => return Err(wrong("a storage of too few parts")),
+            },
+            _ => return Err(wrong("a storage that is not a tuple")),
+        };
+        let dtype = match pickle.at(class) {
+            Value::Global("torch", class) => dtype(class),
+            _ => None,
+        };
+        let dtype = dtype.ok_or_else(|| wrong("a storage of an unknown type"))?;
+        let &Value::Text(key) = pickle.at(key) else {
+            return Err(wrong("a storage without a key"));
+        };
+        let entry = format!("{}/data/{key}", self.root);
+        let place = self.entries.get(&entry).copied();
+        let place = place.ok_or_else(|| wrong("its storage is not in the archive"))?;
+        let bytes = length.checked_mul(dtype.bitsize() / 8);
+        if bytes.map(|bytes| bytes as u64) != Some(place.size) {
+            return Err(wrong(&format!(
+                "a storage of {length} values of {dtype:?}, but of {} bytes",
+                place.size
+            )));
+        }
+        Ok((place, dtype, length))
     }
 
     /// The view's values in row-major order, little-endian. Memory: the part of the storage that
@@ -307,7 +267,7 @@ impl Archive {
     }
 
     /// An error unless the entry has its CRC-32. Zero: PyTorch was told not to compute it.
-    fn check(&mut self, place: Place) -> Result<()> {
+    fn check(&mut self, place: StoredBytes) -> Result<()> {
         let io = |e: std::io::Error| Error::io(&self.path, &e);
         self.file.seek(SeekFrom::Start(place.start)).map_err(io)?;
         let mut input = self.file.by_ref().take(place.size);
@@ -325,7 +285,7 @@ impl Archive {
         }
     }
 
-    fn bytes(&mut self, place: Place, from: u64, length: u64) -> Result<Vec<u8>> {
+    fn bytes(&mut self, place: StoredBytes, from: u64, length: u64) -> Result<Vec<u8>> {
         let mut bytes = vec![0; length as usize];
         self.file
             .seek(SeekFrom::Start(place.start + from))
@@ -337,6 +297,63 @@ impl Archive {
     fn wrong(&self, what: &str) -> Error {
         Error::model(what).file(self.path.display())
     }
+}
+
+/// Where an entry's bytes are; else what is wrong with it.
+fn stored<R: Read>(entry: &ZipFile<R>) -> Result<StoredBytes, &'static str> {
+    let name = entry.name();
+    if name.starts_with('/') || name.contains('\\') || name.split('/').any(|part| part == "..") {
+        return Err("leads out of the archive");
+    }
+    // PyTorch never compresses, so there is nothing to expand, and no bomb.
+    if entry.compression() != CompressionMethod::Stored
+        || entry.encrypted()
+        || entry.size() != entry.compressed_size()
+    {
+        return Err("compressed or encrypted, which PyTorch does not do");
+    }
+    Ok(StoredBytes {
+        start: entry.data_start(),
+        size: entry.size(),
+        crc32: entry.crc32(),
+    })
+}
+
+/// The folder of the only pickle; else what is wrong.
+fn root(entries: &HashMap<String, StoredBytes>) -> Result<String, &'static str> {
+    let mut roots = entries
+        .keys()
+        .filter_map(|name| name.strip_suffix("/data.pkl"));
+    match (roots.next(), roots.next()) {
+        (Some(root), None) => Ok(root.to_string()),
+        (None, _) => Err("a zip, but not PyTorch's: no data.pkl"),
+        (Some(_), Some(_)) => Err("two data.pkl"),
+    }
+}
+
+fn number(pickle: &Pickle, id: Id) -> Result<usize> {
+    match pickle.at(id) {
+        Value::Int(n) => usize::try_from(*n).map_err(|_| Error::model("a negative size or stride")),
+        _ => Err(Error::model("a size that is not a number")),
+    }
+}
+
+/// Whether a view of this shape lies within a storage of so many values.
+fn fits(shape: &[usize], strides: &[usize], offset: usize, length: usize) -> bool {
+    let values = shape.iter().try_fold(1usize, |n, dim| n.checked_mul(*dim));
+    let end = shape
+        .iter()
+        .zip(strides)
+        .try_fold(offset, |end, (dim, stride)| {
+            end.checked_add(dim.saturating_sub(1).checked_mul(*stride)?)
+        });
+    shape.len() == strides.len()
+        && match (values, end) {
+            (Some(0), _) => true,
+            // A view of more values than its storage has would only be an expanded one.
+            (Some(values), Some(end)) => values <= length && end < length,
+            _ => false,
+        }
 }
 
 /// The arguments with which a tensor was to be rebuilt; a parameter wraps a tensor.

@@ -1,6 +1,7 @@
 //! The command line: one file for each command, a struct of options for each concern.
 
 mod check;
+mod completions;
 mod fit;
 mod models;
 mod process;
@@ -49,6 +50,8 @@ enum Command {
     /// Open everything that a run would, and estimate its size, memory and time.
     #[command(subcommand)]
     Check(check::Check),
+    /// Print a completion script for a shell, or write the manual's pages.
+    Completions(completions::Completions),
 }
 
 /// Runs the command line of this process.
@@ -58,7 +61,10 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return process::explain(&error),
     };
-    let steps = !matches!(cli.command, Command::Models(_) | Command::Check(_));
+    let steps = !matches!(
+        cli.command,
+        Command::Models(_) | Command::Check(_) | Command::Completions(_)
+    );
     process::start(&cli.logging, steps);
     process::finish(|| match cli.command {
         Command::Embed(embed) => run::run(&embed.job(), cli.logging.progress()),
@@ -68,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Fit(fit) => fit.run(&cli.logging),
         Command::Models(models) => models.run(),
         Command::Check(check) => check.run(),
+        Command::Completions(completions) => completions.run(),
     })
 }
 

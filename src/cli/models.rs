@@ -4,7 +4,7 @@ use super::process::print;
 use crate::adapter;
 use crate::checkpoint::{self, Checkpoint, Config, Tokenizer};
 use crate::distil::{self, Check};
-use crate::encoder::Model;
+use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Result};
 use crate::io::genome::{self, Genome};
 use crate::run::units::readable;
@@ -327,8 +327,8 @@ fn show(path: &Path) -> Result<()> {
     }
     print(&format!(
         "name: {}\narchitecture: {}\nsha256: {}\nvalues: {}\nlayers: {}\nwidth: {}\ncontext: {}\n\
-         tokens: {}\ndefault layer: {}\nstate of a lane: {}\nkept besides weights and state: {}\n\
-         matrix products: {:.2} MFLOP a base\ntensors not used by the encoder: {unused}\n{note}",
+         tokens: {}\nstate of a lane: {}\nkept besides weights and state: {}\n\
+         matrix products: {:.2} MFLOP a base\ntensors not used by the encoder: {unused}\n{note}{}",
         checkpoint.name,
         checkpoint.architecture,
         checkpoint.digest,
@@ -339,9 +339,34 @@ fn show(path: &Path) -> Result<()> {
             .context
             .map_or("not stated".to_string(), |n| format!("{n} bases")),
         facts.vocabulary.size,
-        facts.layer,
         readable(facts.state_bytes as u64),
         readable(facts.kept_bytes as u64),
         facts.flops as f64 / 1e6,
+        layers(&facts),
     ))
+}
+
+/// The layers that `--layer` takes: name, number of the residual stream, width.
+fn layers(facts: &Facts) -> String {
+    let mut lines = "layers for --layer: name, number, width\n".to_string();
+    for layer in facts.all_layers() {
+        let number = match layer {
+            Layer::After(blocks) => blocks.to_string(),
+            Layer::Within(..) | Layer::Norm => "-".to_string(),
+        };
+        let mut about = String::new();
+        if layer == Layer::Norm {
+            about.push_str("  default");
+        }
+        if let Some(advice) = facts
+            .recommended
+            .as_ref()
+            .filter(|advice| advice.layer == layer)
+        {
+            about.push_str(&format!("  recommended: {}", advice.source));
+        }
+        let name = facts.layer_name(layer);
+        lines.push_str(&format!("  {name}  {number}  {}{about}\n", facts.width));
+    }
+    lines
 }

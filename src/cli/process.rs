@@ -163,19 +163,20 @@ pub fn start(logging: &Logging, steps: bool) {
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 if SIGNAL.swap(signal, Ordering::Relaxed) != 0 || !steps {
-                    leave();
+                    exit_interrupted();
                 }
                 // The run stops at its next step; one that takes longer is not waited for.
                 std::thread::spawn(|| {
                     std::thread::sleep(Duration::from_secs(3));
-                    leave();
+                    exit_interrupted();
                 });
             }
         });
     }
 }
 
-fn leave() {
+/// Ends the process as an interrupted run ends.
+fn exit_interrupted() {
     atomic::remove_all_temporaries();
     let error = stream::interrupted();
     say(&format!("crocuta: error: {error}"));

@@ -97,6 +97,44 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// A causal state-space model without a state, as it is unless it says otherwise: named as
+    /// transformers names Mamba's parts.
+    pub(super) fn state_space(
+        width: usize,
+        layers: usize,
+        flops: usize,
+        vocabulary: Vocabulary,
+    ) -> Self {
+        Self {
+            width,
+            layers,
+            context: None,
+            causal: true,
+            vocabulary,
+            state_bytes: 0,
+            token_bytes: 0,
+            kept_bytes: 0,
+            fork_base_bytes: None,
+            flops,
+            pair_flops: 0,
+            seen: None,
+            cpu_step: CPU_STEP,
+            gpu_step: GPU_STEP,
+            runs_on_gpu: true,
+            trains_on_gpu: true,
+            branches_on_gpu: false,
+            fixed: &[],
+            head: "lm_head.weight",
+            always_tied: false,
+            embedding: "embeddings",
+            block: "layers",
+            parts: &[],
+            layer: "norm_f",
+            recommended: None,
+            note: None,
+        }
+    }
+
     /// Bytes of one lane of a state that was forked to run `bases` more at most.
     pub fn fork_bytes(&self, bases: u64) -> u64 {
         let state = self.state_bytes as u64;

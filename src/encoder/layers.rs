@@ -29,7 +29,8 @@ impl Facts {
         found.ok_or_else(|| {
             let last = self.layer_name(Layer::After(self.layers));
             Error::usage(format!("the model has no layer {text}")).todo(format!(
-                "give a number from 0 to {}, or a name from {} to {last}, or {}",
+                "give a number from 0 to {}, or a name from {} to {last}, or {}: crocuta models show \
+                 lists them all",
                 self.layers, self.embedding, self.layer
             ))
         })
@@ -85,13 +86,13 @@ pub(super) fn depth(layers: &[Layer], all: usize) -> usize {
 }
 
 /// Keeps the layers that are asked for while the blocks run.
-pub(super) struct Taps<'a> {
+pub(super) struct LayerTaps<'a> {
     asked: &'a [Layer],
     found: Vec<Option<Tensor>>,
     depth: usize,
 }
 
-impl<'a> Taps<'a> {
+impl<'a> LayerTaps<'a> {
     /// For a model of so many blocks.
     ///
     /// # Errors

@@ -187,24 +187,20 @@ impl Model {
         }
     }
 
-    /// Hidden vectors (T, D) of a step whose last rows are branches off its segments: each runs on
-    /// as the sequence would behind a row, without a fork of the state. For models and devices that
-    /// can: [`Facts::branches_on_gpu`].
+    /// Vectors (T, D) at each of `layers` of a step whose last rows are branches off its segments:
+    /// each runs on as the sequence would behind a row, without a fork of the state. For models and
+    /// devices that can: [`Facts::branches_on_gpu`].
     ///
     /// # Errors
     /// Internal: this one cannot, or the state is another model's.
     pub fn forward_branched(
         &self,
         tokens: &Tensor,
-        segments: &[Segment],
-        branches: &[Branch],
+        rows: (&[Segment], &[Branch]),
         state: &mut State,
-    ) -> Result<Tensor> {
-        if branches.is_empty() {
-            return self.forward(tokens, segments, state);
-        }
-        let (rows, layers) = ((segments, branches), &[Layer::Norm]);
-        let found = match (self, state) {
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        match (self, state) {
             (Self::Hyena(model), State::Hyena(state)) => model.run(tokens, rows, state, layers),
             (Self::StripedHyena(model), State::StripedHyena(state)) => {
                 model.run(tokens, rows, state, layers)
@@ -218,9 +214,7 @@ impl Model {
                 | Self::Transformer(_),
                 _,
             ) => Err(Error::new(Kind::Internal, "the model has no branches")),
-        };
-        let last = found?.into_iter().next();
-        last.ok_or_else(|| Error::new(Kind::Internal, "no layer"))
+        }
     }
 }
 

@@ -18,7 +18,7 @@
 
 use super::facts::Layer;
 use super::facts::{CPU_STEP, GPU_STEP};
-use super::layers::Taps;
+use super::layers::LayerTaps;
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Kind, Result};
@@ -308,7 +308,7 @@ impl Encoder for Model {
         state: &mut State,
         layers: &[Layer],
     ) -> Result<Vec<Tensor>> {
-        let mut taps = Taps::new(layers, self.blocks.len())?;
+        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         let blocks = self.blocks.iter().zip(&mut state.blocks);
         for (i, (block, state)) in blocks.enumerate().take(taps.depth()) {

@@ -1,6 +1,6 @@
 //! Genes as GFF3.
 
-use super::decode::Gene;
+use super::gene::Gene;
 use crate::error::printable;
 use crate::io::gff::encoded;
 use std::io::{self, Write};

@@ -5,13 +5,15 @@ mod binding;
 mod code;
 mod coding;
 mod decode;
+mod gene;
 mod gff3;
 mod labels;
 mod nodes;
 
 pub use code::GeneticCode;
 pub use coding::circular;
-pub use decode::{Decoder, Gene};
+pub use decode::Decoder;
+pub use gene::Gene;
 pub use gff3::Writer;
 pub use labels::labels;
 

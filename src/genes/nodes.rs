@@ -1,7 +1,7 @@
 //! Chains of genes that may still become the best one, as a tree: every gene knows the one before
 //! it. What all chains share is decided, and leaves.
 
-use super::decode::Gene;
+use super::gene::Gene;
 use std::collections::{BTreeSet, VecDeque};
 
 /// A gene as the last of its best chain.

@@ -5,5 +5,5 @@ mod local_attention;
 mod task;
 
 pub use language_model::{LanguageModel, PREDICTIONS};
-pub use local_attention::{LocalAttention, LocalSizes, LocalState, Piece, Rows};
+pub use local_attention::{LocalAttention, LocalPiece, LocalRows, LocalSizes, LocalState};
 pub use task::{HEADS, Link, Shape, Task, TaskHead, Unit};

@@ -195,7 +195,7 @@ impl Task {
         let outputs = self.outputs.len();
         let mut halves = None;
         let layer = match self.sizes(width)? {
-            Some(sizes) => Layer::Local(Box::new(LocalAttention::load(sizes, &weights)?)),
+            Some(sizes) => Readout::Local(Box::new(LocalAttention::load(sizes, &weights)?)),
             None => {
                 let pair = |weights: &Weights, to: usize, from: usize| {
                     Ok::<_, Error>(Dense {
@@ -217,7 +217,7 @@ impl Task {
                     let linear = Linear::new(Tensor::cat(&[own?, other?], 0)?, None);
                     halves = Some((linear, first.bias.to_vec1()?));
                 }
-                Layer::Dense(hidden.map(Dense::linear), last.linear())
+                Readout::Dense(hidden.map(Dense::linear), last.linear())
             }
         };
         Ok(TaskHead {
@@ -249,7 +249,7 @@ impl Dense {
 
 /// A head with its weights.
 pub struct TaskHead {
-    layer: Layer,
+    layer: Readout,
     /// Of a head of both strands without attention: what its first layer, of N numbers, makes of
     /// one strand's vector, were it the first or the second half; and that layer's bias.
     halves: Option<(Linear, Vec<f32>)>, // (2N, D), (N)
@@ -258,7 +258,7 @@ pub struct TaskHead {
     outputs: usize,
 }
 
-enum Layer {
+enum Readout {
     /// The hidden layer, if there is one, and the last.
     Dense(Option<Linear>, Linear),
     Local(Box<LocalAttention>),
@@ -269,11 +269,11 @@ impl TaskHead {
     /// a row for each segment, if the head describes sequences.
     pub fn forward(&self, hidden: &Tensor, segments: &[Segment]) -> Result<Tensor> {
         match (&self.layer, self.unit) {
-            (Layer::Dense(first, last), Unit::Base) => dense(hidden, first, last),
-            (Layer::Dense(first, last), Unit::Sequence) => {
+            (Readout::Dense(first, last), Unit::Base) => dense(hidden, first, last),
+            (Readout::Dense(first, last), Unit::Sequence) => {
                 dense(&segment_mean(hidden, segments)?, first, last)
             }
-            (Layer::Local(local), _) => {
+            (Readout::Local(local), _) => {
                 Ok(local.forward(hidden, segments, &mut local.start(0))?.logits)
             }
         }
@@ -286,7 +286,7 @@ impl TaskHead {
 
     /// Whether a base's numbers depend on the vectors of others.
     pub fn looks_around(&self) -> bool {
-        matches!(self.layer, Layer::Local(_))
+        matches!(self.layer, Readout::Local(_))
     }
 
     /// The first stage of reading piece by piece: what of one strand's hidden vectors (T, D) must
@@ -294,8 +294,8 @@ impl TaskHead {
     pub fn begin(&self, hidden: &Tensor) -> Result<Tensor> {
         match (&self.layer, &self.halves) {
             (_, Some((halves, _))) => halves.forward(hidden), // (T, 2N)
-            (Layer::Dense(first, last), None) => dense(hidden, first, last), // (T, K)
-            (Layer::Local(_), None) => Ok(hidden.clone()),    // (T, D)
+            (Readout::Dense(first, last), None) => dense(hidden, first, last), // (T, K)
+            (Readout::Local(_), None) => Ok(hidden.clone()),  // (T, D)
         }
     }
 
@@ -310,8 +310,8 @@ impl TaskHead {
     /// An empty state of the second stage.
     pub fn start(&self) -> Option<LocalState> {
         match &self.layer {
-            Layer::Dense(..) => None,
-            Layer::Local(local) => Some(local.start(1)),
+            Readout::Dense(..) => None,
+            Readout::Local(local) => Some(local.start(1)),
         }
     }
 
@@ -330,12 +330,12 @@ impl TaskHead {
             parts = sum.collect(); // (rows, N)
         }
         let mut out = match (&self.layer, state) {
-            (Layer::Local(local), Some(state)) => {
+            (Readout::Local(local), Some(state)) => {
                 let width = local.sizes().width;
                 let parts = Tensor::from_vec(parts, (segment.len, width), &Device::Cpu)?;
                 local.forward(&parts, &[segment], state)?.logits.to_vec1()?
             }
-            (Layer::Dense(Some(_), last), _) if self.halves.is_some() => {
+            (Readout::Dense(Some(_), last), _) if self.halves.is_some() => {
                 let width = parts.len() / segment.len;
                 let parts = Tensor::from_vec(parts, (segment.len, width), &Device::Cpu)?;
                 last.forward(&gelu_erf(&parts)?)?.to_vec1()?

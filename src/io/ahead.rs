@@ -1,7 +1,7 @@
 //! Reads and decompresses an input on a thread of its own, a few blocks ahead of its reader.
 
-use super::bgzf::read_up_to;
 use super::input::Input;
+use super::read;
 use crate::error::{Error, Kind, Result};
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -27,7 +27,7 @@ impl Ahead {
         std::thread::spawn(move || {
             loop {
                 let mut block = vec![0; BLOCK];
-                let read = read_up_to(&mut input, &mut block).map(|n| {
+                let read = read::up_to(&mut input, &mut block).map(|n| {
                     block.truncate(n);
                     block
                 });
@@ -87,14 +87,13 @@ impl Read for Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::input;
     use crate::io::testing::bgzf;
 
     fn read(bytes: Vec<u8>) -> Result<Vec<u8>> {
         let input = Input::new("x", Box::new(io::Cursor::new(bytes)), false)?;
         let mut text = Vec::new();
         let read = Ahead::new(input).read_to_end(&mut text);
-        read.map(|_| text).map_err(input::error)
+        read.map(|_| text).map_err(read::error)
     }
 
     #[test]

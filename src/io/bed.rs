@@ -22,8 +22,8 @@ pub struct Record {
     pub line: u64,
 }
 
-/// Reads all regions of a BED file, in its order: 3 to 12 columns, between tabs; if a line has
-/// none, between blanks. Lines of `track`, `browser` and `#`, and empty ones, are passed over.
+/// Reads all regions of a BED file, in its order: 3 columns or more, between tabs; if a line
+/// has none, between blanks. Columns after the twelfth may mean anything. Lines of `track`, `browser` and `#`, and empty ones, are passed over.
 /// Regions without a base are left out, with one warning.
 ///
 /// The file may be compressed, or standard input (`-`). Memory: the regions.
@@ -60,6 +60,22 @@ fn parse(input: impl BufRead) -> Result<Vec<Record>> {
 
 /// One line's record; `None` for a line that holds none.
 fn parse_line(line: &str, number: u64) -> Result<Option<Record>, String> {
+    let Some((region, fields)) = columns(line)? else {
+        return Ok(None);
+    };
+    if fields.len() > 12 {
+        let columns = fields.len();
+        return Err(format!("expected 3 to 12 columns, found {columns}"));
+    }
+    Ok(Some(Record {
+        region,
+        name: fields.get(3).map(|name| (*name).to_string()),
+        line: number,
+    }))
+}
+
+/// One line's region, and its columns; `None` for a line that holds none.
+pub(super) fn columns(line: &str) -> Result<Option<(Region, Vec<&str>)>, String> {
     let fields: Vec<_> = if line.contains('\t') {
         line.split('\t').collect()
     } else {
@@ -80,9 +96,9 @@ fn parse_line(line: &str, number: u64) -> Result<Option<Record>, String> {
     if !is_region && (word == "track" || word == "browser") {
         return Ok(None);
     }
-    if !(3..=12).contains(&fields.len()) {
+    if fields.len() < 3 {
         let columns = fields.len();
-        return Err(format!("expected 3 to 12 columns, found {columns}"));
+        return Err(format!("expected 3 columns or more, found {columns}"));
     }
     if fields[0].is_empty() {
         return Err("the contig's name is empty".to_string());
@@ -91,15 +107,8 @@ fn parse_line(line: &str, number: u64) -> Result<Option<Record>, String> {
     if end < start {
         return Err(format!("the end {end} is before the start {start}"));
     }
-    Ok(Some(Record {
-        region: Region {
-            contig: fields[0].to_string(),
-            start,
-            end,
-        },
-        name: fields.get(3).map(|name| (*name).to_string()),
-        line: number,
-    }))
+    let contig = fields[0].to_string();
+    Ok(Some((Region { contig, start, end }, fields)))
 }
 
 #[cfg(test)]
@@ -115,14 +124,15 @@ mod tests {
     }
 
     #[test]
-    fn three_to_twelve_columns_are_read_and_other_lines_passed_over() {
+    fn three_columns_or_more_are_read_and_other_lines_passed_over() {
         let text = "browser position chr7:1-2\r\ntrack name=\"x y\" a=b\r\n#c\r\n\r\n\
             chr1\t0\t5\r\nchr1\t3\t9\tpeak one\t0\t+\r\n\
-            c:1\t3\t9\tg\t0\t+\t3\t9\t0,0,0\t1\t6\t0\ntrack\t1\t2\nb 4 6 n";
+            c:1\t3\t9\tg\t0\t+\t3\t9\t0,0,0\t1\t6\t0\nc:2\t3\t9\tg\t0\t+\t3\t9\t0,0,0\t1\t6\t0\t5.1\tx\ntrack\t1\t2\nb 4 6 n";
         let expected = [
             ("chr1", 0, 5),
             ("chr1", 3, 9),
             ("c:1", 3, 9),
+            ("c:2", 3, 9),
             ("track", 1, 2),
             ("b", 4, 6),
         ];
@@ -144,7 +154,6 @@ mod tests {
             "a\t1e3\t2000",
             "a\t1\t99999999999999999999",
             "\t1\t4",
-            "a\t1\t2\t3\t4\t5\t6\t7\t8\t9\t10\t11\t12",
             "a",
         ] {
             let error = parse(format!("a\t1\t2\n{bad}\n").as_bytes()).unwrap_err();

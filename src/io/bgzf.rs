@@ -4,7 +4,7 @@
 //! Every header, checksum and size is checked, so a file cut or changed anywhere is an error;
 //! only the absence of the closing block may be excused.
 
-use super::input;
+use super::read;
 use crate::error::{Error, Kind, Result};
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
@@ -85,7 +85,7 @@ impl<R: Read> Reader<R> {
         self.used = 0;
         self.start = self.offset;
         self.raw.resize(HEADER, 0);
-        let got = read_up_to(&mut self.inner, &mut self.raw)?;
+        let got = read::up_to(&mut self.inner, &mut self.raw)?;
         if got == 0 {
             return self.end();
         }
@@ -105,7 +105,7 @@ impl<R: Read> Reader<R> {
             return Err(self.damage("invalid BGZF block header"));
         }
         self.raw.resize(size, 0);
-        if read_up_to(&mut self.inner, &mut self.raw[HEADER..])? < size - HEADER {
+        if read::up_to(&mut self.inner, &mut self.raw[HEADER..])? < size - HEADER {
             return Err(self.damage("truncated BGZF block"));
         }
         self.inflate()?;
@@ -177,7 +177,7 @@ impl<R: Read + Seek> Reader<R> {
         let start = end.saturating_sub(size as u64);
         (self.inner.seek(SeekFrom::Start(start))).map_err(|e| Error::because(Kind::Io, e))?;
         let mut last = [0; EOF_BLOCK.len()];
-        let got = read_up_to(&mut self.inner, &mut last)?;
+        let got = read::up_to(&mut self.inner, &mut last)?;
         self.offset = end;
         self.closed = got == size && last == EOF_BLOCK;
         self.end()?;
@@ -224,20 +224,6 @@ impl<R: Read> Read for Reader<R> {
         self.consume(n);
         Ok(n)
     }
-}
-
-/// Fills `out` as far as `input` goes; returns how far.
-pub(super) fn read_up_to(input: &mut impl Read, out: &mut [u8]) -> Result<usize> {
-    let mut got = 0;
-    while got < out.len() {
-        match input.read(&mut out[got..]) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(input::error(error)),
-        }
-    }
-    Ok(got)
 }
 
 #[cfg(test)]

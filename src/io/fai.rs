@@ -1,8 +1,8 @@
 //! The indexes of a FASTA file: `.fai` (where each sequence lies in the text) and, for BGZF,
 //! `.gzi` (where each block lies in the file). Both are checked before a number is used.
 
-use super::bgzf::read_up_to;
 use super::fasta::MAX_NAME;
+use super::read;
 use crate::error::{Error, Result};
 use std::collections::HashSet;
 use std::fs::File;
@@ -177,7 +177,7 @@ pub fn read_gzi(path: &Path, file_size: u64) -> Result<Vec<Block>> {
     let mut bytes = BufReader::new(file);
     let mut next = || {
         let mut word = [0; 8];
-        match read_up_to(&mut bytes, &mut word) {
+        match read::up_to(&mut bytes, &mut word) {
             Ok(8) => Ok(u64::from_le_bytes(word)),
             Ok(_) => Err(damage("truncated")),
             Err(error) => Err(error.file(path.display())),

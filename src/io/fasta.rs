@@ -2,7 +2,7 @@
 //! of a sequence or of a line.
 
 use super::bases::{Counts, decode};
-use super::input;
+use super::read;
 use crate::error::{Error, Result, printable};
 use std::collections::HashMap;
 use std::io::{BufRead, ErrorKind};
@@ -103,7 +103,7 @@ impl<R: BufRead> Reader<R> {
                 self.end_sequence();
                 break;
             }
-            let bytes = self.input.fill_buf().map_err(input::error)?;
+            let bytes = self.input.fill_buf().map_err(read::error)?;
             let room = bytes.len().min(max - got);
             let n = decode(&bytes[..room], codes, &mut self.counts);
             let stop = bytes[..room].get(n).copied();
@@ -199,7 +199,7 @@ impl<R: BufRead> Reader<R> {
     fn skip_until(&mut self, stops: &[u8], mut see: impl FnMut(&[u8])) -> Result<()> {
         loop {
             self.peek()?;
-            let bytes = self.input.fill_buf().map_err(input::error)?;
+            let bytes = self.input.fill_buf().map_err(read::error)?;
             let stop = bytes.iter().position(|byte| stops.contains(byte));
             let n = stop.unwrap_or(bytes.len());
             see(&bytes[..n]);
@@ -245,7 +245,7 @@ impl<R: BufRead> Reader<R> {
             match self.input.fill_buf() {
                 Ok(bytes) => return Ok(bytes.first().copied()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(input::error(error)),
+                Err(error) => return Err(read::error(error)),
             }
         }
     }

@@ -57,7 +57,14 @@ pub fn read(path: &Path) -> Result<Vec<Feature>> {
 }
 
 fn parse(input: impl BufRead) -> Result<Vec<Feature>> {
-    let (mut features, mut version_3) = (Vec::new(), false);
+    let mut features = Vec::new();
+    each(input, |feature, _| features.push(feature))?;
+    Ok(features)
+}
+
+/// Gives `take` each feature, and its line.
+pub(super) fn each(input: impl BufRead, mut take: impl FnMut(Feature, &str)) -> Result<()> {
+    let mut version_3 = false;
     lines::each(input, MAX_LINE, |line, number| {
         if line.trim_end() == "##FASTA" || line.starts_with('>') {
             return Ok(ControlFlow::Break(()));
@@ -66,11 +73,10 @@ fn parse(input: impl BufRead) -> Result<Vec<Feature>> {
             version_3 = version.trim_start().starts_with('3');
         }
         if !line.trim().is_empty() && !line.starts_with('#') {
-            features.push(parse_line(line, number, version_3)?);
+            take(parse_line(line, number, version_3)?, line);
         }
         Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(features)
+    })
 }
 
 fn parse_line(text: &str, line: u64, version_3: bool) -> Result<Feature, String> {

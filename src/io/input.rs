@@ -4,8 +4,9 @@
 //! A damaged file never comes to a clean end. What cannot be seen: gzip or zstd cut exactly
 //! between two members, and a changed byte in zstd written without checksums.
 
-use super::bgzf::{self, read_up_to};
-use crate::error::{Error, Kind, Result};
+use super::bgzf;
+use super::read;
+use crate::error::{Error, Result};
 use flate2::bufread::GzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -14,6 +15,7 @@ use std::path::Path;
 const BUFFER: usize = 1 << 18;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// How an input is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,7 @@ impl Format {
 
 /// An open input, as the text that it holds.
 ///
-/// Reads fail with an [`io::Error`] that wraps a [`crate::Error`]; [`error`] takes it out again.
+/// Reads fail with an [`io::Error`] that wraps a [`crate::Error`]; [`read::error`] takes it out again.
 /// After a failure every read fails. Memory: under 1 MiB, for zstd up to 128 MiB if the file
 /// asks for such a window; more is an error.
 pub struct Input {
@@ -78,6 +80,8 @@ pub struct Input {
     format: Format,
     size: Option<u64>,
     text: Box<dyn BufRead + Send>,
+    /// Nothing of the text was looked at.
+    at_start: bool,
     failed: Option<Error>,
 }
 
@@ -86,20 +90,12 @@ pub fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-" || path.as_os_str() == "stdin"
 }
 
-/// The error behind a failed read.
-pub fn error(error: io::Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(error) => error,
-        Err(error) => Error::because(Kind::Io, error),
-    }
-}
-
 impl Input {
     /// Opens `path`; `-` and `stdin` are standard input. Warns when the name's extension and
     /// the content disagree.
     ///
     /// # Errors
-    /// [`Kind::Io`] when it is missing, unreadable or a directory. `allow_missing_eof` lets a
+    /// Io, when it is missing, unreadable or a directory. `allow_missing_eof` lets a
     /// BGZF file pass that lacks its closing block.
     pub fn open(path: &Path, allow_missing_eof: bool) -> Result<Self> {
         if is_stdin(path) {
@@ -130,7 +126,7 @@ impl Input {
         allow_missing_eof: bool,
     ) -> Result<Self> {
         let mut start = vec![0; bgzf::HEADER];
-        let got = read_up_to(&mut source, &mut start).map_err(|error| error.file(name))?;
+        let got = read::up_to(&mut source, &mut start).map_err(|error| error.file(name))?;
         start.truncate(got);
         let format = Format::of(&start);
         let source: Source = Cursor::new(start).chain(source);
@@ -148,6 +144,7 @@ impl Input {
             format,
             size: None,
             text,
+            at_start: true,
             failed: None,
         })
     }
@@ -173,20 +170,36 @@ impl BufRead for Input {
         if let Some(failed) = &self.failed {
             return Err(io::Error::other(failed.clone()));
         }
-        match self.text.fill_buf() {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
-            Err(e) => {
-                let failed = error(e).file(&self.name);
-                self.failed = Some(failed.clone());
-                Err(io::Error::other(failed))
-            }
-            ok => ok,
+        if self.at_start {
+            let begun = begin(&mut *self.text);
+            begun.map_err(|error| fail(error, &self.name, &mut self.failed))?;
+            self.at_start = false;
         }
+        let text = self.text.fill_buf();
+        text.map_err(|error| fail(error, &self.name, &mut self.failed))
     }
 
     fn consume(&mut self, n: usize) {
         self.text.consume(n);
     }
+}
+
+/// Skips the byte-order mark that some editors put before a text.
+fn begin(text: &mut (dyn BufRead + Send)) -> io::Result<()> {
+    if text.fill_buf()?.starts_with(&BYTE_ORDER_MARK) {
+        text.consume(BYTE_ORDER_MARK.len());
+    }
+    Ok(())
+}
+
+/// Remembers an error, so that every read from now on fails.
+fn fail(error: io::Error, name: &str, failed: &mut Option<Error>) -> io::Error {
+    if error.kind() == io::ErrorKind::Interrupted {
+        return error;
+    }
+    let error = read::error(error).file(name);
+    *failed = Some(error.clone());
+    io::Error::other(error)
 }
 
 impl Read for Input {
@@ -315,6 +328,7 @@ impl Read for Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::io::testing::{bgzf, bgzf_without_eof, gzip, logged, zstd};
 
     const TEXT: &[u8] = b">a\nACGTACGTTTGACCA\nACGT\n>b\nGGGATTACA\n";
@@ -327,7 +341,7 @@ mod tests {
             Err(first) => {
                 let again = input.read(&mut [0; 8]);
                 assert!(again.is_err(), "a failed input came to a clean end");
-                Err(error(first))
+                Err(read::error(first))
             }
         }
     }
@@ -346,6 +360,23 @@ mod tests {
             assert_eq!(read(&bytes).unwrap(), TEXT);
         }
         assert_eq!(read(b"").unwrap(), b"");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        let marked = [&BYTE_ORDER_MARK[..], TEXT].concat();
+        for bytes in [
+            marked.clone(),
+            gzip(&marked),
+            bgzf(&marked, 10),
+            zstd(&marked),
+        ] {
+            assert_eq!(read(&bytes).unwrap(), TEXT);
+        }
+        assert_eq!(read(&BYTE_ORDER_MARK).unwrap(), b"");
+        assert_eq!(read(&BYTE_ORDER_MARK[..2]).unwrap(), BYTE_ORDER_MARK[..2]);
+        let within = [b"a", &BYTE_ORDER_MARK[..]].concat();
+        assert_eq!(read(&within).unwrap(), within);
     }
 
     #[test]

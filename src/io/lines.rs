@@ -1,6 +1,6 @@
 //! Texts read line by line, in bounded memory, with errors that name the line.
 
-use super::input;
+use super::read;
 use crate::error::{Error, Result};
 use std::io::{BufRead, Read};
 use std::ops::ControlFlow;
@@ -21,7 +21,7 @@ pub fn each(
         (&mut input)
             .take(longest)
             .read_until(b'\n', &mut line)
-            .map_err(input::error)?;
+            .map_err(read::error)?;
         if line.is_empty() {
             break;
         }

@@ -2,6 +2,7 @@
 
 pub mod ahead;
 pub mod alignments;
+pub mod atomic;
 pub mod bases;
 pub mod bed;
 pub mod bedgraph;
@@ -15,12 +16,12 @@ pub mod genome;
 pub mod gff;
 pub mod indexed;
 pub mod input;
+pub mod intervals;
 pub mod labelled;
 mod lines;
 pub mod pileup;
-
-pub mod atomic;
-
+pub mod read;
+pub mod sequences;
 pub mod spill;
 pub mod table_writer;
 #[cfg(test)]

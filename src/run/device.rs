@@ -2,10 +2,11 @@
 
 use super::options::{Compute, Precision, Target};
 use super::units::readable;
-use crate::encoder::{Encoder, Facts, Model, Segment};
+use crate::encoder::{Encoder, Facts, Segment};
 use crate::error::{Error, Kind, Result};
+use crate::ops::Device;
 use crate::ops::cuda::{self, Gpu};
-use crate::ops::{Device, Tensor};
+use crate::stream::Engine;
 
 /// Steps of a trial at most.
 const TRIAL: usize = 32;
@@ -75,20 +76,15 @@ pub fn describe(device: &Device) -> (String, &'static str) {
 ///
 /// # Errors
 /// Memory: not even 1,024 bases fit.
-pub fn chunk(
-    asked: Option<u32>,
-    device: &Device,
-    model: &Model,
-    facts: &Facts,
-    input: Option<u64>,
-) -> Result<usize> {
-    let Device::Cuda(gpu) = device else {
+pub fn chunk(asked: Option<u32>, engine: &Engine, input: Option<u64>) -> Result<usize> {
+    let facts = &engine.facts;
+    let Device::Cuda(gpu) = &engine.device else {
         return Ok(asked.map_or(facts.cpu_step, |chunk| chunk as usize));
     };
     let most = asked.map_or(facts.longest_gpu_step(input), |chunk| chunk as usize);
     let mut chunk = most;
     loop {
-        match trial(chunk, device, model, facts).and_then(|()| gpu.synchronize()) {
+        match trial(chunk, engine).and_then(|()| gpu.synchronize()) {
             Ok(()) => break,
             Err(error) if error.kind() == Kind::Memory && chunk >= 2048 => {
                 gpu.forget()?;
@@ -108,9 +104,9 @@ pub fn chunk(
 
 /// Steps of a sequence: from the second on, a state is carried in and out, which grows until it
 /// has seen as much as the model looks back.
-fn trial(len: usize, device: &Device, model: &Model, facts: &Facts) -> Result<()> {
-    let tokens = tokens(len, facts, device)?;
-    let mut state = model.start(1)?;
+fn trial(len: usize, engine: &Engine) -> Result<()> {
+    let facts = &engine.facts;
+    let mut state = engine.model.start(1)?;
     let steps = facts.context.unwrap_or(0).div_ceil(len) + 1;
     for step in 0..steps.clamp(2, TRIAL) {
         let segment = Segment {
@@ -119,16 +115,13 @@ fn trial(len: usize, device: &Device, model: &Model, facts: &Facts) -> Result<()
             starts: step == 0 || !facts.causal,
             ends: !facts.causal,
         };
-        model.forward(&tokens, &[segment], &mut state)?;
+        engine.vectors(tokens(len, facts), &[segment], &mut state)?;
     }
     Ok(())
 }
 
 /// Tokens of bases, for trials.
-///
-/// # Errors
-/// Memory.
-pub fn tokens(len: usize, facts: &Facts, device: &Device) -> Result<Tensor> {
+pub fn tokens(len: usize, facts: &Facts) -> Vec<u32> {
     let tokens = (0..len).map(|i| facts.vocabulary.token((i * i % 4) as u8));
-    Tensor::new(tokens.collect::<Vec<u32>>(), device)
+    tokens.collect()
 }

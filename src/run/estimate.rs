@@ -14,6 +14,9 @@ use std::time::Instant;
 /// Bytes of names and lengths of a contig, of which several lists are kept.
 const CONTIG: u64 = 512;
 
+/// Bytes that the program takes before it has read anything (measured).
+const PROGRAM: u64 = 16 << 20;
+
 /// An estimate of a run, before it starts.
 #[derive(Clone, Debug, Default)]
 pub struct Estimate {
@@ -44,12 +47,11 @@ impl Estimate {
         contigs: u64,
         bin: u64,
     ) -> Self {
-        let facts = &engine.facts;
         let memory = match engine.device {
-            Device::Cpu => Self::on_cpu(facts, tokens, bases, columns),
+            Device::Cpu => Self::on_cpu(engine, tokens, bases, columns),
             Device::Cuda(_) => {
                 let rows = tokens.div_ceil(bin) + 1;
-                Self::beside_gpu(facts, tokens, rows, columns)
+                Self::beside_gpu(&engine.facts, tokens, rows, columns)
             }
         };
         Self {
@@ -81,15 +83,17 @@ impl Estimate {
     ///
     /// `bases`: of the input, if known; a state that grows with the sequence is counted as far as
     /// that.
-    fn on_cpu<B>(facts: &Facts, chunk: u64, bases: Option<u64>, columns: &[Column<B>]) -> u64 {
+    fn on_cpu<B>(engine: &Engine, chunk: u64, bases: Option<u64>, columns: &[Column<B>]) -> u64 {
+        let facts = &engine.facts;
         let vectors = raw_bytes(columns);
         let width = facts.width as u64 * 4;
-        // At the widest point of a layer about 16 vectors a token are alive; five batches of rows
-        // wait or are at work.
-        let activations = chunk * width * 16;
+        // At the widest point of a layer about 16 vectors a token are alive, and those of the layers
+        // before it that are asked for; five batches of rows wait or are at work.
+        let activations = chunk * width * (15 + engine.layers.len() as u64);
         let rows = chunk * (width + vectors) * 5 / 2;
         let grown = facts.token_bytes as u64 * bases.unwrap_or_default();
-        (facts.state_bytes + facts.kept_bytes) as u64 + grown + activations + rows + (64 << 20)
+        let kept = (facts.state_bytes + facts.kept_bytes) as u64;
+        kept + grown + activations + rows + PROGRAM
     }
 
     /// The same in memory when state and activations are a GPU's: `rows` of a step on their way,
@@ -146,7 +150,6 @@ impl Estimate {
             Device::Cuda(_) => self.chunk,
         };
         let len = self.chunk.min(longest) as usize;
-        let tokens = tokens(len, &engine.facts, &engine.device)?;
         let mut state = engine.model.start(1)?;
         let causal = engine.facts.causal;
         let mut step = |starts| {
@@ -156,7 +159,7 @@ impl Estimate {
                 starts,
                 ends: !causal,
             };
-            engine.model.forward(&tokens, &[segment], &mut state)?;
+            engine.forward(tokens(len, &engine.facts), &[segment], &mut state)?;
             engine.device.synchronize()
         };
         // The first call computes what is kept for the later ones.

@@ -1,25 +1,28 @@
 //! `embed` and `predict`: sequences through a model into a table.
 
+mod columns;
+mod report;
+
+use super::Job;
 use super::estimate::Estimate;
 use super::heads::Heads;
+use super::layers::{self, Layers};
 use super::opened::{Loaded, Session};
 use super::options::{Binning, Compute, Output, Source};
 use super::outputs::{Format, Outputs};
-use super::provenance::{self, About};
 use super::summary::Summary;
-use super::{Job, file_name, name_of};
 use crate::checkpoint;
 use crate::error::{Error, Result};
-use crate::head::{LanguageModel, Link, Task};
+use crate::head::{LanguageModel, Task};
 use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::genome::{Genome, Planned};
 use crate::io::pileup::Consensus;
 use crate::io::vector::Element;
-use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Reading, Tracks};
-use crate::stream::{Journal, Progress, Strand, TableOutput};
-use crate::table::{self, Column, GROUP_POSITIONS, HeadOutputs, Positions, RowUnit, Vectors};
+use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks};
+use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
+use crate::table::{self, Column, GROUP_POSITIONS, Positions, RowUnit};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// Options of `crocuta embed`.
@@ -31,6 +34,9 @@ pub struct Embed {
     #[command(flatten)]
     #[serde(flatten)]
     inputs: Inputs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    layers: Layers,
     #[command(flatten)]
     #[serde(flatten)]
     binning: Binning,
@@ -163,6 +169,15 @@ impl Job for GenomeJob<'_> {
             let what = "--resume and --exact do not go with alignments";
             return Err(Error::usage(what));
         }
+        let by_interval = source.intervals.intervals.is_some();
+        if compute.strand == Strand::Own && !by_interval {
+            return Err(Error::usage("--strand own is for --intervals"));
+        }
+        if let (RowsOf::Predictions(predict), true) = (self.rows, by_interval)
+            && predict.logits
+        {
+            return Err(Error::usage("--logits does not go with --intervals"));
+        }
         if output.resume && self.heads().is_some_and(Heads::writes) {
             let what = "--resume is for tables: it does not go with --genes, --bed and --bigwig";
             return Err(Error::usage(what));
@@ -184,7 +199,10 @@ impl Job for GenomeJob<'_> {
         let Inputs {
             source, compute, ..
         } = self.inputs;
-        let loaded = Loaded::open(compute, self.bundled())?;
+        let mut loaded = Loaded::open(compute, self.bundled())?;
+        if let RowsOf::Embeddings(embed) = self.rows {
+            loaded.layers = embed.layers.find(&loaded.facts)?;
+        }
         let scratch = compute.exact_bytes(&loaded.model)?;
         let task = match self.heads() {
             Some(heads) => heads.task(&loaded.checkpoint)?,
@@ -193,7 +211,14 @@ impl Job for GenomeJob<'_> {
         let strand = self.strand(task.as_ref())?;
         // A head that looks around must not see over a gap; --exact reads a sequence as it is.
         let together = task.is_none() && !compute.exact;
-        let genome = source.open(&loaded.facts, strand, together)?;
+        if source.intervals.intervals.is_some() && task.is_some() {
+            let what = "--intervals is for the language model's predictions";
+            return Err(Error::usage(what).todo("add --head lm"));
+        }
+        let intervals = source.intervals.read()?.map(Intervals::new);
+        let wanted = intervals.as_ref().map(|all| all.all().as_slice());
+        let wanted = wanted.unwrap_or_default();
+        let genome = source.open(&loaded.facts, strand, together, wanted)?;
         let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");
@@ -204,7 +229,10 @@ impl Job for GenomeJob<'_> {
         } else {
             RowUnit::Base
         };
-        let mut columns = self.columns(&session, &head, task.as_ref());
+        let mut columns = match &intervals {
+            Some(intervals) => self.interval_columns(&session, intervals),
+            None => self.columns(&session, &head, task.as_ref()),
+        };
         if genome.consensus().is_some() {
             columns = table::with_depth(columns, unit);
         }
@@ -213,6 +241,7 @@ impl Job for GenomeJob<'_> {
             windows: session.windows,
             strand,
             bins: self.bins(),
+            intervals: intervals.map(|all| (all, self.pool())),
             scratch: compute.scratch(&self.inputs.output.output),
         };
         let mut opened = OpenGenome {
@@ -285,6 +314,11 @@ impl Job for GenomeJob<'_> {
             receipt: receipt.table,
             ..self.counts(opened, rows)
         };
+        if let RowsOf::Embeddings(_) = self.rows {
+            let engine = &opened.session.engine;
+            let written = layers::summary(&engine.facts, &engine.layers);
+            summary.own.extend([written]);
+        }
         let genes = receipt.genes.map(|genes| format!("{genes} genes"));
         summary.notes.extend(genes);
         Ok(summary)
@@ -327,12 +361,12 @@ impl OpenGenome {
             None => self.genome.bases_hint().map(|n| n * strand.passes()),
         };
         let contigs = planned.as_ref().map_or(0, |planned| planned.len() as u64);
+        let intervals = self.settings.intervals.as_ref();
+        let intervals = intervals.map(|(intervals, _)| intervals.all().len() as u64);
+        let counted = planned.map(|planned| planned.iter().map(|p| p.rows(bin)).sum::<u64>());
         let scratch = self.session.estimate.scratch;
         self.session.estimate = Estimate {
-            rows: planned.map(|planned| {
-                let rows = planned.iter().map(|planned| planned.rows(bin));
-                rows.sum::<u64>() * strand.rows()
-            }),
+            rows: intervals.or(counted).map(|rows| rows * strand.rows()),
             scratch,
             ..Estimate::new(
                 &self.session.engine,
@@ -354,7 +388,7 @@ impl GenomeJob<'_> {
         }
     }
 
-    fn bins(&self) -> Option<(u64, crate::stream::Pool)> {
+    fn bins(&self) -> Option<(u64, Pool)> {
         match self.rows {
             RowsOf::Embeddings(embed) => {
                 let Binning { bin, pool } = embed.binning;
@@ -420,6 +454,7 @@ impl GenomeJob<'_> {
             checkpoint,
             model,
             facts,
+            ..
         } = loaded;
         match (self.rows, task) {
             (RowsOf::Embeddings(_), _) => Ok(Head::Embedding),
@@ -438,42 +473,6 @@ impl GenomeJob<'_> {
         }
     }
 
-    fn columns(
-        &self,
-        session: &Session,
-        head: &Head,
-        task: Option<&Task>,
-    ) -> Vec<Column<Positions>> {
-        let facts = &session.engine.facts;
-        match (self.rows, head, task) {
-            (RowsOf::Embeddings(embed), ..) => {
-                let bins = self.bins();
-                let unit = if bins.is_some() {
-                    RowUnit::Bin
-                } else {
-                    RowUnit::Base
-                };
-                let vectors = Vectors {
-                    element: embed.dtype.element(),
-                    dim: facts.width,
-                    layer: facts.layer.to_string(),
-                    pool: bins.map(|(_, pool)| name_of(pool)),
-                    causal: facts.causal,
-                };
-                table::embeddings(unit, &vectors)
-            }
-            (_, _, Some(task)) => table::head_outputs(&HeadOutputs {
-                head: task.name.clone(),
-                names: task.outputs.clone(),
-                probabilities: task.link != Link::Identity,
-            }),
-            (_, Head::Prediction { model, logits, .. }, None) => {
-                table::predictions(facts.causal, logits.then(|| model.width()))
-            }
-            (_, Head::Embedding | Head::Task(_), None) => Vec::new(),
-        }
-    }
-
     fn sink(
         &self,
         opened: &mut OpenGenome,
@@ -482,7 +481,11 @@ impl GenomeJob<'_> {
     ) -> Result<GenomeSink> {
         let columns = std::mem::take(&mut opened.columns);
         let bin = opened.settings.bins.map_or(1, |(size, _)| size);
-        let span = GROUP_POSITIONS * bin;
+        // Of intervals a group holds as many as it can.
+        let span = match opened.settings.intervals {
+            Some(_) => i64::MAX.unsigned_abs(),
+            None => GROUP_POSITIONS * bin,
+        };
         let table = match (targets.table, journal) {
             (None, _) => None,
             (Some(file), None) => Some(TableOutput::create(file, columns, span)?),
@@ -497,96 +500,5 @@ impl GenomeJob<'_> {
             targets.tracks,
             opened.genome.consensus().map(Consensus::depths),
         ))
-    }
-
-    fn footer(&self, opened: &OpenGenome, columns: &[Column<Positions>]) -> Result<Value> {
-        let Inputs {
-            source, compute, ..
-        } = self.inputs;
-        let mut params = Vec::new();
-        if let Some((size, _)) = opened.settings.bins {
-            params.push(("bin", json!(size)));
-        }
-        if let Head::Prediction {
-            masked: Some(stride),
-            ..
-        } = opened.head
-        {
-            params.push(("mask-every", json!(stride)));
-        }
-        params.extend(source.sample.params());
-        if source.sample.reference.is_some() {
-            params.push(("alignments", json!(file_name(&source.fasta))));
-        }
-        if !source.described().is_empty() {
-            let context = source.context(&opened.session.engine.facts);
-            params.push(("context", json!(context)));
-        }
-        let reference = source.sample.reference.as_ref().unwrap_or(&source.fasta);
-        let about = About {
-            table: match self.rows {
-                RowsOf::Embeddings(_) => "embeddings",
-                RowsOf::Predictions(_) => "predictions",
-            },
-            reference: (Some(reference), opened.genome.finished_contigs()),
-            mode: compute.exact.then_some("exact"),
-            window: None,
-            strand: opened.settings.strand,
-            regions: source.described(),
-            params,
-        };
-        provenance::footer(&opened.session, compute, about, columns)
-    }
-
-    /// What was read.
-    fn counts(&self, opened: &OpenGenome, rows: u64) -> Summary {
-        let counts = opened.genome.counts();
-        let mut summary = Summary {
-            counted: format!("{rows} rows of {} sequences", counts.sequences),
-            ..Summary::default()
-        };
-        let total = counts.ambiguous_total();
-        if total > 0 {
-            let codes: String = counts.ambiguous.keys().collect();
-            summary
-                .warnings
-                .push(format!("{total} ambiguous → N ({codes})"));
-        }
-        let chosen = opened.genome.consensus().map(Consensus::chosen);
-        if let Some(chosen) = chosen {
-            summary.notes.push(format!(
-                "of {} positions {} are other than the reference, {} deleted, {} undecided",
-                chosen.positions, chosen.changed, chosen.deleted, chosen.undecided
-            ));
-            if chosen.refused > 0 {
-                let n = chosen.refused;
-                summary.warnings.push(format!(
-                    "{n} alignments are invalid, or span too much, and were left out"
-                ));
-            }
-        }
-        let own = json!({
-            "sequences": counts.sequences,
-            "empty_sequences": counts.empty,
-            "bases_read": counts.bases,
-            "n": counts.n,
-            "soft_masked": counts.soft_masked,
-            "ambiguous": counts.ambiguous,
-            "consensus": chosen.map(|chosen| json!({
-                "positions": chosen.positions,
-                "changed": chosen.changed,
-                "deleted": chosen.deleted,
-                "undecided": chosen.undecided,
-                "alignments": chosen.alignments,
-                "refused": chosen.refused,
-            })),
-        });
-        if let Value::Object(own) = own {
-            summary.own = own;
-        }
-        if counts.empty > 0 {
-            summary.failed = Some(format!("{} sequences are empty", counts.empty));
-        }
-        summary
     }
 }

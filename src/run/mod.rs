@@ -8,6 +8,7 @@ mod genome;
 mod heads;
 mod identity;
 mod inputs;
+mod layers;
 mod memory;
 mod opened;
 pub(crate) mod options;

@@ -5,7 +5,7 @@ use super::estimate::Estimate;
 use super::options::Compute;
 use crate::adapter;
 use crate::checkpoint::Checkpoint;
-use crate::encoder::{Facts, Model};
+use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Result};
 use crate::ops::Device;
 use crate::stream::{Engine, Windows};
@@ -19,6 +19,8 @@ pub struct Loaded {
     pub model: Model,
     /// Its sizes and tokens.
     pub facts: Facts,
+    /// The layers that the run computes, as [`Engine`] has them.
+    pub layers: Vec<Layer>,
 }
 
 impl Loaded {
@@ -38,6 +40,7 @@ impl Loaded {
             checkpoint,
             model,
             facts,
+            layers: vec![Layer::Norm],
         })
     }
 }
@@ -74,17 +77,19 @@ impl Session {
             checkpoint,
             model,
             facts,
+            layers,
         } = loaded;
         let (windows, notes) = compute.windows(&facts)?;
-        let device = device::open(compute, &facts, on_cpu)?;
-        let chunk = device::chunk(compute.chunk, &device, &model, &facts, input)?;
+        let engine = Engine {
+            device: device::open(compute, &facts, on_cpu)?,
+            model,
+            facts,
+            layers,
+        };
+        let chunk = device::chunk(compute.chunk, &engine, input)?;
         Ok(Self {
             checkpoint,
-            engine: Engine {
-                model,
-                facts,
-                device,
-            },
+            engine,
             chunk,
             windows,
             estimate: Estimate::default(),

@@ -2,6 +2,7 @@
 
 use super::estimate::Estimate;
 use super::genome::Dtype;
+use super::layers::{self, Layers};
 use super::opened::{Loaded, Session};
 use super::options::{Compute, Output, described, indexed, queries};
 use super::outputs::{Format, Outputs};
@@ -35,7 +36,8 @@ pub struct Reads {
     /// BAM, CRAM, SAM or FASTQ, known by its content; FASTQ and SAM may be compressed; - is stdin.
     #[serde(skip)]
     reads: PathBuf,
-    /// The FASTA that a CRAM file was written against, with its index (samtools faidx).
+    /// The FASTA that a CRAM file was written against, with its index (samtools faidx); in any
+    /// format, what `=` in sequences stands for.
     #[arg(short, long, value_name = "FASTA", help_heading = "Input")]
     #[serde(skip)]
     reference: Option<PathBuf>,
@@ -69,11 +71,14 @@ pub struct Reads {
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Run",
           value_parser = clap::value_parser!(u16).range(1..))]
     mask_every: u16,
+    #[command(flatten)]
+    #[serde(flatten)]
+    layers: Layers,
     /// How the bases of a read become one vector.
     #[arg(long, value_enum, default_value = "mean", help_heading = "Output")]
     pool: Pool,
     /// Write no vectors.
-    #[arg(long, conflicts_with = "pool", help_heading = "Output")]
+    #[arg(long, conflicts_with_all = ["pool", "layer"], help_heading = "Output")]
     no_embedding: bool,
     /// Numbers of the vectors.
     #[arg(long, value_enum, default_value = "f16", help_heading = "Output")]
@@ -167,7 +172,7 @@ impl Job for Reads {
     }
 
     fn open(&self) -> Result<OpenReads> {
-        let loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
+        let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
         let options = Options {
             regions: queries(&self.region, self.regions_file.as_deref())?,
             reference: self.reference.clone(),
@@ -177,10 +182,14 @@ impl Job for Reads {
         let source = Alignments::open(&self.reads, &options)?;
         let facts = &loaded.facts;
         let pool = (!self.no_embedding).then_some(self.pool);
+        let asked = match pool {
+            Some(_) => self.layers.find(facts)?,
+            None => Vec::new(),
+        };
         let vectors = pool.map(|pool| Vectors {
             element: self.dtype.element(),
             dim: facts.width,
-            layer: facts.layer.to_string(),
+            layers: layers::named(facts, &asked),
             pool: Some(name_of(pool)),
             causal: facts.causal,
         });
@@ -190,6 +199,8 @@ impl Job for Reads {
             pool,
             per_base: self.per_base.is_some(),
         };
+        // The likelihoods come from the last norm, whichever layers are asked for.
+        loaded.layers.splice(0..0, asked);
         let mut session = Session::open(loaded, &self.compute, None, None)?;
         let contigs = source.header().contigs.len() as u64;
         let columns = table::reads(vectors.as_ref());
@@ -262,12 +273,17 @@ impl Job for Reads {
             },
         ];
         let receipts = sink.finish(&footers)?;
-        Ok(Summary {
+        let engine = &opened.session.engine;
+        let given = &engine.layers[..engine.layers.len() - 1];
+        let written = layers::summary(&engine.facts, given);
+        let mut summary = Summary {
             totals,
             rows: receipts.table.rows,
             clipped: receipts.clipped,
             ..counts(&read, receipts)
-        })
+        };
+        summary.own.extend([written]);
+        Ok(summary)
     }
 
     fn describe(&self, opened: &mut OpenReads) -> Result<String> {
@@ -367,6 +383,7 @@ impl Reads {
             ("orientation", json!(name_of(self.orientation))),
             ("all-alignments", json!(self.all_alignments)),
         ];
+        params.extend(self.layers.params());
         if let Some(stride) = opened.head.masked {
             params.push(("mask-every", json!(stride)));
         }

@@ -22,7 +22,7 @@ use std::ops::Range;
 /// Memory: a step of `chunk` tokens, or of the alternates of one site if they are more, on the
 /// device; the logits of two; and of the reference as many positions as a variant's bases, those
 /// after it and those around it, their vectors on the device.
-pub(super) struct Pass<'a> {
+pub(super) struct BranchPass<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
     strand: ContigStrand,
@@ -47,7 +47,7 @@ pub(super) struct Pass<'a> {
     pub finished: Vec<(Job, Scores)>,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> BranchPass<'a> {
     pub fn new(scorer: Scorer<'a>, settings: &'a Settings, strand: ContigStrand) -> Result<Self> {
         Ok(Self {
             scorer,
@@ -149,10 +149,13 @@ impl<'a> Pass<'a> {
 
     /// Starts a step.
     fn start(&mut self, piece: Vec<u8>, ahead: Vec<(u64, Alternate)>, to: u64) -> Result<Running> {
-        let hidden = self.forward(&piece, &ahead)?;
-        let logits = hidden
-            .as_ref()
-            .map(|hidden| self.scorer.head.forward(hidden));
+        let (logits, vectors) = match self.forward(&piece, &ahead)? {
+            Some((hidden, given)) => {
+                let logits = self.scorer.head.forward(&hidden)?;
+                (Some(logits), Some(given.unwrap_or(hidden)))
+            }
+            None => (None, None),
+        };
         let mut row = piece.len();
         let mut runs = Vec::new();
         for (_, alternate) in &ahead {
@@ -161,9 +164,9 @@ impl<'a> Pass<'a> {
             runs.push(row..row + alternate.around(self.settings));
             row += alternate.tokens;
         }
-        let of_alternates = Sums::of(hidden.as_ref(), self.scorer.engine.facts.width, &runs)?;
-        if let Some(hidden) = hidden.filter(|_| !piece.is_empty()) {
-            self.kept.push(hidden.narrow(0, 0, piece.len())?)?;
+        let of_alternates = Sums::of(vectors.as_ref(), self.scorer.engine.facts.width, &runs)?;
+        if let Some(vectors) = vectors.filter(|_| !piece.is_empty()) {
+            self.kept.push(vectors.narrow(0, 0, piece.len())?)?;
         }
         let from = std::mem::replace(&mut self.position, to);
         let jobs = self.queue.ask(to);
@@ -176,15 +179,20 @@ impl<'a> Pass<'a> {
             from,
             piece,
             ahead,
-            logits: logits.transpose()?,
+            logits,
             of_alternates,
             of_reference,
             jobs: count,
         })
     }
 
-    /// Hidden vectors of a piece of the reference, and then of alternates; none of no tokens.
-    fn forward(&mut self, piece: &[u8], ahead: &[(u64, Alternate)]) -> Result<Option<Tensor>> {
+    /// What the head reads of a piece of the reference and then of alternates, and the vectors that
+    /// are compared if they are others; nothing of no tokens.
+    fn forward(
+        &mut self,
+        piece: &[u8],
+        ahead: &[(u64, Alternate)],
+    ) -> Result<Option<(Tensor, Option<Tensor>)>> {
         let engine = &self.scorer.engine;
         let mut codes = piece.to_vec();
         let (mut segments, mut branches) = (Vec::new(), Vec::new());
@@ -213,8 +221,10 @@ impl<'a> Pass<'a> {
             return Ok(None);
         }
         let tokens = engine.tokens(&codes);
-        let hidden = engine.forward_branched(tokens, &segments, &branches, &mut self.state)?;
-        Ok(Some(hidden))
+        let state = &mut self.state;
+        engine
+            .hidden_branched(tokens, &segments, &branches, state)
+            .map(Some)
     }
 
     /// Compares the jobs whose reference and alternate both have run after a step.
@@ -310,7 +320,7 @@ impl Running {
     fn read(self, head: &LanguageModel, strand: &ContigStrand) -> Result<Step> {
         let logits = self.logits.map(|logits| logits.to_vec1());
         let logits: Vec<f32> = logits.transpose()?.unwrap_or_default();
-        // A hidden vector that is not finite leaves no logit that is.
+        // A vector that is not finite, of whichever layer, leaves no logit that is.
         let (name, rows) = (strand.name(), self.piece.len());
         check_finite(&logits, head.width(), |row| {
             if row < rows {

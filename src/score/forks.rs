@@ -17,7 +17,7 @@ use std::rc::Rc;
 ///
 /// Memory: one state, a fork for each site of a step, and of the line as many positions as a
 /// variant's bases, those after it and those around it.
-pub(super) struct Pass<'a> {
+pub(super) struct ForkPass<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
     strand: ContigStrand,
@@ -46,7 +46,7 @@ struct Fork {
     alternate: Alternate,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> ForkPass<'a> {
     pub fn new(scorer: Scorer<'a>, settings: &'a Settings, strand: ContigStrand) -> Result<Self> {
         Ok(Self {
             scorer,
@@ -76,9 +76,9 @@ impl<'a> Pass<'a> {
             self.line = Line::new(restart, self.scorer.engine.facts.width);
         }
         self.advance(site, watch)?;
-        let mut fork = None;
         let longest = jobs.iter().map(|job| job.variant.alternate.len()).max();
         let room = self.settings.after + longest.unwrap_or_default();
+        let mut fork = None;
         for job in jobs {
             let (measure, alternate) = Alternate::of(&job, self.settings, &self.strand)?;
             let changes = alternate.is_some();
@@ -145,11 +145,11 @@ impl<'a> Pass<'a> {
                 ends: false,
             };
             let engine = &self.scorer.engine;
-            let hidden = engine.forward(engine.tokens(&codes), &[segment], &mut self.state)?;
+            let found = engine.hidden(engine.tokens(&codes), &[segment], &mut self.state)?;
             let head = &self.scorer.head;
             let (name, first) = (self.strand.name(), self.position);
             let place = |token| format!("{name}:{}", first + token as u64 + 1);
-            let (hidden, logits) = outputs(head, &hidden, place)?;
+            let (hidden, logits) = outputs(head, found, place)?;
             let readings = readings(head, true, &self.before, &logits, &codes);
             self.line.push(readings, &hidden);
             self.before = Rc::new(logits[logits.len() - head.width()..].to_vec());
@@ -204,9 +204,9 @@ impl<'a> Pass<'a> {
                     });
                 }
             }
-            let hidden = engine.forward(engine.tokens(&codes), &segments, &mut state)?;
+            let found = engine.hidden(engine.tokens(&codes), &segments, &mut state)?;
             let place = |_| format!("an alternate of {}", self.strand.name());
-            let (hidden, logits) = outputs(head, &hidden, place)?;
+            let (hidden, logits) = outputs(head, found, place)?;
             let (mut hidden, mut logits) = (&hidden[..], &logits[..]);
             for segment in &segments {
                 let (own, rest) = hidden.split_at(segment.len * width);

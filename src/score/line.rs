@@ -174,19 +174,21 @@ pub(super) struct Haplotype {
     pub left: Option<Sum>,
 }
 
-/// Hidden vectors (T, D) and their logits (T, V) as numbers; `place` names a token.
+/// The vectors (T, D) of the layer that is compared, and the logits (T, V), as numbers; `hidden`:
+/// what the head reads, and the vectors if they are others. `place` names a token.
 ///
 /// # Errors
 /// Model, if one is not finite: it would pass for a missing one.
 pub(super) fn outputs(
     head: &LanguageModel,
-    hidden: &Tensor,
+    (hidden, vectors): (Tensor, Option<Tensor>),
     place: impl Fn(usize) -> String,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
-    let logits: Vec<f32> = head.forward(hidden)?.to_vec1()?;
-    let width = hidden.dim(1)?;
-    let hidden: Vec<f32> = hidden.to_vec1()?;
-    check_finite(&hidden, width, &place)?;
+    let logits: Vec<f32> = head.forward(&hidden)?.to_vec1()?;
+    let vectors = vectors.unwrap_or(hidden);
+    let width = vectors.dim(1)?;
+    let vectors: Vec<f32> = vectors.to_vec1()?;
+    check_finite(&vectors, width, &place)?;
     check_finite(&logits, head.width(), &place)?;
-    Ok((hidden, logits))
+    Ok((vectors, logits))
 }

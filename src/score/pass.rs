@@ -11,22 +11,22 @@ use std::io::{Read, Write};
 /// A pass over a strand: by forks of a stream on the CPU and by branches off it on a GPU, or by
 /// windows.
 pub(super) enum Pass<'a> {
-    Forks(Box<forks::Pass<'a>>),
-    Branches(Box<branches::Pass<'a>>),
-    Windows(windows::Pass<'a>),
+    Forks(Box<forks::ForkPass<'a>>),
+    Branches(Box<branches::BranchPass<'a>>),
+    Windows(windows::WindowPass<'a>),
 }
 
 impl<'a> Pass<'a> {
     pub fn new(scorer: Scorer<'a>, settings: &'a Settings, strand: ContigStrand) -> Result<Self> {
         Ok(match (settings.mode, &scorer.engine.device) {
             (Mode::Stream, Device::Cpu) => {
-                Self::Forks(Box::new(forks::Pass::new(scorer, settings, strand)?))
+                Self::Forks(Box::new(forks::ForkPass::new(scorer, settings, strand)?))
             }
-            (Mode::Stream, Device::Cuda(_)) => {
-                Self::Branches(Box::new(branches::Pass::new(scorer, settings, strand)?))
-            }
+            (Mode::Stream, Device::Cuda(_)) => Self::Branches(Box::new(branches::BranchPass::new(
+                scorer, settings, strand,
+            )?)),
             (Mode::Window(window), _) => {
-                Self::Windows(windows::Pass::new(scorer, settings, window, strand))
+                Self::Windows(windows::WindowPass::new(scorer, settings, window, strand))
             }
         })
     }

@@ -1,6 +1,6 @@
 //! Before anything is computed: which alleles can be scored, and what each of them changes.
 
-use super::contig::ContigStrand;
+use super::contig::{Contig, ContigStrand};
 use super::ledger::{Change, Ledger};
 use super::reference::Reference;
 use super::{Mode, Settings, Watch};
@@ -9,6 +9,7 @@ use crate::sequence::allele::{Status, Variant};
 use crate::sequence::{N, base};
 use crate::table::{Allele, Spelled};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The part of records whose REF may differ before the reference must be another one.
 const MISMATCHES: f64 = 0.3;
@@ -46,7 +47,6 @@ pub fn prepare(
     ledger: &mut Ledger,
     watch: &mut Watch,
 ) -> Result<Checked> {
-    let mut checked = Checked::default();
     let mut of_contig: Vec<Vec<usize>> = vec![Vec::new(); reference.contigs().len()];
     for i in 0..ledger.len() {
         match ledger.contig(i) {
@@ -55,59 +55,87 @@ pub fn prepare(
             None => {}
         }
     }
-    let strands = 1 + usize::from(settings.both_strands);
+    let mut preparation = Preparation {
+        settings,
+        causal,
+        ledger,
+        checked: Checked::default(),
+    };
     reference.each(&of_contig, &settings.scratch, |contig, entries| {
+        preparation.contig(contig, entries, watch)
+    })?;
+    let checked = preparation.checked;
+    compare_records(ledger)?;
+    Ok(checked)
+}
+
+/// What was found so far.
+struct Preparation<'a> {
+    settings: &'a Settings,
+    causal: bool,
+    ledger: &'a mut Ledger,
+    checked: Checked,
+}
+
+impl Preparation<'_> {
+    /// The alleles of one contig.
+    fn contig(&mut self, contig: &Arc<Contig>, entries: &[usize], watch: &mut Watch) -> Result<()> {
         let strand = contig.strand(false);
         // Neighbours share pages of the contig.
         let mut order = Vec::with_capacity(entries.len());
         for &i in entries {
-            order.push((ledger.allele(i)?.pos, i));
+            order.push((self.ledger.allele(i)?.pos, i));
         }
         order.sort_unstable();
         let mut changed = Vec::new();
         for (_, i) in order {
             watch(0, &contig.name)?;
-            let found = change(settings, &strand, &ledger.allele(i)?);
+            let found = change(self.settings, &strand, &self.ledger.allele(i)?);
             strand.check()?;
             match found {
-                Ok(Found {
-                    change,
-                    mut status,
-                    scored,
-                }) => {
-                    let codes = strand.read(scored)?;
-                    if codes.into_iter().any(|code| base(code) == N) {
-                        status = Status::NInWindow;
-                    }
-                    let (start, end) = (change.variant.start, change.variant.end());
-                    changed.push((start, end));
-                    checked.scored += 1;
-                    for behind in [contig.length - end, start].into_iter().take(strands) {
-                        checked.alternates += work(settings, causal, behind, &change.variant);
-                    }
-                    ledger.set_status(i, status);
-                    ledger.set_change(i, &change)?;
-                }
-                Err(status) => ledger.set_status(i, status),
+                Ok(found) => changed.push(self.scored(i, found, &strand)?),
+                Err(status) => self.ledger.set_status(i, status),
             }
         }
-        for reverse in [false, true] {
-            if reverse {
-                let mirrored =
-                    |&mut (start, end): &mut _| (contig.length - end, contig.length - start);
-                changed
-                    .iter_mut()
-                    .for_each(|place| *place = mirrored(place));
-            }
-            if !reverse || settings.both_strands {
-                changed.sort_unstable();
-                checked.reference += passed(settings, contig.length, &changed);
-            }
+        changed.sort_unstable();
+        self.checked.reference += passed(self.settings, contig.length, &changed);
+        if self.settings.both_strands {
+            let mirrored = changed.into_iter();
+            let mirrored =
+                mirrored.map(|(start, end)| (contig.length - end, contig.length - start));
+            let mut mirrored: Vec<_> = mirrored.collect();
+            mirrored.sort_unstable();
+            self.checked.reference += passed(self.settings, contig.length, &mirrored);
         }
         Ok(())
-    })?;
-    compare_records(ledger)?;
-    Ok(checked)
+    }
+
+    /// Enters an allele that will be scored; gives its start and end.
+    fn scored(
+        &mut self,
+        i: usize,
+        found: ScoredAllele,
+        strand: &ContigStrand,
+    ) -> Result<(u64, u64)> {
+        let ScoredAllele {
+            change,
+            mut status,
+            scored,
+        } = found;
+        let codes = strand.read(scored)?;
+        if codes.into_iter().any(|code| base(code) == N) {
+            status = Status::NInWindow;
+        }
+        let (start, end) = (change.variant.start, change.variant.end());
+        self.checked.scored += 1;
+        let strands = 1 + usize::from(self.settings.both_strands);
+        for behind in [strand.length() - end, start].into_iter().take(strands) {
+            self.checked.alternates += work(self.settings, self.causal, behind, &change.variant);
+        }
+        self.ledger.set_status(i, status);
+        self.ledger.set_change(i, &change)?;
+        Ok((start, end))
+    }
 }
 
 /// Bases of the reference that a strand's sites take, which are sorted by their starts.
@@ -150,7 +178,7 @@ fn work(settings: &Settings, causal: bool, behind: u64, variant: &Variant) -> u6
 }
 
 /// An allele that can be scored.
-struct Found {
+struct ScoredAllele {
     change: Change,
     /// Whether all that should be scored lies within the contig.
     status: Status,
@@ -159,7 +187,11 @@ struct Found {
 }
 
 /// What an allele changes.
-fn change(settings: &Settings, strand: &ContigStrand, allele: &Allele) -> Result<Found, Status> {
+fn change(
+    settings: &Settings,
+    strand: &ContigStrand,
+    allele: &Allele,
+) -> Result<ScoredAllele, Status> {
     let at = |position| strand.at(position);
     let written = match Variant::new(allele.pos, &allele.reference, &allele.alternate) {
         Err(Status::SameAllele) => {
@@ -172,7 +204,7 @@ fn change(settings: &Settings, strand: &ContigStrand, allele: &Allele) -> Result
                 reference: Vec::new(),
                 alternate: Vec::new(),
             };
-            return Ok(Found {
+            return Ok(ScoredAllele {
                 change: Change {
                     variant,
                     spelled: None,
@@ -205,7 +237,7 @@ fn change(settings: &Settings, strand: &ContigStrand, allele: &Allele) -> Result
     };
     let scored = variant.start.saturating_sub(left as u64)..end.min(strand.length());
     let spelled = variant.spell(at).map(Spelled::from);
-    Ok(Found {
+    Ok(ScoredAllele {
         change: Change { variant, spelled },
         status,
         scored,

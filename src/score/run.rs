@@ -135,11 +135,11 @@ impl Stage for Passing {
 /// Stores scores in the ledger, and beside it in the parts of a journal.
 struct LedgerSink<'a> {
     ledger: &'a RwLock<Ledger>,
-    part: Option<Part>,
+    part: Option<ScoresFile>,
 }
 
 /// The scores since the last checkpoint, as [`Stored`].
-struct Part {
+struct ScoresFile {
     directory: PathBuf,
     path: PathBuf,
     file: BufWriter<AtomicFile>,
@@ -157,7 +157,7 @@ impl<'a> LedgerSink<'a> {
         for number in 1..=journal.checkpoints() {
             read_part(&part(&directory, number), ledger)?;
         }
-        let part = Part::create(directory, journal.checkpoints() + 1)?;
+        let part = ScoresFile::create(directory, journal.checkpoints() + 1)?;
         Ok(Self {
             ledger,
             part: Some(part),
@@ -187,12 +187,12 @@ impl Sink for LedgerSink<'_> {
         let file = part.file.into_inner();
         let file = file.map_err(|e| crate::Error::io(&part.path, e.error()))?;
         mark.keep(&part.path, file.finish()?.sha256);
-        self.part = Some(Part::create(part.directory, mark.number() + 1)?);
+        self.part = Some(ScoresFile::create(part.directory, mark.number() + 1)?);
         Ok(())
     }
 }
 
-impl Part {
+impl ScoresFile {
     fn create(directory: PathBuf, number: u64) -> Result<Self> {
         let path = part(&directory, number);
         let file = AtomicFile::create(&path, true)?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::checkpoint::{self, Checkpoint, Config};
-use crate::encoder::{Encoder, Model, Segment};
+use crate::encoder::{Encoder, Layer, Model, Segment};
 use crate::error::Kind;
 use crate::ops::Device;
 use crate::ops::cuda::Gpu;
@@ -55,6 +55,7 @@ fn open(model: &Path, device: Device) -> (Engine, LanguageModel) {
         model,
         facts,
         device,
+        layers: vec![Layer::Norm],
     };
     (engine, head)
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 /// One strand of one contig.
 ///
 /// Memory: hidden vectors and logits of a step of `chunk` tokens, or of the windows of one site.
-pub(super) struct Pass<'a> {
+pub(super) struct WindowPass<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
     window: Window,
@@ -39,7 +39,7 @@ struct Run<'a> {
     logits: &'a [f32],
 }
 
-impl<'a> Pass<'a> {
+impl<'a> WindowPass<'a> {
     pub fn new(
         scorer: Scorer<'a>,
         settings: &'a Settings,
@@ -164,9 +164,9 @@ impl<'a> Pass<'a> {
             .collect();
         let total = tokens.len();
         let mut state = engine.model.start(1)?;
-        let hidden = engine.forward(tokens, &segments, &mut state)?;
+        let found = engine.hidden(tokens, &segments, &mut state)?;
         let place = |_| format!("a window of {}", self.strand.name());
-        let (hidden, logits) = outputs(scorer.head, &hidden, place)?;
+        let (hidden, logits) = outputs(scorer.head, found, place)?;
         watch(total as u64, self.strand.name())?;
         let (width, columns) = (engine.facts.width, scorer.head.width());
         let mut from = 0;

@@ -5,6 +5,7 @@
 
 pub mod allele;
 pub mod contigs;
+pub mod interval;
 pub mod region;
 
 /// Adenine.

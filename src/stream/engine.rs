@@ -1,7 +1,7 @@
 //! A model on its device.
 
-use crate::encoder::{Branch, Encoder, Facts, Model, Segment, State};
-use crate::error::{Error, Result};
+use crate::encoder::{Branch, Encoder, Facts, Layer, Model, Segment, State};
+use crate::error::{Error, Kind, Result};
 use crate::ops::{Device, Tensor};
 
 /// An encoder, what is known of it, and where it runs.
@@ -12,6 +12,9 @@ pub struct Engine {
     pub facts: Facts,
     /// Where it runs.
     pub device: Device,
+    /// The layers that a run computes: those whose vectors it gives; and last, the one that its
+    /// heads read.
+    pub layers: Vec<Layer>,
 }
 
 /// Windows, in bases.
@@ -42,7 +45,7 @@ impl Engine {
             .collect()
     }
 
-    /// Hidden vectors (T, D) of tokens (T).
+    /// Vectors (T, D) of tokens (T) at each of the layers.
     ///
     /// # Errors
     /// Those of the encoder.
@@ -51,25 +54,55 @@ impl Engine {
         tokens: Vec<u32>,
         segments: &[Segment],
         state: &mut State,
-    ) -> Result<Tensor> {
+    ) -> Result<Vec<Tensor>> {
         let tokens = Tensor::new(tokens, &self.device)?; // (T)
-        self.model.forward(&tokens, segments, state) // (T, D)
+        self.model
+            .forward_layers(&tokens, segments, state, &self.layers)
+    }
+
+    /// Vectors (T, N · D) of tokens (T), those of N layers side by side.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn vectors(
+        &self,
+        tokens: Vec<u32>,
+        segments: &[Segment],
+        state: &mut State,
+    ) -> Result<Tensor> {
+        side_by_side(self.forward(tokens, segments, state)?)
+    }
+
+    /// What the heads read, (T, D), and the vectors that the run gives, (T, N · D), if it gives any.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn hidden(
+        &self,
+        tokens: Vec<u32>,
+        segments: &[Segment],
+        state: &mut State,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        given(self.forward(tokens, segments, state)?)
     }
 
     /// The same of a step whose last tokens are branches.
     ///
     /// # Errors
     /// Those of the encoder.
-    pub fn forward_branched(
+    pub fn hidden_branched(
         &self,
         tokens: Vec<u32>,
         segments: &[Segment],
         branches: &[Branch],
         state: &mut State,
-    ) -> Result<Tensor> {
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let tokens = Tensor::new(tokens, &self.device)?; // (T)
-        self.model
-            .forward_branched(&tokens, segments, branches, state) // (T, D)
+        let rows = (segments, branches);
+        given(
+            self.model
+                .forward_branched(&tokens, rows, state, &self.layers)?,
+        )
     }
 
     /// The logits (T, V) of each base from the run in which it was masked: base i in run
@@ -114,5 +147,23 @@ impl Engine {
         self.facts.vocabulary.mask.ok_or_else(|| {
             Error::model("the model's vocabulary has no mask token, so it cannot predict bases")
         })
+    }
+}
+
+/// What the heads read, of the layers of a run, and what it gives.
+fn given(mut found: Vec<Tensor>) -> Result<(Tensor, Option<Tensor>)> {
+    let hidden = found.pop();
+    let hidden = hidden.ok_or_else(|| Error::new(Kind::Internal, "no layer"))?;
+    let given = (!found.is_empty()).then(|| side_by_side(found));
+    Ok((hidden, given.transpose()?))
+}
+
+fn side_by_side(mut layers: Vec<Tensor>) -> Result<Tensor> {
+    match layers.pop() {
+        Some(only) if layers.is_empty() => Ok(only),
+        last => {
+            layers.extend(last);
+            Tensor::cat(&layers, 1)
+        }
     }
 }

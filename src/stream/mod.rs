@@ -33,6 +33,8 @@ pub enum Strand {
     Both,
     /// The mean of the two.
     Mean,
+    /// Each of the --intervals along its own strand.
+    Own,
     /// One row a position with the values of both: for heads that read both strands.
     #[value(skip)]
     Joined,
@@ -43,7 +45,7 @@ impl Strand {
     pub fn passes(self) -> u64 {
         match self {
             Self::Forward | Self::Reverse => 1,
-            Self::Both | Self::Mean | Self::Joined => 2,
+            Self::Both | Self::Mean | Self::Own | Self::Joined => 2,
         }
     }
 

@@ -6,14 +6,16 @@
 
 mod embeddings;
 pub mod footer;
+mod intervals;
 mod positions;
 mod predictions;
 mod read_bases;
 mod reads;
 mod variants;
 
-pub use embeddings::{Vectors, embeddings};
+pub use embeddings::{LayerName, Vectors, embeddings};
 pub use footer::Footer;
+pub use intervals::{AllIntervals, interval_embeddings, interval_predictions};
 pub use positions::{GROUP_POSITIONS, Positions, RowUnit, flag, with_depth};
 pub use predictions::{HeadOutputs, PROBABILITIES, head_outputs, predictions};
 pub use read_bases::{ReadBases, read_bases};

@@ -39,8 +39,8 @@ pub enum RowUnit {
     Bin,
 }
 
-/// Rows of one contig. Fields of equal length, but for `values`, which is (rows, width), and
-/// `depth`, which is empty unless the sequence is a sample's.
+/// Rows of one contig. Fields of equal length, but for `values`, which is (rows, width), `depth`,
+/// which is empty unless the sequence is a sample's, and `intervals`, unless rows are intervals.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Positions {
     /// The contig's name.
@@ -59,6 +59,8 @@ pub struct Positions {
     pub context: Vec<i32>,
     /// Reads at each row's bases in the mean.
     pub depth: Vec<f32>,
+    /// Of rows that are intervals, their places among all.
+    pub intervals: Vec<u32>,
     /// (rows, width); NaN is NULL.
     pub values: Vec<f32>,
 }
@@ -79,6 +81,7 @@ impl Positions {
         self.flags.reverse();
         self.context.reverse();
         self.depth.reverse();
+        self.intervals.reverse();
         let (rows, mut values) = (self.starts.len(), std::mem::take(&mut self.values));
         for row in 0..rows / 2 {
             let (left, right) = values.split_at_mut((rows - 1 - row) * width);
@@ -100,14 +103,19 @@ impl Positions {
         if !other.depth.is_empty() {
             self.depth.extend_from_slice(&other.depth[rows.clone()]);
         }
+        if !other.intervals.is_empty() {
+            let places = &other.intervals[rows.clone()];
+            self.intervals.extend_from_slice(places);
+        }
         self.values
             .extend_from_slice(&other.values[rows.start * width..rows.end * width]);
     }
 
     /// The rows as bytes for a scratch file, without name and depth.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let sizes = [self.starts.len() as u64, self.values.len() as u64];
-        let columns: [&[u8]; 8] = [
+        let sizes = [self.starts.len(), self.intervals.len(), self.values.len()];
+        let sizes = sizes.map(|size| size as u64);
+        let columns: [&[u8]; 9] = [
             cast_slice(&sizes),
             cast_slice(&self.starts),
             cast_slice(&self.ends),
@@ -115,6 +123,7 @@ impl Positions {
             &self.bases,
             &self.flags,
             cast_slice(&self.context),
+            cast_slice(&self.intervals),
             cast_slice(&self.values),
         ];
         columns.concat()
@@ -128,8 +137,8 @@ impl Positions {
             rest = tail;
             head
         };
-        let sizes: Vec<u64> = pod_collect_to_vec(next(16));
-        let [rows, values] = [sizes[0] as usize, sizes[1] as usize];
+        let sizes: Vec<u64> = pod_collect_to_vec(next(24));
+        let [rows, intervals, values] = [0, 1, 2].map(|at| sizes[at] as usize);
         Self {
             name: Arc::clone(name),
             starts: pod_collect_to_vec(next(8 * rows)),
@@ -139,6 +148,7 @@ impl Positions {
             flags: next(rows).to_vec(),
             context: pod_collect_to_vec(next(4 * rows)),
             depth: Vec::new(),
+            intervals: pod_collect_to_vec(next(4 * intervals)),
             values: pod_collect_to_vec(next(4 * values)),
         }
     }
@@ -206,7 +216,26 @@ impl Batch for Positions {
 
 /// `chrom, start, end, strand, base, flags, context_left`.
 pub(super) fn keys(unit: RowUnit) -> Vec<Column<Positions>> {
-    let mut columns = vec![
+    let mut columns = place();
+    columns.push(strand(
+        "strand",
+        "`+` as in the reference, `-` its reverse complement, `.` both combined",
+    ));
+    if unit == RowUnit::Base {
+        columns.push(Column::new(
+            "base",
+            ColumnKind::Words,
+            "A, C, G, T or N, always as on the forward strand",
+            |rows: &Positions| letters(&rows.bases),
+        ));
+    }
+    columns.extend(state());
+    columns
+}
+
+/// `chrom, start, end`.
+pub(super) fn place() -> Vec<Column<Positions>> {
+    vec![
         Column::new(
             "chrom",
             ColumnKind::Words,
@@ -225,36 +254,34 @@ pub(super) fn keys(unit: RowUnit) -> Vec<Column<Positions>> {
             "one past the last base of the row",
             |rows: &Positions| Values::I64(rows.ends.clone()),
         ),
+    ]
+}
+
+/// The strand that was read.
+pub(super) fn strand(name: &str, meaning: &str) -> Column<Positions> {
+    Column::new(name, ColumnKind::Words, meaning, |rows: &Positions| {
+        strands(&rows.strands)
+    })
+}
+
+/// `flags, context_left`.
+pub(super) fn state() -> [Column<Positions>; 2] {
+    [
         Column::new(
-            "strand",
-            ColumnKind::Words,
-            "`+` as in the reference, `-` its reverse complement, `.` both combined",
-            |rows: &Positions| strands(&rows.strands),
+            "flags",
+            ColumnKind::U8,
+            "sum of: 1 ambiguous base, 2 lower case in the FASTA, 8 the state was reset before this \
+             base, 16 a value was clipped",
+            |rows: &Positions| Values::U8(rows.flags.clone()),
         ),
-    ];
-    if unit == RowUnit::Base {
-        columns.push(Column::new(
-            "base",
-            ColumnKind::Words,
-            "A, C, G, T or N, always as on the forward strand",
-            |rows: &Positions| letters(&rows.bases),
-        ));
-    }
-    columns.push(Column::new(
-        "flags",
-        ColumnKind::U8,
-        "sum of: 1 ambiguous base, 2 lower case in the FASTA, 8 the state was reset before this \
-         base, 16 a value was clipped",
-        |rows: &Positions| Values::U8(rows.flags.clone()),
-    ));
-    columns.push(Column::new(
-        "context_left",
-        ColumnKind::I32,
-        "how many bases the model had read before this one, since its state was reset; on `-` rows \
-         these lie to the right in the reference",
-        |rows: &Positions| Values::I32(rows.context.clone()),
-    ));
-    columns
+        Column::new(
+            "context_left",
+            ColumnKind::I32,
+            "how many bases the model had read before this one, since its state was reset; on `-` \
+             rows these lie to the right in the reference",
+            |rows: &Positions| Values::I32(rows.context.clone()),
+        ),
+    ]
 }
 
 /// The columns of a table of a sample's own sequence: after `context_left`, how many reads there
@@ -280,7 +307,7 @@ pub fn with_depth(mut columns: Vec<Column<Positions>>, unit: RowUnit) -> Vec<Col
 }
 
 /// `+`, `-` and `.` as words.
-fn strands(strands: &[u8]) -> Values {
+pub(super) fn strands(strands: &[u8]) -> Values {
     const WORDS: [&str; 3] = ["+", "-", "."];
     let code = |strand: &u8| match strand {
         b'+' => 0,

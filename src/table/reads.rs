@@ -6,6 +6,7 @@ use crate::io::table_writer::{ColumnKind, Values};
 use crate::io::vector::Element;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What is known of a read.
@@ -31,7 +32,7 @@ pub struct ReadRow {
     pub ambiguous: u64,
     /// The sum of their log-probabilities, in nats.
     pub sum: f64,
-    /// Its vector, if vectors are wanted and it has bases.
+    /// Its vectors, side by side, if vectors are wanted and it has bases.
     pub vector: Option<Vec<f32>>,
     /// How it went.
     pub status: ReadStatus,
@@ -106,13 +107,13 @@ impl Batch for ReadRows {
 }
 
 /// The columns of a `reads` table: what the read is, where it is aligned, its likelihoods, and with
-/// `vectors` its vector.
+/// `vectors` its vectors.
 pub fn reads(vectors: Option<&Vectors>) -> Vec<Column<ReadRows>> {
     let mut columns = of_the_record();
     columns.extend(of_the_alignment());
     columns.extend(of_the_model());
     if let Some(vectors) = vectors {
-        columns.push(embedding(vectors));
+        columns.extend(embeddings(vectors));
     }
     columns.push(Column::new(
         "status",
@@ -198,7 +199,8 @@ fn of_the_alignment() -> Vec<Column<ReadRows>> {
         Column::new(
             "mapq",
             ColumnKind::OptionalU8,
-            "mapping quality; NULL where SAM says 255, and for reads that are not aligned",
+            "mapping quality; NULL where SAM says 255, and for reads that are not aligned, or whose \
+             alignment is invalid",
             |rows: &ReadRows| Values::OptionalU8(rows.map(|row| row.mapping_quality)),
         ),
     ]
@@ -269,33 +271,31 @@ fn of_the_model() -> Vec<Column<ReadRows>> {
     ]
 }
 
-fn embedding(vectors: &Vectors) -> Column<ReadRows> {
+/// A column for each layer.
+fn embeddings(vectors: &Vectors) -> Vec<Column<ReadRows>> {
     let Vectors { element, dim, .. } = *vectors;
-    let fill = move |rows: &ReadRows| {
-        let present = rows.map(|row| row.vector.is_some());
-        let mut values = Vec::with_capacity(rows.len() * dim);
-        for row in &rows.0 {
-            match &row.vector {
-                Some(vector) => values.extend_from_slice(vector),
-                None => values.resize(values.len() + dim, 0.0),
+    let column = |(name, layer, range): (String, &str, Range<usize>)| {
+        let fill = move |rows: &ReadRows| {
+            let present = rows.map(|row| row.vector.is_some());
+            let mut values = Vec::with_capacity(rows.len() * dim);
+            for row in &rows.0 {
+                match &row.vector {
+                    Some(vector) => values.extend_from_slice(&vector[range.clone()]),
+                    None => values.resize(values.len() + dim, 0.0),
+                }
             }
-        }
-        match element {
-            Element::F32 => Values::OptionalF32Vectors { values, present },
-            Element::F16 => Values::OptionalF16Vectors {
-                values: halves(&values),
-                present,
-            },
-        }
+            match element {
+                Element::F32 => Values::OptionalF32Vectors { values, present },
+                Element::F16 => Values::OptionalF16Vectors {
+                    values: halves(&values),
+                    present,
+                },
+            }
+        };
+        let kind = ColumnKind::OptionalVector { element, dim };
+        let meaning = "states after reading each base of the read";
+        let column = Column::new(name, kind, meaning, fill).of_layer(layer);
+        column.pooled(vectors.pool.as_deref()).primary()
     };
-    let kind = ColumnKind::OptionalVector { element, dim };
-    Column::new(
-        "embedding",
-        kind,
-        "states after reading each base of the read",
-        fill,
-    )
-    .of_layer(&vectors.layer)
-    .pooled(vectors.pool.as_deref())
-    .primary()
+    vectors.columns().into_iter().map(column).collect()
 }

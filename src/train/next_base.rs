@@ -3,7 +3,7 @@
 use super::metrics::{self, Ratio};
 use super::network::{Network, foreign};
 use super::objective::{Evaluation, Loss, Objective};
-use super::sampler::{Lanes, Pieces, Place, Sampler, generator};
+use super::sampler::{EpochPlace, Lanes, Pieces, Sampler, generator};
 use super::split::{Genomes, Passage};
 use crate::encoder::{Encoder, State};
 use crate::error::{Error, Kind, Result};
@@ -30,12 +30,12 @@ pub struct NextBase {
     chunk: u64,
     /// Bases that an evaluation reads at a time.
     reading: u64,
-    parts: Vec<Part>,
+    parts: Vec<LanesAndState>,
 }
 
 /// Lanes that are computed together, and their states.
 #[derive(Serialize, Deserialize)]
-struct Part {
+struct LanesAndState {
     lanes: Lanes,
     state: Option<State>,
 }
@@ -79,7 +79,7 @@ impl NextBase {
         let training = genomes.training_without([&held_out, &test])?;
         let parts = sizes.parts.clamp(1, sizes.batch.max(1));
         let lanes = |part: usize| sizes.batch / parts + usize::from(part < sizes.batch % parts);
-        let part = |part| Part {
+        let part = |part| LanesAndState {
             lanes: Lanes::new(lanes(part)),
             state: None,
         };
@@ -150,7 +150,7 @@ impl Objective for NextBase {
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        let (place, read, parts): (Place, u64, Vec<Part>) =
+        let (place, read, parts): (EpochPlace, u64, Vec<LanesAndState>) =
             postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?;
         self.sampler.seek(place);
         (self.read, self.parts) = (read, parts);

@@ -4,7 +4,7 @@ use super::network::{Trained, Trainee};
 use super::objective::Evaluation;
 use super::run::Outcome;
 use super::saved::Point;
-use super::split::Source;
+use super::split::DataFile;
 use crate::adapter;
 use crate::checkpoint::{self, Changes, Staging};
 use crate::error::{Error, Kind, Result};
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// How a model was trained.
-pub struct Record {
+pub struct RunRecord {
     /// What it was trained to do.
     pub objective: &'static str,
     /// What its score is: `bits per base`.
@@ -24,7 +24,7 @@ pub struct Record {
     /// The licence of the weights, if the user gave one.
     pub license: Option<String>,
     /// What was read.
-    pub data: Vec<Source>,
+    pub data: Vec<DataFile>,
     /// What was held out, as regions or in words.
     pub held_out: Vec<String>,
     /// What was tested on at the end, likewise.
@@ -45,7 +45,7 @@ pub struct Record {
 /// Io.
 pub fn write(
     trainee: &Trainee,
-    record: &Record,
+    record: &RunRecord,
     outcome: &Outcome,
     out: Staging,
 ) -> Result<(&'static str, String)> {
@@ -79,7 +79,7 @@ pub fn write(
     Ok(("model.safetensors", digest))
 }
 
-impl Record {
+impl RunRecord {
     fn metrics(&self, trainee: &Trainee, outcome: &Outcome) -> Value {
         let data = self.data.iter().map(|source| {
             json!({

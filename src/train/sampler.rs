@@ -18,13 +18,13 @@ pub struct Sampler {
     length: u64,
     both: bool,
     seed: u64,
-    place: Place,
+    place: EpochPlace,
     passages: Vec<Passage>,
 }
 
 /// How far a sampler has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct EpochPlace {
     epoch: u64,
     next: u64,
 }
@@ -37,10 +37,10 @@ impl Sampler {
             length: length.max(2),
             both,
             seed,
-            place: Place::default(),
+            place: EpochPlace::default(),
             passages: Vec::new(),
         };
-        sampler.seek(Place::default());
+        sampler.seek(EpochPlace::default());
         sampler
     }
 
@@ -50,12 +50,12 @@ impl Sampler {
     }
 
     /// Where [`Sampler::seek`] goes on.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> EpochPlace {
         self.place
     }
 
     /// Goes on from a place.
-    pub fn seek(&mut self, place: Place) {
+    pub fn seek(&mut self, place: EpochPlace) {
         self.place = place;
         self.passages = self.epoch(place.epoch);
     }
@@ -67,7 +67,7 @@ impl Sampler {
                 self.place.next += 1;
                 return *passage;
             }
-            self.seek(Place {
+            self.seek(EpochPlace {
                 epoch: self.place.epoch + 1,
                 next: 0,
             });
@@ -111,10 +111,10 @@ pub(super) fn generator(purpose: &str, seed: u64, number: u64) -> StdRng {
 
 /// Passages side by side, each read piece by piece with a state of its own.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Lanes(Vec<Option<Reading>>);
+pub struct Lanes(Vec<Option<LanePassage>>);
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Reading {
+struct LanePassage {
     passage: Passage,
     before: u64,
 }
@@ -176,13 +176,13 @@ impl Lanes {
     pub fn next_pieces(&mut self, sampler: &mut Sampler, genomes: &Genomes, chunk: u64) -> Pieces {
         let mut pieces = Pieces::default();
         for (lane, slot) in self.0.iter_mut().enumerate() {
-            let Reading { passage, before } = slot.take().unwrap_or_else(|| Reading {
+            let LanePassage { passage, before } = slot.take().unwrap_or_else(|| LanePassage {
                 passage: sampler.next_passage(),
                 before: 0,
             });
             let end = (before + chunk).min(passage.len());
             pieces.push(genomes, &passage, before..end, lane);
-            *slot = (end < passage.len()).then_some(Reading {
+            *slot = (end < passage.len()).then_some(LanePassage {
                 passage,
                 before: end,
             });

@@ -131,13 +131,13 @@ pub struct Sequences {
     batch: usize,
     both: bool,
     seed: u64,
-    place: Place,
+    place: EpochPlace,
     /// The order of the epoch, and which sequences are reverse-complemented in it.
     order: Vec<(usize, bool)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Place {
+struct EpochPlace {
     epoch: u64,
     next: u64,
 }
@@ -166,10 +166,10 @@ impl Sequences {
             batch: batch.max(1),
             both,
             seed,
-            place: Place::default(),
+            place: EpochPlace::default(),
             order: Vec::new(),
         };
-        sequences.seek(Place::default());
+        sequences.seek(EpochPlace::default());
         Ok(sequences)
     }
 
@@ -178,7 +178,7 @@ impl Sequences {
         self.training.len()
     }
 
-    fn seek(&mut self, place: Place) {
+    fn seek(&mut self, place: EpochPlace) {
         let mut rng = generator("sequences", self.seed, place.epoch);
         let mut order: Vec<usize> = (0..self.training.len()).collect();
         order.shuffle(&mut rng);
@@ -198,7 +198,7 @@ impl Sequences {
                     break;
                 }
                 let epoch = self.place.epoch + 1;
-                self.seek(Place { epoch, next: 0 });
+                self.seek(EpochPlace { epoch, next: 0 });
                 continue;
             };
             self.place.next += 1;
@@ -310,14 +310,14 @@ fn measure(task: &Task, network: &Network, examples: &[Example]) -> Result<Optio
 }
 
 /// What the head said of a sequence, and the truth.
-type Found = (Vec<f32>, f64);
+type Predicted = (Vec<f32>, f64);
 
-fn classes(found: &[Found], width: usize, all: &mut Map<String, Value>) -> f64 {
+fn classes(found: &[Predicted], width: usize, all: &mut Map<String, Value>) -> f64 {
     let bits =
-        |(row, truth): &Found| -f64::from(row[*truth as usize].max(f32::MIN_POSITIVE)).log2();
+        |(row, truth): &Predicted| -f64::from(row[*truth as usize].max(f32::MIN_POSITIVE)).log2();
     let score = found.iter().map(bits).sum::<f64>() / found.len() as f64;
     all.insert("cross_entropy_bits".into(), json!(score));
-    let confusion = |found: &[&Found]| {
+    let confusion = |found: &[&Predicted]| {
         let predicted = |row: &[f32]| {
             let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
             best.map_or(0, |(class, _)| class)
@@ -329,7 +329,7 @@ fn classes(found: &[Found], width: usize, all: &mut Map<String, Value>) -> f64 {
                 .map(|(row, truth)| (*truth as usize, predicted(row))),
         )
     };
-    let mut add = |name: &str, statistic: &dyn Fn(&[&Found]) -> Option<f64>| {
+    let mut add = |name: &str, statistic: &dyn Fn(&[&Predicted]) -> Option<f64>| {
         all.insert(
             name.into(),
             json!(statistic(&found.iter().collect::<Vec<_>>())),
@@ -340,7 +340,7 @@ fn classes(found: &[Found], width: usize, all: &mut Map<String, Value>) -> f64 {
     add("mcc", &|found| confusion(found).mcc());
     add("accuracy", &|found| confusion(found).accuracy());
     if width == 2 {
-        let pairs = |found: &[&Found]| -> (Vec<f64>, Vec<bool>) {
+        let pairs = |found: &[&Predicted]| -> (Vec<f64>, Vec<bool>) {
             found
                 .iter()
                 .map(|(row, truth)| (f64::from(row[1]), *truth == 1.0))
@@ -361,23 +361,23 @@ fn classes(found: &[Found], width: usize, all: &mut Map<String, Value>) -> f64 {
     score
 }
 
-fn values(found: &[Found], all: &mut Map<String, Value>) -> f64 {
-    let pairs = |found: &[&Found]| -> (Vec<f64>, Vec<f64>) {
+fn values(found: &[Predicted], all: &mut Map<String, Value>) -> f64 {
+    let pairs = |found: &[&Predicted]| -> (Vec<f64>, Vec<f64>) {
         found
             .iter()
             .map(|(row, truth)| (f64::from(row[0]), *truth))
             .unzip()
     };
-    let mean = |found: &[&Found]| {
+    let mean = |found: &[&Predicted]| {
         let (x, y) = pairs(found);
         let sum: f64 = x.iter().zip(&y).map(|(x, y)| (x - y).powi(2)).sum();
         Some(sum / x.len() as f64)
     };
-    let rank = |found: &[&Found]| {
+    let rank = |found: &[&Predicted]| {
         let (x, y) = pairs(found);
         metrics::spearman(&x, &y)
     };
-    let whole: Vec<&Found> = found.iter().collect();
+    let whole: Vec<&Predicted> = found.iter().collect();
     let score = mean(&whole).unwrap_or_default();
     all.insert("mean_squared_error".into(), json!(score));
     all.insert("spearman".into(), json!(rank(&whole)));

@@ -21,12 +21,12 @@ pub struct Genomes {
     /// Where each contig is, by name.
     places: BTreeMap<String, usize>,
     /// The files that were read.
-    pub files: Vec<Source>,
+    pub files: Vec<DataFile>,
 }
 
 /// A file that took part in training, for the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct DataFile {
     /// As given.
     pub path: PathBuf,
     /// SHA-256 of its bytes, in hex.
@@ -35,7 +35,7 @@ pub struct Source {
     pub size: u64,
 }
 
-impl Source {
+impl DataFile {
     /// Digests a file.
     pub fn read(path: &Path, size: u64) -> Result<Self> {
         let sha256 = checkpoint::digest(path)?;
@@ -80,7 +80,7 @@ impl Genomes {
                 });
                 all.bases.push(codes);
             }
-            all.files.push(Source::read(path, size)?);
+            all.files.push(DataFile::read(path, size)?);
         }
         Ok(all)
     }

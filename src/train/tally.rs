@@ -11,15 +11,15 @@ const BINS: usize = 256;
 const MEAN: usize = 100;
 
 /// Counts of one block.
-struct Block {
+struct BlockCounts {
     loss: Ratio,
     /// Of classes that exclude each other: (true class, predicted one).
     pairs: Vec<f64>, // (K, K)
-    outputs: Vec<Output>,
+    outputs: Vec<ClassCounts>,
 }
 
 /// Counts of one class in one block, or sums of one value.
-struct Output {
+struct ClassCounts {
     /// Bases of the class, and others, by their score's bin.
     bins: [Vec<u32>; 2],
     /// Truth and prediction: (no, no), (no, yes), (yes, no), (yes, yes).
@@ -33,7 +33,7 @@ struct Output {
 pub struct Tally {
     link: Link,
     names: Vec<String>,
-    blocks: Vec<Block>,
+    blocks: Vec<BlockCounts>,
 }
 
 impl Tally {
@@ -54,11 +54,11 @@ impl Tally {
             Link::Sigmoid => (BINS, 0),
             Link::Softmax => (BINS, k * k),
         };
-        self.blocks.push(Block {
+        self.blocks.push(BlockCounts {
             loss: Ratio::default(),
             pairs: vec![0.0; pairs],
             outputs: (0..k)
-                .map(|_| Output {
+                .map(|_| ClassCounts {
                     bins: [vec![0; bins], vec![0; bins]],
                     table: [0.0; 4],
                     means: Vec::new(),
@@ -121,7 +121,7 @@ impl Tally {
     /// All measures, with intervals over the blocks.
     pub fn metrics(&self) -> Map<String, Value> {
         let mut all = Map::new();
-        let mut add = |name: String, statistic: &dyn Fn(&[&Block]) -> Option<f64>| {
+        let mut add = |name: String, statistic: &dyn Fn(&[&BlockCounts]) -> Option<f64>| {
             let whole = statistic(&self.blocks.iter().collect::<Vec<_>>());
             let interval = metrics::interval(&self.blocks, statistic);
             all.insert(format!("{name}_ci95"), json!(interval));
@@ -157,7 +157,7 @@ impl Tally {
                 });
                 continue;
             }
-            let table = |blocks: &[&Block]| {
+            let table = |blocks: &[&BlockCounts]| {
                 let mut counts = vec![0.0; 4];
                 for block in blocks {
                     let table = block.outputs[i].table;
@@ -181,7 +181,7 @@ impl Tally {
     }
 }
 
-impl Output {
+impl ClassCounts {
     fn count(&mut self, p: f32, truth: bool, said: bool) {
         let odds = (p.max(1e-7) / (1.0 - p).max(1e-7)).ln();
         let bin = ((odds + 12.0) / 24.0 * BINS as f32) as usize;
@@ -204,7 +204,7 @@ impl Output {
 
 /// The area under the receiver operating characteristic, and the average precision, of a class;
 /// none if it never occurs, or nothing else does.
-fn areas(blocks: &[&Block], class: usize) -> Option<[f64; 2]> {
+fn areas(blocks: &[&BlockCounts], class: usize) -> Option<[f64; 2]> {
     let mut bins = [[0u64; BINS]; 2];
     for block in blocks {
         for (sum, counts) in bins.iter_mut().zip(&block.outputs[class].bins) {

@@ -3,7 +3,7 @@
 use super::labels::Labels;
 use super::network::{Network, foreign};
 use super::objective::{Evaluation, Loss, Objective};
-use super::sampler::{Place, Sampler};
+use super::sampler::{EpochPlace, Sampler};
 use super::split::{Genomes, Passage};
 use super::tally::Tally;
 use crate::encoder::Encoder;
@@ -38,7 +38,7 @@ pub struct Tracks {
 
 /// How passages are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct TrackReading {
     /// Bases of a passage, at most.
     pub length: u64,
     /// Passages of a step.
@@ -62,7 +62,7 @@ impl Tracks {
         genomes: Genomes,
         labels: Labels,
         [held_out, test]: [Vec<Span>; 2],
-        reading: Reading,
+        reading: TrackReading,
         seed: u64,
     ) -> Result<Self> {
         let training = genomes.training_without([&held_out, &test])?;
@@ -230,7 +230,7 @@ impl Objective for Tracks {
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        let place: Place = postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?;
+        let place: EpochPlace = postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?;
         self.sampler.seek(place);
         Ok(())
     }

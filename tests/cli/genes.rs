@@ -1,6 +1,6 @@
 //! Heads of bases: they learn, and genes come out of them.
 
-use crate::harness::{Case, Outcome, bases, compare, record};
+use crate::harness::{Case, GENE_CLASSES, Outcome, bases, compare, record};
 
 /// Genes of so many codons GCT and more, between bases A and T, on both strands, and their places.
 fn genome(codons: usize) -> (String, String) {
@@ -114,7 +114,7 @@ fn genes_are_learned_and_found_again() {
     let case = trained(120, "--genes --both-strands --steps 200");
     let args = "predict a.fa -m out --genes g.gff3 --bed g.bed --threshold 0.4 --bigwig w -t 2";
     let mut case = case.args(args);
-    let wigs = CLASSES.map(|class| format!("w.{class}.bw"));
+    let wigs = GENE_CLASSES.map(|class| format!("w.{class}.bw"));
     let mut files = vec!["g.gff3", "g.bed"];
     files.extend(wigs.iter().map(String::as_str));
     let outcome = case.run().succeeds(&files);
@@ -171,20 +171,6 @@ fn only_contigs_that_no_file_annotates_are_warned_of() {
         "{warned:?}"
     );
 }
-
-const CLASSES: [&str; 11] = [
-    "noncoding",
-    "plus_1",
-    "plus_2",
-    "plus_3",
-    "minus_1",
-    "minus_2",
-    "minus_3",
-    "plus_start",
-    "plus_stop",
-    "minus_start",
-    "minus_stop",
-];
 
 #[test]
 fn the_language_model_is_still_there() {

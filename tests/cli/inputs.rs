@@ -1,6 +1,7 @@
 //! The same sequences give the same table, however they come.
 
 use crate::harness::bytes::{bgzf, gzip};
+use crate::harness::compare::within;
 use crate::harness::table::difference;
 use crate::harness::{Case, bases, record};
 
@@ -93,6 +94,58 @@ fn regions_equal_those_rows_of_the_whole() {
     // A shorter context gives other numbers, and says how much there was.
     let part = Case::embed(&text, "--dtype f32 --region chr1:101-700 --context 10").run();
     assert_eq!(part.table().integers("context_left")[0], 10);
+}
+
+#[test]
+fn regions_with_a_strand_are_the_same_with_an_index_and_without() {
+    // The contexts of all regions reach the contig's end.
+    let text = fasta(60);
+    let fai = "chr1\t2000\t6\t60\t61\nchr2\t120\t2046\t60\t61\nchr3\t777\t2174\t60\t61\n";
+    let args = "predict a.fa -m model -o out.parquet --region chr2:10-20 --region chr2:60-70 \
+        --region chr2:110-120 --region chr3:1-5";
+    for strand in ["both", "reverse", "mean"] {
+        let args = format!("{args} --strand {strand}");
+        let run = |case: Case| {
+            let mut case = case.args(&args);
+            case.run().succeeds(&["out.parquet"]).table()
+        };
+        let streamed = run(Case::embed(&text, ""));
+        let indexed = run(Case::embed(&text, "").file("a.fa.fai", fai));
+        let rows = if strand == "both" { 76 } else { 38 };
+        assert_eq!((streamed.rows(), indexed.rows()), (rows, rows), "{strand}");
+        assert_eq!(streamed.keys(), indexed.keys());
+        let (streamed, indexed) = (streamed.numbers("logp_base"), indexed.numbers("logp_base"));
+        let known = |x: &[Option<f32>]| x.iter().map(Option::is_some).collect::<Vec<_>>();
+        assert_eq!(known(&streamed), known(&indexed));
+        let values = |x: Vec<Option<f32>>| x.into_iter().flatten().collect::<Vec<_>>();
+        within(strand, &values(streamed), &values(indexed), 1e-5);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_changes_no_row() {
+    let mark = "\u{feff}";
+    let run = |mark: &str| {
+        let case = Case::embed(format!("{mark}{}", fasta(60)), "--regions-file r.bed");
+        let mut case = case.file("r.bed", format!("{mark}chr1\t5\t90\n"));
+        case.run().succeeds(&["out.parquet"]).table()
+    };
+    let (marked, plain) = (run(mark), run(""));
+    assert_eq!(marked.keys(), plain.keys());
+    assert_eq!(marked.vectors("embedding"), plain.vectors("embedding"));
+    for (name, text) in [
+        ("r.fq", "@r\nACGT\n+\nIIII\n"),
+        (
+            "r.sam",
+            "@HD\tVN:1.6\nr\t4\t*\t0\t0\t*\t*\t0\t0\tACGT\tIIII\n",
+        ),
+    ] {
+        let args = format!("reads {name} -m model -o out.parquet");
+        let mut case = Case::new(&args).file(name, format!("{mark}{text}"));
+        let table = case.run().succeeds(&["out.parquet"]).table();
+        assert_eq!(table.texts("read_name"), [Some("r".to_string())]);
+        assert_eq!(table.integers("length"), [4]);
+    }
 }
 
 #[test]

@@ -4,11 +4,14 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod completions;
 mod embed;
 mod fit;
 mod fit_again;
 mod genes;
 mod inputs;
+mod intervals;
+mod layers;
 mod models;
 mod predict;
 mod readers;

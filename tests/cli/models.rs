@@ -36,6 +36,7 @@ fn every_help_ends_with_an_example() {
         "models show",
         "models verify",
         "models convert",
+        "completions",
         "predict",
     ] {
         let help = said(&format!("{command} --help"));

@@ -290,6 +290,95 @@ fn the_tagged_bam_holds_all_records_in_order_and_can_be_read_at_random() {
 }
 
 #[test]
+fn the_tagged_bam_of_a_cram_is_that_of_its_sam() {
+    let tagged = |name: &str| {
+        // The same name, as the command stands in the header.
+        let case = reads(
+            "in",
+            data(name),
+            "-r ref.fa --all-alignments --bam-out tagged.bam",
+        );
+        let case = case.file("ref.fa", data("ref.fa"));
+        let mut case = case.file("ref.fa.fai", data("ref.fa.fai"));
+        let files = ["out.parquet", "tagged.bam", "tagged.bam.bai"];
+        let out = case.run().succeeds(&files);
+        let mut text = Vec::new();
+        let mut bgzf = flate2::read::MultiGzDecoder::new(out.file("tagged.bam"));
+        std::io::Read::read_to_end(&mut bgzf, &mut text).unwrap();
+        (text, out.table().words("status"))
+    };
+    let (cram, sam) = (tagged("pairs.cram"), tagged("pairs.sam"));
+    assert_eq!(cram.1.len(), 20);
+    assert_eq!(cram.1, sam.1);
+    assert!(cram.0 == sam.0);
+}
+
+#[test]
+fn an_alignment_that_cannot_be_is_a_row_with_its_status_from_sam_as_from_bam() {
+    let sam = "@SQ\tSN:c1\tLN:100\n\
+        good\t0\tc1\t5\t60\t10M\t*\t0\t0\tACGTACGTAC\t*\n\
+        contig\t0\tzz\t5\t60\t10M\t*\t0\t0\tACGTACGTAC\t*\n\
+        mate\t1\tc1\t5\t60\t10M\tzz\t9\t0\tACGTACGTAC\t*\n\
+        cigar\t0\tc1\t5\t60\t9M\t*\t0\t0\tACGTACGTAC\t*\n\
+        end\t0\tc1\t99\t60\t10M\t*\t0\t0\tACGTACGTAC\t*\n";
+    let table = reads("r.sam", sam, "").run().succeeds(&["out.parquet"]);
+    let table = table.table();
+    let expected = [
+        "ok",
+        "bad_alignment",
+        "bad_alignment",
+        "bad_alignment",
+        "bad_alignment",
+    ];
+    assert_eq!(table.words("status"), expected);
+    let placed = [true, false, false, false, false];
+    for column in ["chrom", "start", "mapq"] {
+        assert_eq!(table.known(column), placed, "{column}");
+    }
+    assert_eq!(table.known("mean_logp"), [true; 5]);
+}
+
+#[test]
+fn bases_written_as_equals_signs_are_the_references() {
+    let header = "@HD\tVN:1.6\tSO:coordinate\n@SQ\tSN:17\tLN:4200\n";
+    let reference = String::from_utf8(data("ref.fa")).unwrap();
+    let reference: String = reference.lines().skip(1).collect();
+    let text = |bases: &str| {
+        let line = |start: usize| {
+            let quality = "I".repeat(bases.len().max(40));
+            let own = if bases.is_empty() {
+                &reference[start - 1..start + 39]
+            } else {
+                bases
+            };
+            format!("r{start}\t0\t17\t{start}\t60\t40M\t*\t0\t0\t{own}\t{quality}\n")
+        };
+        [101, 120].map(line).concat()
+    };
+    let (equal, full) = ("=".repeat(40), String::new());
+    let run = |bases: &str, args: &str| {
+        let case = small("small.sam", "").file("r.sam", format!("{header}{}", text(bases)));
+        case.args(&format!("{args} -m model -o out.parquet"))
+    };
+    for args in [
+        "reads r.sam -r ref.fa",
+        "predict r.sam -r ref.fa --min-depth 1",
+    ] {
+        let column = if args.starts_with("reads") {
+            "mean_logp"
+        } else {
+            "logp_base"
+        };
+        let table = |bases: &str| run(bases, args).run().succeeds(&["out.parquet"]).table();
+        let (equal, full) = (table(&equal), table(&full));
+        assert_eq!(equal.numbers(column), full.numbers(column), "{args}");
+    }
+    run(&equal, "reads r.sam")
+        .run()
+        .fails(3, &["record 1", "--reference"]);
+}
+
+#[test]
 fn a_sample_is_read_along_its_reference() {
     let with = |command: &str, args: &str| {
         let text = format!("{command} small.bam -r ref.fa -m model -o out.parquet {args}");

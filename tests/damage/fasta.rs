@@ -31,9 +31,9 @@ fn text_that_is_no_fasta_is_an_error() {
     Case::embed("; note\n>a\nACGT\n", "")
         .run()
         .fails(3, &["line 1", "expected '>'"]);
-    Case::embed("\u{feff}>a\nACGT\n", "")
+    Case::embed("\u{feff}ACGT\n", "")
         .run()
-        .fails(3, &["line 1"]);
+        .fails(3, &["line 1", "expected '>'"]);
     Case::embed("\n\n>a\nACGT\n", "")
         .run()
         .succeeds(&["out.parquet"]);

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
-#[path = "../harness/compare.rs"]
+#[path = "../../src/ops/testing/compare.rs"]
 mod compare;
 mod layers;
 mod plain;
@@ -168,7 +168,7 @@ fn files_of_transformers_5_equal_its_models() {
 
 #[test]
 fn hyenadna_s_filter_equals_the_published_filter() {
-    use crocuta::encoder::hyena::{Filter, Hyperparameters};
+    use crocuta::encoder::hyena::{Hyperparameters, ImplicitFilter};
     let checkpoint = Checkpoint::open(&folder("hyenadna")).unwrap();
     let sizes = Hyperparameters::read(&checkpoint.config).unwrap();
     let layer = checkpoint
@@ -177,7 +177,7 @@ fn hyenadna_s_filter_equals_the_published_filter() {
         .at(0)
         .at("mixer")
         .at("filter_fn");
-    let taps = Filter::load(&sizes, &layer)
+    let taps = ImplicitFilter::load(&sizes, &layer)
         .unwrap()
         .taps(0..sizes.width, sizes.length)
         .unwrap();

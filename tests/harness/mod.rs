@@ -11,7 +11,9 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../src/io/testing/bytes.rs"]
 pub mod bytes;
+#[path = "../../src/ops/testing/compare.rs"]
 pub mod compare;
 pub mod table;
 
@@ -28,6 +30,21 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_crocuta");
 /// A HyenaDNA of two layers, 16 wide, that knows 128 bases.
 pub const CONFIG: &str = r#"{"model_type": "hyenadna", "d_model": 16, "d_inner": 64, "n_layer": 2,
     "max_seq_len": 130, "emb_dim": 5, "filter_order": 64, "vocab_size": 12}"#;
+
+/// What a head of genes says of a base, in the order of its outputs.
+pub const GENE_CLASSES: [&str; 11] = [
+    "noncoding",
+    "plus_1",
+    "plus_2",
+    "plus_3",
+    "minus_1",
+    "minus_2",
+    "minus_3",
+    "plus_start",
+    "plus_stop",
+    "minus_start",
+    "minus_stop",
+];
 
 /// Its files with random weights: config.json and model.safetensors. Made once in each process.
 static MODEL: LazyLock<[(&str, Vec<u8>); 2]> = LazyLock::new(|| {

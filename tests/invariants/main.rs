@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
-#[path = "../harness/compare.rs"]
+#[path = "../../src/ops/testing/compare.rs"]
 mod compare;
 mod exact;
 mod layers;

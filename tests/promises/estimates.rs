@@ -124,6 +124,10 @@ fn whole_sequences_plain_compressed_and_indexed() {
         "embed a.fa -m model --dtype f32 --window 128 --overlap 32",
     );
     holds(&indexed, "predict a.fa -m model --logits");
+    holds(
+        &indexed,
+        "embed a.fa -m model --layer 1 --layer -1 --layer ln_f",
+    );
 }
 
 #[test]
@@ -167,6 +171,17 @@ fn genes_of_a_bed_read_no_more_than_their_contigs_hold() {
         let read = summary["encoder_bases"].as_u64().unwrap();
         assert!(read <= most, "{line}: {read} bases through the encoder");
     }
+}
+
+#[test]
+fn intervals_have_a_row_each() {
+    let bed = "c\t100\t9000\nc\t200\t300\nd\t10\t7000\n";
+    let with = |args: &str| indexed(args).file("r.bed", bed);
+    holds(&with, "embed a.fa -m model --intervals r.bed --dtype f32");
+    holds(
+        &with,
+        "predict a.fa -m model --intervals r.bed --strand both",
+    );
 }
 
 #[test]

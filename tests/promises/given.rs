@@ -1,6 +1,6 @@
 //! Small inputs of every kind, and the commands that read them.
 
-use crate::harness::{Case, bases, model_file, record};
+use crate::harness::{Case, GENE_CLASSES, bases, model_file, record};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -106,7 +106,9 @@ impl Output {
         let files = match option {
             "--bam-out" => vec![path.to_string(), format!("{path}.bai")],
             "--vcf-out" => vec![path.to_string(), format!("{path}.tbi")],
-            "--bigwig" => CLASSES.map(|class| format!("{path}.{class}.bw")).to_vec(),
+            "--bigwig" => GENE_CLASSES
+                .map(|class| format!("{path}.{class}.bw"))
+                .to_vec(),
             _ => vec![path.to_string()],
         };
         Self {
@@ -120,21 +122,6 @@ impl Output {
         format!(" {} {}", self.option, self.path)
     }
 }
-
-/// Classes of a head of genes.
-pub const CLASSES: [&str; 11] = [
-    "noncoding",
-    "plus_1",
-    "plus_2",
-    "plus_3",
-    "minus_1",
-    "minus_2",
-    "minus_3",
-    "plus_start",
-    "plus_stop",
-    "minus_start",
-    "minus_stop",
-];
 
 /// Every command that computes, with all its outputs.
 pub fn commands() -> Vec<Command> {

@@ -219,12 +219,29 @@ fn embeddings_go_on_only_with_the_same_inputs_and_options() {
         option("--bin 4", "--bin 5", &["bin"]),
         option("--pool mean", "--pool max", &["pool"]),
         option("--dtype f16", "--dtype f32", &["dtype"]),
+        option("-t 2", "-t 2 --layer 1", &["layer"]),
         option("-t 2", "-t 2 --strand both", &["strand"]),
         option("-t 2", "-t 2 --window 100", &["window"]),
         option("-t 2", "-t 2 --keep-overlaps", &["keep-overlaps"]),
         option("--adapter adapter", "", &["adapter", "model"]),
         option("--regions-file r.bed", "--region c:1001-50000", &["region"]),
     ]);
+    held(line, genome, &changes);
+}
+
+#[test]
+fn intervals_go_on_only_with_the_same_file_and_options() {
+    let line = "embed a.fa -m model -t 2 --chunk 2048 --intervals r.bed --context 100 --pool mean";
+    let changes = [
+        file(
+            "the intervals",
+            &|case| reword(case, "r.bed", "c\t1000\t", "c\t1001\t"),
+            &["intervals"],
+        ),
+        option("--pool mean", "--pool max", &["pool"]),
+        option("-t 2", "-t 2 --upstream 5", &["upstream"]),
+        option("-t 2", "-t 2 --around start 500", &["around"]),
+    ];
     held(line, genome, &changes);
 }
 
@@ -265,6 +282,7 @@ fn reads_go_on_only_with_the_same_inputs_and_options() {
             "--orientation reference",
             &["orientation"],
         ),
+        option("-t 2", "-t 2 --layer 1", &["layer"]),
         option("-t 2", "-t 2 --all-alignments", &["all-alignments"]),
         option("--pool mean", "--no-embedding", &["embedding", "pool"]),
         option("-t 2", "-t 2 --window 20", &["window"]),
@@ -306,6 +324,7 @@ fn scores_go_on_only_with_the_same_inputs_and_options() {
         option("-t 2", "-t 2 --context 100", &["context"]),
         option("-t 2", "-t 2 --strand both", &["strand"]),
         option("-t 2", "-t 2 --embeddings site", &["embeddings"]),
+        option("-t 2", "-t 2 --layer 1", &["layer"]),
         option("-t 2", "-t 2 --around 10", &["around"]),
         option(
             "--after 50",

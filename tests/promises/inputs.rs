@@ -69,6 +69,8 @@ fn no_output_is_a_sequence_an_index_or_a_region_file() {
         let line = "embed a.fa -m model --regions-file r.bed";
         let inputs = ["a.fa", "a.fa.fai", "r.bed"];
         refuses(&given::case, line, &inputs, option);
+        let line = "embed a.fa -m model --intervals r.bed";
+        refuses(&given::case, line, &inputs, option);
         let line = "embed a.fa.gz -m model --region c:1-50";
         let inputs = ["a.fa.gz", "a.fa.gz.fai", "a.fa.gz.gzi"];
         refuses(&zipped, line, &inputs, option);

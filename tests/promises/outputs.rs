@@ -1,7 +1,7 @@
 //! After a run that succeeded every output stands, and is what its name says.
 
-use crate::given::{self, CLASSES, Command, Output};
-use crate::harness::Outcome;
+use crate::given::{self, Command, Output};
+use crate::harness::{GENE_CLASSES, Outcome};
 use crate::kinds;
 
 /// All choices of some of the outputs.
@@ -67,7 +67,7 @@ fn tracks_hold_the_table_s_columns() {
     let names: Vec<&str> = files.iter().map(String::as_str).collect();
     let table = case.run().succeeds(&names).table();
     let (chroms, starts) = (table.words("chrom"), table.integers("start"));
-    for class in CLASSES {
+    for class in GENE_CLASSES {
         let column = table.numbers(&format!("prob_{class}"));
         let track = crocuta::io::bigwig::read(&case.path(&format!("w.{class}.bw"))).unwrap();
         let mut found = Vec::new();
@@ -89,7 +89,7 @@ fn a_bed_names_the_bases_whose_probability_reaches_the_threshold() {
     let table = outcome.table();
     let (chroms, starts) = (table.words("chrom"), table.integers("start"));
     let mut expected = Vec::new();
-    for class in CLASSES {
+    for class in GENE_CLASSES {
         let column = table.numbers(&format!("prob_{class}"));
         let of = |i: &usize| column[*i].is_some_and(|p| p >= 0.0905);
         let bases = (0..table.rows()).filter(of);

@@ -9,7 +9,7 @@ use crate::error::Result;
 use std::f64::consts::PI;
 
 /// Sizes that both generations share.
-struct Sizes {
+struct SharedSizes {
     width: usize,
     layers: usize,
     heads: usize,
@@ -21,7 +21,7 @@ struct Sizes {
     residual: f64,
 }
 
-impl Sizes {
+impl SharedSizes {
     fn new(config: &Config, state: usize) -> Result<Self> {
         let width = config.size("hidden_size", WIDTH, None)?;
         let heads = config.size("num_attention_heads", 1..=width, None)?;
@@ -189,7 +189,7 @@ fn mixers(config: &Config, layers: usize, lists: &[(&str, Mix)]) -> Result<Vec<M
 
 /// Evo in the layout of togethercomputer/evo-1-*: complex modes as pairs.
 pub fn evo1(config: &Config, plan: &mut Plan) -> Result<()> {
-    let sizes = Sizes::new(config, 8)?;
+    let sizes = SharedSizes::new(config, 8)?;
     let (width, state) = (sizes.width, sizes.state);
     let lists = [
         ("attn_layer_idxs", Mix::Attention),
@@ -233,7 +233,7 @@ pub fn evo1(config: &Config, plan: &mut Plan) -> Result<()> {
 
 /// Evo 2 in the layout of arcinstitute/evo2_*: real modes, and explicit short and medium filters.
 pub fn evo2(config: &Config, plan: &mut Plan) -> Result<()> {
-    let sizes = Sizes::new(config, 16)?;
+    let sizes = SharedSizes::new(config, 16)?;
     let (width, state) = (sizes.width, sizes.state);
     let medium = config.size("hcm_filter_length", 1..=1 << 20, Some(128))?;
     let short = config.size("hcs_filter_length", 1..=1 << 20, Some(7))?;

@@ -8,95 +8,109 @@ use std::f64::consts::PI;
 
 /// Adds the model's tensors.
 pub fn plan(config: &Config, plan: &mut Plan) -> Result<()> {
-    let width = config.size("d_model", WIDTH, None)?;
-    let inner = config.size("d_inner", WIDTH, Some(4 * width))?;
-    let layers = config.size("n_layer", LAYERS, None)?;
-    let length = config.size("max_seq_len", 2..=1 << 31, None)?;
-    let features = config.size("emb_dim", 3..=1023, None)?;
-    let bands = features / 2;
-    if features.is_multiple_of(2) {
-        let what = "must be odd: a position, and a sine and a cosine for each frequency";
-        return Err(config.error("emb_dim", what));
-    }
-    let hidden = config.size("filter_order", WIDTH, None)?;
-    let taps = config.size("short_filter_order", 1..=1024, Some(3))?;
-    let frequency = config.number("activation_freq", Some(1.0))?;
-    let rows = vocabulary(config, 8)?;
-    let deviation = config.number("initializer_range", Some(0.02))?;
-    // Layers that write to the residual stream: as GPT-2, two for each block.
-    let residual = deviation / (2.0 * layers as f64).sqrt();
-
+    let sizes = Sizes::read(config)?;
+    let (width, deviation) = (sizes.width, sizes.deviation);
     let embedding = "hyena.backbone.embeddings.word_embeddings.weight";
-    plan.add(embedding, &[rows, width], Fill::Normal(deviation));
-    for layer in 0..layers {
-        let at = format!("hyena.backbone.layers.{layer}");
+    plan.add(embedding, &[sizes.rows, width], Fill::Normal(deviation));
+    for layer in 0..sizes.layers {
+        sizes.layer(plan, &format!("hyena.backbone.layers.{layer}"));
+    }
+    layer_norm(plan, "hyena.backbone.ln_f", width);
+    plan.add(
+        "lm_head.weight",
+        &[sizes.rows, width],
+        Fill::Normal(deviation),
+    );
+    if let Some(head) = plan.0.last_mut() {
+        head.like = Some(embedding.to_string());
+    }
+    Ok(())
+}
+
+struct Sizes {
+    width: usize,
+    inner: usize,
+    layers: usize,
+    length: usize,
+    /// Of a position, which the filter network reads.
+    features: usize,
+    /// The filter network's width.
+    hidden: usize,
+    taps: usize,
+    frequency: f64,
+    /// Rows of the embedding.
+    rows: usize,
+    deviation: f64,
+}
+
+impl Sizes {
+    fn read(config: &Config) -> Result<Self> {
+        let width = config.size("d_model", WIDTH, None)?;
+        let features = config.size("emb_dim", 3..=1023, None)?;
+        if features.is_multiple_of(2) {
+            let what = "must be odd: a position, and a sine and a cosine for each frequency";
+            return Err(config.error("emb_dim", what));
+        }
+        Ok(Self {
+            width,
+            inner: config.size("d_inner", WIDTH, Some(4 * width))?,
+            layers: config.size("n_layer", LAYERS, None)?,
+            length: config.size("max_seq_len", 2..=1 << 31, None)?,
+            features,
+            hidden: config.size("filter_order", WIDTH, None)?,
+            taps: config.size("short_filter_order", 1..=1024, Some(3))?,
+            frequency: config.number("activation_freq", Some(1.0))?,
+            rows: vocabulary(config, 8)?,
+            deviation: config.number("initializer_range", Some(0.02))?,
+        })
+    }
+
+    fn layer(&self, plan: &mut Plan, at: &str) {
+        let (width, inner) = (self.width, self.inner);
+        // Layers that write to the residual stream: as GPT-2, two for each block.
+        let residual = self.deviation / (2.0 * self.layers as f64).sqrt();
+        let linear = |plan: &mut Plan, name: &str, shape: [usize; 2], deviation: f64| {
+            plan.linear(format!("{at}.{name}"), shape, Fill::Normal(deviation), true);
+        };
         layer_norm(plan, format!("{at}.norm1"), width);
         layer_norm(plan, format!("{at}.norm2"), width);
-        plan.linear(
-            format!("{at}.mlp.fc1"),
-            [inner, width],
-            Fill::Normal(deviation),
-            true,
-        );
-        plan.linear(
-            format!("{at}.mlp.fc2"),
-            [width, inner],
-            Fill::Normal(residual),
-            true,
-        );
-        let at = format!("{at}.mixer");
-        plan.linear(
-            format!("{at}.in_proj"),
-            [3 * width, width],
-            Fill::Normal(deviation),
-            true,
-        );
-        plan.linear(
-            format!("{at}.out_proj"),
-            [width, width],
-            Fill::Normal(residual),
-            true,
-        );
-        plan.torch(format!("{at}.short_filter"), &[3 * width, 1, taps]);
-        let at = format!("{at}.filter_fn");
-        plan.add(format!("{at}.bias"), &[width], Fill::Normal(1.0));
-        plan.add(
-            format!("{at}.pos_emb.z"),
-            &[1, length, features],
-            positions(length, bands),
-        );
-        plan.add(
-            format!("{at}.pos_emb.t"),
-            &[1, length, 1],
-            ramp(0.0, 1.0, length),
-        );
+        linear(plan, "mlp.fc1", [inner, width], self.deviation);
+        linear(plan, "mlp.fc2", [width, inner], residual);
+        linear(plan, "mixer.in_proj", [3 * width, width], self.deviation);
+        linear(plan, "mixer.out_proj", [width, width], residual);
+        let filter = format!("{at}.mixer.short_filter");
+        plan.torch(filter, &[3 * width, 1, self.taps]);
+        self.filter(plan, &format!("{at}.mixer.filter_fn"));
+    }
+
+    /// The implicit filter's network, and what it reads.
+    fn filter(&self, plan: &mut Plan, at: &str) {
+        let (width, length, features, hidden) =
+            (self.width, self.length, self.features, self.hidden);
+        let mut add = |name: &str, shape: &[usize], fill: Fill| {
+            plan.add(format!("{at}.{name}"), shape, fill);
+        };
         let (slow, fast) = (0.01f64.ln() / 1.5, 0.01f64.ln() / 0.3);
-        plan.add(
-            format!("{at}.modulation.deltas"),
-            &[1, 1, width],
-            ramp(slow, fast, width),
+        add("bias", &[width], Fill::Normal(1.0));
+        add(
+            "pos_emb.z",
+            &[1, length, features],
+            positions(length, features / 2),
         );
+        add("pos_emb.t", &[1, length, 1], ramp(0.0, 1.0, length));
+        add("modulation.deltas", &[1, 1, width], ramp(slow, fast, width));
         let at = format!("{at}.implicit_filter");
         plan.torch(format!("{at}.0"), &[hidden, features]);
         plan.add(
             format!("{at}.1.freq"),
             &[1, hidden],
-            Fill::constant(frequency),
+            Fill::constant(self.frequency),
         );
         plan.torch(format!("{at}.2"), &[hidden, hidden]);
         plan.torch(format!("{at}.4"), &[hidden, hidden]);
-        plan.add(
-            format!("{at}.6.weight"),
-            &[width, hidden],
-            Fill::torch(hidden),
-        );
+        let last = [width, hidden];
+        plan.add(format!("{at}.6.weight"), &last, Fill::torch(hidden));
     }
-    layer_norm(plan, "hyena.backbone.ln_f", width);
-    plan.add("lm_head.weight", &[rows, width], Fill::Normal(deviation));
-    if let Some(head) = plan.0.last_mut() {
-        head.like = Some(embedding.to_string());
-    }
-    Ok(())
 }
 
 /// The filter's input at position j: t = j/(l-1), then cos(f w) and -sin(f w) for each of the

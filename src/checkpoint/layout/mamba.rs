@@ -13,20 +13,20 @@ struct Mixer {
     rank: usize,
     bias: bool,
     conv_bias: bool,
-    step: Step,
+    step: TimeSteps,
     /// The output projection is divided by the root of this.
     residuals: usize,
 }
 
 /// Time steps begin log-uniform from min to max.
-struct Step {
+struct TimeSteps {
     min: f64,
     max: f64,
     floor: f64,
     scale: f64,
 }
 
-impl Step {
+impl TimeSteps {
     /// The bias whose softplus is the step.
     fn bias(&self) -> Fill {
         Fill::TimeStep {
@@ -103,9 +103,9 @@ fn positive(config: &Config, key: &str, default: f64) -> Result<f64> {
 }
 
 /// The steps of a transformers configuration.
-fn step(config: &Config) -> Result<Step> {
+fn time_steps(config: &Config) -> Result<TimeSteps> {
     let min = positive(config, "time_step_min", 0.001)?;
-    Ok(Step {
+    Ok(TimeSteps {
         min,
         max: positive(config, "time_step_max", 0.1)?.max(min),
         floor: positive(config, "time_step_floor", 1e-4)?,
@@ -172,7 +172,7 @@ pub fn mamba(config: &Config, plan: &mut Plan) -> Result<()> {
         rank: rank(config, "time_step_rank", width)?,
         bias: config.flag("use_bias", Some(false))?,
         conv_bias: config.flag("use_conv_bias", Some(true))?,
-        step: step(config)?,
+        step: time_steps(config)?,
         residuals: stack.residuals,
     };
     stack.add(config, plan, true)?;
@@ -192,7 +192,7 @@ pub fn mamba2(config: &Config, plan: &mut Plan) -> Result<()> {
     let taps = config.size("conv_kernel", 1..=1024, Some(4))?;
     let bias = config.flag("use_bias", Some(false))?;
     let conv_bias = config.flag("use_conv_bias", Some(true))?;
-    let step = step(config)?;
+    let step = time_steps(config)?;
     stack.add(config, plan, false)?;
     for layer in 0..stack.layers {
         let at = format!("backbone.layers.{layer}.mixer");
@@ -228,7 +228,7 @@ pub fn caduceus(config: &Config, plan: &mut Plan) -> Result<()> {
         rank: rank(&ssm, "dt_rank", width)?,
         bias: ssm.flag("bias", Some(false))?,
         conv_bias: ssm.flag("conv_bias", Some(true))?,
-        step: Step {
+        step: TimeSteps {
             min,
             max: positive(&ssm, "dt_max", 0.1)?.max(min),
             floor: positive(&ssm, "dt_init_floor", 1e-4)?,

@@ -15,11 +15,11 @@ pub(super) struct Machine<'a> {
 }
 
 /// What is wrong at an opcode.
-pub(super) type Step<T> = Result<T, String>;
+pub(super) type OpcodeResult<T> = Result<T, String>;
 
 impl<'a> Machine<'a> {
     /// A little-endian number of so many bytes, 8 at most.
-    pub fn number(&mut self, bytes: usize) -> Step<u64> {
+    pub fn number(&mut self, bytes: usize) -> OpcodeResult<u64> {
         let mut wide = [0; 8];
         let taken = self.take(bytes as u64)?;
         wide[..bytes].copy_from_slice(taken);
@@ -27,12 +27,12 @@ impl<'a> Machine<'a> {
     }
 
     /// A number that is not negative.
-    pub fn int(&mut self, bytes: usize) -> Step<()> {
+    pub fn int(&mut self, bytes: usize) -> OpcodeResult<()> {
         let value = self.number(bytes)?;
         self.push(Value::Int(value as i64))
     }
 
-    pub fn take(&mut self, length: u64) -> Step<&'a [u8]> {
+    pub fn take(&mut self, length: u64) -> OpcodeResult<&'a [u8]> {
         let end = usize::try_from(length)
             .ok()
             .and_then(|length| self.at.checked_add(length));
@@ -43,7 +43,7 @@ impl<'a> Machine<'a> {
         Ok(slice)
     }
 
-    pub fn line(&mut self) -> Step<&'a str> {
+    pub fn line(&mut self) -> OpcodeResult<&'a str> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let length = rest
             .iter()
@@ -54,7 +54,7 @@ impl<'a> Machine<'a> {
         std::str::from_utf8(line).map_err(|_| "a name that is not UTF-8".into())
     }
 
-    pub fn push(&mut self, value: Value<'a>) -> Step<()> {
+    pub fn push(&mut self, value: Value<'a>) -> OpcodeResult<()> {
         if self.values.len() >= MAX_VALUES {
             return Err(format!("more than {MAX_VALUES} values"));
         }
@@ -68,13 +68,13 @@ impl<'a> Machine<'a> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    pub fn pop(&mut self) -> Step<Id> {
+    pub fn pop(&mut self) -> OpcodeResult<Id> {
         let top = self.top()?;
         self.stack.pop();
         Ok(top)
     }
 
-    pub fn top(&self) -> Step<Id> {
+    pub fn top(&self) -> OpcodeResult<Id> {
         let top = self
             .stack
             .get(self.floor()..)
@@ -82,7 +82,7 @@ impl<'a> Machine<'a> {
         top.copied().ok_or_else(|| "the stack is empty".into())
     }
 
-    pub fn pop_mark(&mut self) -> Step<Vec<Id>> {
+    pub fn pop_mark(&mut self) -> OpcodeResult<Vec<Id>> {
         let mark = self.marks.pop().ok_or("no mark on the stack")?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
@@ -91,7 +91,7 @@ impl<'a> Machine<'a> {
         self.values.get(id as usize).unwrap_or(&Value::Other)
     }
 
-    pub fn top_value(&mut self) -> Step<&mut Value<'a>> {
+    pub fn top_value(&mut self) -> OpcodeResult<&mut Value<'a>> {
         let top = self.top()?;
         self.values
             .get_mut(top as usize)
@@ -99,7 +99,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Appends to the list at the top; items of other classes are not kept.
-    pub fn append(&mut self, items: Vec<Id>) -> Step<()> {
+    pub fn append(&mut self, items: Vec<Id>) -> OpcodeResult<()> {
         if let Value::List(list) = self.top_value()? {
             list.extend(items);
         }
@@ -107,7 +107,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Sets keys and values in the dictionary at the top; items of other classes are not kept.
-    pub fn set(&mut self, items: &[Id]) -> Step<()> {
+    pub fn set(&mut self, items: &[Id]) -> OpcodeResult<()> {
         if !items.len().is_multiple_of(2) {
             return Err("a key without a value".into());
         }
@@ -118,7 +118,7 @@ impl<'a> Machine<'a> {
     }
 
     /// A text, after its length in so many bytes.
-    pub fn text(&mut self, width: usize) -> Step<()> {
+    pub fn text(&mut self, width: usize) -> OpcodeResult<()> {
         let length = self.number(width)?;
         let bytes = self.take(length)?;
         // Python 2's strings may hold bytes.
@@ -126,14 +126,14 @@ impl<'a> Machine<'a> {
     }
 
     /// Bytes, after their length.
-    pub fn skip(&mut self, width: usize) -> Step<()> {
+    pub fn skip(&mut self, width: usize) -> OpcodeResult<()> {
         let length = self.number(width)?;
         self.take(length)?;
         self.push(Value::Other)
     }
 
     /// A little-endian two's complement number of any length, after its length.
-    pub fn long(&mut self, width: usize) -> Step<()> {
+    pub fn long(&mut self, width: usize) -> OpcodeResult<()> {
         let length = self.number(width)?;
         let bytes = self.take(length)?;
         let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
@@ -147,7 +147,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    pub fn global(&mut self, module: &'a str, name: &'a str) -> Step<()> {
+    pub fn global(&mut self, module: &'a str, name: &'a str) -> OpcodeResult<()> {
         if runs_code(module, name) {
             return Err(format!(
                 "the file wants to run {module}.{name}; nothing was run"
@@ -156,14 +156,14 @@ impl<'a> Machine<'a> {
         self.push(Value::Global(module, name))
     }
 
-    pub fn call(&mut self, callable: Id, args: Id) -> Step<()> {
+    pub fn call(&mut self, callable: Id, args: Id) -> OpcodeResult<()> {
         self.push(match self.value(callable) {
             Value::Global("collections", "OrderedDict") => Value::Dict(Vec::new()),
             _ => Value::Call(callable, args),
         })
     }
 
-    pub fn memoize(&mut self, key: u32) -> Step<()> {
+    pub fn memoize(&mut self, key: u32) -> OpcodeResult<()> {
         if self.memo.len() >= MAX_VALUES {
             return Err(format!("more than {MAX_VALUES} memo entries"));
         }
@@ -172,7 +172,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    pub fn recall(&mut self, key: u32) -> Step<()> {
+    pub fn recall(&mut self, key: u32) -> OpcodeResult<()> {
         let id = self
             .memo
             .get(&key)

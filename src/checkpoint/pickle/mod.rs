@@ -54,7 +54,7 @@ impl<'a> Pickle<'a> {
         };
         loop {
             let at = machine.at;
-            match machine.step() {
+            match machine.run_opcode() {
                 Ok(None) => {}
                 Ok(Some(root)) => {
                     return Ok(Self {

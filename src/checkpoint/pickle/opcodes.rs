@@ -1,6 +1,6 @@
 //! The opcodes of protocols 2 to 4.
 
-use super::machine::{Machine, Step};
+use super::machine::{Machine, OpcodeResult};
 use super::{Id, Value};
 
 /// The opcode at the end of a pickle.
@@ -8,7 +8,7 @@ const STOP: u8 = b'.';
 
 impl Machine<'_> {
     /// Runs one opcode; at the end of the pickle, returns its value.
-    pub fn step(&mut self) -> Step<Option<Id>> {
+    pub fn run_opcode(&mut self) -> OpcodeResult<Option<Id>> {
         let opcode = self.number(1)? as u8;
         if opcode == STOP {
             return self.pop().map(Some);
@@ -27,7 +27,7 @@ impl Machine<'_> {
 
     /// The frame of a pickle, and its stack. Like its siblings below, says whether it knows the
     /// opcode.
-    fn control(&mut self, opcode: u8) -> Step<bool> {
+    fn control(&mut self, opcode: u8) -> OpcodeResult<bool> {
         match opcode {
             // PROTO
             0x80 => match self.number(1)? {
@@ -50,7 +50,7 @@ impl Machine<'_> {
     }
 
     /// Numbers, texts and bytes.
-    fn literal(&mut self, opcode: u8) -> Step<bool> {
+    fn literal(&mut self, opcode: u8) -> OpcodeResult<bool> {
         match opcode {
             // NONE, NEWTRUE, NEWFALSE, EMPTY_SET
             b'N' | 0x88 | 0x89 | 0x8f => self.push(Value::Other)?,
@@ -81,7 +81,7 @@ impl Machine<'_> {
     }
 
     /// Tuples, lists, sets and dictionaries.
-    fn container(&mut self, opcode: u8) -> Step<bool> {
+    fn container(&mut self, opcode: u8) -> OpcodeResult<bool> {
         match opcode {
             // EMPTY_TUPLE, EMPTY_LIST, TUPLE, LIST, FROZENSET, TUPLE1, TUPLE2, TUPLE3
             b')' | b']' => self.push(Value::List(Vec::new()))?,
@@ -128,7 +128,7 @@ impl Machine<'_> {
     }
 
     /// Classes, calls, and objects that are stored elsewhere.
-    fn object(&mut self, opcode: u8) -> Step<bool> {
+    fn object(&mut self, opcode: u8) -> OpcodeResult<bool> {
         match opcode {
             // GLOBAL, STACK_GLOBAL
             b'c' => {
@@ -162,7 +162,7 @@ impl Machine<'_> {
     }
 
     /// Values that are needed again.
-    fn remembered(&mut self, opcode: u8) -> Step<bool> {
+    fn remembered(&mut self, opcode: u8) -> OpcodeResult<bool> {
         match opcode {
             // BINPUT, LONG_BINPUT, MEMOIZE
             b'q' | b'r' => {

@@ -2,7 +2,7 @@
 //! of a filter that was distilled to a sum of exponentials (Massaroli et al. 2023,
 //! arXiv:2310.18780).
 
-use super::{Filter, Hyperparameters};
+use super::{Hyperparameters, ImplicitFilter};
 use crate::checkpoint::Weights;
 use crate::encoder::{Branch, Segment};
 use crate::error::{Error, Kind, Result};
@@ -22,7 +22,7 @@ pub(super) enum Operator {
 
 /// What a sequence leaves behind of its gated input.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) enum Carried {
+pub(super) enum OperatorState {
     Implicit(Past),
     Modal(ModalState),
 }
@@ -33,7 +33,7 @@ impl Operator {
         let d = sizes.width;
         let bias = weights.tensor("bias", &[d])?;
         let Some(n) = sizes.modes else {
-            let filter = Arc::new(Filter::load(sizes, weights)?);
+            let filter = Arc::new(ImplicitFilter::load(sizes, weights)?);
             let [here, there] = [&filter; 2].map(Arc::clone);
             let taps = Arc::new(move |n| {
                 let (filter, hidden) = (Arc::clone(&here), here.hidden(n));
@@ -43,7 +43,7 @@ impl Operator {
                 .with_gpu_taps(Arc::new(move |gpu| there.to_gpu(gpu)));
             return Ok(Self::Implicit(if filter.is_tracked() {
                 conv.differentiable(Arc::new(move |n, device| {
-                    Filter::tensor(&filter, n, device)
+                    ImplicitFilter::tensor(&filter, n, device)
                 }))
             } else {
                 conv
@@ -52,7 +52,7 @@ impl Operator {
         // The original filter may stay beside the modes, so that they can be compared: checked, and
         // known to belong here, but not kept.
         if weights.at("implicit_filter").has("0.weight") {
-            Filter::load(sizes, weights)?;
+            ImplicitFilter::load(sizes, weights)?;
         }
         let stored = weights.at("modal");
         let poles = stored.tensor("poles", &[d, n, 2])?;
@@ -65,30 +65,34 @@ impl Operator {
         Ok(Self::Modal { modal, width: d })
     }
 
-    pub(super) fn start(&self, lanes: usize) -> Carried {
+    pub(super) fn start(&self, lanes: usize) -> OperatorState {
         match self {
-            Self::Implicit(conv) => Carried::Implicit(conv.start(lanes)),
-            Self::Modal { modal, .. } => Carried::Modal(modal.start(lanes)),
+            Self::Implicit(conv) => OperatorState::Implicit(conv.start(lanes)),
+            Self::Modal { modal, .. } => OperatorState::Modal(modal.start(lanes)),
         }
     }
 
-    pub(super) fn fork(&self, from: &[(&Carried, usize)], room: usize) -> Result<Carried> {
+    pub(super) fn fork(
+        &self,
+        from: &[(&OperatorState, usize)],
+        room: usize,
+    ) -> Result<OperatorState> {
         match self {
             Self::Implicit(conv) => {
                 let pasts = from.iter().map(|(carried, lane)| match carried {
-                    Carried::Implicit(past) => Ok((past, *lane)),
-                    Carried::Modal(_) => Err(foreign_state()),
+                    OperatorState::Implicit(past) => Ok((past, *lane)),
+                    OperatorState::Modal(_) => Err(foreign_state()),
                 });
                 let pasts = pasts.collect::<Result<Vec<_>>>()?;
-                conv.fork(&pasts, room).map(Carried::Implicit)
+                conv.fork(&pasts, room).map(OperatorState::Implicit)
             }
             Self::Modal { modal, .. } => {
                 let states = from.iter().map(|(carried, lane)| match carried {
-                    Carried::Modal(state) => Ok((state, *lane)),
-                    Carried::Implicit(_) => Err(foreign_state()),
+                    OperatorState::Modal(state) => Ok((state, *lane)),
+                    OperatorState::Implicit(_) => Err(foreign_state()),
                 });
                 let states = states.collect::<Result<Vec<_>>>()?;
-                modal.fork(&states).map(Carried::Modal)
+                modal.fork(&states).map(OperatorState::Modal)
             }
         }
     }
@@ -97,15 +101,15 @@ impl Operator {
     pub(super) fn forward(
         &self,
         u: &Tensor,
-        carried: &mut Carried,
+        carried: &mut OperatorState,
         segments: &[Segment],
         branches: &[Branch],
     ) -> Result<Tensor> {
         match (self, carried) {
-            (Self::Implicit(conv), Carried::Implicit(past)) => {
+            (Self::Implicit(conv), OperatorState::Implicit(past)) => {
                 conv.forward_branched(u, past, segments, branches)
             }
-            (Self::Modal { modal, width }, Carried::Modal(state)) => {
+            (Self::Modal { modal, width }, OperatorState::Modal(state)) => {
                 let g = ops::gate((u, 1), (u, 2), *width)?;
                 let y = modal.forward_branched(&g, state, segments, branches)?;
                 ops::gate((u, 0), (&y, 0), *width)

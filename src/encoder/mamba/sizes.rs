@@ -1,7 +1,6 @@
 //! The sizes of a Mamba model, from its `config.json`: transformers' or mamba_ssm's keys.
 
 use crate::checkpoint::Config;
-use crate::encoder::facts::{CPU_STEP, GPU_STEP};
 use crate::encoder::{Facts, Vocabulary};
 use crate::error::Result;
 use crate::ops::SelectiveScan;
@@ -141,33 +140,10 @@ impl Hyperparameters {
 
     /// What a user wants to know of the model.
     pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
+        let flops = self.layers * (self.mixer.flops() + self.mixer.flops_in_out());
         Facts {
-            width: self.width,
-            layers: self.layers,
-            context: None,
-            causal: true,
-            vocabulary,
             state_bytes: self.layers * self.mixer.state_bytes(),
-            token_bytes: 0,
-            kept_bytes: 0,
-            fork_base_bytes: None,
-            flops: self.layers * (self.mixer.flops() + self.mixer.flops_in_out()),
-            pair_flops: 0,
-            seen: None,
-            cpu_step: CPU_STEP,
-            gpu_step: GPU_STEP,
-            runs_on_gpu: true,
-            trains_on_gpu: true,
-            branches_on_gpu: false,
-            fixed: &[],
-            head: "lm_head.weight",
-            always_tied: false,
-            embedding: "embeddings",
-            block: "layers",
-            parts: &[],
-            layer: "norm_f",
-            recommended: None,
-            note: None,
+            ..Facts::state_space(self.width, self.layers, flops, vocabulary)
         }
     }
 }

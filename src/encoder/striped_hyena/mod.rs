@@ -14,7 +14,7 @@ mod filter;
 mod sizes;
 
 use super::facts::Layer;
-use super::layers::Taps;
+use super::layers::LayerTaps;
 use super::{Branch, Encoder, Facts, Segment};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Kind, Result};
@@ -189,7 +189,7 @@ impl Model {
         state: &mut State,
         layers: &[Layer],
     ) -> Result<Vec<Tensor>> {
-        let mut taps = Taps::new(layers, self.blocks.len())?;
+        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         let blocks = self.blocks.iter().zip(&mut state.blocks);
         for (i, (block, state)) in blocks.enumerate().take(taps.depth()) {
@@ -214,60 +214,8 @@ impl Block {
     fn load(sizes: &Hyperparameters, i: usize, weights: &Weights) -> Result<Self> {
         let (d, inner) = (sizes.width, sizes.inner);
         let mixer = match sizes.mixers[i] {
-            MixerKind::Attention => {
-                let weights = weights.at("inner_mha_cls");
-                let rows = sizes.rows(sizes.qkv_order);
-                // Stored, but a matter of the configuration.
-                weights
-                    .at("rotary_emb")
-                    .optional("inv_freq", &[d / sizes.heads / 2])?;
-                Mixer::Attention {
-                    qkv: linear(&weights.at("Wqkv"), sizes.qkv_bias, d, 3 * d, Some(&rows))?,
-                    attention: sizes.attention(),
-                    out: linear(
-                        &weights.at("out_proj"),
-                        sizes.attention_out_bias,
-                        d,
-                        d,
-                        None,
-                    )?,
-                }
-            }
-            MixerKind::Hyena(kind) => {
-                let rows = sizes.rows(sizes.hyena_order);
-                let short = weights.at("filter");
-                let taps = short.tensor("short_filter_weight", &[3 * d, 1, sizes.short])?;
-                let bias = if sizes.short_bias {
-                    Some(select(
-                        &short.tensor("short_filter_bias", &[3 * d])?,
-                        &rows,
-                    )?)
-                } else {
-                    None
-                };
-                Mixer::Hyena(Box::new(Hyena {
-                    projections: linear(
-                        &weights.at("projections"),
-                        sizes.projection_bias,
-                        d,
-                        3 * d,
-                        Some(&rows),
-                    )?,
-                    short_conv: ShortConv::new(
-                        &select(&taps, &rows)?,
-                        bias.as_ref(),
-                        Activation::None,
-                    )?,
-                    filter: Filter::load(kind, d, &short)?,
-                    out: linear(
-                        &weights.at("out_filter_dense"),
-                        sizes.hyena_out_bias,
-                        d,
-                        d,
-                        None,
-                    )?,
-                }))
-            }
+            MixerKind::Attention => Mixer::attention(sizes, &weights.at("inner_mha_cls"))?,
+            MixerKind::Hyena(kind) => Mixer::hyena(sizes, kind, weights)?,
         };
         let mlp = weights.at("mlp");
         Ok(Self {
@@ -289,6 +237,42 @@ impl Block {
 }
 
 impl Mixer {
+    fn attention(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
+        let d = sizes.width;
+        let rows = sizes.rows(sizes.qkv_order);
+        let out = weights.at("out_proj");
+        // Stored, but a matter of the configuration.
+        let frequencies = weights.at("rotary_emb");
+        frequencies.optional("inv_freq", &[d / sizes.heads / 2])?;
+        Ok(Self::Attention {
+            qkv: linear(&weights.at("Wqkv"), sizes.qkv_bias, d, 3 * d, Some(&rows))?,
+            attention: sizes.attention(),
+            out: linear(&out, sizes.attention_out_bias, d, d, None)?,
+        })
+    }
+
+    fn hyena(sizes: &Hyperparameters, kind: FilterKind, weights: &Weights) -> Result<Self> {
+        let d = sizes.width;
+        let rows = sizes.rows(sizes.hyena_order);
+        let short = weights.at("filter");
+        let taps = short.tensor("short_filter_weight", &[3 * d, 1, sizes.short])?;
+        let bias = if sizes.short_bias {
+            let bias = short.tensor("short_filter_bias", &[3 * d])?;
+            Some(select(&bias, &rows)?)
+        } else {
+            None
+        };
+        let (taps, none) = (select(&taps, &rows)?, Activation::None);
+        let (projections, out) = (weights.at("projections"), weights.at("out_filter_dense"));
+        let with_bias = sizes.projection_bias;
+        Ok(Self::Hyena(Box::new(Hyena {
+            projections: linear(&projections, with_bias, d, 3 * d, Some(&rows))?,
+            short_conv: ShortConv::new(&taps, bias.as_ref(), none)?,
+            filter: Filter::load(kind, d, &short)?,
+            out: linear(&out, sizes.hyena_out_bias, d, d, None)?,
+        })))
+    }
+
     /// (T, D) to (T, D), added to `residual`.
     fn forward(
         &self,

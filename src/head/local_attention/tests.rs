@@ -38,7 +38,12 @@ fn input(rows: usize, seed: usize) -> Vec<f32> {
         .collect()
 }
 
-fn run(head: &LocalAttention, x: &[f32], segments: &[Segment], state: &mut LocalState) -> Rows {
+fn run(
+    head: &LocalAttention,
+    x: &[f32],
+    segments: &[Segment],
+    state: &mut LocalState,
+) -> LocalRows {
     let x = Tensor::from_slice(x, (x.len() / D, D), &Device::Cpu).unwrap();
     head.forward(&x, segments, state).unwrap()
 }
@@ -61,7 +66,7 @@ fn whole(head: &LocalAttention, x: &[f32]) -> Vec<f32> {
     let found = run(head, x, &[piece(0, rows, true, true)], &mut head.start(0));
     assert_eq!(
         found.pieces,
-        [Piece {
+        [LocalPiece {
             offset: 0,
             len: rows
         }]

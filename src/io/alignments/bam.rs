@@ -4,7 +4,8 @@ use super::header::{Header, bytes};
 use super::index::Index;
 use super::record::{MAX_RECORD, Record};
 use crate::error::{Error, Result};
-use crate::io::bgzf::{self, read_up_to};
+use crate::io::bgzf;
+use crate::io::read;
 use crate::sequence::region::Span;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,7 +19,7 @@ use std::path::Path;
 /// Input: truncated, or a size that cannot be. Nothing is allocated before the bytes are there.
 pub fn read_record(input: &mut impl Read) -> Result<Option<Record>> {
     let mut size = [0; 4];
-    match read_up_to(input, &mut size)? {
+    match read::up_to(input, &mut size)? {
         0 => return Ok(None),
         4 => {}
         _ => return Err(Error::input("truncated record")),

@@ -1,7 +1,7 @@
 //! The header of an alignment file: its text, and the dictionary of contigs.
 
 use crate::error::{Error, Result};
-use crate::io::bgzf::read_up_to;
+use crate::io::read;
 use crate::sequence::Contig;
 use std::collections::HashSet;
 use std::io::Read;
@@ -24,7 +24,7 @@ pub struct Header {
 pub(super) fn bytes(input: &mut impl Read, count: usize, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = input.take(count as u64).read_to_end(&mut bytes);
-    read.map_err(crate::io::input::error)?;
+    read.map_err(crate::io::read::error)?;
     if bytes.len() == count {
         Ok(bytes)
     } else {
@@ -35,11 +35,54 @@ pub(super) fn bytes(input: &mut impl Read, count: usize, what: &str) -> Result<V
 /// A number of four bytes that may not be negative.
 pub(super) fn count(input: &mut impl Read, what: &str) -> Result<usize> {
     let mut word = [0; 4];
-    if read_up_to(input, &mut word)? < 4 {
+    if read::up_to(input, &mut word)? < 4 {
         return Err(Error::input(format!("truncated {what}")));
     }
     let number = i32::from_le_bytes(word);
     usize::try_from(number).map_err(|_| Error::input(format!("{what}: a count of {number}")))
+}
+
+/// Whether a line is of a kind, such as `@SQ`.
+fn is_of(line: &str, kind: &str) -> bool {
+    let rest = line.strip_prefix(kind);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('\t'))
+}
+
+/// The value of a field such as `SN:` of a header line.
+fn value<'a>(line: &'a str, field: &str) -> Option<&'a str> {
+    let mut fields = line.split('\t').skip(1);
+    fields.find_map(|part| part.strip_prefix(field))
+}
+
+/// The contig that a header line names, if it is one of `@SQ`.
+fn contig(line: &str) -> Result<Option<Contig>> {
+    let kind = line.as_bytes().get(1..3).unwrap_or_default();
+    let named = kind.len() == 2 && kind.iter().all(u8::is_ascii_alphabetic);
+    let ends = matches!(line.as_bytes().get(3), None | Some(b'\t'));
+    // Comments are free text, with a tab before it or without.
+    let is_comment = line.starts_with("@CO");
+    if !(is_comment || line.starts_with('@') && named && ends) {
+        let shown: String = line.chars().take(12).collect();
+        let what = format!("invalid header: \"{shown}\" is not '@', two letters and a tab");
+        return Err(Error::input(what));
+    }
+    if !is_of(line, "@SQ") {
+        return Ok(None);
+    }
+    let missing = |field: &str| Error::input(format!("invalid header: a contig without {field}"));
+    let name = value(line, "SN:").filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| missing("SN"))?.to_string();
+    let length = value(line, "LN:").ok_or_else(|| missing("LN"))?;
+    match length.trim().parse::<i32>() {
+        Ok(length) if length >= 0 => Ok(Some(Contig {
+            name,
+            length: length.unsigned_abs().into(),
+        })),
+        _ => {
+            let what = format!("invalid header: contig \"{name}\" has the length \"{length}\"");
+            Err(Error::input(what))
+        }
+    }
 }
 
 impl Header {
@@ -80,6 +123,34 @@ impl Header {
         }
         header.check_names()?;
         Ok(header)
+    }
+
+    /// The header of SAM's lines (section 1.3), each with its line end. Only `@SQ` is looked into:
+    /// what else samtools writes or passes on, such as an empty `VN:` or an identifier twice, is
+    /// text that is handed on.
+    ///
+    /// # Errors
+    /// Input, naming the line: no header line, or a contig without a name or a length, or twice.
+    pub fn of_text(text: String) -> Result<Self> {
+        let mut contigs = Vec::new();
+        for (number, line) in (1u64..).zip(text.lines()) {
+            let contig = contig(line);
+            let contig = contig.map_err(|error| error.place(format!("line {number}")))?;
+            contigs.extend(contig);
+        }
+        let header = Self { text, contigs };
+        header.check_names()?;
+        Ok(header)
+    }
+
+    /// The values of a field in all lines of a kind, in their order: `None` where it is missing.
+    pub(super) fn values<'a>(
+        &'a self,
+        kind: &'a str,
+        field: &'a str,
+    ) -> impl Iterator<Item = Option<&'a str>> {
+        let lines = self.text.lines().filter(move |line| is_of(line, kind));
+        lines.map(move |line| value(line, field))
     }
 
     /// Fails if a contig's name comes twice.

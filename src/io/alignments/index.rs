@@ -7,7 +7,8 @@ use crate::io::bgzf::is_header;
 use crate::io::contain::contain;
 use crate::io::fai::beside;
 use crate::io::indexed::warn_if_older;
-use crate::io::input::{self, Input};
+use crate::io::input::Input;
+use crate::io::read;
 use crate::sequence::region::Span;
 use noodles::core::Position;
 use noodles::csi::BinningIndex;
@@ -86,7 +87,7 @@ impl Index {
             true,
         )?;
         let read = input.take(MAX_INDEX).read_to_end(&mut text);
-        read.map_err(input::error)?;
+        read.map_err(read::error)?;
         let mut walk = Walk {
             rest: &text,
             file: size,

@@ -1,6 +1,8 @@
 use super::*;
 use crate::error::Kind;
-use crate::io::testing::{bgzf, gzip};
+use crate::io::atomic::AtomicFile;
+use crate::io::testing::{bgzf, gzip, logged};
+use crate::sequence::Contig;
 use std::io::Read;
 
 /// A file of tests/data/reads.
@@ -26,12 +28,8 @@ pub(super) fn collect(mut source: Alignments) -> Result<Vec<Record>> {
 
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Record>> {
     let input = Input::new("x", Box::new(Cursor::new(bytes.to_vec())), false)?;
-    collect(Alignments::with_input(
-        Path::new("x"),
-        input,
-        false,
-        &options(),
-    )?)
+    let opened = Alignments::with_input(Path::new("x"), input, false, &options());
+    collect(opened.map_err(|error| error.file("x"))?)
 }
 
 /// What all formats keep of a record.
@@ -94,6 +92,289 @@ fn fastq_of_four_lines_or_wrapped_is_read() {
         assert_eq!(error.kind(), Kind::Input, "{bad:?}");
         assert!(error.to_string().contains("line "), "{error}");
     }
+}
+
+/// The records of SAM lines, their blanks for tabs.
+fn sam(lines: &[&str]) -> Result<Vec<Record>> {
+    let text: String = lines
+        .iter()
+        .map(|line| line.replace(' ', "\t") + "\n")
+        .collect();
+    read(text.as_bytes())
+}
+
+fn contigs(length: u64) -> [Contig; 1] {
+    let name = "c1".to_string();
+    [Contig { name, length }]
+}
+
+#[test]
+fn header_lines_that_samtools_writes_or_passes_on_are_read() {
+    let header = [
+        "@HD VN:1 SO:coordinate",
+        "@SQ SN:c1 LN:100 M5:",
+        "@RG ID:a SM:",
+        "@RG ID:a",
+        "@PG ID:samtools VN: CL:samtools view in.bam",
+        "@PG ID:samtools",
+        "@CO a comment",
+        "@XY what is this",
+    ];
+    let record = "r 0 c1 5 60 4M * 0 0 ACGT * RG:Z:a";
+    let lines = [&header[..], &[record]].concat();
+    assert_eq!(sam(&lines).unwrap().len(), 1);
+    for (bad, what) in [
+        ("@SQ LN:100", "without SN"),
+        ("@SQ SN:c1", "without LN"),
+        ("@SQ SN:c1 LN:x", "the length \"x\""),
+        ("@SQ SN:c1 LN:-1", "the length \"-1\""),
+        ("@SQ SN:c1 LN:4294967296", "the length"),
+        ("@SQSN:c1 LN:5", "invalid header"),
+    ] {
+        let error = sam(&["@HD VN:1.6", bad, record]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Input);
+        let error = error.to_string();
+        assert!(
+            error.starts_with("x: line 2: ") && error.contains(what),
+            "{error}"
+        );
+    }
+    let error = sam(&["@SQ SN:c1 LN:9", "@SQ SN:c1 LN:9", record]).unwrap_err();
+    assert!(error.to_string().contains("duplicate reference"), "{error}");
+}
+
+#[test]
+fn a_long_first_line_without_a_header_is_known_for_sam() {
+    for bases in [10, 4000, 4070, 4080, 4090, 5000, 20_000] {
+        let line = format!(
+            "r 4 * 0 0 * * 0 0 {} {}",
+            "A".repeat(bases),
+            "I".repeat(bases)
+        );
+        assert_eq!(sam(&[&line]).unwrap()[0].len(), bases);
+    }
+    let cigar = "1M1I".repeat(2000);
+    let line = format!("r 0 c1 1 60 {cigar} * 0 0 {} *", "A".repeat(4000));
+    assert_eq!(sam(&[&line]).unwrap()[0].cigar().count(), 4000);
+    let bed = format!("c1\t1\t2\t{}\t1\t+\n", "n".repeat(5000));
+    let error = read(bed.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("neither BAM, SAM"), "{error}");
+}
+
+#[test]
+fn an_unknown_contig_or_a_cigar_that_does_not_fit_is_a_wrong_alignment_not_the_files_end() {
+    let records = sam(&[
+        "@SQ SN:c1 LN:100",
+        "a 0 zz 5 60 4M * 0 0 ACGT *",
+        "b 1 c1 5 60 4M zz 9 0 ACGT *",
+        "c 0 c1 5 60 3M2S * 0 0 ACGT *",
+        "d 0 c1 98 60 4M * 0 0 ACGT *",
+        "e 4 zz 0 0 * * 0 0 ACGT *",
+        "f 1 c1 5 60 4M = 9 8 ACGT IIII",
+    ]);
+    let records = records.unwrap();
+    let placed: Vec<_> = records.iter().map(|r| r.placed(&contigs(100))).collect();
+    assert_eq!(placed[..4], [Placed::Wrong; 4]);
+    assert_eq!(placed[4], Placed::Nowhere);
+    let (contig, start, end) = (0, 4, 8);
+    assert_eq!(placed[5], Placed::At { contig, start, end });
+    // A BAM's record whose mate lies on a contig that does not exist.
+    let mut bytes = records[5].bytes().to_vec();
+    bytes[20] = 7;
+    let bad = Record::new(bytes).unwrap();
+    assert_eq!(bad.placed(&contigs(100)), Placed::Wrong);
+}
+
+#[test]
+fn a_crams_tags_mates_and_qualities_are_those_that_samtools_reads() {
+    // The order of tags is not that of the file from which a CRAM was made.
+    let whole = |record: &Record| {
+        let tags = record.tags();
+        let mut tags: Vec<_> = tags
+            .map(|(name, range)| (name, record.bytes()[range].to_vec()))
+            .collect();
+        tags.sort();
+        (record.bytes()[..record.tag_start()].to_vec(), tags)
+    };
+    for (cram, sam, count) in [
+        ("small.cram", "small.sam", 60),
+        ("pairs.cram", "pairs.sam", 20),
+    ] {
+        let open = |name| Alignments::open(&data(name), &options()).unwrap();
+        let (cram, sam) = (open(cram), open(sam));
+        assert_eq!(cram.header(), sam.header());
+        let (cram, sam) = (collect(cram).unwrap(), collect(sam).unwrap());
+        assert_eq!((cram.len(), sam.len()), (count, count));
+        for (cram, sam) in cram.iter().zip(&sam) {
+            let name = String::from_utf8_lossy(sam.name());
+            assert_eq!(whole(cram), whole(sam), "{name} {:#x}", sam.flag());
+        }
+    }
+}
+
+#[test]
+fn sam_becomes_the_bytes_that_bam_has() {
+    let header = Header::read(&mut &bam()[..]).unwrap();
+    let text = std::fs::read_to_string(data("small.sam")).unwrap();
+    assert_eq!(Header::of_text(header.text.clone()).unwrap(), header);
+    let (_, ours) = sam::Reader::open(text.as_bytes()).unwrap();
+    assert_eq!(ours.contigs, header.contigs);
+    let records = (read(&bam()).unwrap(), read(text.as_bytes()).unwrap());
+    for (bam, sam) in records.0.iter().zip(&records.1) {
+        assert_eq!(
+            bam.bytes(),
+            sam.bytes(),
+            "{}",
+            String::from_utf8_lossy(bam.name())
+        );
+    }
+    let tags = "A:A:x I:i:-129 J:i:70000 F:f:1.5 Z:Z:a_b Y:Z: H:H:1F B:B:s,-1,300 C:B:f";
+    let names = ["XA", "XI", "XJ", "XF", "XZ", "XY", "XH", "XB", "XC"];
+    let tags: String = tags.split(' ').map(|tag| format!(" X{tag}")).collect();
+    let record = &sam(&[&format!("r 4 * 0 0 * * 0 0 =U.x !!!~{tags}")]).unwrap()[0];
+    let expected = [
+        &b"XAAxXIs\x7f\xffXJI\x70\x11\x01\0XFf\0\0\xc0\x3fXZZa_b\0XYZ\0XHH1F\0"[..],
+        b"XBBs\x02\0\0\0\xff\xff\x2c\x01XCBf\0\0\0\0",
+    ];
+    assert!(record.bytes().ends_with(&expected.concat()), "{names:?}");
+    assert_eq!(record.qualities(), [0, 0, 0, 93]);
+    let many = "1M1D".repeat(40_000);
+    let line = format!("r 0 c1 2 60 {many} * 0 0 {} *", "A".repeat(40_000));
+    let record = &sam(&["@SQ SN:c1 LN:90000", &line]).unwrap()[0];
+    assert_eq!((record.cigar().count(), record.span()), (80_000, 80_000));
+}
+
+#[test]
+fn what_sam_does_not_allow_is_an_error_that_names_the_line_and_the_field() {
+    let good = "r 0 c1 5 60 4M * 0 0 ACGT IIII";
+    for (field, bad) in [
+        (0, ""),
+        (1, "x"),
+        (1, "65536"),
+        (3, "-1"),
+        (3, "2147483648"),
+        (4, "256"),
+        (5, "4"),
+        (5, "M"),
+        (5, "4Z"),
+        (5, "268435456M"),
+        (7, "-5"),
+        (8, "3000000000"),
+        (9, "AC1T"),
+        (9, "AC-T"),
+        (10, "III"),
+        (10, "III\u{7f}"),
+    ] {
+        let mut fields: Vec<_> = good.split(' ').collect();
+        fields[field] = bad;
+        let error = sam(&["@SQ SN:c1 LN:100", good, &fields.join(" ")]).unwrap_err();
+        let error = error.to_string();
+        let names = "QNAME FLAG RNAME POS MAPQ CIGAR RNEXT PNEXT TLEN SEQ QUAL";
+        let name = names.split(' ').nth(field).unwrap();
+        assert!(
+            error.starts_with("x: line 3: ") && error.contains(name),
+            "{error}"
+        );
+    }
+    for bad in [
+        "X:i:1",
+        "XX:i:1.5",
+        "XX:q:1",
+        "1X:i:1",
+        "XX:B:c,300",
+        "XX:H:1",
+        "XX:A:ab",
+    ] {
+        let error = sam(&["@SQ SN:c1 LN:100", &format!("{good} {bad}")]).unwrap_err();
+        assert!(error.to_string().contains("tag"), "{bad}: {error}");
+    }
+    assert!(sam(&["@SQ SN:c1 LN:100", good, ""]).is_err());
+    assert!(sam(&["@SQ SN:c1 LN:100", &good[..20]]).is_err());
+}
+
+#[test]
+fn letters_that_are_no_bases_are_counted_and_said() {
+    let lines = ["r 4 * 0 0 * * 0 0 ACXZ.TN *", "s 4 * 0 0 * * 0 0 EURY *"];
+    let (records, log) = logged(|| sam(&lines).unwrap());
+    assert_eq!(records[0].codes(true), [0, 1, 4, 4, 4, 3, 4]);
+    assert_eq!(records[1].codes(true), [4, 3, 4, 4]);
+    assert_eq!(
+        log.matches("4 letters of sequences are not bases").count(),
+        1,
+        "{log}"
+    );
+}
+
+#[test]
+fn equals_signs_are_the_references_bases_or_an_error_but_never_n() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("r.fa"), ">c1\nACGTTGCAAC\nGTNACGTACG\n>c2\nACGT\n").unwrap();
+    std::fs::write(path("r.fa.fai"), "c1\t20\t4\t10\t11\nc2\t4\t30\t4\t5\n").unwrap();
+    let header = ["@SQ SN:c1 LN:20", "@SQ SN:c2 LN:9", "@SQ SN:c3 LN:9"];
+    let lines = |lines: &[&str]| {
+        let text = [&header[..], lines].concat().join("\n").replace(' ', "\t") + "\n";
+        std::fs::write(path("a.sam"), text).unwrap();
+    };
+    let open = |reference: Option<&str>| {
+        let options = Options {
+            reference: reference.map(path),
+            ..Options::default()
+        };
+        collect(Alignments::open(&path("a.sam"), &options)?)
+    };
+    lines(&[
+        "a 0 c1 3 60 4M2D3M * 0 0 ==G==C= *",
+        "b 16 c1 9 60 1S2M * 0 0 T== *",
+        "c 0 c1 9 60 1S2M * 0 0 =AC *",
+        "d 4 * 0 0 * * 0 0 A=C *",
+        "e 0 c1 1 60 3M * 0 0 ACG *",
+    ]);
+    let records = open(Some("r.fa")).unwrap();
+    let letters = |record: &Record| {
+        let codes = record.codes(false);
+        let letter = |&code: &u8| crate::sequence::LETTERS[usize::from(code)];
+        codes.iter().map(letter).collect::<String>()
+    };
+    assert_eq!(letters(&records[0]), "GTGGACG");
+    assert_eq!(letters(&records[1]), "TAC");
+    assert_eq!(records[1].codes(true), [2, 3, 0]);
+    for wrong in &records[2..4] {
+        assert_eq!(letters(wrong), "");
+    }
+    assert_eq!(records[2].placed(&contigs(20)), Placed::Wrong);
+    assert_eq!(letters(&records[4]), "ACG");
+    let error = open(None).unwrap_err().to_string();
+    assert!(
+        error.contains("record 1") && error.contains("--reference"),
+        "{error}"
+    );
+    for (line, what) in [
+        ("a 0 c2 1 60 2M * 0 0 == *", "c2 has 4 bases, not 9"),
+        ("a 0 c3 1 60 2M * 0 0 == *", "has no \"c3\""),
+    ] {
+        lines(&[line]);
+        let error = open(Some("r.fa")).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}
+
+#[test]
+fn a_name_too_long_for_bam_is_kept_whole_but_not_written() {
+    let name = "n".repeat(300);
+    let records = read(format!("@{name}\nAC\n+\nII\n").as_bytes()).unwrap();
+    assert_eq!(records[0].name(), name.as_bytes());
+    assert_eq!(
+        (records[0].codes(true), records[0].qualities()),
+        (vec![0, 1], &[40, 40][..])
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let target = AtomicFile::create(&dir.path().join("o.bam"), false).unwrap();
+    let mut writer = Writer::create(target, None, &Header::default(), "").unwrap();
+    let error = writer.write(&records[0], records[0].bytes()).unwrap_err();
+    assert!(error.to_string().contains("300 bytes"), "{error}");
+    let line = format!("{name} 4 * 0 0 * * 0 0 AC *");
+    assert!(sam(&[&line]).unwrap_err().to_string().contains("QNAME"));
 }
 
 #[test]

@@ -66,7 +66,18 @@ impl Writer {
     }
 
     /// Appends a record: `bytes` are those of `record`, but for its tags.
+    ///
+    /// # Errors
+    /// Input, when its name is longer than BAM can hold.
     pub fn write(&mut self, record: &Record, bytes: &[u8]) -> Result<()> {
+        if record.has_long_name() {
+            let what = format!(
+                "a read's name of {} bytes: BAM holds 254",
+                record.name().len()
+            );
+            let todo = "shorten the names, or leave out --bam-out";
+            return Err(Error::input(what).todo(todo));
+        }
         let start = self.bgzf.virtual_position();
         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.put(&size.to_le_bytes())?;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::Kind;
+use crate::io::fai::beside;
 use crate::io::testing::{bgzf, gzi, gzip, logged, zstd};
 use crate::sequence::base;
 use proptest::prelude::*;
@@ -96,6 +97,33 @@ fn regions_come_in_order_with_their_context_in_every_form() {
                 row("c:d", 0, 0, "ACGT"),
             ];
             assert_eq!(found, expected, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_region_whose_context_reaches_the_contigs_end_does_not_hide_later_regions() {
+    let (_dir, paths) = forms();
+    for path in &paths {
+        for context_after in [4, 13, 1000] {
+            let mut options = regions(&["a:2-4", "a:9-10", "a:20", "b:1-2", "b:9"]);
+            options.context = 2;
+            options.context_after = context_after;
+            let found = read(path, options, 3).unwrap();
+            let places: Vec<_> = found
+                .iter()
+                .map(|(name, start, rows, _)| (name.as_str(), *start, *rows))
+                .collect();
+            let expected = [
+                ("a", 0, 1),
+                ("a", 6, 8),
+                ("a", 17, 19),
+                ("b", 0, 0),
+                ("b", 6, 8),
+            ];
+            assert_eq!(places, expected, "{} {context_after}", path.display());
+            let last = |i: usize| found[i].3.clone();
+            assert_eq!((last(2), last(4)), (A[17..].to_string(), "GGA".to_string()));
         }
     }
 }
@@ -231,11 +259,12 @@ proptest! {
     fn a_stream_gives_what_an_index_gives(
         spans in prop::collection::vec((0u64..20, 1u64..9), 1..6),
         context in 0u64..12,
+        context_after in 0u64..25,
         max in 1usize..8,
     ) {
         let texts: Vec<_> = spans.iter().map(|(start, n)| format!("a:{}-{}", start + 1, (start + n).min(20))).collect();
         let texts: Vec<_> = texts.iter().map(String::as_str).collect();
-        let options = Options { context, ..regions(&texts) };
+        let options = Options { context, context_after, ..regions(&texts) };
         let (_dir, paths) = forms();
         let indexed = read(&paths[0], options.clone(), max).unwrap();
         for (_, start, rows, letters) in &indexed {

@@ -1,5 +1,6 @@
 use super::*;
-use crate::sequence::{A, C, G, T};
+use crate::io::testing::logged;
+use crate::sequence::{A, C, G, SOFT_MASKED, T};
 
 const REFERENCE: &str = "ACGTACGTACGTACGTACGTAAAAAAAAAA";
 
@@ -39,7 +40,11 @@ type Called = (Vec<Vec<u8>>, Vec<Vec<u32>>, Chosen);
 fn run(lines: &[&str], choice: Choice, max: usize) -> Result<Called> {
     let dir = files(lines);
     let path = |name: &str| dir.path().join(name);
-    let mut consensus = Consensus::open(&path("a.sam"), &path("r.fa"), &[], [0, 0], choice, false)?;
+    read(&path("a.sam"), &path("r.fa"), choice, max)
+}
+
+fn read(alignments: &Path, reference: &Path, choice: Choice, max: usize) -> Result<Called> {
+    let mut consensus = Consensus::open(alignments, reference, &[], [0, 0], choice, false)?;
     let (mut codes, mut depths) = (Vec::new(), Vec::new());
     while let Some(sequence) = consensus.next_sequence()? {
         let mut own = Vec::new();
@@ -124,4 +129,19 @@ fn unsorted_alignments_and_another_reference_are_refused() {
     let error = matched(&own, &[contig("2", 7)]).unwrap_err().to_string();
     assert!(error.contains("2 has 7 bases, not 6"), "{error}");
     assert_eq!(matched(&own, &[contig("2", 6)]).unwrap(), [None, Some(0)]);
+}
+
+#[test]
+fn alignments_on_a_contig_that_the_reference_lacks_are_left_out_with_one_warning() {
+    let dir = files(&LINES);
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("r.fa"), format!(">c\n{REFERENCE}\n")).unwrap();
+    std::fs::write(path("r.fa.fai"), "c\t30\t3\t30\t31\n").unwrap();
+    let (called, log) = logged(|| read(&path("a.sam"), &path("r.fa"), choice(), 100).unwrap());
+    let whole = run(&LINES, choice(), 100).unwrap();
+    assert_eq!(
+        (&called.0[..], &called.1[..]),
+        (&whole.0[..1], &whole.1[..1])
+    );
+    assert_eq!(log.matches("the reference lacks d").count(), 1, "{log}");
 }

@@ -1,8 +1,11 @@
 use super::*;
 use crate::io::atomic::failing_from;
+use crate::io::vector::Element;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type, Int64Type};
+use half::f16;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Encoding;
 use std::fs::File;
 use std::path::Path;
 

@@ -4,7 +4,8 @@
 //! same sums from it. So a fork is a short ring of its own: one slot for each token that may still
 //! come, filled with all that the past owes that token.
 
-use super::{Carried, Complex32, Convolver, DIRECT, Lane, LongConv, Past, Push, UNIT, add};
+use super::push::{Push, UNIT, add};
+use super::{Carried, Complex32, Convolver, DIRECT, Lane, LongConv, Past};
 use crate::error::{Error, Kind, Result};
 use rayon::prelude::*;
 

@@ -20,19 +20,24 @@
 //! one complex FFT serves two channels.
 
 mod backward;
+mod columns;
 pub(super) mod cuda;
 mod fork;
 mod gpu;
+mod push;
 mod spectrum;
+mod tiles;
 
 use super::cuda::{Carried, Gpu, OnGpu};
-use super::{Device, expect_branchable, expect_shape, math::simd, unwritten, with_slices};
+use super::{Device, expect_branchable, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::sequence::{Branch, Segment};
 pub use backward::TapsTensor;
+use columns::Columns;
 pub use cuda::{FilterNetwork, FilterTaps};
 use num_complex::Complex32;
+use push::add;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use spectrum::{Convolver, Spectra, Spectrum};
@@ -55,11 +60,6 @@ const PAIRS: usize = GROUP / 2;
 const DIRECT: usize = 32;
 /// The longest piece that one diagonal FFT takes.
 const DIAGONAL: usize = 1 << 15;
-/// Up to this many inputs an FFT is faster than several of blocks.
-const UNIT: usize = 1 << 15;
-/// Blocks of a push that is larger.
-const BLOCKS: usize = 8;
-
 /// The filters of one layer, and those spectra of them that fit the budget.
 pub struct LongConv {
     channels: usize,
@@ -106,25 +106,6 @@ struct Short<'a> {
     rows: Range<usize>,
     diagonal: Option<Arc<Spectrum>>,
     owed: Option<&'a [Vec<Complex32>]>,
-}
-
-/// Inputs that one diagonal convolution takes, and the push that follows it.
-struct Tile {
-    position: usize,
-    width: usize,
-    /// k[0, width) in an FFT of twice the width; none for a width that is done directly.
-    diagonal: Option<Arc<Spectrum>>,
-    push: Option<Push>,
-    /// The push's spectrum; none for one that is done directly, or that is not kept.
-    pushed: Option<Arc<Spectrum>>,
-}
-
-/// The last `width` inputs before `from`, convolved into the next `count` sums.
-#[derive(Clone, Copy)]
-struct Push {
-    from: usize,
-    width: usize,
-    count: usize,
 }
 
 impl LongConv {
@@ -318,170 +299,9 @@ impl LongConv {
             });
     }
 
-    /// One segment of a sequence whose past is kept.
-    fn stream(&self, io: &Columns, rows: Range<usize>, lane: &mut Lane, ends: bool) {
-        let mut from = rows.start;
-        let ring = lane.ring();
-        while from < rows.end {
-            let (span, tiles) = self.plan(from..rows.end, lane.position, ring, ends);
-            lane.slots
-                .par_chunks_mut(PAIRS)
-                .enumerate()
-                .for_each(|(group, slots)| {
-                    let v = io.load(group, &span);
-                    let mut y = unwritten(v.len());
-                    let pairs = v
-                        .chunks(span.len())
-                        .zip(y.chunks_mut(span.len()))
-                        .zip(slots);
-                    Convolver::with(|convolver| {
-                        for (pair, ((v, y), slots)) in (group * PAIRS..).zip(pairs) {
-                            self.run(convolver, &tiles, pair, v, y, slots);
-                        }
-                    });
-                    io.store(group, &span, &v, &y);
-                });
-            for tile in &tiles {
-                let reached = tile.push.map_or(0, |push| (push.from % ring) + push.count);
-                lane.touched = lane.touched.max(tile.position + tile.width).max(reached);
-                lane.position = self.after(tile.position + tile.width, ring);
-            }
-            // A push whose spectrum is not kept ends its span, and runs over all channels here.
-            if let Some(push) = tiles
-                .last()
-                .and_then(|tile| tile.push.filter(|_| tile.pushed.is_none()))
-                && push.width > DIRECT
-            {
-                self.spectra.push(&mut lane.slots, push, push.unit());
-            }
-            from = span.end;
-        }
-    }
-
-    /// Tiles from a ring position on: as far as `rows` reach, or to the first push whose spectrum
-    /// is not kept.
-    fn plan(
-        &self,
-        rows: Range<usize>,
-        position: usize,
-        ring: usize,
-        ends: bool,
-    ) -> (Range<usize>, Vec<Tile>) {
-        let (mut to, mut position) = (rows.start, position);
-        let mut tiles = Vec::new();
-        while to < rows.end {
-            let rest = rows.end - to;
-            let width = if ends && is_one_diagonal(position, rest, ring) {
-                rest
-            } else {
-                width(position, rest.min(ring - position))
-            };
-            to += width;
-            let push = if !ends || to < rows.end {
-                self.push(position + width, ring)
-            } else {
-                None
-            };
-            let pushed = push
-                .filter(|push| push.width > DIRECT)
-                .and_then(|push| self.pushed(push, ring));
-            let computed = push.is_some_and(|push| push.width > DIRECT) && pushed.is_none();
-            tiles.push(Tile {
-                position,
-                width,
-                diagonal: self.diagonal(width.next_power_of_two()),
-                push,
-                pushed,
-            });
-            position = self.after(position + width, ring);
-            if computed {
-                break;
-            }
-        }
-        (rows.start..to, tiles)
-    }
-
-    /// The next position when `reached` is: a ring turns, a fork's slots come to their end.
-    fn after(&self, reached: usize, ring: usize) -> usize {
-        if ring == self.ring {
-            reached % ring
-        } else {
-            reached
-        }
-    }
-
-    /// What position `reached` owes to the sums after it; nothing at the end of a fork.
-    fn push(&self, reached: usize, ring: usize) -> Option<Push> {
-        let width = if reached == self.ring {
-            reached
-        } else {
-            1 << reached.trailing_zeros()
-        };
-        let count = if reached < ring {
-            width.min(ring - reached)
-        } else if ring == self.ring {
-            ring
-        } else {
-            return None;
-        };
-        Some(Push {
-            from: reached,
-            width,
-            count,
-        })
-    }
-
-    /// The spectrum of a push, if it is kept.
-    fn pushed(&self, push: Push, ring: usize) -> Option<Arc<Spectrum>> {
-        let (taps, size) = (2 * push.width, 2 * push.width);
-        // Not worth keeping are large ones of which few sums are needed.
-        if push.width == push.count || push.width <= UNIT {
-            self.spectra.kept(taps, size)
-        } else if ring == self.ring {
-            None
-        } else {
-            // Those of forks are as few as forks are short.
-            Some(self.spectra.always(taps, size))
-        }
-    }
-
     /// The spectrum for a piece of `width` inputs, which need not be kept: it is in any case.
     fn diagonal(&self, width: usize) -> Option<Arc<Spectrum>> {
         (width > DIRECT).then(|| self.spectra.always(width, 2 * width))
-    }
-
-    /// One channel pair through the tiles of a span.
-    fn run(
-        &self,
-        convolver: &mut Convolver,
-        tiles: &[Tile],
-        pair: usize,
-        v: &[Complex32],
-        y: &mut [Complex32],
-        slots: &mut [Complex32],
-    ) {
-        let mut from = 0;
-        for tile in tiles {
-            let v = &v[from..from + tile.width];
-            let y = &mut y[from..from + tile.width];
-            from += tile.width;
-            let here = &mut slots[tile.position..tile.position + tile.width];
-            y.copy_from_slice(here);
-            here.copy_from_slice(v);
-            self.add_diagonal(convolver, tile.diagonal.as_deref(), pair, v, y);
-            match (tile.push, &tile.pushed) {
-                (Some(push), Some(spectrum)) => {
-                    // Of the same inputs, the diagonal has left the transform.
-                    if push.width != tile.width {
-                        convolver.transform(spectrum, &slots[push.from - push.width..push.from]);
-                    }
-                    let sums = convolver.convolve(spectrum, pair);
-                    push.store(slots, 0, &sums[push.width..]);
-                }
-                (Some(push), None) if push.width <= DIRECT => self.push_direct(pair, slots, push),
-                _ => {}
-            }
-        }
     }
 
     /// `y[t] += Σ_{s ≤ t} k[s] v[t − s]`
@@ -506,61 +326,6 @@ impl LongConv {
             }
         }
     }
-
-    fn push_direct(&self, pair: usize, slots: &mut [Complex32], push: Push) {
-        let (past, future) = slots.split_at_mut(push.from);
-        let taps = self.spectra.head(pair);
-        for (j, v) in past.iter().rev().take(push.width).enumerate() {
-            for (y, k) in future.iter_mut().take(push.count).zip(&taps[j + 1..]) {
-                y.re += k.re * v.re;
-                y.im += k.im * v.im;
-            }
-        }
-    }
-}
-
-impl Push {
-    /// Sums that the push adds from `first` on: to the slots that follow, or, at the ring's end,
-    /// in the place of the past.
-    fn store(self, slots: &mut [Complex32], first: usize, sums: &[Complex32]) {
-        if self.from == slots.len() {
-            slots[first..first + sums.len()].copy_from_slice(sums);
-        } else {
-            add(&mut slots[self.from + first..], sums);
-        }
-    }
-
-    /// The blocks in which it is done if its spectrum is not kept.
-    fn unit(self) -> usize {
-        let divides = 1 << (self.width | self.count).trailing_zeros();
-        divides.min((self.width / BLOCKS).next_power_of_two().max(UNIT))
-    }
-}
-
-simd! {
-/// `sums += more`, as far as both reach.
-fn add(sums: &mut [Complex32], more: &[Complex32]) {
-    for (sum, more) in sums.iter_mut().zip(more) {
-        *sum += more;
-    }
-}
-}
-
-/// Whether the last inputs of a sequence need no tiles: nothing comes after them, so one transform
-/// padded with zeros does, instead of one of each power of two that they are a sum of.
-fn is_one_diagonal(position: usize, rest: usize, ring: usize) -> bool {
-    let padded = rest.next_power_of_two();
-    padded <= DIAGONAL && position.is_multiple_of(padded) && position + rest <= ring
-}
-
-/// The largest power of two that divides `position` and is at most `room`.
-fn width(position: usize, room: usize) -> usize {
-    let aligned = match position {
-        0 => DIAGONAL,
-        _ => DIAGONAL.min(1 << position.trailing_zeros()),
-    };
-    let fits = 1 << (usize::BITS - 1 - room.leading_zeros());
-    aligned.min(fits)
 }
 
 /// The ring's length: at least `length − 1`, four to seven times a power of two, so that FFTs of
@@ -575,113 +340,6 @@ fn ring(length: usize) -> usize {
         .filter(|&ring| ring >= needed)
         .min()
         .unwrap_or(8 * unit)
-}
-
-/// The rows of a step, read and written in groups of 16 columns as channel pairs.
-struct Columns<'a> {
-    x: &'a [f32],
-    gated: bool,
-    out: *mut f32,
-    channels: usize,
-    bias: &'a [f32],
-}
-
-// SAFETY: `out` is written through `store` only, each group by one task, and groups are disjoint
-// columns.
-unsafe impl Sync for Columns<'_> {}
-
-impl Columns<'_> {
-    /// `v = x1 · x2` of a group's channels: (pairs, rows).
-    fn load(&self, group: usize, rows: &Range<usize>) -> Vec<Complex32> {
-        let mut v = unwritten(self.columns(group).len().div_ceil(2) * rows.len());
-        let x = &self.x[rows.start * 3 * self.channels..rows.end * 3 * self.channels];
-        load(
-            &mut v,
-            x,
-            self.channels,
-            self.columns(group).start,
-            self.columns(group).len(),
-        );
-        v
-    }
-
-    /// `out = x0 · (y + bias · v)`, without x0 where it is not gated.
-    fn store(&self, group: usize, rows: &Range<usize>, v: &[Complex32], y: &[Complex32]) {
-        let columns = self.columns(group);
-        let x = &self.x[rows.start * 3 * self.channels..rows.end * 3 * self.channels];
-        // SAFETY: the rows lie inside `out`, and no other task has these columns.
-        let out = unsafe { self.out.add(rows.start * self.channels + columns.start) };
-        store(
-            out,
-            x,
-            self.gated,
-            v,
-            y,
-            self.bias,
-            self.channels,
-            columns.start,
-            columns.len(),
-        );
-    }
-
-    fn columns(&self, group: usize) -> Range<usize> {
-        group * GROUP..self.channels.min((group + 1) * GROUP)
-    }
-}
-
-/// Rows that are turned at a time: their tile stays in registers and the L1 cache.
-const TURN: usize = 16;
-
-simd! {
-fn load(v: &mut [Complex32], x: &[f32], channels: usize, first: usize, width: usize) {
-    let rows = x.len() / (3 * channels);
-    let mut tile = [[0f32; GROUP]; TURN];
-    for top in (0..rows).step_by(TURN) {
-        let height = TURN.min(rows - top);
-        for (i, tile) in tile.iter_mut().enumerate().take(height) {
-            let row = &x[(top + i) * 3 * channels..][..3 * channels];
-            let x1 = &row[channels + first..][..width];
-            let x2 = &row[2 * channels + first..][..width];
-            for ((tile, x1), x2) in tile.iter_mut().zip(x1).zip(x2) {
-                *tile = x1 * x2;
-            }
-        }
-        for pair in 0..width.div_ceil(2) {
-            let v = &mut v[pair * rows + top..][..height];
-            for (v, tile) in v.iter_mut().zip(&tile) {
-                *v = Complex32::new(tile[2 * pair], tile[2 * pair + 1]);
-            }
-        }
-    }
-}
-}
-
-simd! {
-/// Writes the columns `first..first + width` of rows of `channels` values; `out` points to the
-/// first of them.
-fn store(out: *mut f32, x: &[f32], gated: bool, v: &[Complex32], y: &[Complex32], bias: &[f32], channels: usize, first: usize, width: usize) {
-    let rows = x.len() / (3 * channels);
-    let bias = &bias[first..][..width];
-    let mut tile = [[0f32; GROUP]; TURN];
-    for top in (0..rows).step_by(TURN) {
-        let height = TURN.min(rows - top);
-        for pair in 0..width.div_ceil(2) {
-            let (even, odd) = (bias[2 * pair], bias.get(2 * pair + 1).copied().unwrap_or_default());
-            let v = &v[pair * rows + top..][..height];
-            let y = &y[pair * rows + top..][..height];
-            for ((tile, v), y) in tile.iter_mut().zip(v).zip(y) {
-                tile[2 * pair] = y.re + even * v.re;
-                tile[2 * pair + 1] = y.im + odd * v.im;
-            }
-        }
-        for (i, tile) in tile.iter().enumerate().take(height) {
-            let x0 = &x[(top + i) * 3 * channels + first..][..width];
-            // SAFETY: the caller has these columns of these rows to itself.
-            let out = unsafe { std::slice::from_raw_parts_mut(out.add((top + i) * channels), width) };
-            if gated { out.iter_mut().zip(x0).zip(tile).for_each(|((out, x0), tile)| *out = x0 * tile) } else { out.copy_from_slice(&tile[..width]) }
-        }
-    }
-}
 }
 
 #[cfg(test)]

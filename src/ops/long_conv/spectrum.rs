@@ -1,6 +1,7 @@
 //! Filter spectra of channel pairs, and the convolution of one pair by FFT.
 
-use super::{DIRECT, GROUP, Push, Taps};
+use super::push::Push;
+use super::{DIRECT, GROUP, Taps};
 use crate::ops::math::{mul_add, simd};
 use crate::ops::unwritten;
 use num_complex::Complex32;

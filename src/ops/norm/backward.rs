@@ -173,17 +173,8 @@ pub(super) fn gated_rms_norm(
                 );
             let parts = parts.map(|((to_y, to_gate), ((grad, y), gate))| {
                 let mut sums = vec![0.0; width];
-                gated(
-                    to_y,
-                    to_gate,
-                    &mut sums,
-                    grad,
-                    y,
-                    gate,
-                    weight,
-                    width / groups,
-                    eps,
-                );
+                let (outs, ins) = ([to_y, to_gate], [grad, y, gate]);
+                gated(outs, &mut sums, ins, weight, width / groups, eps);
                 sums
             });
             let sums = total(parts.collect());
@@ -196,7 +187,10 @@ pub(super) fn gated_rms_norm(
 }
 
 simd! {
-fn gated(to_y: &mut [f32], to_gate: &mut [f32], sums: &mut [f32], grad: &[f32], y: &[f32], gate: &[f32], weight: &[f32], group: usize, eps: f32) {
+/// Writes the gradients to y and the gate, and adds those to the weight, of rows of the gradient, y
+/// and the gate.
+fn gated(outs: [&mut [f32]; 2], sums: &mut [f32], ins: [&[f32]; 3], weight: &[f32], group: usize, eps: f32) {
+    let ([to_y, to_gate], [grad, y, gate]) = (outs, ins);
     let width = weight.len();
     let outs = to_y.chunks_exact_mut(width).zip(to_gate.chunks_exact_mut(width));
     let ins = grad.chunks_exact(width).zip(y.chunks_exact(width)).zip(gate.chunks_exact(width));

@@ -193,8 +193,7 @@ impl SelectiveScan {
             return self.on_gpu(gpu, &io, tracked, hidden, segments);
         }
         let [a_log, skip, weight, bias] = &self.parameters;
-        let mut before = Vec::new();
-        let out = with_slices(
+        let (out, before) = with_slices(
             [u, projected, added.unwrap_or(u), gate.unwrap_or(u)],
             |[u, projected, added_values, gate_values]| {
                 let io = Inputs {
@@ -204,28 +203,7 @@ impl SelectiveScan {
                     gate: gate.map(|_| gate_values),
                     channels: self.channels,
                 };
-                let mut out = unwritten(u.len());
-                if tracked {
-                    before.resize_with(self.groups.len(), || Some(Vec::new()));
-                } else {
-                    before.resize_with(self.groups.len(), || None);
-                }
-                let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
-                columns.resize_with(self.groups.len(), || Vec::with_capacity(rows));
-                for row in out.chunks_exact_mut(self.channels) {
-                    for (column, part) in columns.iter_mut().zip(row.chunks_mut(WIDTH)) {
-                        column.push(part);
-                    }
-                }
-                columns
-                    .into_par_iter()
-                    .zip(&mut hidden.groups)
-                    .zip(&mut before)
-                    .enumerate()
-                    .for_each(|(group, ((mut out, hidden), before))| {
-                        self.group(group, &io, &mut out, hidden, segments, before);
-                    });
-                Ok(out)
+                Ok(self.run(&io, hidden, segments, tracked))
             },
         )?;
         let out = Tensor::from_vec(out, u.dims(), u.device())?;
@@ -245,6 +223,36 @@ impl SelectiveScan {
         let [added, gate] = [added, gate].map(|x| x.unwrap_or(&constant));
         let parents = [u, projected, added, gate, a_log, skip, weight, bias];
         Ok(out.derived(parents, move |grad| step.backward(grad)))
+    }
+
+    /// The numbers alone; and of each group, if they are `tracked`, the states that its gradients
+    /// begin with.
+    fn run(
+        &self,
+        io: &Inputs,
+        hidden: &mut Hidden,
+        segments: &[Segment],
+        tracked: bool,
+    ) -> (Vec<f32>, Vec<Option<Vec<Four>>>) {
+        let mut out = unwritten(io.u.len());
+        let mut before = vec![tracked.then(Vec::new); self.groups.len()];
+        let rows = out.len() / self.channels;
+        let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
+        columns.resize_with(self.groups.len(), || Vec::with_capacity(rows));
+        for row in out.chunks_exact_mut(self.channels) {
+            for (column, part) in columns.iter_mut().zip(row.chunks_mut(WIDTH)) {
+                column.push(part);
+            }
+        }
+        columns
+            .into_par_iter()
+            .zip(&mut hidden.groups)
+            .zip(&mut before)
+            .enumerate()
+            .for_each(|(group, ((mut out, hidden), before))| {
+                self.group(group, io, &mut out, hidden, segments, before);
+            });
+        (out, before)
     }
 
     /// `projected` with B and C filled up with zeros to whole fours.

@@ -115,15 +115,14 @@ impl Step {
             .enumerate()
             .for_each(|(i, (out, grad))| {
                 let mut inner = unwritten(out.len());
+                let first = i * ROWS;
                 convolve(
+                    conv,
                     &mut inner,
                     part.x,
                     part.before,
-                    &conv.taps,
-                    &conv.bias,
-                    i * ROWS,
+                    first,
                     Activation::None,
-                    conv.reversed,
                 );
                 slopes(out, grad, &inner, conv.activation);
             });

@@ -188,16 +188,7 @@ impl ShortConv {
         out.par_chunks_mut(ROWS * channels)
             .enumerate()
             .for_each(|(i, out)| {
-                convolve(
-                    out,
-                    x,
-                    &before,
-                    &self.taps,
-                    &self.bias,
-                    i * ROWS,
-                    self.activation,
-                    self.reversed,
-                );
+                convolve(self, out, x, &before, i * ROWS, self.activation);
             });
         if !segment.ends {
             let tail = &mut tail.rows[segment.lane * len..][..len];
@@ -225,8 +216,9 @@ impl ShortConv {
 }
 
 simd! {
-/// Rows `first..` of the convolution of [before | x], where `x` is read backwards if `reversed`.
-fn convolve(out: &mut [f32], x: &[f32], before: &[f32], taps: &[f32], bias: &[f32], first: usize, activation: Activation, reversed: bool) {
+/// Rows `first..` of the convolution of [before | x], where `x` is read backwards if it is reversed.
+fn convolve(conv: &ShortConv, out: &mut [f32], x: &[f32], before: &[f32], first: usize, activation: Activation) {
+    let ShortConv { taps, bias, reversed, .. } = conv;
     let channels = bias.len();
     let kernel = taps.len() / channels;
     let rows = x.len() / channels;
@@ -234,10 +226,10 @@ fn convolve(out: &mut [f32], x: &[f32], before: &[f32], taps: &[f32], bias: &[f3
         out.copy_from_slice(bias);
         for (j, taps) in taps.chunks_exact(channels).enumerate() {
             // The output's place in the order of reading; `before` has kernel − 1 rows.
-            let place = if reversed { rows - 1 - first - i } else { first + i };
+            let place = if *reversed { rows - 1 - first - i } else { first + i };
             let row = place + j;
             let x = match row.checked_sub(kernel - 1) {
-                Some(row) if reversed => &x[(rows - 1 - row) * channels..][..channels],
+                Some(row) if *reversed => &x[(rows - 1 - row) * channels..][..channels],
                 Some(row) => &x[row * channels..][..channels],
                 None => &before[row * channels..][..channels],
             };

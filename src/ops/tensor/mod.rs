@@ -1,14 +1,16 @@
 //! Arrays of numbers, and what ops are functions of.
 
+mod arithmetic;
+mod array;
 pub(super) mod cuda;
 mod gradient;
+mod shape;
 
 use super::cuda::Gpu;
-use super::{math::simd, unwritten};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Branch;
-use candle_core::{DType, NdArray, Shape, Storage, WithDType};
-use cuda::Columns;
+use array::{Array, Data};
+use candle_core::{NdArray, Shape, Storage, WithDType};
 use cudarc::driver::CudaSlice;
 pub use gradient::Gradients;
 use gradient::Node;
@@ -17,14 +19,8 @@ pub(crate) use gradient::check;
 pub(crate) use gradient::constant_only;
 pub(super) use gradient::refuse;
 use half::bf16;
-use rayon::prelude::*;
 use std::any::Any;
-use std::borrow::Borrow;
-use std::fmt;
 use std::sync::{Arc, OnceLock};
-
-/// Values of a tile of a sum.
-const SUMMED: usize = 1 << 14;
 
 /// Where a tensor's values lie, and where ops on it run.
 #[derive(Clone, Debug)]
@@ -70,71 +66,6 @@ enum Values {
     Cuda(Arc<Array>),
 }
 
-/// Values on a GPU.
-struct Array {
-    device: Device,
-    dims: Vec<usize>,
-    data: Arc<Data>,
-}
-
-enum Data {
-    /// And rounded, for matrix products whose gradients need it again.
-    F32(CudaSlice<f32>, OnceLock<CudaSlice<bf16>>),
-    U32(CudaSlice<u32>),
-    /// For matrix products, and as f32 for whoever else asks.
-    Bf16(CudaSlice<bf16>, OnceLock<CudaSlice<f32>>),
-}
-
-impl fmt::Debug for Array {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{:?} on {:?}", self.dims, self.device)
-    }
-}
-
-impl Array {
-    fn upload(gpu: &Arc<Gpu>, values: &candle_core::Tensor) -> Result<Self> {
-        let flat = values.flatten_all()?;
-        let data = match values.dtype() {
-            DType::U32 => Data::U32(gpu.upload(&flat.to_vec1()?)?),
-            _ => Data::F32(gpu.upload(&flat.to_vec1()?)?, OnceLock::new()),
-        };
-        Ok(Self {
-            device: Device::Cuda(Arc::clone(gpu)),
-            dims: values.dims().to_vec(),
-            data: Arc::new(data),
-        })
-    }
-
-    fn download(&self) -> Result<candle_core::Tensor> {
-        let Device::Cuda(gpu) = &self.device else {
-            return Err(Error::new(Kind::Internal, "values of no device"));
-        };
-        let (dims, cpu) = (self.dims.clone(), &candle_core::Device::Cpu);
-        Ok(match &*self.data {
-            Data::F32(data, _) => candle_core::Tensor::from_vec(gpu.download(data)?, dims, cpu)?,
-            Data::U32(data) => candle_core::Tensor::from_vec(gpu.download(data)?, dims, cpu)?,
-            Data::Bf16(..) => {
-                candle_core::Tensor::from_vec(gpu.download(self.floats()?)?, dims, cpu)?
-            }
-        })
-    }
-
-    fn floats(&self) -> Result<&CudaSlice<f32>> {
-        match &*self.data {
-            Data::F32(data, _) => Ok(data),
-            Data::U32(_) => Err(Error::new(Kind::Internal, "indices where values belong")),
-            Data::Bf16(data, wide) => match (wide.get(), &self.device) {
-                (Some(wide), _) => Ok(wide),
-                (None, Device::Cuda(gpu)) => {
-                    let made = cuda::widen(gpu, data)?;
-                    Ok(wide.get_or_init(|| made))
-                }
-                (None, Device::Cpu) => Err(Error::new(Kind::Internal, "values of no device")),
-            },
-        }
-    }
-}
-
 impl Tensor {
     /// The values in row-major order, without a copy. An error if they do not fill the shape.
     pub fn from_vec<T: WithDType>(
@@ -169,11 +100,7 @@ impl Tensor {
 
     /// `dims` values on a GPU.
     pub(crate) fn on_gpu(gpu: &Arc<Gpu>, data: CudaSlice<f32>, dims: &[usize]) -> Self {
-        let array = Array {
-            device: Device::Cuda(Arc::clone(gpu)),
-            dims: dims.to_vec(),
-            data: Arc::new(Data::F32(data, OnceLock::new())),
-        };
+        let array = Array::new(gpu, Data::F32(data, OnceLock::new()), dims);
         Self {
             values: Values::Cuda(Arc::new(array)),
             node: None,
@@ -182,11 +109,7 @@ impl Tensor {
 
     /// `dims` values on a GPU that matrix products read next.
     pub(crate) fn rounded_on_gpu(gpu: &Arc<Gpu>, data: CudaSlice<bf16>, dims: &[usize]) -> Self {
-        let array = Array {
-            device: Device::Cuda(Arc::clone(gpu)),
-            dims: dims.to_vec(),
-            data: Arc::new(Data::Bf16(data, OnceLock::new())),
-        };
+        let array = Array::new(gpu, Data::Bf16(data, OnceLock::new()), dims);
         Self {
             values: Values::Cuda(Arc::new(array)),
             node: None,
@@ -350,165 +273,6 @@ impl Tensor {
         self.cpu()
     }
 
-    /// `len` entries of dimension `dim`, from `start` on.
-    pub fn narrow(&self, dim: usize, start: usize, len: usize) -> Result<Self> {
-        let all = self.dim(dim)?;
-        let out = match self.floats_on() {
-            Some(gpu) => {
-                let mut dims = self.dims().to_vec();
-                dims[dim] = len;
-                let out = gpu.unwritten(dims.iter().product())?;
-                let [rows, inner] = self.around(dim);
-                let at = columns(start * inner, all * inner);
-                let from = (self.gpu_values(gpu)?, at);
-                let size = [rows, len * inner];
-                cuda::copy_columns(gpu, (&out, columns(0, len * inner)), from, size)?;
-                Self::on_gpu(gpu, out, &dims)
-            }
-            None => self.map(|x| x.narrow(dim, start, len)?.contiguous())?,
-        };
-        Ok(out.derived([self], move |grad| Ok([Some(grad.pad(dim, start, all)?)])))
-    }
-
-    /// The inverse of [`Tensor::narrow`] from a dimension of `all` entries: the others are zeros.
-    fn pad(&self, dim: usize, start: usize, all: usize) -> Result<Self> {
-        let len = self.dim(dim)?;
-        let Some(gpu) = self.floats_on() else {
-            return self.map(|x| x.pad_with_zeros(dim, start, all - start - len));
-        };
-        let mut dims = self.dims().to_vec();
-        dims[dim] = all;
-        let out = gpu.zeros(dims.iter().product())?;
-        let [rows, inner] = self.around(dim);
-        let to = (&out, columns(start * inner, all * inner));
-        let from = (self.gpu_values(gpu)?, columns(0, len * inner));
-        cuda::copy_columns(gpu, to, from, [rows, len * inner])?;
-        Ok(Self::on_gpu(gpu, out, &dims))
-    }
-
-    /// The products of the dimensions before and after this one.
-    fn around(&self, dim: usize) -> [usize; 2] {
-        let (before, after) = self.dims().split_at(dim);
-        [before.iter().product(), after.iter().skip(1).product()]
-    }
-
-    /// The entries of dimension `dim` in reverse order.
-    pub fn flip(&self, dim: usize) -> Result<Self> {
-        let out = self.map(|x| x.flip(&[dim])?.contiguous())?;
-        Ok(out.derived([self], move |grad| Ok([Some(grad.flip(dim)?)])))
-    }
-
-    /// The same values in row-major order under another shape.
-    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
-        let (shape, old) = (shape.into(), self.dims().to_vec());
-        let out = match &self.values {
-            Values::Cuda(array) if shape.elem_count() == self.elem_count() => {
-                let array = Array {
-                    device: array.device.clone(),
-                    dims: shape.into_dims(),
-                    data: Arc::clone(&array.data),
-                };
-                let values = Values::Cuda(Arc::new(array));
-                Self { values, node: None }
-            }
-            _ => self.map(|x| x.reshape(shape.clone()))?,
-        };
-        Ok(out.derived([self], move |grad| Ok([Some(grad.reshape(old.clone())?)])))
-    }
-
-    /// The same values in one dimension.
-    pub fn flatten_all(&self) -> Result<Self> {
-        self.reshape(self.elem_count())
-    }
-
-    /// The transposed matrix.
-    pub fn t(&self) -> Result<Self> {
-        let out = self.map(|x| x.t()?.contiguous())?;
-        Ok(out.derived([self], |grad| Ok([Some(grad.t()?)])))
-    }
-
-    /// Tensors one behind the other along dimension `dim`.
-    pub fn cat(tensors: &[impl Borrow<Self>], dim: usize) -> Result<Self> {
-        let tensors: Vec<Self> = tensors.iter().map(|x| x.borrow().clone()).collect();
-        let Some(first) = tensors.first() else {
-            return Err(Error::new(Kind::Internal, "no tensors to join"));
-        };
-        let lens: Vec<usize> = tensors.iter().map(|x| x.dim(dim)).collect::<Result<_>>()?;
-        let out = match first.floats_on() {
-            Some(gpu) => {
-                let [rows, inner] = first.around(dim);
-                let mut dims = first.dims().to_vec();
-                dims[dim] = lens.iter().sum();
-                let out = gpu.unwritten(dims.iter().product())?;
-                let mut to = columns(0, dims[dim] * inner);
-                for (part, len) in tensors.iter().zip(&lens) {
-                    let width = len * inner;
-                    let from = (part.gpu_values(gpu)?, columns(0, width));
-                    cuda::copy_columns(gpu, (&out, to), from, [rows, width])?;
-                    to.from += width;
-                }
-                Self::on_gpu(gpu, out, &dims)
-            }
-            None => {
-                let parts: Vec<_> = tensors.iter().map(Self::cpu).collect::<Result<_>>()?;
-                Self::from(candle_core::Tensor::cat(&parts, dim)?).to_device(first.device())?
-            }
-        };
-        Ok(out.derived_from(&tensors, move |grad| {
-            let mut from = 0;
-            let parts = lens.iter().map(|&len| {
-                from += len;
-                grad.narrow(dim, from - len, len).map(Some)
-            });
-            parts.collect()
-        }))
-    }
-
-    /// The sum of two tensors of the same shape.
-    pub fn add(&self, other: &Self) -> Result<Self> {
-        let out = match self.device() {
-            Device::Cuda(gpu) => {
-                let sum = cuda::add(gpu, self.gpu_values(gpu)?, other.gpu_values(gpu)?)?;
-                Self::on_gpu(gpu, sum, self.dims())
-            }
-            Device::Cpu => {
-                expect_shape("sum", other, self.dims())?;
-                let out = with_slices([self, other], |[x, y]| {
-                    let mut out = unwritten(x.len());
-                    let parts = x.par_chunks(SUMMED).zip(y.par_chunks(SUMMED));
-                    out.par_chunks_mut(SUMMED)
-                        .zip(parts)
-                        .for_each(|(out, (x, y))| sums(out, x, y));
-                    Ok(out)
-                })?;
-                Self::from_vec(out, self.dims(), self.device())?
-            }
-        };
-        Ok(out.derived([self, other], |grad| {
-            Ok([Some(grad.clone()), Some(grad.clone())])
-        }))
-    }
-
-    /// `factor · x + shift`
-    pub fn affine(&self, factor: f64, shift: f64) -> Result<Self> {
-        let out = match self.floats_on() {
-            Some(gpu) => {
-                let x = self.gpu_values(gpu)?;
-                let out = cuda::affine(gpu, x, factor as f32, shift as f32)?;
-                Self::on_gpu(gpu, out, self.dims())
-            }
-            None => self.map(|x| x.affine(factor, shift))?,
-        };
-        Ok(out.derived([self], move |grad| Ok([Some(grad.affine(factor, 0.0)?)])))
-    }
-
-    /// `exp(x)` of each value.
-    pub fn exp(&self) -> Result<Self> {
-        let out = self.map(candle_core::Tensor::exp)?;
-        let kept = out.cpu()?;
-        Ok(out.derived([self], move |grad| Ok([Some(grad.map(|x| x.mul(&kept))?)])))
-    }
-
     /// Runs `f` on the values in memory; the result returns to this tensor's device. For what
     /// happens once in loading a model: on a GPU the values travel.
     pub(super) fn map(
@@ -530,18 +294,6 @@ impl Tensor {
         let what = format!("shape {:?}, expected {rank} dimensions", self.dims());
         Error::new(Kind::Internal, what)
     }
-}
-
-fn columns(from: usize, stride: usize) -> Columns {
-    Columns { from, stride }
-}
-
-simd! {
-fn sums(out: &mut [f32], x: &[f32], y: &[f32]) {
-    for (out, (x, y)) in out.iter_mut().zip(x.iter().zip(y)) {
-        *out = x + y;
-    }
-}
 }
 
 /// A tensor as read from a file.

@@ -2,6 +2,7 @@
 //! a run; those that do not are skipped there.
 
 mod compute;
+mod intervals;
 mod output;
 mod source;
 

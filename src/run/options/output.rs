@@ -9,15 +9,15 @@ use std::path::PathBuf;
 #[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct Binning {
     /// One row for every BASES bases, at multiples of it.
-    #[arg(long, value_name = "BASES", help_heading = "Output",
+    #[arg(long, value_name = "BASES", group = "pooled", help_heading = "Output",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub bin: Option<u32>,
-    /// How the bases of a bin become one vector.
+    /// How the bases of a bin, or of an interval, become one vector.
     #[arg(
         long,
         value_enum,
         default_value = "mean",
-        requires = "bin",
+        requires = "pooled",
         help_heading = "Output"
     )]
     pub pool: Pool,

@@ -1,6 +1,7 @@
 //! Which sequences are read, and from what.
 
 use super::CONTEXT;
+use super::intervals::Intervals;
 use crate::encoder::Facts;
 use crate::error::{Error, Result};
 use crate::io::alignments::is_alignments;
@@ -8,6 +9,7 @@ use crate::io::bed;
 use crate::io::genome::{Genome, Options};
 use crate::io::pileup::{Choice, Consensus};
 use crate::run::{file_name, name_of};
+use crate::sequence::interval::Interval;
 use crate::sequence::region::Query;
 use crate::stream::Strand;
 use serde::Serialize;
@@ -37,6 +39,10 @@ pub struct Source {
     /// Do not join regions that overlap: their rows come twice.
     #[arg(long, help_heading = "Input")]
     pub keep_overlaps: bool,
+    /// A row for each interval of a file instead.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub intervals: Intervals,
     /// Write an empty table if there are no sequences.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
@@ -79,15 +85,26 @@ impl Source {
         }
         let regions = self.regions_file.iter();
         files.extend(regions.map(|path| ("regions file", path.clone())));
+        let intervals = self.intervals.intervals.iter();
+        files.extend(intervals.map(|path| ("intervals", path.clone())));
         files
     }
 
-    /// Opens the input. `together`: regions may be read as one sequence with gaps.
+    /// Opens the input, at these intervals if there are any. `together`: regions may be read as one
+    /// sequence with gaps.
     ///
     /// # Errors
     /// Those of the readers; Usage: options that do not go together.
-    pub fn open(&self, facts: &Facts, strand: Strand, together: bool) -> Result<Genome> {
-        let regions = queries(&self.region, self.regions_file.as_deref())?;
+    pub fn open(
+        &self,
+        facts: &Facts,
+        strand: Strand,
+        together: bool,
+        intervals: &[Interval],
+    ) -> Result<Genome> {
+        let mut regions = queries(&self.region, self.regions_file.as_deref())?;
+        let exact = |interval: &Interval| Query::exact(interval.region.clone());
+        regions.extend(intervals.iter().map(exact));
         let context = self.context(facts);
         let (left, right) = match strand {
             Strand::Forward if facts.causal => (context, 0),
@@ -136,7 +153,10 @@ impl Source {
 
     /// The regions as given, for the metadata.
     pub fn described(&self) -> Vec<String> {
-        described(&self.region, self.regions_file.as_deref())
+        let mut all = described(&self.region, self.regions_file.as_deref());
+        let intervals = self.intervals.intervals.iter();
+        all.extend(intervals.map(|path| format!("intervals {}", file_name(path))));
+        all
     }
 }
 

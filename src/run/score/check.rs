@@ -21,7 +21,7 @@ const ALLELE: u64 = 400;
 pub(super) fn estimate(
     session: &Session,
     settings: &Settings,
-    columns: VariantColumns,
+    columns: &VariantColumns,
 ) -> Estimate {
     let facts = &session.engine.facts;
     let chunk = match settings.mode {
@@ -110,7 +110,7 @@ fn alternates(engine: &Engine, settings: &Settings) -> Result<f64> {
 fn branches(engine: &Engine, settings: &Settings) -> Result<f64> {
     let len = settings.after.min(settings.chunk.div_ceil(2));
     let count = (settings.chunk / len).saturating_sub(1).max(1);
-    let all = tokens((count + 1) * len, &engine.facts, &engine.device)?;
+    let all = tokens((count + 1) * len, &engine.facts);
     let segment = Segment {
         lane: 0,
         len,
@@ -126,8 +126,7 @@ fn branches(engine: &Engine, settings: &Settings) -> Result<f64> {
     let mut seconds = 0.0;
     for _ in 0..2 {
         let start = Instant::now();
-        let model = &engine.model;
-        model.forward_branched(&all, &[segment], &branches, &mut state)?;
+        engine.hidden_branched(all.clone(), &[segment], &branches, &mut state)?;
         engine.device.synchronize()?;
         seconds = start.elapsed().as_secs_f64();
     }
@@ -136,15 +135,10 @@ fn branches(engine: &Engine, settings: &Settings) -> Result<f64> {
 
 /// The same of forks.
 fn forks(engine: &Engine, settings: &Settings) -> Result<f64> {
-    let Engine {
-        model,
-        facts,
-        device,
-    } = engine;
+    let Engine { model, facts, .. } = engine;
     let len = settings.after.min(settings.chunk);
     let lanes = settings.chunk / len;
-    let before = tokens(settings.chunk, facts, device)?;
-    let after = tokens(lanes * len, facts, device)?;
+    let (before, after) = (tokens(settings.chunk, facts), tokens(lanes * len, facts));
     let mut state = model.start(1)?;
     let segment = |lane, len, starts, ends| Segment {
         lane,
@@ -152,8 +146,8 @@ fn forks(engine: &Engine, settings: &Settings) -> Result<f64> {
         starts,
         ends,
     };
-    model.forward(
-        &before,
+    engine.forward(
+        before,
         &[segment(0, settings.chunk, true, false)],
         &mut state,
     )?;
@@ -166,8 +160,8 @@ fn forks(engine: &Engine, settings: &Settings) -> Result<f64> {
         let forks = (0..lanes).map(|_| model.fork(&[(&state, 0)], len + 1));
         let forks = forks.collect::<Result<Vec<_>>>()?;
         let from: Vec<_> = forks.iter().map(|fork| (fork, 0)).collect();
-        model.forward(&after, &segments, &mut model.fork(&from, len)?)?;
-        device.synchronize()?;
+        engine.forward(after.clone(), &segments, &mut model.fork(&from, len)?)?;
+        engine.device.synchronize()?;
         seconds = start.elapsed().as_secs_f64();
     }
     Ok((lanes * len) as f64 / seconds)

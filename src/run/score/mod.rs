@@ -4,6 +4,7 @@ mod annotate;
 mod check;
 mod preset;
 
+use super::layers;
 use super::opened::{Loaded, Session};
 use super::options::{Compute, Output, indexed};
 use super::outputs::{Format, Outputs};
@@ -22,7 +23,7 @@ use crate::io::variants::annotate::Annotator;
 use crate::score::{
     self, Carried, Checked, Embeddings, Ledger, Mode, Reference, Scorer, Settings, Window,
 };
-use crate::stream::{Journal, Progress, Strand, TableOutput, go_on};
+use crate::stream::{Engine, Journal, Progress, Strand, TableOutput, go_on};
 use crate::table::{self, VariantColumns, VariantRow, VariantRows};
 use preset::Preset;
 use serde::Serialize;
@@ -112,6 +113,16 @@ pub struct Score {
     /// Keep vectors of both alleles: after the variant, or their means around it.
     #[arg(long, value_enum, help_heading = "Output")]
     embeddings: Option<Embeddings>,
+    /// The layer whose vectors are compared and kept: 0 the embedding, i the residual stream after
+    /// block i, -1 that after the last block; or the name of a published module, as crocuta models
+    /// show lists them [default: the last norm's output].
+    #[arg(
+        long,
+        value_name = "LAYER",
+        allow_negative_numbers = true,
+        help_heading = "Output"
+    )]
+    layer: Option<String>,
     /// A picture of the region: log-likelihood differences as a heat map, SVG.
     #[arg(
         long,
@@ -168,6 +179,9 @@ impl Job for Score {
                 return Err(Error::usage(what));
             }
         }
+        if self.compute.strand == Strand::Own {
+            return Err(Error::usage("--strand own is for --intervals"));
+        }
         if self.compute.strand == Strand::Reverse {
             let error = Error::usage("the reverse strand alone is not scored");
             return Err(error.todo("--strand both gives its scores beside the forward strand's"));
@@ -204,7 +218,11 @@ impl Job for Score {
     }
 
     fn open(&self) -> Result<OpenScore> {
-        let loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
+        let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
+        if let Some(layer) = &self.layer {
+            let layer = loaded.facts.find_layer(layer)?;
+            loaded.layers.insert(0, layer);
+        }
         let head = LanguageModel::load(&loaded.checkpoint, &loaded.model, &loaded.facts)?;
         let mut settings = self.settings(&loaded.facts)?;
         let reference = Reference::open(&self.reference, self.allow_missing_eof)?;
@@ -228,9 +246,12 @@ impl Job for Score {
             haplotypes: self.sample.is_some(),
             reverse: strand == Strand::Both,
             mean: strand != Strand::Forward,
-            embeddings: settings.embeddings.map(|_| session.engine.facts.width),
+            embeddings: settings.embeddings.map(|_| {
+                let Engine { facts, layers, .. } = &session.engine;
+                (facts.width, facts.layer_name(layers[0]))
+            }),
         };
-        session.estimate = check::estimate(&session, &settings, columns);
+        session.estimate = check::estimate(&session, &settings, &columns);
         session.estimate.check_memory()?;
         let mut opened = OpenScore {
             ledger: RwLock::new(Ledger::create(&settings.scratch)?),
@@ -306,6 +327,9 @@ impl Job for Score {
         let seconds = progress.elapsed().as_secs_f64().max(1e-9);
         let speed = json!(opened.checked.scored as f64 / seconds);
         summary.own.insert("alleles_per_second".to_string(), speed);
+        let layer = &opened.session.engine.layers[..1];
+        let layers = layers::summary(&opened.session.engine.facts, layer);
+        summary.own.extend([layers]);
         let strand = json!(name_of(self.strand()));
         summary.own.insert("strand".to_string(), strand);
         Ok(Summary {
@@ -427,7 +451,7 @@ impl Score {
 
     /// Writes the table in the order of the input.
     fn write(&self, opened: &OpenScore, target: AtomicFile) -> Result<Receipt> {
-        let columns = table::variants(opened.columns);
+        let columns = table::variants(&opened.columns);
         let footer = self.footer(opened, &columns)?;
         let ledger = opened.ledger.read().unwrap_or_else(PoisonError::into_inner);
         let row_bytes = opened.session.estimate.row_bytes;
@@ -461,6 +485,9 @@ impl Score {
         params.push(("max-allele", json!(settings.longest)));
         if let Some(embeddings) = settings.embeddings {
             params.push(("embeddings", json!(name_of(embeddings))));
+        }
+        if let Some(layer) = &self.layer {
+            params.push(("layer", json!([layer])));
         }
         if let Some(preset) = self.preset {
             params.push(("preset", json!(name_of(preset))));

@@ -4,8 +4,7 @@
 //! This is no client of the pipeline: a layer needs the whole of the layer below before its first
 //! row, so reading, computing and writing cannot overlap, and there is no state to go on with.
 
-use super::bins::Bins;
-use super::rows::keys;
+use super::rows::{Pooling, keys};
 use super::sink::GenomeSink;
 use super::{Head, Piece, Reading, steps};
 use crate::encoder::Layer;
@@ -42,17 +41,17 @@ pub fn run_exact(
     sink: &mut GenomeSink,
     progress: &mut Progress,
 ) -> Result<Totals> {
-    let model = layered(reading.engine)?;
+    let (model, layer) = layered(reading.engine)?;
     let settings = reading.settings;
     let mut totals = Totals::default();
-    let mut bins = settings.bins.map(|(size, pool)| Bins::new(size, pool));
+    let mut pooling = Pooling::new(settings);
     while let Some(sequence) = genome.next_sequence()? {
         let (sequence, codes) = steps::whole(genome, sequence, settings.chunk, &settings.scratch)?;
         let sequence = Arc::new(sequence);
         let file = Scratch::create(&settings.scratch)?;
         let exact = Exact {
             model,
-            layer: Layer::Norm,
+            layer,
             store: Store {
                 read: &|from, values| file.read(address(from), cast_slice_mut(values)),
                 write: &|from, values| file.write(address(from), cast_slice(values)),
@@ -71,9 +70,7 @@ pub fn run_exact(
             let piece = piece(&sequence, &codes, start..end, exact.length, end == to)?;
             let mut rows = keys(&piece, 1);
             rows.values = values(reading, &exact, &piece, start..end)?;
-            if let Some(bins) = &mut bins {
-                rows = bins.push(&rows, piece.last);
-            }
+            rows = pooling.push(rows, settings, piece.last);
             sink.write(rows)?;
             start = end;
         }
@@ -169,11 +166,11 @@ fn address(value: u64) -> u64 {
 /// # Errors
 /// As [`run_exact`].
 pub fn exact_speed(engine: &Engine, head: &Head, tile: usize, scratch: &Path) -> Result<f64> {
-    let model = layered(engine)?;
+    let (model, layer) = layered(engine)?;
     let file = Scratch::create(scratch)?;
     let exact = Exact {
         model,
-        layer: Layer::Norm,
+        layer,
         store: Store {
             read: &|from, values| file.read(address(from), cast_slice_mut(values)),
             write: &|from, values| file.write(address(from), cast_slice(values)),
@@ -190,8 +187,14 @@ pub fn exact_speed(engine: &Engine, head: &Head, tile: usize, scratch: &Path) ->
     Ok(exact.length as f64 / start.elapsed().as_secs_f64())
 }
 
-fn layered(engine: &Engine) -> Result<&Model> {
-    engine.model.layered().ok_or_else(|| {
+/// The model, and the one layer whose vectors are read.
+fn layered(engine: &Engine) -> Result<(&Model, Layer)> {
+    let model = engine.model.layered().ok_or_else(|| {
         Error::usage("only bidirectional models are run layer by layer, with --exact")
-    })
+    })?;
+    match engine.layers[..] {
+        [layer] => Ok((model, layer)),
+        _ => Err(Error::usage("--exact gives the vectors of one layer")
+            .todo("run it once for each --layer")),
+    }
 }

@@ -3,6 +3,7 @@
 mod bins;
 mod ending;
 mod exact;
+mod intervals;
 mod rows;
 mod sink;
 mod steps;
@@ -10,6 +11,7 @@ mod strands;
 mod tracks;
 
 pub use exact::{exact_speed, run_exact};
+pub use intervals::Intervals;
 pub use sink::GenomeSink;
 pub use steps::{GenomeStep, GenomeSteps, Piece};
 pub use tracks::{Genes, Regions, Tracks};
@@ -30,7 +32,7 @@ use std::path::PathBuf;
 
 /// What is computed for each base.
 pub enum Head {
-    /// The encoder's hidden vector.
+    /// The encoder's vectors, at each of the engine's layers.
     Embedding,
     /// Probabilities of the language model, and its raw logits if asked for.
     Prediction {
@@ -80,6 +82,8 @@ pub struct GenomeSettings {
     pub strand: Strand,
     /// Bases of a bin and how they are pooled; none: a row for each base.
     pub bins: Option<(u64, Pool)>,
+    /// A row for each of these intervals, and how their bases are pooled.
+    pub intervals: Option<(Intervals, Pool)>,
     /// Where scratch files lie.
     pub scratch: PathBuf,
 }
@@ -192,13 +196,12 @@ impl Computing<'_> {
         let tokens = engine.tokens(codes);
         let segments = step.segments();
         let state = &mut self.state;
-        let mut forward = |tokens: Vec<u32>| engine.forward(tokens, &segments, state);
         let (logits, masked) = match head {
             Head::Embedding => {
-                let hidden = forward(tokens)?;
+                let vectors = engine.vectors(tokens, &segments, state)?;
                 let rows = match self.reading.pooled() {
-                    None => hidden,
-                    Some((size, pool)) => ops::pool(&hidden, &step.runs(size), pool.reduction())?,
+                    None => vectors,
+                    Some((size, pool)) => ops::pool(&vectors, &step.runs(size), pool.reduction())?,
                 };
                 return Ok(Outputs {
                     values: rows.to_vec1()?,
@@ -208,7 +211,7 @@ impl Computing<'_> {
             Head::Prediction { logits, masked, .. } => (*logits, *masked),
             Head::Task(_) => (true, None),
         };
-        let mut run = |tokens| head.values(forward(tokens)?);
+        let mut run = |tokens| head.values(engine.hidden(tokens, &segments, state)?.0);
         // Of a bidirectional model, each base's logits come from the run in which it was masked.
         let masked = match masked {
             Some(stride) => {

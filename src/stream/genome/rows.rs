@@ -2,11 +2,13 @@
 
 use super::bins::Bins;
 use super::ending::Ending;
+use super::intervals::Sums;
 use super::strands::Strands;
-use super::{GenomeStep, Head, Outputs, Piece, Reading};
+use super::{GenomeSettings, GenomeStep, Head, Outputs, Piece, Reading};
 use crate::error::Result;
 use crate::head::{LanguageModel, PREDICTIONS};
 use crate::sequence::{N, SOFT_MASKED, base, complement};
+use crate::stream::Strand;
 use crate::stream::finite::check_finite;
 use crate::stream::journal::{load, store};
 use crate::stream::pipeline::{Next, Stage};
@@ -22,8 +24,33 @@ use std::sync::Arc;
 struct RowsBefore {
     /// The logits after the last base of the unfinished sequence, which predict its next.
     logits: Vec<f32>,
-    /// Unfinished bins.
+    /// Unfinished bins and intervals.
+    pooling: Pooling,
+}
+
+/// How bases become rows, and what is not finished of that.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Pooling {
     bins: Option<Bins>,
+    sums: Sums,
+}
+
+impl Pooling {
+    pub fn new(settings: &GenomeSettings) -> Self {
+        Self {
+            bins: settings.bins.map(|(size, pool)| Bins::new(size, pool)),
+            sums: Sums::default(),
+        }
+    }
+
+    /// Rows in reading order to those that they finish; `ends`: the strand ends with them.
+    pub fn push(&mut self, rows: Positions, settings: &GenomeSettings, ends: bool) -> Positions {
+        match (&mut self.bins, &settings.intervals) {
+            (Some(bins), _) => bins.push(&rows, ends),
+            (None, Some((intervals, pool))) => intervals.push(&mut self.sums, &rows, ends, *pool),
+            (None, None) => rows,
+        }
+    }
 }
 
 /// Makes rows.
@@ -45,7 +72,7 @@ impl<'a> GenomeRows<'a> {
             pooled: reading.pooled().map(|(size, _)| size),
             before: RowsBefore {
                 logits: Vec::new(),
-                bins: settings.bins.map(|(size, pool)| Bins::new(size, pool)),
+                pooling: Pooling::new(settings),
             },
             strands: Strands::new(settings.strand, settings.scratch.clone()),
             ending: match reading.head {
@@ -73,11 +100,14 @@ impl Stage for GenomeRows<'_> {
                 Some(_) => rows.starts.len(),
                 None => piece.codes.len(),
             };
-            if let Some(bins) = &mut self.before.bins {
-                rows = bins.push(&rows, piece.last);
-            }
+            let settings = self.reading.settings;
+            rows = self.before.pooling.push(rows, settings, piece.last);
             let ending = &mut self.ending;
-            let mut emit = |rows: Positions| {
+            let mut emit = |mut rows: Positions| {
+                if let (Strand::Own, Some((intervals, _))) = (settings.strand, &settings.intervals)
+                {
+                    rows = intervals.own(&rows);
+                }
                 let rows = match ending {
                     Some(ending) => ending.push(rows, piece.last)?,
                     None => rows,
@@ -115,7 +145,8 @@ impl GenomeRows<'_> {
         };
         match self.reading.head {
             Head::Embedding => {
-                let width = self.reading.engine.facts.width;
+                let engine = self.reading.engine;
+                let width = engine.facts.width * engine.layers.len();
                 let of =
                     |rows: &Range<usize>| (from + rows.start) * width..(from + rows.end) * width;
                 if wanted.len() == 1 && of(&wanted[0]) == (0..outputs.values.len()) {

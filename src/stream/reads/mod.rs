@@ -178,7 +178,7 @@ impl Stage for Computing<'_> {
 }
 
 impl Computing<'_> {
-    /// Hidden vectors, if they are wanted, and logits of a step's tokens.
+    /// Vectors, if they are wanted, and logits of a step's tokens.
     fn values(&mut self, step: &ReadStep) -> Result<ReadValues> {
         let Self {
             engine,
@@ -187,7 +187,7 @@ impl Computing<'_> {
         } = self;
         let tokens = engine.tokens(step.parts.iter().flat_map(|part| &part.codes));
         let segments: Vec<_> = step.parts.iter().filter_map(|part| part.segment).collect();
-        let mut hidden = |tokens: Vec<u32>| engine.forward(tokens, &segments, state);
+        let mut hidden = |tokens: Vec<u32>| engine.hidden(tokens, &segments, state);
         let flat = |tensor: Tensor| -> Result<Vec<f32>> { tensor.to_vec1() };
         let mut values = ReadValues {
             masked: head.masked.is_some(),
@@ -198,17 +198,19 @@ impl Computing<'_> {
             let positions = step.parts.iter();
             let turns = positions.flat_map(|part| (part.from..).take(part.codes.len()));
             let turns: Vec<usize> = turns.map(|position| position % stride).collect();
-            let mut logits = |tokens| flat(head.likelihood.forward(&hidden(tokens)?)?);
+            let mut logits = |tokens| flat(head.likelihood.forward(&hidden(tokens)?.0)?);
             values.logits = engine.masked(&tokens, &turns, stride, &mut logits)?;
-            if head.pool.is_some() {
-                values.hidden = flat(hidden(tokens)?)?;
+            if head.pool.is_some()
+                && let (_, Some(vectors)) = hidden(tokens)?
+            {
+                values.vectors = flat(vectors)?;
             }
             return Ok(values);
         }
-        let vectors = hidden(tokens)?; // (T, D)
-        values.logits = flat(head.likelihood.forward(&vectors)?)?; // (T, V)
-        if head.pool.is_some() {
-            values.hidden = flat(vectors)?;
+        let (hidden, vectors) = hidden(tokens)?; // (T, D), (T, N · D)
+        values.logits = flat(head.likelihood.forward(&hidden)?)?; // (T, V)
+        if let Some(vectors) = vectors {
+            values.vectors = flat(vectors)?;
         }
         Ok(values)
     }

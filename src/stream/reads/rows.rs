@@ -20,8 +20,8 @@ const ROWS: usize = 512;
 /// The model's output for a step.
 #[derive(Default)]
 pub struct ReadValues {
-    /// (T, D); empty if no vectors are wanted.
-    pub hidden: Vec<f32>,
+    /// (T, N · D) of N layers; empty if no vectors are wanted.
+    pub vectors: Vec<f32>,
     /// (T, V)
     pub logits: Vec<f32>,
     /// Logits are those of the base itself, which was masked.
@@ -180,7 +180,7 @@ impl<'a> OfReads<'a> {
             }
             if head.pool.is_some() {
                 let vector = values
-                    .row(&values.hidden, row)
+                    .row(&values.vectors, row)
                     .iter()
                     .copied()
                     .map(f64::from);
@@ -200,7 +200,7 @@ impl Stage for OfReads<'_> {
     type Out = Vec<ReadOutput>;
 
     fn run(&mut self, (step, values): Self::In, to: &mut Next<Self::Out>) -> Result<()> {
-        for numbers in [&values.logits, &values.hidden] {
+        for numbers in [&values.logits, &values.vectors] {
             let width = numbers.len() / values.tokens.max(1);
             check_finite(numbers, width, |token| step.place(token))?;
         }

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, TOKENIZERS, digest};
 use crate::error::Result;
-use crate::train::Source;
+use crate::train::DataFile;
 use serde_json::{Map, Value, json};
 
 /// What a run starts from: the digest of its weights, its configuration, and the files that say
@@ -23,7 +23,7 @@ pub(super) fn start(checkpoint: &Checkpoint) -> Result<Map<String, Value>> {
 
 /// The files of a run, by what they are, their order and their names: what they hold decides the
 /// weights, and the names of some are those of classes.
-pub(super) fn files(files: &[(&'static str, Source)]) -> Map<String, Value> {
+pub(super) fn files(files: &[(&'static str, DataFile)]) -> Map<String, Value> {
     let mut found = Map::new();
     for (i, (role, source)) in files.iter().enumerate() {
         let name = source.path.file_name().unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::head::{Link, Shape, Task, Unit};
 use crate::sequence::region::Span;
 use crate::train::{
-    Draws, Example, Genomes, Labels, NextBase, Objective, Reading, Sequences, Sizes, Tracks,
+    Draws, Example, Genomes, Labels, NextBase, Objective, Sequences, Sizes, TrackReading, Tracks,
 };
 use serde_json::{Map, Value, json};
 
@@ -169,7 +169,7 @@ fn tracks(
 ) -> Result<Chosen> {
     let steps = &request.steps;
     let context = facts.context.map_or(u64::MAX, |context| context as u64);
-    let reading = Reading {
+    let reading = TrackReading {
         length: steps.length.unwrap_or(context.min(8192)),
         batch: steps.batch.unwrap_or(8),
         parts: steps.parts,
@@ -252,7 +252,8 @@ fn all(genomes: &Genomes) -> u64 {
     genomes.contigs.iter().map(|contig| contig.length).sum()
 }
 
-fn settings<const N: usize>(own: [(&str, Value); N]) -> Map<String, Value> {
+/// Settings by name.
+pub(super) fn settings<const N: usize>(own: [(&str, Value); N]) -> Map<String, Value> {
     let own = own.into_iter();
     own.map(|(key, value)| (key.to_string(), value)).collect()
 }

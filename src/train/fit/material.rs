@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::head::Task;
 use crate::io::labelled::{self, Labelled};
 use crate::sequence::region::{Query, Region, Span};
-use crate::train::{self, Example, Genomes, Labels, Source};
+use crate::train::{self, DataFile, Example, Genomes, Labels};
 use std::path::{Path, PathBuf};
 
 /// What a run learns from.
@@ -14,7 +14,7 @@ pub(super) struct Material {
     pub task: Option<Task>,
     pub data: Data,
     /// The files that were read, and what each is.
-    pub files: Vec<(&'static str, Source)>,
+    pub files: Vec<(&'static str, DataFile)>,
     /// What chooses the weights and what tests them, in words.
     pub held_back: [Vec<String>; 2],
 }
@@ -65,7 +65,7 @@ impl Material {
         };
         let task = tracking.zip(labels.as_ref());
         let task = task.map(|(t, labels)| labels.task(t.shape, t.both_strands));
-        let sources = |role, sources: &[Source]| {
+        let sources = |role, sources: &[DataFile]| {
             let sources = sources.iter().cloned();
             sources.map(|source| (role, source)).collect::<Vec<_>>()
         };
@@ -94,7 +94,7 @@ impl Material {
         let mut files = Vec::new();
         let mut read = |role, path: &Path| -> Result<Vec<Labelled>> {
             let rows = labelled::read(path)?;
-            files.push((role, Source::read(path, rows.len() as u64)?));
+            files.push((role, DataFile::read(path, rows.len() as u64)?));
             Ok(rows)
         };
         let training = read("table", table)?;

@@ -10,7 +10,7 @@ pub use estimate::Estimate;
 pub use request::{Lesson, Request, Steps, Tracking};
 
 use super::{
-    Objective, Outcome, Plan, Record, Report, Saving, Source, Trained, Trainee, record, run,
+    DataFile, Objective, Outcome, Plan, Report, RunRecord, Saving, Trained, Trainee, record, run,
 };
 use crate::checkpoint::{Checkpoint, Staging};
 use crate::encoder::Facts;
@@ -33,14 +33,14 @@ pub struct Prepared {
     name: &'static str,
     pace: Pace,
     start: Map<String, Value>,
-    files: Vec<(&'static str, Source)>,
+    files: Vec<(&'static str, DataFile)>,
     held_back: [Vec<String>; 2],
     device: [String; 2],
     settings: Map<String, Value>,
 }
 
 /// Where a run computes: the device, its name, and what matrix products multiply.
-pub type Place = (Device, [String; 2]);
+pub type Computer = (Device, [String; 2]);
 
 /// Reads the data and prepares to train `start`. `open` opens the device; it is told why the run
 /// cannot be on a GPU, if that is so.
@@ -52,7 +52,7 @@ pub type Place = (Device, [String; 2]);
 pub fn prepare(
     request: &Request,
     start: Checkpoint,
-    open: impl FnOnce(Option<&'static str>) -> Result<Place>,
+    open: impl FnOnce(Option<&'static str>) -> Result<Computer>,
 ) -> Result<Prepared> {
     let identity = identity::start(&start)?;
     let material = Material::read(&request.lesson, &request.held_back)?;
@@ -98,14 +98,13 @@ impl Prepared {
         let mut identity = self.settings.clone();
         identity.extend(self.start.clone());
         identity.extend(identity::files(&self.files));
-        let own = [
+        identity.extend(lesson::settings([
             ("crocuta", json!(env!("CARGO_PKG_VERSION"))),
             ("objective", json!(self.name)),
             ("held_out", json!(held_out)),
             ("tested", json!(tested)),
             ("device", json!(self.device)),
-        ];
-        identity.extend(own.map(|(key, value)| (key.to_string(), value)));
+        ]));
         identity
     }
 
@@ -129,7 +128,7 @@ impl Prepared {
     ) -> Result<(&'static str, String)> {
         let [held_out, tested] = self.held_back;
         let test = self.objective.test(&self.trainee.network(false)?)?;
-        let record = Record {
+        let record = RunRecord {
             objective: self.name,
             score: self.score,
             command,
@@ -161,7 +160,7 @@ fn shared_settings(request: &Request, plan: &Plan) -> Map<String, Value> {
         Trained::Head => json!("head"),
         Trained::Adapter(scale) => json!({"lora": scale.rank, "alpha": scale.alpha}),
     };
-    let shared = [
+    lesson::settings([
         ("trained", trained),
         ("accumulate", json!(plan.parts)),
         ("steps", json!(plan.schedule.steps)),
@@ -173,9 +172,5 @@ fn shared_settings(request: &Request, plan: &Plan) -> Map<String, Value> {
         ("evaluate_every", json!(plan.evaluate_every)),
         ("patience", json!(plan.patience)),
         ("seed", json!(request.seed)),
-    ];
-    shared
-        .map(|(key, value)| (key.to_string(), value))
-        .into_iter()
-        .collect()
+    ])
 }

@@ -5,7 +5,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use super::split::Source;
+use super::split::DataFile;
 use crate::genes;
 use crate::head::{Link, Shape, Task, Unit};
 use crate::sequence::region::Span;
@@ -15,7 +15,7 @@ pub struct Labels {
     /// What each number of a head stands for.
     pub outputs: Vec<String>,
     /// The files that were read.
-    pub files: Vec<Source>,
+    pub files: Vec<DataFile>,
     targets: Targets,
 }
 

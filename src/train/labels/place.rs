@@ -28,13 +28,13 @@ impl Bases {
 }
 
 /// The genomes on whose bases the labels of a file are.
-pub(super) struct Place<'a> {
+pub(super) struct OnGenomes<'a> {
     genomes: &'a Genomes,
     path: &'a Path,
     circular: BTreeSet<String>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> OnGenomes<'a> {
     /// For the file at `path`, which says that some contigs are circles.
     ///
     /// # Errors

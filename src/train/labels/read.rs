@@ -1,12 +1,12 @@
 //! Labels out of files.
 
-use super::place::{Bases, Place};
+use super::place::{Bases, OnGenomes};
 use super::{Labels, Targets};
 use crate::error::{Error, Result};
 use crate::genes;
 use crate::io::{bed, bedgraph, bigwig, gff};
 use crate::sequence::region::Region;
-use crate::train::{Genomes, Source};
+use crate::train::{DataFile, Genomes};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -63,12 +63,12 @@ impl Labels {
             }
             let read = gff::read(path)?;
             let contigs = read.iter().map(|feature| feature.region.contig.as_str());
-            let place = Place::new(genomes, path, contigs, genes::circular(&read))?;
+            let place = OnGenomes::new(genomes, path, contigs, genes::circular(&read))?;
             let learned = |kind: &str| kind == "CDS" || kind == "pseudogene";
             for feature in read.iter().filter(|feature| learned(&feature.kind)) {
                 place.bases(&feature.region, Some(feature.line))?;
             }
-            files.push(Source::read(path, read.len() as u64)?);
+            files.push(DataFile::read(path, read.len() as u64)?);
             features.extend(read);
         }
         let contigs = genomes.contigs.iter().map(|contig| contig.name.as_str());
@@ -121,7 +121,7 @@ impl Labels {
                 Format::Features => features(path, wanted, genomes, &mut marked)?,
                 _ => regions(path, genomes, &mut marked)?,
             }
-            files.push(Source::read(path, (marked.len() - before) as u64)?);
+            files.push(DataFile::read(path, (marked.len() - before) as u64)?);
         }
         let classes: BTreeSet<&String> = marked.iter().map(|(_, class)| class).collect();
         let outputs: Vec<String> = classes.into_iter().cloned().collect();
@@ -168,13 +168,13 @@ impl Labels {
                 }
             };
             let contigs = records.iter().map(|(region, ..)| region.contig.as_str());
-            let place = Place::new(genomes, path, contigs, BTreeSet::new())?;
+            let place = OnGenomes::new(genomes, path, contigs, BTreeSet::new())?;
             for (region, value, line) in &records {
                 let bases = place.bases(region, *line)?;
                 let here = bases.of(&mut values[bases.contig], k);
                 here.skip(i).step_by(k).for_each(|x| *x = *value);
             }
-            files.push(Source::read(path, records.len() as u64)?);
+            files.push(DataFile::read(path, records.len() as u64)?);
         }
         Ok(Self {
             outputs,
@@ -195,7 +195,7 @@ fn features(
     let of_type = |kind: &String| wanted.is_empty() || wanted.contains(kind);
     let chosen = || read.iter().filter(|feature| of_type(&feature.kind));
     let contigs = chosen().map(|feature| feature.region.contig.as_str());
-    let place = Place::new(genomes, path, contigs, genes::circular(&read))?;
+    let place = OnGenomes::new(genomes, path, contigs, genes::circular(&read))?;
     for feature in chosen() {
         let bases = place.bases(&feature.region, Some(feature.line))?;
         marked.push((bases, feature.kind.clone()));
@@ -207,7 +207,7 @@ fn features(
 fn regions(path: &Path, genomes: &Genomes, marked: &mut Vec<(Bases, String)>) -> Result<()> {
     let records = bed::read(path)?;
     let contigs = records.iter().map(|record| record.region.contig.as_str());
-    let place = Place::new(genomes, path, contigs, BTreeSet::new())?;
+    let place = OnGenomes::new(genomes, path, contigs, BTreeSet::new())?;
     for record in records {
         let bases = place.bases(&record.region, Some(record.line))?;
         marked.push((bases, record.name.unwrap_or_else(|| stem(path))));

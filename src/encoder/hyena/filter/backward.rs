@@ -2,7 +2,7 @@
 //!
 //! The network is evaluated again, a tile of positions at a time: nothing is kept of it.
 
-use super::{Filter, TAPS};
+use super::{ImplicitFilter, TAPS};
 use crate::error::Result;
 use crate::ops::math::{self, simd};
 use crate::ops::{Device, Matrix, Tensor, multiply, total, with_slices};
@@ -20,7 +20,7 @@ struct Sums {
     out: Vec<f32>,
 }
 
-impl Filter {
+impl ImplicitFilter {
     /// To the parameters, in their order, from that of taps `0..n`: (D, n).
     pub(super) fn backward(&self, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (channels, n) = grad.dims2()?;
@@ -165,13 +165,13 @@ mod tests {
         "implicit_filter.4.weight",
     ];
 
-    fn filter(parameters: &[Tensor]) -> Arc<Filter> {
+    fn filter(parameters: &[Tensor]) -> Arc<ImplicitFilter> {
         let sizes = Hyperparameters::read(&Config::parse("config.json", SIZES).unwrap()).unwrap();
         let names = || NAMES.map(str::to_string).into_iter();
         let stored = parameters.iter().map(|x| x.stored().unwrap());
         let weights = Weights::new("test", names().zip(stored).collect());
         let replaced: BTreeMap<_, _> = names().zip(parameters.iter().cloned()).collect();
-        Arc::new(Filter::load(&sizes, &weights.replacing(replaced)).unwrap())
+        Arc::new(ImplicitFilter::load(&sizes, &weights.replacing(replaced)).unwrap())
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
             // Frequencies of a size at which the sines bend.
             let mut x = x.to_vec();
             x[4] = x[4].affine(3.0, 0.0)?;
-            Filter::tensor(&filter(&x), n, &Device::Cpu)
+            ImplicitFilter::tensor(&filter(&x), n, &Device::Cpu)
         };
         check(&inputs, 1e-4, op, |x| {
             let layer = |a: &[f64], weight: &[f64], bias: &[f64]| -> Vec<f64> {

@@ -1,7 +1,7 @@
 //! Containers and blocks (CRAM specification, sections 7 and 8), as far as their sizes go.
 
 use crate::error::{Error, Kind, Result};
-use crate::io::bgzf::read_up_to;
+use crate::io::read;
 use flate2::{Crc, read::GzDecoder};
 use std::io::{Read, Seek, SeekFrom};
 
@@ -38,7 +38,7 @@ pub fn check_end(file: &mut (impl Read + Seek)) -> Result<()> {
         .map_err(|e| Error::because(Kind::Io, e))?;
     let start = SeekFrom::Start(end.saturating_sub(END.len() as u64));
     file.seek(start).map_err(|e| Error::because(Kind::Io, e))?;
-    let got = read_up_to(file, &mut last)?;
+    let got = read::up_to(file, &mut last)?;
     if got == END.len() && last == END {
         Ok(())
     } else {
@@ -49,15 +49,33 @@ pub fn check_end(file: &mut (impl Read + Seek)) -> Result<()> {
 }
 
 /// Reads numbers from a stream and keeps their bytes.
-struct Numbers<'a, R> {
+pub struct Numbers<'a, R> {
     input: &'a mut R,
     bytes: Vec<u8>,
 }
 
-impl<R: Read> Numbers<'_, R> {
-    fn byte(&mut self) -> Result<u8> {
+impl<'a, R: Read> Numbers<'a, R> {
+    pub fn new(input: &'a mut R) -> Self {
+        Self {
+            input,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// So many bytes.
+    pub fn take(&mut self, count: usize) -> Result<Vec<u8>> {
+        let before = self.bytes.len();
+        self.skip(count)?;
+        Ok(self.bytes.split_off(before))
+    }
+
+    pub fn skip(&mut self, count: usize) -> Result<()> {
+        (0..count).try_for_each(|_| self.byte().map(drop))
+    }
+
+    pub fn byte(&mut self) -> Result<u8> {
         let mut byte = [0];
-        match read_up_to(self.input, &mut byte)? {
+        match read::up_to(self.input, &mut byte)? {
             0 => Err(Error::input("truncated container header")),
             _ => {
                 self.bytes.push(byte[0]);
@@ -67,7 +85,7 @@ impl<R: Read> Numbers<'_, R> {
     }
 
     /// ITF8 (section 2.3): the leading ones of the first byte say how many follow.
-    fn itf8(&mut self) -> Result<i32> {
+    pub fn itf8(&mut self) -> Result<i32> {
         let first = self.byte()?;
         let more = first.leading_ones().min(4);
         let mut value = match more {
@@ -84,7 +102,7 @@ impl<R: Read> Numbers<'_, R> {
         Ok(value.cast_signed())
     }
 
-    fn size(&mut self) -> Result<usize> {
+    pub fn size(&mut self) -> Result<usize> {
         let size = self.itf8()?;
         usize::try_from(size).map_err(|_| Error::input(format!("a count of {size}")))
     }
@@ -100,7 +118,7 @@ impl Container {
     /// Reads the next container; `None` at the end of the input.
     pub fn read(input: &mut impl Read) -> Result<Option<Self>> {
         let mut word = [0; 4];
-        match read_up_to(input, &mut word)? {
+        match read::up_to(input, &mut word)? {
             0 => return Ok(None),
             4 => {}
             _ => return Err(Error::input("truncated container header")),
@@ -143,7 +161,7 @@ impl Container {
         let mut bytes = numbers.bytes;
         let header = bytes.len();
         let read = input.take(size as u64).read_to_end(&mut bytes);
-        read.map_err(crate::io::input::error)?;
+        read.map_err(crate::io::read::error)?;
         if bytes.len() < header + size {
             return Err(Error::input("truncated container"));
         }
@@ -155,16 +173,32 @@ impl Container {
         }))
     }
 
+    /// The compression header, which is the first block.
+    ///
+    /// # Errors
+    /// Input: damaged, or compressed in another way than raw or gzip.
+    pub fn compression_header(&self) -> Result<Vec<u8>> {
+        let blocks = &self.bytes[self.blocks..];
+        let mut rest = blocks;
+        let mut numbers = Numbers::new(&mut rest);
+        let (method, kind) = (numbers.byte()?, numbers.byte()?);
+        numbers.itf8()?; // identifier
+        let (packed, size) = (numbers.size()?, numbers.size()?);
+        let header = numbers.bytes.len();
+        let data = blocks.get(header..header.saturating_add(packed));
+        match (data, kind) {
+            (Some(data), 1) => unpack(method, data, size),
+            _ => Err(Error::input("a container without a compression header")),
+        }
+    }
+
     /// Fails if a block's size is not one that its decoder may be trusted with.
     pub fn check(&self) -> Result<()> {
         let mut rest = &self.bytes[self.blocks..];
         let mut total = 0;
         while !rest.is_empty() {
             let before = rest;
-            let mut numbers = Numbers {
-                input: &mut rest,
-                bytes: Vec::new(),
-            };
+            let mut numbers = Numbers::new(&mut rest);
             let (method, kind) = (numbers.byte()?, numbers.byte()?);
             numbers.itf8()?; // identifier
             let (packed, size) = (numbers.size()?, numbers.size()?);
@@ -227,24 +261,25 @@ fn fits(method: u8, data: &[u8], size: usize) -> bool {
     }
 }
 
-/// The records that a slice's header announces.
-fn records(method: u8, data: &[u8]) -> Result<usize> {
+/// The first bytes of a header's block, at most so many.
+fn unpack(method: u8, data: &[u8], most: usize) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     let read = match method {
-        0 => data.take(64).read_to_end(&mut text),
-        1 => GzDecoder::new(data).take(64).read_to_end(&mut text),
-        _ => {
-            return Err(Error::input(
-                "a slice's header is compressed in an unusual way",
-            ));
-        }
+        0 => data.take(most as u64).read_to_end(&mut text),
+        1 => GzDecoder::new(data)
+            .take(most as u64)
+            .read_to_end(&mut text),
+        _ => return Err(Error::input("a header is compressed in an unusual way")),
     };
-    read.map_err(|error| Error::input(format!("invalid slice header: {error}")).caused_by(error))?;
+    read.map_err(|error| Error::input(format!("invalid header: {error}")).caused_by(error))?;
+    Ok(text)
+}
+
+/// The records that a slice's header announces.
+fn records(method: u8, data: &[u8]) -> Result<usize> {
+    let text = unpack(method, data, 64)?;
     let mut rest = &text[..];
-    let mut numbers = Numbers {
-        input: &mut rest,
-        bytes: Vec::new(),
-    };
+    let mut numbers = Numbers::new(&mut rest);
     for _ in 0..3 {
         numbers.itf8()?; // contig, start, span
     }

@@ -1,11 +1,12 @@
 //! The reference that a CRAM file was written against, contig by contig, held to its MD5.
 
+use super::super::header::Header;
 use crate::error::{Error, Result};
 use crate::io::indexed::{Access, Indexed};
 use crate::io::input::Input;
 use md5::{Digest, Md5};
+use noodles::fasta;
 use noodles::fasta::record::{Definition, Sequence};
-use noodles::{fasta, sam};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,20 +34,9 @@ impl Reference {
     /// # Errors
     /// Usage, when the file has no index.
     pub fn open(path: Option<&Path>, allow_missing_eof: bool) -> Result<Self> {
-        let fasta = match path {
-            None => None,
-            Some(path) => {
-                let input = Input::open(path, allow_missing_eof)?;
-                match Indexed::open(path, &input, allow_missing_eof)? {
-                    Access::Indexed(fasta) => Some(Arc::new(Mutex::new(*fasta))),
-                    Access::Stream(why) => {
-                        let what = format!("a reference needs an index: {why}");
-                        let todo = "bgzip it, then samtools faidx";
-                        return Err(Error::usage(what).file(path.display()).todo(todo));
-                    }
-                }
-            }
-        };
+        let fasta = path.map(|path| Self::indexed(path, allow_missing_eof));
+        let fasta = fasta.transpose()?;
+        let fasta = fasta.map(|fasta| Arc::new(Mutex::new(fasta)));
         Ok(Self {
             path: path.map(Path::to_path_buf),
             fasta,
@@ -55,13 +45,28 @@ impl Reference {
         })
     }
 
+    /// Opens a FASTA file with its index, alone.
+    ///
+    /// # Errors
+    /// Usage, when it has no index.
+    pub fn indexed(path: &Path, allow_missing_eof: bool) -> Result<Indexed> {
+        let input = Input::open(path, allow_missing_eof)?;
+        match Indexed::open(path, &input, allow_missing_eof)? {
+            Access::Indexed(fasta) => Ok(*fasta),
+            Access::Stream(why) => {
+                let what = format!("a reference needs an index: {why}");
+                let todo = "bgzip it, then samtools faidx";
+                Err(Error::usage(what).file(path.display()).todo(todo))
+            }
+        }
+    }
+
     /// Held to what `header` says of its contigs.
-    pub(super) fn of(mut self, header: &sam::Header) -> Self {
-        use sam::header::record::value::map::reference_sequence::tag::MD5_CHECKSUM;
-        let contigs = header.reference_sequences().iter().map(|(name, map)| {
-            let md5 = map.other_fields().get(&MD5_CHECKSUM);
-            let md5 = md5.map(|md5| md5.to_string().to_ascii_lowercase());
-            (name.to_string(), (md5, usize::from(map.length()) as u64))
+    pub(super) fn of(mut self, header: &Header) -> Self {
+        let md5s = header.values("@SQ", "M5:");
+        let contigs = header.contigs.iter().zip(md5s).map(|(contig, md5)| {
+            let md5 = md5.map(str::to_ascii_lowercase);
+            (contig.name.clone(), (md5, contig.length))
         });
         self.expected = contigs.collect();
         self

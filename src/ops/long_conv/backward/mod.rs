@@ -10,7 +10,8 @@
 //!
 //! Memory: the step's x and c, the taps as far as a segment reaches, and a few FFTs a thread.
 
-use super::{GROUP, LongConv, PAIRS, Past, TURN};
+use super::columns::TURN;
+use super::{GROUP, LongConv, PAIRS, Past};
 use crate::error::Result;
 use crate::ops::{Device, Tensor, gate, math::simd, unwritten, with_slices};
 use crate::sequence::Segment;

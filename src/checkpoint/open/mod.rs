@@ -1,0 +1,204 @@
+//! Opens a model's directory in Hugging Face layout.
+
+mod copies;
+mod weight_files;
+
+use super::bundled::{self, Bundled};
+use super::{Architecture, Config, Tokenizer, Weights, digests, hub, layout, safetensors};
+use crate::error::{Error, Result};
+use copies::one_copy;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+pub(super) use weight_files::weight_files;
+use weight_files::{INDEX, SINGLE, check_index, directory};
+
+/// A model as read from its directory: configuration and weights, not yet an encoder.
+pub struct Checkpoint {
+    /// The directory.
+    pub dir: PathBuf,
+    /// What the configuration describes.
+    pub architecture: Architecture,
+    /// `config.json`.
+    pub config: Config,
+    /// What the tokenizer's files beside it say.
+    pub tokenizer: Tokenizer,
+    /// All tensors by name, on the CPU.
+    pub weights: Weights,
+    /// SHA-256 in hex over the weight files, in the order of their names. For a single file, what
+    /// `sha256sum` prints.
+    pub digest: String,
+    /// The directory's own name, or the one on Hugging Face.
+    pub name: String,
+    /// Where it comes from, in words: `bundled`, or a directory.
+    pub origin: String,
+}
+
+/// The files of the model, or the adapter, that this path or name means; none of a bundled one.
+///
+/// # Errors
+/// Usage: not the name of a model.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+    if bundled::find(path).is_some() {
+        return Ok(Vec::new());
+    }
+    let Ok((dir, _)) = hub::locate(path) else {
+        return Ok(Vec::new());
+    };
+    // What is not there is reported by whoever opens it.
+    let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let belongs = |path: &Path| {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        let is_sums = path.file_name().is_some_and(|name| name == digests::SUMS);
+        is_sums || ["json", "safetensors", "txt", "model"].contains(&extension)
+    };
+    files.retain(|path| path.is_file() && belongs(path));
+    files.sort();
+    Ok(files)
+}
+
+impl Checkpoint {
+    /// Opens the directory at `path`, the bundled model of that name, or the directory of
+    /// `hf:owner/name[@revision]` in Hugging Face's cache: `config.json` beside `model.safetensors`, or beside the shards that
+    /// `model.safetensors.index.json` lists. If `SHA256SUMS` lies there, these files must have its
+    /// digests.
+    ///
+    /// Memory: the weights, and one tensor twice. Errors are of kind `Model`, or `Usage` for a
+    /// pickle, which only `models convert` reads.
+    pub fn open(path: &Path) -> Result<Self> {
+        if let Some(bundled) = bundled::find(path) {
+            return Self::bundled(bundled);
+        }
+        let (located, published) = hub::locate(path)?;
+        let path = located.as_path();
+        directory(path)?;
+        let config_path = path.join("config.json");
+        if !config_path.is_file() {
+            return Err(Error::model("no config.json")
+                .file(path.display())
+                .todo("give a directory with config.json and model.safetensors"));
+        }
+        let files = weight_files(path)?;
+        let sums = path.join(digests::SUMS);
+        if sums.is_file() {
+            let files = [&files[..], std::slice::from_ref(&config_path)].concat();
+            digests::check(&sums, &digests::of(&files)?)?;
+        }
+        let config = Config::read(&config_path)?;
+        let architecture = Architecture::of(&config)?;
+        let (mut tensors, mut sum) = (BTreeMap::new(), Sha256::new());
+        for file in &files {
+            safetensors::read(file, &mut tensors, &mut sum)?;
+        }
+        if !path.join(SINGLE).is_file() {
+            check_index(&path.join(INDEX), &tensors)?;
+        }
+        one_copy(&tensors).map_err(|error| error.file(path.display()))?;
+        let absolute = fs::canonicalize(path).map_err(|e| Error::io(path, &e))?;
+        let name = absolute.file_name().unwrap_or(path.as_os_str());
+        Ok(Self {
+            dir: path.to_path_buf(),
+            architecture,
+            config,
+            tokenizer: Tokenizer::read(path)?,
+            weights: Weights::new(path.display(), tensors),
+            digest: safetensors::hex(sum),
+            name: published.unwrap_or_else(|| name.to_string_lossy().into_owned()),
+            origin: path.display().to_string(),
+        })
+    }
+}
+
+impl Checkpoint {
+    fn bundled(from: &Bundled) -> Result<Self> {
+        let path = Path::new(from.name);
+        let config = Config::parse(path.join("config.json").display(), from.config)?;
+        let (mut tensors, mut sum) = (BTreeMap::new(), Sha256::new());
+        let length = from.weights.len() as u64;
+        safetensors::read_from(from.weights, length, path, &mut tensors, &mut sum)?;
+        Ok(Self {
+            dir: path.to_path_buf(),
+            architecture: Architecture::of(&config)?,
+            config,
+            tokenizer: Tokenizer::default(),
+            weights: Weights::new(from.name, tensors),
+            digest: safetensors::hex(sum),
+            name: from.name.to_string(),
+            origin: "bundled".to_string(),
+        })
+    }
+
+    /// The same model with other weights.
+    #[must_use]
+    pub fn with(&self, weights: Weights) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            architecture: self.architecture,
+            config: self.config.clone(),
+            tokenizer: self.tokenizer.clone(),
+            weights,
+            digest: self.digest.clone(),
+            name: self.name.clone(),
+            origin: self.origin.clone(),
+        }
+    }
+
+    /// The tensors that an encoder built from this left alone, besides the heads.
+    pub fn unused(&self) -> Vec<String> {
+        let mut unused = self.weights.unused();
+        unused.retain(|name| !is_of_a_head(name));
+        unused
+    }
+
+    /// `error`, met when an encoder asked for a tensor, with all that is wrong: up to ten tensors
+    /// that are missing, have another shape than the configuration says, or are not of such a
+    /// model. As it is if the tensors are not named as in the published layout.
+    pub fn explain(&self, error: Error) -> Error {
+        let Ok(plan) = layout::plan(&self.config) else {
+            return error;
+        };
+        let expected: BTreeMap<_, _> = plan
+            .iter()
+            .map(|planned| (planned.entry.name.as_str(), &planned.entry.shape))
+            .collect();
+        let found: BTreeSet<_> = self.weights.names().collect();
+        if !found.iter().any(|name| expected.contains_key(name)) {
+            return error;
+        }
+        let mut faults = Vec::new();
+        for (name, shape) in &expected {
+            match self.weights.shape(name) {
+                None => faults.push(format!("{name} is missing, expected {shape:?}")),
+                Some(other) if other != shape.as_slice() => {
+                    faults.push(format!("{name} is {other:?}, expected {shape:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+        let extra = found.iter();
+        let extra = extra.filter(|name| !expected.contains_key(*name) && !is_of_a_head(name));
+        faults.extend(extra.map(|name| format!("{name} is not expected")));
+        if faults.is_empty() {
+            return error;
+        }
+        let count = faults.len();
+        faults.truncate(10);
+        let more = if count > 10 { ", …" } else { "" };
+        Error::model(format!(
+            "{count} tensors do not fit config.json: {}{more}",
+            faults.join(", ")
+        ))
+        .file(self.dir.display())
+    }
+}
+
+/// Whether a tensor of this name is a head's, which encoders leave alone.
+fn is_of_a_head(name: &str) -> bool {
+    let language_model = name.contains("lm_head") || name.contains("unembed");
+    language_model || name.starts_with("crocuta_heads.")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! The sequences of a FASTA input, as the streaming engine pulls them: every contig whole, or
+//! regions of contigs with bases of context before them.
+
+mod index;
+mod spans;
+mod stream;
+
+pub use super::sequences::{Planned, Sequence};
+
+use super::bases::Counts;
+use super::indexed::{Access, Indexed};
+use super::input::{Format, Input};
+use super::pileup::Consensus;
+use crate::error::Result;
+use crate::sequence::Contig;
+use crate::sequence::region::Query;
+use index::Index;
+use spans::Spans;
+use std::path::Path;
+use stream::Stream;
+
+/// What to read of a FASTA input, and what to let pass.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Regions to read; none reads everything.
+    pub regions: Vec<Query>,
+    /// Bases before a region that are handed out too, as far as there are any.
+    pub context: u64,
+    /// Bases after a region that are handed out too: the reverse strand's context.
+    pub context_after: u64,
+    /// Keeps regions as they are, instead of joining those that overlap or touch.
+    pub keep_overlaps: bool,
+    /// Reads the regions of a contig together, as one sequence with gaps, where with their
+    /// contexts they would be more than the contig. Needs an index.
+    pub together: bool,
+    /// Lets a BGZF file pass, with a warning, that lacks its closing block.
+    pub allow_missing_eof: bool,
+    /// Lets a file without sequences pass.
+    pub allow_empty: bool,
+}
+
+/// A FASTA input of which sequences are pulled, one after the other.
+///
+/// Everything is read from the start to the end of the input, and checked, unless there are
+/// regions and the file can be read at random: a regular file, plain or BGZF, with its indexes.
+/// Sequences come in the order of contigs in the file (or its index), then by start. Sequences
+/// without bases are counted and warned about, but do not come.
+///
+/// Memory: names and lengths of contigs, buffers of under 1 MiB, and twice the context at most.
+pub struct Genome {
+    name: String,
+    hint: Option<u64>,
+    planned: Option<Vec<Planned>>,
+    source: Source,
+}
+
+enum Source {
+    Stream(Box<Stream>),
+    Indexed(Box<Spans>),
+    Consensus(Box<Consensus>),
+}
+
+impl Genome {
+    /// Opens a path, or standard input for `-` and `stdin`.
+    ///
+    /// # Errors
+    /// Io when it cannot be opened, Input when it or an index is damaged, Usage when a region
+    /// cannot be (at once with an index, else when the file has been read).
+    pub fn open(path: &Path, options: Options) -> Result<Self> {
+        let input = Input::open(path, options.allow_missing_eof)?;
+        let name = input.name().to_string();
+        Self::with_input(path, input, options).map_err(|error| error.file(name))
+    }
+
+    fn with_input(path: &Path, input: Input, options: Options) -> Result<Self> {
+        let name = input.name().to_string();
+        if !options.regions.is_empty() {
+            match Indexed::open(path, &input, options.allow_missing_eof)? {
+                Access::Indexed(reader) => {
+                    let spans = Spans::new(*reader, &options)?;
+                    let planned = spans.planned();
+                    return Ok(Self {
+                        name,
+                        hint: Some(planned.iter().map(|planned| planned.bases).sum()),
+                        planned: Some(planned),
+                        source: Source::Indexed(Box::new(spans)),
+                    });
+                }
+                Access::Stream(why) => {
+                    tracing::info!("reading all of the input to find the regions: {why}");
+                }
+            }
+        }
+        for region in &options.regions {
+            region.check()?;
+        }
+        let index = if options.regions.is_empty() {
+            Index::of(path, &input)?
+        } else {
+            None
+        };
+        let planned = index.as_ref().map(Index::planned);
+        let text = input.size().filter(|_| input.format() == Format::Plain);
+        let all = |planned: &Vec<Planned>| planned.iter().map(|planned| planned.bases).sum();
+        Ok(Self {
+            name,
+            hint: planned
+                .as_ref()
+                .map(all)
+                .or(text.filter(|_| options.regions.is_empty())),
+            planned,
+            source: Source::Stream(Box::new(Stream::new(input, options, index))),
+        })
+    }
+
+    /// The sequences of a sample, as its alignments have them.
+    pub fn of_alignments(name: String, consensus: Consensus) -> Self {
+        Self {
+            name,
+            hint: Some(consensus.bases()),
+            planned: Some(consensus.planned()),
+            source: Source::Consensus(Box::new(consensus)),
+        }
+    }
+
+    /// The alignments, if the sequences are a sample's.
+    pub fn consensus(&self) -> Option<&Consensus> {
+        match &self.source {
+            Source::Consensus(consensus) => Some(consensus),
+            _ => None,
+        }
+    }
+
+    /// The dictionary, if it is known up front: when regions are read at random.
+    pub fn contigs(&self) -> Option<&[Contig]> {
+        match &self.source {
+            Source::Stream(_) => None,
+            Source::Indexed(spans) => Some(spans.reader.contigs()),
+            Source::Consensus(consensus) => Some(consensus.contigs()),
+        }
+    }
+
+    /// The contigs whose lengths are known so far; in the end, the dictionary.
+    pub fn finished_contigs(&self) -> &[Contig] {
+        match &self.source {
+            Source::Stream(stream) => &stream.contigs,
+            Source::Indexed(spans) => spans.reader.contigs(),
+            Source::Consensus(consensus) => consensus.contigs(),
+        }
+    }
+
+    /// About how many bases will be handed out, for a progress bar: exact with an index, the
+    /// file's size for plain text without one.
+    pub fn bases_hint(&self) -> Option<u64> {
+        self.hint
+    }
+
+    /// The sequences that will be handed out, where regions or an index tell.
+    pub fn planned(&self) -> Option<Vec<Planned>> {
+        self.planned.clone()
+    }
+
+    /// Reads what is left, and says which sequences were handed out.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn count(&mut self) -> Result<Vec<Planned>> {
+        let (mut counted, mut codes) = (Vec::new(), Vec::new());
+        while let Some(sequence) = self.next_sequence()? {
+            let mut bases = 0;
+            while self.read_bases(&mut codes, 1 << 16)? > 0 {
+                bases += codes.len() as u64;
+                codes.clear();
+            }
+            let end = sequence.rows.end.min(sequence.start + bases);
+            let rows = sequence.rows.start..end.max(sequence.rows.start);
+            counted.push(Planned::one(bases, rows));
+        }
+        Ok(counted)
+    }
+
+    /// What was read so far, skipped bases included.
+    pub fn counts(&self) -> &Counts {
+        match &self.source {
+            Source::Stream(stream) => stream.reader.counts(),
+            Source::Indexed(spans) => spans.reader.counts(),
+            Source::Consensus(consensus) => consensus.counts(),
+        }
+    }
+
+    /// The next sequence; `None` when all were handed out and the input ended well. Skips what is
+    /// left of the current one.
+    pub fn next_sequence(&mut self) -> Result<Option<Sequence>> {
+        match &mut self.source {
+            Source::Stream(stream) => stream.next_sequence(),
+            Source::Indexed(spans) => spans.next_sequence(),
+            Source::Consensus(consensus) => consensus.next_sequence(),
+        }
+        .map_err(|error| error.file(&self.name))
+    }
+
+    /// Appends base codes of the current sequence until it ends or `max` (at least 1) were
+    /// appended; returns how many. 0 is the sequence's end.
+    pub fn read_bases(&mut self, codes: &mut Vec<u8>, max: usize) -> Result<usize> {
+        match &mut self.source {
+            Source::Stream(stream) => stream.read_bases(codes, max),
+            Source::Indexed(spans) => spans.reader.read_bases(codes, max),
+            Source::Consensus(consensus) => consensus.read_bases(codes, max),
+        }
+        .map_err(|error| error.file(&self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,26 @@
+//! Reads from a stream that fails with this crate's errors, wrapped as those of the system are.
+
+use crate::error::{Error, Kind, Result};
+use std::io::{self, Read};
+
+/// The error behind a failed read.
+pub fn error(error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => Error::because(Kind::Io, error),
+    }
+}
+
+/// Fills `out` as far as `input` goes; returns how far.
+pub(super) fn up_to(input: &mut impl Read, out: &mut [u8]) -> Result<usize> {
+    let mut got = 0;
+    while got < out.len() {
+        match input.read(&mut out[got..]) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(failed) if failed.kind() == io::ErrorKind::Interrupted => {}
+            Err(failed) => return Err(error(failed)),
+        }
+    }
+    Ok(got)
+}

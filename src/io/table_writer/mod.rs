@@ -1,0 +1,274 @@
+//! Parquet tables: named columns in, one self-describing file out.
+//!
+//! Rows are written in the order given. Memory holds one row group; the caller says where groups
+//! end ([`TableWriter::close_group`]), and this module how they are encoded:
+//!
+//! | column | encoding |
+//! |---|---|
+//! | words (`chrom`, `strand`, `base`) | dictionary |
+//! | `Text` (names of reads) | PLAIN |
+//! | `I64`, `I32` | DELTA_BINARY_PACKED |
+//! | `U8`, `U16` | dictionary |
+//! | float scalars | PLAIN |
+//! | vectors | see [`super::vector`] |
+//!
+//! Everything is zstd-compressed. `chrom`, `start` and `end` carry a page index, so that a region
+//! is read without the rest of the file.
+//!
+//! No `sorting_columns` are declared, though rows are sorted by contig order, then `start`: the
+//! format can only say "sorted by the value of `chrom`", which for strings means alphabetically
+//! (chr1, chr10, chr2), and a reader that trusted this would merge and search wrongly. Statistics
+//! prune as well.
+
+mod columns;
+mod encoding;
+
+pub use columns::{ColumnKind, ColumnSpec, Values};
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_schema::{Field, Schema};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::writer::SerializedFileWriter;
+
+use super::atomic::AtomicFile;
+use super::vector::VectorChunk;
+use crate::error::{Error, Kind, Result};
+use columns::rows_of;
+use encoding::{array, properties};
+
+/// What a finished table is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its rows.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of the file, in hexadecimal: Parquet pages carry no checksum of their own.
+    pub sha256: String,
+}
+
+/// Writes one table. Dropped before [`finish`](Self::finish), it leaves nothing behind.
+///
+/// ```
+/// use crocuta::io::atomic::AtomicFile;
+/// use crocuta::io::table_writer::{ColumnKind, ColumnSpec, TableWriter, Values};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("t.parquet");
+/// let columns = [
+///     ColumnSpec::new("chrom", ColumnKind::Words),
+///     ColumnSpec::new("start", ColumnKind::I64),
+/// ];
+/// let mut table = TableWriter::create(AtomicFile::create(&path, false)?, &columns)?;
+/// table.write(vec![Values::word("chr1", 3), Values::I64(vec![0, 1, 2])])?;
+/// table.close_group()?;
+/// let receipt = table.finish(&serde_json::json!({"version": "1.0.0"}))?;
+/// assert_eq!(receipt.rows, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct TableWriter {
+    columns: Vec<ColumnSpec>,
+    file: Arc<Mutex<AtomicFile>>,
+    writer: SerializedFileWriter<Shared>,
+    factory: ArrowRowGroupWriterFactory,
+    group: Vec<ColumnWriter>,
+    rows: u64,
+}
+
+/// The row group being filled, column by column.
+enum ColumnWriter {
+    Scalar(Arc<Field>, Box<ArrowColumnWriter>),
+    Vector(VectorChunk),
+}
+
+/// The file as the Parquet writer sees it. That writer wraps a failure to hand the file back in a
+/// text, without the operating system's error; so the file is never handed back, but shared.
+pub(super) struct Shared(Arc<Mutex<AtomicFile>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.flush()
+    }
+}
+
+impl TableWriter {
+    /// Starts a table of `columns` in `target`.
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses.
+    pub fn create(target: AtomicFile, columns: &[ColumnSpec]) -> Result<Self> {
+        let fields: Vec<Field> = columns.iter().map(ColumnSpec::field).collect();
+        let zero_based = (ZERO_BASED_KEY.to_string(), "true".to_string());
+        let zero_based = HashMap::from([zero_based]);
+        let schema = Arc::new(Schema::new_with_metadata(fields, zero_based));
+        let mut properties = properties(columns);
+        add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
+        let file = Arc::new(Mutex::new(target));
+        let started = || {
+            let root = ArrowSchemaConverter::new()
+                .convert(&schema)?
+                .root_schema_ptr();
+            SerializedFileWriter::new(Shared(Arc::clone(&file)), root, Arc::new(properties))
+        };
+        let writer = started().map_err(|e| failed(&file, e))?;
+        let factory = ArrowRowGroupWriterFactory::new(&writer, schema);
+        Ok(Self {
+            columns: columns.to_vec(),
+            file,
+            writer,
+            factory,
+            group: Vec::new(),
+            rows: 0,
+        })
+    }
+
+    /// Appends rows: one [`Values`] for each column, in the order of the columns, all of the same
+    /// number of rows.
+    ///
+    /// # Errors
+    /// `Internal` if the values do not fit the columns.
+    pub fn write(&mut self, batch: Vec<Values>) -> Result<()> {
+        let rows = rows_of(&self.columns, &batch)?;
+        if rows == 0 {
+            return Ok(());
+        }
+        if self.group.is_empty() {
+            self.group = self.open_group().map_err(|e| failed(&self.file, e))?;
+        }
+        for (writer, values) in self.group.iter_mut().zip(batch) {
+            match writer {
+                ColumnWriter::Vector(chunk) => match &values {
+                    Values::F16Vectors(v) => chunk.push_f16(v),
+                    Values::F32Vectors(v) => chunk.push_f32(v),
+                    _ => return Err(mismatch("a vector column was given scalars")),
+                },
+                ColumnWriter::Scalar(field, writer) => {
+                    let array = array(field, values)?;
+                    let written = compute_leaves(field, &array)
+                        .and_then(|leaves| leaves.iter().try_for_each(|leaf| writer.write(leaf)));
+                    written.map_err(|e| failed(&self.file, e))?;
+                }
+            }
+        }
+        self.rows += rows as u64;
+        Ok(())
+    }
+
+    /// Ends the row group: the rows since the last one go to the file. Without rows, nothing
+    /// happens.
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses.
+    pub fn close_group(&mut self) -> Result<()> {
+        let group = std::mem::take(&mut self.group);
+        if group.is_empty() {
+            return Ok(());
+        }
+        let close = || {
+            let mut out = self.writer.next_row_group()?;
+            for column in group {
+                match column {
+                    ColumnWriter::Scalar(_, writer) => {
+                        writer.close()?.append_to_row_group(&mut out)?;
+                    }
+                    ColumnWriter::Vector(chunk) => chunk.append_to(&mut out)?,
+                }
+            }
+            out.close().map(drop)
+        };
+        close().map_err(|e| failed(&self.file, e))
+    }
+
+    /// Forgets the rows since the last group: they will be written again elsewhere.
+    pub fn abandon_group(&mut self) {
+        self.group.clear();
+    }
+
+    pub(super) fn parquet(&mut self) -> &mut SerializedFileWriter<Shared> {
+        &mut self.writer
+    }
+
+    pub(super) fn count(&mut self, rows: u64) {
+        self.rows += rows;
+    }
+
+    /// Ends the table, writes `footer` under the key `crocuta`, and gives the file its name.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::finish`]; the target is then absent or unchanged.
+    pub fn finish(mut self, footer: &serde_json::Value) -> Result<Receipt> {
+        self.close_group()?;
+        for (key, value) in [
+            (FOOTER_KEY, footer.to_string()),
+            (ZERO_BASED_KEY, "true".into()),
+        ] {
+            self.writer
+                .append_key_value_metadata(KeyValue::new(key.to_string(), value));
+        }
+        self.writer.finish().map_err(|e| failed(&self.file, e))?;
+        drop(self.writer);
+        let file = Arc::into_inner(self.file)
+            .ok_or_else(|| Error::new(Kind::Internal, "the table's file is still in use"))?;
+        let written = file
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .finish()?;
+        Ok(Receipt {
+            rows: self.rows,
+            bytes: written.bytes,
+            sha256: written.sha256,
+        })
+    }
+
+    fn open_group(&self) -> Result<Vec<ColumnWriter>, ParquetError> {
+        let index = self.writer.flushed_row_groups().len();
+        let leaves = self.writer.schema_descr().columns();
+        let scalars = self.factory.create_column_writers(index)?;
+        let each = self.columns.iter().zip(leaves).zip(scalars);
+        Ok(each
+            .map(|((column, leaf), scalar)| match column.kind {
+                ColumnKind::Vector { element, dim } => {
+                    ColumnWriter::Vector(VectorChunk::new(Arc::clone(leaf), element, dim))
+                }
+                _ => ColumnWriter::Scalar(Arc::new(column.field()), Box::new(scalar)),
+            })
+            .collect())
+    }
+}
+
+/// The footer key of our metadata.
+pub const FOOTER_KEY: &str = "crocuta";
+/// The key by which polars-bio and datafusion-bio know that `start` counts from 0.
+pub const ZERO_BASED_KEY: &str = "bio.coordinate_system_zero_based";
+
+fn mismatch(what: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Internal, format!("table: {what}"))
+}
+
+/// A Parquet error is the operating system's if it holds one, else ours.
+fn failed(file: &Mutex<AtomicFile>, error: ParquetError) -> Error {
+    let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    let source = match &error {
+        ParquetError::External(source) => source.downcast_ref::<io::Error>(),
+        _ => None,
+    };
+    match source {
+        Some(source) => Error::io(file.name(), source),
+        None => Error::new(Kind::Internal, &error).file(file.name().display()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
