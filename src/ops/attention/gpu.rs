@@ -4,7 +4,7 @@ use super::{Attention, Cache, Reach, Rotary, cuda, whole};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use std::sync::Arc;
 
 impl Attention {
@@ -15,6 +15,7 @@ impl Attention {
         x: &Tensor,
         cache: &mut Cache,
         segments: &[Segment],
+        branches: &[Branch],
     ) -> Result<Tensor> {
         if self.reach == Reach::Bidirectional {
             whole(segments)?;
@@ -25,13 +26,13 @@ impl Attention {
         let own = || Ok(attention.start(lanes));
         let carried = cache.on_gpu.own(own, |cache| Ok(cache.clone()))?;
         let (values, keep) = (x.gpu_values(gpu)?, x.is_tracked());
-        let shape = [x.dim(0)?, self.heads * self.width];
+        let (rows, shape) = ((segments, branches), [x.dim(0)?, self.heads * self.width]);
         // What attention gives is read by a product next.
         if gpu.rounded() && !keep {
-            let (out, _) = attention.forward(values, carried, segments, false)?;
+            let (out, _) = attention.forward(values, carried, rows, false)?;
             return Ok(Tensor::rounded_on_gpu(gpu, out, &shape));
         }
-        let (out, kept) = attention.forward(values, carried, segments, keep)?;
+        let (out, kept) = attention.forward(values, carried, rows, keep)?;
         let out = Tensor::on_gpu(gpu, out, &shape);
         let Some(kept) = kept else { return Ok(out) };
         let (input, output, on_gpu) = (x.detach(), out.clone(), self.on_gpu.clone());

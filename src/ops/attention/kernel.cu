@@ -33,7 +33,8 @@ typedef float Past;
 // the output.
 template <int PART>
 __device__ __forceinline__ const float *row(const Attention &p, const Place &at, i64 position) {
-    const i64 d = (i64)p.heads * HEAD, column = at.head * HEAD, i = at.row + position;
+    const i64 d = (i64)p.heads * HEAD, column = at.head * HEAD;
+    const i64 i = (position < at.past ? at.before : at.row) + position;
     if (PART == 2) return p.x + (3 * i + 2) * d + column;
     if (PART == 3) return p.slope + i * d + column;
     return (const float *)p.turned + (2 * i + PART) * d + column;
@@ -53,7 +54,7 @@ __device__ void fill(float *rows, const Attention &p, const Place &at, i64 first
         const i64 position = first + r;
         Values<ACCESS> v = {};
         if (position < at.end && c < HEAD) {
-            if ((PART == 1 || PART == 2) && position < at.past)
+            if ((PART == 1 || PART == 2) && position < at.held)
                 v = load<ACCESS>(past_row<PART>(p, at, position) + c);
             else
                 v = load<ACCESS>(row<PART>(p, at, position) + c);

@@ -26,12 +26,14 @@ struct Attention {
 // What a block works on. Positions are those in the sequence.
 struct Place {
     Lanes pages;         // the addresses, by page
+    i64 held;            // of the sequence's first row in this step
     i64 past, end, from; // of the segment's first row; beyond its last; of the own first row
     i64 row;             // of position 0 in the step, if it were there
+    i64 before;          // the same among the rows that a branch branched off
     int count, head;
 };
 
-__device__ i64 past(Lanes lanes, const Segment &segment) {
+__device__ i64 held(Lanes lanes, const Segment &segment) {
     return segment.flags & STARTS || !lanes ? 0 : lanes[3 * segment.lane + 1];
 }
 
@@ -45,11 +47,13 @@ template <int ROWS> __device__ bool find(const Attention &p, Place &at) {
     if (first >= tile.len) return false;
     const Segment segment = p.segments[tile.segment];
     at.count = min((int)tile.len - first, (int)ROWS);
-    at.past = past(p.lanes, segment);
+    at.held = held(p.lanes, segment);
+    at.past = at.held + segment.before;
     at.end = at.past + segment.len;
     at.row = (i64)segment.row - at.past;
     at.from = tile.row + first - at.row;
-    if (at.past > 0) at.pages = p.lanes + p.lanes[3 * segment.lane];
+    at.before = (i64)segment.origin - at.held;
+    if (at.held > 0) at.pages = p.lanes + p.lanes[3 * segment.lane];
     return true;
 }
 
@@ -89,7 +93,7 @@ template <typename E> __device__ void turn_rows(const Turn &p, float scale, floa
     enum { PAIRS = HEAD / 2, ITEMS = (HEAD + 1) / 2 };
     const Tile tile = p.tiles[blockIdx.x / p.slices];
     const Segment segment = p.segments[tile.segment];
-    const i64 before = past(p.lanes, segment) - segment.row;
+    const i64 before = held(p.lanes, segment) + segment.before - segment.row;
     const u32 by = p.slices * blockDim.x;
     for (u32 item = blockIdx.x % p.slices * blockDim.x + threadIdx.x; item < tile.len * ITEMS; item += by) {
         const i64 row = tile.row + item / ITEMS, position = before + row;

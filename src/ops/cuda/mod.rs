@@ -29,7 +29,7 @@ pub use packed::Packed;
 pub use saved::{Saved, Stored};
 
 use crate::error::{Error, Kind, Result};
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use cudarc::cublas::CudaBlas;
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr,
@@ -282,11 +282,16 @@ impl Gpu {
 
     /// Segments as kernels read them, kept for the next call with the same ones.
     pub fn pack(&self, segments: &[Segment]) -> Result<Arc<Packed>> {
+        self.pack_branched(segments, &[])
+    }
+
+    /// The same with branches.
+    pub fn pack_branched(&self, segments: &[Segment], branches: &[Branch]) -> Result<Arc<Packed>> {
         let mut last = lock(&self.packed);
-        if let Some(packed) = last.as_ref().filter(|packed| packed.is(segments)) {
+        if let Some(packed) = last.as_ref().filter(|packed| packed.is(segments, branches)) {
             return Ok(Arc::clone(packed));
         }
-        let packed = Arc::new(Packed::new(self, segments)?);
+        let packed = Arc::new(Packed::new(self, segments, branches)?);
         *last = Some(Arc::clone(&packed));
         Ok(packed)
     }

@@ -105,6 +105,7 @@ __device__ __forceinline__ void place(i64 i, int width, i64 &row, int &column) {
 
 // A run of rows within one segment.
 struct Tile { u32 row, len, segment, index; };
-// As crate::sequence::Segment; its tiles are consecutive.
-struct Segment { u32 row, len, lane, flags, first_tile, tiles; };
+// As crate::sequence::Segment; its tiles are consecutive. The sequence's rows of this step begin
+// with row `origin`: `before` of them come before a branch, none before a segment.
+struct Segment { u32 row, len, lane, flags, first_tile, tiles, origin, before; };
 enum { STARTS = 1, ENDS = 2 };

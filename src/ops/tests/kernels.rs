@@ -5,7 +5,7 @@ use crate::ops::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const ALL: [Source; 17] = [
+const ALL: [Source; 18] = [
     activation::cuda::KERNELS,
     attention::cuda::KERNELS,
     attention::cuda::KERNELS_BF16,
@@ -18,6 +18,7 @@ const ALL: [Source; 17] = [
     norm::cuda::KERNELS,
     pool::cuda::KERNELS,
     selective_scan::cuda::KERNELS,
+    beside::KERNELS,
     short_conv::cuda::KERNELS,
     ssd::cuda::KERNELS,
     sums::cuda::KERNELS,

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::launch::{Launch, THREADS as WIDE};
 use crate::ops::cuda::packed::{CHUNK, Packed};
 use crate::ops::cuda::{Element, Gpu, Source, expect_len};
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use half::bf16;
 use std::sync::Arc;
@@ -143,14 +143,16 @@ impl Attention {
         &self,
         x: &CudaSlice<f32>,
         cache: &mut Cache,
-        segments: &[Segment],
+        (segments, branches): (&[Segment], &[Branch]),
         keep: bool,
     ) -> Result<(CudaSlice<O>, Option<Kept>)> {
         let (gpu, d) = (&*self.gpu, self.heads * self.width);
-        let packed = gpu.pack(segments)?;
+        let packed = gpu.pack_branched(segments, branches)?;
         packed.expect_lanes(cache.lanes())?;
         expect_len("attention", x, packed.rows() * 3 * d)?;
-        if let Some(cores) = self.cores.filter(|_| O::IS_BF16 && !keep) {
+        // Branches have keys of another segment, which tensor cores' tiles do not look for.
+        let simple = O::IS_BF16 && !keep && branches.is_empty();
+        if let Some(cores) = self.cores.filter(|_| simple) {
             return Ok((self.on_tensor_cores(x, cache, &packed, cores)?, None));
         }
         let before = keep.then(|| cache.clone());

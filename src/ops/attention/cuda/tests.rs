@@ -195,6 +195,43 @@ fn keys_and_values_are_stored_and_restored() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn branches_of_attention_are_what_their_sequences_would_be() {
+    let device = Device::Cuda(Arc::clone(gpu()));
+    for (heads, width, window, most) in [
+        (2, 32, Some(50), 120),
+        (1, 16, Some(1), 40),
+        (2, 20, None, 90),
+        (1, 128, Some(300), 60),
+    ] {
+        let d = heads * width;
+        let attention = attention(heads, width, Reach::Causal, window, true);
+        let (mut cache, mut cpu_cache) = (attention.start(3), attention.start(3));
+        for (i, segments) in steps(most, 5).into_iter().enumerate() {
+            let branches = branches(&segments, 70, i as u64);
+            let rows = total(&segments);
+            let more: usize = branches.iter().map(|branch| branch.len).sum();
+            let x = flat(&input(rows + more, d, i as u64));
+            let before = cpu_cache.clone();
+            let run = |x: &[f32], cache: &mut ops::Cache, segments: &[Segment]| {
+                let x = tensor(x, &[x.len() / 3 / d, 3 * d]);
+                flat(&attention.forward(&x, cache, segments).unwrap())
+            };
+            let mut expected = run(&x[..rows * 3 * d], &mut cpu_cache, &segments);
+            expected.extend(as_sequences(&x, &segments, &branches, |x, segment| {
+                run(x, &mut before.clone(), &[segment])
+            }));
+            let x = tensor(&x, &[rows + more, 3 * d])
+                .to_device(&device)
+                .unwrap();
+            let found = attention.forward_branched(&x, &mut cache, &segments, &branches);
+            let name = format!("attention {heads} {width} {window:?}, branches");
+            close(&name, &flat(&found.unwrap()), &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn attention_to_both_sides_equals_the_cpu_s() {
     let device = Device::Cuda(Arc::clone(gpu()));
     for window in [None, Some(1), Some(50)] {
