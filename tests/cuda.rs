@@ -9,7 +9,7 @@ mod compare;
 
 use compare::difference;
 use crocuta::checkpoint::{self, Checkpoint, Config};
-use crocuta::encoder::{Encoder, Facts, Layer, Model, Segment};
+use crocuta::encoder::{Branch, Encoder, Facts, Layer, Model, Segment};
 use crocuta::ops::cuda::Gpu;
 use crocuta::ops::{Device, Tensor};
 use serde_json::{Map, Value};
@@ -214,5 +214,58 @@ fn neighbours_and_forks_change_nothing_on_a_gpu() {
         let found = difference(&found, &expected);
         println!("{name}: {found:.1e}");
         assert!(found <= CHUNKS, "{name}: {found}");
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn branches_give_what_whole_sequences_give_on_a_gpu() {
+    for (name, changes, length) in MODELS {
+        let (model, facts) = load(name, changes);
+        if !facts.branches_on_gpu {
+            continue;
+        }
+        let device = gpu(false);
+        let tokens = tokens(&facts, length);
+        let (first, second) = tokens.split_at(length / 2);
+        let mut state = model.start(1).unwrap();
+        let piece = |len, starts| Segment {
+            lane: 0,
+            len,
+            starts,
+            ends: false,
+        };
+        let ids = Tensor::new(first, &device).unwrap();
+        model
+            .forward(&ids, &[piece(first.len(), true)], &mut state)
+            .unwrap();
+        let last = second.len() - 1;
+        let branch = |after, len| Branch { after, len };
+        let branches = [
+            branch(0, 300),
+            branch(1, 1),
+            branch(last / 2, 1100),
+            branch(last, 700),
+        ];
+        let alternate = |branch: &Branch| &tokens[7..7 + branch.len];
+        let mut all = second.to_vec();
+        all.extend(branches.iter().flat_map(alternate));
+        let ids = Tensor::new(&all[..], &device).unwrap();
+        let segments = [piece(second.len(), false)];
+        let rows = (&segments[..], &branches[..]);
+        let hidden = model.forward_branched(&ids, rows, &mut state, &[Layer::Norm]);
+        let hidden = hidden.unwrap()[0].to_vec1::<f32>().unwrap();
+        let mut row = second.len();
+        for branch in &branches {
+            let before = &tokens[..first.len() + branch.after + 1];
+            let whole = [before, alternate(branch)].concat();
+            let expected = run(&model, &whole, whole.len(), &device);
+            let expected = &expected[before.len() * facts.width..];
+            let found = &hidden[row * facts.width..(row + branch.len) * facts.width];
+            let found = difference(found, expected);
+            println!("{name}, {branch:?}: {found:.1e}");
+            assert!(found <= CHUNKS, "{name}, {branch:?}: {found}");
+            row += branch.len;
+        }
     }
 }

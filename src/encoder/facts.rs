@@ -73,6 +73,8 @@ pub struct Facts {
     pub runs_on_gpu: bool,
     /// Whether gradients pass through all its layers on the GPU.
     pub trains_on_gpu: bool,
+    /// Whether a step on the GPU can have branches: [`Model::forward_branched`](super::Model).
+    pub branches_on_gpu: bool,
     /// Parts of the names of tensors that a checkpoint stores, but that training leaves alone:
     /// they belong to the architecture.
     pub fixed: &'static [&'static str],
@@ -120,6 +122,7 @@ impl Facts {
             gpu_step: GPU_STEP,
             runs_on_gpu: true,
             trains_on_gpu: true,
+            branches_on_gpu: false,
             fixed: &[],
             head: "lm_head.weight",
             always_tied: false,

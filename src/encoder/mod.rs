@@ -15,7 +15,7 @@ pub mod striped_hyena;
 pub mod transformer;
 mod vocabulary;
 
-pub use crate::sequence::Segment;
+pub use crate::sequence::{Branch, Segment};
 pub use facts::{CPU_STEP, Facts, Layer, Recommended};
 pub use model::{Model, State};
 pub use vocabulary::Vocabulary;

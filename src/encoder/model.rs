@@ -1,8 +1,8 @@
 //! The encoder that a checkpoint holds, whichever architecture it is.
 
 use super::{
-    Encoder, Facts, Layer, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2, s4d,
-    striped_hyena, transformer,
+    Branch, Encoder, Facts, Layer, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2,
+    s4d, striped_hyena, transformer,
 };
 use crate::checkpoint::{Architecture, Checkpoint, Config, Tokenizer};
 use crate::error::{Error, Kind, Result};
@@ -184,6 +184,36 @@ impl Model {
             | Self::S4d(_) => Err(Error::usage(
                 "the model has no attention to set a window for",
             )),
+        }
+    }
+
+    /// Vectors (T, D) at each of `layers` of a step whose last rows are branches off its segments:
+    /// each runs on as the sequence would behind a row, without a fork of the state. For models and
+    /// devices that can: [`Facts::branches_on_gpu`].
+    ///
+    /// # Errors
+    /// Internal: this one cannot, or the state is another model's.
+    pub fn forward_branched(
+        &self,
+        tokens: &Tensor,
+        rows: (&[Segment], &[Branch]),
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        match (self, state) {
+            (Self::Hyena(model), State::Hyena(state)) => model.run(tokens, rows, state, layers),
+            (Self::StripedHyena(model), State::StripedHyena(state)) => {
+                model.run(tokens, rows, state, layers)
+            }
+            (Self::Hyena(_) | Self::StripedHyena(_), _) => Err(foreign_state()),
+            (
+                Self::Mamba(_)
+                | Self::Mamba2(_)
+                | Self::Caduceus(_)
+                | Self::S4d(_)
+                | Self::Transformer(_),
+                _,
+            ) => Err(Error::new(Kind::Internal, "the model has no branches")),
         }
     }
 }

@@ -159,6 +159,7 @@ impl Hyperparameters {
             // Approximations have no form there yet.
             runs_on_gpu: exact,
             trains_on_gpu: exact,
+            branches_on_gpu: false,
             // The random features of a Performer.
             fixed: &["attention.features"],
             head: "lm_head.weight",
@@ -282,7 +283,7 @@ impl Encoder for Model {
                         BlockState::Cache(cache) => Ok((cache, lane)),
                         _ => Err(foreign_state()),
                     });
-                    BlockState::Cache(Cache::fork(&caches.collect::<Result<Vec<_>>>()?))
+                    BlockState::Cache(Cache::fork(&caches.collect::<Result<Vec<_>>>()?)?)
                 }
                 Mixer::Performer(performer) => {
                     let sums = states().map(|(state, lane)| match state {

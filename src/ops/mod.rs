@@ -9,6 +9,7 @@
 
 mod activation;
 mod attention;
+mod beside;
 mod binary_cross_entropy;
 mod cross_entropy;
 pub mod cuda;
@@ -59,5 +60,5 @@ pub(crate) use sums::total;
 #[cfg(test)]
 pub(crate) use tensor::check;
 pub use tensor::{Device, Gradients, Tensor};
-pub(crate) use tensor::{constant_only, expect_shape, with_slices};
+pub(crate) use tensor::{constant_only, expect_branchable, expect_shape, with_slices};
 pub(crate) use unwritten::unwritten;

@@ -3,15 +3,13 @@
 
 use super::contig::ContigStrand;
 use super::line::{Haplotype, Line, Sum, outputs, readings};
-use super::scores::Measure;
+use super::queue::{Alternate, Queue};
 use super::{Job, Scorer, Settings, Watch};
 use crate::encoder::{Encoder, Segment, State};
 use crate::error::Result;
-use crate::sequence::allele::Variant;
 use crate::stream::{load, store};
 use crate::table::Scores;
 use rayon::prelude::*;
-use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::rc::Rc;
 
@@ -31,21 +29,12 @@ pub(super) struct ForkPass<'a> {
     /// The logits after the last base read.
     before: Rc<Vec<f32>>,
     line: Line,
-    /// Sites in order; of the last ones the alternate has not run yet.
-    waiting: VecDeque<Waiting>,
+    queue: Queue,
     forks: Vec<Fork>,
     /// Tokens of `forks`.
     tokens: usize,
     /// Jobs that are done.
     pub finished: Vec<(Job, Scores)>,
-}
-
-/// A job whose alternate has run or is about to, and whose reference may lie ahead.
-struct Waiting {
-    job: Job,
-    measure: Measure,
-    /// `None` while it has not run, and of a variant that changes nothing.
-    alt: Option<Haplotype>,
 }
 
 /// An alternate that is to run.
@@ -54,12 +43,7 @@ struct Fork {
     /// The state is empty: the site is where it starts.
     starts: bool,
     before: Rc<Vec<f32>>,
-    /// The alternate's bases, then the reference's.
-    codes: Vec<u8>,
-    /// How many of them are run.
-    tokens: usize,
-    /// How many of them are the alternate's.
-    own: usize,
+    alternate: Alternate,
 }
 
 impl<'a> ForkPass<'a> {
@@ -73,7 +57,7 @@ impl<'a> ForkPass<'a> {
             position: 0,
             before: Rc::default(),
             line: Line::new(0, scorer.engine.facts.width),
-            waiting: VecDeque::new(),
+            queue: Queue::default(),
             forks: Vec::new(),
             tokens: 0,
             finished: Vec::new(),
@@ -85,12 +69,7 @@ impl<'a> ForkPass<'a> {
         let Some(site) = jobs.first().map(|job| job.variant.start) else {
             return Ok(());
         };
-        let needed = self.waiting.iter().map(|job| job.measure.to).max();
-        let restart = self
-            .settings
-            .context
-            .map_or(0, |bases| site.saturating_sub(bases));
-        if restart > needed.unwrap_or(0).max(self.position) {
+        if let Some(restart) = self.queue.restart(self.settings, site, self.position) {
             self.finish(watch)?;
             (self.start, self.position) = (restart, restart);
             self.before = Rc::default();
@@ -101,24 +80,13 @@ impl<'a> ForkPass<'a> {
         let room = self.settings.after + longest.unwrap_or_default();
         let mut fork = None;
         for job in jobs {
-            let end = job.variant.end();
-            let to = self.strand.length().min(end + self.settings.after as u64);
-            let own = job.variant.alternate.len();
-            // The last base is scored by what comes before it; but the alternate itself is read.
-            let tokens = (own + (to - end) as usize).saturating_sub(1).max(own);
-            let measure = Measure {
-                from: site,
-                to,
-                around: self.settings.around as u64,
-                shared: (tokens - own) as u64,
-                embeddings: self.settings.embeddings,
-            };
-            let changes = job.variant.reference != job.variant.alternate;
-            // What changes nothing keeps the alternates that have not run the last ones that wait.
-            if !changes || self.tokens > 0 && self.tokens + tokens > self.settings.chunk {
-                self.run_forks(watch)?;
-            }
-            if changes {
+            let (measure, alternate) = Alternate::of(&job, self.settings, &self.strand)?;
+            let changes = alternate.is_some();
+            if let Some(alternate) = alternate {
+                let tokens = alternate.tokens;
+                if self.tokens > 0 && self.tokens + tokens > self.settings.chunk {
+                    self.run_forks(watch)?;
+                }
                 let state = match &fork {
                     Some(state) => Rc::clone(state),
                     None => {
@@ -126,36 +94,16 @@ impl<'a> ForkPass<'a> {
                         Rc::clone(fork.insert(Rc::new(state)))
                     }
                 };
-                self.add_fork(state, &job.variant, to, tokens)?;
+                self.tokens += tokens;
+                self.forks.push(Fork {
+                    state,
+                    starts: site == self.start,
+                    before: Rc::clone(&self.before),
+                    alternate,
+                });
             }
-            self.waiting.push_back(Waiting {
-                job,
-                measure,
-                alt: None,
-            });
+            self.queue.push(job, measure, changes);
         }
-        Ok(())
-    }
-
-    /// A fork that will run so many tokens, for an alternate and the reference after it up to `to`.
-    fn add_fork(
-        &mut self,
-        state: Rc<State>,
-        variant: &Variant,
-        to: u64,
-        tokens: usize,
-    ) -> Result<()> {
-        let mut codes = variant.alternate.clone();
-        codes.extend(self.strand.read(variant.end()..to)?);
-        self.tokens += tokens;
-        self.forks.push(Fork {
-            state,
-            starts: variant.start == self.start,
-            before: Rc::clone(&self.before),
-            codes,
-            tokens,
-            own: variant.alternate.len(),
-        });
         Ok(())
     }
 
@@ -178,7 +126,7 @@ impl<'a> ForkPass<'a> {
     /// Runs what is left.
     pub fn finish(&mut self, watch: &mut Watch) -> Result<()> {
         self.run_forks(watch)?;
-        while let Some(to) = self.waiting.iter().map(|job| job.measure.to).max() {
+        while let Some(to) = self.queue.to() {
             self.advance(to, watch)?;
             self.settle();
         }
@@ -214,22 +162,15 @@ impl<'a> ForkPass<'a> {
 
     /// Compares the jobs whose reference and alternate both have run.
     fn settle(&mut self) {
-        let run = self
-            .waiting
-            .iter()
-            .take(self.waiting.len() - self.forks.len());
-        let ready = run
-            .take_while(|job| job.measure.to <= self.position)
-            .count();
-        let ready: Vec<Waiting> = self.waiting.drain(..ready).collect();
-        let compare = |Waiting { job, measure, alt }: Waiting| {
-            let scores = measure.compare(&self.line, &job.variant, alt.as_ref());
-            (job, scores)
-        };
-        let compared: Vec<_> = ready.into_par_iter().map(compare).collect();
-        self.finished.extend(compared);
-        let first = self.waiting.front().map(|job| job.measure.from);
-        let needed = first.unwrap_or(self.position).min(self.position);
+        let line = &self.line;
+        let ready = self.queue.ready(self.position).into_par_iter();
+        let compared = ready.map(|job| {
+            let sums = job.measure.sums(line, &job.job.variant);
+            job.compare(line, &sums)
+        });
+        self.finished.par_extend(compared);
+        let first = self.queue.from().unwrap_or(self.position);
+        let needed = first.min(self.position);
         // One base more: the state before a deletion.
         self.line
             .forget(needed.saturating_sub(self.settings.around as u64 + 1));
@@ -239,7 +180,7 @@ impl<'a> ForkPass<'a> {
     fn run_forks(&mut self, watch: &mut Watch) -> Result<()> {
         let forks = std::mem::take(&mut self.forks);
         self.tokens = 0;
-        let Some(longest) = forks.iter().map(|fork| fork.tokens).max() else {
+        let Some(longest) = forks.iter().map(|fork| fork.alternate.tokens).max() else {
             return Ok(());
         };
         let (engine, head) = (&self.scorer.engine, &self.scorer.head);
@@ -251,14 +192,15 @@ impl<'a> ForkPass<'a> {
         for begin in (0..longest).step_by(self.settings.chunk) {
             let (mut codes, mut segments) = (Vec::new(), Vec::new());
             for (lane, fork) in forks.iter().enumerate() {
-                let end = fork.tokens.min(begin + self.settings.chunk);
+                let alternate = &fork.alternate;
+                let end = alternate.tokens.min(begin + self.settings.chunk);
                 if begin < end {
-                    codes.extend(&fork.codes[begin..end]);
+                    codes.extend(&alternate.codes[begin..end]);
                     segments.push(Segment {
                         lane,
                         len: end - begin,
                         starts: fork.starts && begin == 0,
-                        ends: end == fork.tokens,
+                        ends: end == alternate.tokens,
                     });
                 }
             }
@@ -276,20 +218,26 @@ impl<'a> ForkPass<'a> {
             }
             watch(codes.len() as u64, self.strand.name())?;
         }
-        let first = self.waiting.len() - forks.len();
-        let jobs = self.waiting.range_mut(first..);
-        for ((waiting, fork), (hidden, logits)) in jobs.zip(&forks).zip(&rows) {
-            let mut around = Sum::new(width);
-            let vectors = fork.tokens.min(fork.own + self.settings.around);
-            around.add(&hidden[..vectors * width]);
-            let site = fork.own.checked_sub(1);
-            waiting.alt = Some(Haplotype {
-                readings: readings(head, true, &fork.before, logits, &fork.codes),
-                site: site.map(|row| hidden[row * width..][..width].to_vec()),
-                around,
-                left: None,
-            });
-        }
+        let read = forks.iter().zip(&rows);
+        let read = read.map(
+            |(
+                Fork {
+                    alternate, before, ..
+                },
+                (hidden, logits),
+            )| {
+                let mut around = Sum::new(width);
+                around.add(&hidden[..alternate.around(self.settings) * width]);
+                let site = alternate.own.checked_sub(1);
+                Haplotype {
+                    readings: alternate.readings(head, before, logits),
+                    site: site.map(|row| hidden[row * width..][..width].to_vec()),
+                    around,
+                    left: None,
+                }
+            },
+        );
+        self.queue.ran(read.collect());
         self.settle();
         Ok(())
     }

@@ -68,7 +68,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A line that begins at `from`, of hidden vectors of `width`.
+    /// A line that begins at `from`, of hidden vectors of `width`; 0 where they are kept elsewhere.
     pub fn new(from: u64, width: usize) -> Self {
         Self {
             from,
@@ -99,14 +99,7 @@ impl Line {
         self.readings.range(self.kept(range))
     }
 
-    /// The hidden vector at a position, if it is kept.
-    pub fn hidden(&self, position: u64) -> Option<Vec<f32>> {
-        let kept = self.kept(position..position + 1);
-        let values = kept.start * self.width..kept.end * self.width;
-        (!kept.is_empty()).then(|| self.hidden.range(values).copied().collect())
-    }
-
-    /// The sum of the hidden vectors of a range, as far as they are kept, and of how many.
+    /// The sum of the hidden vectors of a range, as far as they are kept.
     pub fn sum(&self, range: Range<u64>) -> Sum {
         let kept = self.kept(range);
         let mut sum = Sum::new(self.width);
@@ -130,7 +123,7 @@ impl Line {
     }
 }
 
-/// A sum of hidden vectors.
+/// A sum of so many hidden vectors.
 #[derive(Clone, Debug)]
 pub(super) struct Sum {
     pub values: Vec<f64>,
@@ -154,6 +147,11 @@ impl Sum {
             }
         }
         self.count += hidden.len() / width;
+    }
+
+    /// The mean; `None` of no vectors.
+    pub fn mean(&self) -> Option<Vec<f32>> {
+        self.mean_with(&Self::new(self.values.len()))
     }
 
     /// The mean of this and another sum; `None` of no vectors.

@@ -2,23 +2,27 @@
 //!
 //! The reference streams once, with all that lies to its left. At each site the state is forked,
 //! and each alternate runs from there over the bases after the site: left of it both haplotypes
-//! are the same, and cancel. What the reference's own suffix says comes from the reference's pass,
-//! a little later. So S sites with A bases after each cost the encoder the reference's length and
-//! A bases an alternate, whatever the context: windows of W bases on either side cost 4 W a site.
+//! are the same, and cancel. On a GPU alternates branch off within the reference's steps instead.
+//! What the reference's own suffix says comes from the reference's pass, a little later. So S sites
+//! with A bases after each cost the encoder the reference's length and A bases an alternate,
+//! whatever the context: windows of W bases on either side cost 4 W a site.
 //!
 //! A variant is scored as [`Variant`] has it: without the bases that REF and ALT share, as far
 //! left as it goes on the strand that is read. Equal changes have equal scores, however they were
 //! spelled.
 
 mod alleles;
+mod branches;
 mod contig;
 mod forks;
 mod haplotypes;
+mod kept;
 mod ledger;
 mod line;
 mod pass;
 mod plot;
 mod prepare;
+mod queue;
 mod reference;
 mod run;
 mod scores;
@@ -104,3 +108,6 @@ pub struct Job {
 /// Is told after each step how many bases went through the encoder, and the contig's name; may
 /// stop the run.
 pub type Watch<'a> = dyn FnMut(u64, &str) -> Result<()> + 'a;
+
+#[cfg(test)]
+mod tests;

@@ -2,22 +2,30 @@
 
 use super::contig::ContigStrand;
 use super::scores::mirror;
-use super::{Job, Mode, Scorer, Settings, Watch, forks, windows};
+use super::{Job, Mode, Scorer, Settings, Watch, branches, forks, windows};
 use crate::error::Result;
+use crate::ops::Device;
 use crate::table::Scores;
 use std::io::{Read, Write};
 
-/// A pass over a strand, by forks or by windows.
+/// A pass over a strand: by forks of a stream on the CPU and by branches off it on a GPU, or by
+/// windows.
 pub(super) enum Pass<'a> {
     Forks(Box<forks::ForkPass<'a>>),
+    Branches(Box<branches::BranchPass<'a>>),
     Windows(windows::WindowPass<'a>),
 }
 
 impl<'a> Pass<'a> {
     pub fn new(scorer: Scorer<'a>, settings: &'a Settings, strand: ContigStrand) -> Result<Self> {
-        Ok(match settings.mode {
-            Mode::Stream => Self::Forks(Box::new(forks::ForkPass::new(scorer, settings, strand)?)),
-            Mode::Window(window) => {
+        Ok(match (settings.mode, &scorer.engine.device) {
+            (Mode::Stream, Device::Cpu) => {
+                Self::Forks(Box::new(forks::ForkPass::new(scorer, settings, strand)?))
+            }
+            (Mode::Stream, Device::Cuda(_)) => Self::Branches(Box::new(branches::BranchPass::new(
+                scorer, settings, strand,
+            )?)),
+            (Mode::Window(window), _) => {
                 Self::Windows(windows::WindowPass::new(scorer, settings, window, strand))
             }
         })
@@ -27,6 +35,7 @@ impl<'a> Pass<'a> {
     pub fn site(&mut self, jobs: Vec<Job>, watch: &mut Watch) -> Result<()> {
         match self {
             Self::Forks(pass) => pass.site(jobs, watch),
+            Self::Branches(pass) => pass.site(jobs, watch),
             Self::Windows(pass) => pass.site(jobs, watch),
         }
     }
@@ -35,6 +44,7 @@ impl<'a> Pass<'a> {
     pub fn finish(&mut self, watch: &mut Watch) -> Result<()> {
         match self {
             Self::Forks(pass) => pass.finish(watch),
+            Self::Branches(pass) => pass.finish(watch),
             Self::Windows(pass) => pass.finish(watch),
         }
     }
@@ -43,7 +53,8 @@ impl<'a> Pass<'a> {
     pub fn save(&self, file: &mut dyn Write) -> Result<()> {
         match self {
             Self::Forks(pass) => pass.save(file),
-            Self::Windows(_) => Ok(()),
+            // Runs on a GPU are not resumed, and windows carry nothing.
+            Self::Branches(_) | Self::Windows(_) => Ok(()),
         }
     }
 
@@ -51,7 +62,8 @@ impl<'a> Pass<'a> {
     pub fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
         match self {
             Self::Forks(pass) => pass.restore(file),
-            Self::Windows(_) => Ok(()),
+            // Runs on a GPU are not resumed, and windows carry nothing.
+            Self::Branches(_) | Self::Windows(_) => Ok(()),
         }
     }
 
@@ -59,6 +71,7 @@ impl<'a> Pass<'a> {
     pub fn take(&mut self, strand: &ContigStrand) -> Vec<(Job, Scores)> {
         let finished = match self {
             Self::Forks(pass) => &mut pass.finished,
+            Self::Branches(pass) => &mut pass.finished,
             Self::Windows(pass) => &mut pass.finished,
         };
         let mut finished = std::mem::take(finished);

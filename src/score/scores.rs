@@ -1,9 +1,13 @@
 //! Numbers that say what a variant changes.
 
-use super::line::{Haplotype, Line, Reading};
+use super::line::{Haplotype, Line, Reading, Sum};
 use crate::sequence::allele::Variant;
 use crate::sequence::{N, base};
 use crate::table::Scores;
+use std::ops::Range;
+
+/// Runs of the reference's hidden vectors that a comparison takes.
+pub(super) const RUNS: usize = 4;
 
 /// Which vectors are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
@@ -28,9 +32,35 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    /// Compares the reference with a haplotype; without one, with itself.
-    pub fn compare(&self, line: &Line, variant: &Variant, alt: Option<&Haplotype>) -> Scores {
+    /// The positions of the reference's hidden vectors that are compared: its last base that the
+    /// variant replaces, the base before the variant, those around it to the left, and from it on.
+    pub fn runs(&self, variant: &Variant) -> [Range<u64>; RUNS] {
         let (start, end) = (variant.start, variant.end());
+        let around = self.shared.min(self.around);
+        [
+            end.saturating_sub(1)..end,
+            start.saturating_sub(1)..start,
+            start.saturating_sub(self.around)..start,
+            start..end + around,
+        ]
+    }
+
+    /// The sums of those runs, of vectors that the line keeps.
+    pub fn sums(&self, line: &Line, variant: &Variant) -> [Sum; RUNS] {
+        self.runs(variant).map(|run| line.sum(run))
+    }
+
+    /// Compares the reference with a haplotype; without one, with itself. `sums`: those of
+    /// [`Measure::runs`].
+    pub fn compare(
+        &self,
+        line: &Line,
+        sums: &[Sum; RUNS],
+        variant: &Variant,
+        alt: Option<&Haplotype>,
+    ) -> Scores {
+        let [last, previous, left, right] = sums;
+        let start = variant.start;
         let own: Vec<Reading> = line.readings(start..self.to).copied().collect();
         let readings = alt.map_or(own.as_slice(), |alt| &alt.readings);
         let before = sum(line.readings(self.from..start));
@@ -42,18 +72,15 @@ impl Measure {
         );
         let [jsd_mean, jsd_max, jsd_max_offset] = divergence(after.0, after.1);
 
-        let reference_site = end.checked_sub(1).and_then(|last| line.hidden(last));
+        let reference_site = last.mean();
         let site = match alt {
             Some(alt) if alt.site.is_some() => alt.site.clone(),
-            Some(_) => start.checked_sub(1).and_then(|last| line.hidden(last)),
+            Some(_) => previous.mean(),
             None => reference_site.clone(),
         };
-        let around = self.shared.min(self.around);
-        let left = line.sum(start.saturating_sub(self.around)..start);
-        let right = line.sum(start..end + around);
-        let reference_mean = right.mean_with(&left);
+        let reference_mean = right.mean_with(left);
         let mean = match alt {
-            Some(alt) => alt.around.mean_with(alt.left.as_ref().unwrap_or(&left)),
+            Some(alt) => alt.around.mean_with(alt.left.as_ref().unwrap_or(left)),
             None => reference_mean.clone(),
         };
         let [cos_dist, l2_dist, dot] = distances(reference_site.as_deref(), site.as_deref());

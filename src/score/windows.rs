@@ -224,7 +224,9 @@ impl<'a> WindowPass<'a> {
                 embeddings: self.settings.embeddings,
             };
             let changes = variant.reference != variant.alternate;
-            let mut scores = measure.compare(&line, variant, changes.then_some(&haplotype));
+            let sums = measure.sums(&line, variant);
+            let alternate = changes.then_some(&haplotype);
+            let mut scores = measure.compare(&line, &sums, variant, alternate);
             if !causal {
                 let llr = masked(variant, site.start, causal).and_then(|bases| {
                     let run = runs.next()?;

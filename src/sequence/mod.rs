@@ -76,3 +76,27 @@ pub struct Segment {
     /// The sequence ends here: the lane's state is not needed again.
     pub ends: bool,
 }
+
+/// Rows of a step that go on as one of its sequences would behind a certain row: with a variant's
+/// alternate, say. Branches' rows follow those of the segments, branch after branch, and leave no
+/// state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Branch {
+    /// The row, of a segment of the step, behind which it branches off.
+    pub after: usize,
+    /// Tokens of this branch; at least 1.
+    pub len: usize,
+}
+
+impl Branch {
+    /// The segment that it branches off, and that segment's first row; none if it is no segment's
+    /// row.
+    pub fn origin(&self, segments: &[Segment]) -> Option<(usize, usize)> {
+        let mut end = 0;
+        let index = segments.iter().position(|segment| {
+            end += segment.len;
+            self.after < end
+        })?;
+        Some((index, end - segments[index].len))
+    }
+}

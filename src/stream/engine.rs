@@ -1,6 +1,6 @@
 //! A model on its device.
 
-use crate::encoder::{Encoder, Facts, Layer, Model, Segment, State};
+use crate::encoder::{Branch, Encoder, Facts, Layer, Model, Segment, State};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Device, Tensor};
 
@@ -83,11 +83,26 @@ impl Engine {
         segments: &[Segment],
         state: &mut State,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let mut found = self.forward(tokens, segments, state)?;
-        let hidden = found.pop();
-        let hidden = hidden.ok_or_else(|| Error::new(Kind::Internal, "no layer"))?;
-        let given = (!found.is_empty()).then(|| side_by_side(found));
-        Ok((hidden, given.transpose()?))
+        given(self.forward(tokens, segments, state)?)
+    }
+
+    /// The same of a step whose last tokens are branches.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn hidden_branched(
+        &self,
+        tokens: Vec<u32>,
+        segments: &[Segment],
+        branches: &[Branch],
+        state: &mut State,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let tokens = Tensor::new(tokens, &self.device)?; // (T)
+        let rows = (segments, branches);
+        given(
+            self.model
+                .forward_branched(&tokens, rows, state, &self.layers)?,
+        )
     }
 
     /// The logits (T, V) of each base from the run in which it was masked: base i in run
@@ -133,6 +148,14 @@ impl Engine {
             Error::model("the model's vocabulary has no mask token, so it cannot predict bases")
         })
     }
+}
+
+/// What the heads read, of the layers of a run, and what it gives.
+fn given(mut found: Vec<Tensor>) -> Result<(Tensor, Option<Tensor>)> {
+    let hidden = found.pop();
+    let hidden = hidden.ok_or_else(|| Error::new(Kind::Internal, "no layer"))?;
+    let given = (!found.is_empty()).then(|| side_by_side(found));
+    Ok((hidden, given.transpose()?))
 }
 
 fn side_by_side(mut layers: Vec<Tensor>) -> Result<Tensor> {

@@ -20,7 +20,7 @@ pub use filter::ImplicitFilter;
 use super::facts::Layer;
 use super::facts::{CPU_STEP, GPU_STEP};
 use super::layers::LayerTaps;
-use super::{Encoder, Facts, Segment, Vocabulary};
+use super::{Branch, Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};
 use crate::error::Result;
 use crate::ops::Tensor;
@@ -222,6 +222,7 @@ impl Hyperparameters {
             },
             runs_on_gpu: true,
             trains_on_gpu: true,
+            branches_on_gpu: true,
             fixed: match self.modes {
                 Some(_) => &FIXED_MODAL,
                 None => &FIXED,
@@ -313,6 +314,26 @@ impl Model {
     pub fn embedding(&self) -> &Tensor {
         &self.embedding
     }
+
+    /// Vectors (T, D) at each of `layers`, of the rows of segments and then of branches.
+    pub(super) fn run(
+        &self,
+        tokens: &Tensor,
+        rows: (&[Segment], &[Branch]),
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
+        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
+        let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
+        let blocks = self.blocks.iter().zip(&mut state.layers);
+        for (i, (block, (tail, carried))) in blocks.enumerate().take(taps.depth()) {
+            taps.put(Layer::After(i), &x);
+            let y = block.norm1.forward_to_product(&x)?;
+            x = block.mixer.forward(&y, &x, tail, carried, rows)?; // (T, D)
+            x = block.mlp.forward(&x)?; // (T, D), inner width 4D
+        }
+        taps.finish(&x, |x| self.norm.forward(x))
+    }
 }
 
 /// The encoder's weights, whichever prefix they were saved with.
@@ -360,7 +381,7 @@ impl Encoder for Model {
             let tails: Vec<_> = layers().map(|(layer, lane)| (&layer.0, lane)).collect();
             let carried: Vec<_> = layers().map(|(layer, lane)| (&layer.1, lane)).collect();
             let operator = block.mixer.operator.fork(&carried, room)?;
-            Ok((block.mixer.short_conv.fork(&tails), operator))
+            Ok((block.mixer.short_conv.fork(&tails)?, operator))
         };
         let layers = self.blocks.iter().enumerate().map(layer);
         Ok(State {
@@ -375,16 +396,7 @@ impl Encoder for Model {
         state: &mut State,
         layers: &[Layer],
     ) -> Result<Vec<Tensor>> {
-        let mut taps = LayerTaps::new(layers, self.blocks.len())?;
-        let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
-        let blocks = self.blocks.iter().zip(&mut state.layers);
-        for (i, (block, (tail, carried))) in blocks.enumerate().take(taps.depth()) {
-            taps.put(Layer::After(i), &x);
-            let y = block.norm1.forward_to_product(&x)?;
-            x = block.mixer.forward(&y, &x, tail, carried, segments)?; // (T, D)
-            x = block.mlp.forward(&x)?; // (T, D), inner width 4D
-        }
-        taps.finish(&x, |x| self.norm.forward(x))
+        self.run(tokens, (segments, &[]), state, layers)
     }
 }
 
@@ -429,11 +441,13 @@ impl Mixer {
         residual: &Tensor,
         tail: &mut Tail,
         carried: &mut OperatorState,
-        segments: &[Segment],
+        (segments, branches): (&[Segment], &[Branch]),
     ) -> Result<Tensor> {
         let u = self.in_proj.forward(x)?; // (T, 3D): x0, x1, x2
-        let u = self.short_conv.forward(&u, tail, segments)?; // (T, 3D)
-        let y = self.operator.forward(&u, carried, segments)?; // (T, D)
+        let u = self
+            .short_conv
+            .forward_branched(&u, tail, segments, branches)?; // (T, 3D)
+        let y = self.operator.forward(&u, carried, segments, branches)?; // (T, D)
         self.out_proj.forward_residual(&y, residual)
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{Hyperparameters, ImplicitFilter};
 use crate::checkpoint::Weights;
-use crate::encoder::Segment;
+use crate::encoder::{Branch, Segment};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{self, LongConv, Modal, ModalState, Past, TapRows};
 use crate::ops::{Device, Tensor};
@@ -92,7 +92,7 @@ impl Operator {
                     OperatorState::Implicit(_) => Err(foreign_state()),
                 });
                 let states = states.collect::<Result<Vec<_>>>()?;
-                Ok(OperatorState::Modal(modal.fork(&states)))
+                modal.fork(&states).map(OperatorState::Modal)
             }
         }
     }
@@ -103,14 +103,15 @@ impl Operator {
         u: &Tensor,
         carried: &mut OperatorState,
         segments: &[Segment],
+        branches: &[Branch],
     ) -> Result<Tensor> {
         match (self, carried) {
             (Self::Implicit(conv), OperatorState::Implicit(past)) => {
-                conv.forward(u, past, segments)
+                conv.forward_branched(u, past, segments, branches)
             }
             (Self::Modal { modal, width }, OperatorState::Modal(state)) => {
                 let g = ops::gate((u, 1), (u, 2), *width)?;
-                let y = modal.forward(&g, state, segments)?;
+                let y = modal.forward_branched(&g, state, segments, branches)?;
                 ops::gate((u, 0), (&y, 0), *width)
             }
             _ => Err(foreign_state()),

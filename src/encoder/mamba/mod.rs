@@ -95,8 +95,9 @@ impl Encoder for Model {
             let carries = from.iter().map(|(state, lane)| (&state.layers[i], *lane));
             block.state_space.fork(&carries.collect::<Vec<_>>())
         };
+        let layers = self.blocks.iter().enumerate().map(layer);
         Ok(State {
-            layers: self.blocks.iter().enumerate().map(layer).collect(),
+            layers: layers.collect::<Result<_>>()?,
         })
     }
 
@@ -208,7 +209,7 @@ impl StateSpace {
         }
     }
 
-    fn fork(&self, from: &[(&Carry, usize)]) -> Carry {
+    fn fork(&self, from: &[(&Carry, usize)]) -> Result<Carry> {
         let tails: Vec<_> = from
             .iter()
             .map(|(carry, lane)| (&carry.tail, *lane))
@@ -217,10 +218,10 @@ impl StateSpace {
             .iter()
             .map(|(carry, lane)| (&carry.hidden, *lane))
             .collect();
-        Carry {
-            tail: self.conv.fork(&tails),
-            hidden: self.scan.fork(&hidden),
-        }
+        Ok(Carry {
+            tail: self.conv.fork(&tails)?,
+            hidden: self.scan.fork(&hidden)?,
+        })
     }
 
     /// `(y + added) · silu(gate)`, all (T, I).

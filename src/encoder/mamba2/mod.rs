@@ -332,10 +332,11 @@ impl Encoder for Model {
             let layers = || from.iter().map(|(state, lane)| (&state.layers[i], *lane));
             let tails: Vec<_> = layers().map(|(layer, lane)| (&layer.0, lane)).collect();
             let scans: Vec<_> = layers().map(|(layer, lane)| (&layer.1, lane)).collect();
-            (block.conv.fork(&tails), block.scan.fork(&scans))
+            Ok((block.conv.fork(&tails)?, block.scan.fork(&scans)?))
         };
+        let layers = self.blocks.iter().enumerate().map(layer);
         Ok(State {
-            layers: self.blocks.iter().enumerate().map(layer).collect(),
+            layers: layers.collect::<Result<_>>()?,
         })
     }
 

@@ -118,8 +118,9 @@ impl Encoder for Model {
             let layers = from.iter().map(|(state, lane)| (&state.layers[i], *lane));
             block.filter.fork(&layers.collect::<Vec<_>>())
         };
+        let layers = self.blocks.iter().enumerate().map(layer);
         Ok(State {
-            layers: self.blocks.iter().enumerate().map(layer).collect(),
+            layers: layers.collect::<Result<_>>()?,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::foreign_state;
 use crate::checkpoint::Weights;
-use crate::encoder::Segment;
+use crate::encoder::{Branch, Segment};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::{Activation, Modal, ModalState, ShortConv, Tail};
@@ -92,18 +92,16 @@ impl Filter {
                     FilterState::Taps(tail) => Ok((tail, *lane)),
                     FilterState::Modal(_) => Err(foreign_state()),
                 });
-                Ok(FilterState::Taps(
-                    conv.fork(&tails.collect::<Result<Vec<_>>>()?),
-                ))
+                let tails = tails.collect::<Result<Vec<_>>>()?;
+                conv.fork(&tails).map(FilterState::Taps)
             }
             Self::Modal(modal) => {
                 let states = from.iter().map(|(state, lane)| match state {
                     FilterState::Modal(state) => Ok((state, *lane)),
                     FilterState::Taps(_) => Err(foreign_state()),
                 });
-                Ok(FilterState::Modal(
-                    modal.fork(&states.collect::<Result<Vec<_>>>()?),
-                ))
+                let states = states.collect::<Result<Vec<_>>>()?;
+                modal.fork(&states).map(FilterState::Modal)
             }
         }
     }
@@ -114,10 +112,15 @@ impl Filter {
         g: &Tensor,
         state: &mut FilterState,
         segments: &[Segment],
+        branches: &[Branch],
     ) -> Result<Tensor> {
         match (self, state) {
-            (Self::Taps(conv), FilterState::Taps(tail)) => conv.forward(g, tail, segments),
-            (Self::Modal(modal), FilterState::Modal(state)) => modal.forward(g, state, segments),
+            (Self::Taps(conv), FilterState::Taps(tail)) => {
+                conv.forward_branched(g, tail, segments, branches)
+            }
+            (Self::Modal(modal), FilterState::Modal(state)) => {
+                modal.forward_branched(g, state, segments, branches)
+            }
             _ => Err(foreign_state()),
         }
     }

@@ -15,7 +15,7 @@ mod sizes;
 
 use super::facts::Layer;
 use super::layers::LayerTaps;
-use super::{Encoder, Facts, Segment};
+use super::{Branch, Encoder, Facts, Segment};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
@@ -147,7 +147,7 @@ impl Encoder for Model {
                         BlockState::Attention(cache) => Ok((cache, lane)),
                         BlockState::Hyena(..) => Err(foreign_state()),
                     });
-                    BlockState::Attention(Cache::fork(&caches.collect::<Result<Vec<_>>>()?))
+                    BlockState::Attention(Cache::fork(&caches.collect::<Result<Vec<_>>>()?)?)
                 }
                 Mixer::Hyena(hyena) => {
                     let (mut tails, mut filters) = (Vec::new(), Vec::new());
@@ -159,7 +159,7 @@ impl Encoder for Model {
                         filters.push((filter, lane));
                     }
                     let filter = hyena.filter.fork(&filters)?;
-                    BlockState::Hyena(hyena.short_conv.fork(&tails), filter)
+                    BlockState::Hyena(hyena.short_conv.fork(&tails)?, filter)
                 }
             })
         };
@@ -176,13 +176,26 @@ impl Encoder for Model {
         state: &mut State,
         layers: &[Layer],
     ) -> Result<Vec<Tensor>> {
+        self.run(tokens, (segments, &[]), state, layers)
+    }
+}
+
+impl Model {
+    /// Vectors (T, D) at each of `layers`, of the rows of segments and then of branches.
+    pub(super) fn run(
+        &self,
+        tokens: &Tensor,
+        rows: (&[Segment], &[Branch]),
+        state: &mut State,
+        layers: &[Layer],
+    ) -> Result<Vec<Tensor>> {
         let mut taps = LayerTaps::new(layers, self.blocks.len())?;
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         let blocks = self.blocks.iter().zip(&mut state.blocks);
         for (i, (block, state)) in blocks.enumerate().take(taps.depth()) {
             taps.put(Layer::After(i), &x);
             let y = block.pre_norm.forward_to_product(&x)?;
-            x = block.mixer.forward(&y, &x, state, segments)?; // (T, D)
+            x = block.mixer.forward(&y, &x, state, rows)?; // (T, D)
             let y = block.post_norm.forward_to_product(&x)?;
             let added = Layer::Within(i, ADDED);
             x = if taps.want(added) {
@@ -266,15 +279,17 @@ impl Mixer {
         x: &Tensor,
         residual: &Tensor,
         state: &mut BlockState,
-        segments: &[Segment],
+        (segments, branches): (&[Segment], &[Branch]),
     ) -> Result<Tensor> {
         let d = x.dim(1)?;
         match (self, state) {
             (Self::Hyena(hyena), BlockState::Hyena(tail, state)) => {
                 let u = hyena.projections.forward(x)?; // (T, 3D): x2, x1, v
-                let u = hyena.short_conv.forward(&u, tail, segments)?;
+                let u = hyena
+                    .short_conv
+                    .forward_branched(&u, tail, segments, branches)?;
                 let g = gate((&u, 1), (&u, 2), d)?; // (T, D)
-                let y = hyena.filter.forward(&g, state, segments)?;
+                let y = hyena.filter.forward(&g, state, segments, branches)?;
                 let y = gate((&u, 0), (&y, 0), d)?;
                 hyena.out.forward_residual(&y, residual)
             }
@@ -287,7 +302,7 @@ impl Mixer {
                 BlockState::Attention(cache),
             ) => {
                 let y = qkv.forward(x)?; // (T, 3D): q, k, v
-                let y = attention.forward(&y, cache, segments)?; // (T, D)
+                let y = attention.forward_branched(&y, cache, segments, branches)?; // (T, D)
                 out.forward_residual(&y, residual)
             }
             _ => Err(foreign_state()),

@@ -245,6 +245,7 @@ impl Hyperparameters {
             gpu_step: GPU_STEP,
             runs_on_gpu: true,
             trains_on_gpu: true,
+            branches_on_gpu: true,
             fixed: &FIXED,
             head: "unembed.weight",
             always_tied: false,

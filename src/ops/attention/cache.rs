@@ -1,6 +1,7 @@
 //! Keys and values of unfinished sequences.
 
 use super::cuda;
+use crate::error::Result;
 use crate::ops::cuda::Carried;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -44,13 +45,16 @@ impl Cache {
     }
 
     /// Lanes that go on from lanes of other caches, with which they share full pages.
-    pub fn fork(from: &[(&Self, usize)]) -> Self {
+    ///
+    /// # Errors
+    /// Internal: a cache lies on a GPU.
+    pub fn fork(from: &[(&Self, usize)]) -> Result<Self> {
         let lanes = from.iter();
         let lanes = lanes.map(|(cache, lane)| cache.lanes.get(*lane).cloned().unwrap_or_default());
-        Self {
+        Ok(Self {
             lanes: lanes.collect(),
-            on_gpu: Carried::default(),
-        }
+            on_gpu: Carried::forked(from.iter().map(|(cache, _)| &cache.on_gpu))?,
+        })
     }
 }
 

@@ -21,10 +21,10 @@ mod performer;
 mod rotary;
 
 use super::cuda::OnGpu;
-use super::{Device, expect_shape, math, math::simd, unwritten, with_slices};
+use super::{Device, expect_branchable, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 pub use cache::Cache;
 use cache::{Lane, PAGE};
 pub use nystrom::Nystrom;
@@ -110,10 +110,25 @@ impl Attention {
 
     /// (T, 3D), the columns `[q | k | v]` of D = heads · d each, to (T, D).
     pub fn forward(&self, x: &Tensor, cache: &mut Cache, segments: &[Segment]) -> Result<Tensor> {
+        self.forward_branched(x, cache, segments, &[])
+    }
+
+    /// The same of a step with branches, which is for GPUs.
+    ///
+    /// # Errors
+    /// Internal: there are branches on the CPU, or where gradients pass.
+    pub fn forward_branched(
+        &self,
+        x: &Tensor,
+        cache: &mut Cache,
+        segments: &[Segment],
+        branches: &[Branch],
+    ) -> Result<Tensor> {
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("attention", x, &[rows, 3 * d])?;
+        expect_branchable(x, x.is_tracked(), branches)?;
         if let Device::Cuda(gpu) = x.device() {
-            return self.forward_on_gpu(gpu, x, cache, segments);
+            return self.forward_on_gpu(gpu, x, cache, segments, branches);
         }
         let (out, turned, sequences, sums) = with_slices([x], |[x]| {
             if self.reach == Reach::Bidirectional {

@@ -67,6 +67,22 @@ impl<T> Carried<T> {
         Arc::get_mut(kept).ok_or_else(|| Error::new(Kind::Internal, "a state in use"))
     }
 
+    /// What lanes that go on from lanes of `from` carry, of which an op copies what lies in memory.
+    ///
+    /// # Errors
+    /// Internal: one of them lives on a GPU, and would be lost.
+    pub(in crate::ops) fn forked<'a>(from: impl IntoIterator<Item = &'a Self>) -> Result<Self>
+    where
+        T: 'a,
+    {
+        let lives = |carried: &Self| carried.state.is_some() || carried.saved.is_some();
+        if from.into_iter().any(lives) {
+            let what = "a state on a GPU cannot be forked lane by lane";
+            return Err(Error::new(Kind::Internal, what));
+        }
+        Ok(Self::default())
+    }
+
     /// Brings a state that was saved to the GPU.
     pub(in crate::ops) fn resume(&mut self, gpu: &Gpu) -> Result<()>
     where

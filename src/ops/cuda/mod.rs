@@ -1,8 +1,8 @@
-//! The ops on NVIDIA GPUs: functions over values in device memory, one file for each op beside
+//! The ops on NVIDIA GPUs: functions over values in device memory, each op beside
 //! its form on the CPU, which defines what it computes.
 //!
 //! CUDA's libraries are opened at run time, so that the same program runs without them. Kernels
-//! stand in `kernels/` and are compiled by NVRTC for the device that is there. All work of a
+//! stand in the folders of the ops and are compiled by NVRTC for the device that is there. All work of a
 //! [`Gpu`] is queued on one stream: calls return before it is done, and what is read back waits
 //! for it.
 //!
@@ -29,7 +29,7 @@ pub use packed::Packed;
 pub use saved::{Saved, Stored};
 
 use crate::error::{Error, Kind, Result};
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use cudarc::cublas::CudaBlas;
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr,
@@ -45,7 +45,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub struct Gpu {
     ordinal: usize,
     name: String,
-    capability: i32,
+    /// Of its compute capability: 90 for 9.0.
+    pub(super) capability: i32,
     rounded: bool,
     /// Bytes of memory that may be in use; `usize::MAX`: all.
     limit: AtomicUsize,
@@ -281,11 +282,16 @@ impl Gpu {
 
     /// Segments as kernels read them, kept for the next call with the same ones.
     pub fn pack(&self, segments: &[Segment]) -> Result<Arc<Packed>> {
+        self.pack_branched(segments, &[])
+    }
+
+    /// The same with branches.
+    pub fn pack_branched(&self, segments: &[Segment], branches: &[Branch]) -> Result<Arc<Packed>> {
         let mut last = lock(&self.packed);
-        if let Some(packed) = last.as_ref().filter(|packed| packed.is(segments)) {
+        if let Some(packed) = last.as_ref().filter(|packed| packed.is(segments, branches)) {
             return Ok(Arc::clone(packed));
         }
-        let packed = Arc::new(Packed::new(self, segments)?);
+        let packed = Arc::new(Packed::new(self, segments, branches)?);
         *last = Some(Arc::clone(&packed));
         Ok(packed)
     }

@@ -2,28 +2,35 @@
 
 use super::Gpu;
 use crate::error::{Error, Kind, Result};
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use std::sync::OnceLock;
 
 /// Rows of a chunk, where tiles are matrices.
 pub(in crate::ops) const CHUNK: usize = 128;
 
-/// The rows of a step cut at segments and, within them, into tiles of up to `tile` rows.
+/// The rows of a step cut at segments and branches and, within them, into tiles of up to `tile`
+/// rows.
 pub struct Packed {
     source: Vec<Segment>,
+    branches: Vec<Branch>,
     rows: usize,
     tile_count: usize,
     longest: usize,
     pub(in crate::ops) tiles: CudaSlice<u32>, // (tiles, 4)
-    pub(in crate::ops) segments: CudaSlice<u32>, // (segments, 6)
+    pub(in crate::ops) segments: CudaSlice<u32>, // (segments and branches, 8)
     chunks: OnceLock<Box<Packed>>,
 }
 
 impl Packed {
-    pub(in crate::ops) fn new(gpu: &Gpu, segments: &[Segment]) -> Result<Self> {
-        let rows = segments.iter().map(|segment| segment.len).sum();
-        Self::cut(gpu, segments, rows, tile(rows))
+    pub(in crate::ops) fn new(
+        gpu: &Gpu,
+        segments: &[Segment],
+        branches: &[Branch],
+    ) -> Result<Self> {
+        let rows = segments.iter().map(|segment| segment.len);
+        let rows = rows.chain(branches.iter().map(|branch| branch.len)).sum();
+        Self::cut(gpu, (segments, branches), rows, tile(rows))
     }
 
     /// The same segments in tiles of [`CHUNK`] rows, kept as long as these.
@@ -31,12 +38,19 @@ impl Packed {
         if let Some(chunks) = self.chunks.get() {
             return Ok(chunks);
         }
-        let chunks = Self::cut(gpu, &self.source, self.rows, CHUNK)?;
+        let source = (&self.source[..], &self.branches[..]);
+        let chunks = Self::cut(gpu, source, self.rows, CHUNK)?;
         Ok(self.chunks.get_or_init(|| Box::new(chunks)))
     }
 
-    fn cut(gpu: &Gpu, segments: &[Segment], rows: usize, size: usize) -> Result<Self> {
-        if segments.is_empty() || segments.iter().any(|segment| segment.len == 0) {
+    fn cut(
+        gpu: &Gpu,
+        (segments, branches): (&[Segment], &[Branch]),
+        rows: usize,
+        size: usize,
+    ) -> Result<Self> {
+        let runs = runs(segments, branches)?;
+        if segments.is_empty() || runs.iter().any(|run| run.len == 0) {
             return Err(Error::new(Kind::Internal, "an empty segment"));
         }
         // Indices are u32 on the device.
@@ -46,22 +60,30 @@ impl Packed {
                     .todo("give a smaller --chunk or --batch"),
             );
         }
-        let (mut tiles, mut kept) = (Vec::new(), Vec::with_capacity(6 * segments.len()));
+        let (mut tiles, mut kept) = (Vec::new(), Vec::with_capacity(8 * runs.len()));
         let mut row = 0;
-        for (i, segment) in segments.iter().enumerate() {
+        for (i, run) in runs.iter().enumerate() {
             let first_tile = tiles.len() / 4;
             let mut words = |words: &[usize]| tiles.extend(words.iter().map(|&n| n as u32));
-            for (index, done) in (0..segment.len).step_by(size).enumerate() {
-                words(&[row + done, size.min(segment.len - done), i, index]);
+            for (index, done) in (0..run.len).step_by(size).enumerate() {
+                words(&[row + done, size.min(run.len - done), i, index]);
             }
-            let flags = usize::from(segment.starts) | usize::from(segment.ends) << 1;
+            let Run {
+                len,
+                lane,
+                flags,
+                before,
+                ..
+            } = *run;
+            let origin = run.origin.unwrap_or(row);
             let count = tiles.len() / 4 - first_tile;
-            let words = [row, segment.len, segment.lane, flags, first_tile, count];
+            let words = [row, len, lane, flags, first_tile, count, origin, before];
             kept.extend(words.map(|n| n as u32));
-            row += segment.len;
+            row += len;
         }
         Ok(Self {
             source: segments.to_vec(),
+            branches: branches.to_vec(),
             rows,
             tile_count: tiles.len() / 4,
             longest: tiles
@@ -76,9 +98,9 @@ impl Packed {
         })
     }
 
-    /// Whether these are the segments it was made of.
-    pub(in crate::ops) fn is(&self, segments: &[Segment]) -> bool {
-        self.source == segments
+    /// Whether these are the segments and branches it was made of.
+    pub(in crate::ops) fn is(&self, segments: &[Segment], branches: &[Branch]) -> bool {
+        self.source == segments && self.branches == branches
     }
 
     /// Rows of the step.
@@ -112,6 +134,42 @@ impl Packed {
             )),
         }
     }
+}
+
+/// Consecutive rows: a segment or a branch.
+struct Run {
+    len: usize,
+    lane: usize,
+    flags: usize,
+    /// Of a branch, the first row of the segment that it branches off.
+    origin: Option<usize>,
+    before: usize,
+}
+
+/// Segments, and branches as if each were the rest of its segment's sequence.
+fn runs(segments: &[Segment], branches: &[Branch]) -> Result<Vec<Run>> {
+    let flags = |starts, ends| usize::from(starts) | usize::from(ends) << 1;
+    let mut runs = Vec::with_capacity(segments.len() + branches.len());
+    runs.extend(segments.iter().map(|segment| Run {
+        len: segment.len,
+        lane: segment.lane,
+        flags: flags(segment.starts, segment.ends),
+        origin: None,
+        before: 0,
+    }));
+    for branch in branches {
+        let found = branch.origin(segments);
+        let foreign = || Error::new(Kind::Internal, "a branch off no segment");
+        let (index, row) = found.ok_or_else(foreign)?;
+        runs.push(Run {
+            len: branch.len,
+            lane: segments[index].lane,
+            flags: flags(segments[index].starts, true),
+            origin: Some(row),
+            before: branch.after + 1 - row,
+        });
+    }
+    Ok(runs)
 }
 
 /// Rows of a tile: about a thousand tiles keep a GPU busy; fewer rows cost more for the states

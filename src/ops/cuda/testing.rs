@@ -3,7 +3,7 @@
 use super::Gpu;
 use crate::error::Result;
 use crate::ops::{Device, Tensor, testing};
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use half::bf16;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::sync::{Arc, OnceLock};
@@ -12,6 +12,12 @@ use std::sync::{Arc, OnceLock};
 pub(crate) fn gpu() -> &'static Arc<Gpu> {
     static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
     GPU.get_or_init(|| Gpu::open(0, false).unwrap())
+}
+
+/// The same, with products of bf16.
+pub(crate) fn rounded_gpu() -> &'static Arc<Gpu> {
+    static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::open(0, true).unwrap())
 }
 
 /// Values between −1 and 1.
@@ -79,6 +85,53 @@ pub(crate) fn steps(most: usize, seed: u64) -> Vec<Vec<Segment>> {
 
 pub(crate) fn total(segments: &[Segment]) -> usize {
     segments.iter().map(|segment| segment.len).sum()
+}
+
+/// Branches off both ends of each segment and a row between: shorter than what is left of it, and
+/// longer.
+pub(crate) fn branches(segments: &[Segment], most: usize, seed: u64) -> Vec<Branch> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut first = 0;
+    let mut all = Vec::new();
+    for segment in segments {
+        let last = first + segment.len - 1;
+        for after in [first, rng.random_range(first..=last), last] {
+            for len in [1, rng.random_range(1..=most), last - after + 7] {
+                all.push(Branch { after, len });
+            }
+        }
+        first = last + 1;
+    }
+    all
+}
+
+/// What `run` gives for the rows of branches among those of `x`, each as the end of the sequence
+/// that it makes of its segment.
+pub(crate) fn as_sequences(
+    x: &[f32],
+    segments: &[Segment],
+    branches: &[Branch],
+    mut run: impl FnMut(&[f32], Segment) -> Vec<f32>,
+) -> Vec<f32> {
+    let rows = total(segments) + branches.iter().map(|branch| branch.len).sum::<usize>();
+    let width = x.len() / rows;
+    let mut from = total(segments);
+    let mut all = Vec::new();
+    for branch in branches {
+        let (index, first) = branch.origin(segments).unwrap();
+        let mut sequence = x[first * width..(branch.after + 1) * width].to_vec();
+        sequence.extend(&x[from * width..(from + branch.len) * width]);
+        let segment = Segment {
+            len: sequence.len() / width,
+            ends: true,
+            ..segments[index]
+        };
+        let found = run(&sequence, segment);
+        let own = found.len() / segment.len * branch.len;
+        all.extend(&found[found.len() - own..]);
+        from += branch.len;
+    }
+    all
 }
 
 /// A piece of a sequence, neither its first nor its last.

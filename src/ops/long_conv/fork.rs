@@ -14,6 +14,9 @@ impl LongConv {
     ///
     /// Memory: `room · C` values a lane, or a copy of the lane if that is smaller. Work a lane:
     /// what the convolution of `room` tokens takes, if `room` is the smaller.
+    ///
+    /// # Errors
+    /// Internal: there is no such lane, or a past lies on a GPU.
     pub fn fork(&self, from: &[(&Past, usize)], room: usize) -> Result<Past> {
         let lanes = from.iter().map(|(past, lane)| {
             let lane = past
@@ -28,7 +31,7 @@ impl LongConv {
         });
         Ok(Past {
             lanes: lanes.collect::<Result<_>>()?,
-            on_gpu: Carried::default(),
+            on_gpu: Carried::forked(from.iter().map(|(past, _)| &past.on_gpu))?,
         })
     }
 

@@ -5,7 +5,7 @@ use super::{LongConv, Past};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use std::sync::Arc;
 
 /// Bytes of signals in one batch of FFTs, at most; 2²⁷ are a fifth slower.
@@ -22,6 +22,7 @@ impl LongConv {
         tracked: bool,
         past: &mut Past,
         segments: &[Segment],
+        branches: &[Branch],
     ) -> Result<Tensor> {
         let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
         let lanes = past.lanes.len();
@@ -33,10 +34,10 @@ impl LongConv {
         // A product reads it next.
         if !tracked {
             return if gpu.rounded() {
-                let out = conv.forward(values, past, segments)?;
+                let out = conv.forward_branched(values, past, segments, branches)?;
                 Ok(Tensor::rounded_on_gpu(gpu, out, &shape))
             } else {
-                let out = conv.forward(values, past, segments)?;
+                let out = conv.forward_branched(values, past, segments, branches)?;
                 Ok(Tensor::on_gpu(gpu, out, &shape))
             };
         }

@@ -5,13 +5,18 @@
 
 // One stretch of rows that one FFT of each channel takes: `past` inputs before it, then `len` new
 // ones. Of the past, `inside` inputs are rows of this step, the others lie in the lane's ring. The
-// gradients to these rows come from `ahead` more rows, too.
+// gradients to these rows come from `ahead` more rows, too. The last `zeros` of past and new inputs
+// lie beyond the segment: of those rows only sums are wanted, from row `sums` of theirs on.
 struct Piece {
     const float *ring; // (C, capacity)
     u32 row, len, past, inside;
     u32 slot, capacity; // where the first of the past lies in the ring
-    u32 ahead, unused;
+    u32 ahead, zeros, sums, unused;
 };
+
+// A branch of `len` rows beside those of the segment that it leaves, of which there are `shared`,
+// and their sums.
+struct Beside { u32 row, len, beside, shared, sums, unused[7]; };
 
 enum { SIDE = 32, ROWS = 8 };
 
@@ -47,7 +52,7 @@ __device__ void load_signals(float *signals, const float *x, const float *grad,
     const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
     const Piece p = pieces[index];
     const i64 outside = SLOPES ? p.past : p.past - p.inside;
-    const i64 used = (i64)p.past + p.len + (SLOPES ? p.ahead : 0);
+    const i64 used = (i64)p.past + p.len - p.zeros + (SLOPES ? p.ahead : 0);
     for (int j = ty; j < SIDE; j += ROWS) {
         const i64 i = from + j, row = (i64)p.row + i - p.past;
         const int c = first + column + tx;
@@ -93,18 +98,96 @@ __device__ void store_outputs(E *out, float *sums, const float *signals, const f
     const i64 index = blockIdx.x / spans / columns;
     const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
     const Piece p = pieces[index];
-    if (from >= p.len) return;
-    if (from + tx < p.len)
+    const i64 len = (i64)p.len - p.zeros;
+    if (from >= len) return;
+    if (from + tx < len)
         for (int j = ty; j < SIDE && column + j < count; j += ROWS)
             tile[tx][j] = signals[(index * count + column + j) * stride + p.past + from + tx];
     __syncthreads();
     const int c = first + column + tx;
     if (column + tx >= count) return;
     const float b = bias[c];
-    for (int j = ty; j < SIDE && from + j < p.len; j += ROWS) {
+    for (int j = ty; j < SIDE && from + j < len; j += ROWS) {
         const i64 row = (i64)p.row + from + j;
         const float y = tile[j][tx] + b * gated(x, row, channels, c);
         if (sums) sums[row * channels + c] = y;
+        store(out + row * channels + c, x[row * 3 * channels + c] * y);
+    }
+}
+
+// The sums of pieces, and of the rows beyond their segments: (rows, C).
+extern "C" __global__ void store_sums_f32(float *out, float *, const float *signals, const float *,
+                                          const float *, const Piece *pieces, int channels,
+                                          int first, int count, i64 longest, i64 stride) {
+    __shared__ float tile[SIDE][SIDE + 1];
+    const i64 spans = (longest + SIDE - 1) / SIDE;
+    const int columns = (count + SIDE - 1) / SIDE;
+    const i64 from = blockIdx.x % spans * SIDE;
+    const int column = blockIdx.x / spans % columns * SIDE;
+    const i64 index = blockIdx.x / spans / columns;
+    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
+    const Piece p = pieces[index];
+    if (from >= p.len) return;
+    if (from + tx < p.len)
+        for (int j = ty; j < SIDE && column + j < count; j += ROWS)
+            tile[tx][j] = signals[(index * count + column + j) * stride + p.past + from + tx];
+    __syncthreads();
+    if (column + tx >= count) return;
+    for (int j = ty; j < SIDE && from + j < p.len; j += ROWS)
+        out[((i64)p.sums + from + j) * channels + first + column + tx] = tile[j][tx];
+}
+
+// The signals of branches: their inputs less those of the rows beside them.
+extern "C" __global__ void load_differences(float *signals, const float *x, const float *,
+                                            const Beside *branches, int channels, int first,
+                                            int count, i64 size, i64 stride) {
+    __shared__ float tile[SIDE][SIDE + 1];
+    const i64 spans = (size + SIDE - 1) / SIDE;
+    const int columns = (count + SIDE - 1) / SIDE;
+    const i64 from = blockIdx.x % spans * SIDE;
+    const int column = blockIdx.x / spans % columns * SIDE;
+    const i64 index = blockIdx.x / spans / columns;
+    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
+    const Beside b = branches[index];
+    for (int j = ty; j < SIDE; j += ROWS) {
+        const i64 i = from + j;
+        const int c = first + column + tx;
+        if (i >= b.len || column + tx >= count) continue;
+        const float v = gated(x, b.row + i, channels, c);
+        tile[j][tx] = i < b.shared ? v - gated(x, b.beside + i, channels, c) : v;
+    }
+    __syncthreads();
+    const i64 i = from + tx;
+    if (i >= size) return;
+    for (int j = ty; j < SIDE && column + j < count; j += ROWS)
+        signals[(index * count + column + j) * stride + i] = i < b.len ? tile[tx][j] : 0.0f;
+}
+
+// x0 (y + sums + bias v) of branches, y being the differences after the convolution.
+template <typename E>
+__device__ void store_branches(E *out, const float *sums, const float *signals, const float *x,
+                               const float *bias, const Beside *branches, int channels, int first,
+                               int count, i64 longest, i64 stride) {
+    __shared__ float tile[SIDE][SIDE + 1];
+    const i64 spans = (longest + SIDE - 1) / SIDE;
+    const int columns = (count + SIDE - 1) / SIDE;
+    const i64 from = blockIdx.x % spans * SIDE;
+    const int column = blockIdx.x / spans % columns * SIDE;
+    const i64 index = blockIdx.x / spans / columns;
+    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
+    const Beside p = branches[index];
+    if (from >= p.len) return;
+    if (from + tx < p.len)
+        for (int j = ty; j < SIDE && column + j < count; j += ROWS)
+            tile[tx][j] = signals[(index * count + column + j) * stride + from + tx];
+    __syncthreads();
+    const int c = first + column + tx;
+    if (column + tx >= count) return;
+    const float b = bias[c];
+    for (int j = ty; j < SIDE && from + j < p.len; j += ROWS) {
+        const i64 row = (i64)p.row + from + j;
+        const float y = tile[j][tx] + sums[((i64)p.sums + from + j) * channels + c] +
+                        b * gated(x, row, channels, c);
         store(out + row * channels + c, x[row * 3 * channels + c] * y);
     }
 }
@@ -115,6 +198,12 @@ __device__ void store_outputs(E *out, float *sums, const float *signals, const f
         const Piece *pieces, int channels, int first, int count, i64 longest, i64 stride) {        \
         store_outputs(out, sums, signals, x, bias, pieces, channels, first, count, longest,        \
                       stride);                                                                     \
+    }                                                                                              \
+    extern "C" __global__ void store_branches_##E(                                                 \
+        S *out, const float *sums, const float *signals, const float *x, const float *bias,        \
+        const Beside *branches, int channels, int first, int count, i64 longest, i64 stride) {     \
+        store_branches(out, sums, signals, x, bias, branches, channels, first, count, longest,     \
+                       stride);                                                                    \
     }
 EXPORT(f32, float)
 EXPORT(bf16, bf16)

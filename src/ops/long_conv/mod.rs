@@ -29,10 +29,10 @@ mod spectrum;
 mod tiles;
 
 use super::cuda::{Carried, Gpu, OnGpu};
-use super::{Device, expect_shape, unwritten, with_slices};
+use super::{Device, expect_branchable, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 pub use backward::TapsTensor;
 use columns::Columns;
 pub use cuda::{FilterNetwork, FilterTaps};
@@ -159,11 +159,26 @@ impl LongConv {
 
     /// (T, 3C), the columns x0, x1 and x2, to the gated convolution (T, C).
     pub fn forward(&self, x: &Tensor, past: &mut Past, segments: &[Segment]) -> Result<Tensor> {
+        self.forward_branched(x, past, segments, &[])
+    }
+
+    /// The same of a step with branches, which is for GPUs.
+    ///
+    /// # Errors
+    /// Internal: there are branches on the CPU, or where gradients pass.
+    pub fn forward_branched(
+        &self,
+        x: &Tensor,
+        past: &mut Past,
+        segments: &[Segment],
+        branches: &[Branch],
+    ) -> Result<Tensor> {
         let (rows, _) = x.dims2()?;
         expect_shape("long convolution", x, &[rows, 3 * self.channels])?;
         let tracked = x.is_tracked() || self.tracked.is_some() || self.bias_tensor.is_tracked();
+        expect_branchable(x, tracked, branches)?;
         if let Device::Cuda(gpu) = x.device() {
-            return self.on_gpu(gpu, x, tracked, past, segments);
+            return self.on_gpu(gpu, x, tracked, past, segments, branches);
         }
         if tracked {
             return backward::forward(self, x, past, segments);

@@ -4,7 +4,7 @@ use super::{Modal, ModalState, cuda};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use std::sync::Arc;
 
 impl Modal {
@@ -15,6 +15,7 @@ impl Modal {
         g: &Tensor,
         state: &mut ModalState,
         segments: &[Segment],
+        branches: &[Branch],
     ) -> Result<Tensor> {
         let kernels = self.kernels(gpu)?;
         let lanes = state.values.len() / (self.groups.len() * self.fours * self.parts).max(1);
@@ -24,7 +25,8 @@ impl Modal {
             .own(|| kernels.start(gpu, lanes), |state| state.fork(gpu))?;
         let [poles, residues, skip] = &self.parameters;
         let before = self.is_tracked().then(|| carried.fork(gpu)).transpose()?;
-        let out = kernels.forward(gpu, g.gpu_values(gpu)?, carried, segments)?;
+        let values = g.gpu_values(gpu)?;
+        let out = kernels.forward_branched(gpu, values, carried, segments, branches)?;
         let out = Tensor::on_gpu(gpu, out, g.dims());
         let (modal, input, wanted) = (self.clone(), g.detach(), g.is_tracked());
         let (gpu, segments) = (Arc::clone(gpu), segments.to_vec());

@@ -13,10 +13,10 @@ mod gpu;
 
 use super::cuda::Carried;
 use super::math::{mul_add, simd};
-use super::{Device, expect_shape, unwritten, with_slices};
+use super::{Device, expect_branchable, expect_shape, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -138,7 +138,10 @@ impl Modal {
     }
 
     /// Lanes that go on from lanes of other states.
-    pub fn fork(&self, from: &[(&ModalState, usize)]) -> ModalState {
+    ///
+    /// # Errors
+    /// Internal: one of them lies on a GPU.
+    pub fn fork(&self, from: &[(&ModalState, usize)]) -> Result<ModalState> {
         let len = self.fours * self.parts;
         let lanes = (0..self.groups.len()).flat_map(|group| {
             from.iter().flat_map(move |(state, lane)| {
@@ -146,10 +149,10 @@ impl Modal {
                 &state.values[group * kept + lane * len..][..len]
             })
         });
-        ModalState {
+        Ok(ModalState {
             values: lanes.copied().collect(),
-            on_gpu: Carried::default(),
-        }
+            on_gpu: Carried::forked(from.iter().map(|(state, _)| &state.on_gpu))?,
+        })
     }
 
     /// Bytes of [`ModalState`] for one sequence, with N modes a channel.
@@ -165,12 +168,27 @@ impl Modal {
         state: &mut ModalState,
         segments: &[Segment],
     ) -> Result<Tensor> {
+        self.forward_branched(g, state, segments, &[])
+    }
+
+    /// The same of a step with branches off sequences that do not end in it, which is for GPUs.
+    ///
+    /// # Errors
+    /// Internal: there are branches on the CPU, or where gradients pass.
+    pub fn forward_branched(
+        &self,
+        g: &Tensor,
+        state: &mut ModalState,
+        segments: &[Segment],
+        branches: &[Branch],
+    ) -> Result<Tensor> {
         let rows = g.dim(0)?;
         expect_shape("modal filter", g, &[rows, self.channels])?;
-        if let Device::Cuda(gpu) = g.device() {
-            return self.on_gpu(gpu, g, state, segments);
-        }
         let keep = g.is_tracked() || self.is_tracked();
+        expect_branchable(g, keep, branches)?;
+        if let Device::Cuda(gpu) = g.device() {
+            return self.on_gpu(gpu, g, state, segments, branches);
+        }
         let (out, before) = with_slices([g], |[g]| {
             let mut out = unwritten(g.len());
             let kept = state.values.len() / self.groups.len();

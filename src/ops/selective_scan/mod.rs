@@ -138,17 +138,20 @@ impl SelectiveScan {
     }
 
     /// Lanes that go on from lanes of other hidden states.
-    pub fn fork(&self, from: &[(&Hidden, usize)]) -> Hidden {
+    ///
+    /// # Errors
+    /// Internal: one of them lies on a GPU.
+    pub fn fork(&self, from: &[(&Hidden, usize)]) -> Result<Hidden> {
         let len = self.fours();
         let group = |group: usize| {
             let lanes = from.iter();
             let lanes = lanes.flat_map(|(hidden, lane)| &hidden.groups[group][lane * len..][..len]);
             lanes.copied().collect()
         };
-        Hidden {
+        Ok(Hidden {
             groups: (0..self.groups.len()).map(group).collect(),
-            on_gpu: Carried::default(),
-        }
+            on_gpu: Carried::forked(from.iter().map(|(hidden, _)| &hidden.on_gpu))?,
+        })
     }
 
     /// Bytes of [`Hidden`] for one sequence of a scan of this many channels and states.

@@ -1,13 +1,15 @@
 // Short causal depthwise convolution over packed segments.
 
-// The input `i` places after the segment's start, in the order of reading; before it, the lane's
-// tail of K-1 inputs, or zeros where the sequence starts.
+// The input `i` places after the segment's start, in the order of reading; before it, the rows that
+// a branch branched off, then the lane's tail of K-1 inputs, or zeros where the sequence starts.
 __device__ __forceinline__ float input(const float *x, const float *tail, const Segment &s, i64 i,
                                        int taps, int channels, int c, bool reversed) {
     if (i >= 0) {
         i64 row = reversed ? (i64)s.row + s.len - 1 - i : s.row + i;
         return x[row * channels + c];
     }
+    i += s.before;
+    if (i >= 0) return x[(s.origin + i) * channels + c];
     if (s.flags & STARTS) return 0.0f;
     return tail[((i64)s.lane * (taps - 1) + taps - 1 + i) * channels + c];
 }

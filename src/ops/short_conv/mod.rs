@@ -4,11 +4,13 @@ mod backward;
 pub(super) mod cuda;
 
 use super::cuda::{Carried, OnGpu};
-use super::{Activation, Device, expect_shape, math, math::simd, unwritten, with_slices};
+use super::{
+    Activation, Device, expect_branchable, expect_shape, math, math::simd, unwritten, with_slices,
+};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -73,18 +75,35 @@ impl ShortConv {
     }
 
     /// Lanes that go on from lanes of other tails.
-    pub fn fork(&self, from: &[(&Tail, usize)]) -> Tail {
+    ///
+    /// # Errors
+    /// Internal: one of them lies on a GPU.
+    pub fn fork(&self, from: &[(&Tail, usize)]) -> Result<Tail> {
         let len = self.tail_len();
         let rows = from.iter();
         let rows = rows.flat_map(|(tail, lane)| &tail.rows[lane * len..][..len]);
-        Tail {
+        Ok(Tail {
             rows: rows.copied().collect(),
-            on_gpu: Carried::default(),
-        }
+            on_gpu: Carried::forked(from.iter().map(|(tail, _)| &tail.on_gpu))?,
+        })
     }
 
     /// (T, C) to (T, C).
     pub fn forward(&self, x: &Tensor, tail: &mut Tail, segments: &[Segment]) -> Result<Tensor> {
+        self.forward_branched(x, tail, segments, &[])
+    }
+
+    /// The same of a step with branches, which is for GPUs.
+    ///
+    /// # Errors
+    /// Internal: there are branches on the CPU, or where gradients pass.
+    pub fn forward_branched(
+        &self,
+        x: &Tensor,
+        tail: &mut Tail,
+        segments: &[Segment],
+        branches: &[Branch],
+    ) -> Result<Tensor> {
         let channels = self.bias.len();
         let rows = x.dim(0)?;
         expect_shape("short convolution", x, &[rows, channels])?;
@@ -94,6 +113,7 @@ impl ShortConv {
             None => [&constant; 2],
         };
         let kept = x.is_tracked() || self.tracked.is_some();
+        expect_branchable(x, kept || self.reversed, branches)?;
         if let Device::Cuda(gpu) = x.device() {
             let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
             let lanes = (tail.rows.len() / self.tail_len().max(1)).max(1);
@@ -102,7 +122,7 @@ impl ShortConv {
                 .on_gpu
                 .own(|| conv.start(lanes), |tail| tail.fork(gpu))?;
             let before = kept.then(|| tail.fork(gpu)).transpose()?;
-            let out = conv.forward(x.gpu_values(gpu)?, tail, segments)?;
+            let out = conv.forward(x.gpu_values(gpu)?, tail, segments, branches)?;
             let out = Tensor::on_gpu(gpu, out, x.dims());
             let Some(before) = before else {
                 return Ok(out);

@@ -141,14 +141,17 @@ impl Ssd {
     }
 
     /// Lanes that go on from lanes of other states.
-    pub fn fork(&self, from: &[(&SsdState, usize)]) -> SsdState {
+    ///
+    /// # Errors
+    /// Internal: one of them lies on a GPU.
+    pub fn fork(&self, from: &[(&SsdState, usize)]) -> Result<SsdState> {
         let len = self.state_len();
         let lanes = from.iter();
         let lanes = lanes.flat_map(|(state, lane)| &state.values[lane * len..][..len]);
-        SsdState {
+        Ok(SsdState {
             values: lanes.copied().collect(),
-            on_gpu: Carried::default(),
-        }
+            on_gpu: Carried::forked(from.iter().map(|(state, _)| &state.on_gpu))?,
+        })
     }
 
     /// y (T, I) of `xbc` (T, I + 2GN), whose columns are x, B and C, and of the time steps before

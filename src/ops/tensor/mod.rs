@@ -8,6 +8,7 @@ mod shape;
 
 use super::cuda::Gpu;
 use crate::error::{Error, Kind, Result};
+use crate::sequence::Branch;
 use array::{Array, Data};
 use candle_core::{NdArray, Shape, Storage, WithDType};
 use cudarc::driver::CudaSlice;
@@ -351,6 +352,15 @@ pub(crate) fn expect_shape(name: &str, tensor: &Tensor, shape: &[usize]) -> Resu
         Kind::Internal,
         format!("{name}: shape {found:?}, expected {shape:?}"),
     ))
+}
+
+/// Checks that a step may have these branches: they are for inference on a GPU.
+pub(crate) fn expect_branchable(x: &Tensor, barred: bool, branches: &[Branch]) -> Result<()> {
+    if branches.is_empty() || !barred && x.floats_on().is_some() {
+        return Ok(());
+    }
+    let what = "branches are for inference on a GPU";
+    Err(Error::new(Kind::Internal, what))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What a run would take: alleles, the encoder's work, time.
 
 use super::OpenScore;
-use crate::encoder::{Encoder, Segment};
+use crate::encoder::{Branch, Encoder, Segment};
 use crate::error::Result;
+use crate::ops::Device;
 use crate::run::device::tokens;
 use crate::run::estimate::Estimate;
 use crate::run::opened::Session;
@@ -32,10 +33,15 @@ pub(super) fn estimate(
     // There are as many forks as a step holds, and one more of the longest allele; run side by
     // side they are copied once.
     let fork = |bases| facts.fork_bytes(bases);
+    let branches = settings.mode == Mode::Stream && session.device().1 == "cuda";
     let forks = match settings.mode {
+        // The logits, as they come and as they are read.
+        Mode::Stream if branches => 2 * chunk * facts.vocabulary.size as u64 * 4,
         Mode::Stream => 2 * (fork(after + 1) * (chunk / after + 1) + fork(after + longest)),
         Mode::Window(_) => 0,
     };
+    // Vectors of alternates, of which branches bring one or two each.
+    let bin = if branches { after } else { 1 };
     // The bases that wait for comparison keep their vectors.
     let waiting = (after + settings.around as u64 + longest) * (width + 5) * 4;
     let mut estimate = Estimate::new(
@@ -44,7 +50,7 @@ pub(super) fn estimate(
         &table::variants(columns),
         None,
         0,
-        1,
+        bin,
     );
     estimate.chunk = chunk;
     estimate.fixed += forks + waiting + (chunk - session.chunk as u64) * width * 16 * 4;
@@ -92,9 +98,43 @@ pub(super) fn describe(opened: &OpenScore) -> Result<String> {
     ))
 }
 
-/// Bases of alternates a second: as many forks as a step holds, twice, since the first ones compute
-/// what is kept for later ones.
+/// Bases of alternates a second, by as many as a step holds.
 fn alternates(engine: &Engine, settings: &Settings) -> Result<f64> {
+    match engine.device {
+        Device::Cpu => forks(engine, settings),
+        Device::Cuda(_) => branches(engine, settings),
+    }
+}
+
+/// The same of branches: twice, since the first ones compute what is kept for later ones.
+fn branches(engine: &Engine, settings: &Settings) -> Result<f64> {
+    let len = settings.after.min(settings.chunk.div_ceil(2));
+    let count = (settings.chunk / len).saturating_sub(1).max(1);
+    let all = tokens((count + 1) * len, &engine.facts);
+    let segment = Segment {
+        lane: 0,
+        len,
+        starts: true,
+        ends: false,
+    };
+    let branch = |i| Branch {
+        after: i * len / count,
+        len,
+    };
+    let branches: Vec<_> = (0..count).map(branch).collect();
+    let mut state = engine.model.start(1)?;
+    let mut seconds = 0.0;
+    for _ in 0..2 {
+        let start = Instant::now();
+        engine.hidden_branched(all.clone(), &[segment], &branches, &mut state)?;
+        engine.device.synchronize()?;
+        seconds = start.elapsed().as_secs_f64();
+    }
+    Ok((count * len) as f64 / seconds)
+}
+
+/// The same of forks.
+fn forks(engine: &Engine, settings: &Settings) -> Result<f64> {
     let Engine { model, facts, .. } = engine;
     let len = settings.after.min(settings.chunk);
     let lanes = settings.chunk / len;

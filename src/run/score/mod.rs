@@ -35,8 +35,10 @@ use std::sync::{PoisonError, RwLock};
 const ALLELE: u64 = 80;
 /// Rows of a batch; four are a row group.
 const BATCH: usize = 1 << 13;
-/// Tokens of a step on a GPU: forks of so many tokens are held at a time.
-const GPU_CHUNK: usize = 1 << 17;
+/// Tokens of a step on a GPU at most, of windows: all their vectors travel.
+const GPU_WINDOWS: usize = 1 << 17;
+/// The same of a stream: the reference and the alternates that branch off it.
+const GPU_STREAM: usize = 1 << 21;
 
 /// Options of `crocuta score`.
 #[derive(clap::Args, Clone, Debug, Serialize)]
@@ -228,13 +230,15 @@ impl Job for Score {
             window: None,
             ..self.compute.clone()
         };
-        let forks = "a carried state is forked on the CPU";
-        let on_cpu = matches!(settings.mode, Mode::Stream).then_some(forks);
-        let mut session = Session::open(loaded, &asked, on_cpu, None)?;
+        let streams = settings.mode == Mode::Stream;
+        let forks = "this model's alternates fork a stream on the CPU only";
+        let on_cpu = (streams && !loaded.facts.branches_on_gpu).then_some(forks);
+        let most = if streams { GPU_STREAM } else { GPU_WINDOWS };
+        let mut session = Session::open(loaded, &asked, on_cpu, Some(most as u64))?;
         // Windows are the variants' own.
         session.windows = None;
         if session.device().1 == "cuda" {
-            session.chunk = session.chunk.min(GPU_CHUNK);
+            session.chunk = session.chunk.min(most);
         }
         settings.chunk = session.chunk;
         let strand = self.strand();

@@ -88,6 +88,8 @@ impl LongConv {
                     slot: (position - past) % capacity.max(1),
                     capacity,
                     ahead,
+                    zeros: 0,
+                    sums: 0,
                 });
             };
             if past + segment.len <= step {
@@ -144,7 +146,7 @@ impl LongConv {
                 let batch = 1 << rest.len().min(together).ilog2();
                 let (now, later) = rest.split_at(batch);
                 rest = later;
-                let descriptions = self.describe(now)?;
+                let descriptions = self.describe(now.iter().map(Piece::words))?;
                 let load = |kernel: &str| -> Result<CudaSlice<f32>> {
                     let io = (io.x, Some(grad));
                     let channels = channels.clone();

@@ -10,6 +10,7 @@
 //! through one batch of FFTs.
 
 mod backward;
+mod branches;
 mod filter;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::fft::{Direction, fast, stride};
 use crate::ops::cuda::launch::THREADS;
 use crate::ops::cuda::{Element, Gpu, Saved, Source, Stored, expect_len, lock, saved};
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
 use std::collections::BTreeMap;
@@ -75,10 +76,30 @@ struct Piece {
     capacity: usize,
     /// Rows after it from which gradients come.
     ahead: usize,
+    /// Those of its rows, and so many before them, for which the step has no inputs: zeros.
+    zeros: usize,
+    /// Its first row among what is summed for branches.
+    sums: usize,
 }
+
+/// Words of a description.
+const WORDS: usize = 12;
+/// What one FFT takes of each channel, as the kernels read it.
+type Words = [u32; WORDS];
 
 /// Pieces by taps of the filter and size of the FFT.
 type Batches = BTreeMap<(usize, usize), Vec<Piece>>;
+
+/// Signals of some channels, convolved, and what they are of.
+struct Batch {
+    signals: CudaSlice<f32>,
+    descriptions: CudaSlice<u32>,
+    count: usize,
+    /// Rows of the longest.
+    longest: usize,
+    channels: Range<usize>,
+    size: usize,
+}
 
 impl LongConv {
     /// Filters of `length` taps, the skip weights `bias` (C), the room in bytes for spectra that
@@ -116,7 +137,10 @@ impl LongConv {
         past: &mut Past,
         segments: &[Segment],
     ) -> Result<CudaSlice<O>> {
-        self.run(x, past, segments, None)
+        let out = self.gpu.unwritten(x.len() / 3)?;
+        let store = self.store_pieces(&out, None, x);
+        self.run(x, past, (segments, &[]), &[], store)?;
+        Ok(out)
     }
 
     /// The same, and what is multiplied with x0, (T, C).
@@ -126,26 +150,33 @@ impl LongConv {
         past: &mut Past,
         segments: &[Segment],
     ) -> Result<(CudaSlice<O>, CudaSlice<f32>)> {
-        let sums = self.gpu.unwritten(x.len() / 3)?;
-        Ok((self.run(x, past, segments, Some(&sums))?, sums))
+        let (out, sums) = (
+            self.gpu.unwritten(x.len() / 3)?,
+            self.gpu.unwritten(x.len() / 3)?,
+        );
+        let store = self.store_pieces(&out, Some(&sums), x);
+        self.run(x, past, (segments, &[]), &[], store)?;
+        Ok((out, sums))
     }
 
-    fn run<O: Element>(
+    /// Convolves the segments, and so many rows beyond each as `rooms` say, whose inputs are zeros.
+    fn run(
         &self,
         x: &CudaSlice<f32>,
         past: &mut Past,
-        segments: &[Segment],
-        sums: Option<&CudaSlice<f32>>,
-    ) -> Result<CudaSlice<O>> {
-        let gpu = &*self.gpu;
-        let packed = gpu.pack(segments)?;
+        (segments, branches): (&[Segment], &[Branch]),
+        rooms: &[usize],
+        store: impl Fn(&Batch) -> Result<()>,
+    ) -> Result<()> {
+        let packed = self.gpu.pack_branched(segments, branches)?;
         packed.expect_lanes(past.lanes.len())?;
         expect_len("long convolution", x, packed.rows() * 3 * self.channels)?;
-        let out = gpu.unwritten(packed.rows() * self.channels)?;
-        let (batches, retired) = self.batches(past, segments)?;
+        let (batches, retired) = self.batches(past, segments, rooms)?;
         let mut spectra = lock(&self.spectra);
-        for ((taps, size), pieces) in &batches {
-            self.convolve((&out, sums), x, *taps, *size, pieces, &mut spectra)?;
+        for (key, pieces) in &batches {
+            let works = pieces.iter().map(|piece| (piece.len, piece.words()));
+            let works: Vec<_> = works.collect();
+            self.convolve(*key, x, "load_inputs", &works, &mut spectra, &store)?;
         }
         drop((spectra, retired));
         let mut row = 0;
@@ -155,7 +186,7 @@ impl LongConv {
             }
             row += segment.len;
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Cuts segments into pieces, and makes room for what their lanes will keep. Rings that were
@@ -165,11 +196,13 @@ impl LongConv {
         &self,
         past: &mut Past,
         segments: &[Segment],
+        rooms: &[usize],
     ) -> Result<(Batches, Vec<CudaSlice<f32>>)> {
         let mut retired = Vec::new();
         let mut batches = Batches::new();
-        let mut row = 0;
-        for segment in segments {
+        let (mut row, mut sums) = (0, 0);
+        let rooms = rooms.iter().copied().chain(std::iter::repeat(0));
+        for (segment, room) in segments.iter().zip(rooms) {
             let whole = Lane::default();
             let lane = if segment.starts && segment.ends {
                 &whole
@@ -194,20 +227,24 @@ impl LongConv {
                     slot: (position - past) % lane.capacity.max(1),
                     capacity: lane.capacity,
                     ahead: 0,
+                    zeros: (done + len).saturating_sub(segment.len),
+                    sums: sums + done,
                 });
             };
             let (most, step) = self.largest();
-            if segment.len > step {
-                (0..segment.len).step_by(step).for_each(|done| {
-                    add(done, step.min(segment.len - done), self.length, most);
+            let rows = segment.len + room;
+            if rows > step {
+                (0..rows).step_by(step).for_each(|done| {
+                    add(done, step.min(rows - done), self.length, most);
                 })
             } else {
                 // Sizes are rounded up so that segments of similar length share a batch.
-                let len = fast(segment.len);
+                let len = fast(rows);
                 let taps = self.length.min(fast(lane.position + len));
-                add(0, segment.len, taps, fast(len + taps - 1));
+                add(0, rows, taps, fast(len + taps - 1));
             }
             row += segment.len;
+            sums += rows;
         }
         Ok((batches, retired))
     }
@@ -243,15 +280,16 @@ impl LongConv {
         Ok(lane.ring.replace(longer))
     }
 
-    /// Pieces of one size, through batches of FFTs.
-    fn convolve<O: Element>(
+    /// Works of one size, each with its rows, through batches of FFTs, from the kernel `load` to
+    /// `store`.
+    fn convolve(
         &self,
-        (out, sums): (&CudaSlice<O>, Option<&CudaSlice<f32>>),
+        (taps, size): (usize, usize),
         x: &CudaSlice<f32>,
-        taps: usize,
-        size: usize,
-        pieces: &[Piece],
+        load: &str,
+        works: &[(usize, Words)],
         spectra: &mut Spectra,
+        store: impl Fn(&Batch) -> Result<()>,
     ) -> Result<()> {
         let gpu = &*self.gpu;
         let signals = (self.workspace / (stride(size) * size_of::<f32>())).max(1);
@@ -261,23 +299,16 @@ impl LongConv {
         for first in (0..self.channels).step_by(group) {
             let count = group.min(self.channels - first);
             let filter = filters.take(gpu, first, count)?;
-            let mut rest = pieces;
+            let mut rest = works;
             while !rest.is_empty() {
                 // Powers of two, so that few plans serve all steps.
                 let batch = 1 << rest.len().min(together).ilog2();
                 let (now, later) = rest.split_at(batch);
                 rest = later;
-                let descriptions = self.describe(now)?;
-                let columns = count.div_ceil(SIDE);
-                let io = (x, None);
-                let mut signals = self.load(
-                    "load_inputs",
-                    io,
-                    &descriptions,
-                    batch,
-                    first..first + count,
-                    size,
-                )?;
+                let descriptions = self.describe(now.iter().map(|(_, words)| *words))?;
+                let (io, channels) = ((x, None), first..first + count);
+                let mut signals =
+                    self.load(load, io, &descriptions, batch, channels.clone(), size)?;
                 gpu.complex_fft(&mut signals, size, batch * count, Direction::Forward)?;
                 let bins = size / 4 + 1; // and as many from the other end
                 gpu.kernel(KERNELS, "multiply")?
@@ -293,25 +324,54 @@ impl LongConv {
                         0,
                     )?;
                 gpu.complex_fft(&mut signals, size, batch * count, Direction::Inverse)?;
-                let longest = now.iter().map(|piece| piece.len).max().unwrap_or(0);
-                let name = format!("store_outputs_{}", O::NAME);
-                gpu.kernel(KERNELS, &name)?
-                    .array(out)
-                    .optional(sums)
-                    .array(&signals)
-                    .array(x)
-                    .array(&self.bias)
-                    .array(&descriptions)
-                    .int(self.channels)
-                    .int(first)
-                    .int(count)
-                    .long(longest)
-                    .long(stride(size))
-                    .blocks(longest.div_ceil(SIDE) * columns * batch, THREADS, 0)?;
+                store(&Batch {
+                    signals,
+                    descriptions,
+                    count: batch,
+                    longest: now.iter().map(|(len, _)| *len).max().unwrap_or(0),
+                    channels,
+                    size,
+                })?;
             }
         }
         filters.keep();
         Ok(())
+    }
+
+    /// Pieces' outputs, and what is multiplied with x0 for them.
+    fn store_pieces<'a, O: Element>(
+        &'a self,
+        out: &'a CudaSlice<O>,
+        sums: Option<&'a CudaSlice<f32>>,
+        x: &'a CudaSlice<f32>,
+    ) -> impl Fn(&Batch) -> Result<()> + 'a {
+        move |batch| self.store("store_outputs", (out, sums), x, batch)
+    }
+
+    /// Gives on convolved signals by a kernel whose name ends with the type that it writes.
+    fn store<O: Element>(
+        &self,
+        kernel: &str,
+        (out, sums): (&CudaSlice<O>, Option<&CudaSlice<f32>>),
+        x: &CudaSlice<f32>,
+        batch: &Batch,
+    ) -> Result<()> {
+        let columns = batch.channels.len().div_ceil(SIDE);
+        let blocks = batch.longest.div_ceil(SIDE) * columns * batch.count;
+        self.gpu
+            .kernel(KERNELS, &format!("{kernel}_{}", O::NAME))?
+            .array(out)
+            .optional(sums)
+            .array(&batch.signals)
+            .array(x)
+            .array(&self.bias)
+            .array(&batch.descriptions)
+            .int(self.channels)
+            .int(batch.channels.start)
+            .int(batch.channels.len())
+            .long(batch.longest)
+            .long(stride(batch.size))
+            .blocks(blocks, THREADS, 0)
     }
 
     /// The signals of some channels of pieces, not yet transformed: v, or d of a gradient.
@@ -345,19 +405,8 @@ impl LongConv {
         Ok(signals)
     }
 
-    /// Pieces as the kernels read them.
-    fn describe(&self, pieces: &[Piece]) -> Result<CudaSlice<u32>> {
-        let words: Vec<u32> = pieces
-            .iter()
-            .flat_map(|p| {
-                let numbers = [
-                    p.row, p.len, p.past, p.inside, p.slot, p.capacity, p.ahead, 0,
-                ];
-                let [low, high] = [p.ring as u32, (p.ring >> 32) as u32];
-                [low, high].into_iter().chain(numbers.map(|n| n as u32))
-            })
-            .collect();
-        self.gpu.upload(&words)
+    fn describe(&self, works: impl Iterator<Item = Words>) -> Result<CudaSlice<u32>> {
+        self.gpu.upload(&works.flatten().collect::<Vec<u32>>())
     }
 
     /// Moves a lane past a segment, from row `row` of the step on.
@@ -386,6 +435,28 @@ impl LongConv {
                 THREADS,
                 0,
             )
+    }
+}
+
+impl Piece {
+    fn words(&self) -> Words {
+        let Self {
+            ring,
+            row,
+            len,
+            past,
+            inside,
+            slot,
+            capacity,
+            ahead,
+            zeros,
+            sums,
+        } = *self;
+        let [low, high] = [ring as usize & 0xffff_ffff, (ring >> 32) as usize];
+        [
+            low, high, row, len, past, inside, slot, capacity, ahead, zeros, sums, 0,
+        ]
+        .map(|n| n as u32)
     }
 }
 

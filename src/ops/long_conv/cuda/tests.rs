@@ -86,8 +86,13 @@ impl Network {
     }
 }
 
-fn check(length: usize, most: usize, network: bool, budget: isize, workspace: usize) {
-    let gpu = gpu();
+/// The convolution with a network's filters, on the CPU and on the device.
+fn both(
+    length: usize,
+    network: bool,
+    budget: isize,
+    workspace: usize,
+) -> (ops::LongConv, LongConv) {
     let bias = random(CHANNELS, 9);
     let filter = Arc::new(Network::new(length, CHANNELS));
     let closure = {
@@ -109,7 +114,14 @@ fn check(length: usize, most: usize, network: bool, budget: isize, workspace: us
     } else {
         FilterTaps::Host(closure)
     };
-    let conv = LongConv::new(gpu, length, &bias, taps, Arc::new(budget.into()), workspace).unwrap();
+    let room = Arc::new(budget.into());
+    let conv = LongConv::new(gpu(), length, &bias, taps, room, workspace);
+    (cpu, conv.unwrap())
+}
+
+fn check(length: usize, most: usize, network: bool, budget: isize, workspace: usize) {
+    let gpu = gpu();
+    let (cpu, conv) = both(length, network, budget, workspace);
     let (mut past, mut cpu_past) = (conv.start(3), cpu.start(3));
     for (i, segments) in steps(most, 11).into_iter().enumerate() {
         let rows = total(&segments);
@@ -139,6 +151,47 @@ fn long_convolutions_equal_the_cpu_s() {
     check(1026, 700, true, 1 << 30, 1 << 20);
     check(1026, 30_000, true, 0, 1 << 28);
     check(30_000, 9_000, true, 1 << 30, 1 << 22);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn branches_of_long_convolutions_are_what_their_sequences_would_be() {
+    let gpu = gpu();
+    // Branches beyond the filter, segments beyond one FFT, and what does not fit the workspace.
+    for (length, most, workspace) in [
+        (1, 20, 1 << 28),
+        (40, 300, 1 << 28),
+        (300, 2000, 1 << 16),
+        (70, 9000, 1 << 22),
+        (3000, 500, 1 << 20),
+    ] {
+        let (cpu, conv) = both(length, length != 40, 1 << 30, workspace);
+        let (mut past, mut cpu_past) = (conv.start(3), cpu.start(3));
+        for (i, segments) in steps(most, 11).into_iter().take(4).enumerate() {
+            let branches = branches(&segments, 400, i as u64);
+            let rows = total(&segments);
+            let more: usize = branches.iter().map(|branch| branch.len).sum();
+            let x = random((rows + more) * 3 * CHANNELS, i as u64);
+            let before = cpu_past.clone();
+            let run = |x: &[f32], past: &mut ops::Past, segments: &[Segment]| {
+                let x = tensor(x, &[x.len() / 3 / CHANNELS, 3 * CHANNELS]);
+                flat(&cpu.forward(&x, past, segments).unwrap())
+            };
+            let mut expected = run(&x[..rows * 3 * CHANNELS], &mut cpu_past, &segments);
+            expected.extend(as_sequences(&x, &segments, &branches, |x, segment| {
+                run(x, &mut before.clone(), &[segment])
+            }));
+            let x = gpu.upload(&x).unwrap();
+            let found = conv.forward_branched::<f32>(&x, &mut past, &segments, &branches);
+            let name = format!("long conv {length}, pieces of {most}, branches");
+            close(
+                &name,
+                &gpu.download(&found.unwrap()).unwrap(),
+                &expected,
+                5e-6,
+            );
+        }
+    }
 }
 
 /// A convolution with the filters `taps` (C, L) themselves; they are not differentiated if they are

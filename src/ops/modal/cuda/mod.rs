@@ -8,11 +8,12 @@
 mod tests;
 
 use crate::error::{Error, Kind, Result};
+use crate::ops::beside::{add_beside, beside};
 use crate::ops::cuda::launch::Launch;
 use crate::ops::cuda::packed::Packed;
 use crate::ops::cuda::{Gpu, Saved, Source, Stored, expect_len};
 use crate::ops::sums::cuda::column_sums;
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
 
@@ -90,6 +91,64 @@ impl Modal<'_> {
         gpu.pack(segments)?.expect_lanes(state.lanes)?;
         expect_len("state", &state.values, (state.lanes * self.len()).max(1))?;
         self.run(gpu, g, Some(&state.values), segments)
+    }
+
+    /// The same of a step with branches off segments that do not end.
+    pub fn forward_branched(
+        &self,
+        gpu: &Gpu,
+        g: &CudaSlice<f32>,
+        state: &mut ModalState,
+        segments: &[Segment],
+        branches: &[Branch],
+    ) -> Result<CudaSlice<f32>> {
+        if branches.is_empty() {
+            return self.forward(gpu, g, state, segments);
+        }
+        let rows = gpu.pack_branched(segments, branches)?.rows();
+        expect_len("modal filter", g, rows * self.channels)?;
+        let (rooms, branches) = beside(segments, branches)?;
+        let differences = gpu.copy(g)?;
+        add_beside(gpu, &differences, None, &branches, self.channels, -1.0)?;
+        let whole = branches.iter().map(|branch| Segment {
+            lane: 0,
+            len: branch.len,
+            starts: true,
+            ends: true,
+        });
+        let all: Vec<_> = segments.iter().copied().chain(whole).collect();
+        let out = self.forward(gpu, &differences, state, &all)?;
+        let owed = self.owed(gpu, state, segments, &rooms)?;
+        add_beside(gpu, &out, owed.as_ref(), &branches, self.channels, 1.0)?;
+        Ok(out)
+    }
+
+    /// What sequences owe to so many rows behind a step that left this state; none to none.
+    fn owed(
+        &self,
+        gpu: &Gpu,
+        state: &ModalState,
+        segments: &[Segment],
+        rooms: &[usize],
+    ) -> Result<Option<CudaSlice<f32>>> {
+        let behind = segments.iter().zip(rooms).filter(|(_, room)| **room > 0);
+        let behind: Vec<_> = behind
+            .map(|(segment, room)| Segment {
+                len: *room,
+                starts: false,
+                ..*segment
+            })
+            .collect();
+        if behind.iter().any(|segment| segment.ends) {
+            let what = "a branch beyond the end of a sequence";
+            return Err(Error::new(Kind::Internal, what));
+        }
+        if behind.is_empty() {
+            return Ok(None);
+        }
+        let zeros = gpu.zeros(rooms.iter().sum::<usize>() * self.channels)?;
+        let mut fork = state.fork(gpu)?;
+        self.forward(gpu, &zeros, &mut fork, &behind).map(Some)
     }
 
     /// The gradient to g, (T, C), of the gradient to y: to the rows of this step alone.

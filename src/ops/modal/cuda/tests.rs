@@ -56,6 +56,43 @@ fn check(channels: usize, modes: usize, parts: usize, skipped: bool, most: usize
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn branches_of_modal_filters_are_what_their_sequences_would_be() {
+    let device = Device::Cuda(Arc::clone(gpu()));
+    for (channels, modes, parts, skipped, most) in [
+        (40, 16, 1, true, 300),
+        (7, 20, 2, false, 100),
+        (130, 4, 2, true, 30),
+    ] {
+        let modal = modal(&filter(channels, modes, parts, skipped), parts, skipped);
+        let (mut state, mut cpu_state) = (modal.start(3), modal.start(3));
+        for (i, segments) in steps(most, 5).into_iter().enumerate() {
+            // They leave sequences that go on after the step.
+            let mut branches = branches(&segments, 200, i as u64);
+            branches.retain(|branch| !segments[branch.origin(&segments).unwrap().0].ends);
+            let rows = total(&segments);
+            let more: usize = branches.iter().map(|branch| branch.len).sum();
+            let x = random((rows + more) * channels, i as u64);
+            let before = cpu_state.clone();
+            let run = |x: &[f32], state: &mut ops::ModalState, segments: &[Segment]| {
+                let x = tensor(x, &[x.len() / channels, channels]);
+                flat(&modal.forward(&x, state, segments).unwrap())
+            };
+            let mut expected = run(&x[..rows * channels], &mut cpu_state, &segments);
+            expected.extend(as_sequences(&x, &segments, &branches, |x, segment| {
+                run(x, &mut before.clone(), &[segment])
+            }));
+            let x = tensor(&x, &[rows + more, channels])
+                .to_device(&device)
+                .unwrap();
+            let found = modal.forward_branched(&x, &mut state, &segments, &branches);
+            let name = format!("modal {channels} {modes} {parts}, branches");
+            close(&name, &flat(&found.unwrap()), &expected, 2e-5);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn modal_filters_equal_the_cpu_s() {
     check(256, 16, 1, true, 300);
     check(37, 5, 1, false, 150);

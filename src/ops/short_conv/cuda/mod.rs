@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ops::Activation;
 use crate::ops::cuda::launch::THREADS;
 use crate::ops::cuda::{Element, Gpu, Packed, Saved, Source, Stored, expect_len};
-use crate::sequence::Segment;
+use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
 
@@ -74,15 +74,16 @@ impl ShortConv {
         })
     }
 
-    /// (T, C) to (T, C).
+    /// (T, C) to (T, C). There are no branches where segments are read in reverse.
     pub fn forward<O: Element>(
         &self,
         x: &CudaSlice<f32>,
         tail: &mut Tail,
         segments: &[Segment],
+        branches: &[Branch],
     ) -> Result<CudaSlice<O>> {
         let gpu = &*self.gpu;
-        let packed = gpu.pack(segments)?;
+        let packed = gpu.pack_branched(segments, branches)?;
         packed.expect_lanes(tail.lanes)?;
         expect_len("tail", &tail.rows, (tail.lanes * self.tail_len()).max(1))?;
         expect_len("short convolution", x, packed.rows() * self.channels)?;

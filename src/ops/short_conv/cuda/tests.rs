@@ -1,6 +1,7 @@
 use super::ShortConv;
-use crate::ops::cuda::testing::{close, flat, gpu, random, same, steps, tensor, total, values};
+use crate::ops::cuda::testing::*;
 use crate::ops::{self, Activation, Tensor};
+use crate::sequence::Segment;
 
 #[test]
 #[ignore = "needs a CUDA device"]
@@ -34,7 +35,7 @@ fn short_convolutions_equal_the_cpu_s() {
                 .forward(&tensor(&x, &[rows, channels]), &mut cpu_tail, &segments)
                 .unwrap();
             let x = gpu.upload(&x).unwrap();
-            let found = conv.forward::<f32>(&x, &mut tail, &segments).unwrap();
+            let found = conv.forward::<f32>(&x, &mut tail, &segments, &[]).unwrap();
             let name = format!("short conv {channels} {taps}");
             close(
                 &name,
@@ -43,6 +44,44 @@ fn short_convolutions_equal_the_cpu_s() {
                 1e-6,
             );
             tail = tail.fork(gpu).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn branches_of_short_convolutions_are_what_their_sequences_would_be() {
+    let gpu = gpu();
+    for (channels, taps) in [(5, 1), (40, 3), (33, 4), (9, 7), (34, 20)] {
+        let (w, b) = (random(channels * taps, 1), random(channels, 2));
+        let conv = ShortConv::new(gpu, &w, taps, &b, Activation::None, false).unwrap();
+        let weight = tensor(&w, &[channels, 1, taps]);
+        let cpu = ops::ShortConv::new(&weight, Some(&tensor(&b, &[channels])), Activation::None);
+        let cpu = cpu.unwrap();
+        let (mut tail, mut cpu_tail) = (conv.start(3).unwrap(), cpu.start(3));
+        for (i, segments) in steps(30, 7).into_iter().enumerate() {
+            let branches = branches(&segments, 40, i as u64);
+            let rows = total(&segments);
+            let more: usize = branches.iter().map(|branch| branch.len).sum();
+            let x = random((rows + more) * channels, i as u64);
+            let before = cpu_tail.clone();
+            let run = |x: &[f32], tail: &mut ops::Tail, segments: &[Segment]| {
+                let x = tensor(x, &[x.len() / channels, channels]);
+                flat(&cpu.forward(&x, tail, segments).unwrap())
+            };
+            let mut expected = run(&x[..rows * channels], &mut cpu_tail, &segments);
+            expected.extend(as_sequences(&x, &segments, &branches, |x, segment| {
+                run(x, &mut before.clone(), &[segment])
+            }));
+            let x = gpu.upload(&x).unwrap();
+            let found = conv.forward::<f32>(&x, &mut tail, &segments, &branches);
+            let name = format!("short conv {channels} {taps}, branches");
+            close(
+                &name,
+                &gpu.download(&found.unwrap()).unwrap(),
+                &expected,
+                1e-6,
+            );
         }
     }
 }

@@ -87,7 +87,7 @@ fn gradients_of_rows() {
             8 * channels,
             flops,
             || {
-                conv.forward::<f32>(&x, &mut tail, &segments).unwrap();
+                conv.forward::<f32>(&x, &mut tail, &segments, &[]).unwrap();
             },
         );
         time(

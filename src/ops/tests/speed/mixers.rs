@@ -31,7 +31,8 @@ fn scans() {
         let u = zeros(rows * i);
         let mut tail = conv.start(1).unwrap();
         time(&format!("short conv {i}"), rows, 8 * i, 8 * i, || {
-            conv.forward::<f32>(&u, &mut tail, &[whole(rows)]).unwrap();
+            conv.forward::<f32>(&u, &mut tail, &[whole(rows)], &[])
+                .unwrap();
         });
         let scan = SelectiveScan::new(
             gpu,
@@ -212,10 +213,12 @@ fn attention() {
             let mut cache = attention.start(64);
             time(&name, rows, 24 * d, 4 * d * seen, || {
                 attention
-                    .forward::<f32>(&x, &mut cache, &starting, false)
+                    .forward::<f32>(&x, &mut cache, (&starting, &[]), false)
                     .unwrap();
             });
-            let (out, kept) = attention.forward(&x, &mut cache, &starting, true).unwrap();
+            let (out, kept) = attention
+                .forward(&x, &mut cache, (&starting, &[]), true)
+                .unwrap();
             let kept = kept.unwrap();
             time(
                 &format!("{name}, gradient"),
