@@ -3,28 +3,25 @@
 mod annotate;
 mod check;
 mod preset;
+mod settings;
+mod table;
 
 use super::layers;
 use super::options::{Compute, Output, indexed};
 use super::outputs::{Format, Outputs};
-use super::provenance::{self, About};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
 use super::units::number;
 use super::{Job, name_of};
 use crate::checkpoint;
-use crate::encoder::Facts;
 use crate::error::{Error, Result};
 use crate::head::LanguageModel;
 use crate::io::atomic::AtomicFile;
 use crate::io::input::is_stdin;
-use crate::io::table_writer::Receipt;
 use crate::io::variants::annotate::Annotator;
-use crate::score::{
-    self, Carried, Checked, Embeddings, Ledger, Mode, Reference, Scorer, Settings, Window,
-};
-use crate::stream::{Engine, Journal, Progress, Strand, TableOutput, go_on};
-use crate::table::{self, VariantColumns, VariantRow, VariantRows};
+use crate::score::{self, Carried, Checked, Embeddings, Ledger, Mode, Reference, Scorer, Settings};
+use crate::stream::{Engine, Journal, Progress, Strand, go_on};
+use crate::table::VariantColumns;
 use preset::Preset;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -33,8 +30,6 @@ use std::sync::{PoisonError, RwLock};
 
 /// Bytes of memory for an allele.
 const ALLELE: u64 = 80;
-/// Rows of a batch; four are a row group.
-const BATCH: usize = 1 << 13;
 /// Tokens of a step on a GPU at most, of windows: all their vectors travel.
 const GPU_WINDOWS: usize = 1 << 17;
 /// The same of a stream: the reference and the alternates that branch off it.
@@ -397,114 +392,6 @@ impl Score {
             }
             (None, None) => Err(Error::usage("no variants")),
         }
-    }
-
-    fn settings(&self, facts: &Facts) -> Result<Settings> {
-        let preset = self
-            .preset
-            .map(|preset| preset.options(facts))
-            .transpose()?;
-        let preset = preset.unwrap_or_default();
-        let asked = self.compute.window.map(|size| size as usize);
-        let windowed = match self.mode {
-            Some(mode) => mode == ModeName::Window,
-            None => !facts.causal || asked.or(preset.window).is_some(),
-        };
-        if !windowed && !facts.causal {
-            let error = Error::usage("a bidirectional model has no stream to fork");
-            return Err(error.todo("use --mode window"));
-        }
-        let mode = if windowed {
-            let size = asked.or(preset.window).or(facts.context).unwrap_or(8192);
-            let left = match asked {
-                None => preset.left,
-                Some(_) => None,
-            };
-            Mode::Window(Window {
-                size,
-                left: left.unwrap_or(size / 2),
-            })
-        } else {
-            Mode::Stream
-        };
-        let around = self.around.map(|bases| bases as usize);
-        Ok(Settings {
-            mode,
-            after: self.after as usize,
-            context: self.context,
-            around: around.or(preset.around).unwrap_or(768),
-            longest: self.max_allele as usize,
-            both_strands: self.strand() != Strand::Forward,
-            embeddings: self.embeddings.or(preset.embeddings),
-            chunk: 0,
-            scratch: self.compute.scratch(&self.output.output),
-        })
-    }
-
-    /// The strand asked for, or the preset's.
-    fn strand(&self) -> Strand {
-        match (self.compute.strand, self.preset) {
-            (Strand::Forward, Some(preset)) => preset.strand(),
-            (strand, _) => strand,
-        }
-    }
-
-    /// Writes the table in the order of the input.
-    fn write(&self, opened: &OpenScore, target: AtomicFile) -> Result<Receipt> {
-        let columns = table::variants(&opened.columns);
-        let footer = self.footer(opened, &columns)?;
-        let ledger = opened.ledger.read().unwrap_or_else(PoisonError::into_inner);
-        let row_bytes = opened.session.estimate.row_bytes;
-        let mut table = TableOutput::create(target, columns, 4 * BATCH as u64)?
-            .at_most(self.output.max_output, row_bytes);
-        for first in (0..ledger.len()).step_by(BATCH) {
-            let rows = first..ledger.len().min(first + BATCH);
-            let rows: Vec<VariantRow> = rows.map(|i| ledger.row(i)).collect::<Result<_>>()?;
-            table.write(VariantRows(rows))?;
-        }
-        table.finish(&footer)
-    }
-
-    fn footer(&self, opened: &OpenScore, columns: &[table::Column<VariantRows>]) -> Result<Value> {
-        let settings = &opened.settings;
-        let mut params = Vec::new();
-        let window = match settings.mode {
-            Mode::Stream => {
-                params.push(("after", json!(settings.after)));
-                if let Some(context) = settings.context {
-                    params.push(("context", json!(context)));
-                }
-                None
-            }
-            Mode::Window(window) => {
-                params.push(("window-left", json!(window.left)));
-                Some(window.size as u64)
-            }
-        };
-        params.push(("around", json!(settings.around)));
-        params.push(("max-allele", json!(settings.longest)));
-        if let Some(embeddings) = settings.embeddings {
-            params.push(("embeddings", json!(name_of(embeddings))));
-        }
-        if let Some(layer) = &self.layer {
-            params.push(("layer", json!([layer])));
-        }
-        if let Some(preset) = self.preset {
-            params.push(("preset", json!(name_of(preset))));
-        }
-        if let Some(sample) = &self.sample {
-            params.push(("sample", json!(sample)));
-        }
-        let about = About {
-            table: "variants",
-            reference: (Some(&self.reference), opened.reference.contigs()),
-            mode: None,
-            window,
-            strand: self.strand(),
-            regions: self.saturate.iter().cloned().collect(),
-            params,
-        };
-        provenance::footer(&opened.session, &self.compute, about, columns)
     }
 }
 
