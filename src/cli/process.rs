@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::io::atomic::{self, STDOUT_CLOSED};
-use crate::io::contain::is_contained;
+use crate::io::panics::is_contained;
 use crate::stream::{self, SIGNAL};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{IsTerminal, Write};

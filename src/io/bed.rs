@@ -63,10 +63,6 @@ fn parse_line(line: &str, number: u64) -> Result<Option<Record>, String> {
     let Some((region, fields)) = columns(line)? else {
         return Ok(None);
     };
-    if fields.len() > 12 {
-        let columns = fields.len();
-        return Err(format!("expected 3 to 12 columns, found {columns}"));
-    }
     Ok(Some(Record {
         region,
         name: fields.get(3).map(|name| (*name).to_string()),

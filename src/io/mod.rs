@@ -1,6 +1,5 @@
 //! Files in and out. Knows nothing of tensors or models.
 
-pub mod ahead;
 pub mod alignments;
 pub mod atomic;
 pub mod bases;
@@ -8,10 +7,8 @@ pub mod bed;
 pub mod bedgraph;
 pub mod bgzf;
 pub mod bigwig;
-pub mod contain;
 pub mod fai;
 pub mod fasta;
-mod gather;
 pub mod genome;
 pub mod gff;
 pub mod indexed;
@@ -19,8 +16,11 @@ pub mod input;
 pub mod intervals;
 pub mod labelled;
 mod lines;
+pub mod panics;
 pub mod pileup;
 pub mod read;
+pub mod read_ahead;
+mod row_groups;
 pub mod sequences;
 pub mod spill;
 pub mod table_writer;

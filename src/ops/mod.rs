@@ -53,7 +53,7 @@ pub use modal::{Modal, ModalState};
 pub use norm::{GatedRmsNorm, LayerNorm, RmsNorm};
 pub use pool::{Reduction, pool};
 pub use segment_mean::segment_mean;
-pub use selective_scan::{Hidden, SelectiveScan};
+pub use selective_scan::{ScanState, SelectiveScan};
 pub use short_conv::{ShortConv, Tail};
 pub use ssd::{Ssd, SsdSizes, SsdState};
 pub(crate) use sums::total;

@@ -1,8 +1,8 @@
 //! Options of `predict` about heads of tasks, and what is written of them beside the table.
 
-use super::opened::Session;
 use super::outputs::{Format, Outputs};
 use super::provenance;
+use super::session::Session;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::genes::{CLASSES, GeneticCode};

@@ -3,8 +3,8 @@
 //! Of inputs the content counts, not the path or the time; options count as they were given, but
 //! for those that change nothing in the numbers, which their structs leave out.
 
-use super::opened::Session;
 use super::options::Compute;
+use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::io::input::is_stdin;
 use crate::stream::RunIdentity;

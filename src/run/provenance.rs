@@ -1,7 +1,7 @@
 //! What a run says of itself in its tables' footers, and in a line elsewhere.
 
-use super::opened::Session;
 use super::options::Compute;
+use super::session::Session;
 use super::{file_name, name_of};
 use crate::error::Result;
 use crate::sequence::Contig;

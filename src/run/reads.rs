@@ -3,10 +3,10 @@
 use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
-use super::opened::{Loaded, Session};
 use super::options::{Compute, Output, described, indexed, queries};
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
+use super::session::{Loaded, Session};
 use super::summary::Summary;
 use super::units::number;
 use super::{Job, file_name, name_of};

@@ -1,7 +1,7 @@
 //! What a run says when it is done: on stderr, and as JSON.
 
 use super::memory::peak_memory;
-use super::opened::Session;
+use super::session::Session;
 use super::units::{number, readable};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;

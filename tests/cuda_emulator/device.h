@@ -15,11 +15,14 @@
 #define __forceinline__ inline
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
+#define EMULATED
+#define DYNAMIC_SHARED(name) unsigned char *const name = dynamic_shared
 
 struct Index { unsigned x, y, z; };
 // Of the thread that runs, and what it gives to a shuffle; set by the emulator.
 extern "C" Index threadIdx, blockIdx, blockDim, gridDim;
 extern "C" float shuffled[1024];
+extern "C" unsigned char dynamic_shared[];
 extern "C" void wait_for_all();
 
 struct float2 { float x, y; };
@@ -52,6 +55,11 @@ inline void sincospif(float x, float *sine, float *cosine) {
     *cosine = (float)cos(M_PI * x);
 }
 inline float __fdividef(float x, float y) { return x / y; }
+inline float __int_as_float(int bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
 inline float __uint_as_float(unsigned bits) {
     float x;
     memcpy(&x, &bits, 4);

@@ -309,9 +309,12 @@ pub fn listing(dir: &Path) -> Listing {
     let mut found = Listing::new();
     let mut dirs = vec![dir.to_path_buf()];
     while let Some(next) = dirs.pop() {
-        for entry in std::fs::read_dir(next).unwrap() {
+        for entry in std::fs::read_dir(next).into_iter().flatten() {
             let path = entry.unwrap().path();
-            let metadata = path.symlink_metadata().unwrap();
+            // Another run that writes there may have renamed it meanwhile.
+            let Ok(metadata) = path.symlink_metadata() else {
+                continue;
+            };
             let content = metadata.is_file().then(|| {
                 (
                     std::fs::read(&path).unwrap_or_default(),

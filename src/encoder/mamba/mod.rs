@@ -19,7 +19,7 @@ use super::{Encoder, Segment};
 use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::ops::{
-    Activation, Hidden, LayerNorm, Linear, RmsNorm, SelectiveScan, ShortConv, Tail, Tensor,
+    Activation, LayerNorm, Linear, RmsNorm, ScanState, SelectiveScan, ShortConv, Tail, Tensor,
 };
 use serde::{Deserialize, Serialize};
 
@@ -159,7 +159,7 @@ pub(super) struct StateSpace {
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Carry {
     tail: Tail,
-    hidden: Hidden,
+    hidden: ScanState,
 }
 
 impl StateSpace {

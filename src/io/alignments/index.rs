@@ -4,10 +4,10 @@
 use super::header::Header;
 use crate::error::{Error, Kind, Result};
 use crate::io::bgzf::is_header;
-use crate::io::contain::contain;
 use crate::io::fai::beside;
 use crate::io::indexed::warn_if_older;
 use crate::io::input::Input;
+use crate::io::panics::contain;
 use crate::io::read;
 use crate::sequence::region::Span;
 use noodles::core::Position;

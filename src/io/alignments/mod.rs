@@ -18,9 +18,9 @@ pub use writer::Writer;
 
 use left_out::LeftOut;
 
-use super::ahead::Ahead;
 use super::input::{self, Input};
 use super::read;
+use super::read_ahead::Ahead;
 use crate::error::{Error, Result};
 use crate::sequence::region::{Query, Span, merge};
 use std::collections::HashMap;

@@ -20,16 +20,11 @@ impl Attention {
         if self.reach == Reach::Bidirectional {
             whole(segments)?;
         }
-        let attention = self.on_gpu.get(|| {
-            let rotary = self.rotary.as_ref().map(Rotary::parts);
-            let both = self.reach == Reach::Bidirectional;
-            let shape = [self.heads, self.width];
-            cuda::Attention::new(gpu, shape, both, self.window, rotary)
-        })?;
+        let attention = self.on_gpu.get(|| self.made_on(gpu))?;
         let lanes = cache.lanes.len();
         cache.on_gpu.resume(gpu)?;
         let own = || Ok(attention.start(lanes));
-        let carried = cache.on_gpu.own(own, |cache| cache.fork(gpu))?;
+        let carried = cache.on_gpu.own(own, |cache| Ok(cache.clone()))?;
         let (values, keep) = (x.gpu_values(gpu)?, x.is_tracked());
         let (rows, shape) = ((segments, branches), [x.dim(0)?, self.heads * self.width]);
         // What attention gives is read by a product next.
@@ -48,5 +43,19 @@ impl Attention {
             let back = attention.slopes(x, out, slope.gpu_values(&gpu)?, &kept, &segments)?;
             Ok([Some(Tensor::on_gpu(&gpu, back, input.dims()))])
         }))
+    }
+
+    fn made_on(&self, gpu: &Arc<Gpu>) -> Result<cuda::Attention> {
+        let rotary = self.rotary.as_ref().map(Rotary::parts);
+        let both = self.reach == Reach::Bidirectional;
+        let shape = [self.heads, self.width];
+        cuda::Attention::new(gpu, shape, both, self.window, rotary)
+    }
+
+    /// Takes the kernel of tensor cores before Hopper's.
+    #[cfg(test)]
+    pub(in crate::ops) fn make_portable(&self, gpu: &Arc<Gpu>) -> Result<()> {
+        self.on_gpu.get(|| Ok(self.made_on(gpu)?.portable()))?;
+        Ok(())
     }
 }

@@ -1,10 +1,10 @@
-// Compiled with HEAD, of a head, 128 at most.
+// f32 throughout, but pages of bf16 with PAST_BF16=1. Behind kernel_rows.cu.
 //
 // Softmax attention over tiles of keys with a running maximum and sum: Dao et al. 2022,
 // arXiv:2205.14135; its gradients recompute the weights from the logarithms of the sums. Scores
 // are in base 2. A block has some rows of one head, its own; it meets the others tile by tile.
 // Of its threads, 8 share the own rows among them and 16 the others, or the columns of what is
-// summed. f32 throughout.
+// summed.
 
 enum {
     PADDED = (HEAD + 15) / 16 * 16,
@@ -15,107 +15,50 @@ enum {
     COLUMNS = PADDED / ACROSS,
     PACK = COLUMNS % 4 == 0 ? 4 : COLUMNS % 2 == 0 ? 2 : 1,
     ACCESS = HEAD % 4 == 0 ? 4 : 1,
-    // All that a block holds fits 48 KB of shared memory.
-    QUERIES = PADDED <= 64 ? 64 : 32,
-    KEYS = PADDED <= 32 ? 64 : 32,
+    // All that a block of `attend` holds fits 48 KB of shared memory.
+    QUERIES = PADDED <= 64 ? 64 : PADDED <= 128 ? 32 : 16,
+    KEYS = PADDED <= 32 ? 64 : PADDED <= 128 ? 32 : 16,
     OWN = PADDED <= 32 ? 64 : PADDED <= 64 ? 32 : 16,
     OTHERS = PADDED <= 64 ? 32 : 16,
 };
 #define LOG2E 1.44269504f
 #define NONE -1e30f // less than any score
+#if PAST_BF16
+typedef bf16 Past;
+#else
+typedef float Past;
+#endif
 
-// The keys and values before a step: those of position i in row i % capacity, (capacity, 2, D).
-struct Lane { const float *ring; i64 position, capacity; };
-
-struct Attention {
-    const float *turned; // (T, 2, D): queries and keys
-    const float *x;      // (T, 3, D), the last of them the values
-    float *sums;         // (T, H), log2, or null
-    const float *slope;  // (T, D): the gradient to the output
-    const float *dots;   // (T, H): of output and its gradient
-    const Lane *lanes;   // null: no sequence goes on
-    const Tile *tiles;
-    const Segment *segments;
-    // `window` 0: none. A tile of rows is cut into `slices`.
-    int heads, window, both, slices;
-};
-
-// What a block works on. Positions are those in the sequence.
-struct Place {
-    Lane lane;
-    i64 held;            // of the sequence's first row in this step
-    i64 past, end, from; // of the segment's first row; beyond its last; of the own first row
-    i64 row;             // of position 0 in the step, if it were there
-    i64 before;          // the same among the rows that a branch branched off
-    int count, head;
-};
-
-__device__ i64 held(const Lane *lanes, const Segment &segment) {
-    return segment.flags & STARTS || !lanes ? 0 : lanes[segment.lane].position;
-}
-
-// False where there is nothing to do. The last blocks have the most keys, and so go first.
-template <int ROWS> __device__ bool find(const Attention &p, Place &at) {
-    i64 index = gridDim.x - 1 - blockIdx.x;
-    at.head = index % p.heads;
-    index /= p.heads;
-    const int first = index % p.slices * ROWS;
-    const Tile tile = p.tiles[index / p.slices];
-    if (first >= tile.len) return false;
-    const Segment segment = p.segments[tile.segment];
-    at.count = min((int)tile.len - first, (int)ROWS);
-    at.held = held(p.lanes, segment);
-    at.past = at.held + segment.before;
-    at.end = at.past + segment.len;
-    at.row = (i64)segment.row - at.past;
-    at.from = tile.row + first - at.row;
-    at.before = (i64)segment.origin - at.held;
-    if (at.held > 0) at.lane = p.lanes[segment.lane];
-    return true;
-}
-
-// Whether a query sees a key by their distance; those within a step, or a window, are not 2^31
-// apart.
-struct Sight {
-    u32 least, span;
-    __device__ Sight(const Attention &p) {
-        const u32 window = p.window ? p.window : 0x7fffffffu;
-        least = p.both ? 1 - window : 0;
-        span = window - least;
-    }
-    __device__ __forceinline__ bool operator()(int distance) const {
-        return (u32)distance - least < span;
-    }
-};
-
-// Keys that the queries from `first` to before `last` see, or queries that see such keys.
-__device__ void reach(const Attention &p, const Place &at, bool keys, i64 &first, i64 &last) {
-    const i64 window = p.window ? p.window : at.end;
-    const bool before = p.both || keys, after = p.both || !keys;
-    first = before ? max((i64)0, first + 1 - window) : first;
-    last = after ? min(at.end, last - 1 + window) : last;
-}
-
-// Rows of this head: parts 0 to 2 are queries, keys and values, 3 the gradient to the output.
+// Rows of this head within the step: parts 0 to 2 are queries, keys and values, 3 the gradient to
+// the output.
 template <int PART>
 __device__ __forceinline__ const float *row(const Attention &p, const Place &at, i64 position) {
     const i64 d = (i64)p.heads * HEAD, column = at.head * HEAD;
     const i64 i = (position < at.past ? at.before : at.row) + position;
-    if (position >= at.end) return 0;
-    if ((PART == 1 || PART == 2) && position < at.held)
-        return at.lane.ring + (position % at.lane.capacity * 2 + PART - 1) * d + column;
     if (PART == 2) return p.x + (3 * i + 2) * d + column;
     if (PART == 3) return p.slope + i * d + column;
-    return p.turned + (2 * i + PART) * d + column;
+    return (const float *)p.turned + (2 * i + PART) * d + column;
+}
+
+// Keys or values before it.
+template <int PART>
+__device__ __forceinline__ const Past *past_row(const Attention &p, const Place &at, i64 position) {
+    const Past *page = (const Past *)at.pages[position / PAGE];
+    return page + (position % PAGE * 2 + PART - 1) * ((i64)p.heads * HEAD) + at.head * HEAD;
 }
 
 template <int PART, int ROWS>
 __device__ void fill(float *rows, const Attention &p, const Place &at, i64 first) {
     for (int i = threadIdx.x; i < ROWS * (PADDED / ACCESS); i += THREADS) {
         const int r = i / (PADDED / ACCESS), c = i % (PADDED / ACCESS) * ACCESS;
-        const float *from = row<PART>(p, at, first + r);
+        const i64 position = first + r;
         Values<ACCESS> v = {};
-        if (from && c < HEAD) v = load<ACCESS>(from + c);
+        if (position < at.end && c < HEAD) {
+            if ((PART == 1 || PART == 2) && position < at.held)
+                v = load<ACCESS>(past_row<PART>(p, at, position) + c);
+            else
+                v = load<ACCESS>(row<PART>(p, at, position) + c);
+        }
         store(rows + r * STRIDE + c, v);
     }
 }
@@ -174,7 +117,7 @@ __device__ __forceinline__ void mix(float (&out)[R][COLUMNS], const float *weigh
     weights += threadIdx.x / ACROSS * (N + 4);
 #pragma unroll 2
     for (int k = 0; k < N; k += 4) {
-        float v[4][8];
+        float v[4][COLUMNS];
 #pragma unroll
         for (int j = 0; j < 4; j++) columns(v[j], x + (k + j) * STRIDE);
 #pragma unroll
@@ -275,9 +218,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) attend_bf16(Attention p, b
 // The gradients to the turned queries, or to turned keys and values: (T, 3, D).
 template <bool KEY> __device__ void slopes(const Attention &p, float *__restrict__ out) {
     constexpr int R = OWN / DOWN, C = OTHERS / ACROSS;
-    __shared__ __align__(16) float own[2][OWN * STRIDE];
-    __shared__ __align__(16) float others[2][OTHERS * STRIDE];
-    __shared__ __align__(16) float weights[OWN * (OTHERS + 4)];
+    DYNAMIC_SHARED(memory);
+    float(*own)[OWN * STRIDE] = (float(*)[OWN * STRIDE])memory;
+    float(*others)[OTHERS * STRIDE] = (float(*)[OTHERS * STRIDE])(own + 2);
+    float *weights = (float *)(others + 2);
     Place at;
     if (!find<OWN>(p, at)) return;
     const int down = threadIdx.x / ACROSS, across = threadIdx.x % ACROSS;
@@ -372,65 +316,24 @@ extern "C" __global__ void head_dots(float *out, const float *x, const float *y,
     out[i] = sum;
 }
 
-// Turns queries and keys by their positions; `sign` -1: back. As ops::Rotary.
-struct Turn {
-    float *to;
-    const float *from;        // rows may be the same
-    const float *frequencies; // (HEAD / 2) or null: copies
-    const Lane *lanes;
-    const Tile *tiles;
-    const Segment *segments;
-    int heads, to_stride, from_stride, slices;
-};
 extern "C" __global__ void turn(Turn p, float scale, float sign) {
-    enum { PAIRS = HEAD / 2, ITEMS = (HEAD + 1) / 2 };
-    const Tile tile = p.tiles[blockIdx.x / p.slices];
-    const Segment segment = p.segments[tile.segment];
-    const i64 before = held(p.lanes, segment) + segment.before - segment.row;
-    const u32 by = p.slices * blockDim.x;
-    for (u32 item = blockIdx.x % p.slices * blockDim.x + threadIdx.x; item < tile.len * ITEMS; item += by) {
-        const i64 row = tile.row + item / ITEMS, position = before + row;
-        const int pair = item % ITEMS;
-        float c = 1.0f, s = 0.0f;
-        if (p.frequencies && pair < PAIRS) {
-            const float frequency = p.frequencies[pair];
-            // Positions of the published context are rotated in f32 as published; beyond it f32
-            // would lose whole positions.
-            const double angle = position < 1 << 20
-                                     ? (double)((float)position / scale * frequency)
-                                     : (double)position / (double)scale * (double)frequency;
-            double wide_s, wide_c;
-            sincos(angle, &wide_s, &wide_c);
-            s = sign * (float)wide_s, c = (float)wide_c;
-        }
-        for (int head = 0; head < 2 * p.heads; head++) {
-            const float *from = p.from + row * p.from_stride + head * HEAD;
-            float *to = p.to + row * p.to_stride + head * HEAD;
-            if (pair == PAIRS) {
-                to[HEAD - 1] = from[HEAD - 1];
-                continue;
-            }
-            const float low = from[pair], high = from[pair + PAIRS];
-            to[pair] = low * c - high * s;
-            to[pair + PAIRS] = low * s + high * c;
-        }
-    }
+    turn_rows<float>(p, scale, sign);
 }
 
-// The last keys and values of sequences that go on into their lanes' rings: `lanes` are as they
-// are after the step.
-extern "C" __global__ void keep_rows(const Lane *lanes, const float *turned, const float *x,
+// The keys and values of sequences that go on into their lanes' pages: `lanes` are as they are
+// after the step.
+extern "C" __global__ void keep_rows(Lanes lanes, const float *turned, const float *x,
                                      const Segment *segments, int width, int slices) {
     const Segment segment = segments[blockIdx.x / slices];
     if (segment.flags & ENDS) return;
-    const Lane lane = lanes[segment.lane];
-    const i64 kept = min((i64)segment.len, lane.capacity), by = (i64)slices * blockDim.x;
+    Lanes lane = lanes + 3 * segment.lane, pages = lanes + lane[0];
+    const i64 kept = min((i64)segment.len, lane[1] - lane[2]), by = (i64)slices * blockDim.x;
     const i64 first = blockIdx.x % slices * (i64)blockDim.x + threadIdx.x;
     for (i64 i = first; i < kept * width; i += by) {
-        const i64 back = kept - i / width, column = i % width;
+        const i64 back = kept - i / width, column = i % width, position = lane[1] - back;
         const i64 row = (i64)segment.row + segment.len - back;
-        float *to = (float *)lane.ring + (lane.position - back) % lane.capacity * 2 * width + column;
-        to[0] = turned[(2 * row + 1) * width + column];
-        to[width] = x[(3 * row + 2) * width + column];
+        Past *to = (Past *)pages[position / PAGE] + position % PAGE * 2 * width + column;
+        store(to, turned[(2 * row + 1) * width + column]);
+        store(to + width, x[(3 * row + 2) * width + column]);
     }
 }

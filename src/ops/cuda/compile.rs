@@ -47,8 +47,10 @@ pub(in crate::ops) fn compile(
         .todo("run with --device cpu")
     })?;
     let kind = if exact { "sm" } else { "compute" };
+    // With the instructions that only Hopper has.
+    let own = if exact && architecture == 90 { "a" } else { "" };
     let mut options = vec![
-        format!("--gpu-architecture={kind}_{architecture}"),
+        format!("--gpu-architecture={kind}_{architecture}{own}"),
         "--std=c++17".to_string(),
     ];
     options.extend(

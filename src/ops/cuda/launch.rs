@@ -3,10 +3,12 @@
 use super::Gpu;
 use super::compile::Source;
 use crate::error::{Error, Kind, Result};
-use cudarc::driver::{CudaFunction, CudaSlice, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaFunction, CudaSlice, LaunchConfig, PushKernelArg, sys};
 
 /// Threads of a block, for kernels without a reason for another number.
 pub(in crate::ops) const THREADS: usize = 256;
+/// Bytes of shared memory that a kernel may have without asking.
+const SHARED: usize = 48 << 10;
 
 /// A kernel and the arguments it will get, in its order.
 ///
@@ -111,6 +113,10 @@ impl Launch<'_> {
             block_dim: (number(threads)?, 1, 1),
             shared_mem_bytes: number(shared)?,
         };
+        if shared > SHARED {
+            let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            self.function.set_attribute(most, number(shared)? as i32)?;
+        }
         let mut builder = self.gpu.stream.launch_builder(&self.function);
         for words in &self.arguments {
             // A kernel's argument is whatever lies at the address of the first word.

@@ -1,8 +1,8 @@
-//! The ops on NVIDIA GPUs: functions over values in device memory, one file for each op beside
+//! The ops on NVIDIA GPUs: functions over values in device memory, each op beside
 //! its form on the CPU, which defines what it computes.
 //!
 //! CUDA's libraries are opened at run time, so that the same program runs without them. Kernels
-//! stand in `kernels/` and are compiled by NVRTC for the device that is there. All work of a
+//! stand in the folders of the ops and are compiled by NVRTC for the device that is there. All work of a
 //! [`Gpu`] is queued on one stream: calls return before it is done, and what is read back waits
 //! for it.
 //!
@@ -45,7 +45,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub struct Gpu {
     ordinal: usize,
     name: String,
-    capability: i32,
+    /// Of its compute capability: 90 for 9.0.
+    pub(super) capability: i32,
     rounded: bool,
     /// Bytes of memory that may be in use; `usize::MAX`: all.
     limit: AtomicUsize,

@@ -22,7 +22,11 @@ __device__ __forceinline__ Values<4> load_values(const float *at, Values<4>) {
     float4 v = *(const float4 *)at;
     return {{v.x, v.y, v.z, v.w}};
 }
-template <int V> __device__ __forceinline__ Values<V> load(const float *at) {
+__device__ __forceinline__ Values<1> load_values(const bf16 *at, Values<1>) { return {{load(at)}}; }
+__device__ __forceinline__ Values<4> load_values(const bf16 *at, Values<4>) {
+    return {{load(at), load(at + 1), load(at + 2), load(at + 3)}};
+}
+template <int V, typename E> __device__ __forceinline__ Values<V> load(const E *at) {
     return load_values(at, Values<V>());
 }
 
@@ -76,6 +80,12 @@ __device__ __forceinline__ float activate(float x, int activation) {
     default: return x;
     }
 }
+
+// Shared memory of the size that the launch names. The emulator, which compiles no assembly, has
+// its own.
+#ifndef EMULATED
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
+#endif
 
 __device__ __forceinline__ float warp_sum(float x) {
     for (int half = 16; half > 0; half /= 2) x += __shfl_xor_sync(0xffffffffu, x, half);

@@ -14,6 +14,12 @@ pub(crate) fn gpu() -> &'static Arc<Gpu> {
     GPU.get_or_init(|| Gpu::open(0, false).unwrap())
 }
 
+/// The same, with products of bf16.
+pub(crate) fn rounded_gpu() -> &'static Arc<Gpu> {
+    static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::open(0, true).unwrap())
+}
+
 /// Values between −1 and 1.
 pub(crate) fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut rng = StdRng::seed_from_u64(seed);

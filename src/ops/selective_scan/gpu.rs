@@ -1,7 +1,7 @@
 //! The selective scan on a GPU, and its gradients there.
 
 use super::cuda::{self, ScanInputs};
-use super::{Hidden, SelectiveScan};
+use super::{ScanState, SelectiveScan};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
@@ -34,7 +34,7 @@ impl SelectiveScan {
         gpu: &Arc<Gpu>,
         io: &Inputs,
         tracked: bool,
-        hidden: &mut Hidden,
+        hidden: &mut ScanState,
         segments: &[Segment],
     ) -> Result<Tensor> {
         let scan = self.on_gpu.get(|| self.to_gpu(gpu))?;

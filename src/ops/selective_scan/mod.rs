@@ -57,10 +57,10 @@ struct Group {
 
 /// The hidden states h of each lane's unfinished sequence.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Hidden {
+pub struct ScanState {
     groups: Vec<Vec<Four>>, // (lanes, states in fours) each
     /// On a GPU these instead.
-    on_gpu: Carried<cuda::Hidden>,
+    on_gpu: Carried<cuda::ScanState>,
 }
 
 impl SelectiveScan {
@@ -129,9 +129,9 @@ impl SelectiveScan {
     }
 
     /// Zeros for `lanes` sequences.
-    pub fn start(&self, lanes: usize) -> Hidden {
+    pub fn start(&self, lanes: usize) -> ScanState {
         let zeros = vec![[[0.0; WIDTH]; STATES]; lanes * self.fours()];
-        Hidden {
+        ScanState {
             groups: vec![zeros; self.groups.len()],
             on_gpu: Carried::default(),
         }
@@ -141,20 +141,20 @@ impl SelectiveScan {
     ///
     /// # Errors
     /// Internal: one of them lies on a GPU.
-    pub fn fork(&self, from: &[(&Hidden, usize)]) -> Result<Hidden> {
+    pub fn fork(&self, from: &[(&ScanState, usize)]) -> Result<ScanState> {
         let len = self.fours();
         let group = |group: usize| {
             let lanes = from.iter();
             let lanes = lanes.flat_map(|(hidden, lane)| &hidden.groups[group][lane * len..][..len]);
             lanes.copied().collect()
         };
-        Ok(Hidden {
+        Ok(ScanState {
             groups: (0..self.groups.len()).map(group).collect(),
             on_gpu: Carried::forked(from.iter().map(|(hidden, _)| &hidden.on_gpu))?,
         })
     }
 
-    /// Bytes of [`Hidden`] for one sequence of a scan of this many channels and states.
+    /// Bytes of [`ScanState`] for one sequence of a scan of this many channels and states.
     pub fn hidden_bytes(channels: usize, states: usize) -> usize {
         channels.next_multiple_of(WIDTH) * states.next_multiple_of(STATES) * size_of::<f32>()
     }
@@ -167,7 +167,7 @@ impl SelectiveScan {
         projected: &Tensor,
         added: Option<&Tensor>,
         gate: Option<&Tensor>,
-        hidden: &mut Hidden,
+        hidden: &mut ScanState,
         segments: &[Segment],
     ) -> Result<Tensor> {
         let rows = u.dim(0)?;
@@ -230,7 +230,7 @@ impl SelectiveScan {
     fn run(
         &self,
         io: &Inputs,
-        hidden: &mut Hidden,
+        hidden: &mut ScanState,
         segments: &[Segment],
         tracked: bool,
     ) -> (Vec<f32>, Vec<Option<Vec<Four>>>) {

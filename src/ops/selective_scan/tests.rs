@@ -47,7 +47,7 @@ impl Case {
         &self,
         scan: &SelectiveScan,
         from: usize,
-        hidden: &mut Hidden,
+        hidden: &mut ScanState,
         segments: &[Segment],
     ) -> Vec<f32> {
         let len = segments.iter().map(|s| s.len).sum();

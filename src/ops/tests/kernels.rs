@@ -5,9 +5,10 @@ use crate::ops::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const ALL: [Source; 17] = [
+const ALL: [Source; 18] = [
     activation::cuda::KERNELS,
     attention::cuda::KERNELS,
+    attention::cuda::KERNELS_BF16,
     cross_entropy::cuda::KERNELS,
     gate::cuda::KERNELS,
     gather::cuda::KERNELS,
@@ -28,7 +29,8 @@ const ALL: [Source; 17] = [
 #[test]
 fn every_file_of_kernels_is_compiled_by_these_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops");
-    let mut found = BTreeSet::from(["cuda/prelude.cu".to_string()]);
+    let mut found =
+        BTreeSet::from(["cuda/prelude.cu", "attention/kernel_rows.cu"].map(String::from));
     for source in ALL {
         assert!(root.join(source.name).is_file(), "{}", source.name);
         assert!(found.insert(source.name.to_string()), "{}", source.name);
@@ -60,6 +62,9 @@ fn kernels_compile_for_each_architecture() {
         "MODES=8",
         "GROUPS=4",
         "HEAD=32",
+        "PAST_BF16=0",
+        "KEYS=32",
+        "WARPGROUP=0",
         "SLICE=64",
     ];
     let sizes = sizes.map(String::from);
@@ -72,7 +77,14 @@ fn kernels_compile_for_each_architecture() {
     let sizes = ["STATES=16", "RANK=16", "GRADIENTS=1"].map(String::from);
     compile(selective_scan::cuda::KERNELS, &sizes, 90).unwrap();
     // Tiles of other sizes, which have to fit shared memory as well.
-    for width in [64, 128] {
-        compile(attention::cuda::KERNELS, &[format!("HEAD={width}")], 90).unwrap();
+    for (width, keys, warpgroup) in [(64, 64, 1), (128, 128, 1), (256, 16, 0)] {
+        let sizes = [
+            format!("HEAD={width}"),
+            "PAST_BF16=1".to_string(),
+            format!("KEYS={keys}"),
+            format!("WARPGROUP={warpgroup}"),
+        ];
+        compile(attention::cuda::KERNELS, &sizes, 90).unwrap();
+        compile(attention::cuda::KERNELS_BF16, &sizes, 90).unwrap();
     }
 }

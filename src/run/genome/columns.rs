@@ -2,7 +2,7 @@
 
 use super::{Embed, GenomeJob, RowsOf};
 use crate::head::{Link, Task};
-use crate::run::opened::Session;
+use crate::run::session::Session;
 use crate::run::{layers, name_of};
 use crate::stream::genome::{Head, Intervals};
 use crate::stream::{Engine, Pool};

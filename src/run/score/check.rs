@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ops::Device;
 use crate::run::device::tokens;
 use crate::run::estimate::Estimate;
-use crate::run::opened::Session;
+use crate::run::session::Session;
 use crate::run::units::readable;
 use crate::score::{Mode, Settings};
 use crate::stream::Engine;

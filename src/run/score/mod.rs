@@ -5,10 +5,10 @@ mod check;
 mod preset;
 
 use super::layers;
-use super::opened::{Loaded, Session};
 use super::options::{Compute, Output, indexed};
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
+use super::session::{Loaded, Session};
 use super::summary::Summary;
 use super::units::number;
 use super::{Job, name_of};

@@ -14,7 +14,7 @@ pub use reference::Reference;
 use super::header::{Header, bytes};
 use super::record::Record;
 use crate::error::{Error, Kind, Result};
-use crate::io::contain::contain;
+use crate::io::panics::contain;
 use crate::sequence::region::Span;
 use blocks::Container;
 use layout::Layout;

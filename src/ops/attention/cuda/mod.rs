@@ -1,27 +1,46 @@
 //! Softmax attention with rotary positions, and its gradients: tiles of queries against tiles of
 //! keys, so that scores are never in memory.
 //!
-//! The keys, already turned, and values that later queries see are kept in a ring for each lane,
-//! which grows with the sequence up to the window.
+//! Where products take bf16, queries, keys and values are rounded to it and meet on tensor cores;
+//! else, for gradients, and for heads that are not a multiple of 8 wide, all is f32. The keys,
+//! already turned, and values that later queries see are kept in pages, in bf16 where products take
+//! it.
 
+mod pages;
 #[cfg(test)]
 mod tests;
 
+pub use pages::Cache;
+
 use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::launch::{Launch, THREADS as WIDE};
-use crate::ops::cuda::packed::Packed;
-use crate::ops::cuda::{Element, Gpu, Saved, Source, Stored, expect_len, saved};
+use crate::ops::cuda::packed::{CHUNK, Packed};
+use crate::ops::cuda::{Element, Gpu, Source, expect_len};
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
+use half::bf16;
 use std::sync::Arc;
 
-pub(in crate::ops) const KERNELS: Source =
-    Source::new("attention/kernel.cu", include_str!("../kernel.cu"));
+pub(in crate::ops) const KERNELS: Source = Source::new(
+    "attention/kernel.cu",
+    concat!(
+        include_str!("../kernel_rows.cu"),
+        include_str!("../kernel.cu")
+    ),
+);
+pub(in crate::ops) const KERNELS_BF16: Source = Source::new(
+    "attention/kernel_bf16.cu",
+    concat!(
+        include_str!("../kernel_rows.cu"),
+        include_str!("../kernel_bf16.cu")
+    ),
+);
 
-/// As in the kernel.
+/// Of a block, as in the kernels.
 const THREADS: usize = 128;
+const TENSOR_THREADS: usize = 256;
 /// The widest head.
-const WIDEST: usize = 128;
+const WIDEST: usize = 256;
 /// Pairs of columns that a block turns.
 const PAIRS: usize = 4 * WIDE;
 /// Rows of a lane that a block keeps.
@@ -38,21 +57,18 @@ pub struct Attention {
     window: usize,
     frequencies: Option<CudaSlice<f32>>, // (d / 2)
     scale: f32,
+    cores: Option<TensorCores>,
 }
 
-/// The keys and values of each lane's unfinished sequence.
-#[derive(Debug)]
-pub struct Cache {
-    lanes: Vec<Lane>,
-}
-
-/// One sequence: position i in row `i % capacity` of (capacity, 2, D).
-#[derive(Debug, Default)]
-struct Lane {
-    /// The next one.
-    position: usize,
-    capacity: usize,
-    ring: Option<CudaSlice<f32>>,
+/// How tensor cores cut the work.
+#[derive(Clone, Copy, Debug)]
+struct TensorCores {
+    /// Of a tile.
+    keys: usize,
+    /// By the instructions that four warps of a Hopper GPU share.
+    warpgroup: bool,
+    /// Bytes of shared memory.
+    shared: usize,
 }
 
 /// What a step's gradients need beside its input and output.
@@ -80,7 +96,7 @@ impl Attention {
     /// away. `rotary`: the frequencies (d / 2), and what positions are divided by.
     ///
     /// # Errors
-    /// Of kind usage for heads of more than 128 columns.
+    /// Of kind usage for heads of more than 256 columns.
     pub fn new(
         gpu: &Arc<Gpu>,
         [heads, width]: [usize; 2],
@@ -105,14 +121,21 @@ impl Attention {
             window: window.filter(|&n| i32::try_from(n).is_ok()).unwrap_or(0),
             frequencies: rotary.map(|(f, _)| gpu.upload(f)).transpose()?,
             scale: rotary.map_or(1.0, |(_, scale)| scale),
+            cores: TensorCores::new(width, gpu.capability).filter(|_| gpu.rounded()),
         })
+    }
+
+    /// On tensor cores as GPUs before Hopper have them, or after it.
+    #[cfg(test)]
+    pub fn portable(mut self) -> Self {
+        self.cores = self.cores.and(TensorCores::new(self.width, 80));
+        self
     }
 
     /// An empty cache for `lanes` sequences.
     pub fn start(&self, lanes: usize) -> Cache {
-        let mut cache = Cache { lanes: Vec::new() };
-        cache.lanes.resize_with(lanes, Lane::default);
-        cache
+        let bytes = if self.gpu.rounded() { 2 } else { 4 };
+        Cache::new(lanes, 2 * self.heads * self.width * bytes)
     }
 
     /// (T, 3D), the columns `[q | k | v]`, to (T, D); with `keep` also what gradients need.
@@ -125,18 +148,18 @@ impl Attention {
     ) -> Result<(CudaSlice<O>, Option<Kept>)> {
         let (gpu, d) = (&*self.gpu, self.heads * self.width);
         let packed = gpu.pack_branched(segments, branches)?;
-        packed.expect_lanes(cache.lanes.len())?;
+        packed.expect_lanes(cache.lanes())?;
         expect_len("attention", x, packed.rows() * 3 * d)?;
-        for lane in &cache.lanes {
-            if let Some(ring) = &lane.ring {
-                expect_len("keys and values", ring, lane.capacity * 2 * d)?;
-            }
+        // Branches have keys of another segment, which tensor cores' tiles do not look for.
+        let simple = O::IS_BF16 && !keep && branches.is_empty();
+        if let Some(cores) = self.cores.filter(|_| simple) {
+            return Ok((self.on_tensor_cores(x, cache, &packed, cores)?, None));
         }
-        let before = keep.then(|| cache.fork(gpu)).transpose()?;
+        let before = keep.then(|| cache.clone());
         let lanes = cache.table(gpu, segments.iter().any(|segment| !segment.starts))?;
-        let turned = gpu.unwritten(packed.rows() * 2 * d)?;
-        let rows = [(&turned, 2 * d), (x, 3 * d)];
-        self.turn(&packed, lanes.as_ref(), rows, 1.0)?;
+        let turned: CudaSlice<f32> = gpu.unwritten(packed.rows() * 2 * d)?;
+        let rows = [(gpu.address(&turned), 2 * d), (gpu.address(x), 3 * d)];
+        self.turn(self.kernel("turn")?, &packed, lanes.as_ref(), rows, 1.0)?;
         let sums = gpu.unwritten(if keep { packed.rows() * self.heads } else { 0 })?;
         let places = Places {
             packed: &packed,
@@ -148,15 +171,68 @@ impl Attention {
             lanes: lanes.as_ref().map_or(0, |lanes| gpu.address(lanes)),
         };
         let out = gpu.unwritten(packed.rows() * d)?;
-        let queries = if self.padded() <= 64 { 64 } else { 32 };
-        self.launch(&format!("attend_{}", O::NAME), &places, queries, &out)?;
-        self.keep(&packed, cache, &turned, x)?;
+        let queries = match self.padded() {
+            0..=64 => 64,
+            65..=128 => 32,
+            _ => 16,
+        };
+        let name = format!("attend_{}", O::NAME);
+        self.launch(self.kernel(&name)?, &places, queries, (THREADS, 0), &out)?;
+        if let Some((lanes, slices)) = self.keep(&packed, cache)? {
+            self.kernel("keep_rows")?
+                .array(&lanes)
+                .array(&turned)
+                .array(x)
+                .array(&packed.segments)
+                .int(d)
+                .int(slices)
+                .blocks(segments.len() * slices, WIDE, 0)?;
+        }
         let kept = before.map(|cache| Kept {
             turned,
             sums,
             cache,
         });
         Ok((out, kept))
+    }
+
+    /// The same of rounded queries, keys and values.
+    fn on_tensor_cores<O: Element>(
+        &self,
+        x: &CudaSlice<f32>,
+        cache: &mut Cache,
+        packed: &Packed,
+        cores: TensorCores,
+    ) -> Result<CudaSlice<O>> {
+        let (gpu, d) = (&*self.gpu, self.heads * self.width);
+        let goes_on = packed.source().iter().any(|segment| !segment.starts);
+        let lanes = cache.table(gpu, goes_on)?;
+        let turned: CudaSlice<bf16> = gpu.unwritten(packed.rows() * 3 * d)?;
+        let rows = [(gpu.address(&turned), 3 * d), (gpu.address(x), 3 * d)];
+        let turn = self.rounded_kernel(cores, "turn_rounded")?;
+        self.turn(turn, packed, lanes.as_ref(), rows, 1.0)?;
+        let places = Places {
+            packed: packed.chunks(gpu)?,
+            turned: gpu.address(&turned),
+            x: 0,
+            sums: 0,
+            slope: 0,
+            dots: 0,
+            lanes: lanes.as_ref().map_or(0, |lanes| gpu.address(lanes)),
+        };
+        let out = gpu.unwritten(packed.rows() * d)?;
+        let kernel = self.rounded_kernel(cores, "attend_rounded")?;
+        self.launch(kernel, &places, CHUNK, (TENSOR_THREADS, cores.shared), &out)?;
+        if let Some((lanes, slices)) = self.keep(packed, cache)? {
+            self.rounded_kernel(cores, "keep_rounded")?
+                .array(&lanes)
+                .array(&turned)
+                .array(&packed.segments)
+                .int(d)
+                .int(slices)
+                .blocks(packed.source().len() * slices, WIDE, 0)?;
+        }
+        Ok(out)
     }
 
     /// The gradient to x, (T, 3D), of x, the output and the gradient to it.
@@ -171,7 +247,7 @@ impl Attention {
         let (gpu, d) = (&*self.gpu, self.heads * self.width);
         let packed = gpu.pack(segments)?;
         let rows = packed.rows();
-        packed.expect_lanes(kept.cache.lanes.len())?;
+        packed.expect_lanes(kept.cache.lanes())?;
         expect_len("attention", x, rows * 3 * d)?;
         expect_len("output of attention", out, rows * d)?;
         expect_len("gradient of attention", slope, rows * d)?;
@@ -196,26 +272,30 @@ impl Attention {
             lanes: lanes.as_ref().map_or(0, |lanes| gpu.address(lanes)),
         };
         let back: CudaSlice<f32> = gpu.unwritten(rows * 3 * d)?;
-        let own = match self.padded() {
-            0..=32 => 64,
-            33..=64 => 32,
-            _ => 16,
+        let (own, others) = match self.padded() {
+            0..=32 => (64, 32),
+            33..=64 => (32, 32),
+            _ => (16, 16),
         };
-        self.launch("query_slopes", &places, own, &back)?;
-        self.launch("key_slopes", &places, own, &back)?;
+        let shared = 2 * (own + others) * (self.padded() + 4) + own * (others + 4);
+        for name in ["query_slopes", "key_slopes"] {
+            let kernel = self.kernel(name)?;
+            self.launch(kernel, &places, own, (THREADS, 4 * shared), &back)?;
+        }
         if self.frequencies.is_some() {
-            let rows = [(&back, 3 * d); 2];
-            self.turn(&packed, lanes.as_ref(), rows, -1.0)?;
+            let rows = [(gpu.address(&back), 3 * d); 2];
+            self.turn(self.kernel("turn")?, &packed, lanes.as_ref(), rows, -1.0)?;
         }
         Ok(back)
     }
 
-    /// One block for each `own` rows of a head.
+    /// One block, of so many threads and bytes of shared memory, for each `own` rows of a head.
     fn launch<O: Element>(
         &self,
-        name: &str,
+        kernel: Launch,
         places: &Places,
         own: usize,
+        (threads, shared): (usize, usize),
         out: &CudaSlice<O>,
     ) -> Result<()> {
         let (gpu, packed) = (&*self.gpu, places.packed);
@@ -231,100 +311,59 @@ impl Attention {
             gpu.address(&packed.segments),
         ];
         let ints = [self.heads, self.window, self.both.into(), slices];
-        self.kernel(name)?
-            .structure(&pointers, &ints)
-            .array(out)
-            .blocks(packed.tile_count() * slices * self.heads, THREADS, 0)
+        let blocks = packed.tile_count() * slices * self.heads;
+        let kernel = kernel.structure(&pointers, &ints).array(out);
+        kernel.blocks(blocks, threads, shared)
     }
 
     /// Queries and keys by their positions: `sign` 1 or, back, −1. To and from rows of so many
-    /// values, which begin with them.
+    /// values, which begin with them, at two addresses.
     fn turn(
         &self,
+        kernel: Launch,
         packed: &Packed,
         lanes: Option<&CudaSlice<u64>>,
-        [to, from]: [(&CudaSlice<f32>, usize); 2],
+        [to, from]: [(u64, usize); 2],
         sign: f32,
     ) -> Result<()> {
         let gpu = &*self.gpu;
         let slices = (packed.longest() * self.width.div_ceil(2)).div_ceil(PAIRS);
         let pointers = [
-            gpu.address(to.0),
-            gpu.address(from.0),
+            to.0,
+            from.0,
             self.frequencies.as_ref().map_or(0, |f| gpu.address(f)),
             lanes.map_or(0, |lanes| gpu.address(lanes)),
             gpu.address(&packed.tiles),
             gpu.address(&packed.segments),
         ];
-        self.kernel("turn")?
+        kernel
             .structure(&pointers, &[self.heads, to.1, from.1, slices])
             .float(self.scale)
             .float(sign)
             .blocks(packed.tile_count() * slices, WIDE, 0)
     }
 
-    /// Moves the lanes past a step.
-    fn keep(
-        &self,
-        packed: &Packed,
-        cache: &mut Cache,
-        turned: &CudaSlice<f32>,
-        x: &CudaSlice<f32>,
-    ) -> Result<()> {
-        let (gpu, d) = (&*self.gpu, self.heads * self.width);
-        let mut most = 0;
-        for segment in packed.source() {
-            if segment.starts && segment.ends {
-                continue;
-            }
-            let lane = &mut cache.lanes[segment.lane];
-            if segment.starts || segment.ends {
-                lane.position = 0;
-            }
-            if !segment.ends {
-                self.make_room(lane, segment.len)?;
-                lane.position += segment.len;
-                most = most.max(segment.len.min(lane.capacity));
-            }
-        }
-        let Some(lanes) = cache.table(gpu, most > 0)? else {
-            return Ok(());
-        };
-        let slices = most.div_ceil(ROWS);
-        self.kernel("keep_rows")?
-            .array(&lanes)
-            .array(turned)
-            .array(x)
-            .array(&packed.segments)
-            .int(d)
-            .int(slices)
-            .blocks(packed.source().len() * slices, WIDE, 0)
-    }
-
-    /// Lengthens a lane's ring so that it holds what queries after the next `rows` will see.
-    fn make_room(&self, lane: &mut Lane, rows: usize) -> Result<()> {
-        let (gpu, row) = (&*self.gpu, 2 * self.heads * self.width);
-        let most = self.window.checked_sub(1).unwrap_or(usize::MAX);
-        let needed = most.min(lane.position + rows);
-        if needed <= lane.capacity {
-            return Ok(());
-        }
-        // Nothing has wrapped around yet: the ring was shorter than the window.
-        let capacity = most.min(needed.max(2 * lane.capacity).next_multiple_of(256));
-        let mut longer: CudaSlice<f32> = gpu.unwritten(capacity * row)?;
-        let held = lane.position.min(lane.capacity) * row;
-        if let Some(ring) = lane.ring.as_ref().filter(|_| held > 0) {
-            gpu.stream
-                .memcpy_dtod(&ring.slice(..held), &mut longer.slice_mut(..held))?;
-        }
-        lane.capacity = capacity;
-        lane.ring = Some(longer);
-        Ok(())
+    /// Moves the lanes past a step. Where rows are to be kept: the lanes as they are now, and the
+    /// blocks that a segment's rows take.
+    fn keep(&self, packed: &Packed, cache: &mut Cache) -> Result<Option<(CudaSlice<u64>, usize)>> {
+        let window = Some(self.window).filter(|&window| window > 0);
+        let most = cache.advance(&self.gpu, packed.source(), window)?;
+        let lanes = cache.table(&self.gpu, most > 0)?;
+        Ok(lanes.map(|lanes| (lanes, most.div_ceil(ROWS))))
     }
 
     fn kernel(&self, name: &str) -> Result<Launch<'_>> {
-        let size = format!("HEAD={}", self.width);
-        self.gpu.kernel_for(KERNELS, &[size], name)
+        let rounded = u8::from(self.gpu.rounded());
+        let sizes = [
+            format!("HEAD={}", self.width),
+            format!("PAST_BF16={rounded}"),
+        ];
+        self.gpu.kernel_for(KERNELS, &sizes, name)
+    }
+
+    fn rounded_kernel(&self, cores: TensorCores, name: &str) -> Result<Launch<'_>> {
+        let sizes = cores.defines(self.width);
+        self.gpu.kernel_for(KERNELS_BF16, &sizes, name)
     }
 
     /// Columns of a head in shared memory, which decide how many rows a block has there.
@@ -333,63 +372,33 @@ impl Attention {
     }
 }
 
-impl Cache {
-    /// A copy that runs on by itself.
-    pub fn fork(&self, gpu: &Gpu) -> Result<Self> {
-        let lanes = self.lanes.iter().map(|lane| {
-            Ok(Lane {
-                position: lane.position,
-                capacity: lane.capacity,
-                ring: lane.ring.as_ref().map(|ring| gpu.copy(ring)).transpose()?,
-            })
-        });
-        Ok(Self {
-            lanes: lanes.collect::<Result<_>>()?,
-        })
-    }
-
-    /// The lanes as kernels read them, if they are needed: (lanes, 3).
-    fn table(&self, gpu: &Gpu, needed: bool) -> Result<Option<CudaSlice<u64>>> {
-        let words = self.lanes.iter().flat_map(|lane| {
-            let ring = lane.ring.as_ref().map_or(0, |ring| gpu.address(ring));
-            [ring, lane.position as u64, lane.capacity as u64]
-        });
-        let words = || words.collect::<Vec<_>>();
-        needed.then(|| gpu.upload(&words())).transpose()
-    }
-}
-
-impl Stored for Cache {
-    fn store(&self) -> Result<Saved> {
-        let (mut sizes, mut values) = (Vec::new(), Vec::new());
-        for lane in &self.lanes {
-            let ring = lane.ring.as_ref().map(saved::download).transpose()?;
-            let ring = ring.unwrap_or_default();
-            sizes.extend([lane.position, lane.capacity, ring.len()]);
-            values.extend(ring);
+impl TensorCores {
+    /// None where they do not take heads of this width.
+    fn new(width: usize, capability: i32) -> Option<Self> {
+        if !width.is_multiple_of(8) || width > WIDEST || capability < 80 {
+            return None;
         }
-        Ok(Saved { sizes, values })
+        let wide = width.next_power_of_two().max(64);
+        let warpgroup = capability == 90 && wide <= 128;
+        // As many as registers hold, and shared memory: 227 KB on Hopper, 99 KB on the smallest.
+        let keys = match (wide, warpgroup) {
+            (64, _) => 64,
+            (128, true) => 128,
+            (128, false) => 32,
+            _ => 16,
+        };
+        Some(Self {
+            keys,
+            warpgroup,
+            shared: (CHUNK + 4 * keys) * wide * size_of::<bf16>(),
+        })
     }
 
-    fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
-        let mut rest = &saved.values[..];
-        let lanes = saved.sizes.chunks(3).map(|sizes| {
-            let [position, capacity, len] = *sizes else {
-                return Err(Error::new(Kind::Internal, "another op's state"));
-            };
-            let (ring, later) = rest
-                .split_at_checked(len)
-                .ok_or_else(|| Error::new(Kind::Internal, "a cache of another size"))?;
-            rest = later;
-            let ring = (len > 0).then(|| gpu.upload(ring)).transpose()?;
-            Ok(Lane {
-                position,
-                capacity,
-                ring,
-            })
-        });
-        Ok(Self {
-            lanes: lanes.collect::<Result<_>>()?,
-        })
+    fn defines(self, width: usize) -> [String; 3] {
+        [
+            format!("HEAD={width}"),
+            format!("KEYS={}", self.keys),
+            format!("WARPGROUP={}", u8::from(self.warpgroup)),
+        ]
     }
 }

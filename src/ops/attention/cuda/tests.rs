@@ -25,19 +25,52 @@ fn input(rows: usize, d: usize, seed: u64) -> Tensor {
 }
 
 fn check(heads: usize, width: usize, window: Option<usize>, turned: bool, most: usize) {
-    let device = Device::Cuda(Arc::clone(gpu()));
     let attention = attention(heads, width, Reach::Causal, window, turned);
+    let name = format!("attention {heads} {width} {window:?}");
+    check_steps(&name, &attention, gpu(), heads * width, most, 1e-5);
+}
+
+/// Of sequences in pieces of at most `most`, beside others.
+fn check_steps(
+    name: &str,
+    attention: &ops::Attention,
+    gpu: &Arc<Gpu>,
+    d: usize,
+    most: usize,
+    bound: f32,
+) {
+    let device = Device::Cuda(Arc::clone(gpu));
     let (mut cache, mut cpu_cache) = (attention.start(3), attention.start(3));
     for (i, segments) in steps(most, 5).into_iter().enumerate() {
-        let x = input(total(&segments), heads * width, i as u64);
+        let x = input(total(&segments), d, i as u64);
         let expected = attention.forward(&x, &mut cpu_cache, &segments).unwrap();
         let x = x.to_device(&device).unwrap();
         // A clone that runs on with something else leaves ours as it was.
         let mut fork = cache.clone();
         attention.forward(&x, &mut fork, &segments).unwrap();
         let found = attention.forward(&x, &mut cache, &segments).unwrap();
-        let name = format!("attention {heads} {width} {window:?}");
-        close(&name, &flat(&found), &flat(&expected), 1e-5);
+        close(name, &flat(&found), &flat(&expected), bound);
+    }
+}
+
+/// What rounding leaves of attention, relative to the largest magnitude: bfloat16 has 8 bits.
+const ROUNDED: f32 = 1.5e-2;
+
+fn check_rounded(heads: usize, width: usize, window: Option<usize>, most: usize) {
+    for portable in [false, true] {
+        let attention = attention(heads, width, Reach::Causal, window, true);
+        if portable {
+            attention.make_portable(rounded_gpu()).unwrap();
+        }
+        let name = format!("rounded attention {heads} {width} {window:?}, portable: {portable}");
+        check_steps(
+            &name,
+            &attention,
+            rounded_gpu(),
+            heads * width,
+            most,
+            ROUNDED,
+        );
     }
 }
 
@@ -52,6 +85,112 @@ fn causal_attention_equals_the_cpu_s() {
     check(2, 6, Some(1), true, 100);
     check(3, 20, Some(7), false, 100);
     check(1, 96, None, true, 80);
+    check(1, 256, Some(300), true, 150);
+    // Beyond a page, and a window over several.
+    check(1, 16, None, true, 700);
+    check(1, 16, Some(1100), true, 700);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn rounded_attention_equals_the_cpu_s_up_to_rounding() {
+    check_rounded(2, 32, None, 300);
+    check_rounded(1, 128, None, 150);
+    check_rounded(2, 128, Some(90), 150);
+    check_rounded(3, 64, Some(1), 100);
+    check_rounded(1, 16, Some(1100), 700);
+    check_rounded(2, 24, Some(70), 200);
+    check_rounded(1, 96, Some(256), 300);
+    check_rounded(1, 256, Some(100), 150);
+    // Heads that tensor cores do not take.
+    check_rounded(2, 6, Some(40), 100);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn attention_of_numbers_that_bf16_has_is_rounded_only_in_weights_and_output() {
+    let device = Device::Cuda(Arc::clone(rounded_gpu()));
+    for (heads, width) in [(2, 32), (1, 64), (2, 128), (1, 256)] {
+        for reach in [Reach::Causal, Reach::Bidirectional] {
+            let attention = attention(heads, width, reach, None, false);
+            let segments = [70, 1, 300, 128].map(|len| Segment {
+                lane: 0,
+                len,
+                starts: true,
+                ends: true,
+            });
+            let x = flat(&input(total(&segments), heads * width, 3));
+            let x: Vec<f32> = x
+                .iter()
+                .map(|&x| half::bf16::from_f32(x).to_f32())
+                .collect();
+            let x = tensor(&x, &[total(&segments), 3 * heads * width]);
+            let mut cache = attention.start(1);
+            let expected = attention.forward(&x, &mut cache, &segments).unwrap();
+            let x = x.to_device(&device).unwrap();
+            let found = attention.forward(&x, &mut cache, &segments).unwrap();
+            let name = format!("attention of bf16 {heads} {width} {reach:?}");
+            close(&name, &flat(&found), &flat(&expected), 6e-3);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn a_gradient_follows_steps_that_were_rounded() {
+    let device = Device::Cuda(Arc::clone(rounded_gpu()));
+    let attention = attention(2, 32, Reach::Causal, Some(100), true);
+    let (mut cache, mut cpu_cache) = (attention.start(1), attention.start(1));
+    let piece = |starts| Segment {
+        lane: 0,
+        len: 130,
+        starts,
+        ends: false,
+    };
+    let first = input(130, 64, 1);
+    attention
+        .forward(&first, &mut cpu_cache, &[piece(true)])
+        .unwrap();
+    let first = first.to_device(&device).unwrap();
+    attention
+        .forward(&first, &mut cache, &[piece(true)])
+        .unwrap();
+    let (x, slope) = (input(130, 64, 2), tensor(&random(130 * 64, 3), &[130, 64]));
+    let gradient = |x: Tensor, cache: &mut ops::Cache, slope: Tensor| {
+        let x = x.parameter();
+        let out = attention.forward(&x, cache, &[piece(false)]).unwrap();
+        flat(out.backward(slope).unwrap().of(&x).unwrap())
+    };
+    let expected = gradient(x.clone(), &mut cpu_cache, slope.clone());
+    let on_gpu = [x, slope].map(|x| x.to_device(&device).unwrap());
+    let [x, slope] = on_gpu;
+    let found = gradient(x, &mut cache, slope);
+    close("gradient behind rounded keys", &found, &expected, ROUNDED);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn keys_and_values_are_stored_and_restored() {
+    for gpu in [gpu(), rounded_gpu()] {
+        let device = Device::Cuda(Arc::clone(gpu));
+        let attention = attention(2, 32, Reach::Causal, Some(600), true);
+        let mut cache = attention.start(2);
+        let piece = |lane, starts| Segment {
+            lane,
+            len: 700,
+            starts,
+            ends: false,
+        };
+        let step = |segment, seed, cache: &mut ops::Cache| {
+            let x = input(700, 64, seed).to_device(&device).unwrap();
+            flat(&attention.forward(&x, cache, &[segment]).unwrap())
+        };
+        step(piece(1, true), 1, &mut cache);
+        let stored = postcard::to_allocvec(&cache).unwrap();
+        let expected = step(piece(1, false), 2, &mut cache);
+        let mut restored: ops::Cache = postcard::from_bytes(&stored).unwrap();
+        assert!(expected == step(piece(1, false), 2, &mut restored));
+    }
 }
 
 #[test]

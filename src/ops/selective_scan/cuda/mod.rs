@@ -44,7 +44,7 @@ pub struct SelectiveScan {
 
 /// The hidden states h of each lane's unfinished sequence: (lanes, N padded, I).
 #[derive(Debug)]
-pub struct Hidden {
+pub struct ScanState {
     lanes: usize,
     values: CudaSlice<f32>,
 }
@@ -149,8 +149,8 @@ impl SelectiveScan {
     }
 
     /// Zeros for `lanes` sequences.
-    pub fn start(&self, lanes: usize) -> Result<Hidden> {
-        Ok(Hidden {
+    pub fn start(&self, lanes: usize) -> Result<ScanState> {
+        Ok(ScanState {
             lanes,
             values: self.gpu.zeros(lanes * self.padded * self.channels)?,
         })
@@ -160,7 +160,7 @@ impl SelectiveScan {
     pub fn forward<O: Element>(
         &self,
         io: &ScanInputs,
-        hidden: &mut Hidden,
+        hidden: &mut ScanState,
         segments: &[Segment],
     ) -> Result<(CudaSlice<O>, ScanStarts)> {
         let gpu = &*self.gpu;
@@ -266,7 +266,7 @@ impl SelectiveScan {
     }
 }
 
-impl Hidden {
+impl ScanState {
     /// A copy that runs on by itself.
     pub fn fork(&self, gpu: &Gpu) -> Result<Self> {
         Ok(Self {
@@ -276,7 +276,7 @@ impl Hidden {
     }
 }
 
-impl Stored for Hidden {
+impl Stored for ScanState {
     fn store(&self) -> Result<Saved> {
         Saved::of_lanes(self.lanes, &self.values)
     }
