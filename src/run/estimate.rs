@@ -22,6 +22,8 @@ const PROGRAM: u64 = 16 << 20;
 pub struct Estimate {
     /// Bases that are read; none if the input does not tell.
     pub bases: Option<u64>,
+    /// Of a sequence in the mean; 0 if the input does not tell.
+    pub each: u64,
     /// Rows of the table.
     pub rows: Option<u64>,
     /// Bytes of a row in the file.
@@ -56,6 +58,7 @@ impl Estimate {
         };
         Self {
             bases,
+            each: bases.unwrap_or(0) / contigs.max(1),
             rows: None,
             row_bytes: Self::row_bytes(columns),
             chunk: tokens,
@@ -152,14 +155,27 @@ impl Estimate {
         let len = self.chunk.min(longest) as usize;
         let mut state = engine.model.start(1)?;
         let causal = engine.facts.causal;
+        // Many short sequences take longer than as many bases of one.
+        let each = (self.each as usize).clamp(1, len);
+        let short = self.each > 0 && each < len;
         let mut step = |starts| {
-            let segment = Segment {
+            let segment = |first| Segment {
                 lane: 0,
-                len,
-                starts,
-                ends: !causal,
+                len: each.min(len - first),
+                starts: true,
+                ends: true,
             };
-            engine.forward(tokens(len, &engine.facts), &[segment], &mut state)?;
+            let segments = if short {
+                (0..len).step_by(each).map(segment).collect()
+            } else {
+                vec![Segment {
+                    len,
+                    starts,
+                    ends: !causal,
+                    lane: 0,
+                }]
+            };
+            engine.forward(tokens(len, &engine.facts), &segments, &mut state)?;
             engine.device.synchronize()
         };
         // The first call computes what is kept for the later ones.
