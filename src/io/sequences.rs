@@ -15,7 +15,7 @@ pub struct Sequence {
     /// is not known yet.
     pub end: u64,
     /// The positions that are asked for; those before and after are context. When the contig's length is
-    /// not known yet the end may lie beyond it, and is [`TO_END`] for all of a contig.
+    /// not known yet the end may lie beyond it, and is [`TO_END`](crate::sequence::region::TO_END) for all of a contig.
     pub rows: Range<u64>,
     /// Stretches between those positions that are not asked for, in order: of several regions
     /// that are read together.

@@ -58,7 +58,7 @@ pub enum ColumnKind {
     },
 }
 
-/// The rows of one column in one [`write`](TableWriter::write).
+/// The rows of one column in one [`write`](super::TableWriter::write).
 #[derive(Clone, Debug)]
 pub enum Values {
     /// Row i is `words[codes[i]]`.
