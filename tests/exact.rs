@@ -1,4 +1,4 @@
-//! `--exact`: whole sequences through models that look both ways, over scratch files.
+//! `--exact`: whole sequences through models that are bidirectional, over scratch files.
 
 #![allow(clippy::unwrap_used)] // helpers outside the test functions
 
