@@ -50,8 +50,8 @@ impl Staging {
         let around = File::open(parent).map_err(|e| Error::io(parent, &e))?;
         let _ = around.lock();
         must_be_free(target)?;
-        for (left, _) in temporaries(target)? {
-            if fs::remove_dir_all(&left).is_ok() {
+        for (left, in_use) in temporaries(target)? {
+            if !in_use && fs::remove_dir_all(&left).is_ok() {
                 tracing::info!("removed {}, which a killed run left", left.display());
             }
         }
@@ -61,9 +61,7 @@ impl Staging {
             atomic::remove_directory(&temporary);
             return Err(Error::io(&temporary, &e));
         }
-        let lock = File::open(&temporary)
-            .ok()
-            .filter(|dir| dir.try_lock().is_ok());
+        let lock = File::open(&temporary).ok().filter(|dir| dir.lock().is_ok());
         Ok(Self {
             temporary,
             _lock: lock,
@@ -132,10 +130,13 @@ fn temporaries(target: &Path) -> Result<Vec<(PathBuf, bool)>> {
             continue;
         };
         let path = entry.path();
-        let locked = File::open(&path)
-            .is_ok_and(|dir| matches!(dir.try_lock(), Err(TryLockError::WouldBlock)));
         let own = pid.cast_unsigned() == std::process::id();
-        let in_use = locked || pid > 0 && !own && atomic::is_alive(pid);
+        let in_use = match File::open(&path).map(|dir| dir.try_lock()) {
+            // Whoever made it is gone, even if another process has its id now.
+            Ok(Ok(())) => false,
+            Ok(Err(TryLockError::WouldBlock)) => true,
+            Ok(Err(TryLockError::Error(_))) | Err(_) => pid > 0 && !own && atomic::is_alive(pid),
+        };
         found.push((path, in_use));
     }
     Ok(found)
@@ -170,10 +171,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut dead = std::process::Command::new("true").spawn().unwrap();
         dead.wait().unwrap();
-        let left = dir.path().join(format!(".out.tmp-{}", dead.id()));
-        fs::create_dir(&left).unwrap();
+        // The first process of the machine is alive, and did not make its directory.
+        let left = [dead.id(), 1].map(|id| dir.path().join(format!(".out.tmp-{id}")));
+        for left in &left {
+            fs::create_dir(left).unwrap();
+        }
         let staging = Staging::begin(&dir.path().join("out")).unwrap();
-        assert!(!left.exists());
+        assert!(left.iter().all(|left| !left.exists()));
         drop(staging);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

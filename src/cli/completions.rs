@@ -3,7 +3,7 @@
 use super::Cli;
 use super::process::print;
 use crate::error::{Error, Result};
-use crate::io::atomic::AtomicFile;
+use crate::io::atomic::OutputSet;
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -41,21 +41,26 @@ impl Completions {
         }
         match &self.man {
             Some(directory) => {
+                // Else each command would have a page of its help.
+                let mut command = command.disable_help_subcommand(true);
                 command.build();
-                self.pages(&command, directory)
+                let pages = OutputSet::default();
+                self.pages(&command, directory, &pages)?;
+                pages.commit()
             }
             None => Ok(()),
         }
     }
 
     /// The page of a command, and those of the commands below it.
-    fn pages(&self, command: &Command, directory: &Path) -> Result<()> {
+    fn pages(&self, command: &Command, directory: &Path, pages: &OutputSet) -> Result<()> {
         let page = Man::new(command.clone());
         let path = directory.join(page.get_filename());
-        let mut file = AtomicFile::create(&path, self.force)?;
+        let mut file = pages.create(&path, self.force)?;
         page.render(&mut file).map_err(|e| Error::io(&path, &e))?;
         file.finish()?;
-        let mut below = command.get_subcommands();
-        below.try_for_each(|command| self.pages(command, directory))
+        let below = command.get_subcommands();
+        let mut below = below.filter(|command| !command.is_hide_set());
+        below.try_for_each(|command| self.pages(command, directory, pages))
     }
 }

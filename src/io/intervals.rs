@@ -16,23 +16,37 @@ const MAX_LINE: u64 = 1 << 24;
 /// Attributes of GFF3 that name a feature, the first one that is there.
 const NAMES: [&str; 3] = ["ID", "Name", "locus_tag"];
 
+/// What a file says of intervals.
+#[derive(Debug)]
+pub struct Annotation {
+    /// Those with bases, in the file's order.
+    pub intervals: Vec<Interval>,
+    /// The type of the features that they are (column 3 of GFF3 and GTF); none of BED.
+    pub feature: Option<String>,
+    /// How many have no base (start = end), and are left out.
+    pub empty: u64,
+}
+
+/// The features that are intervals where none are asked for.
+const FEATURE: &str = "gene";
+
 /// Reads all intervals, in the file's order: of BED each line, of GFF3 and GTF each feature of this
-/// type (column 3). The file may be compressed, or standard input (`-`). Memory: the intervals.
+/// type (column 3), or gene. The file may be compressed, or standard input (`-`). Memory: the intervals.
 ///
 /// Names are BED's column 4; of GFF3 the attribute ID, Name or locus_tag; of GTF gene_id, and for
 /// features other than genes transcript_id. Blocks are those of BED12. Intervals without a base are
-/// left out, with one warning.
+/// left out.
 ///
 /// # Errors
 /// Input, naming the line: as [`bed::read`] and [`gff::read`]; blocks that are not within their
-/// interval; no intervals at all, or none of this type.
-pub fn read(path: &Path, feature: &str) -> Result<Vec<Interval>> {
+/// interval; no intervals at all, or none of this type. Usage: a type is asked for, of BED.
+pub fn read(path: &Path, feature: Option<&str>) -> Result<Annotation> {
     let input = Input::open(path, false)?;
     let name = input.name().to_string();
     parse(input, feature).map_err(|error| error.file(name))
 }
 
-fn parse(mut input: impl BufRead, feature: &str) -> Result<Vec<Interval>> {
+fn parse(mut input: impl BufRead, feature: Option<&str>) -> Result<Annotation> {
     let (mut head, mut line) = (Vec::new(), 0..0);
     while line.is_empty() || passed_over(&head[line.clone()]) {
         let bytes = (&mut input)
@@ -46,10 +60,13 @@ fn parse(mut input: impl BufRead, feature: &str) -> Result<Vec<Interval>> {
     }
     let of_gff = is_gff(&head[line]);
     let input = Cursor::new(head).chain(input);
-    if of_gff {
-        features(input, feature)
-    } else {
-        bed_lines(input)
+    match feature {
+        _ if of_gff => features(input, feature.unwrap_or(FEATURE)),
+        None => bed_lines(input),
+        Some(_) => {
+            let error = Error::usage("--feature is for GFF3 and GTF, and this is BED");
+            Err(error.todo("leave it out: each line is an interval"))
+        }
     }
 }
 
@@ -67,7 +84,7 @@ fn is_gff(line: &[u8]) -> bool {
     columns.len() == 9 && !(position(1) && position(2)) && position(3) && position(4)
 }
 
-fn features(input: impl BufRead, wanted: &str) -> Result<Vec<Interval>> {
+fn features(input: impl BufRead, wanted: &str) -> Result<Annotation> {
     let (mut found, mut others) = (Vec::new(), Vec::new());
     gff::each(input, |feature, line| {
         if feature.kind != wanted {
@@ -96,14 +113,18 @@ fn features(input: impl BufRead, wanted: &str) -> Result<Vec<Interval>> {
         });
     })?;
     if !found.is_empty() {
-        return Ok(found);
+        return Ok(Annotation {
+            intervals: found,
+            feature: Some(wanted.to_string()),
+            empty: 0,
+        });
     }
     others.truncate(10);
     let what = format!("no features of type {wanted}");
     Err(Error::input(what).todo(format!("choose with --feature: {}", others.join(", "))))
 }
 
-fn bed_lines(input: impl BufRead) -> Result<Vec<Interval>> {
+fn bed_lines(input: impl BufRead) -> Result<Annotation> {
     let (mut found, mut empty) = (Vec::new(), 0);
     lines::each(input, MAX_LINE, |line, _| {
         let Some((region, columns)) = bed::columns(line)? else {
@@ -124,13 +145,14 @@ fn bed_lines(input: impl BufRead) -> Result<Vec<Interval>> {
         });
         Ok(ControlFlow::Continue(()))
     })?;
-    if empty > 0 {
-        tracing::warn!("{empty} intervals without a base (start = end) are left out");
-    }
     if found.is_empty() {
         return Err(Error::input("no intervals"));
     }
-    Ok(found)
+    Ok(Annotation {
+        intervals: found,
+        feature: None,
+        empty,
+    })
 }
 
 fn score(text: &str) -> Option<f32> {
@@ -192,7 +214,7 @@ mod tests {
     use crate::error::Kind;
 
     fn read(text: &str) -> Vec<Interval> {
-        parse(text.as_bytes(), "gene").unwrap()
+        parse(text.as_bytes(), None).unwrap().intervals
     }
 
     #[test]
@@ -228,8 +250,9 @@ mod tests {
         let gtf = "c\ts\tgene\t11\t20\t.\t+\t.\tgene_id \"g\"; transcript_id \"\";\n\
             c\ts\texon\t11\t20\t.\t+\t.\tgene_id \"g\"; transcript_id \"t\";\n";
         assert_eq!(read(gtf)[0].name.as_deref(), Some("g"));
-        let exons = parse(gtf.as_bytes(), "exon").unwrap();
-        assert_eq!(exons[0].name.as_deref(), Some("t"));
+        let exons = parse(gtf.as_bytes(), Some("exon")).unwrap();
+        assert_eq!(exons.feature.as_deref(), Some("exon"));
+        assert_eq!(exons.intervals[0].name.as_deref(), Some("t"));
     }
 
     #[test]
@@ -245,9 +268,18 @@ mod tests {
                 "no features of type gene: choose with --feature: CDS",
             ),
         ] {
-            let error = parse(text.as_bytes(), "gene").unwrap_err();
+            let error = parse(text.as_bytes(), None).unwrap_err();
             assert_eq!(error.kind(), Kind::Input);
             assert!(error.to_string().contains(words), "{error}");
         }
+        let error = parse(&b"a\t4\t5\n"[..], Some("gene")).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+    }
+
+    #[test]
+    fn intervals_without_a_base_are_counted() {
+        let found = parse(&b"a\t4\t4\na\t4\t5\n"[..], None).unwrap();
+        assert_eq!((found.intervals.len(), found.empty), (1, 1));
+        assert_eq!(found.feature, None);
     }
 }

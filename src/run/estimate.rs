@@ -3,7 +3,7 @@
 use super::device::tokens;
 use super::memory::available_memory;
 use super::units::{number, readable};
-use crate::encoder::{Encoder, Facts, Segment};
+use crate::encoder::{Encoder, Segment};
 use crate::error::{Error, Result};
 use crate::ops::Device;
 use crate::stream::Engine;
@@ -22,8 +22,6 @@ const PROGRAM: u64 = 16 << 20;
 pub struct Estimate {
     /// Bases that are read; none if the input does not tell.
     pub bases: Option<u64>,
-    /// Of a sequence in the mean; 0 if the input does not tell.
-    pub each: u64,
     /// Rows of the table.
     pub rows: Option<u64>,
     /// Bytes of a row in the file.
@@ -53,12 +51,11 @@ impl Estimate {
             Device::Cpu => Self::on_cpu(engine, tokens, bases, columns),
             Device::Cuda(_) => {
                 let rows = tokens.div_ceil(bin) + 1;
-                Self::beside_gpu(&engine.facts, tokens, rows, columns)
+                Self::beside_gpu(engine, tokens, rows, columns)
             }
         };
         Self {
             bases,
-            each: bases.unwrap_or(0) / contigs.max(1),
             rows: None,
             row_bytes: Self::row_bytes(columns),
             chunk: tokens,
@@ -89,11 +86,11 @@ impl Estimate {
     fn on_cpu<B>(engine: &Engine, chunk: u64, bases: Option<u64>, columns: &[Column<B>]) -> u64 {
         let facts = &engine.facts;
         let vectors = raw_bytes(columns);
-        let width = facts.width as u64 * 4;
+        let (width, layers) = (facts.width as u64 * 4, engine.layers.len() as u64);
         // At the widest point of a layer about 16 vectors a token are alive, and those of the layers
         // before it that are asked for; five batches of rows wait or are at work.
-        let activations = chunk * width * (15 + engine.layers.len() as u64);
-        let rows = chunk * (width + vectors) * 5 / 2;
+        let activations = chunk * width * (15 + layers);
+        let rows = chunk * (width * layers + vectors) * 5 / 2;
         let grown = facts.token_bytes as u64 * bases.unwrap_or_default();
         let kept = (facts.state_bytes + facts.kept_bytes) as u64;
         kept + grown + activations + rows + PROGRAM
@@ -101,10 +98,10 @@ impl Estimate {
 
     /// The same in memory when state and activations are a GPU's: `rows` of a step on their way,
     /// and what CUDA's libraries take (0.6 GB, an estimate).
-    fn beside_gpu<B>(facts: &Facts, chunk: u64, rows: u64, columns: &[Column<B>]) -> u64 {
+    fn beside_gpu<B>(engine: &Engine, chunk: u64, rows: u64, columns: &[Column<B>]) -> u64 {
         let vectors = raw_bytes(columns);
-        let width = facts.width as u64 * 4;
-        let rows = rows * (width + vectors) * 3;
+        let values = (engine.facts.width * engine.layers.len()) as u64 * 4;
+        let rows = rows * (values + vectors) * 3;
         rows + chunk * 64 + (1 << 30)
     }
 
@@ -155,27 +152,14 @@ impl Estimate {
         let len = self.chunk.min(longest) as usize;
         let mut state = engine.model.start(1)?;
         let causal = engine.facts.causal;
-        // Many short sequences take longer than as many bases of one.
-        let each = (self.each as usize).clamp(1, len);
-        let short = self.each > 0 && each < len;
         let mut step = |starts| {
-            let segment = |first| Segment {
+            let segment = Segment {
                 lane: 0,
-                len: each.min(len - first),
-                starts: true,
-                ends: true,
+                len,
+                starts,
+                ends: !causal,
             };
-            let segments = if short {
-                (0..len).step_by(each).map(segment).collect()
-            } else {
-                vec![Segment {
-                    len,
-                    starts,
-                    ends: !causal,
-                    lane: 0,
-                }]
-            };
-            engine.forward(tokens(len, &engine.facts), &segments, &mut state)?;
+            engine.forward(tokens(len, &engine.facts), &[segment], &mut state)?;
             engine.device.synchronize()
         };
         // The first call computes what is kept for the later ones.

@@ -143,6 +143,10 @@ pub struct OpenGenome {
     /// The head that predicts, if it is not the language model.
     task: Option<Task>,
     settings: GenomeSettings,
+    /// Of which type the features are that are intervals.
+    feature: Option<String>,
+    /// Intervals without a base, which have no row.
+    left_out: u64,
 }
 
 /// The files that a run writes.
@@ -215,7 +219,15 @@ impl Job for GenomeJob<'_> {
             let what = "--intervals is for the language model's predictions";
             return Err(Error::usage(what).todo("add --head lm"));
         }
-        let intervals = source.intervals.read()?.map(Intervals::new);
+        let annotation = source.intervals.read()?;
+        let (intervals, feature, left_out) = match annotation {
+            Some(read) => (
+                Some(Intervals::new(read.intervals)),
+                read.feature,
+                read.empty,
+            ),
+            None => (None, None, 0),
+        };
         let wanted = intervals.as_ref().map(|all| all.all().as_slice());
         let wanted = wanted.unwrap_or_default();
         let genome = source.open(&loaded.facts, strand, together, wanted)?;
@@ -251,6 +263,8 @@ impl Job for GenomeJob<'_> {
             columns,
             task,
             settings,
+            feature,
+            left_out,
         };
         opened.estimate(None);
         opened.session.estimate.scratch = scratch;

@@ -15,6 +15,9 @@ pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     /// How many of the first ones were asked for by [`Queue::ask`].
     asked: usize,
+    /// The greatest end of all that ever waited: of those that wait still, for a job leaves only
+    /// when the reference has passed its end.
+    furthest: u64,
 }
 
 /// A job whose alternate or whose reference has not run.
@@ -84,6 +87,7 @@ impl Alternate {
 impl Queue {
     /// Adds the next job; its alternate is to run if it `changes` anything.
     pub fn push(&mut self, job: Job, measure: Measure, changes: bool) {
+        self.furthest = self.furthest.max(measure.to);
         self.waiting.push_back(Waiting {
             job,
             measure,
@@ -112,7 +116,7 @@ impl Queue {
 
     /// One past the last.
     pub fn to(&self) -> Option<u64> {
-        self.waiting.iter().map(|job| job.measure.to).max()
+        (!self.waiting.is_empty()).then_some(self.furthest)
     }
 
     /// Where the model reads anew for a site, if no job asks for what lies before.

@@ -52,7 +52,7 @@ impl Vectors {
             let fill = move |rows: &Positions| {
                 let values = rows.vectors(range.clone());
                 match element {
-                    Element::F32 => Values::F32Vectors(values),
+                    Element::F32 => Values::F32Vectors(values.into_owned()),
                     Element::F16 => Values::F16Vectors(halves(&values)),
                 }
             };

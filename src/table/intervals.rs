@@ -16,13 +16,17 @@ pub type AllIntervals = Arc<Vec<Interval>>;
 /// The columns of a table of intervals with their vectors.
 pub fn interval_embeddings(all: &AllIntervals, vectors: &Vectors) -> Vec<Column<Positions>> {
     let mut columns = keys(all);
-    columns.extend(vectors.filled("states after reading each base of the interval"));
+    columns.extend(vectors.filled(if vectors.causal {
+        "states after reading each base of the interval"
+    } else {
+        "states of the interval's bases after reading all around them"
+    }));
     columns
 }
 
 /// The columns of a table of intervals with what a language model says of their bases: the numbers
 /// of a row are the means of a table of predictions.
-pub fn interval_predictions(all: &AllIntervals) -> Vec<Column<Positions>> {
+pub fn interval_predictions(all: &AllIntervals, causal: bool) -> Vec<Column<Positions>> {
     let mut columns = keys(all);
     let mean = |rows: &Positions| rows.numbers(0);
     let perplexity = |rows: &Positions| match rows.numbers(0) {
@@ -36,7 +40,11 @@ pub fn interval_predictions(all: &AllIntervals) -> Vec<Column<Positions>> {
         Column::new(
             "mean_logp",
             ColumnKind::OptionalF32,
-            "mean of log P(base | bases before it) over the interval's bases that have one",
+            if causal {
+                "mean of log P(base | bases before it) over the interval's bases that have one"
+            } else {
+                "mean of log P(base | bases around it) over the interval's bases that have one"
+            },
             mean,
         )
         .unit("nat")

@@ -6,6 +6,7 @@ use crate::sequence::LETTERS;
 use bytemuck::allocation::pod_collect_to_vec;
 use bytemuck::cast_slice;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -160,10 +161,10 @@ impl Positions {
     }
 
     /// Numbers `range` of each row, row by row.
-    pub(super) fn vectors(&self, range: Range<usize>) -> Vec<f32> {
+    pub(super) fn vectors(&self, range: Range<usize>) -> Cow<'_, [f32]> {
         let width = self.width();
         if range == (0..width) {
-            return self.values.clone();
+            return Cow::Borrowed(&self.values);
         }
         let rows = self.values.chunks_exact(width.max(1));
         rows.flat_map(|row| &row[range.clone()]).copied().collect()

@@ -60,7 +60,9 @@ pub fn predictions(causal: bool, logits: Option<usize>) -> Vec<Column<Positions>
             "logits",
             ColumnKind::Vector { element, dim },
             meaning,
-            move |rows: &Positions| Values::F32Vectors(rows.vectors(first..first + dim)),
+            move |rows: &Positions| {
+                Values::F32Vectors(rows.vectors(first..first + dim).into_owned())
+            },
         );
         columns.push(column.of_layer("lm_head").primary());
     }

@@ -62,7 +62,10 @@ fn the_documented_columns_are_those_of_the_code() {
             "interval_embeddings",
             rows(&interval_embeddings(&none, &half)),
         ),
-        ("interval_predictions", rows(&interval_predictions(&none))),
+        (
+            "interval_predictions",
+            rows(&interval_predictions(&none, true)),
+        ),
         ("variants", rows(&variants(&all))),
         ("reads", rows(&reads(Some(&half)))),
         ("read_bases", rows(&read_bases(true))),

@@ -313,6 +313,20 @@ fn several_layers_of_an_interval_equal_single_runs() {
 }
 
 #[test]
+fn intervals_without_a_base_have_no_row_and_are_failures() {
+    let line = "embed a.fa -m model -o out.parquet --intervals r.bed --summary s.json";
+    let given = |args: &str| {
+        let case = Case::new(&format!("{line} {args}")).file("a.fa", text());
+        case.file("r.bed", "c\t5\t5\nc\t5\t9\n").run()
+    };
+    let said = ["1 intervals have no base, and no row"];
+    let written = ["out.parquet", "s.json"];
+    assert_eq!(given("").ends(0, &said, &written).table().rows(), 1);
+    given("--strict").ends(6, &said, &written);
+    given("--feature gene").fails(2, &["--feature is for GFF3 and GTF"]);
+}
+
+#[test]
 fn what_does_not_go_with_intervals_is_refused() {
     for (args, said) in [
         ("--bin 10", "--bin"),

@@ -150,6 +150,11 @@ fn numbers_that_are_not_finite_are_found() {
     weights(&safetensors(&text, &all))
         .run()
         .fails(4, &["tensor ", "not a finite number"]);
+    // Weights that are numbers, of which the run makes some that are none.
+    let large = 3e38f32.to_le_bytes().repeat(data.len() / 4);
+    weights(&safetensors(&text, &large))
+        .run()
+        .fails(4, &["a:1", "not a"]);
 }
 
 #[test]

@@ -341,7 +341,9 @@ fn equals_signs_are_the_references_bases_or_an_error_but_never_n() {
     assert_eq!(records[1].codes(true), [2, 3, 0]);
     for wrong in &records[2..4] {
         assert_eq!(letters(wrong), "");
+        assert!(wrong.is_unresolved());
     }
+    assert!(!records[0].is_unresolved() && !records[4].is_unresolved());
     assert_eq!(records[2].placed(&contigs(20)), Placed::Wrong);
     assert_eq!(letters(&records[4]), "ACG");
     let error = open(None).unwrap_err().to_string();

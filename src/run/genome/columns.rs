@@ -57,7 +57,10 @@ impl GenomeJob<'_> {
                 let vectors = vectors(embed, session, Some(name_of(self.pool())));
                 table::interval_embeddings(intervals.all(), &vectors)
             }
-            RowsOf::Predictions(_) => table::interval_predictions(intervals.all()),
+            RowsOf::Predictions(_) => {
+                let causal = session.engine.facts.causal;
+                table::interval_predictions(intervals.all(), causal)
+            }
         }
     }
 }

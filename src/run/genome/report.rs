@@ -33,7 +33,7 @@ impl GenomeJob<'_> {
         if let RowsOf::Embeddings(embed) = self.rows {
             params.extend(embed.layers.params());
         }
-        params.extend(source.intervals.params());
+        params.extend(source.intervals.params(opened.feature.as_deref()));
         params.extend(source.sample.params());
         if source.sample.reference.is_some() {
             params.push(("alignments", json!(file_name(&source.fasta))));
@@ -108,6 +108,11 @@ impl GenomeJob<'_> {
         }
         if counts.empty > 0 {
             summary.failed = Some(format!("{} sequences are empty", counts.empty));
+        }
+        if opened.left_out > 0 {
+            let what = format!("{} intervals have no base, and no row", opened.left_out);
+            summary.warnings.push(what.clone());
+            summary.failed = Some(what);
         }
         summary
     }

@@ -1,8 +1,8 @@
 //! `--intervals`: a row for each gene, peak or window of an annotation.
 
 use crate::error::{Error, Result};
-use crate::io::intervals;
-use crate::sequence::interval::{Interval, Point, Shape};
+use crate::io::intervals::{self, Annotation};
+use crate::sequence::interval::{Point, Shape};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -20,15 +20,14 @@ pub struct Intervals {
     )]
     #[serde(skip)]
     pub intervals: Option<PathBuf>,
-    /// The features of GFF3 and GTF that are intervals: column 3.
+    /// The features of GFF3 and GTF that are intervals: column 3 [default: gene].
     #[arg(
         long,
         value_name = "TYPE",
-        default_value = "gene",
         requires = "intervals",
         help_heading = "Intervals"
     )]
-    feature: String,
+    feature: Option<String>,
     /// Bases more before each interval, along its strand.
     #[arg(
         long,
@@ -60,18 +59,20 @@ pub struct Intervals {
 }
 
 impl Intervals {
-    /// Reads the file, and gives the intervals their shape; none without the option.
+    /// Reads the file, and gives the intervals their shape, which may leave some without a base;
+    /// none without the option.
     ///
     /// # Errors
     /// Usage: --around is not understood; those of the reader.
-    pub fn read(&self) -> Result<Option<Vec<Interval>>> {
+    pub fn read(&self) -> Result<Option<Annotation>> {
         let shape = self.shape()?;
         let Some(path) = &self.intervals else {
             return Ok(None);
         };
-        let read = intervals::read(path, &self.feature)?;
-        let all = read.len();
+        let read = intervals::read(path, self.feature.as_deref())?;
+        let all = read.intervals.len();
         let shaped = read
+            .intervals
             .into_iter()
             .filter_map(|interval| shape.apply(interval));
         let shaped: Vec<_> = shaped.collect();
@@ -79,11 +80,11 @@ impl Intervals {
             let error = Error::usage("--around 0 leaves no base of any interval");
             return Err(error.todo("add --upstream or --downstream"));
         }
-        if shaped.len() < all {
-            let lost = all - shaped.len();
-            tracing::warn!("{lost} intervals have no base on their contig, and no row");
-        }
-        Ok(Some(shaped))
+        Ok(Some(Annotation {
+            empty: read.empty + (all - shaped.len()) as u64,
+            intervals: shaped,
+            feature: read.feature,
+        }))
     }
 
     fn shape(&self) -> Result<Shape> {
@@ -111,12 +112,13 @@ impl Intervals {
         })
     }
 
-    /// What the intervals are, for the metadata.
-    pub fn params(&self) -> Vec<(&'static str, Value)> {
+    /// What the intervals are, for the metadata; `feature`: of which type, if the file has types.
+    pub fn params(&self, feature: Option<&str>) -> Vec<(&'static str, Value)> {
         if self.intervals.is_none() {
             return Vec::new();
         }
-        let mut params = vec![("feature", json!(self.feature))];
+        let feature = feature.iter().map(|feature| ("feature", json!(feature)));
+        let mut params: Vec<_> = feature.collect();
         for (name, bases) in [("upstream", self.upstream), ("downstream", self.downstream)] {
             if bases > 0 {
                 params.push((name, json!(bases)));

@@ -80,7 +80,7 @@ impl SourceRead {
     fn status(&self) -> ReadStatus {
         match self.placed {
             Placed::Wrong => ReadStatus::BadAlignment,
-            _ if self.record.is_empty() => ReadStatus::NoSequence,
+            _ if self.record.is_empty() || self.record.is_unresolved() => ReadStatus::NoSequence,
             _ => ReadStatus::Ok,
         }
     }

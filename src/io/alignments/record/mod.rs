@@ -222,6 +222,12 @@ impl Record {
         self.bases = Some(resolved.unwrap_or_default());
     }
 
+    /// Whether bases are left to a reference that cannot be found: the read is aligned nowhere, or
+    /// beyond it.
+    pub fn is_unresolved(&self) -> bool {
+        self.bases.as_ref().is_some_and(|bases| bases.is_empty())
+    }
+
     /// Base codes as stored, or as sequenced: a reverse read is then turned round. None where a
     /// base is left to the reference that cannot be found there.
     pub fn codes(&self, sequenced: bool) -> Vec<u8> {
