@@ -22,7 +22,7 @@ pub struct Adapter {
 /// # Errors
 /// Model: a file is missing or damaged, the adapter is of a kind other than LoRA on linear layers
 /// (DoRA, embeddings, convolutions) or began by changing the base model, its tensors do not fit the
-/// weights, or one of them would not be used.
+/// weights, or one of them would not be used; what `modules_to_save` names is taken as it is.
 pub fn read(dir: &Path, base: &Weights) -> Result<Adapter> {
     let settings = Settings::read(&dir.join("adapter_config.json"))?;
     let path = dir.join(WEIGHTS);

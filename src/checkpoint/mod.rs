@@ -31,7 +31,7 @@ pub use open::{Checkpoint, files};
 pub use presets::{preset, presets};
 pub use safetensors::{digest, digest_of};
 pub use staging::{Staging, must_be_free};
-pub use tied::{is_embedding, is_head};
+pub use tied::{is_embedding, is_head, tied_key};
 pub use tokenizer::{Letters, TOKENIZERS, Tokenizer};
 pub use verify::{Verified, verify};
 pub use weights::Weights;

@@ -24,17 +24,22 @@ pub fn is_embedding(name: &str) -> bool {
         && !name.starts_with("crocuta_heads.")
 }
 
-/// The key of `config.json` that says that the head is the embedding, if it says so and the two are
+/// The key of `config.json` that says whether the head is the embedding.
+pub fn tied_key(config: &Config) -> &'static str {
+    if config.has("tie_embeddings") {
+        "tie_embeddings"
+    } else {
+        "tie_word_embeddings"
+    }
+}
+
+/// The same key, if it says so and the two are
 /// stored and differ: other programs would leave the head out.
 pub(super) fn wrongly_tied(
     config: &Config,
     tensors: &BTreeMap<&String, &Tensor>,
 ) -> Result<Option<&'static str>> {
-    let key = if config.has("tie_embeddings") {
-        "tie_embeddings"
-    } else {
-        "tie_word_embeddings"
-    };
+    let key = tied_key(config);
     let one = |is: fn(&str) -> bool| tensors.iter().find(|(name, _)| is(name));
     let (Some((_, head)), Some((_, embedding))) = (one(is_head), one(is_embedding)) else {
         return Ok(None);

@@ -16,8 +16,7 @@
 //! `layers.{i}.norm2.weight`, `layers.{i}.mlp.fc1.weight`, `.fc2.weight`, `norm.weight`, and
 //! `lm_head.weight` if it is not tied to the embedding. No layer has a bias.
 
-use super::facts::Layer;
-use super::facts::{CPU_STEP, GPU_STEP};
+use super::facts::{CPU_STEP, GPU_STEP, Layer};
 use super::layers::LayerTaps;
 use super::{Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};

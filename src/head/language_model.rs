@@ -1,7 +1,7 @@
 //! The language-model head: hidden vectors to logits over tokens, logits to probabilities of
 //! bases.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, tied_key};
 use crate::encoder::{Facts, Model, Vocabulary};
 use crate::error::Result;
 use crate::ops::Linear;
@@ -119,12 +119,7 @@ impl LanguageModel {
 /// Does the configuration say that the head is the embedding, where none is stored?
 fn tied(checkpoint: &Checkpoint) -> Result<bool> {
     let config = &checkpoint.config;
-    let key = if config.has("tie_embeddings") {
-        "tie_embeddings"
-    } else {
-        "tie_word_embeddings"
-    };
-    config.flag(key, Some(true))
+    config.flag(tied_key(config), Some(true))
 }
 
 #[cfg(test)]

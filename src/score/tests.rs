@@ -192,8 +192,10 @@ fn settings() -> Settings {
 fn branches_score_as_forks_do() {
     let gpu = Gpu::open(0, false).unwrap();
     for model in MODELS {
-        let (cpu, head) = load(model, Device::Cpu);
-        let (on_gpu, gpu_head) = load(model, Device::Cuda(gpu.clone()));
+        let (cpu, on_gpu) = (
+            load(model, Device::Cpu),
+            load(model, Device::Cuda(gpu.clone())),
+        );
         for (after, chunk, context, around) in [
             (64, 1000, None, 9),
             (1, 7, None, 0),
@@ -209,27 +211,41 @@ fn branches_score_as_forks_do() {
                 around,
                 ..settings()
             };
-            let forks = Scorer {
-                engine: &cpu,
-                head: &head,
-            };
-            let branches = Scorer {
-                engine: &on_gpu,
-                head: &gpu_head,
-            };
-            for reverse in [false, true] {
-                let expected = run(forks, &settings, reverse);
-                let found = run(branches, &settings, reverse);
-                for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                    let name = format!("{model:?}, change {i}, {settings:?}, reverse {reverse}");
-                    same(&name, found, expected);
-                }
-                let largest = expected
-                    .iter()
-                    .map(|scores| (scores.ll_alt - scores.ll_ref).abs());
-                assert!(largest.fold(0.0, f64::max) > 0.1, "the model says nothing");
-            }
+            compare(&format!("{model:?}"), &cpu, &on_gpu, &settings);
         }
+        // Vectors of an inner layer, beside the last one's logits.
+        let inner = [cpu, on_gpu].map(|(engine, head)| {
+            let layers = vec![Layer::After(1), Layer::Norm];
+            (Engine { layers, ..engine }, head)
+        });
+        compare(
+            &format!("{model:?}, inner"),
+            &inner[0],
+            &inner[1],
+            &settings(),
+        );
+    }
+}
+
+/// Forks on the CPU and branches on the GPU, of both strands.
+fn compare(
+    name: &str,
+    cpu: &(Engine, LanguageModel),
+    on_gpu: &(Engine, LanguageModel),
+    settings: &Settings,
+) {
+    let [forks, branches] = [cpu, on_gpu].map(|(engine, head)| Scorer { engine, head });
+    for reverse in [false, true] {
+        let expected = run(forks, settings, reverse);
+        let found = run(branches, settings, reverse);
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let name = format!("{name}, change {i}, {settings:?}, reverse {reverse}");
+            same(&name, found, expected);
+        }
+        let largest = expected
+            .iter()
+            .map(|scores| (scores.ll_alt - scores.ll_ref).abs());
+        assert!(largest.fold(0.0, f64::max) > 0.1, "the model says nothing");
     }
 }
 

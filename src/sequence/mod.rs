@@ -8,6 +8,8 @@ pub mod contigs;
 pub mod interval;
 pub mod region;
 
+use crate::error::{Error, Kind, Result};
+
 /// Adenine.
 pub const A: u8 = 0;
 /// Cytosine.
@@ -89,14 +91,17 @@ pub struct Branch {
 }
 
 impl Branch {
-    /// The segment that it branches off, and that segment's first row; none if it is no segment's
-    /// row.
-    pub fn origin(&self, segments: &[Segment]) -> Option<(usize, usize)> {
+    /// The segment that it branches off, and that segment's first row.
+    ///
+    /// # Errors
+    /// Internal: it is no segment's row.
+    pub fn origin(&self, segments: &[Segment]) -> Result<(usize, usize)> {
         let mut end = 0;
         let index = segments.iter().position(|segment| {
             end += segment.len;
             self.after < end
-        })?;
-        Some((index, end - segments[index].len))
+        });
+        let index = index.ok_or_else(|| Error::new(Kind::Internal, "a branch off no segment"))?;
+        Ok((index, end - segments[index].len))
     }
 }

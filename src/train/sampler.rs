@@ -25,8 +25,8 @@ pub struct Sampler {
 /// How far a sampler has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochPlace {
-    epoch: u64,
-    next: u64,
+    pub(super) epoch: u64,
+    pub(super) next: u64,
 }
 
 impl Sampler {

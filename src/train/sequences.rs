@@ -3,7 +3,7 @@
 use super::metrics::{self, Confusion};
 use super::network::{Network, foreign};
 use super::objective::{Evaluation, Loss, Objective};
-use super::sampler::generator;
+use super::sampler::{EpochPlace, generator};
 use crate::encoder::Encoder;
 use crate::error::{Error, Kind, Result};
 use crate::head::{Link, Shape, Task, Unit};
@@ -12,7 +12,6 @@ use crate::ops::{Tensor, cross_entropy};
 use crate::sequence::{Segment, reverse_complement};
 use rand::Rng;
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::f64::consts::LN_2;
@@ -134,12 +133,6 @@ pub struct Sequences {
     place: EpochPlace,
     /// The order of the epoch, and which sequences are reverse-complemented in it.
     order: Vec<(usize, bool)>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct EpochPlace {
-    epoch: u64,
-    next: u64,
 }
 
 impl Sequences {

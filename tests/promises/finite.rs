@@ -18,7 +18,7 @@ fn overflowing() -> [Vec<u8>; 2] {
 }
 
 fn fails(case: Case) {
-    { case }.run().fails(4, &["model"]);
+    { case }.run().fails(4, &["the model's output"]);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn probabilities_of_a_head() {
             let case = given::case(&format!("predict a.fa -m genes {outputs} -t 1"));
             { case.file("genes/model.safetensors", &weights) }
                 .run()
-                .fails(4, &["model"]);
+                .fails(4, &["the model's output"]);
         }
     }
 }

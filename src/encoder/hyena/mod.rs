@@ -17,8 +17,7 @@ mod operator;
 
 pub use filter::ImplicitFilter;
 
-use super::facts::Layer;
-use super::facts::{CPU_STEP, GPU_STEP};
+use super::facts::{CPU_STEP, GPU_STEP, Layer};
 use super::layers::LayerTaps;
 use super::{Branch, Encoder, Facts, Segment, Vocabulary};
 use crate::checkpoint::{Config, Weights};

@@ -98,7 +98,7 @@ impl Model {
         })
     }
 
-    /// The embedding (V, D), to which the output head is tied.
+    /// The embedding (V, D), to which the output head is tied where it is not stored.
     pub fn embedding(&self) -> &Tensor {
         &self.embedding
     }

@@ -6,7 +6,7 @@
 //! owes to the next rows.
 
 use super::cuda::{Gpu, Source};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 
@@ -33,8 +33,7 @@ pub(super) fn beside(
     let (mut rooms, mut found) = (vec![0; segments.len()], Vec::with_capacity(branches.len()));
     let mut row = segments.iter().map(|segment| segment.len).sum();
     for branch in branches {
-        let foreign = || Error::new(Kind::Internal, "a branch off no segment");
-        let (index, first) = branch.origin(segments).ok_or_else(foreign)?;
+        let (index, first) = branch.origin(segments)?;
         let beside = branch.after + 1;
         let shared = first + segments[index].len - beside;
         rooms[index] = rooms[index].max(branch.len.saturating_sub(shared));

@@ -1,13 +1,13 @@
-//! The ops on NVIDIA GPUs: functions over values in device memory, each op beside
+//! What the ops on NVIDIA GPUs share: functions over values in device memory. Each op lies beside
 //! its form on the CPU, which defines what it computes.
 //!
 //! CUDA's libraries are opened at run time, so that the same program runs without them. Kernels
-//! stand in the folders of the ops and are compiled by NVRTC for the device that is there. All work of a
-//! [`Gpu`] is queued on one stream: calls return before it is done, and what is read back waits
-//! for it.
+//! stand in the folders of the ops and are compiled by NVRTC for the device that is there. All work
+//! of a [`Gpu`] is queued on one stream: calls return before it is done, and what is read back
+//! waits for it.
 //!
-//! Values are f32; matrix products take bf16 copies of their inputs if the layer was made so, and
-//! sum in f32; so does Mamba-2's scan. Other scans, convolutions, norms and FFTs are f32 always.
+//! Values are f32. Where matrix products take bf16 copies of their inputs, so do attention and
+//! Mamba-2's scan; all sum in f32. Other scans, convolutions, norms and FFTs are f32 always.
 
 pub(super) mod blas;
 mod compile;

@@ -158,9 +158,7 @@ fn runs(segments: &[Segment], branches: &[Branch]) -> Result<Vec<Run>> {
         before: 0,
     }));
     for branch in branches {
-        let found = branch.origin(segments);
-        let foreign = || Error::new(Kind::Internal, "a branch off no segment");
-        let (index, row) = found.ok_or_else(foreign)?;
+        let (index, row) = branch.origin(segments)?;
         runs.push(Run {
             len: branch.len,
             lane: segments[index].lane,

@@ -1,5 +1,6 @@
 //! Each file of kernels, through NVIDIA's compiler.
 
+use crate::ops::attention::cuda::TensorCores;
 use crate::ops::cuda::{Source, compile};
 use crate::ops::*;
 use std::collections::BTreeSet;
@@ -66,27 +67,25 @@ fn kernels_compile_for_each_architecture() {
         "SLICE=64",
     ];
     let sizes = sizes.map(String::from);
-    let tiles = ["HEAD=32", "KEYS=32", "WARPGROUP=0"].map(String::from);
     for source in ALL {
-        let of_tiles = source == attention::cuda::KERNELS_BF16;
-        let sizes = if of_tiles { &tiles[..] } else { &sizes[..] };
-        for capability in [80, 90] {
-            let code = compile(source, sizes, capability).unwrap();
+        for capability in [80, 90]
+            .into_iter()
+            .filter(|_| source != attention::cuda::KERNELS_BF16)
+        {
+            let code = compile(source, &sizes, capability).unwrap();
             assert_eq!(&code[..4], b"\x7fELF", "{}", source.name);
         }
     }
     let sizes = ["STATES=16", "RANK=16", "GRADIENTS=1"].map(String::from);
     compile(selective_scan::cuda::KERNELS, &sizes, 90).unwrap();
-    // Tiles of other sizes, which have to fit shared memory as well.
-    for (width, keys, warpgroup) in [(64, 64, 1), (128, 128, 1), (256, 16, 0)] {
+    // Tiles of the sizes that each GPU takes, which have to fit shared memory as well.
+    for width in [8, 64, 128, 256] {
         let head = format!("HEAD={width}");
-        let sizes = [head.clone(), "PAST_BF16=1".to_string()];
+        let sizes = [head, "PAST_BF16=1".to_string()];
         compile(attention::cuda::KERNELS, &sizes, 90).unwrap();
-        let sizes = [
-            head,
-            format!("KEYS={keys}"),
-            format!("WARPGROUP={warpgroup}"),
-        ];
-        compile(attention::cuda::KERNELS_BF16, &sizes, 90).unwrap();
+        for capability in [80, 90, 100] {
+            let sizes = TensorCores::new(width, capability).unwrap().defines(width);
+            compile(attention::cuda::KERNELS_BF16, &sizes, capability).unwrap();
+        }
     }
 }

@@ -62,7 +62,7 @@ pub struct Attention {
 
 /// How tensor cores cut the work.
 #[derive(Clone, Copy, Debug)]
-struct TensorCores {
+pub(in crate::ops) struct TensorCores {
     /// Of a tile.
     keys: usize,
     /// By the instructions that four warps of a Hopper GPU share.
@@ -374,7 +374,7 @@ impl Attention {
 
 impl TensorCores {
     /// None where they do not take heads of this width.
-    fn new(width: usize, capability: i32) -> Option<Self> {
+    pub(in crate::ops) fn new(width: usize, capability: i32) -> Option<Self> {
         if !width.is_multiple_of(8) || width > WIDEST || capability < 80 {
             return None;
         }
@@ -394,7 +394,7 @@ impl TensorCores {
         })
     }
 
-    fn defines(self, width: usize) -> [String; 3] {
+    pub(in crate::ops) fn defines(self, width: usize) -> [String; 3] {
         [
             format!("HEAD={width}"),
             format!("KEYS={}", self.keys),
