@@ -118,8 +118,8 @@ pub fn reads(vectors: Option<&Vectors>) -> Vec<Column<ReadRows>> {
     columns.push(Column::new(
         "status",
         ColumnKind::Words,
-        "`ok`; `no_sequence`: the file does not hold its bases; `bad_alignment`: its place is \
-         invalid, its bases were read",
+        "`ok`; `no_sequence`: the file does not hold its bases; `bad_alignment`: its place or \
+         its mate's is invalid, its bases were read",
         |rows: &ReadRows| {
             let code = |row: &ReadRow| {
                 let all = ReadStatus::ALL.iter();

@@ -351,6 +351,7 @@ __device__ __forceinline__ void finish(const float (&o)[PANELS][SPAN / 2], Runni
         sum += __shfl_xor_sync(0xffffffffu, sum, 2);
         const int r = threadIdx.x / 32 * 16 + lane / 4 + 8 * e;
         if (r >= at.count) continue;
+        const i64 own = (at.row + at.from + r) * p.heads + at.head;
         const float share = 1.0f / sum;
 #pragma unroll
         for (int i = 2 * e; i < WIDE / 2; i += 4) {
