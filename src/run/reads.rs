@@ -203,7 +203,7 @@ impl Job for Reads {
         loaded.layers.splice(0..0, asked);
         let mut session = Session::open(loaded, &self.compute, None, None)?;
         let contigs = source.header().contigs.len() as u64;
-        let columns = table::reads(vectors.as_ref());
+        let columns = table::reads(session.engine.facts.causal, vectors.as_ref());
         session.estimate = Estimate::new(
             &session.engine,
             session.tokens(),
@@ -332,8 +332,9 @@ impl Reads {
         targets: ReadTargets,
         journal: Option<&Journal>,
     ) -> Result<ReadSink> {
-        let columns = table::reads(opened.vectors.as_ref());
-        let of_bases = || table::read_bases(opened.session.engine.facts.causal);
+        let causal = opened.session.engine.facts.causal;
+        let columns = table::reads(causal, opened.vectors.as_ref());
+        let of_bases = || table::read_bases(causal);
         let span = GROUP_POSITIONS;
         let (table, bases): (TableOutput<ReadRows>, Option<TableOutput<ReadBases>>) = match journal
         {

@@ -67,7 +67,7 @@ fn the_documented_columns_are_those_of_the_code() {
             rows(&interval_predictions(&none, true)),
         ),
         ("variants", rows(&variants(&all))),
-        ("reads", rows(&reads(Some(&half)))),
+        ("reads", rows(&reads(true, Some(&half)))),
         ("read_bases", rows(&read_bases(true))),
     ];
     for (table, rows) in documented {
@@ -79,7 +79,7 @@ fn the_documented_columns_are_those_of_the_code() {
 
 #[test]
 fn the_footer_describes_every_column() {
-    let columns = reads(Some(&vectors(Element::F16)));
+    let columns = reads(true, Some(&vectors(Element::F16)));
     let embedding = columns
         .iter()
         .find(|column| column.spec.name == "embedding");
@@ -95,7 +95,7 @@ fn the_footer_describes_every_column() {
             column.spec.name
         );
     }
-    let without = reads(None);
+    let without = reads(true, None);
     assert!(without.iter().all(|column| column.spec.name != "embedding"));
 }
 
