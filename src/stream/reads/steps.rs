@@ -1,4 +1,4 @@
-//! Reads to steps.
+//! Reads to steps. Where a read is cut depends on itself alone, not on what came before it.
 
 use super::{ReadSettings, SourceRead};
 use crate::error::Result;
@@ -162,14 +162,15 @@ impl<'a> ReadSteps<'a> {
             };
             let room = self.settings.chunk - tokens;
             let left = current.codes.len() - current.at;
-            let size = self.settings.windows.map_or(room, |windows| windows.size);
+            let windows = self.settings.windows;
+            let size = windows.map_or(self.settings.chunk, |windows| windows.size);
             if size.min(left) > room && tokens > 0 {
                 self.current = Some(current);
                 break;
             }
             let part = self.part(&current, size);
             tokens += part.codes.len();
-            let overlap = self.settings.windows.map_or(0, |windows| windows.overlap);
+            let overlap = windows.map_or(0, |windows| windows.overlap);
             if !part.last {
                 let at = current.at + part.codes.len() - overlap;
                 self.current = Some(Current { at, ..current });
