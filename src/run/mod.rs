@@ -12,6 +12,7 @@ mod layers;
 mod memory;
 pub(crate) mod options;
 mod outputs;
+mod plan;
 mod provenance;
 mod reads;
 mod score;
@@ -28,7 +29,7 @@ pub use score::Score;
 use crate::error::{Error, Kind, Result};
 use crate::stream::{Journal, Progress, Style};
 use inputs::Inputs;
-use options::{Compute, Output};
+use options::{Compute, Output, Sharding};
 use outputs::{Format, Outputs};
 use serde_json::{Map, Value};
 use session::Session;
@@ -45,6 +46,9 @@ pub trait Job {
 
     /// The options that all share.
     fn shared(&self) -> (&Compute, &Output);
+
+    /// The part of the input that is read.
+    fn sharding(&self) -> &Sharding;
 
     /// Refuses options that do not go together.
     fn check_options(&self) -> Result<()>;
@@ -87,6 +91,7 @@ pub trait Job {
 pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let (compute, output) = job.shared();
     job.check_options()?;
+    job.sharding().must_be_one()?;
     use_threads(compute.threads)?;
     let inputs = job.inputs();
     let mut read: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();

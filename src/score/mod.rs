@@ -19,6 +19,7 @@ mod haplotypes;
 mod kept;
 mod ledger;
 mod line;
+mod part;
 mod pass;
 mod plot;
 mod prepare;
@@ -29,10 +30,11 @@ mod scores;
 mod sites;
 mod windows;
 
-pub use alleles::{read_alleles, saturate};
+pub use alleles::{read_alleles, region_of, saturate};
 pub use contig::{Contig, ContigStrand};
 pub use haplotypes::{Carried, join};
 pub use ledger::{Change, Ledger};
+pub use part::{Part, count_records};
 pub use pass::score;
 pub use plot::draw;
 pub use prepare::{Checked, prepare};
@@ -72,6 +74,8 @@ pub struct Settings {
     pub both_strands: bool,
     /// Vectors to keep.
     pub embeddings: Option<Embeddings>,
+    /// Only a part of the input's records is scored.
+    pub shard: bool,
     /// Tokens of a step.
     pub chunk: usize,
     /// Where scratch files lie.

@@ -15,7 +15,7 @@ const RECORDS: usize = 8 << 20;
 /// What a run over reads did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadTotals {
-    /// Records of the input.
+    /// Records of the input, those of other shards among them.
     pub records: u64,
     /// Secondary alignments that were left out.
     pub secondary: u64,
@@ -224,6 +224,10 @@ impl<'a> ReadSteps<'a> {
         while let Some(record) = self.source.next_record()? {
             let index = self.totals.records.cast_signed();
             self.totals.records += 1;
+            let blocks = self.settings.blocks;
+            if blocks.is_some_and(|blocks| !blocks.has(index.cast_unsigned())) {
+                continue;
+            }
             let other = record.flag() & (flag::SECONDARY | flag::SUPPLEMENTARY);
             let wanted = other == 0 || self.settings.all;
             if !wanted {
