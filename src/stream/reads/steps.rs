@@ -115,9 +115,21 @@ impl<'a> ReadSteps<'a> {
 
     /// How far the records were read: so many of them, the last one up to this base, or all of it.
     pub fn position(&self) -> Position {
-        Position {
-            sequences: self.totals.records,
-            bases: self.current.as_ref().map_or(0, |current| current.at as u64),
+        let records = self.totals.records;
+        match &self.current {
+            // It waits for the next step.
+            Some(Current { at: 0, .. }) => Position {
+                sequences: records - 1,
+                bases: 0,
+            },
+            Some(Current { at, .. }) => Position {
+                sequences: records,
+                bases: *at as u64,
+            },
+            None => Position {
+                sequences: records,
+                bases: 0,
+            },
         }
     }
 
@@ -128,6 +140,11 @@ impl<'a> ReadSteps<'a> {
             let Some(read) = self.next_read()? else {
                 break;
             };
+            if self.totals.records > position.sequences {
+                // Those before it get no row.
+                self.current = Some(self.open(read, 0));
+                return Ok(());
+            }
             last = Some(read);
         }
         if let (Some(read), 1..) = (last, position.bases) {
