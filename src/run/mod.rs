@@ -27,7 +27,7 @@ pub use reads::Reads;
 pub use score::Score;
 
 use crate::error::{Error, Kind, Result};
-use crate::stream::{Journal, Progress, Style};
+use crate::stream::{Journal, Progress, Style, stop_after};
 use inputs::Inputs;
 use options::{Compute, Output, Sharding};
 use outputs::{Format, Outputs};
@@ -84,6 +84,11 @@ pub trait Job {
     fn describe(&self, opened: &mut Self::Opened) -> Result<String>;
 }
 
+/// Whether a command keeps checkpoints.
+pub fn resumes<J: Job>(job: &J) -> bool {
+    job.shared().1.resume
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -92,6 +97,9 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let (compute, output) = job.shared();
     job.check_options()?;
     job.sharding().must_be_one()?;
+    if let Some(limit) = output.time_limit {
+        stop_after(limit);
+    }
     use_threads(compute.threads)?;
     let inputs = job.inputs();
     let mut read: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
@@ -116,7 +124,16 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let mut progress = Progress::new(style, J::session(&opened).estimate.bases);
     let done = job.process(&mut opened, targets, journal.as_mut(), &mut progress);
     progress.finish();
-    let done = done?;
+    let done = done.inspect_err(|error| {
+        let stopped = [Kind::Interrupted, Kind::Terminated].contains(&error.kind());
+        if let Some(journal) = journal
+            .as_ref()
+            .filter(|journal| stopped && journal.checkpoints() > 0)
+        {
+            let (number, place) = (journal.checkpoints(), journal.directory().display());
+            tracing::info!("checkpoint {number} stands in {place}: the same command goes on there");
+        }
+    })?;
     unchanged.must_be_unchanged()?;
     let seconds = progress.elapsed().as_secs_f64();
     let session = J::session(&opened);

@@ -46,6 +46,7 @@ use crate::error::Result;
 use crate::head::LanguageModel;
 use crate::sequence::allele::Variant;
 use crate::stream::Engine;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What computes the numbers.
@@ -101,7 +102,7 @@ pub struct Window {
 }
 
 /// One change of one contig, and the alleles of the ledger that are this change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
     /// The change, on the strand that is read.
     pub variant: Variant,
