@@ -65,7 +65,15 @@ pub fn main() -> ExitCode {
         cli.command,
         Command::Models(_) | Command::Check(_) | Command::Completions(_)
     );
-    process::start(&cli.logging, steps);
+    let saves = match &cli.command {
+        Command::Embed(embed) => run::resumes(&embed.job()),
+        Command::Predict(predict) => run::resumes(&predict.job()),
+        Command::Score(score) => run::resumes(&**score),
+        Command::Reads(reads) => run::resumes(&**reads),
+        Command::Fit(_) => true,
+        _ => false,
+    };
+    process::start(&cli.logging, steps, saves);
     process::finish(|| match cli.command {
         Command::Embed(embed) => run::run(&embed.job(), cli.logging.progress()),
         Command::Predict(predict) => run::run(&predict.job(), cli.logging.progress()),

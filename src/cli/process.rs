@@ -139,9 +139,13 @@ pub fn set_up() {
     }));
 }
 
+/// How long a run is waited for that is asked to stop; and one that makes a checkpoint before.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(25)];
+
 /// Signals and logging, once the command line is known. `steps`: the command looks for signals
-/// between its steps; others end as soon as one comes.
-pub fn start(logging: &Logging, steps: bool) {
+/// between its steps, others end as soon as one comes; `saves`: it makes a checkpoint then.
+pub fn start(logging: &Logging, steps: bool, saves: bool) {
+    let patience = PATIENCE[usize::from(saves)];
     let level = if logging.quiet {
         Level::WARN
     } else {
@@ -165,9 +169,10 @@ pub fn start(logging: &Logging, steps: bool) {
                 if SIGNAL.swap(signal, Ordering::Relaxed) != 0 || !steps {
                     exit_interrupted();
                 }
-                // The run stops at its next step; one that takes longer is not waited for.
-                std::thread::spawn(|| {
-                    std::thread::sleep(Duration::from_secs(3));
+                // The run stops at its next step, or after a checkpoint; one that takes longer is
+                // not waited for.
+                std::thread::spawn(move || {
+                    std::thread::sleep(patience);
                     exit_interrupted();
                 });
             }

@@ -2,12 +2,13 @@
 
 mod columns;
 mod report;
+mod shards;
 
 use super::Job;
 use super::estimate::Estimate;
 use super::heads::Heads;
 use super::layers::{self, Layers};
-use super::options::{Binning, Compute, Output, Source};
+use super::options::{Binning, Compute, Output, Part, Sharding, Source};
 use super::outputs::{Format, Outputs};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
@@ -18,11 +19,14 @@ use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::genome::{Genome, Planned};
 use crate::io::pileup::Consensus;
 use crate::io::vector::Element;
+use crate::sequence::Contig;
+use crate::sequence::shard::{By, Shard};
 use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks};
 use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::{self, Column, GROUP_POSITIONS, Positions, RowUnit};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// Options of `crocuta embed`.
@@ -163,6 +167,10 @@ impl Job for GenomeJob<'_> {
         (&self.inputs.compute, &self.inputs.output)
     }
 
+    fn sharding(&self) -> &Sharding {
+        &self.inputs.source.sharding
+    }
+
     fn check_options(&self) -> Result<()> {
         let Inputs {
             source,
@@ -174,6 +182,10 @@ impl Job for GenomeJob<'_> {
             return Err(Error::usage(what));
         }
         let by_interval = source.intervals.intervals.is_some();
+        if by_interval && source.shard_by == By::Bases {
+            let error = Error::usage("--shard-by bases would cut intervals");
+            return Err(error.todo("use --shard-by contig"));
+        }
         if compute.strand == Strand::Own && !by_interval {
             return Err(Error::usage("--strand own is for --intervals"));
         }
@@ -213,8 +225,6 @@ impl Job for GenomeJob<'_> {
             None => None,
         };
         let strand = self.strand(task.as_ref())?;
-        // A head that looks around must not see over a gap; --exact reads a sequence as it is.
-        let together = task.is_none() && !compute.exact;
         if source.intervals.intervals.is_some() && task.is_some() {
             let what = "--intervals is for the language model's predictions";
             return Err(Error::usage(what).todo("add --head lm"));
@@ -228,9 +238,9 @@ impl Job for GenomeJob<'_> {
             ),
             None => (None, None, 0),
         };
-        let wanted = intervals.as_ref().map(|all| all.all().as_slice());
-        let wanted = wanted.unwrap_or_default();
-        let genome = source.open(&loaded.facts, strand, together, wanted)?;
+        let together = self.together(task.as_ref());
+        let part = self.part(intervals.as_ref(), source.sharding.one(), None);
+        let genome = source.open(&loaded.facts, strand, together, part)?;
         let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");
@@ -356,7 +366,10 @@ impl Job for GenomeJob<'_> {
         } else {
             session.estimate.measure(&session.engine)? / head.runs() as f64
         };
-        Ok(session.estimate.describe(speed))
+        match self.sharding().all() {
+            Some(shards) => self.describe_shards(opened, shards, speed),
+            None => Ok(session.estimate.describe(speed)),
+        }
     }
 }
 
@@ -375,8 +388,13 @@ impl OpenGenome {
             None => self.genome.bases_hint().map(|n| n * strand.passes()),
         };
         let contigs = planned.as_ref().map_or(0, |planned| planned.len() as u64);
-        let intervals = self.settings.intervals.as_ref();
-        let intervals = intervals.map(|(intervals, _)| intervals.all().len() as u64);
+        let names = self.genome.names().map(HashSet::<&String>::from_iter);
+        let is_read = |contig| names.as_ref().is_none_or(|names| names.contains(contig));
+        let intervals = self.settings.intervals.as_ref().map(|(intervals, _)| {
+            let all = intervals.all().iter();
+            all.filter(|interval| is_read(&interval.region.contig))
+                .count() as u64
+        });
         let counted = planned.map(|planned| planned.iter().map(|p| p.rows(bin)).sum::<u64>());
         let scratch = self.session.estimate.scratch;
         self.session.estimate = Estimate {
@@ -409,6 +427,27 @@ impl GenomeJob<'_> {
                 bin.map(|size| (u64::from(size), pool))
             }
             RowsOf::Predictions(_) => None,
+        }
+    }
+
+    /// Whether regions may be read as one sequence: a head that looks around must not see over a
+    /// gap, and --exact reads a sequence as it is.
+    fn together(&self, task: Option<&Task>) -> bool {
+        task.is_none() && !self.inputs.compute.exact
+    }
+
+    /// What is read: a shard, or all; `contigs`: those of the input, if they are known.
+    fn part<'b>(
+        &self,
+        intervals: Option<&'b Intervals>,
+        shard: Option<Shard>,
+        contigs: Option<Vec<Contig>>,
+    ) -> Part<'b> {
+        Part {
+            shard,
+            bin: self.bins().map_or(1, |(size, _)| size),
+            intervals: intervals.map_or(&[], |all| all.all()),
+            contigs,
         }
     }
 

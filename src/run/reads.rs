@@ -3,8 +3,9 @@
 use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
-use super::options::{Compute, Output, described, indexed, queries};
+use super::options::{Compute, Output, Sharding, described, indexed, queries};
 use super::outputs::{Format, Outputs};
+use super::plan;
 use super::provenance::{self, About};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
@@ -16,13 +17,19 @@ use crate::head::LanguageModel;
 use crate::io::alignments::{Alignments, Options, Writer, flag};
 use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::fai;
+use crate::sequence::shard::{Blocks, Shard};
 use crate::stream::reads::{self, ReadHead, ReadReceipts, ReadSettings, ReadSink, ReadTotals};
 use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
+use crate::table::footer::ShardRecord;
 use crate::table::{self, GROUP_POSITIONS, ReadBases, ReadRows, Vectors};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Records of a block, of which shards take one after the other in turn, where nothing tells how
+/// many records there are.
+const BLOCK: u64 = 1 << 12;
 
 /// Options of `crocuta reads`.
 #[derive(clap::Args, Clone, Debug, Serialize)]
@@ -49,6 +56,9 @@ pub struct Reads {
     #[arg(long, value_name = "BED", help_heading = "Input")]
     #[serde(skip)]
     regions_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sharding: Sharding,
     /// A row for secondary and supplementary alignments too.
     #[arg(long, help_heading = "Input")]
     all_alignments: bool,
@@ -111,6 +121,8 @@ pub struct OpenReads {
     session: Session,
     head: ReadHead,
     source: Alignments,
+    /// The records of a shard.
+    blocks: Option<Blocks>,
     vectors: Option<Vectors>,
 }
 
@@ -127,6 +139,10 @@ impl Job for Reads {
 
     fn shared(&self) -> (&Compute, &Output) {
         (&self.compute, &self.output)
+    }
+
+    fn sharding(&self) -> &Sharding {
+        &self.sharding
     }
 
     fn check_options(&self) -> Result<()> {
@@ -212,10 +228,15 @@ impl Job for Reads {
             contigs,
             1,
         );
+        let blocks = match self.sharding.one() {
+            Some(shard) => Some(self.blocks(&source, shard)?),
+            None => None,
+        };
         Ok(OpenReads {
             session,
             head,
             source,
+            blocks,
             vectors,
         })
     }
@@ -260,6 +281,7 @@ impl Job for Reads {
             windows: opened.session.windows,
             sequenced: self.sequenced(),
             all: self.all_alignments,
+            blocks: opened.blocks,
             keep: self.bam_out.is_some(),
         };
         let model = (&opened.session.engine, &opened.head);
@@ -287,22 +309,44 @@ impl Job for Reads {
     }
 
     fn describe(&self, opened: &mut OpenReads) -> Result<String> {
+        let shards: Vec<Shard> = self.sharding.all().into_iter().flatten().collect();
+        let blocks = shards
+            .first()
+            .map(|&first| self.blocks(&opened.source, first));
+        let blocks = blocks.transpose()?.or(opened.blocks);
+        // Reads and bases of each shard.
+        let mut of_shards = vec![(0, 0); shards.len()];
         let (mut records, mut reads, mut bases, mut longest) = (0u64, 0, 0, 0);
         while let Some(record) = opened.source.next_record()? {
+            let place = records;
             records += 1;
+            let elsewhere = opened.blocks.is_some_and(|blocks| !blocks.has(place));
             let left_out = [flag::SECONDARY, flag::SUPPLEMENTARY];
-            if self.all_alignments || !left_out.iter().any(|&bit| record.has(bit)) {
-                let length = record.len() as u64;
-                let windows = opened.session.windows;
-                reads += 1;
-                bases += length + windows.map_or(0, |windows| windows.shared(length));
-                longest = longest.max(length);
+            let left_out = left_out.iter().any(|&bit| record.has(bit));
+            if elsewhere || (left_out && !self.all_alignments) {
+                continue;
+            }
+            let length = record.len() as u64;
+            let windows = opened.session.windows;
+            let read = length + windows.map_or(0, |windows| windows.shared(length));
+            (reads, bases, longest) = (reads + 1, bases + read, longest.max(length));
+            if let Some(blocks) = blocks.filter(|_| !shards.is_empty()) {
+                let of_shard = &mut of_shards[(place / blocks.size) as usize % shards.len()];
+                *of_shard = (of_shard.0 + 1, of_shard.1 + read);
             }
         }
         let estimate = &mut opened.session.estimate;
         estimate.rows = Some(reads);
         estimate.bases = Some(bases);
         let speed = estimate.measure(&opened.session.engine)? / opened.head.runs() as f64;
+        if !shards.is_empty() {
+            let mut lines = plan::header();
+            for (shard, (reads, bases)) in shards.into_iter().zip(of_shards) {
+                (estimate.rows, estimate.bases) = (Some(reads), Some(bases));
+                lines += &plan::line(shard, &[], estimate, speed);
+            }
+            return Ok(lines);
+        }
         Ok(format!(
             "format: {}\nall {records} records: {reads} reads of {bases} bases, the longest {longest}\n{}",
             opened.source.format().name(),
@@ -312,6 +356,13 @@ impl Job for Reads {
 }
 
 impl Reads {
+    /// The records of a shard: consecutive ones if an index says how many there are.
+    fn blocks(&self, source: &Alignments, shard: Shard) -> Result<Blocks> {
+        let records = source.indexed_records(&self.reads)?;
+        let size = records.map_or(BLOCK, |records| records.div_ceil(shard.of).max(1));
+        Ok(Blocks { shard, size })
+    }
+
     fn sequenced(&self) -> bool {
         self.orientation == Orientation::Sequenced
     }
@@ -395,6 +446,12 @@ impl Reads {
             window: None,
             strand: Strand::Forward,
             regions: described(&self.region, self.regions_file.as_deref()),
+            shard: opened.blocks.map(|blocks| ShardRecord {
+                index: blocks.shard.index,
+                of: blocks.shard.of,
+                by: "read".to_string(),
+                block: Some(blocks.size),
+            }),
             params,
         };
         provenance::footer(&opened.session, &self.compute, about, columns)

@@ -1,15 +1,16 @@
 //! Where the alleles come from: a VCF or BCF, or all single changes of a region.
 
-use super::{Carried, Ledger, Reference};
+use super::{Carried, Ledger, Part, Reference};
 use crate::error::Result;
 use crate::io::variants::{Options, Reader};
-use crate::sequence::region::Query;
+use crate::sequence::region::{Query, Span};
 use crate::sequence::{LETTERS, N, base, contigs};
 use crate::table::Allele;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// Every allele of a file, in its order; and which the sample carries, if one was asked for.
+/// Every allele of this part of a file, in its order; and which the sample carries, if one was
+/// asked for.
 ///
 /// # Errors
 /// As the reader; Input, if the reference has none of the contigs.
@@ -17,6 +18,7 @@ pub fn read_alleles(
     path: &Path,
     options: &Options,
     reference: &Reference,
+    part: &Part,
     ledger: &mut Ledger,
 ) -> Result<Vec<Carried>> {
     let places = reference.contigs().iter().zip(0..);
@@ -29,6 +31,9 @@ pub fn read_alleles(
             names.push(record.chrom.clone());
         }
         let contig = places.get(record.chrom.as_str()).copied();
+        if !part.has(record.index, contig) {
+            continue;
+        }
         let first = ledger.len();
         for (index, alternate) in (0..).zip(&record.alternates) {
             ledger.push(
@@ -67,19 +72,24 @@ pub fn read_alleles(
     Ok(carried)
 }
 
-/// Every change of one base of a region to another; positions without a base have none.
+/// Every change of one base of a region to another, of this part of its positions; those without a
+/// base have none.
 pub fn saturate(
     region: &str,
     reference: &Reference,
     scratch: &Path,
+    part: &Part,
     ledger: &mut Ledger,
 ) -> Result<()> {
-    let span = Query::parse(region)?.resolve(reference.contigs())?;
+    let span = region_of(region, reference)?;
     let mut wanted = vec![Vec::new(); reference.contigs().len()];
     wanted[span.contig].push(0);
     reference.each(&wanted, scratch, |contig, _| {
         let codes = contig.strand(false).read(span.start..span.end)?;
         for (record, &code) in (0u64..).zip(&codes) {
+            if !part.has(record, Some(span.contig)) {
+                continue;
+            }
             let code = base(code);
             let others = (0..N).filter(|&other| code != N && other != code);
             for (index, other) in (0..).zip(others) {
@@ -100,4 +110,12 @@ pub fn saturate(
         }
         Ok(())
     })
+}
+
+/// Where a region lies on the reference.
+///
+/// # Errors
+/// Usage: it is no region, or the reference has none such.
+pub fn region_of(region: &str, reference: &Reference) -> Result<Span> {
+    Query::parse(region)?.resolve(reference.contigs())
 }

@@ -134,7 +134,7 @@ impl Line {
 }
 
 /// A sum of so many hidden vectors.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Sum {
     pub values: Vec<f64>,
     pub count: usize,
@@ -173,6 +173,7 @@ impl Sum {
 }
 
 /// What the model says along an alternate haplotype, from the variant on.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Haplotype {
     /// The alternate's bases, then the reference's that follow.
     pub readings: Vec<Reading>,

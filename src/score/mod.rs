@@ -19,6 +19,7 @@ mod haplotypes;
 mod kept;
 mod ledger;
 mod line;
+mod part;
 mod pass;
 mod plot;
 mod prepare;
@@ -29,10 +30,11 @@ mod scores;
 mod sites;
 mod windows;
 
-pub use alleles::{read_alleles, saturate};
+pub use alleles::{read_alleles, region_of, saturate};
 pub use contig::{Contig, ContigStrand};
 pub use haplotypes::{Carried, join};
 pub use ledger::{Change, Ledger};
+pub use part::{Part, count_records};
 pub use pass::score;
 pub use plot::draw;
 pub use prepare::{Checked, prepare};
@@ -44,6 +46,7 @@ use crate::error::Result;
 use crate::head::LanguageModel;
 use crate::sequence::allele::Variant;
 use crate::stream::Engine;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What computes the numbers.
@@ -72,6 +75,8 @@ pub struct Settings {
     pub both_strands: bool,
     /// Vectors to keep.
     pub embeddings: Option<Embeddings>,
+    /// Only a part of the input's records is scored.
+    pub shard: bool,
     /// Tokens of a step.
     pub chunk: usize,
     /// Where scratch files lie.
@@ -97,7 +102,7 @@ pub struct Window {
 }
 
 /// One change of one contig, and the alleles of the ledger that are this change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
     /// The change, on the strand that is read.
     pub variant: Variant,

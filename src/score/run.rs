@@ -87,8 +87,12 @@ impl Stage for Scoring<'_> {
                 to.send(Finished { reverse, scores })?;
             }
         }
-        if step.rests {
+        if step.ends {
             pass.finish(&mut |bases, name| to.done(bases, name))?;
+            let scores = pass.take(&strand);
+            to.send(Finished { reverse, scores })?;
+        } else if step.rests {
+            pass.rest(&mut |bases, name| to.done(bases, name))?;
             let scores = pass.take(&strand);
             to.send(Finished { reverse, scores })?;
         }

@@ -182,6 +182,7 @@ fn settings() -> Settings {
         longest: 50,
         both_strands: false,
         embeddings: Some(Embeddings::Site),
+        shard: false,
         chunk: 100,
         scratch: std::env::temp_dir(),
     }

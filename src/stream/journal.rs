@@ -1,6 +1,6 @@
 //! Runs that can go on after they were stopped.
 //!
-//! A journal is a directory beside the output: finished row groups as tables of their own (parts),
+//! A journal is a directory beside the output, or in one for many runs: finished row groups as tables of their own (parts),
 //! the rows after them, what the stages of the pipeline carry, and `journal.json`, which is
 //! replaced last and so always names a complete checkpoint, with the SHA-256 of each of its files.
 //! The parts become the output when the run ends; row groups are copied as they are, so a resumed
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub struct Journal {
     directory: PathBuf,
     every: Duration,
     entry: Entry,
+    /// Held as long as this run is at work here.
+    _lock: File,
 }
 
 /// `journal.json`, but for its own digest.
@@ -59,12 +61,13 @@ pub struct Mark {
 }
 
 impl Journal {
-    /// The journal of `output`, in `directory` or beside it: a new one, or the one that an earlier
-    /// run of the same identity left. A checkpoint is made about every `every`. A damaged journal
-    /// is left out, with a warning, and the run starts anew.
+    /// The journal of a run, in `directory`, where many may have theirs, or beside its `output`: a
+    /// new one, or the one that an earlier run of the same identity left. A checkpoint is made about
+    /// every `every`. A damaged journal is left out, with a warning, and the run starts anew.
     ///
     /// # Errors
-    /// `Usage`, naming what differs, if the earlier run was another one.
+    /// `Usage`, naming what differs, if the earlier run beside the output was another one; if
+    /// another process is at work there.
     pub fn open(
         output: &Path,
         directory: Option<&Path>,
@@ -77,7 +80,8 @@ impl Journal {
             .ok_or_else(|| Error::usage("--resume needs -o FILE"))?;
         let name = format!(".{}.journal", name.to_string_lossy());
         let directory = match directory {
-            Some(directory) => directory.join(name),
+            // Whatever the output's path is this time.
+            Some(directory) => directory.join(format!("crocuta-{}", key(&identity))),
             None => output.with_file_name(name),
         };
         let entry = match earlier(&directory)? {
@@ -100,6 +104,7 @@ impl Journal {
         };
         fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, &e))?;
         Ok(Self {
+            _lock: lock(&directory)?,
             directory,
             every,
             entry,
@@ -237,6 +242,28 @@ impl Mark {
 }
 
 const ENTRY: &str = "journal.json";
+
+/// The name of a run in a directory of many: of the same length for all, by what makes it that run.
+fn key(identity: &RunIdentity) -> String {
+    let text = Value::Object(identity.clone()).to_string();
+    hex(&Sha256::digest(text)[..12])
+}
+
+/// What keeps a second process out.
+fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join("lock");
+    let file = File::create(&path).map_err(|e| Error::io(&path, &e))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let error = Error::usage("another process is at work on these checkpoints");
+            Err(error
+                .file(directory.display())
+                .todo("wait for it, or end it"))
+        }
+        // Some file systems have no locks.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
 
 fn named(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();

@@ -48,6 +48,9 @@ pub struct Fit {
 impl Fit {
     /// Runs the command.
     pub fn run(&self, logging: &Logging) -> Result<()> {
+        if let Some(limit) = self.output.time_limit {
+            stream::stop_after(limit);
+        }
         use_threads(self.schedule.threads)?;
         checkpoint::must_be_free(&self.output.output)?;
         let mut fit = self.prepare()?;

@@ -16,6 +16,7 @@ pub use header::Header;
 pub use record::{Operation, Placed, Record, flag};
 pub use writer::Writer;
 
+use index::Index;
 use left_out::LeftOut;
 
 use super::input::{self, Input};
@@ -216,6 +217,20 @@ impl Alignments {
     /// What the file is.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// How many records the index beside a BAM file counts; none if there is no index, if it does
+    /// not say so, or if there are regions.
+    ///
+    /// # Errors
+    /// As [`Self::open`] with regions.
+    pub fn indexed_records(&self, path: &Path) -> Result<Option<u64>> {
+        match self.source {
+            Source::Bam(_) if Index::find(path).is_some() => {
+                Ok(Index::open(path, &self.header)?.records())
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Its header; of FASTQ, an empty one.

@@ -38,7 +38,7 @@ impl GenomeJob<'_> {
         if source.sample.reference.is_some() {
             params.push(("alignments", json!(file_name(&source.fasta))));
         }
-        if !source.described().is_empty() {
+        if source.gives_context() {
             let context = source.context(&opened.session.engine.facts);
             params.push(("context", json!(context)));
         }
@@ -55,6 +55,7 @@ impl GenomeJob<'_> {
             window: None,
             strand: opened.settings.strand,
             regions: source.described(),
+            shard: source.shard(),
             params,
         };
         provenance::footer(&opened.session, compute, about, columns)

@@ -82,8 +82,13 @@ pub(super) fn write(
     } else {
         Of::Mean
     };
+    let sharded = options.sharding.shard.is_some();
     let mut next = 0;
     while let Some(record) = reader.next_record()? {
+        if sharded && (next >= ledger.len() || ledger.row(next)?.allele.record != record.index) {
+            // Another shard's.
+            continue;
+        }
         let mut alleles = Vec::new();
         for _ in &record.alternates {
             if next >= ledger.len() {

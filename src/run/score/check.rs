@@ -1,14 +1,17 @@
 //! What a run would take: alleles, the encoder's work, time.
 
-use super::OpenScore;
+use super::shards::By;
+use super::{OpenScore, Score};
 use crate::encoder::{Branch, Encoder, Segment};
 use crate::error::Result;
 use crate::ops::Device;
 use crate::run::device::tokens;
 use crate::run::estimate::Estimate;
+use crate::run::plan;
 use crate::run::session::Session;
 use crate::run::units::readable;
-use crate::score::{Mode, Settings};
+use crate::score::{Checked, Mode, Settings};
+use crate::sequence::shard::Shard;
 use crate::stream::Engine;
 use crate::table::{self, VariantColumns};
 use std::sync::PoisonError;
@@ -58,7 +61,7 @@ pub(super) fn estimate(
 }
 
 /// The estimate in lines of `name: value`.
-pub(super) fn describe(opened: &OpenScore) -> Result<String> {
+pub(super) fn describe(options: &Score, opened: &mut OpenScore) -> Result<String> {
     let OpenScore {
         session,
         settings,
@@ -66,7 +69,7 @@ pub(super) fn describe(opened: &OpenScore) -> Result<String> {
         ledger,
         checked,
         ..
-    } = opened;
+    } = &*opened;
     let engine = &session.engine;
     let steps = session.estimate.measure(engine)?;
     let seconds = match settings.mode {
@@ -81,6 +84,9 @@ pub(super) fn describe(opened: &OpenScore) -> Result<String> {
     } else {
         steps
     };
+    if let Some(shards) = options.sharding.all() {
+        return describe_shards(options, opened, shards, speed);
+    }
     let ledger = ledger.read().unwrap_or_else(PoisonError::into_inner);
     let statuses = ledger.statuses().into_iter();
     let each = statuses.map(|(name, n)| format!("{name} {n}"));
@@ -96,6 +102,37 @@ pub(super) fn describe(opened: &OpenScore) -> Result<String> {
         session.estimate.describe(speed),
         readable(longest.unwrap_or_default() + ledger.len() as u64 * ALLELE),
     ))
+}
+
+/// A line for each of these shards.
+fn describe_shards(
+    options: &Score,
+    opened: &mut OpenScore,
+    shards: impl Iterator<Item = Shard>,
+    speed: f64,
+) -> Result<String> {
+    let alleles = opened.session.estimate.rows.unwrap_or_default();
+    let mut lines = plan::header();
+    for shard in shards {
+        let mut names = Vec::new();
+        let (rows, bases) = if options.shard_by == By::Contig {
+            let contigs = opened.reference.contigs();
+            let has = shard.has_contigs(contigs);
+            let mine = || opened.of_contigs.iter().filter(|(place, _)| has[*place]);
+            names.extend(mine().map(|(place, _)| contigs[*place].name.clone()));
+            let found: Checked = mine().map(|(_, checked)| *checked).sum();
+            (found.scored, found.bases())
+        } else {
+            // About as many each, after their context.
+            let context = opened.settings.context.unwrap_or_default();
+            let share = |total: u64| total.div_ceil(shard.of);
+            (share(alleles), share(opened.checked.bases()) + context)
+        };
+        let estimate = &mut opened.session.estimate;
+        (estimate.rows, estimate.bases) = (Some(rows), Some(bases));
+        lines += &plan::line(shard, &names, estimate, speed);
+    }
+    Ok(lines)
 }
 
 /// Bases of alternates a second, by as many as a step holds.

@@ -4,10 +4,11 @@ mod annotate;
 mod check;
 mod preset;
 mod settings;
+mod shards;
 mod table;
 
 use super::layers;
-use super::options::{Compute, Output, indexed};
+use super::options::{Compute, Output, Sharding, indexed};
 use super::outputs::{Format, Outputs};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::head::LanguageModel;
 use crate::io::atomic::AtomicFile;
 use crate::io::input::is_stdin;
+use crate::io::variants::Options as ReadOptions;
 use crate::io::variants::annotate::Annotator;
 use crate::score::{self, Carried, Checked, Embeddings, Ledger, Mode, Reference, Scorer, Settings};
 use crate::stream::{Engine, Journal, Progress, Strand, go_on};
@@ -65,6 +67,18 @@ pub struct Score {
         help_heading = "Input"
     )]
     sample: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sharding: Sharding,
+    /// What shards are made of; with `site`, --context says what each reads before its first.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "contig",
+        requires = "shard",
+        help_heading = "Input"
+    )]
+    shard_by: shards::By,
     /// Read BGZF files without their end marker.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
@@ -147,6 +161,8 @@ pub struct OpenScore {
     reference: Reference,
     ledger: RwLock<Ledger>,
     checked: Checked,
+    /// The same on each contig that has alleles, by its place in the reference.
+    of_contigs: Vec<(usize, Checked)>,
 }
 
 /// The files that a run writes.
@@ -164,7 +180,12 @@ impl Job for Score {
         (&self.compute, &self.output)
     }
 
+    fn sharding(&self) -> &Sharding {
+        &self.sharding
+    }
+
     fn check_options(&self) -> Result<()> {
+        self.check_shards()?;
         for (given, name) in [
             (self.compute.exact, "--exact"),
             (self.compute.overlap.is_some(), "--overlap"),
@@ -256,6 +277,7 @@ impl Job for Score {
             columns,
             reference,
             checked: Checked::default(),
+            of_contigs: Vec::new(),
         };
         self.prepare(&mut opened)?;
         Ok(opened)
@@ -336,7 +358,7 @@ impl Job for Score {
     }
 
     fn describe(&self, opened: &mut OpenScore) -> Result<String> {
-        check::describe(opened)
+        check::describe(self, opened)
     }
 }
 
@@ -349,6 +371,7 @@ impl Score {
             reference,
             ledger,
             checked,
+            of_contigs,
             ..
         } = opened;
         let ledger = ledger.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -359,10 +382,12 @@ impl Score {
             None => error,
         };
         let watch = &mut |_: u64, _: &str| go_on();
-        *checked = score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
+        *of_contigs = score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
         if score::join(settings, reference, ledger, &carried)? > 0 {
-            *checked = score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
+            *of_contigs =
+                score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
         }
+        *checked = of_contigs.iter().map(|(_, checked)| *checked).sum();
         let alleles = ledger.len() as u64;
         let estimate = &mut session.estimate;
         estimate.rows = Some(alleles);
@@ -378,17 +403,14 @@ impl Score {
         reference: &Reference,
         ledger: &mut Ledger,
     ) -> Result<Vec<Carried>> {
+        let part = self.part(self.sharding.one(), settings, reference)?;
         match (&self.saturate, &self.variants) {
             (Some(region), _) => {
-                score::saturate(region, reference, &settings.scratch, ledger)?;
+                score::saturate(region, reference, &settings.scratch, &part, ledger)?;
                 Ok(Vec::new())
             }
             (None, Some(path)) => {
-                let options = crate::io::variants::Options {
-                    sample: self.sample.clone(),
-                    allow_missing_eof: self.allow_missing_eof,
-                };
-                score::read_alleles(path, &options, reference, ledger)
+                score::read_alleles(path, &self.reading(), reference, &part, ledger)
             }
             (None, None) => Err(Error::usage("no variants")),
         }

@@ -69,6 +69,7 @@ impl Score {
             window,
             strand: self.strand(),
             regions: self.saturate.iter().cloned().collect(),
+            shard: self.shard(),
             params,
         };
         provenance::footer(&opened.session, &self.compute, about, columns)

@@ -83,6 +83,7 @@ pub(super) fn settings(mode: Mode, after: usize, chunk: usize) -> Settings {
         longest: 50,
         both_strands: false,
         embeddings: None,
+        shard: false,
         chunk,
         scratch: std::env::temp_dir(),
     }
