@@ -52,9 +52,12 @@ def value(param, test, data):
 def run(tool, test, asserts, directory, data):
     filled = values(tool.find("inputs"), test, data)
     outputs = {
-        item.get("name"): directory / item.get("name") for item in tool.findall("outputs/data")
+        item.get("name"): directory / item.get("name")
+        for item in tool.findall("outputs/data")
     }
-    command = Template(tool.find("command").text, searchList=[filled | outputs]).respond()
+    command = Template(
+        tool.find("command").text, searchList=[filled | outputs]
+    ).respond()
     command = " ".join(command.split())
     subprocess.run(["bash", "-ec", command], cwd=directory, check=True)
     written = [name for name, path in outputs.items() if path.exists()]
@@ -65,8 +68,13 @@ def run(tool, test, asserts, directory, data):
 
 def assertions(path):
     """For each test of a tool the assertions on its outputs, as Galaxy reads them."""
-    tests = XmlToolSource(load_with_references(str(path))[0]).parse_tests_to_dict()["tests"]
-    return [[output["attributes"]["assert_list"] for output in test["outputs"]] for test in tests]
+    tests = XmlToolSource(load_with_references(str(path))[0]).parse_tests_to_dict()[
+        "tests"
+    ]
+    return [
+        [output["attributes"]["assert_list"] for output in test["outputs"]]
+        for test in tests
+    ]
 
 
 def main(tools, scratch):

@@ -56,7 +56,9 @@ def main(data, directory):
     name, sequence = contigs[0][0], contigs[0][1][:2000]
     write_fasta(small / "genome.fa", [(name, sequence)])
     write_variants(small / "variants.vcf", [(name, sequence)], 500)
-    (small / "genes.bed").write_text(f"{name}\t190\t736\tnu1\t0\t+\n{name}\t710\t1800\tA\t0\t+\n")
+    (small / "genes.bed").write_text(
+        f"{name}\t190\t736\tnu1\t0\t+\n{name}\t710\t1800\tA\t0\t+\n"
+    )
     with open(small / "reads.fastq", "w") as file:
         for start in (0, 400, 900, 1500):
             read = sequence[start : start + 150]

@@ -15,12 +15,17 @@ import sys
 
 GENOME = {"fasta": "genome.fa", "args": "--bin 128"}
 VALUES = {
-    "embed": [GENOME | {"rows": ""}, GENOME | {"args": "", "rows": "--intervals genes.bed"}],
+    "embed": [
+        GENOME | {"rows": ""},
+        GENOME | {"args": "", "rows": "--intervals genes.bed"},
+    ],
     "predict": [
         GENOME | {"args": "", "table": "-o 'a|b.predictions.parquet'"},
         GENOME | {"args": "--genes genes.gff3", "table": ""},
     ],
-    "score": [GENOME | {"variants": "variants.vcf", "args": "--vcf-out 'a|b.scores.vcf.gz'"}],
+    "score": [
+        GENOME | {"variants": "variants.vcf", "args": "--vcf-out 'a|b.scores.vcf.gz'"}
+    ],
     "reads": [{"reads": "reads.fastq", "reference": "", "args": ""}],
     "tableconcat": [{"tables": "1.parquet 2.parquet", "args": ""}],
 }
@@ -42,7 +47,9 @@ def outputs(text, values):
     """Names of the outputs that a module promises."""
     block = text.split("    output:\n")[1].split("    when:\n")[0]
     for line in block.splitlines():
-        if (name := re.search(r'path\("(.*?)"\)', line)) and "optional: true" not in line:
+        if (
+            name := re.search(r'path\("(.*?)"\)', line)
+        ) and "optional: true" not in line:
             yield fill(name.group(1), values)
 
 
