@@ -33,21 +33,23 @@ def attempt_number(wildcards, attempt):
 def code_of(command):
     """Where attempt.sh keeps the exit code of an attempt: no output and no log, which would go."""
     return lambda wildcards: (
-        f"{config['checkpoints']}/{wildcards.genome}.{wildcards.scatteritem}.{command}.code"
+        f"logs/codes/{wildcards.genome}.{wildcards.scatteritem}.{command}"
     )
 
 
 def options(wildcards, threads, resources):
     """What `embed` and `score` are given alike."""
+    checkpoints = [
+        "--resume",
+        f"--checkpoint-dir={config['checkpoints']}",
+        f"--checkpoint-every={config['checkpoint_every']}",
+        f"--time-limit={resources.runtime - 5}m",
+    ]
     return [
         f"--model={config['model']}",
         f"--shard={wildcards.scatteritem}",
         f"--shard-by={config['shard_by']}",
         f"--device={'cuda' if config['gpus'] else 'cpu'}",
         f"--threads={threads}",
-        "--resume",
-        f"--checkpoint-dir={config['checkpoints']}",
-        f"--checkpoint-every={config['checkpoint_every']}",
-        f"--time-limit={resources.runtime - 5}m",
         "--force",
-    ]
+    ] + (checkpoints if config["checkpoints"] else [])

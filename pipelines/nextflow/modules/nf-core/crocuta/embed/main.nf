@@ -15,7 +15,7 @@ process CROCUTA_EMBED {
 
     output:
     tuple val(meta), path("*.embeddings.parquet"), emit: embeddings
-    tuple val(meta), path("*.json"), emit: summary
+    tuple val(meta), path("*.embed.json"), emit: summary
     tuple val("${task.process}"), val('crocuta'), eval("crocuta --version | sed 's/crocuta //'"), topic: versions, emit: versions_crocuta
 
     when:
@@ -33,7 +33,7 @@ process CROCUTA_EMBED {
         -o '${prefix}.embeddings.parquet' \\
         ${rows} \\
         ${weights} \\
-        --summary '${prefix}.json' \\
+        --summary '${prefix}.embed.json' \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${args}
@@ -45,6 +45,6 @@ process CROCUTA_EMBED {
     """
     echo ${args}
     touch '${prefix}.embeddings.parquet'
-    touch '${prefix}.json'
+    touch '${prefix}.embed.json'
     """
 }

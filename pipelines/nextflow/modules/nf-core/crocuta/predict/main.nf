@@ -16,7 +16,7 @@ process CROCUTA_PREDICT {
     tuple val(meta), path("*.predictions.parquet"), emit: predictions, optional: true
     tuple val(meta), path("*.gff3"), emit: genes, optional: true
     tuple val(meta), path("*.bed"), emit: bed, optional: true
-    tuple val(meta), path("*.json"), emit: summary
+    tuple val(meta), path("*.predict.json"), emit: summary
     tuple val("${task.process}"), val('crocuta'), eval("crocuta --version | sed 's/crocuta //'"), topic: versions, emit: versions_crocuta
 
     when:
@@ -33,7 +33,7 @@ process CROCUTA_PREDICT {
         ${fasta} \\
         ${table} \\
         ${weights} \\
-        --summary '${prefix}.json' \\
+        --summary '${prefix}.predict.json' \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${args}
@@ -45,6 +45,6 @@ process CROCUTA_PREDICT {
     """
     echo ${args}
     touch '${prefix}.predictions.parquet'
-    touch '${prefix}.json'
+    touch '${prefix}.predict.json'
     """
 }

@@ -16,7 +16,7 @@ process CROCUTA_READS {
     output:
     tuple val(meta), path("*.reads.parquet"), emit: reads
     tuple val(meta), path("*.reads.bam"), emit: bam, optional: true
-    tuple val(meta), path("*.json"), emit: summary
+    tuple val(meta), path("*.reads.json"), emit: summary
     tuple val("${task.process}"), val('crocuta'), eval("crocuta --version | sed 's/crocuta //'"), topic: versions, emit: versions_crocuta
 
     when:
@@ -34,7 +34,7 @@ process CROCUTA_READS {
         -o '${prefix}.reads.parquet' \\
         ${reference} \\
         ${weights} \\
-        --summary '${prefix}.json' \\
+        --summary '${prefix}.reads.json' \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${args}
@@ -46,6 +46,6 @@ process CROCUTA_READS {
     """
     echo ${args}
     touch '${prefix}.reads.parquet'
-    touch '${prefix}.json'
+    touch '${prefix}.reads.json'
     """
 }

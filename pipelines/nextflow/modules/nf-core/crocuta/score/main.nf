@@ -18,7 +18,7 @@ process CROCUTA_SCORE {
     tuple val(meta), path("*.scores.tsv"), emit: tsv
     tuple val(meta), path("*.scores.vcf.gz"), emit: vcf, optional: true
     tuple val(meta), path("*.scores.vcf.gz.{tbi,csi}"), emit: index, optional: true
-    tuple val(meta), path("*.json"), emit: summary
+    tuple val(meta), path("*.score.json"), emit: summary
     tuple val("${task.process}"), val('crocuta'), eval("crocuta --version | sed 's/crocuta //'"), topic: versions, emit: versions_crocuta
 
     when:
@@ -36,7 +36,7 @@ process CROCUTA_SCORE {
         -o '${prefix}.scores.parquet' \\
         --tsv '${prefix}.scores.tsv' \\
         ${weights} \\
-        --summary '${prefix}.json' \\
+        --summary '${prefix}.score.json' \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${args}
@@ -49,6 +49,6 @@ process CROCUTA_SCORE {
     echo ${args}
     touch '${prefix}.scores.parquet'
     touch '${prefix}.scores.tsv'
-    touch '${prefix}.json'
+    touch '${prefix}.score.json'
     """
 }
