@@ -8,7 +8,7 @@ use super::Job;
 use super::estimate::Estimate;
 use super::heads::Heads;
 use super::layers::{self, Layers};
-use super::options::{Binning, Compute, Output, Part, Sharding, Source};
+use super::options::{Binning, Compute, Output, Sharding, Source};
 use super::outputs::{Format, Outputs};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
@@ -19,8 +19,7 @@ use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::genome::{Genome, Planned};
 use crate::io::pileup::Consensus;
 use crate::io::vector::Element;
-use crate::sequence::Contig;
-use crate::sequence::shard::{By, Shard};
+use crate::sequence::shard::By;
 use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks};
 use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::{self, Column, GROUP_POSITIONS, Positions, RowUnit};
@@ -427,27 +426,6 @@ impl GenomeJob<'_> {
                 bin.map(|size| (u64::from(size), pool))
             }
             RowsOf::Predictions(_) => None,
-        }
-    }
-
-    /// Whether regions may be read as one sequence: a head that looks around must not see over a
-    /// gap, and --exact reads a sequence as it is.
-    fn together(&self, task: Option<&Task>) -> bool {
-        task.is_none() && !self.inputs.compute.exact
-    }
-
-    /// What is read: a shard, or all; `contigs`: those of the input, if they are known.
-    fn part<'b>(
-        &self,
-        intervals: Option<&'b Intervals>,
-        shard: Option<Shard>,
-        contigs: Option<Vec<Contig>>,
-    ) -> Part<'b> {
-        Part {
-            shard,
-            bin: self.bins().map_or(1, |(size, _)| size),
-            intervals: intervals.map_or(&[], |all| all.all()),
-            contigs,
         }
     }
 

@@ -1,11 +1,12 @@
 //! `reads`: every read of a file through a model into a row of a table.
 
+mod check;
+
 use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
 use super::options::{Compute, Output, Sharding, described, indexed, queries};
 use super::outputs::{Format, Outputs};
-use super::plan;
 use super::provenance::{self, About};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
@@ -14,10 +15,10 @@ use super::{Job, file_name, name_of};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::head::LanguageModel;
-use crate::io::alignments::{Alignments, Options, Writer, flag};
+use crate::io::alignments::{Alignments, Options, Writer};
 use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::fai;
-use crate::sequence::shard::{Blocks, Shard};
+use crate::sequence::shard::Blocks;
 use crate::stream::reads::{self, ReadHead, ReadReceipts, ReadSettings, ReadSink, ReadTotals};
 use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::footer::ShardRecord;
@@ -26,10 +27,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Records of a block, of which shards take one after the other in turn, where nothing tells how
-/// many records there are.
-const BLOCK: u64 = 1 << 12;
 
 /// Options of `crocuta reads`.
 #[derive(clap::Args, Clone, Debug, Serialize)]
@@ -309,60 +306,11 @@ impl Job for Reads {
     }
 
     fn describe(&self, opened: &mut OpenReads) -> Result<String> {
-        let shards: Vec<Shard> = self.sharding.all().into_iter().flatten().collect();
-        let blocks = shards
-            .first()
-            .map(|&first| self.blocks(&opened.source, first));
-        let blocks = blocks.transpose()?.or(opened.blocks);
-        // Reads and bases of each shard.
-        let mut of_shards = vec![(0, 0); shards.len()];
-        let (mut records, mut reads, mut bases, mut longest) = (0u64, 0, 0, 0);
-        while let Some(record) = opened.source.next_record()? {
-            let place = records;
-            records += 1;
-            let elsewhere = opened.blocks.is_some_and(|blocks| !blocks.has(place));
-            let left_out = [flag::SECONDARY, flag::SUPPLEMENTARY];
-            let left_out = left_out.iter().any(|&bit| record.has(bit));
-            if elsewhere || (left_out && !self.all_alignments) {
-                continue;
-            }
-            let length = record.len() as u64;
-            let windows = opened.session.windows;
-            let read = length + windows.map_or(0, |windows| windows.shared(length));
-            (reads, bases, longest) = (reads + 1, bases + read, longest.max(length));
-            if let Some(blocks) = blocks.filter(|_| !shards.is_empty()) {
-                let of_shard = &mut of_shards[(place / blocks.size) as usize % shards.len()];
-                *of_shard = (of_shard.0 + 1, of_shard.1 + read);
-            }
-        }
-        let estimate = &mut opened.session.estimate;
-        estimate.rows = Some(reads);
-        estimate.bases = Some(bases);
-        let speed = estimate.measure(&opened.session.engine)? / opened.head.runs() as f64;
-        if !shards.is_empty() {
-            let mut lines = plan::header();
-            for (shard, (reads, bases)) in shards.into_iter().zip(of_shards) {
-                (estimate.rows, estimate.bases) = (Some(reads), Some(bases));
-                lines += &plan::line(shard, &[], estimate, speed);
-            }
-            return Ok(lines);
-        }
-        Ok(format!(
-            "format: {}\nall {records} records: {reads} reads of {bases} bases, the longest {longest}\n{}",
-            opened.source.format().name(),
-            opened.session.estimate.describe(speed)
-        ))
+        check::describe(self, opened)
     }
 }
 
 impl Reads {
-    /// The records of a shard: consecutive ones if an index says how many there are.
-    fn blocks(&self, source: &Alignments, shard: Shard) -> Result<Blocks> {
-        let records = source.indexed_records(&self.reads)?;
-        let size = records.map_or(BLOCK, |records| records.div_ceil(shard.of).max(1));
-        Ok(Blocks { shard, size })
-    }
-
     fn sequenced(&self) -> bool {
         self.orientation == Orientation::Sequenced
     }

@@ -1,11 +1,36 @@
-//! `check --shard N`: what each shard of a genome would take.
+//! Shards of a genome: what is read of it, and what each would take.
 
 use super::{GenomeJob, OpenGenome};
 use crate::error::Result;
+use crate::head::Task;
+use crate::run::options::Part;
 use crate::run::plan;
+use crate::sequence::Contig;
 use crate::sequence::shard::Shard;
+use crate::stream::genome::Intervals;
 
 impl GenomeJob<'_> {
+    /// Whether regions may be read as one sequence: a head that looks around must not see over a
+    /// gap, and --exact reads a sequence as it is.
+    pub(super) fn together(&self, task: Option<&Task>) -> bool {
+        task.is_none() && !self.inputs.compute.exact
+    }
+
+    /// What is read: a shard, or all; `contigs`: those of the input, if they are known.
+    pub(super) fn part<'b>(
+        &self,
+        intervals: Option<&'b Intervals>,
+        shard: Option<Shard>,
+        contigs: Option<Vec<Contig>>,
+    ) -> Part<'b> {
+        Part {
+            shard,
+            bin: self.bins().map_or(1, |(size, _)| size),
+            intervals: intervals.map_or(&[], |all| all.all()),
+            contigs,
+        }
+    }
+
     /// A line for each of these shards.
     pub(super) fn describe_shards(
         &self,
