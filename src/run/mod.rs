@@ -20,7 +20,7 @@ mod summary;
 pub(crate) mod units;
 
 pub use genome::{Embed, Predict};
-pub use memory::{available_memory, peak_memory};
+pub use memory::{address_limit, available_memory, peak_memory};
 pub use options::use_threads;
 pub use reads::Reads;
 pub use score::Score;
@@ -120,7 +120,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     }
     outputs.commit()?;
     if let Some(journal) = journal {
-        journal.remove()?;
+        journal.remove();
     }
     done.report(session, seconds);
     match &done.failed {

@@ -66,7 +66,7 @@ impl Fit {
         })?;
         progress.finish();
         let (name, digest) = fit.write(&outcome, command(), self.output.license.clone(), out)?;
-        saving.remove()?;
+        saving.remove();
         if let Some(evaluation) = &outcome.evaluation {
             let (value, kept) = (evaluation.score, outcome.kept);
             tracing::info!("{value:.4} {score} on what was held out, after step {kept}");
