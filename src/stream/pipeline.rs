@@ -10,6 +10,7 @@
 use super::journal::{Clock, Journal, Mark, Position};
 use super::progress::Progress;
 use crate::error::{Error, Kind, Result};
+use crate::io::threads::start_in;
 use std::io::{Read, Write};
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -146,9 +147,12 @@ where
     let (to_rows, computed) = sync_channel(0);
     let (to_table, finished) = sync_channel(WAITING - 1);
     thread::scope(|scope| {
-        let reader = scope.spawn(move || read(source, &to_model));
-        let maker = scope.spawn(move || make_rows(rows, computed, &to_table, progress));
-        let writer = scope.spawn(move || write(sink, finished, journal));
+        // If one cannot be started, those before it see their channels closed.
+        let reader = start_in(scope, move || read(source, &to_model))?;
+        let maker = start_in(scope, move || {
+            make_rows(rows, computed, &to_table, progress)
+        })?;
+        let writer = start_in(scope, move || write(sink, finished, journal))?;
         let done = computing(compute, &steps, &to_rows, clock);
         // The other threads see their channels closed, and end.
         drop((steps, to_rows));
