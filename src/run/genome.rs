@@ -145,7 +145,7 @@ pub struct OpenGenome {
     settings: GenomeSettings,
     /// Of which type the features are that are intervals.
     feature: Option<String>,
-    /// Intervals without a base, which have no row.
+    /// Intervals, or regions, without a base, which have no row.
     left_out: u64,
 }
 
@@ -230,7 +230,7 @@ impl Job for GenomeJob<'_> {
         };
         let wanted = intervals.as_ref().map(|all| all.all().as_slice());
         let wanted = wanted.unwrap_or_default();
-        let genome = source.open(&loaded.facts, strand, together, wanted)?;
+        let (genome, empty) = source.open(&loaded.facts, strand, together, wanted)?;
         let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");
@@ -264,7 +264,7 @@ impl Job for GenomeJob<'_> {
             task,
             settings,
             feature,
-            left_out,
+            left_out: left_out + empty,
         };
         opened.estimate(None);
         opened.session.estimate.scratch = scratch;

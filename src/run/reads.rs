@@ -112,6 +112,8 @@ pub struct OpenReads {
     head: ReadHead,
     source: Alignments,
     vectors: Option<Vectors>,
+    /// Regions without a base, which have no row.
+    left_out: u64,
 }
 
 /// The files that a run writes.
@@ -173,8 +175,9 @@ impl Job for Reads {
 
     fn open(&self) -> Result<OpenReads> {
         let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
+        let (regions, left_out) = queries(&self.region, self.regions_file.as_deref())?;
         let options = Options {
-            regions: queries(&self.region, self.regions_file.as_deref())?,
+            regions,
             reference: self.reference.clone(),
             allow_missing_eof: self.allow_missing_eof,
             allow_empty: self.allow_empty,
@@ -217,6 +220,7 @@ impl Job for Reads {
             head,
             source,
             vectors,
+            left_out,
         })
     }
 
@@ -283,6 +287,7 @@ impl Job for Reads {
             ..counts(&read, receipts)
         };
         summary.own.extend([written]);
+        summary.leave_out(opened.left_out, "regions");
         Ok(summary)
     }
 
