@@ -73,16 +73,18 @@ pub fn main() -> ExitCode {
         Command::Fit(_) => true,
         _ => false,
     };
-    process::start(&cli.logging, steps, saves);
-    process::finish(|| match cli.command {
-        Command::Embed(embed) => run::run(&embed.job(), cli.logging.progress()),
-        Command::Predict(predict) => run::run(&predict.job(), cli.logging.progress()),
-        Command::Score(score) => run::run(&*score, cli.logging.progress()),
-        Command::Reads(reads) => run::run(&*reads, cli.logging.progress()),
-        Command::Fit(fit) => fit.run(&cli.logging),
-        Command::Models(models) => models.run(),
-        Command::Check(check) => check.run(),
-        Command::Completions(completions) => completions.run(),
+    process::finish(|| {
+        process::start(&cli.logging, steps, saves)?;
+        match cli.command {
+            Command::Embed(embed) => run::run(&embed.job(), cli.logging.progress()),
+            Command::Predict(predict) => run::run(&predict.job(), cli.logging.progress()),
+            Command::Score(score) => run::run(&*score, cli.logging.progress()),
+            Command::Reads(reads) => run::run(&*reads, cli.logging.progress()),
+            Command::Fit(fit) => fit.run(&cli.logging),
+            Command::Models(models) => models.run(),
+            Command::Check(check) => check.run(),
+            Command::Completions(completions) => completions.run(),
+        }
     })
 }
 

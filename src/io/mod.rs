@@ -26,5 +26,6 @@ pub mod spill;
 pub mod table_writer;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod threads;
 pub mod variants;
 pub mod vector;

@@ -148,7 +148,7 @@ pub struct OpenGenome {
     settings: GenomeSettings,
     /// Of which type the features are that are intervals.
     feature: Option<String>,
-    /// Intervals without a base, which have no row.
+    /// Intervals, or regions, without a base, which have no row.
     left_out: u64,
 }
 
@@ -239,7 +239,7 @@ impl Job for GenomeJob<'_> {
         };
         let together = self.together(task.as_ref());
         let part = self.part(intervals.as_ref(), source.sharding.one(), None);
-        let genome = source.open(&loaded.facts, strand, together, part)?;
+        let (genome, empty) = source.open(&loaded.facts, strand, together, part)?;
         let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");
@@ -273,7 +273,7 @@ impl Job for GenomeJob<'_> {
             task,
             settings,
             feature,
-            left_out,
+            left_out: left_out + empty,
         };
         opened.estimate(None);
         opened.session.estimate.scratch = scratch;

@@ -21,7 +21,7 @@ mod summary;
 pub(crate) mod units;
 
 pub use genome::{Embed, Predict};
-pub use memory::{available_memory, peak_memory};
+pub use memory::{address_limit, available_memory, peak_memory};
 pub use options::use_threads;
 pub use reads::Reads;
 pub use score::Score;
@@ -98,7 +98,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     job.check_options()?;
     job.sharding().must_be_one()?;
     if let Some(limit) = output.time_limit {
-        stop_after(limit);
+        stop_after(limit)?;
     }
     use_threads(compute.threads)?;
     let inputs = job.inputs();
@@ -142,7 +142,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     }
     outputs.commit()?;
     if let Some(journal) = journal {
-        journal.remove()?;
+        journal.remove();
     }
     done.report(session, seconds);
     match &done.failed {

@@ -121,6 +121,8 @@ pub struct OpenReads {
     /// The records of a shard.
     blocks: Option<Blocks>,
     vectors: Option<Vectors>,
+    /// Regions without a base, which have no row.
+    left_out: u64,
 }
 
 /// The files that a run writes.
@@ -186,8 +188,9 @@ impl Job for Reads {
 
     fn open(&self) -> Result<OpenReads> {
         let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
+        let (regions, left_out) = queries(&self.region, self.regions_file.as_deref())?;
         let options = Options {
-            regions: queries(&self.region, self.regions_file.as_deref())?,
+            regions,
             reference: self.reference.clone(),
             allow_missing_eof: self.allow_missing_eof,
             allow_empty: self.allow_empty,
@@ -235,6 +238,7 @@ impl Job for Reads {
             source,
             blocks,
             vectors,
+            left_out,
         })
     }
 
@@ -302,6 +306,7 @@ impl Job for Reads {
             ..counts(&read, receipts)
         };
         summary.own.extend([written]);
+        summary.leave_out(opened.left_out, "regions");
         Ok(summary)
     }
 

@@ -11,6 +11,7 @@
 use super::journal::{Clock, Journal, Mark, Position};
 use super::progress::Progress;
 use crate::error::{Error, Kind, Result};
+use crate::io::threads::{start, start_in};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::panic::resume_unwind;
@@ -180,9 +181,12 @@ where
     let (to_rows, computed) = sync_channel(0);
     let (to_table, finished) = sync_channel(WAITING - 1);
     thread::scope(|scope| {
-        let reader = scope.spawn(move || read(source, &to_model));
-        let maker = scope.spawn(move || make_rows(rows, computed, &to_table, progress));
-        let writer = scope.spawn(move || write(sink, finished, journal));
+        // If one cannot be started, those before it see their channels closed.
+        let reader = start_in(scope, move || read(source, &to_model))?;
+        let maker = start_in(scope, move || {
+            make_rows(rows, computed, &to_table, progress)
+        })?;
+        let writer = start_in(scope, move || write(sink, finished, journal))?;
         let done = computing(compute, &steps, &to_rows, clock);
         // The other threads see their channels closed, and end.
         drop((steps, to_rows));
@@ -289,12 +293,16 @@ pub fn go_on() -> Result<()> {
 }
 
 /// Asks the run to stop when so much time has passed.
-pub fn stop_after(time: Duration) {
-    thread::spawn(move || {
+///
+/// # Errors
+/// Memory: no thread can be started.
+pub fn stop_after(time: Duration) -> Result<()> {
+    start(move || {
         thread::sleep(time);
         // A signal that came before has its own meaning.
         let _ = SIGNAL.compare_exchange(0, TIME_OVER, Ordering::Relaxed, Ordering::Relaxed);
-    });
+    })
+    .map(|_| ())
 }
 
 /// The error of a run that a signal stopped.

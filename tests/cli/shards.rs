@@ -73,7 +73,7 @@ fn of_contigs(tables: &[Table]) -> BTreeMap<String, Vec<String>> {
 /// run's does not.
 fn shards(line: &str, of: usize, by: &str, whole: &Table) -> Vec<Table> {
     let shard = |index: usize| {
-        let sign = if index % 2 == 0 { "/" } else { "-of-" };
+        let sign = if index.is_multiple_of(2) { "/" } else { "-of-" };
         let mut table = table(&format!("{line} --shard {index}{sign}{of}"));
         let said = table
             .footer
@@ -315,7 +315,8 @@ fn the_annotated_variants_of_shards_are_those_of_the_whole() {
         .map(|index| annotated(&format!("--shard {index}/3")))
         .concat();
     let mut whole = annotated("");
-    (parts.sort_unstable(), whole.sort_unstable());
+    parts.sort_unstable();
+    whole.sort_unstable();
     assert_eq!(parts, whole);
 }
 

@@ -271,6 +271,40 @@ fn too_little_memory_is_said_before_the_run_with_an_estimate() {
 }
 
 #[test]
+fn whatever_the_address_space_it_is_enough_or_refused() {
+    let text = record("a", &bases(1, 600), 60);
+    for megabytes in (24..260).step_by(24) {
+        let mut case = Case::embed(&text, "-t 2").memory(megabytes << 20);
+        let out = case.run();
+        if out.code == Some(0) {
+            out.succeeds(&["out.parquet"]);
+        } else {
+            assert!(megabytes < 200, "{megabytes} MB: {}", out.stderr);
+            out.fails(137, &["memory"]);
+        }
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_no_run() {
+    for args in ["", "--log-format json"] {
+        let full = || {
+            std::fs::File::options()
+                .write(true)
+                .open("/dev/full")
+                .unwrap()
+        };
+        for stderr in [full().into(), closed_pipe()] {
+            let case = Case::embed(record("a", &bases(1, 600), 60), args);
+            let mut command = case.command();
+            let status = command.stderr::<Stdio>(stderr).status().unwrap();
+            assert_eq!(status.code(), Some(0), "{args}");
+            assert!(case.path("out.parquet").exists());
+        }
+    }
+}
+
+#[test]
 fn a_device_that_is_not_there_is_an_error() {
     Case::embed(">a\nA\n", "--device cuda:7")
         .run()

@@ -155,7 +155,7 @@ impl Alignments {
 
     fn with_input(path: &Path, input: Input, is_file: bool, options: &Options) -> Result<Self> {
         let name = input.name().to_string();
-        let mut input = Ahead::new(input);
+        let mut input = Ahead::new(input)?;
         let mut start = vec![0; START];
         let got = read::up_to(&mut input, &mut start)?;
         start.truncate(got);

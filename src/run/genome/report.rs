@@ -110,11 +110,12 @@ impl GenomeJob<'_> {
         if counts.empty > 0 {
             summary.failed = Some(format!("{} sequences are empty", counts.empty));
         }
-        if opened.left_out > 0 {
-            let what = format!("{} intervals have no base, and no row", opened.left_out);
-            summary.warnings.push(what.clone());
-            summary.failed = Some(what);
-        }
+        let what = if opened.settings.intervals.is_some() {
+            "intervals"
+        } else {
+            "regions"
+        };
+        summary.leave_out(opened.left_out, what);
         summary
     }
 }

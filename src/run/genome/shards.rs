@@ -48,7 +48,7 @@ impl GenomeJob<'_> {
             let intervals = settings.intervals.as_ref().map(|(all, _)| all);
             let part = self.part(intervals, Some(shard), Some(contigs.clone()));
             let facts = &opened.session.engine.facts;
-            opened.genome = source.open(facts, settings.strand, together, part)?;
+            (opened.genome, _) = source.open(facts, settings.strand, together, part)?;
             opened.estimate(None);
             let names = opened.genome.names().unwrap_or_default();
             lines += &plan::line(shard, names, &opened.session.estimate, speed);

@@ -136,7 +136,8 @@ impl Source {
         files
     }
 
-    /// Opens this part of the input. `together`: regions may be read as one sequence with gaps.
+    /// Opens this part of the input, and says how many regions are left out since they have no
+    /// base. `together`: regions may be read as one sequence with gaps.
     ///
     /// # Errors
     /// Those of the readers; Usage: options that do not go together.
@@ -146,7 +147,7 @@ impl Source {
         strand: Strand,
         together: bool,
         part: Part,
-    ) -> Result<Genome> {
+    ) -> Result<(Genome, u64)> {
         let Part {
             shard,
             bin,
@@ -158,7 +159,7 @@ impl Source {
             by: self.shard_by,
             bin,
         });
-        let mut regions = queries(&self.region, self.regions_file.as_deref())?;
+        let (mut regions, empty) = queries(&self.region, self.regions_file.as_deref())?;
         let exact = |interval: &Interval| Query::exact(interval.region.clone());
         regions.extend(intervals.iter().map(exact));
         let context = self.context(facts);
@@ -168,27 +169,26 @@ impl Source {
             _ => (context, context),
         };
         if self.sample.reference.is_some() {
-            return self.open_sample((&regions, shard), [left, right], strand);
+            let genome = self.open_sample((&regions, shard), [left, right], strand)?;
+            return Ok((genome, empty));
         }
         if is_alignments(&self.fasta)? {
             let what = "this is a file of reads, not FASTA";
             let todo = "give the reference of its alignments with -r, or use crocuta reads";
             return Err(Error::usage(what).file(self.fasta.display()).todo(todo));
         }
-        Genome::open(
-            &self.fasta,
-            Options {
-                regions,
-                context: left,
-                context_after: right,
-                keep_overlaps: self.keep_overlaps,
-                together,
-                shard,
-                contigs,
-                allow_missing_eof: self.allow_missing_eof,
-                allow_empty: self.allow_empty,
-            },
-        )
+        let options = Options {
+            regions,
+            context: left,
+            context_after: right,
+            keep_overlaps: self.keep_overlaps,
+            together,
+            shard,
+            contigs,
+            allow_missing_eof: self.allow_missing_eof,
+            allow_empty: self.allow_empty,
+        };
+        Ok((Genome::open(&self.fasta, options)?, empty))
     }
 
     fn open_sample(
@@ -229,20 +229,22 @@ pub fn described(regions: &[String], file: Option<&Path>) -> Vec<String> {
     regions.iter().cloned().chain(bed).collect()
 }
 
-/// The regions of the command line and of a BED file.
+/// The regions of the command line and of a BED file, and how many of those have no base.
 ///
 /// # Errors
 /// Usage: not a region. Those of the reader of BED.
-pub fn queries(regions: &[String], file: Option<&Path>) -> Result<Vec<Query>> {
-    let mut queries = Vec::new();
+pub fn queries(regions: &[String], file: Option<&Path>) -> Result<(Vec<Query>, u64)> {
+    let (mut queries, mut empty) = (Vec::new(), 0);
     for text in regions {
         queries.push(Query::parse(text)?);
     }
     if let Some(path) = file {
-        let records = bed::read(path)?.into_iter();
-        queries.extend(records.map(|record| Query::exact(record.region)));
+        let read = bed::read(path)?;
+        empty = read.empty;
+        let regions = read.records.into_iter().map(|record| record.region);
+        queries.extend(regions.map(Query::exact));
     }
-    Ok(queries)
+    Ok((queries, empty))
 }
 
 /// The indexes that stand beside a file.
