@@ -10,7 +10,7 @@ const JOURNAL: &str = ".out.parquet.journal";
 
 /// A run that was killed after its first checkpoint.
 fn killed() -> Case {
-    let case = Case::new(LINE).file("a.fa", record("a", &bases(1, 40_000), 60));
+    let case = Case::new(LINE).file("a.fa", record("a", &bases(1, 20_000), 60));
     let mut child = case.command().stderr(Stdio::null()).spawn().unwrap();
     let start = Instant::now();
     while !case.path(JOURNAL).join("journal.json").exists() {
@@ -29,7 +29,8 @@ fn killed() -> Case {
 #[test]
 fn a_damaged_journal_starts_the_run_anew_and_never_gives_another_table() {
     let case = killed();
-    let mut whole = Case::embed(record("a", &bases(1, 40_000), 60), "-t 1 --chunk 512");
+    let mut whole =
+        Case::embed(record("a", &bases(1, 20_000), 60), "-t 1 --chunk 512").seconds(120);
     let whole = whole.run();
     let entry = std::fs::read_to_string(case.path(JOURNAL).join("journal.json")).unwrap();
     let (mut needed, mut damages) = (0, 0);
