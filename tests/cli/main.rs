@@ -17,3 +17,4 @@ mod predict;
 mod readers;
 mod reads;
 mod score;
+mod table;
