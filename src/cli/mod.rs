@@ -5,6 +5,7 @@ mod completions;
 mod fit;
 mod models;
 mod process;
+mod table;
 
 pub use process::Allocator;
 
@@ -47,6 +48,9 @@ enum Command {
     /// List, show, make, verify, convert and merge models.
     #[command(subcommand)]
     Models(models::Models),
+    /// Show finished tables, join those of shards to one, and write rows in other formats.
+    #[command(subcommand)]
+    Table(table::Table),
     /// Open everything that a run would, and estimate its size, memory and time.
     #[command(subcommand)]
     Check(check::Check),
@@ -82,6 +86,7 @@ pub fn main() -> ExitCode {
             Command::Reads(reads) => run::run(&*reads, cli.logging.progress()),
             Command::Fit(fit) => fit.run(&cli.logging),
             Command::Models(models) => models.run(),
+            Command::Table(table) => table.run(),
             Command::Check(check) => check.run(),
             Command::Completions(completions) => completions.run(),
         }

@@ -20,7 +20,7 @@ pub mod panics;
 pub mod pileup;
 pub mod read;
 pub mod read_ahead;
-mod row_groups;
+pub mod row_groups;
 pub mod sequences;
 pub mod spill;
 pub mod table_writer;

@@ -22,7 +22,7 @@ use crate::io::vector::Element;
 use crate::sequence::shard::By;
 use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks};
 use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
-use crate::table::{self, Column, GROUP_POSITIONS, Positions, RowUnit};
+use crate::table::{self, Column, Groups, Positions, RowUnit};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -512,17 +512,16 @@ impl GenomeJob<'_> {
     ) -> Result<GenomeSink> {
         let columns = std::mem::take(&mut opened.columns);
         let bin = opened.settings.bins.map_or(1, |(size, _)| size);
-        // Of intervals a group holds as many as it can.
-        let span = match opened.settings.intervals {
-            Some(_) => i64::MAX.unsigned_abs(),
-            None => GROUP_POSITIONS * bin,
+        let groups = match opened.settings.intervals {
+            Some(_) => Groups::of_intervals(),
+            None => Groups::of_positions(bin),
         };
         let table = match (targets.table, journal) {
             (None, _) => None,
-            (Some(file), None) => Some(TableOutput::create(file, columns, span)?),
-            (Some(file), Some(journal)) => {
-                Some(TableOutput::resume(file, columns, span, journal, "table")?)
-            }
+            (Some(file), None) => Some(TableOutput::create(file, columns, groups)?),
+            (Some(file), Some(journal)) => Some(TableOutput::resume(
+                file, columns, groups, journal, "table",
+            )?),
         };
         let row = opened.session.estimate.row_bytes;
         let table = table.map(|table| table.at_most(self.inputs.output.max_output, row));

@@ -11,7 +11,7 @@ mod inputs;
 mod layers;
 mod memory;
 pub(crate) mod options;
-mod outputs;
+pub(crate) mod outputs;
 mod plan;
 mod provenance;
 mod reads;

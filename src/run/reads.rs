@@ -22,7 +22,7 @@ use crate::sequence::shard::Blocks;
 use crate::stream::reads::{self, ReadHead, ReadReceipts, ReadSettings, ReadSink, ReadTotals};
 use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::footer::ShardRecord;
-use crate::table::{self, GROUP_POSITIONS, ReadBases, ReadRows, Vectors};
+use crate::table::{self, Groups, ReadBases, ReadRows, Vectors};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -339,23 +339,24 @@ impl Reads {
         let causal = opened.session.engine.facts.causal;
         let columns = table::reads(causal, opened.vectors.as_ref());
         let of_bases = || table::read_bases(causal);
-        let span = GROUP_POSITIONS;
+        let groups = Groups::of_records();
+        let groups_of_bases = Groups::of_read_bases();
         let (table, bases): (TableOutput<ReadRows>, Option<TableOutput<ReadBases>>) = match journal
         {
             None => (
-                TableOutput::create(targets.table, columns, span)?,
+                TableOutput::create(targets.table, columns, groups)?,
                 match targets.bases {
-                    Some(file) => Some(TableOutput::create(file, of_bases(), span)?),
+                    Some(file) => Some(TableOutput::create(file, of_bases(), groups_of_bases)?),
                     None => None,
                 },
             ),
             Some(journal) => (
-                TableOutput::resume(targets.table, columns, span, journal, "table")?,
+                TableOutput::resume(targets.table, columns, groups, journal, "table")?,
                 match targets.bases {
                     Some(file) => Some(TableOutput::resume(
                         file,
                         of_bases(),
-                        span,
+                        groups_of_bases,
                         journal,
                         "bases",
                     )?),

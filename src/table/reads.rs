@@ -1,7 +1,7 @@
 //! `reads`: a row for every read.
 
 use super::embeddings::Vectors;
-use super::{Batch, Column, clip_row, group_of_rows, halves};
+use super::{Batch, Column, Groups, clip_row, fit_records, halves};
 use crate::io::table_writer::{ColumnKind, Values};
 use crate::io::vector::Element;
 use serde::{Deserialize, Serialize};
@@ -96,8 +96,8 @@ impl Batch for ReadRows {
         Self(std::mem::replace(&mut self.0, rest))
     }
 
-    fn group(&self, open: usize, span: u64) -> (usize, bool) {
-        group_of_rows(self.len(), open, span)
+    fn fit(&self, groups: &mut Groups) -> usize {
+        fit_records(groups, self.0.iter().map(|row| row.index))
     }
 
     fn clip(&mut self) -> u64 {

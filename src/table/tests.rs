@@ -111,39 +111,6 @@ fn only_predictions_may_be_null_and_binned_rows_have_no_base() {
 }
 
 #[test]
-fn groups_end_at_multiples_of_their_span_however_the_rows_arrive() {
-    let batch = |starts: std::ops::Range<i64>| Positions {
-        name: "chr".into(),
-        ends: starts.clone().map(|start| start + 1).collect(),
-        strands: vec![b'+'; starts.clone().count()],
-        bases: vec![0; starts.clone().count()],
-        flags: vec![0; starts.clone().count()],
-        context: vec![0; starts.clone().count()],
-        values: vec![1.0; starts.clone().count()],
-        starts: starts.collect(),
-        ..Positions::default()
-    };
-    for cut in [1, 9, 10, 11, 24] {
-        let (mut groups, mut open) = (Vec::new(), 0);
-        for mut rows in [batch(3..3 + cut), batch(3 + cut..31)] {
-            while !rows.is_empty() {
-                let (n, complete) = rows.group(open, 10);
-                assert_eq!(rows.take(n).len(), n);
-                open += n;
-                if complete {
-                    groups.push(open);
-                    open = 0;
-                }
-            }
-        }
-        groups.push(open);
-        assert_eq!(groups, [7, 10, 10, 1], "cut at {cut}");
-    }
-    assert_eq!(group_of_rows(100, 30, 64), (34, true));
-    assert_eq!(group_of_rows(10, 30, 64), (10, false));
-}
-
-#[test]
 fn numbers_beyond_float16_are_cut_and_flagged() {
     let mut rows = Positions {
         name: "chr".into(),

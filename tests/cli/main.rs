@@ -18,3 +18,4 @@ mod readers;
 mod reads;
 mod score;
 mod shards;
+mod table;

@@ -8,11 +8,11 @@ use crate::run::name_of;
 use crate::run::provenance::{self, About};
 use crate::score::Mode;
 use crate::stream::TableOutput;
-use crate::table::{self, VariantRow, VariantRows};
+use crate::table::{self, Groups, VariantRow, VariantRows};
 use serde_json::{Value, json};
 use std::sync::PoisonError;
 
-/// Rows of a batch; four are a row group.
+/// Rows of a batch.
 const BATCH: usize = 1 << 13;
 
 impl Score {
@@ -22,7 +22,7 @@ impl Score {
         let footer = self.footer(opened, &columns)?;
         let ledger = opened.ledger.read().unwrap_or_else(PoisonError::into_inner);
         let row_bytes = opened.session.estimate.row_bytes;
-        let mut table = TableOutput::create(target, columns, 4 * BATCH as u64)?
+        let mut table = TableOutput::create(target, columns, Groups::of_records())?
             .at_most(self.output.max_output, row_bytes);
         for first in (0..ledger.len()).step_by(BATCH) {
             let rows = first..ledger.len().min(first + BATCH);
