@@ -242,6 +242,7 @@ impl Mark {
 }
 
 const ENTRY: &str = "journal.json";
+const LOCK: &str = "lock";
 
 /// The name of a run in a directory of many: of the same length for all, by what makes it that run.
 fn key(identity: &RunIdentity) -> String {
@@ -249,9 +250,18 @@ fn key(identity: &RunIdentity) -> String {
     hex(&Sha256::digest(text)[..12])
 }
 
-/// What keeps a second process out, as long as it is open.
+/// What keeps a second process out, as long as it is open. The directory itself is locked by those
+/// that put files there.
 fn lock(directory: &Path) -> Result<File> {
-    let file = File::open(directory).map_err(|e| Error::io(directory, &e))?;
+    let path = directory.join(LOCK);
+    // No file, if someone made it so.
+    let _ = fs::remove_dir(&path);
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    let file = file.map_err(|e| Error::io(&path, &e))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
             let error = Error::usage("another process is at work on these checkpoints");
@@ -317,6 +327,7 @@ fn tidy(directory: &Path, entry: &Entry) -> Result<()> {
         let found = found.map_err(failed)?;
         let name = found.file_name().to_string_lossy().into_owned();
         let needed = match name.as_str() {
+            LOCK => true,
             ENTRY => entry.checkpoints > 0,
             name => entry.parts.contains_key(name) || entry.files.contains_key(name),
         };
