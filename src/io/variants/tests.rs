@@ -268,7 +268,7 @@ fn a_record_that_lacks_columns_is_cut_and_a_last_line_without_its_end_is_not() {
     let (records, log) = logged(|| read(text.trim_end()).unwrap());
     assert_eq!(records.len(), 3);
     assert_eq!(
-        log.matches("line 7: the last line does not end").count(),
+        log.matches("line 6: the last line does not end").count(),
         1,
         "{log}"
     );
