@@ -4,13 +4,15 @@
 mod compute;
 mod intervals;
 mod output;
+mod regions;
 mod shard;
 mod source;
 
 pub use compute::{Compute, Precision, Target, use_threads};
 pub use output::{Binning, Output};
+pub use regions::{queries, selection_of_intervals, selection_of_spans};
 pub use shard::Sharding;
-pub use source::{Part, Source, described, indexed, queries};
+pub use source::{Part, Source, indexed};
 
 /// Context of a model that does not state the length it was trained on.
 const CONTEXT: usize = 1 << 16;
