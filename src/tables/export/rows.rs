@@ -171,7 +171,7 @@ impl Wanted {
                     .todo("leave out --region")
             })
         };
-        let contigs = contigs(&table.footer);
+        let contigs = contigs(table)?;
         let region = |text: &String| {
             let span = Query::parse(text)?.resolve(&contigs)?;
             let name = contigs[span.contig].name.clone();

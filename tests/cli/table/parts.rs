@@ -101,7 +101,8 @@ fn write(path: &Path, kind: &str, rows: &[Row], shard: Option<Value>, size: usiz
     let mut footer = json!({"version": "1.0.0", "table": kind, "reference": {"contigs": contigs},
         "selection": {"regions": []}});
     if let Some(shard) = shard {
-        footer["shard"] = shard;
+        let several = shard["index"].is_array();
+        footer[if several { "shards" } else { "shard" }] = shard;
     }
     footer["complete"] = json!(true);
     let file = AtomicFile::create(path, false).unwrap();
@@ -133,7 +134,10 @@ fn write(path: &Path, kind: &str, rows: &[Row], shard: Option<Value>, size: usiz
 /// Rows of `kind` go to `parts` as `part_of` says, and come back by `table concat`.
 fn check(kind: &str, by: &str, rows: &[Row], parts: usize, part_of: impl Fn(usize, &Row) -> usize) {
     let case = Case::new("").seconds(120);
-    write(&case.path("whole.parquet"), kind, rows, None, 8192);
+    // Each stretch of bases begins anew: that is not the single run.
+    let all = json!({"index": (1..=parts).collect::<Vec<_>>(), "of": parts, "by": by});
+    let all = (by == "bases").then_some(all);
+    write(&case.path("whole.parquet"), kind, rows, all, 8192);
     let mut names = String::new();
     for part in 0..parts {
         let mine = rows
@@ -246,6 +250,11 @@ fn shards_that_are_missing_or_come_twice_are_named() {
         );
     }
     write(&case.path("whole.parquet"), "embeddings", &rows, None, 8192);
+    for (name, index, of) in [("far", 5, 3), ("many", u64::MAX, u64::MAX)] {
+        let shard = json!({"index": index, "of": of, "by": "contig"});
+        let path = case.path(&format!("{name}.parquet"));
+        write(&path, "embeddings", &rows[..5], Some(shard), 8192);
+    }
     let shard = json!({"index": 1, "of": 4, "by": "contig"});
     write(
         &case.path("other.parquet"),
@@ -267,6 +276,11 @@ fn shards_that_are_missing_or_come_twice_are_named() {
         (
             "0.parquet whole.parquet",
             "some tables are shards and some are not",
+        ),
+        ("far.parquet 0.parquet", "damaged: shard 5 of 3"),
+        (
+            "many.parquet",
+            "18446744073709551614 of 18446744073709551615 shards are missing: 1, 2, 3, 4, 5 and",
         ),
     ] {
         let mut case = case
