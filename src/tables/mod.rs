@@ -3,14 +3,24 @@
 pub mod concat;
 pub mod export;
 mod file;
+pub mod join;
+mod numbers;
+mod places;
 pub mod show;
+pub mod summarise;
+mod text;
 
 use crate::error::{Error, Result};
+use crate::io::table_writer::ColumnSpec;
 use crate::sequence::Contig;
+use arrow_schema::Field;
 pub use concat::concat;
 pub use export::export;
 use file::TableFile;
+pub use join::join;
 pub use show::show;
+use std::sync::Arc;
+pub use summarise::summarise;
 
 /// The contigs of the reference that a table's footer speaks of.
 ///
@@ -32,4 +42,19 @@ fn contigs(table: &TableFile) -> Result<Vec<Contig>> {
         })
     });
     each.collect()
+}
+
+/// The columns of a table, to be written again.
+///
+/// # Errors
+/// Input: one is of a type that we do not write.
+fn columns(table: &TableFile) -> Result<Vec<ColumnSpec>> {
+    let column = |field: &Arc<Field>| {
+        ColumnSpec::of(field).ok_or_else(|| {
+            let name = field.name();
+            let what = format!("the column {name} is of a type that crocuta does not write");
+            Error::input(what).file(table.path.display())
+        })
+    };
+    table.schema().fields().iter().map(column).collect()
 }

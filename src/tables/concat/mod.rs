@@ -10,18 +10,19 @@ mod keys;
 mod merge;
 mod parts;
 mod regions;
+mod selection;
 mod shards;
 mod source;
+mod together;
 
 use super::file::TableFile;
 use crate::error::{Error, Result};
-use crate::io::atomic::is_stdout;
 use crate::io::table_writer::{ColumnSpec, TableWriter};
 use crate::run::outputs::{Format, Outputs};
 use crate::run::units::{number, readable};
-use identity::Together;
 use merge::{Merge, Order};
 use std::path::{Path, PathBuf};
+use together::Together;
 
 /// Makes one table of several, in the order of the reference's contigs, or of the input's records;
 /// of several inputs, one after another.
@@ -38,9 +39,10 @@ pub fn concat(paths: &[PathBuf], output: &Path, allow_gaps: bool, force: bool) -
         .iter()
         .map(|path| TableFile::open(path))
         .collect::<Result<_>>()?;
-    let (footer, together) = identity::together(&tables, allow_gaps)?;
+    let (footer, together) = together::together(&tables, allow_gaps)?;
     let columns = columns(&tables)?;
     let file = outputs.create(output, Format::Parquet)?;
+    let name = file.name().display().to_string();
     let mut writer = TableWriter::create(file, &columns)?;
     let (copied, written) = match together {
         Together::Sorted => {
@@ -51,11 +53,6 @@ pub fn concat(paths: &[PathBuf], output: &Path, allow_gaps: bool, force: bool) -
     };
     let receipt = writer.finish(&footer)?;
     outputs.commit()?;
-    let name = if is_stdout(output) {
-        "stdout".to_string()
-    } else {
-        output.display().to_string()
-    };
     tracing::info!(
         "{name}: {} rows of {} tables, {}; {} row groups copied, {} rows written anew",
         number(receipt.rows),
@@ -90,15 +87,5 @@ fn columns(tables: &[TableFile]) -> Result<Vec<ColumnSpec>> {
             return Err(Error::input(what).file(other.path.display()));
         }
     }
-    let fields = first.schema().fields().iter();
-    let columns = fields.map(|field| {
-        ColumnSpec::of(field).ok_or_else(|| {
-            let what = format!(
-                "the column {} is of a type that crocuta does not write",
-                field.name()
-            );
-            Error::input(what).file(first.path.display())
-        })
-    });
-    columns.collect()
+    super::columns(first)
 }

@@ -2,7 +2,7 @@
 //! up to one: under `parts`, each with the parameters that say which rows it had.
 
 use super::identity::{WHICH, is_of_records, without, without_params};
-use super::regions::selected;
+use super::selection::selected;
 use crate::error::{Error, Result};
 use crate::sequence::Contig;
 use crate::sequence::region::Span;

@@ -2,9 +2,10 @@
 
 use super::identity::{WHICH, listed, must_equal, without_params};
 use super::parts;
+use super::selection::{everything, selected};
 use crate::error::{Error, Result};
 use crate::sequence::Contig;
-use crate::sequence::region::{Query, Span, merge, spans};
+use crate::sequence::region::{Span, merge};
 use crate::tables::contigs;
 use crate::tables::file::TableFile;
 use serde_json::{Value, json};
@@ -54,32 +55,6 @@ pub fn together(tables: &[TableFile], allow_gaps: bool) -> Result<Value> {
     Ok(footer)
 }
 
-/// The regions that a selection lists; none, if it counts them.
-///
-/// # Errors
-/// Input: they are no regions of these contigs.
-pub fn selected(selection: &Value, contigs: &[Contig]) -> Result<Option<Vec<Span>>> {
-    let Some(regions) = selection["regions"].as_array() else {
-        return Ok(None);
-    };
-    if regions.is_empty() {
-        return Ok(Some(everything(contigs).collect()));
-    }
-    let texts = || regions.iter().map(|text| text.as_str().unwrap_or_default());
-    let found = texts().map(Query::parse).collect::<Result<Vec<_>>>();
-    let found = found.and_then(|queries| spans(&queries, contigs));
-    // A region that was clipped, or that means another, reads otherwise.
-    let same = |spans: &Vec<Span>| {
-        let names = spans.iter().map(|span| span.region(contigs).to_string());
-        names.eq(texts())
-    };
-    let found = found.ok().filter(same);
-    found.map(Some).ok_or_else(|| {
-        let what = "damaged: its footer selects what are no regions of its reference";
-        Error::input(what)
-    })
-}
-
 /// An error if a base of the reference is in none of these sorted spans.
 fn must_be_complete(spans: &[Span], contigs: &[Contig], counted: bool) -> Result<()> {
     let todo = "name its table too, or give --allow-gaps";
@@ -96,16 +71,6 @@ fn must_be_complete(spans: &[Span], contigs: &[Contig], counted: bool) -> Result
     let names = gaps(&merged, contigs).map(|gap| gap.region(contigs).to_string());
     let what = format!("no table holds {}", listed(names, count));
     Err(Error::input(what).todo(todo))
-}
-
-fn everything(contigs: &[Contig]) -> impl Iterator<Item = Span> {
-    let each = contigs.iter().enumerate();
-    let each = each.filter(|(_, contig)| contig.length > 0);
-    each.map(|(contig, Contig { length, .. })| Span {
-        contig,
-        start: 0,
-        end: *length,
-    })
 }
 
 /// What merged spans leave of the contigs.
