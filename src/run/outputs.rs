@@ -18,8 +18,10 @@ pub enum Format {
     Bai,
     /// The index of variants.
     Tbi,
-    /// Variants, compressed.
+    /// Variants.
     Vcf,
+    /// A table as text.
+    Tsv,
     /// A picture.
     Svg,
     /// The summary.
@@ -40,7 +42,8 @@ impl Format {
             Self::Bam => ("BAM", &["bam"]),
             Self::Bai => ("a BAM index", &["bai"]),
             Self::Tbi => ("an index of variants", &["tbi", "csi"]),
-            Self::Vcf => ("compressed VCF", &["vcf", "bcf", "gz", "bgz"]),
+            Self::Vcf => ("VCF or BCF", &["vcf", "bcf", "gz", "bgz"]),
+            Self::Tsv => ("text with tabs", &["tsv", "txt", "gz", "bgz"]),
             Self::Svg => ("SVG", &["svg"]),
             Self::Json => ("JSON", &["json", "txt"]),
             Self::Gff3 => ("GFF3", &["gff3", "gff", "txt"]),

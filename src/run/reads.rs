@@ -395,6 +395,7 @@ impl Reads {
             strand: Strand::Forward,
             regions: described(&self.region, self.regions_file.as_deref()),
             params,
+            measured: Map::new(),
         };
         provenance::footer(&opened.session, &self.compute, about, columns)
     }

@@ -4,6 +4,7 @@
 
 use super::contig::ContigStrand;
 use super::kept::{Kept, Sums};
+use super::known::Known;
 use super::line::{Haplotype, Line, Sum, readings};
 use super::queue::{Alternate, Queue};
 use super::scores::RUNS;
@@ -43,6 +44,8 @@ pub(super) struct BranchPass<'a> {
     line: Line,
     /// The logits after the last of them.
     last: Vec<f32>,
+    /// What was said of the reference.
+    pub known: Known,
     /// Jobs that are done.
     pub finished: Vec<(Job, Scores)>,
 }
@@ -63,6 +66,7 @@ impl<'a> BranchPass<'a> {
             running: None,
             line: Line::new(0, 0),
             last: Vec::new(),
+            known: Known::default(),
             finished: Vec::new(),
         })
     }
@@ -234,6 +238,7 @@ impl<'a> BranchPass<'a> {
         let rows = step.piece.len() * head.width();
         let logits = &step.logits[..rows];
         let readings = readings(head, true, &self.last, logits, &step.piece);
+        self.known.read(&readings);
         self.line.push(readings, &[]);
         if rows > 0 {
             self.last = logits[rows - head.width()..].to_vec();

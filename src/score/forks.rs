@@ -2,6 +2,7 @@
 //! there over the bases after the site.
 
 use super::contig::ContigStrand;
+use super::known::Known;
 use super::line::{Haplotype, Line, Sum, outputs, readings};
 use super::queue::{Alternate, Queue};
 use super::{Job, Scorer, Settings, Watch};
@@ -33,6 +34,8 @@ pub(super) struct ForkPass<'a> {
     forks: Vec<Fork>,
     /// Tokens of `forks`.
     tokens: usize,
+    /// What was said of the reference.
+    pub known: Known,
     /// Jobs that are done.
     pub finished: Vec<(Job, Scores)>,
 }
@@ -60,6 +63,7 @@ impl<'a> ForkPass<'a> {
             queue: Queue::default(),
             forks: Vec::new(),
             tokens: 0,
+            known: Known::default(),
             finished: Vec::new(),
         })
     }
@@ -151,6 +155,7 @@ impl<'a> ForkPass<'a> {
             let place = |token| format!("{name}:{}", first + token as u64 + 1);
             let (hidden, logits) = outputs(head, found, place)?;
             let readings = readings(head, true, &self.before, &logits, &codes);
+            self.known.read(&readings);
             self.line.push(readings, &hidden);
             self.before = Rc::new(logits[logits.len() - head.width()..].to_vec());
             self.position = next;

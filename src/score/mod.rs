@@ -12,16 +12,19 @@
 //! spelled.
 
 mod alleles;
+mod background;
 mod branches;
 mod contig;
 mod forks;
 mod haplotypes;
 mod kept;
+mod known;
 mod ledger;
 mod line;
 mod pass;
 mod plot;
 mod prepare;
+mod quartets;
 mod queue;
 mod reference;
 mod run;
@@ -30,8 +33,10 @@ mod sites;
 mod windows;
 
 pub use alleles::{read_alleles, saturate};
+pub use background::Background;
 pub use contig::{Contig, ContigStrand};
 pub use haplotypes::{Carried, join};
+pub use known::Known;
 pub use ledger::{Change, Ledger};
 pub use pass::score;
 pub use plot::draw;
@@ -70,6 +75,8 @@ pub struct Settings {
     pub longest: usize,
     /// Score the reverse strand too.
     pub both_strands: bool,
+    /// Score all four bases at the site of a single change, whichever alleles there are.
+    pub four: bool,
     /// Vectors to keep.
     pub embeddings: Option<Embeddings>,
     /// Tokens of a step.

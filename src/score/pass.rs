@@ -1,6 +1,7 @@
 //! One strand of one contig, from its first site to its last.
 
 use super::contig::ContigStrand;
+use super::known::Known;
 use super::scores::mirror;
 use super::{Job, Mode, Scorer, Settings, Watch, branches, forks, windows};
 use crate::error::Result;
@@ -65,6 +66,15 @@ impl<'a> Pass<'a> {
             // Runs on a GPU are not resumed, and windows carry nothing.
             Self::Branches(_) | Self::Windows(_) => Ok(()),
         }
+    }
+
+    /// What was said of the reference since the last call.
+    pub fn take_known(&mut self) -> Known {
+        std::mem::take(match self {
+            Self::Forks(pass) => &mut pass.known,
+            Self::Branches(pass) => &mut pass.known,
+            Self::Windows(pass) => &mut pass.known,
+        })
     }
 
     /// The jobs that are done, on the forward strand's positions of `strand`.

@@ -60,12 +60,15 @@ pub fn prepare(
         causal,
         ledger,
         checked: Checked::default(),
+        four_at: None,
     };
     reference.each(&of_contig, &settings.scratch, |contig, entries| {
         preparation.contig(contig, entries, watch)
     })?;
     let checked = preparation.checked;
-    compare_records(ledger)?;
+    compare_records(ledger, ledger.rows())?;
+    let background = compare_records(ledger, ledger.background());
+    background.map_err(|error| error.place("--background"))?;
     Ok(checked)
 }
 
@@ -75,6 +78,8 @@ struct Preparation<'a> {
     causal: bool,
     ledger: &'a mut Ledger,
     checked: Checked,
+    /// The last site whose four bases are scored, on the contig at work.
+    four_at: Option<u64>,
 }
 
 impl Preparation<'_> {
@@ -88,6 +93,7 @@ impl Preparation<'_> {
         }
         order.sort_unstable();
         let mut changed = Vec::new();
+        self.four_at = None;
         for (_, i) in order {
             watch(0, &contig.name)?;
             let found = change(self.settings, &strand, &self.ledger.allele(i)?);
@@ -129,12 +135,27 @@ impl Preparation<'_> {
         let (start, end) = (change.variant.start, change.variant.end());
         self.checked.scored += 1;
         let strands = 1 + usize::from(self.settings.both_strands);
+        let times = self.times(&change.variant);
         for behind in [strand.length() - end, start].into_iter().take(strands) {
-            self.checked.alternates += work(self.settings, self.causal, behind, &change.variant);
+            let once = work(self.settings, self.causal, behind, &change.variant);
+            self.checked.alternates += times * once;
         }
         self.ledger.set_status(i, status);
         self.ledger.set_change(i, &change)?;
         Ok((start, end))
+    }
+}
+
+impl Preparation<'_> {
+    /// How many alternates are run for an allele: if all four bases are scored, three for the first
+    /// one of its site.
+    fn times(&mut self, variant: &Variant) -> u64 {
+        let single = variant.reference.len() == 1 && variant.alternate.len() == 1;
+        if !self.settings.four || !single {
+            return 1;
+        }
+        let known = self.four_at.replace(variant.start) == Some(variant.start);
+        if known { 0 } else { 3 }
     }
 }
 
@@ -245,9 +266,9 @@ fn change(
 }
 
 /// Fails if too many records name a REF that is not the reference's.
-fn compare_records(ledger: &Ledger) -> Result<()> {
+fn compare_records(ledger: &Ledger, alleles: impl Iterator<Item = usize>) -> Result<()> {
     let (mut records, mut wrong, mut last) = (0u64, 0u64, None);
-    for i in 0..ledger.len() {
+    for i in alleles {
         let status = ledger.status(i);
         if !ledger.is_scored(i) && status != Status::RefMismatch {
             continue;

@@ -1,8 +1,10 @@
 //! All alleles of a ledger through the pipeline: sites → forks or windows → scores → ledger.
 
 use super::contig::ContigStrand;
+use super::known::Known;
 use super::ledger::Ledger;
 use super::pass::Pass;
+use super::quartets::Quartets;
 use super::reference::Reference;
 use super::sites::{SiteStep, Sites};
 use super::{Job, Scorer, Settings};
@@ -15,7 +17,8 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
-/// Scores all alleles of a prepared ledger, contig by contig.
+/// Scores all alleles of a prepared ledger, contig by contig; tells what was read, and what the
+/// model said of it.
 ///
 /// Memory: besides the model's and the ledger's, 16 bytes for each allele of a contig. Scratch
 /// files: a byte for each base of the contig at work.
@@ -28,25 +31,28 @@ pub fn run(
     ledger: &RwLock<Ledger>,
     journal: Option<&mut Journal>,
     progress: &mut Progress,
-) -> Result<Totals> {
+) -> Result<(Totals, Known)> {
     let mut sink = LedgerSink::open(ledger, journal.as_deref())?;
     let position = journal.as_ref().map(|journal| journal.position());
     let mut sites = Sites::new(settings, reference, ledger, position)?;
     let mut compute = Scoring {
         scorer,
         settings,
+        known: Known::default(),
+        quartets: settings.four.then(Quartets::default),
         pass: None,
         carried: None,
     };
     let mut rows = Passing;
-    pipeline::run(
+    let totals = pipeline::run(
         &mut sites,
         &mut compute,
         &mut rows,
         &mut sink,
         journal,
         progress,
-    )
+    )?;
+    Ok((totals, compute.known))
 }
 
 /// Scores of some changes of one strand.
@@ -59,6 +65,8 @@ struct Finished {
 struct Scoring<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
+    known: Known,
+    quartets: Option<Quartets>,
     pass: Option<(ContigStrand, Pass<'a>)>,
     /// What an earlier run's pass carried, until the strand is known.
     carried: Option<Vec<u8>>,
@@ -82,17 +90,18 @@ impl Stage for Scoring<'_> {
         let reverse = strand.reverse;
         for jobs in step.sites {
             pass.site(jobs, &mut |bases, name| to.done(bases, name))?;
-            let scores = pass.take(&strand);
+            let scores = self.whole(pass.take(&strand), reverse, false);
             if !scores.is_empty() {
                 to.send(Finished { reverse, scores })?;
             }
         }
         if step.rests {
             pass.finish(&mut |bases, name| to.done(bases, name))?;
-            let scores = pass.take(&strand);
+            let scores = self.whole(pass.take(&strand), reverse, true);
             to.send(Finished { reverse, scores })?;
         }
         strand.check()?;
+        self.known.add(pass.take_known());
         self.pass = Some((strand, pass));
         Ok(())
     }
@@ -102,13 +111,29 @@ impl Stage for Scoring<'_> {
         if let Some((_, pass)) = &self.pass {
             pass.save(&mut carried)?;
         }
-        store(&carried, file)
+        store(&(self.known, carried), file)
     }
 
     fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
-        let carried: Vec<u8> = load(file)?;
+        let carried: Vec<u8>;
+        (self.known, carried) = load(file)?;
         self.carried = (!carried.is_empty()).then_some(carried);
         Ok(())
+    }
+}
+
+impl Scoring<'_> {
+    /// What was scored, of sites whose four bases were scored if all are to be.
+    fn whole(
+        &mut self,
+        scored: Vec<(Job, Scores)>,
+        reverse: bool,
+        nothing_waits: bool,
+    ) -> Vec<(Job, Scores)> {
+        match &mut self.quartets {
+            Some(quartets) => quartets.pass(scored, reverse, nothing_waits),
+            None => scored,
+        }
     }
 }
 

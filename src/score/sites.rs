@@ -3,6 +3,7 @@
 use super::contig::ContigStrand;
 use super::ledger::Ledger;
 use super::pass::merged;
+use super::quartets::missing;
 use super::reference::{Reference, WantedContigs};
 use super::{Job, Settings};
 use crate::error::Result;
@@ -155,7 +156,11 @@ impl<'a> Sites<'a> {
             }
         }
         current.strand.check()?;
-        Ok(merged(jobs))
+        let mut jobs = merged(jobs);
+        if self.settings.four {
+            jobs.extend(missing(&jobs));
+        }
+        Ok(jobs)
     }
 }
 

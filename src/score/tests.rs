@@ -181,6 +181,7 @@ fn settings() -> Settings {
         around: 9,
         longest: 50,
         both_strands: false,
+        four: false,
         embeddings: Some(Embeddings::Site),
         chunk: 100,
         scratch: std::env::temp_dir(),

@@ -2,7 +2,8 @@
 //! and what a bidirectional model needs.
 
 use super::contig::ContigStrand;
-use super::line::{Haplotype, Line, Sum, outputs, readings};
+use super::known::Known;
+use super::line::{Haplotype, Line, Reading, Sum, outputs, readings};
 use super::scores::{Measure, masked as without_likelihoods};
 use super::{Job, Scorer, Settings, Watch, Window};
 use crate::encoder::{Encoder, Segment};
@@ -22,6 +23,8 @@ pub(super) struct WindowPass<'a> {
     /// Sites that are to run.
     sites: Vec<Site>,
     tokens: usize,
+    /// What was said of the reference: of a bidirectional model, where it was masked.
+    pub known: Known,
     /// Jobs that are done.
     pub finished: Vec<(Job, Scores)>,
 }
@@ -53,6 +56,7 @@ impl<'a> WindowPass<'a> {
             strand,
             sites: Vec::new(),
             tokens: 0,
+            known: Known::default(),
             finished: Vec::new(),
         }
     }
@@ -194,6 +198,9 @@ impl<'a> WindowPass<'a> {
         };
         let mut line = Line::new(site.start, width);
         let of_reference = readings(head, causal, &[], reference.logits, &site.reference);
+        if causal {
+            self.known.read(&of_reference);
+        }
         line.push(of_reference, reference.hidden);
         for (job, codes) in site.jobs {
             let Some(alternate) = runs.next() else {
@@ -229,19 +236,27 @@ impl<'a> WindowPass<'a> {
             let mut scores = measure.compare(&line, &sums, variant, alternate);
             if !causal {
                 let llr = masked(variant, site.start, causal).and_then(|bases| {
-                    let run = runs.next()?;
-                    let rows = run.logits[bases.start * columns..].chunks_exact(columns);
-                    let each = rows.zip(variant.alternate.iter().zip(&variant.reference));
-                    let token = |code: u8| facts.vocabulary.token(code) as usize;
-                    let ratio = |(row, (alt, reference)): (&[f32], (&u8, &u8))| {
-                        f64::from(row[token(*alt)]) - f64::from(row[token(*reference)])
-                    };
-                    Some(each.map(ratio).sum())
+                    let rows = &runs.next()?.logits[bases.start * columns..];
+                    Some(self.masked(rows, variant))
                 });
                 without_likelihoods(&mut scores, llr.unwrap_or(f64::NAN));
             }
             self.finished.push((job, scores));
         }
+    }
+
+    /// log P(ALT) − log P(REF) by the logits of the variant's masked bases.
+    fn masked(&mut self, logits: &[f32], variant: &Variant) -> f64 {
+        let (head, vocabulary) = (&self.scorer.head, &self.scorer.engine.facts.vocabulary);
+        let token = |code: u8| vocabulary.token(code) as usize;
+        let alleles = variant.alternate.iter().zip(&variant.reference);
+        let rows = logits.chunks_exact(head.width()).zip(alleles);
+        let mut llr = 0.0;
+        for (row, (alternate, reference)) in rows {
+            self.known.read(&[Reading::new(head, row, *reference)]);
+            llr += f64::from(row[token(*alternate)]) - f64::from(row[token(*reference)]);
+        }
+        llr
     }
 }
 

@@ -45,9 +45,12 @@ fn the_documented_columns_are_those_of_the_code() {
         probabilities: true,
     };
     let all = VariantColumns {
+        info: vec!["<KEY>".to_string()],
         haplotypes: true,
         reverse: false,
         mean: false,
+        four: true,
+        quantiles: true,
         embeddings: Some((8, "final_norm".to_string())),
     };
     let half = vectors(Element::F16);

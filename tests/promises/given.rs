@@ -145,7 +145,7 @@ pub fn commands() -> Vec<Command> {
         command("reads small.bam -m model -t 1", &reads),
         command(
             "score v.vcf -r a.fa -m model --after 20 -t 1",
-            &[("--vcf-out", "s.vcf.gz")],
+            &[("--vcf-out", "s.vcf.gz"), ("--tsv", "s.tsv")],
         ),
         command(
             "score --saturate c:101-104 -r a.fa -m model --after 20 -t 1",

@@ -47,7 +47,7 @@ fn options(of: &str) -> Vec<&'static str> {
     let more: &[&str] = match of {
         "predict" => &["--genes", "--bed", "--bigwig"],
         "reads" => &["--per-base", "--bam-out"],
-        "score" => &["--vcf-out"],
+        "score" => &["--vcf-out", "--tsv"],
         _ => &[],
     };
     ["-o", "--summary"].iter().chain(more).copied().collect()

@@ -8,7 +8,7 @@ use crate::run::provenance::{self, About};
 use crate::run::summary::Summary;
 use crate::stream::genome::Head;
 use crate::table::{Column, Positions};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 impl GenomeJob<'_> {
     pub(super) fn footer(
@@ -56,6 +56,7 @@ impl GenomeJob<'_> {
             strand: opened.settings.strand,
             regions: source.described(),
             params,
+            measured: Map::new(),
         };
         provenance::footer(&opened.session, compute, about, columns)
     }

@@ -11,4 +11,4 @@ pub use output::{Binning, Output};
 pub use source::{Source, described, indexed, queries};
 
 /// Context of a model that does not state the length it was trained on.
-const CONTEXT: usize = 1 << 16;
+pub const CONTEXT: usize = 1 << 16;

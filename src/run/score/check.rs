@@ -1,6 +1,7 @@
 //! What a run would take: alleles, the encoder's work, time.
 
 use super::OpenScore;
+use super::settings::trained;
 use crate::encoder::{Branch, Encoder, Segment};
 use crate::error::Result;
 use crate::ops::Device;
@@ -8,8 +9,8 @@ use crate::run::device::tokens;
 use crate::run::estimate::Estimate;
 use crate::run::session::Session;
 use crate::run::units::readable;
-use crate::score::{Mode, Settings};
-use crate::stream::Engine;
+use crate::score::{Checked, Mode, Settings, prepare};
+use crate::stream::{Engine, go_on};
 use crate::table::{self, VariantColumns};
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -58,28 +59,21 @@ pub(super) fn estimate(
 }
 
 /// The estimate in lines of `name: value`.
-pub(super) fn describe(opened: &OpenScore) -> Result<String> {
+pub(super) fn describe(opened: &mut OpenScore) -> Result<String> {
+    let speeds = Speeds::measure(opened)?;
+    let other = with_other_context(opened, &speeds)?;
     let OpenScore {
         session,
-        settings,
         reference,
         ledger,
         checked,
         ..
     } = opened;
-    let engine = &session.engine;
-    let steps = session.estimate.measure(engine)?;
-    let seconds = match settings.mode {
-        Mode::Window(_) => checked.bases() as f64 / steps,
-        Mode::Stream => {
-            let alternates = checked.alternates as f64 / alternates(engine, settings)?;
-            checked.reference as f64 / steps + alternates
-        }
-    };
+    let seconds = speeds.seconds(checked);
     let speed = if seconds > 0.0 {
         checked.bases() as f64 / seconds
     } else {
-        steps
+        speeds.reference
     };
     let ledger = ledger.read().unwrap_or_else(PoisonError::into_inner);
     let statuses = ledger.statuses().into_iter();
@@ -87,14 +81,69 @@ pub(super) fn describe(opened: &OpenScore) -> Result<String> {
     let contigs = (0..ledger.len()).filter_map(|i| ledger.contig(i));
     let longest = contigs.map(|i| reference.contigs()[i].length).max();
     Ok(format!(
-        "alleles: {} ({})\nto be scored: {}\nbases of the reference: {}\nbases of alternates: {}\n{}scratch files: {}\n",
-        ledger.len(),
+        "alleles: {} ({})\nto be scored: {}\nbases of the reference: {}\nbases of alternates: {}\n{}{other}scratch files: {}\n",
+        ledger.rows().count(),
         each.collect::<Vec<_>>().join(", "),
         checked.scored,
         checked.reference,
         checked.alternates,
         session.estimate.describe(speed),
         readable(longest.unwrap_or_default() + ledger.len() as u64 * ALLELE),
+    ))
+}
+
+/// Bases a second.
+struct Speeds {
+    reference: f64,
+    alternates: f64,
+}
+
+impl Speeds {
+    fn measure(opened: &OpenScore) -> Result<Self> {
+        let OpenScore {
+            session, settings, ..
+        } = opened;
+        let reference = session.estimate.measure(&session.engine)?;
+        let alternates = match settings.mode {
+            Mode::Window(_) => reference,
+            Mode::Stream => alternates(&session.engine, settings)?,
+        };
+        Ok(Self {
+            reference,
+            alternates,
+        })
+    }
+
+    fn seconds(&self, checked: &Checked) -> f64 {
+        checked.reference as f64 / self.reference + checked.alternates as f64 / self.alternates
+    }
+}
+
+/// What the run would take with the other context, in a line: all of the contig, or the trained
+/// length if the run reads all. Empty for windows.
+fn with_other_context(opened: &mut OpenScore, speeds: &Speeds) -> Result<String> {
+    let facts = &opened.session.engine.facts;
+    let settings = Settings {
+        context: match opened.settings.context {
+            Some(_) => None,
+            None => Some(trained(facts)),
+        },
+        ..opened.settings.clone()
+    };
+    if settings.mode != Mode::Stream {
+        return Ok(String::new());
+    }
+    let ledger = opened.ledger.get_mut();
+    let ledger = ledger.unwrap_or_else(PoisonError::into_inner);
+    let watch = &mut |_: u64, _: &str| go_on();
+    let checked = prepare(&settings, facts.causal, &opened.reference, ledger, watch)?;
+    Ok(format!(
+        "with --context {}: {} bases of the reference, {:.0} s\n",
+        settings
+            .context
+            .map_or("all".to_string(), |n| n.to_string()),
+        checked.reference,
+        speeds.seconds(&checked),
     ))
 }
 
