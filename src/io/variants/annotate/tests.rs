@@ -3,6 +3,7 @@ use crate::io::atomic;
 use crate::io::input::Input;
 use crate::io::testing::logged;
 use crate::io::variants::{Options, Reader};
+use noodles::bgzf;
 use noodles::core::Region;
 use noodles::csi::{self, BinningIndex};
 use noodles::tabix;
