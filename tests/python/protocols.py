@@ -97,7 +97,7 @@ def gpn(genome, site, ref, alt):
     window = genome[start : site + 256]
     at = site - start
     columns = [f"p_{letter}" for letter in BASES]
-    options = ["--window", "512", "--mask-every", "512"]
+    options = ["--window", "512", "--mask-every", len(window)]
     forward, reverse = run([window, turned(window)], "predict", columns, *options)
     log = lambda rows, at, letter: np.log(rows[at][BASES.index(letter)])
     there = log(forward, at, alt) - log(forward, at, ref)
