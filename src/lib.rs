@@ -20,6 +20,7 @@ pub mod score;
 pub mod sequence;
 pub mod stream;
 pub mod table;
+pub mod tables;
 pub mod train;
 
 pub use error::{Error, Result};

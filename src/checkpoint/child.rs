@@ -1,6 +1,7 @@
 //! A child process with limits, for work on files that may be hostile.
 
 use crate::error::{Error, Kind, Result};
+use crate::io::threads;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -54,11 +55,11 @@ pub fn run(mut command: Command, file: &Path, time: Duration) -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let broken =
-        |e: std::io::Error| Error::new(Kind::Internal, format!("child process: {e}")).caused_by(e);
+        |e: std::io::Error| Error::new(Kind::Io, format!("child process: {e}")).caused_by(e);
     let mut child = command.spawn().map_err(broken)?;
     let pipe = child.stderr.take();
     // Read beside the waiting, so that a long message does not block the child.
-    let said = std::thread::spawn(move || {
+    let said = threads::start(move || {
         let mut said = Vec::new();
         if let Some(mut pipe) = pipe {
             let _ = pipe.by_ref().take(1 << 16).read_to_end(&mut said);
@@ -66,6 +67,9 @@ pub fn run(mut command: Command, file: &Path, time: Duration) -> Result<()> {
         }
         String::from_utf8_lossy(&said).into_owned()
     });
+    let said = said.inspect_err(|_| {
+        let _ = child.kill().and_then(|()| child.wait());
+    })?;
     let begun = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().map_err(broken)? {

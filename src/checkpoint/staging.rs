@@ -93,7 +93,11 @@ impl Staging {
         sync(&self.temporary)
             .and_then(|()| fs::rename(&self.temporary, &self.target))
             .map_err(|e| Error::io(&self.target, &e))?;
-        sync(parent(&self.target)).map_err(|e| Error::io(&self.target, &e))
+        sync(parent(&self.target)).map_err(|e| {
+            // Nothing stands there after an error.
+            let _ = fs::rename(&self.target, &self.temporary);
+            Error::io(&self.target, &e)
+        })
     }
 }
 
@@ -111,8 +115,8 @@ fn parent(target: &Path) -> &Path {
 
 /// How the names of temporary directories for `target` begin; a process's id follows.
 fn prefix(target: &Path) -> Result<String> {
-    match target.file_name() {
-        Some(name) => Ok(format!(".{}.tmp-", name.to_string_lossy())),
+    match atomic::hidden(target, ".tmp-") {
+        Some(prefix) => Ok(prefix.to_string_lossy().into_owned()),
         None => Err(Error::usage("not the name of a directory").file(target.display())),
     }
 }

@@ -5,6 +5,7 @@ mod completions;
 mod fit;
 mod models;
 mod process;
+mod table;
 
 pub use process::Allocator;
 
@@ -47,6 +48,9 @@ enum Command {
     /// List, show, make, verify, convert and merge models.
     #[command(subcommand)]
     Models(models::Models),
+    /// Show finished tables, join those of shards to one, and write rows in other formats.
+    #[command(subcommand)]
+    Table(table::Table),
     /// Open everything that a run would, and estimate its size, memory and time.
     #[command(subcommand)]
     Check(check::Check),
@@ -65,16 +69,27 @@ pub fn main() -> ExitCode {
         cli.command,
         Command::Models(_) | Command::Check(_) | Command::Completions(_)
     );
-    process::start(&cli.logging, steps);
-    process::finish(|| match cli.command {
-        Command::Embed(embed) => run::run(&embed.job(), cli.logging.progress()),
-        Command::Predict(predict) => run::run(&predict.job(), cli.logging.progress()),
-        Command::Score(score) => run::run(&*score, cli.logging.progress()),
-        Command::Reads(reads) => run::run(&*reads, cli.logging.progress()),
-        Command::Fit(fit) => fit.run(&cli.logging),
-        Command::Models(models) => models.run(),
-        Command::Check(check) => check.run(),
-        Command::Completions(completions) => completions.run(),
+    let saves = match &cli.command {
+        Command::Embed(embed) => run::resumes(&embed.job()),
+        Command::Predict(predict) => run::resumes(&predict.job()),
+        Command::Score(score) => run::resumes(&**score),
+        Command::Reads(reads) => run::resumes(&**reads),
+        Command::Fit(_) => true,
+        _ => false,
+    };
+    process::finish(|| {
+        process::start(&cli.logging, steps, saves)?;
+        match cli.command {
+            Command::Embed(embed) => run::run(&embed.job(), cli.logging.progress()),
+            Command::Predict(predict) => run::run(&predict.job(), cli.logging.progress()),
+            Command::Score(score) => run::run(&*score, cli.logging.progress()),
+            Command::Reads(reads) => run::run(&*reads, cli.logging.progress()),
+            Command::Fit(fit) => fit.run(&cli.logging),
+            Command::Models(models) => models.run(),
+            Command::Table(table) => table.run(),
+            Command::Check(check) => check.run(),
+            Command::Completions(completions) => completions.run(),
+        }
     })
 }
 

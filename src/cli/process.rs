@@ -3,6 +3,8 @@
 use crate::error::{Error, Kind, Result};
 use crate::io::atomic::{self, STDOUT_CLOSED};
 use crate::io::panics::is_contained;
+use crate::io::threads;
+use crate::run;
 use crate::stream::{self, SIGNAL};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{IsTerminal, Write};
@@ -113,11 +115,17 @@ pub fn set_up() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: sets parameters of the allocator before any thread starts. Activations are freed
     // and allocated again at every step: returned to the system each time, their pages would be
-    // faulted in anew (a third of the time of a small model).
+    // faulted in anew (a third of the time of a small model). Where address space is limited, none
+    // is kept for what may come: an arena for each thread takes 64 MiB.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
-        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+        if run::address_limit().is_some() {
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+            libc::mallopt(libc::M_TOP_PAD, 1 << 20);
+        } else {
+            libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+        }
     }
     // SAFETY: ignoring a signal has no preconditions. A write beyond RLIMIT_FSIZE then fails with
     // EFBIG and is reported, as other failed writes are.
@@ -139,9 +147,16 @@ pub fn set_up() {
     }));
 }
 
+/// How long a run is waited for that is asked to stop; and one that makes a checkpoint before.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(25)];
+
 /// Signals and logging, once the command line is known. `steps`: the command looks for signals
-/// between its steps; others end as soon as one comes.
-pub fn start(logging: &Logging, steps: bool) {
+/// between its steps, others end as soon as one comes; `saves`: it makes a checkpoint then.
+///
+/// # Errors
+/// Memory: no thread can be started.
+pub fn start(logging: &Logging, steps: bool, saves: bool) -> Result<()> {
+    let patience = PATIENCE[usize::from(saves)];
     let level = if logging.quiet {
         Level::WARN
     } else {
@@ -160,19 +175,24 @@ pub fn start(logging: &Logging, steps: bool) {
         LogFormat::Json => subscriber.json().try_init(),
     };
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]) {
-        std::thread::spawn(move || {
+        threads::start(move || {
             for signal in signals.forever() {
                 if SIGNAL.swap(signal, Ordering::Relaxed) != 0 || !steps {
                     exit_interrupted();
                 }
-                // The run stops at its next step; one that takes longer is not waited for.
-                std::thread::spawn(|| {
-                    std::thread::sleep(Duration::from_secs(3));
+                // The run stops at its next step, or after a checkpoint; one that takes longer is
+                // not waited for.
+                let waiting = threads::start(move || {
+                    std::thread::sleep(patience);
                     exit_interrupted();
                 });
+                if waiting.is_err() {
+                    exit_interrupted();
+                }
             }
-        });
+        })?;
     }
+    Ok(())
 }
 
 /// Ends the process as an interrupted run ends.

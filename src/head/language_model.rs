@@ -4,12 +4,8 @@
 use crate::checkpoint::{Checkpoint, tied_key};
 use crate::encoder::{Facts, Model, Vocabulary};
 use crate::error::Result;
-use crate::ops::Linear;
-use crate::ops::Tensor;
-use crate::sequence::{N, base, complement};
-
-/// Numbers of one prediction: `logp_base`, `p_A`, `p_C`, `p_G`, `p_T`, `p_other`, `entropy`.
-pub const PREDICTIONS: usize = 7;
+use crate::ops::{self, Linear, Tensor};
+use crate::sequence::{A, C, G, N, T, base, complement};
 
 /// Hidden vectors (T, D) to logits (T, V).
 pub struct LanguageModel {
@@ -82,37 +78,42 @@ impl LanguageModel {
         Some(f64::from(logit - largest) - all.ln())
     }
 
-    /// What the logits after the bases before say of the base `code`: [`PREDICTIONS`] numbers
+    /// What the logits after the bases before say of the base `code`: [`PREDICTIONS`](ops::PREDICTIONS) numbers
     /// into `out`, natural logarithms. Without logits (a sequence's first base) `out` stays;
     /// for N its first number does.
     ///
     /// `reverse`: code and logits are of the reverse strand; probabilities are given for the
     /// letters of the forward strand.
     pub fn predict(&self, logits: &[f32], code: u8, reverse: bool, out: &mut [f32]) {
-        if logits.is_empty() {
-            return;
+        if !logits.is_empty() {
+            ops::predict(logits, self.token(code), self.letters(reverse), out);
         }
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let exp = |x: f32| f64::from(x - largest).exp();
-        let all: f64 = logits.iter().map(|&x| exp(x)).sum();
-        let token = self.vocabulary.token(code) as usize;
-        let mut bases = [0.0; 4];
-        for (b, p) in (0..N).zip(&mut bases) {
-            let read = if reverse { complement(b) } else { b };
-            *p = exp(logits[self.vocabulary.token(base(read)) as usize]);
-        }
-        let four: f64 = bases.iter().sum();
-        if base(code) != N {
-            out[0] = (f64::from(logits[token] - largest) - all.ln()) as f32;
-        }
-        let mut entropy = 0.0;
-        for (out, p) in out[1..5].iter_mut().zip(bases) {
-            let p = p / four;
-            *out = p as f32;
-            entropy -= if p > 0.0 { p * p.ln() } else { 0.0 };
-        }
-        out[5] = (1.0 - four / all).max(0.0) as f32;
-        out[6] = entropy as f32;
+    }
+
+    /// The same for each of `asked`, a row of `logits` (T, V) and the code of the base that it
+    /// predicts, where the logits lie: (asked, [`PREDICTIONS`](ops::PREDICTIONS)). The first number is NaN for N, and
+    /// all are where a logit of the row is not finite.
+    ///
+    /// # Errors
+    /// Internal: no such row.
+    pub fn predictions(&self, logits: &Tensor, asked: &[(usize, u8)]) -> Result<Tensor> {
+        let asked: Vec<_> = asked
+            .iter()
+            .map(|(row, code)| (*row, self.token(*code)))
+            .collect();
+        ops::predictions(logits, &asked, self.letters(false))
+    }
+
+    fn token(&self, code: u8) -> Option<u32> {
+        (base(code) != N).then(|| self.vocabulary.token(code))
+    }
+
+    /// The tokens of A, C, G and T, or of their complements.
+    fn letters(&self, reverse: bool) -> [u32; 4] {
+        [A, C, G, T].map(|letter| {
+            let read = if reverse { complement(letter) } else { letter };
+            self.vocabulary.token(read)
+        })
     }
 }
 
@@ -125,7 +126,7 @@ fn tied(checkpoint: &Checkpoint) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Device;
+    use crate::ops::{Device, PREDICTIONS};
 
     #[test]
     fn predictions_are_those_of_a_softmax_and_turn_with_the_strand() {

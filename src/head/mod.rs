@@ -4,6 +4,7 @@ mod language_model;
 mod local_attention;
 mod task;
 
-pub use language_model::{LanguageModel, PREDICTIONS};
+pub use crate::ops::PREDICTIONS;
+pub use language_model::LanguageModel;
 pub use local_attention::{LocalAttention, LocalPiece, LocalRows, LocalSizes, LocalState};
 pub use task::{HEADS, Link, Shape, Task, TaskHead, Unit};

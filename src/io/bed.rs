@@ -22,39 +22,55 @@ pub struct Record {
     pub line: u64,
 }
 
+/// What a BED file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Regions {
+    /// Those with bases, in the file's order.
+    pub records: Vec<Record>,
+    /// How many have no base (start = end), and are left out.
+    pub empty: u64,
+}
+
+impl Regions {
+    /// Those with bases, with a warning of the others: where nothing else counts them.
+    pub fn warned(self) -> Vec<Record> {
+        if self.empty > 0 {
+            tracing::warn!("{} BED regions have no base, and are left out", self.empty);
+        }
+        self.records
+    }
+}
+
 /// Reads all regions of a BED file, in its order: 3 columns or more, between tabs; if a line
-/// has none, between blanks. Columns after the twelfth may mean anything. Lines of `track`, `browser` and `#`, and empty ones, are passed over.
-/// Regions without a base are left out, with one warning.
+/// has none, between blanks. Columns after the twelfth may mean anything. Lines of `track`,
+/// `browser` and `#`, and empty ones, are passed over. Regions without a base are left out.
 ///
 /// The file may be compressed, or standard input (`-`). Memory: the regions.
 ///
 /// # Errors
 /// Input, naming the line: other columns, positions that are no numbers or negative, an end
 /// before its start; or no regions at all.
-pub fn read(path: &Path) -> Result<Vec<Record>> {
+pub fn read(path: &Path) -> Result<Regions> {
     let input = Input::open(path, false)?;
     let name = input.name().to_string();
     parse(input).map_err(|error| error.file(name))
 }
 
-fn parse(input: impl BufRead) -> Result<Vec<Record>> {
-    let (mut records, mut empty) = (Vec::new(), 0u64);
+fn parse(input: impl BufRead) -> Result<Regions> {
+    let mut regions = Regions::default();
     lines::each(input, MAX_LINE, |line, number| {
         match parse_line(line, number)? {
-            Some(record) if record.region.start == record.region.end => empty += 1,
-            Some(record) => records.push(record),
+            Some(record) if record.region.start == record.region.end => regions.empty += 1,
+            Some(record) => regions.records.push(record),
             None => {}
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    if empty > 0 {
-        tracing::warn!("{empty} BED regions without a base (start = end) are left out");
-    }
     // None would mean everything.
-    if records.is_empty() {
+    if regions.records.is_empty() {
         Err(Error::input("no regions"))
     } else {
-        Ok(records)
+        Ok(regions)
     }
 }
 
@@ -114,7 +130,7 @@ mod tests {
     use crate::io::testing::{gzip, logged};
 
     fn spans(text: &str) -> Vec<(String, u64, u64)> {
-        let records = parse(text.as_bytes()).unwrap();
+        let records = parse(text.as_bytes()).unwrap().records;
         let regions = records.into_iter().map(|record| record.region);
         regions.map(|r| (r.contig, r.start, r.end)).collect()
     }
@@ -134,7 +150,7 @@ mod tests {
         ];
         let expected = expected.map(|(name, start, end)| (name.to_string(), start, end));
         assert_eq!(spans(text), expected);
-        let records = parse(text.as_bytes()).unwrap();
+        let records = parse(text.as_bytes()).unwrap().records;
         assert_eq!(records[0].name, None);
         assert_eq!(records[1].name.as_deref(), Some("peak one"));
     }
@@ -167,10 +183,11 @@ mod tests {
     }
 
     #[test]
-    fn regions_without_a_base_are_left_out_with_a_warning() {
-        let (found, log) = logged(|| spans("a\t5\t5\na\t5\t6\na\t0\t0\n"));
-        assert_eq!(found, [("a".to_string(), 5, 6)]);
-        assert_eq!(log.matches("left out").count(), 1);
+    fn regions_without_a_base_are_left_out_and_counted() {
+        let found = parse(&b"a\t5\t5\na\t5\t6\na\t0\t0\n"[..]).unwrap();
+        assert_eq!((found.records.len(), found.empty), (1, 2));
+        let (records, log) = logged(|| found.warned());
+        assert_eq!((records[0].region.start, records[0].line), (5, 2));
         assert!(log.contains("2 BED regions"), "{log}");
     }
 
@@ -180,7 +197,7 @@ mod tests {
         let path = dir.path().join("r.bed.gz");
         let file = gzip(b"a\t5\t6\n");
         std::fs::write(&path, &file).unwrap();
-        assert_eq!(read(&path).unwrap().len(), 1);
+        assert_eq!(read(&path).unwrap().records.len(), 1);
         std::fs::write(&path, &file[..file.len() - 4]).unwrap();
         let error = read(&path).unwrap_err().to_string();
         assert!(error.contains("r.bed.gz: byte "), "{error}");

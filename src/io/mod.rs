@@ -20,7 +20,7 @@ pub mod panics;
 pub mod pileup;
 pub mod read;
 pub mod read_ahead;
-mod row_groups;
+pub mod row_groups;
 pub mod sequences;
 pub mod spill;
 pub mod table_reader;
@@ -28,6 +28,7 @@ pub mod table_writer;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
+pub mod threads;
 pub mod tsv;
 pub mod variants;
 pub mod vector;

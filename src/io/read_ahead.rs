@@ -1,7 +1,7 @@
 //! Reads and decompresses an input on a thread of its own, a few blocks ahead of its reader.
 
 use super::input::Input;
-use super::read;
+use super::{read, threads};
 use crate::error::{Error, Kind, Result};
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -22,9 +22,12 @@ pub struct Ahead {
 
 impl Ahead {
     /// Starts to read. The thread ends with the input, or soon after this is dropped.
-    pub fn new(mut input: Input) -> Self {
+    ///
+    /// # Errors
+    /// Memory: no thread can be started.
+    pub fn new(mut input: Input) -> Result<Self> {
         let (sender, blocks) = sync_channel(WAITING);
-        std::thread::spawn(move || {
+        threads::start(move || {
             loop {
                 let mut block = vec![0; BLOCK];
                 let read = read::up_to(&mut input, &mut block).map(|n| {
@@ -37,14 +40,14 @@ impl Ahead {
                     return;
                 }
             }
-        });
-        Self {
+        })?;
+        Ok(Self {
             blocks,
             block: Vec::new(),
             used: 0,
             ended: false,
             failed: None,
-        }
+        })
     }
 }
 
@@ -92,7 +95,7 @@ mod tests {
     fn read(bytes: Vec<u8>) -> Result<Vec<u8>> {
         let input = Input::new("x", Box::new(io::Cursor::new(bytes)), false)?;
         let mut text = Vec::new();
-        let read = Ahead::new(input).read_to_end(&mut text);
+        let read = Ahead::new(input).unwrap().read_to_end(&mut text);
         read.map(|_| text).map_err(read::error)
     }
 

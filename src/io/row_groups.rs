@@ -7,7 +7,8 @@ use parquet::bloom_filter::Sbbf;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaDataOptions, ParquetMetaDataReader,
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataOptions,
+    ParquetMetaDataReader,
 };
 use parquet::file::statistics::Statistics;
 use std::fs::File;
@@ -17,44 +18,79 @@ impl TableWriter {
     /// Appends all row groups of the finished table at `path`, which has the same columns.
     ///
     /// # Errors
-    /// `Io` if it cannot be read or the disk refuses; `Internal` if it is not such a table.
+    /// `Io` if it cannot be read or the disk refuses; `Input` if it is not such a table.
     pub fn append(&mut self, path: &Path) -> Result<()> {
-        self.close_group()?;
         let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-        let rows = self.copy_groups(&file).map_err(|error| match error {
-            ParquetError::External(source) => Error::new(Kind::Io, &source).caused_by(source),
-            other => Error::because(Kind::Internal, other),
-        });
-        self.count(rows.map_err(|error| error.file(path.display()))?);
+        let metadata = metadata(&file).map_err(|error| failed(error).file(path.display()))?;
+        for group in 0..metadata.num_row_groups() {
+            self.append_group(path, &file, &metadata, group)?;
+        }
         Ok(())
     }
 
-    fn copy_groups(&mut self, file: &File) -> Result<u64, ParquetError> {
-        // As written, not summarised: the copy's footer is then that of a table written at once.
-        let options = ParquetMetaDataOptions::new().with_encoding_stats_as_mask(false);
-        let metadata = ParquetMetaDataReader::new()
-            .with_metadata_options(Some(options))
-            .with_page_index_policy(PageIndexPolicy::Optional)
-            .parse_and_finish(file)?;
-        let mut rows = 0;
-        for (i, group) in metadata.row_groups().iter().enumerate() {
-            let index = metadata.page_index_for_row_group(i);
-            let mut out = self.parquet().next_row_group()?;
-            for (j, column) in group.columns().iter().enumerate() {
-                let close = ColumnCloseResult {
-                    bytes_written: column.compressed_size().unsigned_abs(),
-                    rows_written: group.num_rows().unsigned_abs(),
-                    metadata: as_written(column)?,
-                    bloom_filter: Sbbf::read_from_column_chunk(column, file)?,
-                    column_index: index.column_index(j).cloned(),
-                    offset_index: index.offset_index(j).cloned(),
-                };
-                out.append_column(file, close)?;
-            }
-            out.close()?;
-            rows += group.num_rows().unsigned_abs();
+    /// Appends one row group of an open table with the same columns, of which [`metadata`] is
+    /// known. Memory: a bloom filter, and what the system reads ahead.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_group(
+        &mut self,
+        path: &Path,
+        file: &File,
+        metadata: &ParquetMetaData,
+        group: usize,
+    ) -> Result<()> {
+        self.close_group()?;
+        let copied = self.copy_group(file, metadata, group);
+        copied.map_err(|error| failed(error).file(path.display()))?;
+        self.count(metadata.row_group(group).num_rows().unsigned_abs());
+        Ok(())
+    }
+
+    fn copy_group(
+        &mut self,
+        file: &File,
+        metadata: &ParquetMetaData,
+        group: usize,
+    ) -> Result<(), ParquetError> {
+        let index = metadata.page_index_for_row_group(group);
+        let group = metadata.row_group(group);
+        let mut out = self.parquet().next_row_group()?;
+        for (j, column) in group.columns().iter().enumerate() {
+            let close = ColumnCloseResult {
+                bytes_written: column.compressed_size().unsigned_abs(),
+                rows_written: group.num_rows().unsigned_abs(),
+                metadata: as_written(column)?,
+                bloom_filter: Sbbf::read_from_column_chunk(column, file)?,
+                column_index: index.column_index(j).cloned(),
+                offset_index: index.offset_index(j).cloned(),
+            };
+            out.append_column(file, close)?;
         }
-        Ok(rows)
+        out.close().map(drop)
+    }
+}
+
+/// What a table's file says of its row groups: as written, not summarised, so that the footer of a
+/// copy is that of a table written at once.
+///
+/// # Errors
+/// Those of the decoder.
+pub fn metadata(file: &File) -> Result<ParquetMetaData, ParquetError> {
+    let options = ParquetMetaDataOptions::new().with_encoding_stats_as_mask(false);
+    ParquetMetaDataReader::new()
+        .with_metadata_options(Some(options))
+        .with_page_index_policy(PageIndexPolicy::Optional)
+        .parse_and_finish(file)
+}
+
+fn failed(error: ParquetError) -> Error {
+    match error {
+        // Of reading or of writing: the library does not say.
+        ParquetError::External(source) => Error::new(Kind::Io, &source)
+            .place("while its rows are copied")
+            .caused_by(source),
+        other => Error::because(Kind::Input, other),
     }
 }
 

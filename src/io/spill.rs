@@ -11,8 +11,7 @@ use crate::error::{Error, Kind, Result};
 
 /// Bytes on disk.
 ///
-/// The file has no name: it is unlinked as soon as it is open, so its space is free again when the
-/// process ends, however it ends.
+/// The file has no name, so its space is free again when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Scratch {
     file: File,
@@ -26,18 +25,9 @@ impl Scratch {
     /// # Errors
     /// `Io` if `directory` is missing or cannot be written.
     pub fn create(directory: &Path) -> Result<Self> {
-        let name = format!(
-            ".crocuta-{}-{:016x}",
-            std::process::id(),
-            rand::random::<u64>()
-        );
-        let path = directory.join(name);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(0o600);
-        let opened = options.open(&path);
-        let file = opened.and_then(|file| fs::remove_file(&path).map(|()| file));
+        let file = nameless(directory).map_err(|e| failed(directory, e))?;
         Ok(Self {
-            file: file.map_err(|e| failed(directory, e))?,
+            file,
             directory: directory.to_path_buf(),
         })
     }
@@ -59,6 +49,37 @@ impl Scratch {
         let written = self.file.write_all_at(bytes, start);
         written.map_err(|e| failed(&self.directory, e))
     }
+}
+
+/// A file without a name.
+#[cfg(target_os = "linux")]
+fn nameless(directory: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options.custom_flags(libc::O_TMPFILE);
+    match options.open(directory) {
+        // What file systems and kernels say that know no such files.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            unlinked(directory)
+        }
+        other => other,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn nameless(directory: &Path) -> io::Result<File> {
+    unlinked(directory)
+}
+
+/// A file whose name is taken away at once; a kill between the two leaves it.
+fn unlinked(directory: &Path) -> io::Result<File> {
+    let (process, random) = (std::process::id(), rand::random::<u64>());
+    let path = directory.join(format!(".crocuta-{process}-{random:016x}"));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600);
+    let file = options.open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// Blocks of bytes on disk, last in, first out. In memory there are 8 bytes a block.
@@ -193,6 +214,17 @@ mod tests {
         assert_eq!(&bytes, b"hell0World");
         let error = scratch.read(1, &mut bytes).unwrap_err();
         assert_eq!(error.kind(), Kind::Io);
+    }
+
+    #[test]
+    fn a_file_system_without_nameless_files_takes_the_name_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let scratch = Scratch {
+            file: unlinked(directory.path()).unwrap(),
+            directory: directory.path().to_path_buf(),
+        };
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        scratch.write(0, b"x").unwrap();
     }
 
     #[test]

@@ -86,6 +86,7 @@ impl Estimate {
     fn on_cpu<B>(engine: &Engine, chunk: u64, bases: Option<u64>, columns: &[Column<B>]) -> u64 {
         let facts = &engine.facts;
         let vectors = raw_bytes(columns);
+        let chunk = bases.map_or(chunk, |bases| chunk.min(bases));
         let (width, layers) = (facts.width as u64 * 4, engine.layers.len() as u64);
         // At the widest point of a layer about 16 vectors a token are alive, and those of the layers
         // before it that are asked for; five batches of rows wait or are at work.

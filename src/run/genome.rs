@@ -2,12 +2,13 @@
 
 mod columns;
 mod report;
+mod shards;
 
 use super::Job;
 use super::estimate::Estimate;
 use super::heads::Heads;
 use super::layers::{self, Layers};
-use super::options::{Binning, Compute, Output, Source};
+use super::options::{Binning, Compute, Output, Sharding, Source};
 use super::outputs::{Format, Outputs};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
@@ -18,11 +19,13 @@ use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::genome::{Genome, Planned};
 use crate::io::pileup::Consensus;
 use crate::io::vector::Element;
+use crate::sequence::shard::By;
 use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks};
 use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
-use crate::table::{self, Column, GROUP_POSITIONS, Positions, RowUnit};
+use crate::table::{self, Column, Groups, Positions, RowUnit};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// Options of `crocuta embed`.
@@ -145,7 +148,7 @@ pub struct OpenGenome {
     settings: GenomeSettings,
     /// Of which type the features are that are intervals.
     feature: Option<String>,
-    /// Intervals without a base, which have no row.
+    /// Intervals, or regions, without a base, which have no row.
     left_out: u64,
 }
 
@@ -163,6 +166,10 @@ impl Job for GenomeJob<'_> {
         (&self.inputs.compute, &self.inputs.output)
     }
 
+    fn sharding(&self) -> &Sharding {
+        &self.inputs.source.sharding
+    }
+
     fn check_options(&self) -> Result<()> {
         let Inputs {
             source,
@@ -174,6 +181,10 @@ impl Job for GenomeJob<'_> {
             return Err(Error::usage(what));
         }
         let by_interval = source.intervals.intervals.is_some();
+        if by_interval && source.shard_by == By::Bases {
+            let error = Error::usage("--shard-by bases would cut intervals");
+            return Err(error.todo("use --shard-by contig"));
+        }
         if compute.strand == Strand::Own && !by_interval {
             return Err(Error::usage("--strand own is for --intervals"));
         }
@@ -213,8 +224,6 @@ impl Job for GenomeJob<'_> {
             None => None,
         };
         let strand = self.strand(task.as_ref())?;
-        // A head that looks around must not see over a gap; --exact reads a sequence as it is.
-        let together = task.is_none() && !compute.exact;
         if source.intervals.intervals.is_some() && task.is_some() {
             let what = "--intervals is for the language model's predictions";
             return Err(Error::usage(what).todo("add --head lm"));
@@ -228,9 +237,9 @@ impl Job for GenomeJob<'_> {
             ),
             None => (None, None, 0),
         };
-        let wanted = intervals.as_ref().map(|all| all.all().as_slice());
-        let wanted = wanted.unwrap_or_default();
-        let genome = source.open(&loaded.facts, strand, together, wanted)?;
+        let together = self.together(task.as_ref());
+        let part = self.part(intervals.as_ref(), source.sharding.one(), None);
+        let (genome, empty) = source.open(&loaded.facts, strand, together, part)?;
         let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");
@@ -264,7 +273,7 @@ impl Job for GenomeJob<'_> {
             task,
             settings,
             feature,
-            left_out,
+            left_out: left_out + empty,
         };
         opened.estimate(None);
         opened.session.estimate.scratch = scratch;
@@ -356,7 +365,10 @@ impl Job for GenomeJob<'_> {
         } else {
             session.estimate.measure(&session.engine)? / head.runs() as f64
         };
-        Ok(session.estimate.describe(speed))
+        match self.sharding().all() {
+            Some(shards) => self.describe_shards(opened, shards, speed),
+            None => Ok(session.estimate.describe(speed)),
+        }
     }
 }
 
@@ -375,8 +387,13 @@ impl OpenGenome {
             None => self.genome.bases_hint().map(|n| n * strand.passes()),
         };
         let contigs = planned.as_ref().map_or(0, |planned| planned.len() as u64);
-        let intervals = self.settings.intervals.as_ref();
-        let intervals = intervals.map(|(intervals, _)| intervals.all().len() as u64);
+        let names = self.genome.names().map(HashSet::<&String>::from_iter);
+        let is_read = |contig| names.as_ref().is_none_or(|names| names.contains(contig));
+        let intervals = self.settings.intervals.as_ref().map(|(intervals, _)| {
+            let all = intervals.all().iter();
+            all.filter(|interval| is_read(&interval.region.contig))
+                .count() as u64
+        });
         let counted = planned.map(|planned| planned.iter().map(|p| p.rows(bin)).sum::<u64>());
         let scratch = self.session.estimate.scratch;
         self.session.estimate = Estimate {
@@ -495,17 +512,16 @@ impl GenomeJob<'_> {
     ) -> Result<GenomeSink> {
         let columns = std::mem::take(&mut opened.columns);
         let bin = opened.settings.bins.map_or(1, |(size, _)| size);
-        // Of intervals a group holds as many as it can.
-        let span = match opened.settings.intervals {
-            Some(_) => i64::MAX.unsigned_abs(),
-            None => GROUP_POSITIONS * bin,
+        let groups = match opened.settings.intervals {
+            Some(_) => Groups::of_intervals(),
+            None => Groups::of_positions(bin),
         };
         let table = match (targets.table, journal) {
             (None, _) => None,
-            (Some(file), None) => Some(TableOutput::create(file, columns, span)?),
-            (Some(file), Some(journal)) => {
-                Some(TableOutput::resume(file, columns, span, journal, "table")?)
-            }
+            (Some(file), None) => Some(TableOutput::create(file, columns, groups)?),
+            (Some(file), Some(journal)) => Some(TableOutput::resume(
+                file, columns, groups, journal, "table",
+            )?),
         };
         let row = opened.session.estimate.row_bytes;
         let table = table.map(|table| table.at_most(self.inputs.output.max_output, row));

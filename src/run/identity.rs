@@ -3,8 +3,10 @@
 //! Of inputs the content counts, not the path or the time; options count as they were given, but
 //! for those that change nothing in the numbers, which their structs leave out.
 
+use super::file_name;
 use super::options::Compute;
 use super::session::Session;
+use crate::checkpoint;
 use crate::error::{Error, Kind, Result};
 use crate::io::input::is_stdin;
 use crate::stream::RunIdentity;
@@ -29,11 +31,19 @@ pub fn of(
     let mut put = |name: String, value: Value| identity.insert(name, value);
     put("version".into(), json!(env!("CARGO_PKG_VERSION")));
     put("model".into(), json!(session.checkpoint.digest));
-    for path in compute.files()? {
-        // The weights are in the model's digest.
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if extension.is_some_and(|extension| ["json", "txt"].contains(&extension)) {
-            put(path.display().to_string(), json!(digest(&path)?));
+    let adapters = (1..).zip(&compute.adapter);
+    let adapters = adapters.map(|(number, path)| (format!("adapter {number}"), path));
+    let model = compute.model.iter().map(|path| ("model".to_string(), path));
+    for (what, path) in model.chain(adapters) {
+        for path in checkpoint::files(path)? {
+            // The weights are in the model's digest.
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if extension.is_some_and(|extension| ["json", "txt"].contains(&extension)) {
+                put(
+                    format!("{what}: {}", file_name(&path)),
+                    json!(digest(&path)?),
+                );
+            }
         }
     }
     for (what, path) in inputs {

@@ -4,17 +4,22 @@
 /// its cgroup's limit (version 2 or 1) and its own address space limit.
 pub fn available_memory() -> Option<u64> {
     let free = kilobytes("/proc/meminfo", "MemAvailable:");
+    let address = address_limit().map(|limit| {
+        let used = kilobytes("/proc/self/status", "VmSize:").unwrap_or_default();
+        limit.saturating_sub(used)
+    });
+    [free, cgroup(), address].into_iter().flatten().min()
+}
+
+/// The address space that this process may have, in bytes, if that is limited.
+pub fn address_limit() -> Option<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: `limit` is a valid place for the result.
     let got = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
-    let address = (got == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then(|| {
-        let used = kilobytes("/proc/self/status", "VmSize:").unwrap_or_default();
-        limit.rlim_cur.saturating_sub(used)
-    });
-    [free, cgroup(), address].into_iter().flatten().min()
+    (got == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
 /// What the control group of this process leaves.

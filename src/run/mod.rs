@@ -11,7 +11,8 @@ mod inputs;
 mod layers;
 mod memory;
 pub(crate) mod options;
-mod outputs;
+pub(crate) mod outputs;
+mod plan;
 mod provenance;
 mod reads;
 mod score;
@@ -20,15 +21,15 @@ mod summary;
 pub(crate) mod units;
 
 pub use genome::{Embed, Predict};
-pub use memory::{available_memory, peak_memory};
+pub use memory::{address_limit, available_memory, peak_memory};
 pub use options::use_threads;
 pub use reads::Reads;
 pub use score::Score;
 
 use crate::error::{Error, Kind, Result};
-use crate::stream::{Journal, Progress, Style};
+use crate::stream::{Journal, Progress, Style, stop_after};
 use inputs::Inputs;
-use options::{Compute, Output};
+use options::{Compute, Output, Sharding};
 use outputs::{Format, Outputs};
 use serde_json::{Map, Value};
 use session::Session;
@@ -45,6 +46,9 @@ pub trait Job {
 
     /// The options that all share.
     fn shared(&self) -> (&Compute, &Output);
+
+    /// The part of the input that is read.
+    fn sharding(&self) -> &Sharding;
 
     /// Refuses options that do not go together.
     fn check_options(&self) -> Result<()>;
@@ -80,6 +84,11 @@ pub trait Job {
     fn describe(&self, opened: &mut Self::Opened) -> Result<String>;
 }
 
+/// Whether a command keeps checkpoints.
+pub fn resumes<J: Job>(job: &J) -> bool {
+    job.shared().1.resume
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -87,6 +96,10 @@ pub trait Job {
 pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let (compute, output) = job.shared();
     job.check_options()?;
+    job.sharding().must_be_one()?;
+    if let Some(limit) = output.time_limit {
+        stop_after(limit)?;
+    }
     use_threads(compute.threads)?;
     let inputs = job.inputs();
     let mut read: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
@@ -111,7 +124,16 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let mut progress = Progress::new(style, J::session(&opened).estimate.bases);
     let done = job.process(&mut opened, targets, journal.as_mut(), &mut progress);
     progress.finish();
-    let done = done?;
+    let done = done.inspect_err(|error| {
+        let stopped = [Kind::Interrupted, Kind::Terminated].contains(&error.kind());
+        if let Some(journal) = journal
+            .as_ref()
+            .filter(|journal| stopped && journal.checkpoints() > 0)
+        {
+            let (number, place) = (journal.checkpoints(), journal.directory().display());
+            tracing::info!("checkpoint {number} stands in {place}: the same command goes on there");
+        }
+    })?;
     unchanged.must_be_unchanged()?;
     let seconds = progress.elapsed().as_secs_f64();
     let session = J::session(&opened);
@@ -120,7 +142,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     }
     outputs.commit()?;
     if let Some(journal) = journal {
-        journal.remove()?;
+        journal.remove();
     }
     done.report(session, seconds);
     match &done.failed {

@@ -12,6 +12,14 @@ use std::path::{Path, PathBuf};
 pub enum Format {
     /// A table.
     Parquet,
+    /// Columns separated by tabs.
+    Tsv,
+    /// Columns separated by commas.
+    Csv,
+    /// Columns in Arrow's format.
+    Ipc,
+    /// A NumPy array.
+    Npy,
     /// Alignments.
     Bam,
     /// The index of alignments.
@@ -39,6 +47,10 @@ impl Format {
     fn named(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Self::Parquet => ("Parquet", &["parquet", "pq"]),
+            Self::Tsv => ("TSV", &["tsv", "txt"]),
+            Self::Csv => ("CSV", &["csv", "txt"]),
+            Self::Ipc => ("Arrow IPC", &["arrow", "feather", "ipc"]),
+            Self::Npy => ("a NumPy array", &["npy"]),
             Self::Bam => ("BAM", &["bam"]),
             Self::Bai => ("a BAM index", &["bai"]),
             Self::Tbi => ("an index of variants", &["tbi", "csi"]),
@@ -54,10 +66,11 @@ impl Format {
 }
 
 /// Extensions that promise a format.
-const KNOWN: [&str; 37] = [
+const KNOWN: [&str; 40] = [
     "parquet", "pq", "bam", "sam", "cram", "bai", "csi", "tbi", "fai", "gzi", "vcf", "bcf", "gz",
     "bgz", "zst", "svg", "png", "pdf", "html", "json", "jsonl", "txt", "tsv", "csv", "gff3", "gff",
-    "gtf", "bed", "bedgraph", "bw", "bigwig", "fa", "fasta", "fq", "fastq", "npy", "h5",
+    "gtf", "bed", "bedgraph", "bw", "bigwig", "fa", "fasta", "fq", "fastq", "npy", "h5", "arrow",
+    "feather", "ipc",
 ];
 
 /// The outputs of a run.

@@ -9,7 +9,7 @@ use crate::stream::Strand;
 use crate::table::Column;
 use crate::table::footer::{
     self, ContigDigest, Coordinates, Footer, Inference, ModelRecord, ReferenceRecord, Selection,
-    Tool,
+    ShardRecord, Tool,
 };
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -28,6 +28,8 @@ pub struct About<'a> {
     pub strand: Strand,
     /// The regions as given.
     pub regions: Vec<String>,
+    /// Which shard of its input the run reads, if not all.
+    pub shard: Option<ShardRecord>,
     /// Parameters of the command that change the numbers.
     pub params: Vec<(&'static str, Value)>,
     /// What the run found.
@@ -95,8 +97,8 @@ pub fn footer<B>(
         },
         selection: Selection {
             regions: about.regions,
-            shard: (0, 1),
         },
+        shard: about.shard,
         tool: Tool::this(),
         params: params(session, compute, about.params),
         measured: about.measured,

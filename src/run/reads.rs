@@ -1,9 +1,11 @@
 //! `reads`: every read of a file through a model into a row of a table.
 
+mod check;
+
 use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
-use super::options::{Compute, Output, described, indexed, queries};
+use super::options::{Compute, Output, Sharding, described, indexed, queries};
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
 use super::session::{Loaded, Session};
@@ -13,12 +15,14 @@ use super::{Job, file_name, name_of};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::head::LanguageModel;
-use crate::io::alignments::{Alignments, Options, Writer, flag};
+use crate::io::alignments::{Alignments, Options, Writer};
 use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::fai;
+use crate::sequence::shard::Blocks;
 use crate::stream::reads::{self, ReadHead, ReadReceipts, ReadSettings, ReadSink, ReadTotals};
 use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
-use crate::table::{self, GROUP_POSITIONS, ReadBases, ReadRows, Vectors};
+use crate::table::footer::ShardRecord;
+use crate::table::{self, Groups, ReadBases, ReadRows, Vectors};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -49,6 +53,9 @@ pub struct Reads {
     #[arg(long, value_name = "BED", help_heading = "Input")]
     #[serde(skip)]
     regions_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    sharding: Sharding,
     /// A row for secondary and supplementary alignments too.
     #[arg(long, help_heading = "Input")]
     all_alignments: bool,
@@ -111,7 +118,11 @@ pub struct OpenReads {
     session: Session,
     head: ReadHead,
     source: Alignments,
+    /// The records of a shard.
+    blocks: Option<Blocks>,
     vectors: Option<Vectors>,
+    /// Regions without a base, which have no row.
+    left_out: u64,
 }
 
 /// The files that a run writes.
@@ -127,6 +138,10 @@ impl Job for Reads {
 
     fn shared(&self) -> (&Compute, &Output) {
         (&self.compute, &self.output)
+    }
+
+    fn sharding(&self) -> &Sharding {
+        &self.sharding
     }
 
     fn check_options(&self) -> Result<()> {
@@ -173,8 +188,9 @@ impl Job for Reads {
 
     fn open(&self) -> Result<OpenReads> {
         let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
+        let (regions, left_out) = queries(&self.region, self.regions_file.as_deref())?;
         let options = Options {
-            regions: queries(&self.region, self.regions_file.as_deref())?,
+            regions,
             reference: self.reference.clone(),
             allow_missing_eof: self.allow_missing_eof,
             allow_empty: self.allow_empty,
@@ -203,7 +219,7 @@ impl Job for Reads {
         loaded.layers.splice(0..0, asked);
         let mut session = Session::open(loaded, &self.compute, None, None)?;
         let contigs = source.header().contigs.len() as u64;
-        let columns = table::reads(vectors.as_ref());
+        let columns = table::reads(session.engine.facts.causal, vectors.as_ref());
         session.estimate = Estimate::new(
             &session.engine,
             session.tokens(),
@@ -212,11 +228,17 @@ impl Job for Reads {
             contigs,
             1,
         );
+        let blocks = match self.sharding.one() {
+            Some(shard) => Some(self.blocks(&source, shard)?),
+            None => None,
+        };
         Ok(OpenReads {
             session,
             head,
             source,
+            blocks,
             vectors,
+            left_out,
         })
     }
 
@@ -260,6 +282,7 @@ impl Job for Reads {
             windows: opened.session.windows,
             sequenced: self.sequenced(),
             all: self.all_alignments,
+            blocks: opened.blocks,
             keep: self.bam_out.is_some(),
         };
         let model = (&opened.session.engine, &opened.head);
@@ -283,31 +306,12 @@ impl Job for Reads {
             ..counts(&read, receipts)
         };
         summary.own.extend([written]);
+        summary.leave_out(opened.left_out, "regions");
         Ok(summary)
     }
 
     fn describe(&self, opened: &mut OpenReads) -> Result<String> {
-        let (mut records, mut reads, mut bases, mut longest) = (0u64, 0, 0, 0);
-        while let Some(record) = opened.source.next_record()? {
-            records += 1;
-            let left_out = [flag::SECONDARY, flag::SUPPLEMENTARY];
-            if self.all_alignments || !left_out.iter().any(|&bit| record.has(bit)) {
-                let length = record.len() as u64;
-                let windows = opened.session.windows;
-                reads += 1;
-                bases += length + windows.map_or(0, |windows| windows.shared(length));
-                longest = longest.max(length);
-            }
-        }
-        let estimate = &mut opened.session.estimate;
-        estimate.rows = Some(reads);
-        estimate.bases = Some(bases);
-        let speed = estimate.measure(&opened.session.engine)? / opened.head.runs() as f64;
-        Ok(format!(
-            "format: {}\nall {records} records: {reads} reads of {bases} bases, the longest {longest}\n{}",
-            opened.source.format().name(),
-            opened.session.estimate.describe(speed)
-        ))
+        check::describe(self, opened)
     }
 }
 
@@ -332,25 +336,27 @@ impl Reads {
         targets: ReadTargets,
         journal: Option<&Journal>,
     ) -> Result<ReadSink> {
-        let columns = table::reads(opened.vectors.as_ref());
-        let of_bases = || table::read_bases(opened.session.engine.facts.causal);
-        let span = GROUP_POSITIONS;
+        let causal = opened.session.engine.facts.causal;
+        let columns = table::reads(causal, opened.vectors.as_ref());
+        let of_bases = || table::read_bases(causal);
+        let groups = Groups::of_records();
+        let groups_of_bases = Groups::of_read_bases();
         let (table, bases): (TableOutput<ReadRows>, Option<TableOutput<ReadBases>>) = match journal
         {
             None => (
-                TableOutput::create(targets.table, columns, span)?,
+                TableOutput::create(targets.table, columns, groups)?,
                 match targets.bases {
-                    Some(file) => Some(TableOutput::create(file, of_bases(), span)?),
+                    Some(file) => Some(TableOutput::create(file, of_bases(), groups_of_bases)?),
                     None => None,
                 },
             ),
             Some(journal) => (
-                TableOutput::resume(targets.table, columns, span, journal, "table")?,
+                TableOutput::resume(targets.table, columns, groups, journal, "table")?,
                 match targets.bases {
                     Some(file) => Some(TableOutput::resume(
                         file,
                         of_bases(),
-                        span,
+                        groups_of_bases,
                         journal,
                         "bases",
                     )?),
@@ -394,6 +400,12 @@ impl Reads {
             window: None,
             strand: Strand::Forward,
             regions: described(&self.region, self.regions_file.as_deref()),
+            shard: opened.blocks.map(|blocks| ShardRecord {
+                index: blocks.shard.index,
+                of: blocks.shard.of,
+                by: "read".to_string(),
+                block: Some(blocks.size),
+            }),
             params,
             measured: Map::new(),
         };

@@ -35,6 +35,16 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Counts what has no base, and so no row, as failed: intervals, or regions.
+    pub fn leave_out(&mut self, n: u64, what: &str) {
+        self.own.insert("left_out".to_string(), json!(n));
+        if n > 0 {
+            let what = format!("{n} {what} have no base, and no row");
+            self.warnings.push(what.clone());
+            self.failed = Some(what);
+        }
+    }
+
     /// Says what was done.
     pub fn report(&self, session: &Session, seconds: f64) {
         for warning in &self.warnings {

@@ -1,16 +1,16 @@
 //! Where the alleles come from: a VCF or BCF, or all single changes of a region.
 
-use super::{Carried, Ledger, Reference};
+use super::{Carried, Ledger, Part, Reference};
 use crate::error::{Error, Result};
 use crate::io::variants::{InfoFields, Options, Reader};
-use crate::sequence::region::Query;
+use crate::sequence::region::{Query, Span};
 use crate::sequence::{LETTERS, N, base, contigs};
 use crate::table::Allele;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// Every allele of a file, in its order, with these fields of INFO; and which the sample carries,
-/// if one was asked for.
+/// Every allele of this part of a file, in its order, with these fields of INFO; and which the
+/// sample carries, if one was asked for.
 ///
 /// # Errors
 /// As the reader; Input, if the reference has none of the contigs; Usage, if the header declares
@@ -19,6 +19,7 @@ pub fn read_alleles(
     path: &Path,
     (options, info): (&Options, &[String]),
     reference: &Reference,
+    part: &Part,
     ledger: &mut Ledger,
 ) -> Result<Vec<Carried>> {
     let places = reference.contigs().iter().zip(0..);
@@ -33,6 +34,9 @@ pub fn read_alleles(
             names.push(record.chrom.clone());
         }
         let contig = places.get(record.chrom.as_str()).copied();
+        if !part.has(record.index, contig) {
+            continue;
+        }
         let first = ledger.len();
         for (index, alternate) in (0..).zip(&record.alternates) {
             ledger.push(
@@ -72,7 +76,8 @@ pub fn read_alleles(
     Ok(carried)
 }
 
-/// Every change of one base of a region to another; positions without a base have none.
+/// Every change of one base of a region to another, of this part of its positions; those without a
+/// base have none.
 ///
 /// # Errors
 /// Those of the reader; Usage: the region is a whole contig, and `whole` is not given.
@@ -80,9 +85,10 @@ pub fn saturate(
     (region, whole): (&str, bool),
     reference: &Reference,
     scratch: &Path,
+    part: &Part,
     ledger: &mut Ledger,
 ) -> Result<()> {
-    let span = Query::parse(region)?.resolve(reference.contigs())?;
+    let span = region_of(region, reference)?;
     let contig = &reference.contigs()[span.contig];
     if !whole && span.start == 0 && span.end >= contig.length {
         let what = format!("all {} bases of {}", contig.length, contig.name);
@@ -94,6 +100,9 @@ pub fn saturate(
     reference.each(&wanted, scratch, |contig, _| {
         let codes = contig.strand(false).read(span.start..span.end)?;
         for (record, &code) in (0u64..).zip(&codes) {
+            if !part.has(record, Some(span.contig)) {
+                continue;
+            }
             let code = base(code);
             let others = (0..N).filter(|&other| code != N && other != code);
             for (index, other) in (0..).zip(others) {
@@ -115,4 +124,12 @@ pub fn saturate(
         }
         Ok(())
     })
+}
+
+/// Where a region lies on the reference.
+///
+/// # Errors
+/// Usage: it is no region, or the reference has none such.
+pub fn region_of(region: &str, reference: &Reference) -> Result<Span> {
+    Query::parse(region)?.resolve(reference.contigs())
 }

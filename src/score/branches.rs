@@ -5,24 +5,25 @@
 use super::contig::ContigStrand;
 use super::kept::{Kept, Sums};
 use super::known::Known;
-use super::line::{Haplotype, Line, Sum, readings};
+use super::line::{Haplotype, Line, Reading, Sum};
 use super::queue::{Alternate, Queue};
 use super::scores::RUNS;
 use super::{Job, Scorer, Settings, Watch};
 use crate::encoder::{Branch, Encoder, Segment, State};
 use crate::error::Result;
-use crate::head::LanguageModel;
+use crate::head::PREDICTIONS;
 use crate::ops::Tensor;
+use crate::sequence::N;
 use crate::stream::check_finite;
 use crate::table::Scores;
 use rayon::prelude::*;
-use std::ops::Range;
+use std::iter::once;
 
 /// One strand of one contig, from its start to the last site.
 ///
-/// Memory: a step of `chunk` tokens, or of the alternates of one site if they are more, on the
-/// device; the logits of two; and of the reference as many positions as a variant's bases, those
-/// after it and those around it, their vectors on the device.
+/// Memory: a step of `chunk` tokens, or of the alternates of one site if they are more, and its
+/// logits, on the device; what was read of two; and of the reference as many positions as a
+/// variant's bases, those after it and those around it, their vectors on the device.
 pub(super) struct BranchPass<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
@@ -42,8 +43,8 @@ pub(super) struct BranchPass<'a> {
     running: Option<Running>,
     /// Readings of the reference, but for the step that is running.
     line: Line,
-    /// The logits after the last of them.
-    last: Vec<f32>,
+    /// What the head reads of the reference's last token: what comes after is predicted from it.
+    last: Option<Tensor>, // (1, D)
     /// What was said of the reference.
     pub known: Known,
     /// Jobs that are done.
@@ -65,7 +66,7 @@ impl<'a> BranchPass<'a> {
             tokens: 0,
             running: None,
             line: Line::new(0, 0),
-            last: Vec::new(),
+            last: None,
             known: Known::default(),
             finished: Vec::new(),
         })
@@ -81,7 +82,7 @@ impl<'a> BranchPass<'a> {
             (self.start, self.position) = (restart, restart);
             self.kept = Kept::new(restart, self.scorer.engine.facts.width);
             self.line = Line::new(restart, 0);
-            self.last.clear();
+            self.last = None;
         }
         let measured = |job| {
             let (measure, alternate) = Alternate::of(&job, self.settings, &self.strand)?;
@@ -133,7 +134,7 @@ impl<'a> BranchPass<'a> {
             self.run(to.min(last + more as u64), watch)?;
         }
         match self.running.take() {
-            Some(step) => self.compare(step.read(self.scorer.head, &self.strand)?, watch),
+            Some(step) => self.compare(step.read(&self.strand)?, watch),
             None => Ok(()),
         }
     }
@@ -145,18 +146,18 @@ impl<'a> BranchPass<'a> {
         self.tokens = 0;
         let piece = self.strand.read(self.position..to)?;
         let before = self.running.take();
-        let before = before.map(|step| step.read(self.scorer.head, &self.strand));
-        let before = before.transpose()?;
+        let before = before.map(|step| step.read(&self.strand)).transpose()?;
         self.running = Some(self.start(piece, ahead, to)?);
         before.map_or(Ok(()), |step| self.compare(step, watch))
     }
 
     /// Starts a step.
     fn start(&mut self, piece: Vec<u8>, ahead: Vec<(u64, Alternate)>, to: u64) -> Result<Running> {
-        let (logits, vectors) = match self.forward(&piece, &ahead)? {
+        let stretches = self.stretches(&piece, &ahead);
+        let (predictions, vectors) = match self.forward(&piece, &ahead)? {
             Some((hidden, given)) => {
-                let logits = self.scorer.head.forward(&hidden)?;
-                (Some(logits), Some(given.unwrap_or(hidden)))
+                let predictions = self.predict(&hidden, &piece, &ahead)?;
+                (Some(predictions), Some(given.unwrap_or(hidden)))
             }
             None => (None, None),
         };
@@ -181,13 +182,60 @@ impl<'a> BranchPass<'a> {
         self.kept.forget(self.before(needed))?;
         Ok(Running {
             from,
-            piece,
-            ahead,
-            logits,
+            stretches,
+            predictions,
             of_alternates,
             of_reference,
             jobs: count,
         })
+    }
+
+    fn stretches(&self, piece: &[u8], ahead: &[(u64, Alternate)]) -> Vec<Stretch> {
+        let piece = Stretch {
+            starts: self.last.is_none(),
+            tokens: piece.len(),
+            bases: piece.len(),
+        };
+        let alternates = ahead.iter().map(|(site, alternate)| Stretch {
+            starts: *site == self.start,
+            tokens: alternate.tokens,
+            bases: alternate.codes.len(),
+        });
+        once(piece).chain(alternates).collect()
+    }
+
+    /// What the head predicts, by what it reads of a piece of the reference and then of alternates:
+    /// of the bases of the piece, and the one after it; and the same of each alternate. A
+    /// sequence's first base has none, as nothing comes before it.
+    fn predict(
+        &mut self,
+        hidden: &Tensor,
+        piece: &[u8],
+        ahead: &[(u64, Alternate)],
+    ) -> Result<Tensor> {
+        let goes_on = usize::from(self.last.is_some());
+        let joined = match self.last.take() {
+            Some(last) => Tensor::cat(&[&last, hidden], 0)?,
+            None => hidden.clone(),
+        };
+        let mut row = goes_on + piece.len();
+        // What comes after the last base is of no interest, but that it is finite is.
+        let bases = piece.iter().copied().chain(once(N)).skip(1 - goes_on);
+        let mut asked: Vec<(usize, u8)> = (0..row).zip(bases).collect();
+        for (site, alternate) in ahead {
+            let starts = *site == self.start;
+            let before = goes_on + (site - self.position) as usize;
+            let rows = (!starts).then(|| before - 1).into_iter();
+            let rows = rows.chain(row..row + alternate.tokens);
+            let bases = alternate.codes.iter().copied().chain(once(N));
+            asked.extend(rows.zip(bases.skip(usize::from(starts))));
+            row += alternate.tokens;
+        }
+        if goes_on + piece.len() > 0 {
+            self.last = Some(joined.narrow(0, goes_on + piece.len() - 1, 1)?);
+        }
+        let head = self.scorer.head;
+        head.predictions(&head.forward(&joined)?, &asked)
     }
 
     /// What the head reads of a piece of the reference and then of alternates, and the vectors that
@@ -233,20 +281,10 @@ impl<'a> BranchPass<'a> {
 
     /// Compares the jobs whose reference and alternate both have run after a step.
     fn compare(&mut self, step: Step, watch: &mut Watch) -> Result<()> {
-        let head = self.scorer.head;
-        self.queue.ran(self.haplotypes(&step));
-        let rows = step.piece.len() * head.width();
-        let logits = &step.logits[..rows];
-        let readings = readings(head, true, &self.last, logits, &step.piece);
-        self.known.read(&readings);
-        self.line.push(readings, &[]);
-        if rows > 0 {
-            self.last = logits[rows - head.width()..].to_vec();
-        }
-        watch(
-            (step.logits.len() / head.width()) as u64,
-            self.strand.name(),
-        )?;
+        self.queue.ran(step.alternates);
+        self.known.read(&step.reference);
+        self.line.push(step.reference, &[]);
+        watch(step.tokens, self.strand.name())?;
         let (line, jobs) = (&self.line, self.queue.take(step.jobs));
         let sums = step.of_reference.as_chunks::<RUNS>().0;
         let compared = jobs.into_par_iter().zip(sums);
@@ -255,33 +293,6 @@ impl<'a> BranchPass<'a> {
         let needed = self.queue.from().unwrap_or(self.position);
         self.line.forget(self.before(needed));
         Ok(())
-    }
-
-    /// What was read of a step's alternates.
-    fn haplotypes(&self, step: &Step) -> Vec<Haplotype> {
-        let head = self.scorer.head;
-        let mut end = step.piece.len();
-        let rows = step.ahead.iter().map(|(site, alternate)| {
-            // Of what starts with the site, nothing comes before.
-            let last = (*site > self.start).then(|| (site - step.from) as usize - 1);
-            let first = end;
-            end += alternate.tokens;
-            (last.map_or(0..0, |last| last..last + 1), first..end)
-        });
-        let rows: Vec<_> = rows.collect();
-        let of = |rows: &Range<usize>| {
-            let width = head.width();
-            &step.logits[rows.start * width..rows.end * width]
-        };
-        let each = step.ahead.par_iter().zip(&rows);
-        let each = each.zip(step.of_alternates.par_chunks(2));
-        let read = each.map(|(((_, alternate), (before, rows)), sums)| Haplotype {
-            readings: alternate.readings(head, of(before), of(rows)),
-            site: sums[0].mean(),
-            around: sums[1].clone(),
-            left: None,
-        });
-        read.collect()
     }
 
     /// The first position that is kept for the sake of another: there is the vector before a
@@ -295,10 +306,9 @@ impl<'a> BranchPass<'a> {
 struct Running {
     /// The first position of its piece of the reference.
     from: u64,
-    piece: Vec<u8>,
-    /// The alternates beside it, each with its site.
-    ahead: Vec<(u64, Alternate)>,
-    logits: Option<Tensor>, // (T, V)
+    /// The piece, then the alternates beside it.
+    stretches: Vec<Stretch>,
+    predictions: Option<Tensor>, // (asked, PREDICTIONS)
     /// Of each alternate, the vector at its site, and of those around it.
     of_alternates: Sums,
     /// Of each job that will be ready, those of the reference.
@@ -306,15 +316,36 @@ struct Running {
     jobs: usize,
 }
 
-/// The same when it has run.
+/// Bases in a row, of which predictions were asked for.
+struct Stretch {
+    /// Nothing comes before the first.
+    starts: bool,
+    /// How many of them are run.
+    tokens: usize,
+    bases: usize,
+}
+
+/// What was read of a step.
 struct Step {
-    from: u64,
-    piece: Vec<u8>,
-    ahead: Vec<(u64, Alternate)>,
-    logits: Vec<f32>,
-    of_alternates: Vec<Sum>,
+    tokens: u64,
+    reference: Vec<Reading>,
+    alternates: Vec<Haplotype>,
     of_reference: Vec<Sum>,
     jobs: usize,
+}
+
+impl Stretch {
+    /// Predictions that were asked for: by each token, and by the one before the first.
+    fn asked(&self) -> usize {
+        self.tokens + usize::from(!self.starts)
+    }
+
+    /// The readings of its bases.
+    fn read(&self, predictions: &[[f32; PREDICTIONS]]) -> Vec<Reading> {
+        let first = self.starts.then_some(Reading::NONE);
+        let rest = predictions.iter().map(Reading::of);
+        first.into_iter().chain(rest).take(self.bases).collect()
+    }
 }
 
 impl Running {
@@ -322,26 +353,52 @@ impl Running {
     ///
     /// # Errors
     /// Model: a number of it is not finite.
-    fn read(self, head: &LanguageModel, strand: &ContigStrand) -> Result<Step> {
-        let logits = self.logits.map(|logits| logits.to_vec1());
-        let logits: Vec<f32> = logits.transpose()?.unwrap_or_default();
-        // A vector that is not finite, of whichever layer, leaves no logit that is.
-        let (name, rows) = (strand.name(), self.piece.len());
-        check_finite(&logits, head.width(), |row| {
-            if row < rows {
-                format!("{name}:{}", self.from + row as u64 + 1)
-            } else {
-                format!("an alternate of {name}")
-            }
-        })?;
+    fn read(self, strand: &ContigStrand) -> Result<Step> {
+        let predictions = self.predictions.as_ref().map(Tensor::to_vec1);
+        let predictions: Vec<f32> = predictions.transpose()?.unwrap_or_default();
+        let mut rest = predictions.as_chunks().0;
+        self.check(rest, strand)?;
+        let mut readings = self.stretches.iter().map(|stretch| {
+            let (own, others) = rest.split_at(stretch.asked().min(rest.len()));
+            rest = others;
+            stretch.read(own)
+        });
+        let reference = readings.next().unwrap_or_default();
+        let sums = self.of_alternates.read()?;
+        let alternates = readings.zip(sums.chunks_exact(2));
+        let alternates = alternates.map(|(readings, sums)| Haplotype {
+            readings,
+            site: sums[0].mean(),
+            around: sums[1].clone(),
+            left: None,
+        });
+        let tokens = self.stretches.iter().map(|stretch| stretch.tokens as u64);
         Ok(Step {
-            from: self.from,
-            piece: self.piece,
-            ahead: self.ahead,
-            logits,
-            of_alternates: self.of_alternates.read()?,
+            tokens: tokens.sum(),
+            reference,
+            alternates: alternates.collect(),
             of_reference: self.of_reference.read()?,
             jobs: self.jobs,
+        })
+    }
+
+    /// A vector that is not finite, of whichever layer, leaves no logit that is; and such a logit
+    /// no prediction.
+    fn check(&self, predictions: &[[f32; PREDICTIONS]], strand: &ContigStrand) -> Result<()> {
+        let letters: Vec<f32> = predictions
+            .iter()
+            .flat_map(|of| &of[1..5])
+            .copied()
+            .collect();
+        let goes_on = self.stretches.first().is_some_and(|piece| !piece.starts);
+        let rows = self.stretches.first().map_or(0, Stretch::asked);
+        check_finite(&letters, 4, |row| {
+            if row < rows {
+                let position = self.from + (row + usize::from(!goes_on)) as u64;
+                format!("{}:{position}", strand.name())
+            } else {
+                format!("an alternate of {}", strand.name())
+            }
         })
     }
 }

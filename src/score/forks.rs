@@ -111,11 +111,17 @@ impl<'a> ForkPass<'a> {
         Ok(())
     }
 
-    /// Stores what the pass carries when nothing waits, as after [`Self::finish`].
+    /// Runs the alternates that wait. The reference is not read further, for the sites to come
+    /// need its state: jobs may wait for that.
+    pub fn rest(&mut self, watch: &mut Watch) -> Result<()> {
+        self.run_forks(watch)
+    }
+
+    /// Stores what the pass carries after [`Self::rest`].
     pub fn save(&self, file: &mut dyn Write) -> Result<()> {
         let carried = (&self.state, self.start, self.position, &*self.before);
         store(&carried, file)?;
-        store(&self.line, file)
+        store(&(&self.line, &self.queue), file)
     }
 
     /// Takes up what [`Self::save`] stored.
@@ -123,7 +129,7 @@ impl<'a> ForkPass<'a> {
         let before: Vec<f32>;
         (self.state, self.start, self.position, before) = load(file)?;
         self.before = Rc::new(before);
-        self.line = load(file)?;
+        (self.line, self.queue) = load(file)?;
         Ok(())
     }
 

@@ -23,10 +23,20 @@ impl Reading {
     pub fn new(head: &LanguageModel, logits: &[f32], code: u8) -> Self {
         let mut out = [f32::NAN; PREDICTIONS];
         head.predict(logits, code, false, &mut out);
-        Self {
-            logp: out[0],
-            four: [out[1], out[2], out[3], out[4]],
-        }
+        Self::of(&out)
+    }
+
+    /// Nothing: no base comes before.
+    pub const NONE: Self = Self {
+        logp: f32::NAN,
+        four: [f32::NAN; 4],
+    };
+
+    /// Of what [`LanguageModel::predictions`] gave for a base.
+    pub fn of(numbers: &[f32; PREDICTIONS]) -> Self {
+        let [logp, a, c, g, t, ..] = *numbers;
+        let four = [a, c, g, t];
+        Self { logp, four }
     }
 
     /// Whether anything was predicted.
@@ -124,7 +134,7 @@ impl Line {
 }
 
 /// A sum of so many hidden vectors.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Sum {
     pub values: Vec<f64>,
     pub count: usize,
@@ -163,6 +173,7 @@ impl Sum {
 }
 
 /// What the model says along an alternate haplotype, from the variant on.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Haplotype {
     /// The alternate's bases, then the reference's that follow.
     pub readings: Vec<Reading>,

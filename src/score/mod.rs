@@ -21,6 +21,7 @@ mod kept;
 mod known;
 mod ledger;
 mod line;
+mod part;
 mod pass;
 mod plot;
 mod prepare;
@@ -32,12 +33,13 @@ mod scores;
 mod sites;
 mod windows;
 
-pub use alleles::{read_alleles, saturate};
+pub use alleles::{read_alleles, region_of, saturate};
 pub use background::Background;
 pub use contig::{Contig, ContigStrand};
 pub use haplotypes::{Carried, join};
 pub use known::Known;
 pub use ledger::{Change, Ledger};
+pub use part::{Part, count_records};
 pub use pass::score;
 pub use plot::draw;
 pub use prepare::{Checked, prepare};
@@ -49,6 +51,7 @@ use crate::error::Result;
 use crate::head::LanguageModel;
 use crate::sequence::allele::Variant;
 use crate::stream::Engine;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// What computes the numbers.
@@ -79,6 +82,8 @@ pub struct Settings {
     pub four: bool,
     /// Vectors to keep.
     pub embeddings: Option<Embeddings>,
+    /// Only a part of the input's records is scored.
+    pub shard: bool,
     /// Tokens of a step.
     pub chunk: usize,
     /// Where scratch files lie.
@@ -104,7 +109,7 @@ pub struct Window {
 }
 
 /// One change of one contig, and the alleles of the ledger that are this change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
     /// The change, on the strand that is read.
     pub variant: Variant,

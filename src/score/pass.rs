@@ -50,7 +50,16 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Stores what is carried when nothing waits.
+    /// Comes to a place between two sites at which what it carries can be stored.
+    pub fn rest(&mut self, watch: &mut Watch) -> Result<()> {
+        match self {
+            Self::Forks(pass) => pass.rest(watch),
+            Self::Branches(_) => Ok(()),
+            Self::Windows(pass) => pass.finish(watch),
+        }
+    }
+
+    /// Stores what is carried after [`Self::rest`].
     pub fn save(&self, file: &mut dyn Write) -> Result<()> {
         match self {
             Self::Forks(pass) => pass.save(file),

@@ -4,6 +4,7 @@ use super::Job;
 use crate::sequence::complement;
 use crate::sequence::{N, base};
 use crate::table::Scores;
+use serde::{Deserialize, Serialize};
 
 /// Bases of a site.
 const FOUR: usize = N as usize;
@@ -39,7 +40,7 @@ fn is_single(job: &Job) -> bool {
 }
 
 /// Holds back what was scored of a site until nothing more comes of it.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Quartets {
     held: Vec<(Job, Scores)>,
 }

@@ -7,10 +7,11 @@ use super::{Job, Settings};
 use crate::error::Result;
 use crate::head::LanguageModel;
 use crate::table::Scores;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Jobs whose scores are to come.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     /// How many of the first ones were asked for by [`Queue::ask`].
@@ -21,6 +22,7 @@ pub(super) struct Queue {
 }
 
 /// A job whose alternate or whose reference has not run.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Waiting {
     pub job: Job,
     pub measure: Measure,
@@ -28,6 +30,7 @@ pub(super) struct Waiting {
 }
 
 /// What is known of a job's alternate.
+#[derive(Serialize, Deserialize)]
 enum Side {
     /// The variant changes nothing: it is the reference.
     Same,

@@ -95,9 +95,13 @@ impl Stage for Scoring<'_> {
                 to.send(Finished { reverse, scores })?;
             }
         }
-        if step.rests {
+        if step.ends {
             pass.finish(&mut |bases, name| to.done(bases, name))?;
             let scores = self.whole(pass.take(&strand), reverse, true);
+            to.send(Finished { reverse, scores })?;
+        } else if step.rests {
+            pass.rest(&mut |bases, name| to.done(bases, name))?;
+            let scores = self.whole(pass.take(&strand), reverse, false);
             to.send(Finished { reverse, scores })?;
         }
         strand.check()?;
@@ -111,12 +115,12 @@ impl Stage for Scoring<'_> {
         if let Some((_, pass)) = &self.pass {
             pass.save(&mut carried)?;
         }
-        store(&(self.known, carried), file)
+        store(&(self.known, &self.quartets, carried), file)
     }
 
     fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
         let carried: Vec<u8>;
-        (self.known, carried) = load(file)?;
+        (self.known, self.quartets, carried) = load(file)?;
         self.carried = (!carried.is_empty()).then_some(carried);
         Ok(())
     }

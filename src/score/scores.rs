@@ -10,7 +10,9 @@ use std::ops::Range;
 pub(super) const RUNS: usize = 4;
 
 /// Which vectors are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 pub enum Embeddings {
     /// The vector after the allele's last base.
     Site,
@@ -19,6 +21,7 @@ pub enum Embeddings {
 }
 
 /// How the numbers are made.
+#[derive(serde::Serialize, serde::Deserialize)]
 pub(super) struct Measure {
     /// Where the log-likelihoods begin: at the variant, or at the window's start.
     pub from: u64,

@@ -7,14 +7,14 @@ use super::quartets::missing;
 use super::reference::{Reference, WantedContigs};
 use super::{Job, Settings};
 use crate::error::Result;
-use crate::stream::Position;
 use crate::stream::pipeline::{Batched, Source};
+use crate::stream::{Position, go_on};
 use std::sync::{PoisonError, RwLock};
 
 /// Sites that are handed on together.
 const TOGETHER: usize = 64;
 /// Sites of a strand between two places at which a run can be resumed.
-const REST: usize = 1 << 14;
+const REST: usize = 1 << 10;
 
 /// Sites of one strand of one contig.
 pub(super) struct SiteStep {
@@ -23,7 +23,9 @@ pub(super) struct SiteStep {
     pub begins: bool,
     /// The jobs of each site.
     pub sites: Vec<Vec<Job>>,
-    /// After these nothing waits: the strand ends, or the run can be resumed here.
+    /// After these the strand ends.
+    pub ends: bool,
+    /// After these the run can be resumed.
     pub rests: bool,
 }
 
@@ -181,7 +183,7 @@ impl Source for Sites<'_> {
         }
         current.sites += sites.len();
         let ends = current.done == current.order.len();
-        let rests = ends || (self.resumable && current.sites >= REST);
+        let rests = ends || (self.resumable && (current.sites >= REST || go_on().is_err()));
         if rests {
             current.sites = 0;
         }
@@ -189,6 +191,7 @@ impl Source for Sites<'_> {
             strand: current.strand.clone(),
             begins,
             sites,
+            ends,
             rests,
         };
         let done = current.done as u64;

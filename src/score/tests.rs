@@ -183,6 +183,7 @@ fn settings() -> Settings {
         both_strands: false,
         four: false,
         embeddings: Some(Embeddings::Site),
+        shard: false,
         chunk: 100,
         scratch: std::env::temp_dir(),
     }

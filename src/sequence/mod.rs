@@ -7,6 +7,7 @@ pub mod allele;
 pub mod contigs;
 pub mod interval;
 pub mod region;
+pub mod shard;
 
 use crate::error::{Error, Kind, Result};
 

@@ -1,18 +1,18 @@
 //! Runs that can go on after they were stopped.
 //!
-//! A journal is a directory beside the output: finished row groups as tables of their own (parts),
+//! A journal is a directory beside the output, or in one for many runs: finished row groups as tables of their own (parts),
 //! the rows after them, what the stages of the pipeline carry, and `journal.json`, which is
 //! replaced last and so always names a complete checkpoint, with the SHA-256 of each of its files.
 //! The parts become the output when the run ends; row groups are copied as they are, so a resumed
 //! run gives the same bytes as one that was never stopped.
 
 use crate::error::{Error, Kind, Result};
-use crate::io::atomic::AtomicFile;
+use crate::io::atomic::{AtomicFile, hidden, is_stdout};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub struct Journal {
     directory: PathBuf,
     every: Duration,
     entry: Entry,
+    /// Held as long as this run is at work here.
+    _lock: File,
 }
 
 /// `journal.json`, but for its own digest.
@@ -59,25 +61,25 @@ pub struct Mark {
 }
 
 impl Journal {
-    /// The journal of `output`, in `directory` or beside it: a new one, or the one that an earlier
-    /// run of the same identity left. A checkpoint is made about every `every`. A damaged journal
-    /// is left out, with a warning, and the run starts anew.
+    /// The journal of a run, in `directory`, where many may have theirs, or beside its `output`: a
+    /// new one, or the one that an earlier run of the same identity left. A checkpoint is made about
+    /// every `every`. A damaged journal is left out, with a warning, and the run starts anew.
     ///
     /// # Errors
-    /// `Usage`, naming what differs, if the earlier run was another one.
+    /// `Usage`, naming what differs, if the earlier run beside the output was another one; if
+    /// another process is at work there.
     pub fn open(
         output: &Path,
         directory: Option<&Path>,
         identity: RunIdentity,
         every: Duration,
     ) -> Result<Self> {
-        let name = output
-            .file_name()
-            .filter(|name| *name != "-")
+        let name = hidden(output, ".journal")
+            .filter(|_| !is_stdout(output))
             .ok_or_else(|| Error::usage("--resume needs -o FILE"))?;
-        let name = format!(".{}.journal", name.to_string_lossy());
         let directory = match directory {
-            Some(directory) => directory.join(name),
+            // Whatever the output's path is this time.
+            Some(directory) => directory.join(format!("crocuta-{}", key(&identity))),
             None => output.with_file_name(name),
         };
         let entry = match earlier(&directory)? {
@@ -99,7 +101,9 @@ impl Journal {
             },
         };
         fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, &e))?;
+        tidy(&directory, &entry)?;
         Ok(Self {
+            _lock: lock(&directory)?,
             directory,
             every,
             entry,
@@ -171,12 +175,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes the journal of a finished run.
-    ///
-    /// # Errors
-    /// Io.
-    pub fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&self.directory).map_err(|e| Error::io(&self.directory, &e))
+    /// Removes the journal of a finished run, whose outputs stand; warns if it cannot.
+    pub fn remove(self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            let directory = self.directory.display();
+            tracing::warn!("{directory}: {error}: remove it, the run is done");
+        }
     }
 }
 
@@ -238,6 +242,28 @@ impl Mark {
 
 const ENTRY: &str = "journal.json";
 
+/// The name of a run in a directory of many: of the same length for all, by what makes it that run.
+fn key(identity: &RunIdentity) -> String {
+    let text = Value::Object(identity.clone()).to_string();
+    hex(&Sha256::digest(text)[..12])
+}
+
+/// What keeps a second process out.
+fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join("lock");
+    let file = File::create(&path).map_err(|e| Error::io(&path, &e))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let error = Error::usage("another process is at work on these checkpoints");
+            Err(error
+                .file(directory.display())
+                .todo("wait for it, or end it"))
+        }
+        // Some file systems have no locks.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
 fn named(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
@@ -254,7 +280,14 @@ fn earlier(directory: &Path) -> Result<Option<Entry>> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory
+            ) =>
+        {
+            String::new()
+        }
         Err(error) => return Err(Error::io(&path, &error)),
     };
     let entry = text.trim_end().rsplit_once('\n').and_then(|(text, sum)| {
@@ -277,6 +310,25 @@ fn earlier(directory: &Path) -> Result<Option<Entry>> {
     Ok(Some(entry))
 }
 
+/// Removes what no checkpoint needs: what a run that was killed had begun of its next one.
+fn tidy(directory: &Path, entry: &Entry) -> Result<()> {
+    let failed = |e| Error::io(directory, &e);
+    for found in fs::read_dir(directory).map_err(failed)? {
+        let found = found.map_err(failed)?;
+        let name = found.file_name().to_string_lossy().into_owned();
+        if name == ENTRY || entry.parts.contains_key(&name) || entry.files.contains_key(&name) {
+            continue;
+        }
+        let removed = if found.file_type().map_err(failed)?.is_dir() {
+            fs::remove_dir_all(found.path())
+        } else {
+            fs::remove_file(found.path())
+        };
+        removed.map_err(|e| Error::io(&found.path(), &e))?;
+    }
+    Ok(())
+}
+
 fn digest(path: &Path) -> io::Result<String> {
     let mut sum = Sha256::new();
     io::copy(&mut File::open(path)?, &mut sum)?;
@@ -292,22 +344,63 @@ fn hex(bytes: &[u8]) -> String {
 /// # Errors
 /// Io.
 pub fn store(value: &impl Serialize, file: &mut dyn Write) -> Result<()> {
-    postcard::to_io(value, file)
-        .map(drop)
-        .map_err(|e| Error::new(Kind::Io, e))
+    let mut file = Watched { file, failed: None };
+    let stored = postcard::to_io(value, &mut file).map(drop);
+    stored.map_err(|e| match file.failed {
+        Some(failed) => Error::because(Kind::Io, failed),
+        None => internal(e),
+    })
 }
 
 /// Reads a value that [`store`] wrote.
 ///
 /// # Errors
-/// Input.
+/// Io; Input.
 pub fn load<T: for<'a> Deserialize<'a>>(file: &mut dyn Read) -> Result<T> {
+    let mut file = Watched { file, failed: None };
     let mut buffer = vec![0; 1 << 16];
-    let (value, _) = postcard::from_io((file, &mut buffer)).map_err(|e| {
-        Error::input(format!("the checkpoint cannot be read: {e}"))
-            .todo("remove the journal's directory to start anew")
-    })?;
-    Ok(value)
+    let loaded = postcard::from_io((&mut file, &mut buffer)).map(|(value, _)| value);
+    loaded.map_err(|e| match file.failed {
+        Some(failed) => Error::because(Kind::Io, failed),
+        None => Error::input(format!("the checkpoint cannot be read: {e}"))
+            .todo("remove the journal's directory to start anew"),
+    })
+}
+
+/// A file that keeps the error of the system: postcard says only that there was one.
+struct Watched<'a, F: ?Sized> {
+    file: &'a mut F,
+    failed: Option<io::Error>,
+}
+
+impl<F: ?Sized> Watched<'_, F> {
+    fn keep<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        done.map_err(|error| {
+            let kind = error.kind();
+            // What is tried again is no failure.
+            self.failed = (kind != io::ErrorKind::Interrupted).then_some(error);
+            kind.into()
+        })
+    }
+}
+
+impl<F: Write + ?Sized> Write for Watched<'_, F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes);
+        self.keep(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.file.flush();
+        self.keep(flushed)
+    }
+}
+
+impl<F: Read + ?Sized> Read for Watched<'_, F> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(bytes);
+        self.keep(read)
+    }
 }
 
 fn internal(error: impl std::fmt::Display) -> Error {
@@ -325,4 +418,26 @@ pub fn difference(before: &RunIdentity, now: &RunIdentity) -> Option<String> {
         0..64 => format!("{key} was {was} and is {is}"),
         _ => format!("{key} differs"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_when_a_value_is_stored() {
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        let error = store(&vec![0u8; 9], &mut full).unwrap_err();
+        assert_eq!(error.kind(), Kind::Io);
+        assert!(error.to_string().contains("No space left"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_called_damaged() {
+        let mut directory = File::open("/").unwrap();
+        let error = load::<Vec<u8>>(&mut directory).unwrap_err();
+        assert_eq!(error.kind(), Kind::Io);
+        let error = load::<Vec<u8>>(&mut &[9u8, 1][..]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Input);
+    }
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 use crate::io::table_writer::{ColumnKind, Receipt, TableWriter};
 use crate::io::vector::Element;
-use crate::table::{Batch, Column, specs};
+use crate::table::{Batch, Column, Groups, specs};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,7 @@ use std::path::{Path, PathBuf};
 pub struct TableOutput<B> {
     columns: Vec<Column<B>>,
     writer: TableWriter,
-    /// Positions, or rows, of a group.
-    span: u64,
-    /// Rows of the open group.
-    open: usize,
+    groups: Groups,
     /// Rows so far, those of earlier runs among them.
     rows: u64,
     /// Vectors are float16: larger numbers are cut.
@@ -59,16 +56,16 @@ struct RestOf<'a, B> {
 }
 
 impl<B: Batch> TableOutput<B> {
-    /// Writes a table of these columns to `target`. A group spans `span` positions, or rows.
+    /// Writes a table of these columns to `target`, in these row groups.
     ///
     /// # Errors
     /// Io.
-    pub fn create(target: AtomicFile, columns: Vec<Column<B>>, span: u64) -> Result<Self> {
+    pub fn create(target: AtomicFile, columns: Vec<Column<B>>, groups: Groups) -> Result<Self> {
         let writer = TableWriter::create(target, &specs(&columns))?;
-        Ok(Self::new(columns, writer, span))
+        Ok(Self::new(columns, writer, groups))
     }
 
-    fn new(columns: Vec<Column<B>>, writer: TableWriter, span: u64) -> Self {
+    fn new(columns: Vec<Column<B>>, writer: TableWriter, groups: Groups) -> Self {
         let half = |column: &Column<B>| {
             matches!(
                 column.spec.kind,
@@ -85,8 +82,7 @@ impl<B: Batch> TableOutput<B> {
             halves: columns.iter().any(half),
             columns,
             writer,
-            span,
-            open: 0,
+            groups,
             rows: 0,
             clipped: 0,
             largest: None,
@@ -136,16 +132,16 @@ impl<B: Batch> TableOutput<B> {
 
     fn put(&mut self, batch: &mut B) -> Result<()> {
         while !batch.is_empty() {
-            let (rows, complete) = batch.group(self.open, self.span);
+            let rows = batch.fit(&mut self.groups);
+            if rows == 0 {
+                self.close_group()?;
+                continue;
+            }
             let part = batch.take(rows);
             let values = self.columns.iter().map(|column| column.fill(&part));
             self.writer.write(values.collect())?;
-            self.open += rows;
             if let Some(parts) = &mut self.parts {
                 parts.pending.push(part);
-            }
-            if complete {
-                self.close_group()?;
             }
         }
         Ok(())
@@ -153,7 +149,7 @@ impl<B: Batch> TableOutput<B> {
 
     fn close_group(&mut self) -> Result<()> {
         self.writer.close_group()?;
-        self.open = 0;
+        self.groups.end();
         if let Some(parts) = &mut self.parts {
             parts.pending.clear();
         }
@@ -187,14 +183,14 @@ impl<B: Batch + Serialize + DeserializeOwned> TableOutput<B> {
     pub fn resume(
         target: AtomicFile,
         columns: Vec<Column<B>>,
-        span: u64,
+        groups: Groups,
         journal: &Journal,
         name: &'static str,
     ) -> Result<Self> {
         let (directory, checkpoints) = (journal.directory().to_path_buf(), journal.checkpoints());
         let first = AtomicFile::create(&part(&directory, name, checkpoints + 1), true)?;
         let writer = TableWriter::create(first, &specs(&columns))?;
-        let mut output = Self::new(columns, writer, span);
+        let mut output = Self::new(columns, writer, groups);
         output.parts = Some(Parts {
             name,
             directory,
@@ -240,7 +236,7 @@ impl<B: Batch + Serialize + DeserializeOwned> TableOutput<B> {
         };
         mark.store(&pending(parts.name), &mut |file| store(&rest, file))?;
         parts.checkpoints = mark.number();
-        self.open = 0;
+        self.groups.end();
         for mut batch in waiting {
             self.put(&mut batch)?;
         }

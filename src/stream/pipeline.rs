@@ -5,19 +5,30 @@
 //! steps, so memory does not depend on the input.
 //!
 //! A checkpoint is a mark that passes through the threads in the order of the data: each stores
-//! what it carries when the mark comes by, and the writer, last, makes the checkpoint valid.
+//! what it carries when the mark comes by, and the writer, last, makes the checkpoint valid. A run
+//! that is asked to stop makes one more before it ends, if it comes to a place for it in time.
 
 use super::journal::{Clock, Journal, Mark, Position};
 use super::progress::Progress;
 use crate::error::{Error, Kind, Result};
+use crate::io::threads::{start, start_in};
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// The number of a signal that asks the run to stop; 0: none came.
 pub static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// In [`SIGNAL`]: the time is over that the run was given.
+const TIME_OVER: i32 = libc::SIGALRM;
+
+/// How long a run that is asked to stop looks for a place at which it can go on. Schedulers kill
+/// what has not ended after 30 seconds.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Steps that may wait for the encoder; of rows, which are larger, one fewer may wait for the
 /// table.
@@ -89,9 +100,33 @@ enum Passed<T> {
 /// The thread that comes next.
 pub struct Next<'a, T> {
     to: &'a SyncSender<Passed<T>>,
+    /// How long the run goes on after it was asked to stop, and since when it was.
+    patience: Duration,
+    asked: Cell<Option<Instant>>,
 }
 
-impl<T> Next<'_, T> {
+impl<'a, T> Next<'a, T> {
+    fn new(to: &'a SyncSender<Passed<T>>, patience: Duration) -> Self {
+        Self {
+            to,
+            patience,
+            asked: Cell::new(None),
+        }
+    }
+
+    /// Goes on unless the run was asked to stop, and that is too long ago.
+    fn go_on(&self) -> Result<()> {
+        go_on().or_else(|error| {
+            let asked = self.asked.get().unwrap_or_else(Instant::now);
+            self.asked.set(Some(asked));
+            if asked.elapsed() < self.patience {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
+    }
+
     /// Sends on what came of a step.
     ///
     /// # Errors
@@ -106,7 +141,7 @@ impl<T> Next<'_, T> {
     /// As [`Self::send`]; and Interrupted or Terminated, if a signal has come.
     pub fn done(&mut self, bases: u64, name: &str) -> Result<()> {
         self.pass(Passed::Done(bases, name.to_string()))?;
-        go_on()
+        self.go_on()
     }
 
     fn pass(&mut self, passed: Passed<T>) -> Result<()> {
@@ -146,9 +181,12 @@ where
     let (to_rows, computed) = sync_channel(0);
     let (to_table, finished) = sync_channel(WAITING - 1);
     thread::scope(|scope| {
-        let reader = scope.spawn(move || read(source, &to_model));
-        let maker = scope.spawn(move || make_rows(rows, computed, &to_table, progress));
-        let writer = scope.spawn(move || write(sink, finished, journal));
+        // If one cannot be started, those before it see their channels closed.
+        let reader = start_in(scope, move || read(source, &to_model))?;
+        let maker = start_in(scope, move || {
+            make_rows(rows, computed, &to_table, progress)
+        })?;
+        let writer = start_in(scope, move || write(sink, finished, journal))?;
         let done = computing(compute, &steps, &to_rows, clock);
         // The other threads see their channels closed, and end.
         drop((steps, to_rows));
@@ -177,17 +215,20 @@ fn computing<C: Stage>(
     to_rows: &SyncSender<Passed<C::Out>>,
     mut clock: Option<Clock>,
 ) -> Result<()> {
-    let mut to = Next { to: to_rows };
+    let patience = clock.as_ref().map_or(Duration::ZERO, |_| PATIENCE);
+    let mut to = Next::new(to_rows, patience);
     for Batched { work, next } in steps {
-        go_on()?;
+        to.go_on()?;
         fault::point("encoder");
         compute.run(work, &mut to)?;
+        let asked = go_on();
         if let (Some(clock), Some(position)) = (&mut clock, next)
-            && clock.due()
+            && (clock.due() || asked.is_err())
         {
             let mut mark = clock.begin(position);
             mark.store("state", &mut |file| compute.save(file))?;
             to.pass(Passed::Mark(mark))?;
+            asked?;
         }
     }
     Ok(())
@@ -199,7 +240,7 @@ fn make_rows<R: Stage>(
     to_table: &SyncSender<Passed<R::Out>>,
     progress: &mut Progress,
 ) -> Result<Totals> {
-    let mut to = Next { to: to_table };
+    let mut to = Next::new(to_table, PATIENCE);
     let mut totals = Totals::default();
     for passed in computed {
         match passed {
@@ -251,9 +292,23 @@ pub fn go_on() -> Result<()> {
     }
 }
 
+/// Asks the run to stop when so much time has passed.
+///
+/// # Errors
+/// Memory: no thread can be started.
+pub fn stop_after(time: Duration) -> Result<()> {
+    start(move || {
+        thread::sleep(time);
+        // A signal that came before has its own meaning.
+        let _ = SIGNAL.compare_exchange(0, TIME_OVER, Ordering::Relaxed, Ordering::Relaxed);
+    })
+    .map(|_| ())
+}
+
 /// The error of a run that a signal stopped.
 pub fn interrupted() -> Error {
     match SIGNAL.load(Ordering::Relaxed) {
+        TIME_OVER => Error::new(Kind::Terminated, "the time of --time-limit is over"),
         libc::SIGTERM => Error::new(Kind::Terminated, "terminated"),
         _ => Error::new(Kind::Interrupted, "interrupted"),
     }

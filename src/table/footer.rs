@@ -28,6 +28,9 @@ pub struct Footer {
     pub inference: Inference,
     /// Which part of the reference was asked for.
     pub selection: Selection,
+    /// Which shard the table is, if it is one of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardRecord>,
     /// The program that wrote the file.
     pub tool: Tool,
     /// Every other parameter that changes the numbers, by its long option.
@@ -134,8 +137,20 @@ pub struct Inference {
 pub struct Selection {
     /// The regions as `chrom:start-end`, 1-based and closed as on the command line; empty: all.
     pub regions: Vec<String>,
-    /// This shard's number, and of how many.
-    pub shard: (u64, u64),
+}
+
+/// Which part of the run's input this table holds the rows of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    /// Its number, from 1.
+    pub index: u64,
+    /// How many there are.
+    pub of: u64,
+    /// What the shards are made of: `contig`, `bases`, `site`, `read`.
+    pub by: String,
+    /// Of reads and sites: how many consecutive ones make a block; blocks go to the shards in turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<u64>,
 }
 
 /// The program that wrote the file.

@@ -6,6 +6,7 @@
 
 mod embeddings;
 pub mod footer;
+mod groups;
 mod intervals;
 mod positions;
 mod predictions;
@@ -15,8 +16,9 @@ mod variants;
 
 pub use embeddings::{LayerName, Vectors, embeddings};
 pub use footer::Footer;
+pub use groups::{GROUP_POSITIONS, Groups};
 pub use intervals::{AllIntervals, interval_embeddings, interval_predictions};
-pub use positions::{GROUP_POSITIONS, Positions, RowUnit, flag, with_depth};
+pub use positions::{Positions, RowUnit, flag, with_depth};
 pub use predictions::{HeadOutputs, PROBABILITIES, head_outputs, predictions};
 pub use read_bases::{ReadBases, read_bases};
 pub use reads::{Alignment, ReadRow, ReadRows, ReadStatus, reads};
@@ -124,9 +126,8 @@ pub trait Batch: Default {
     /// The first `rows` rows, which leave the batch.
     fn take(&mut self, rows: usize) -> Self;
 
-    /// Rows of this batch that belong to the row group in which `open` rows are already, and
-    /// whether the group is complete with them. `span`: positions, or rows, of a group.
-    fn group(&self, open: usize, span: u64) -> (usize, bool);
+    /// How many of the rows the open row group takes; none: it must end before them.
+    fn fit(&self, groups: &mut Groups) -> usize;
 
     /// Cuts vectors to float16's range, and returns in how many rows.
     fn clip(&mut self) -> u64 {
@@ -134,10 +135,9 @@ pub trait Batch: Default {
     }
 }
 
-/// As [`Batch::group`] of tables whose groups hold so many rows.
-fn group_of_rows(len: usize, open: usize, span: u64) -> (usize, bool) {
-    let room = (span as usize).saturating_sub(open).max(1);
-    (len.min(room), len >= room)
+/// As [`Batch::fit`] of rows that belong to these records.
+fn fit_records(groups: &mut Groups, records: impl Iterator<Item = i64>) -> usize {
+    groups.fit("", records.map(|record| (record, record + 1)))
 }
 
 /// Cuts the numbers of a row to float16's range; whether one lay beyond.

@@ -1,6 +1,6 @@
 //! Rows at positions of contigs: the key columns of `embeddings` and `predictions`.
 
-use super::{Batch, Column, clip_row};
+use super::{Batch, Column, Groups, clip_row};
 use crate::io::table_writer::{ColumnKind, Values};
 use crate::sequence::LETTERS;
 use bytemuck::allocation::pod_collect_to_vec;
@@ -9,14 +9,6 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Rows of a row group of per-base tables: groups start at multiples of it along a contig, so the
-/// group that holds a locus can be computed.
-pub const GROUP_POSITIONS: u64 = 32_768;
-
-/// Rows after which a group is closed though no multiple of its span came: many short sequences
-/// share a group.
-const GROUP_ROWS: usize = 2 * GROUP_POSITIONS as usize;
 
 /// The bits of the column `flags`. A binned row has the bits of all its bases, or-ed.
 pub mod flag {
@@ -187,19 +179,9 @@ impl Batch for Positions {
         head
     }
 
-    /// Groups end before each multiple of their span; both rows of a position, with two strands,
-    /// stay together.
-    fn group(&self, open: usize, span: u64) -> (usize, bool) {
-        let span = span.cast_signed();
-        let Some(first) = self.starts.first() else {
-            return (0, false);
-        };
-        let group = first / span;
-        let same = |start: &&i64| **start / span == group;
-        let here = self.starts.iter().take_while(same).count();
-        let complete = self.ends[here - 1] % span == 0;
-        let full = open + here >= GROUP_ROWS;
-        (here, complete || here < self.len() || full)
+    fn fit(&self, groups: &mut Groups) -> usize {
+        let places = self.starts.iter().zip(&self.ends);
+        groups.fit(&self.name, places.map(|(start, end)| (*start, *end)))
     }
 
     fn clip(&mut self) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::positions::letters;
 use super::predictions::PROBABILITIES;
-use super::{Batch, Column, group_of_rows};
+use super::{Batch, Column, Groups, fit_records};
 use crate::io::table_writer::{ColumnKind, Values};
 use serde::{Deserialize, Serialize};
 
@@ -43,8 +43,8 @@ impl Batch for ReadBases {
         }
     }
 
-    fn group(&self, open: usize, span: u64) -> (usize, bool) {
-        group_of_rows(self.len(), open, span)
+    fn fit(&self, groups: &mut Groups) -> usize {
+        fit_records(groups, self.reads.iter().copied())
     }
 }
 

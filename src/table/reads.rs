@@ -1,7 +1,7 @@
 //! `reads`: a row for every read.
 
 use super::embeddings::Vectors;
-use super::{Batch, Column, clip_row, group_of_rows, halves};
+use super::{Batch, Column, Groups, clip_row, fit_records, halves};
 use crate::io::table_writer::{ColumnKind, Values};
 use crate::io::vector::Element;
 use serde::{Deserialize, Serialize};
@@ -96,8 +96,8 @@ impl Batch for ReadRows {
         Self(std::mem::replace(&mut self.0, rest))
     }
 
-    fn group(&self, open: usize, span: u64) -> (usize, bool) {
-        group_of_rows(self.len(), open, span)
+    fn fit(&self, groups: &mut Groups) -> usize {
+        fit_records(groups, self.0.iter().map(|row| row.index))
     }
 
     fn clip(&mut self) -> u64 {
@@ -106,12 +106,12 @@ impl Batch for ReadRows {
     }
 }
 
-/// The columns of a `reads` table: what the read is, where it is aligned, its likelihoods, and with
-/// `vectors` its vectors.
-pub fn reads(vectors: Option<&Vectors>) -> Vec<Column<ReadRows>> {
+/// The columns of a `reads` table: what the read is, where it is aligned, its likelihoods by a
+/// causal model or a bidirectional one, and with `vectors` its vectors.
+pub fn reads(causal: bool, vectors: Option<&Vectors>) -> Vec<Column<ReadRows>> {
     let mut columns = of_the_record();
     columns.extend(of_the_alignment());
-    columns.extend(of_the_model());
+    columns.extend(of_the_model(causal));
     if let Some(vectors) = vectors {
         columns.extend(embeddings(vectors));
     }
@@ -220,7 +220,18 @@ fn chroms(rows: &ReadRows) -> Values {
     Values::OptionalWords { codes, words }
 }
 
-fn of_the_model() -> Vec<Column<ReadRows>> {
+fn of_the_model(causal: bool) -> Vec<Column<ReadRows>> {
+    let (scored, sum) = if causal {
+        (
+            "bases with a probability: all but the first, which has nothing before it, and N",
+            "the sum of log P(base | bases before it)",
+        )
+    } else {
+        (
+            "bases with a probability: all but N",
+            "the sum of log P(base | the bases around it)",
+        )
+    };
     let count = |n: u64| i32::try_from(n).unwrap_or(i32::MAX);
     vec![
         Column::new(
@@ -232,7 +243,7 @@ fn of_the_model() -> Vec<Column<ReadRows>> {
         Column::new(
             "n_scored",
             ColumnKind::I32,
-            "bases with a probability: all but the first, which has nothing before it, and N",
+            scored,
             move |rows: &ReadRows| Values::I32(rows.map(|row| count(row.scored))),
         ),
         Column::new(
@@ -244,7 +255,7 @@ fn of_the_model() -> Vec<Column<ReadRows>> {
         Column::new(
             "sum_logp",
             ColumnKind::OptionalF64,
-            "the sum of log P(base | bases before it)",
+            sum,
             |rows: &ReadRows| {
                 Values::OptionalF64(rows.map(|row| (row.scored > 0).then_some(row.sum)))
             },
@@ -293,7 +304,11 @@ fn embeddings(vectors: &Vectors) -> Vec<Column<ReadRows>> {
             }
         };
         let kind = ColumnKind::OptionalVector { element, dim };
-        let meaning = "states after reading each base of the read";
+        let meaning = if vectors.causal {
+            "states after reading each base of the read"
+        } else {
+            "states of each base of the read, after reading all of it"
+        };
         let column = Column::new(name, kind, meaning, fill).of_layer(layer);
         column.pooled(vectors.pool.as_deref()).primary()
     };

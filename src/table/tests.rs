@@ -70,7 +70,7 @@ fn the_documented_columns_are_those_of_the_code() {
             rows(&interval_predictions(&none, true)),
         ),
         ("variants", rows(&variants(&all))),
-        ("reads", rows(&reads(Some(&half)))),
+        ("reads", rows(&reads(true, Some(&half)))),
         ("read_bases", rows(&read_bases(true))),
     ];
     for (table, rows) in documented {
@@ -82,7 +82,7 @@ fn the_documented_columns_are_those_of_the_code() {
 
 #[test]
 fn the_footer_describes_every_column() {
-    let columns = reads(Some(&vectors(Element::F16)));
+    let columns = reads(true, Some(&vectors(Element::F16)));
     let embedding = columns
         .iter()
         .find(|column| column.spec.name == "embedding");
@@ -98,7 +98,7 @@ fn the_footer_describes_every_column() {
             column.spec.name
         );
     }
-    let without = reads(None);
+    let without = reads(true, None);
     assert!(without.iter().all(|column| column.spec.name != "embedding"));
 }
 
@@ -111,39 +111,6 @@ fn only_predictions_may_be_null_and_binned_rows_have_no_base() {
     }
     let bins = embeddings(RowUnit::Bin, &vectors(Element::F16));
     assert!(bins.iter().all(|column| column.spec.name != "base"));
-}
-
-#[test]
-fn groups_end_at_multiples_of_their_span_however_the_rows_arrive() {
-    let batch = |starts: std::ops::Range<i64>| Positions {
-        name: "chr".into(),
-        ends: starts.clone().map(|start| start + 1).collect(),
-        strands: vec![b'+'; starts.clone().count()],
-        bases: vec![0; starts.clone().count()],
-        flags: vec![0; starts.clone().count()],
-        context: vec![0; starts.clone().count()],
-        values: vec![1.0; starts.clone().count()],
-        starts: starts.collect(),
-        ..Positions::default()
-    };
-    for cut in [1, 9, 10, 11, 24] {
-        let (mut groups, mut open) = (Vec::new(), 0);
-        for mut rows in [batch(3..3 + cut), batch(3 + cut..31)] {
-            while !rows.is_empty() {
-                let (n, complete) = rows.group(open, 10);
-                assert_eq!(rows.take(n).len(), n);
-                open += n;
-                if complete {
-                    groups.push(open);
-                    open = 0;
-                }
-            }
-        }
-        groups.push(open);
-        assert_eq!(groups, [7, 10, 10, 1], "cut at {cut}");
-    }
-    assert_eq!(group_of_rows(100, 30, 64), (34, true));
-    assert_eq!(group_of_rows(10, 30, 64), (10, false));
 }
 
 #[test]

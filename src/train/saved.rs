@@ -3,18 +3,20 @@
 
 use super::optimiser::AdamW;
 use crate::error::{Error, Kind, Result};
-use crate::io::atomic::AtomicFile;
+use crate::io::atomic::{AtomicFile, hidden};
 use crate::stream::{RunIdentity, difference};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Changes when the file's form does.
-const MAGIC: &[u8; 16] = b"crocuta fit v1\n\0";
+/// Changes when the file's form does: this, the identity and what was saved, and the SHA-256 of all
+/// that.
+const MAGIC: &[u8; 16] = b"crocuta fit v2\n\0";
 
 /// All that a run is, between two steps.
 #[derive(Serialize, Deserialize)]
@@ -100,17 +102,17 @@ impl Saving {
     /// common to be the same run. Saves about every `every`.
     ///
     /// # Errors
-    /// Usage: an earlier run was stopped here and `resume` is not set, or it was another one.
+    /// Usage: an earlier run was stopped here and `resume` is not set, or it was another one. What is
+    /// damaged is left out, with a warning, and the run starts anew.
     pub fn open(
         output: &Path,
         identity: RunIdentity,
         every: Duration,
         resume: bool,
     ) -> Result<Self> {
-        let name = output
-            .file_name()
+        let name = hidden(output, ".fit")
             .ok_or_else(|| Error::usage("not the name of a directory").file(output.display()))?;
-        let path = output.with_file_name(format!(".{}.fit", name.to_string_lossy()));
+        let path = output.with_file_name(name);
         let mut saving = Self {
             path,
             identity,
@@ -128,9 +130,11 @@ impl Saving {
             return Err(error("an earlier run was stopped here")
                 .todo("give --resume to go on with it, or remove the file"));
         }
-        let body = bytes
-            .strip_prefix(MAGIC)
-            .ok_or_else(|| damaged(&saving.path))?;
+        let Some(body) = whole(&bytes) else {
+            let path = saving.path.display();
+            tracing::warn!("{path}: the file of an earlier run is damaged: starting anew");
+            return Ok(saving);
+        };
         let (text, saved): (String, &[u8]) =
             postcard::take_from_bytes(body).map_err(|e| damaged(&saving.path).caused_by(e))?;
         let before: RunIdentity =
@@ -167,9 +171,12 @@ impl Saving {
         let (text, saved) = encoded.map_err(|e| Error::because(Kind::Internal, e))?;
         let file = AtomicFile::create(&self.path, true)?;
         let mut writer = BufWriter::new(file);
-        let written = [&MAGIC[..], &text, &saved]
-            .into_iter()
-            .try_for_each(|part| writer.write_all(part));
+        let parts = [&MAGIC[..], &text, &saved];
+        let mut sum = Sha256::new();
+        parts.iter().for_each(|part| sum.update(part));
+        let sum = sum.finalize();
+        let mut parts = parts.into_iter().chain([&sum[..]]);
+        let written = parts.try_for_each(|part| writer.write_all(part));
         written.map_err(|e| Error::io(&self.path, &e))?;
         let file = writer
             .into_inner()
@@ -179,17 +186,60 @@ impl Saving {
         Ok(())
     }
 
-    /// Forgets a run that has ended.
-    pub fn remove(self) -> Result<()> {
+    /// Forgets a run that has ended, whose model stands; warns if it cannot.
+    pub fn remove(self) {
         match fs::remove_file(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&self.path, &e)),
-            _ => Ok(()),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                let path = self.path.display();
+                tracing::warn!("{path}: {e}: remove it, the run is done");
+            }
+            _ => {}
         }
     }
 }
 
+/// What is between the magic and the sum, if the sum is that of the rest.
+fn whole(bytes: &[u8]) -> Option<&[u8]> {
+    let (rest, sum) = bytes.split_last_chunk::<32>()?;
+    (Sha256::digest(rest)[..] == sum[..]).then_some(())?;
+    rest.strip_prefix(MAGIC)
+}
+
+/// The error for a file that is whole, but not what this version writes.
 fn damaged(path: &Path) -> Error {
-    Error::usage("the file of an earlier run is damaged")
+    Error::input("the file of an earlier run cannot be read")
         .file(path.display())
         .todo("remove it to start anew")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_file_is_left_out_and_a_whole_one_gone_on_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        let open = |resume| {
+            let identity = RunIdentity::from_iter([("seed".to_string(), Value::from(1))]);
+            Saving::open(&output, identity, Duration::ZERO, resume)
+        };
+        let mut saved = Saved::new(AdamW::new(0.1));
+        saved.values.insert("w".to_string(), vec![1.0, 2.0]);
+        open(false).unwrap().store(&saved).unwrap();
+        assert_eq!(open(false).err().unwrap().kind(), Kind::Usage);
+        let path = dir.path().join(".out.fit");
+        let bytes = fs::read(&path).unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            for damaged in [&damaged[..], &bytes[..at]] {
+                fs::write(&path, damaged).unwrap();
+                assert!(open(true).unwrap().load().unwrap().is_none(), "{at}");
+            }
+        }
+        fs::write(&path, bytes).unwrap();
+        let found = open(true).unwrap().load().unwrap().unwrap();
+        assert_eq!(found.values, saved.values);
+    }
 }

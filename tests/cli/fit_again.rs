@@ -2,6 +2,7 @@
 //! check says what a run would take.
 
 use crate::harness::{Case, bases, model_file, record};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,10 +56,17 @@ fn resumes_as_it_was(
     // As it was, it goes on.
     case = case.args(&format!("{args} --resume"));
     let mut child = case.command().stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut said = Vec::new();
+    for line in lines.map(Result::unwrap) {
+        said.push(line);
+        if said.last().unwrap().contains("going on after step") {
+            break;
+        }
+    }
     child.kill().unwrap();
-    let said = child.wait_with_output().unwrap().stderr;
-    let said = String::from_utf8(said).unwrap();
+    child.wait().unwrap();
+    let said = said.join("\n");
     assert!(!said.contains("cannot resume"), "{said}");
     assert!(said.contains("going on after step"), "{said}");
 }

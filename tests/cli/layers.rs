@@ -185,7 +185,7 @@ fn a_layer_that_the_model_does_not_have_is_refused_with_what_there_is() {
 }
 
 #[test]
-fn the_footer_the_summary_and_the_estimate_name_the_layers() {
+fn the_footer_and_the_summary_name_the_layers() {
     let args = "--layer layers.0 --layer ln_f --summary s.json";
     let outcome = Case::embed(text(), args).run();
     let outcome = outcome.succeeds(&["out.parquet", "s.json"]);

@@ -17,3 +17,5 @@ mod predict;
 mod readers;
 mod reads;
 mod score;
+mod shards;
+mod table;

@@ -49,6 +49,13 @@ inline float __shfl_xor_sync(unsigned, float x, int mask) {
     wait_for_all();
     return y;
 }
+inline double __shfl_xor_sync(unsigned all, double x, int mask) {
+    float halves[2];
+    memcpy(halves, &x, sizeof x);
+    for (float &half : halves) half = __shfl_xor_sync(all, half, mask);
+    memcpy(&x, halves, sizeof x);
+    return x;
+}
 
 inline void sincospif(float x, float *sine, float *cosine) {
     *sine = (float)sin(M_PI * x);

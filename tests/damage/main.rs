@@ -7,6 +7,7 @@ mod harness;
 mod checkpoint;
 mod compressed;
 mod fasta;
+mod journal;
 mod output;
 mod pickle;
 mod reads;

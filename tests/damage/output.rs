@@ -87,6 +87,28 @@ fn a_failed_fsync_or_rename_leaves_nothing() {
 }
 
 #[test]
+fn a_scratch_file_never_has_a_name_that_a_kill_could_leave() {
+    let case = Case::embed(text(3000), "--strand both --chunk 512");
+    case.refuse(libc::SYS_unlink)
+        .run()
+        .succeeds(&["out.parquet"]);
+}
+
+#[test]
+fn a_name_may_be_as_long_as_the_file_system_allows() {
+    let name = format!("{}.parquet", "n".repeat(247));
+    for args in ["", "--resume"] {
+        let mut case = Case::new(&format!("embed a.fa -m model -o {name} {args}"));
+        case = case.file("a.fa", text(10));
+        case.run().succeeds(&[&name]);
+    }
+    let name = "n".repeat(255);
+    let mut case = Case::new(&format!("models new --config model/config.json -o {name}"));
+    let files = ["config.json", "model.safetensors"].map(|file| format!("{name}/{file}"));
+    case.run().succeeds(&[&name, &files[0], &files[1]]);
+}
+
+#[test]
 fn an_existing_output_is_refused_before_the_input_is_read() {
     let mut case = Case::new("embed none.fa -m model -o out.parquet").file("out.parquet", "old");
     case.run().fails(2, &["out.parquet", "exists", "--force"]);

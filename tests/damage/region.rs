@@ -105,8 +105,13 @@ fn bed_files_are_read_as_documented() {
     assert_eq!(starts(bed(twelve, "")), joined);
     assert_eq!(starts(bed("#c\r\nchr2\t10\t40\r\n", "")), joined);
     let empty = bed("chr2\t10\t40\nchr2\t5\t5\n", "").run();
-    let empty = empty.ends(0, &["warning", "start = end"], &["out.parquet"]);
+    let said = ["warning", "1 regions have no base, and no row"];
+    let empty = empty.ends(0, &said, &["out.parquet"]);
     assert_eq!(empty.table().integers("start"), joined);
+    let strict = bed("chr2\t10\t40\nchr2\t5\t5\n", "--strict --summary s.json").run();
+    let strict = strict.ends(6, &said, &["out.parquet", "s.json"]);
+    let summary: serde_json::Value = serde_json::from_slice(strict.file("s.json")).unwrap();
+    assert_eq!(summary["left_out"], 1);
     // Not all of the input.
     for text in ["", "#c\n", "chr2\t5\t5\n"] {
         bed(text, "").run().fails(3, &["r.bed", "no regions"]);

@@ -260,7 +260,11 @@ fn closed_standard_streams_are_no_panic() {
 #[test]
 fn too_little_memory_is_said_before_the_run_with_an_estimate() {
     let text = record("a", &bases(1, 50), 60);
-    let case = |chunk: u32| Case::embed(&text, &format!("-t 1 --chunk {chunk}")).memory(1 << 30);
+    // Of a pipe nobody knows the length, which may be less than a step.
+    let case = |chunk: u32| {
+        let line = format!("embed - -m model -o out.parquet -t 1 --chunk {chunk}");
+        Case::new(&line).stdin(&text).memory(1 << 30)
+    };
     case(512).run().succeeds(&["out.parquet"]);
     let out = case(1 << 24).run();
     out.fails(137, &["the run needs about", "GB", "--chunk"]);
@@ -268,6 +272,42 @@ fn too_little_memory_is_said_before_the_run_with_an_estimate() {
     let mut case = case(512).memory(44 << 20);
     let out = case.run();
     out.fails(137, &["memory"]);
+}
+
+#[test]
+fn whatever_the_address_space_it_is_enough_or_refused() {
+    let text = record("a", &bases(1, 600), 60);
+    // With less than this the system does not start it.
+    let program = std::fs::metadata(crate::harness::PROGRAM).unwrap().len();
+    for more in (24..=192).step_by(24) {
+        let mut case = Case::embed(&text, "-t 2").memory(program + (more << 20));
+        let out = case.run();
+        if out.code == Some(0) {
+            out.succeeds(&["out.parquet"]);
+        } else {
+            assert!(more < 150, "{more} MB: {}", out.stderr);
+            out.fails(137, &["memory"]);
+        }
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_no_run() {
+    for args in ["", "--log-format json"] {
+        let full = || {
+            std::fs::File::options()
+                .write(true)
+                .open("/dev/full")
+                .unwrap()
+        };
+        for stderr in [full().into(), closed_pipe()] {
+            let case = Case::embed(record("a", &bases(1, 600), 60), args);
+            let mut command = case.command();
+            let status = command.stderr::<Stdio>(stderr).status().unwrap();
+            assert_eq!(status.code(), Some(0), "{args}");
+            assert!(case.path("out.parquet").exists());
+        }
+    }
 }
 
 #[test]

@@ -39,6 +39,31 @@ impl Table {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
 
+    /// Each row as text, to the last bit of its numbers.
+    pub fn lines(&self) -> Vec<String> {
+        let cell = |array: &ArrayRef, row: usize| match array.data_type() {
+            DataType::Dictionary(..) => {
+                let dictionary = array.as_dictionary::<Int32Type>();
+                let words: &StringArray = dictionary.values().as_string();
+                let key = dictionary.keys().iter().nth(row).unwrap();
+                key.map_or("NULL".to_string(), |key| words.value(key as usize).into())
+            }
+            _ => format!("{:?}", array.slice(row, 1)),
+        };
+        let mut lines = Vec::new();
+        for batch in &self.batches {
+            let line = |row| {
+                batch
+                    .columns()
+                    .iter()
+                    .map(|array| cell(array, row) + "\t")
+                    .collect()
+            };
+            lines.extend((0..batch.num_rows()).map(line));
+        }
+        lines
+    }
+
     fn arrays(&self, name: &str) -> Vec<&ArrayRef> {
         let column = |batch| RecordBatch::column_by_name(batch, name).unwrap();
         self.batches.iter().map(column).collect()

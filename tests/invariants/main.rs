@@ -246,6 +246,35 @@ fn any_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
+fn a_sequence_gives_the_same_bits_in_any_company() {
+    let bidirectional = ["caduceus-ph", "caduceus-ps"].map(|name| (name, open(name)));
+    for (name, model) in MODELS.iter().chain(&bidirectional) {
+        let lengths = [1, 130, 2, 61, 3, 64, 16, 300, 5];
+        let segments = lengths.map(|len| Segment {
+            lane: 0,
+            len,
+            starts: true,
+            ends: true,
+        });
+        let tokens = sequence(lengths.iter().sum(), 7);
+        let mut state = model.start(1).unwrap();
+        let together = step(model, &tokens, &segments, &mut state);
+        let width = together.len() / tokens.len();
+        let mut rows = &together[..];
+        for own in split(&tokens, &lengths) {
+            let (found, rest) = rows.split_at(own.len() * width);
+            assert!(
+                found == whole(model, own),
+                "{name}, {} bases of {}",
+                own.len(),
+                tokens.len()
+            );
+            rows = rest;
+        }
+    }
+}
+
+#[test]
 fn both_strands_give_the_same_bits_whichever_is_given() {
     let checkpoint = Checkpoint::open(&folder("caduceus-ps")).unwrap();
     let (model, facts) = Model::load(&checkpoint).unwrap();

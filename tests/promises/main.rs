@@ -11,6 +11,7 @@ mod finite;
 mod given;
 mod identity;
 mod inputs;
+mod kills;
 mod kinds;
 mod outputs;
 mod refused;

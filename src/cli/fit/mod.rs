@@ -48,6 +48,9 @@ pub struct Fit {
 impl Fit {
     /// Runs the command.
     pub fn run(&self, logging: &Logging) -> Result<()> {
+        if let Some(limit) = self.output.time_limit {
+            stream::stop_after(limit)?;
+        }
         use_threads(self.schedule.threads)?;
         checkpoint::must_be_free(&self.output.output)?;
         let mut fit = self.prepare()?;
@@ -66,7 +69,7 @@ impl Fit {
         })?;
         progress.finish();
         let (name, digest) = fit.write(&outcome, command(), self.output.license.clone(), out)?;
-        saving.remove()?;
+        saving.remove();
         if let Some(evaluation) = &outcome.evaluation {
             let (value, kept) = (evaluation.score, outcome.kept);
             tracing::info!("{value:.4} {score} on what was held out, after step {kept}");

@@ -1,7 +1,9 @@
 //! Options of `fit`.
 
 use crate::run::options::{Precision, Target};
+use crate::run::units::duration;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What is learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -267,6 +269,10 @@ pub struct Output {
         help_heading = "Output"
     )]
     pub save_every: u64,
+    /// End after so much time, such as 3h50m, 90s or 3:50:00, saved and with exit code 143: the
+    /// same command with --resume goes on from there.
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
+    pub time_limit: Option<Duration>,
     /// The licence of the weights, for the model card: an SPDX identifier such as mit.
     #[arg(long, value_name = "ID", help_heading = "Output")]
     pub license: Option<String>,

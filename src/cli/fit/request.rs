@@ -36,7 +36,7 @@ impl Split {
             let queries = regions.iter().map(|text| Query::parse(text));
             let mut queries = queries.collect::<Result<Vec<_>>>()?;
             if let Some(path) = file {
-                let records = bed::read(path)?.into_iter();
+                let records = bed::read(path)?.warned().into_iter();
                 queries.extend(records.map(|record| Query::exact(record.region)));
             }
             Ok(queries)

@@ -40,13 +40,7 @@ impl Index {
     /// Usage if there is none; Input if it is damaged, or of a file with another number of
     /// contigs or fewer bytes.
     pub fn open(path: &Path, header: &Header) -> Result<Self> {
-        let names = [
-            beside(path, ".bai"),
-            path.with_extension("bai"),
-            beside(path, ".csi"),
-            path.with_extension("csi"),
-        ];
-        let Some(name) = names.into_iter().find(|name| name.exists()) else {
+        let Some(name) = Self::find(path) else {
             let what = "regions need an index, and there is none";
             let todo = format!("samtools index {}", path.display());
             return Err(Error::usage(what).file(path.display()).todo(todo));
@@ -58,6 +52,31 @@ impl Index {
         let kind = Self::read(&name, header, size);
         let kind = kind.map_err(|e| e.file(name.display()).todo("samtools index"))?;
         Ok(Self { path: name, kind })
+    }
+
+    /// The index beside `path`, if there is one.
+    pub fn find(path: &Path) -> Option<PathBuf> {
+        let names = [
+            beside(path, ".bai"),
+            path.with_extension("bai"),
+            beside(path, ".csi"),
+            path.with_extension("csi"),
+        ];
+        names.into_iter().find(|name| name.exists())
+    }
+
+    /// How many records the file has, if the index says so.
+    pub fn records(&self) -> Option<u64> {
+        let index: &dyn BinningIndex = match &self.kind {
+            Kinds::Bai(index) => index,
+            Kinds::Csi(index) => index,
+        };
+        let unplaced = index.unplaced_unmapped_record_count()?;
+        let placed = index.reference_sequences().filter_map(|contig| {
+            let counts = contig.metadata()?;
+            Some(counts.mapped_record_count() + counts.unmapped_record_count())
+        });
+        Some(placed.sum::<u64>() + unplaced).filter(|&records| records > 0)
     }
 
     fn read(path: &Path, header: &Header, size: u64) -> Result<Kinds> {

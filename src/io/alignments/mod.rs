@@ -16,6 +16,7 @@ pub use header::Header;
 pub use record::{Operation, Placed, Record, flag};
 pub use writer::Writer;
 
+use index::Index;
 use left_out::LeftOut;
 
 use super::input::{self, Input};
@@ -154,7 +155,7 @@ impl Alignments {
 
     fn with_input(path: &Path, input: Input, is_file: bool, options: &Options) -> Result<Self> {
         let name = input.name().to_string();
-        let mut input = Ahead::new(input);
+        let mut input = Ahead::new(input)?;
         let mut start = vec![0; START];
         let got = read::up_to(&mut input, &mut start)?;
         start.truncate(got);
@@ -216,6 +217,20 @@ impl Alignments {
     /// What the file is.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// How many records the index beside a BAM file counts; none if there is no index, if it does
+    /// not say so, or if there are regions.
+    ///
+    /// # Errors
+    /// As [`Self::open`] with regions.
+    pub fn indexed_records(&self, path: &Path) -> Result<Option<u64>> {
+        match self.source {
+            Source::Bam(_) if Index::find(path).is_some() => {
+                Ok(Index::open(path, &self.header)?.records())
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Its header; of FASTQ, an empty one.

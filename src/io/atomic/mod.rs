@@ -212,12 +212,9 @@ impl Temporary {
     /// Creates and locks `.<name>.tmp-<pid>-<random>` beside `target`, and removes what dead
     /// processes left there under the same name.
     fn create(name: &Path, target: PathBuf) -> Result<(File, Self)> {
-        let Some(base) = target.file_name() else {
+        let Some(prefix) = hidden(&target, ".tmp-") else {
             return Err(Error::usage("output has no file name").file(name.display()));
         };
-        let mut prefix = OsString::from(".");
-        prefix.push(base);
-        prefix.push(".tmp-");
         let directory = directory_of(&target);
         // The directory stays locked until our file is, so that nobody takes it for stale. A file
         // system without locks loses this courtesy, nothing else: the rename is still atomic.
@@ -317,6 +314,21 @@ fn remove(path: &Path) {
             _ => break,
         }
     }
+}
+
+/// A name for what belongs to `target` and lies beside it, hidden: `.<its name><ending>`. Of a name
+/// so long that nothing could be added to it, a digest instead. None if it has no name.
+pub fn hidden(target: &Path, ending: &str) -> Option<OsString> {
+    let base = target.file_name()?;
+    let mut name = OsString::from(".");
+    // A process's id and a random number may follow; file systems hold 255 bytes.
+    if base.len() + ending.len() <= 220 {
+        name.push(base);
+    } else {
+        name.push(&hex(&Sha256::digest(base.as_bytes()))[..32]);
+    }
+    name.push(ending);
+    Some(name)
 }
 
 /// Whether a path means standard output.

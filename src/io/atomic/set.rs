@@ -87,32 +87,40 @@ impl OutputSet {
             return Err(Error::new(Kind::Internal, what).file(path.display()));
         }
         let complete = std::mem::take(&mut members.complete);
+        let stale = std::mem::take(&mut members.stale);
         let mut renamed = Vec::new();
-        for file in &complete {
-            match file.rename() {
-                Ok(how) => renamed.push(how),
-                Err(error) => {
-                    for (file, how) in complete.iter().zip(&renamed).rev() {
-                        file.undo(how);
-                    }
-                    return Err(error);
-                }
+        let done = rename(&complete, &mut renamed).and_then(|()| remove(&stale));
+        if done.is_err() {
+            for (file, how) in complete.iter().zip(&renamed).rev() {
+                file.undo(how);
             }
         }
-        for file in &complete {
-            let synced = fault::point().and_then(|()| sync_directory(&file.temporary.target));
-            synced.map_err(|e| Error::io(&file.name, &e))?;
-        }
-        for path in members.stale.drain(..) {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io(&path, &error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        done
     }
+}
+
+/// Gives files their names, on disk; `renamed` says how, as far as it went.
+fn rename(complete: &[Complete], renamed: &mut Vec<Renamed>) -> Result<()> {
+    for file in complete {
+        renamed.push(file.rename()?);
+    }
+    for file in complete {
+        let synced = fault::point().and_then(|()| sync_directory(&file.temporary.target));
+        synced.map_err(|e| Error::io(&file.name, &e))?;
+    }
+    Ok(())
+}
+
+fn remove(stale: &[PathBuf]) -> Result<()> {
+    for path in stale {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io(path, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 impl Complete {
@@ -142,7 +150,7 @@ impl Complete {
     fn undo(&self, how: &Renamed) {
         let Temporary { path, target } = &self.temporary;
         let _ = match how {
-            Renamed::New => rename_no_replace(target, path),
+            Renamed::New => rename_no_replace(target, path).or_else(|_| fs::remove_file(target)),
             Renamed::Exchanged => exchange(path, target),
             Renamed::Replaced => Ok(()),
         };

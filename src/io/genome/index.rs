@@ -36,6 +36,10 @@ impl Index {
         }))
     }
 
+    pub fn contigs(&self) -> &[Contig] {
+        &self.contigs
+    }
+
     pub fn planned(&self) -> Vec<Planned> {
         let planned = |contig: &Contig| Planned::one(contig.length, 0..contig.length);
         self.contigs.iter().map(planned).collect()

@@ -11,9 +11,10 @@ use super::bases::Counts;
 use super::indexed::{Access, Indexed};
 use super::input::{Format, Input};
 use super::pileup::Consensus;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sequence::Contig;
 use crate::sequence::region::Query;
+use crate::sequence::shard::Cut;
 use index::Index;
 use spans::Spans;
 use std::path::Path;
@@ -33,6 +34,11 @@ pub struct Options {
     /// Reads the regions of a contig together, as one sequence with gaps, where with their
     /// contexts they would be more than the contig. Needs an index.
     pub together: bool,
+    /// Reads only this shard of what is asked for. Which spans that is follows from the contigs'
+    /// lengths: without an index the file is read once for them.
+    pub shard: Option<Cut>,
+    /// The contigs, if they are known from an earlier reading.
+    pub contigs: Option<Vec<Contig>>,
     /// Lets a BGZF file pass, with a warning, that lacks its closing block.
     pub allow_missing_eof: bool,
     /// Lets a file without sequences pass.
@@ -51,6 +57,8 @@ pub struct Genome {
     name: String,
     hint: Option<u64>,
     planned: Option<Vec<Planned>>,
+    /// Of a shard, the contigs that it reads.
+    names: Option<Vec<String>>,
     source: Source,
 }
 
@@ -74,17 +82,22 @@ impl Genome {
 
     fn with_input(path: &Path, input: Input, options: Options) -> Result<Self> {
         let name = input.name().to_string();
-        if !options.regions.is_empty() {
+        if options.shard.is_some() && input.size().is_none() {
+            let what = "a shard is found by the lengths of all contigs, and this is a stream";
+            return Err(Error::usage(what).todo("give a file, best one with an index"));
+        }
+        if !options.regions.is_empty() || options.shard.is_some() {
             match Indexed::open(path, &input, options.allow_missing_eof)? {
                 Access::Indexed(reader) => {
                     let spans = Spans::new(*reader, &options)?;
-                    let planned = spans.planned();
-                    return Ok(Self {
-                        name,
-                        hint: Some(planned.iter().map(|planned| planned.bases).sum()),
-                        planned: Some(planned),
-                        source: Source::Indexed(Box::new(spans)),
-                    });
+                    let (planned, names) = (spans.planned(), spans.names());
+                    let names = options.shard.map(|_| names);
+                    let source = Source::Indexed(Box::new(spans));
+                    return Ok(Self::planning(name, planned, names, source));
+                }
+                Access::Stream(why) if options.shard.is_some() => {
+                    tracing::info!("reading all of the input to find the shard: {why}");
+                    return Self::shard(path, input, options);
                 }
                 Access::Stream(why) => {
                     tracing::info!("reading all of the input to find the regions: {why}");
@@ -109,18 +122,54 @@ impl Genome {
                 .map(all)
                 .or(text.filter(|_| options.regions.is_empty())),
             planned,
+            names: None,
             source: Source::Stream(Box::new(Stream::new(input, options, index))),
         })
     }
 
-    /// The sequences of a sample, as its alignments have them.
-    pub fn of_alignments(name: String, consensus: Consensus) -> Self {
+    /// A shard of a file that cannot be read at random.
+    fn shard(path: &Path, input: Input, mut options: Options) -> Result<Self> {
+        let name = input.name().to_string();
+        let index = Index::of(path, &input)?;
+        let contigs = match (options.contigs.take(), &index) {
+            (Some(contigs), _) => contigs,
+            (None, Some(index)) => index.contigs().to_vec(),
+            (None, None) => lengths(path, &options)?,
+        };
+        let spans = spans::asked(&contigs, &options)?;
+        let context = [options.context, options.context_after];
+        let planned = |span| spans::planned(std::slice::from_ref(span), &contigs, context);
+        let planned = spans.iter().map(planned).collect();
+        let names = spans::names(spans.iter(), &contigs);
+        let stream = Stream::of_spans(input, options, index, &spans);
+        let source = Source::Stream(Box::new(stream));
+        Ok(Self::planning(name, planned, Some(names), source))
+    }
+
+    fn planning(
+        name: String,
+        planned: Vec<Planned>,
+        names: Option<Vec<String>>,
+        source: Source,
+    ) -> Self {
         Self {
             name,
-            hint: Some(consensus.bases()),
-            planned: Some(consensus.planned()),
-            source: Source::Consensus(Box::new(consensus)),
+            hint: Some(planned.iter().map(|planned| planned.bases).sum()),
+            planned: Some(planned),
+            names,
+            source,
         }
+    }
+
+    /// The sequences of a sample, as its alignments have them.
+    pub fn of_alignments(name: String, consensus: Consensus) -> Self {
+        let (planned, names) = (consensus.planned(), consensus.names());
+        Self::planning(name, planned, names, Source::Consensus(Box::new(consensus)))
+    }
+
+    /// Of a shard, the contigs that it reads, in their order.
+    pub fn names(&self) -> Option<&[String]> {
+        self.names.as_deref()
     }
 
     /// The alignments, if the sequences are a sample's.
@@ -209,6 +258,18 @@ impl Genome {
         }
         .map_err(|error| error.file(&self.name))
     }
+}
+
+/// The contigs of a file, by reading all of it.
+fn lengths(path: &Path, options: &Options) -> Result<Vec<Contig>> {
+    let all = Options {
+        allow_missing_eof: options.allow_missing_eof,
+        allow_empty: options.allow_empty,
+        ..Options::default()
+    };
+    let mut genome = Genome::open(path, all)?;
+    while genome.next_sequence()?.is_some() {}
+    Ok(genome.finished_contigs().to_vec())
 }
 
 #[cfg(test)]

@@ -1,43 +1,86 @@
-//! Regions, read at random by an index.
+//! Regions: which spans of the contigs they are, and spans that are read at random by an index.
 
 use super::Options;
 use crate::error::Result;
 use crate::io::indexed::Indexed;
 use crate::io::sequences::{Planned, Sequence};
+use crate::sequence::Contig;
 use crate::sequence::region::{Span, merge};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
+/// The spans of these contigs that are asked for: of the regions, or all; and of these the shard's.
+///
+/// # Errors
+/// Usage, when a region cannot be.
+pub fn asked(contigs: &[Contig], options: &Options) -> Result<Vec<Span>> {
+    let places: HashMap<&str, usize> = contigs
+        .iter()
+        .enumerate()
+        .map(|(i, contig)| (contig.name.as_str(), i))
+        .collect();
+    let mut spans = Vec::new();
+    for region in &options.regions {
+        spans.push(region.resolve_by(contigs, |name| places.get(name).copied())?);
+    }
+    if options.regions.is_empty() {
+        let whole = contigs.iter().zip(0..).map(|(contig, i)| Span {
+            contig: i,
+            start: 0,
+            end: contig.length,
+        });
+        spans.extend(whole.filter(|span| span.end > 0));
+    }
+    spans.sort_unstable();
+    if !options.keep_overlaps {
+        merge(&mut spans);
+    }
+    Ok(match &options.shard {
+        Some(cut) => cut.of(spans),
+        None => spans,
+    })
+}
+
+/// The contigs that some sorted spans lie on.
+pub fn names<'a>(spans: impl Iterator<Item = &'a Span>, contigs: &[Contig]) -> Vec<String> {
+    let mut places: Vec<usize> = spans.map(|span| span.contig).collect();
+    places.dedup();
+    let names = places.into_iter().map(|place| contigs[place].name.clone());
+    names.collect()
+}
+
+/// The sequence that some spans of one contig are read as.
+pub fn planned(spans: &[Span], contigs: &[Contig], context: [u64; 2]) -> Planned {
+    let reach = reach(spans, contigs, context);
+    Planned {
+        bases: reach.end - reach.start,
+        rows: spans.iter().map(|span| span.start..span.end).collect(),
+    }
+}
+
+/// What is read of spans of one contig, context included.
+fn reach(spans: &[Span], contigs: &[Contig], [before, after]: [u64; 2]) -> Range<u64> {
+    let length = contigs[spans[0].contig].length;
+    let end = spans[spans.len() - 1].end.saturating_add(after);
+    spans[0].start.saturating_sub(before)..end.min(length)
+}
+
 /// Spans read at random.
 pub struct Spans {
     pub reader: Indexed,
-    context: u64,
-    context_after: u64,
+    /// Bases before and after that are handed out too.
+    context: [u64; 2],
     /// Spans that are read as one sequence each.
     left: VecDeque<Vec<Span>>,
 }
 
 impl Spans {
     pub fn new(reader: Indexed, options: &Options) -> Result<Self> {
-        let contigs = reader.contigs();
-        let places: HashMap<&str, usize> = contigs
-            .iter()
-            .enumerate()
-            .map(|(i, contig)| (contig.name.as_str(), i))
-            .collect();
-        let mut spans = Vec::new();
-        for region in &options.regions {
-            spans.push(region.resolve_by(contigs, |name| places.get(name).copied())?);
-        }
-        spans.sort_unstable();
-        if !options.keep_overlaps {
-            merge(&mut spans);
-        }
+        let spans = asked(reader.contigs(), options)?;
         let mut spans = Self {
             left: spans.into_iter().map(|span| vec![span]).collect(),
             reader,
-            context: options.context,
-            context_after: options.context_after,
+            context: [options.context, options.context_after],
         };
         if options.together && !options.keep_overlaps {
             spans.bring_together();
@@ -68,22 +111,18 @@ impl Spans {
 
     /// What is read of spans of one contig, context included.
     fn reach(&self, spans: &[Span]) -> Range<u64> {
-        let length = self.reader.contigs()[spans[0].contig].length;
-        let end = spans[spans.len() - 1]
-            .end
-            .saturating_add(self.context_after);
-        spans[0].start.saturating_sub(self.context)..end.min(length)
+        reach(spans, self.reader.contigs(), self.context)
     }
 
     pub fn planned(&self) -> Vec<Planned> {
-        let planned = |spans: &Vec<Span>| {
-            let reach = self.reach(spans);
-            Planned {
-                bases: reach.end - reach.start,
-                rows: spans.iter().map(|span| span.start..span.end).collect(),
-            }
-        };
+        let contigs = self.reader.contigs();
+        let planned = |spans: &Vec<Span>| planned(spans, contigs, self.context);
         self.left.iter().map(planned).collect()
+    }
+
+    /// The contigs that are read.
+    pub fn names(&self) -> Vec<String> {
+        names(self.left.iter().flatten(), self.reader.contigs())
     }
 
     pub fn next_sequence(&mut self) -> Result<Option<Sequence>> {

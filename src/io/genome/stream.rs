@@ -17,6 +17,8 @@ pub struct Stream {
     options: Options,
     /// The regions that may mean a contig, by its name.
     asked: HashMap<String, Vec<usize>>,
+    /// Instead of regions, the spans of each contig that are wanted.
+    spans: Option<HashMap<usize, Vec<Span>>>,
     /// The contig that answers to each region.
     answers: Vec<Option<usize>>,
     pub contigs: Vec<Contig>,
@@ -46,6 +48,7 @@ impl Stream {
         }
         Self {
             asked,
+            spans: None,
             reader: Reader::new(input).allow_empty(options.allow_empty),
             answers: vec![None; options.regions.len()],
             options,
@@ -57,6 +60,22 @@ impl Stream {
             read: 0,
             kept: VecDeque::new(),
             index,
+        }
+    }
+
+    /// The same of these spans instead of regions.
+    pub fn of_spans(input: Input, options: Options, index: Option<Index>, spans: &[Span]) -> Self {
+        let mut of_contig: HashMap<usize, Vec<Span>> = HashMap::new();
+        for span in spans {
+            of_contig.entry(span.contig).or_default().push(*span);
+        }
+        let options = Options {
+            regions: Vec::new(),
+            ..options
+        };
+        Self {
+            spans: Some(of_contig),
+            ..Self::new(input, options, index)
         }
     }
 
@@ -84,7 +103,9 @@ impl Stream {
     fn begin_contig(&mut self, name: String) -> Result<()> {
         let contig = self.contigs.len();
         let mut spans = Vec::new();
-        if self.options.regions.is_empty() && !self.reader.at_sequence_end()? {
+        if let Some(of_contig) = &mut self.spans {
+            spans.extend(of_contig.remove(&contig).unwrap_or_default());
+        } else if self.options.regions.is_empty() && !self.reader.at_sequence_end()? {
             spans.push(Span {
                 contig,
                 start: 0,

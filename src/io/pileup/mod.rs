@@ -16,6 +16,7 @@ use super::indexed::Indexed;
 use super::sequences::{Planned, Sequence};
 use crate::error::{Error, Result};
 use crate::sequence::region::{Query, Span};
+use crate::sequence::shard::Cut;
 use crate::sequence::{Contig, N};
 use choice::Column;
 use contigs::{matched, warn_of_lacking, whole, wide_regions, widened};
@@ -56,11 +57,13 @@ pub struct Consensus {
     on: usize,
     chosen: Chosen,
     depths: Depths,
+    /// Of a shard, the contigs that it reads.
+    names: Option<Vec<String>>,
 }
 
 impl Consensus {
     /// Opens alignments and the reference that they lie on. `context`: positions before and after
-    /// a region that are handed out too.
+    /// a region that are handed out too; `shard`: only this part of what is asked for.
     ///
     /// # Errors
     /// Input, when the two have no contig in common, or contigs of different lengths; Usage, when
@@ -68,7 +71,7 @@ impl Consensus {
     pub fn open(
         path: &Path,
         reference: &Path,
-        regions: &[Query],
+        (regions, shard): (&[Query], Option<Cut>),
         context: [u64; 2],
         choice: Choice,
         allow_missing_eof: bool,
@@ -101,6 +104,13 @@ impl Consensus {
             options.regions = wide_regions(&left, context, &header.contigs);
             source = Alignments::open(path, &options)?;
         }
+        let mut names = None;
+        if let Some(cut) = shard {
+            left = cut.of(left);
+            let contigs = left.chunk_by(|one, next| one.contig == next.contig);
+            let name = |spans: &[Span]| source.header().contigs[spans[0].contig].name.clone();
+            names = Some(contigs.map(name).collect());
+        }
         Ok(Self {
             name,
             source,
@@ -123,17 +133,13 @@ impl Consensus {
             on: 0,
             chosen: Chosen::default(),
             depths: Depths::default(),
+            names,
         })
     }
 
-    /// Positions that will be handed out.
-    pub fn bases(&self) -> u64 {
-        let contigs = &self.source.header().contigs;
-        let wide = self
-            .left
-            .iter()
-            .map(|&span| widened(span, self.context, contigs));
-        wide.map(|span| span.end - span.start).sum()
+    /// Of a shard, the contigs that it reads.
+    pub fn names(&self) -> Option<Vec<String>> {
+        self.names.clone()
     }
 
     /// The sequences that will be handed out.

@@ -44,7 +44,7 @@ fn run(lines: &[&str], choice: Choice, max: usize) -> Result<Called> {
 }
 
 fn read(alignments: &Path, reference: &Path, choice: Choice, max: usize) -> Result<Called> {
-    let mut consensus = Consensus::open(alignments, reference, &[], [0, 0], choice, false)?;
+    let mut consensus = Consensus::open(alignments, reference, (&[], None), [0, 0], choice, false)?;
     let (mut codes, mut depths) = (Vec::new(), Vec::new());
     while let Some(sequence) = consensus.next_sequence()? {
         let mut own = Vec::new();

@@ -133,6 +133,40 @@ impl ColumnSpec {
         Self { name, kind }
     }
 
+    /// The column that a field of a finished table is; none if it is of no kind that we write.
+    pub fn of(field: &Field) -> Option<Self> {
+        let element = |item: &DataType| match item {
+            DataType::Float16 => Some(Element::F16),
+            DataType::Float32 => Some(Element::F32),
+            _ => None,
+        };
+        let kind = match (field.data_type(), field.is_nullable()) {
+            (DataType::Dictionary(..), false) => ColumnKind::Words,
+            (DataType::Dictionary(..), true) => ColumnKind::OptionalWords,
+            (DataType::Utf8, true) => ColumnKind::Text,
+            (DataType::Int64, false) => ColumnKind::I64,
+            (DataType::Int64, true) => ColumnKind::OptionalI64,
+            (DataType::Int32, false) => ColumnKind::I32,
+            (DataType::UInt8, false) => ColumnKind::U8,
+            (DataType::UInt8, true) => ColumnKind::OptionalU8,
+            (DataType::UInt16, false) => ColumnKind::U16,
+            (DataType::Float32, false) => ColumnKind::F32,
+            (DataType::Float32, true) => ColumnKind::OptionalF32,
+            (DataType::Float64, true) => ColumnKind::OptionalF64,
+            (DataType::FixedSizeList(item, dim), optional) => {
+                let element = element(item.data_type())?;
+                let dim = usize::try_from(*dim).ok().filter(|dim| *dim > 0)?;
+                if optional {
+                    ColumnKind::OptionalVector { element, dim }
+                } else {
+                    ColumnKind::Vector { element, dim }
+                }
+            }
+            _ => return None,
+        };
+        Some(Self::new(field.name(), kind)).filter(|column| column.field() == *field)
+    }
+
     pub(super) fn field(&self) -> Field {
         let words = || DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
         let data_type = match self.kind {

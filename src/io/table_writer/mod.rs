@@ -1,7 +1,8 @@
 //! Parquet tables: named columns in, one self-describing file out.
 //!
 //! Rows are written in the order given. Memory holds one row group; the caller says where groups
-//! end ([`TableWriter::close_group`]), and this module how they are encoded:
+//! end ([`TableWriter::close_group`]), and this module how they are encoded. A group's bytes depend
+//! on its rows alone, not on the batches in which they came:
 //!
 //! | column | encoding |
 //! |---|---|
@@ -29,12 +30,19 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_schema::{Field, Schema};
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float16Type, Float32Type};
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::{DataType, Field, Schema};
+use arrow_select::concat::concat;
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
 use parquet::arrow::{ArrowSchemaConverter, add_encoded_arrow_schema_to_metadata};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::writer::SerializedFileWriter;
+use rayon::prelude::*;
 
 use super::atomic::AtomicFile;
 use super::vector::VectorChunk;
@@ -77,13 +85,20 @@ pub struct TableWriter {
     file: Arc<Mutex<AtomicFile>>,
     writer: SerializedFileWriter<Shared>,
     factory: ArrowRowGroupWriterFactory,
-    group: Vec<ColumnWriter>,
+    group: Vec<OpenColumn>,
     rows: u64,
 }
 
-/// The row group being filled, column by column.
-enum ColumnWriter {
-    Scalar(Arc<Field>, Box<ArrowColumnWriter>),
+/// A column of the row group being filled.
+enum OpenColumn {
+    /// Its rows as they came: where pages end depends on how rows are given to the encoder.
+    Scalar(Arc<Field>, Vec<ArrayRef>),
+    Vector(VectorChunk),
+}
+
+/// The same, encoded as far as can be done beside other columns.
+enum EncodedColumn {
+    Scalar(ArrowColumnChunk),
     Vector(VectorChunk),
 }
 
@@ -144,25 +159,50 @@ impl TableWriter {
         if rows == 0 {
             return Ok(());
         }
-        if self.group.is_empty() {
-            self.group = self.open_group().map_err(|e| failed(&self.file, e))?;
-        }
-        for (writer, values) in self.group.iter_mut().zip(batch) {
-            match writer {
-                ColumnWriter::Vector(chunk) => match &values {
+        self.open_group();
+        for (column, values) in self.group.iter_mut().zip(batch) {
+            match column {
+                OpenColumn::Vector(chunk) => match &values {
                     Values::F16Vectors(v) => chunk.push_f16(v),
                     Values::F32Vectors(v) => chunk.push_f32(v),
                     _ => return Err(mismatch("a vector column was given scalars")),
                 },
-                ColumnWriter::Scalar(field, writer) => {
-                    let array = array(field, values)?;
-                    let written = compute_leaves(field, &array)
-                        .and_then(|leaves| leaves.iter().try_for_each(|leaf| writer.write(leaf)));
-                    written.map_err(|e| failed(&self.file, e))?;
-                }
+                OpenColumn::Scalar(field, arrays) => arrays.push(array(field, values)?),
             }
         }
         self.rows += rows as u64;
+        Ok(())
+    }
+
+    /// Appends rows as arrays of the columns' types, in the order of the columns.
+    ///
+    /// # Errors
+    /// `Internal` if they are of other types.
+    pub fn write_arrays(&mut self, arrays: &[ArrayRef]) -> Result<()> {
+        let types = self.columns.iter().map(|column| column.field());
+        let fits = arrays.len() == self.columns.len()
+            && types
+                .zip(arrays)
+                .all(|(field, array)| field.data_type() == array.data_type());
+        if !fits {
+            return Err(mismatch("arrays of other columns"));
+        }
+        self.open_group();
+        for (column, array) in self.group.iter_mut().zip(arrays) {
+            match column {
+                OpenColumn::Scalar(_, arrays) => arrays.push(Arc::clone(array)),
+                OpenColumn::Vector(chunk) => {
+                    let values = array.as_fixed_size_list().values();
+                    match values.data_type() {
+                        DataType::Float16 => {
+                            chunk.push_f16(values.as_primitive::<Float16Type>().values());
+                        }
+                        _ => chunk.push_f32(values.as_primitive::<Float32Type>().values()),
+                    }
+                }
+            }
+        }
+        self.rows += arrays.first().map_or(0, |array| array.len() as u64);
         Ok(())
     }
 
@@ -177,13 +217,18 @@ impl TableWriter {
             return Ok(());
         }
         let close = || {
+            let index = self.writer.flushed_row_groups().len();
+            let writers = self.factory.create_column_writers(index)?;
+            let columns: Vec<_> = group.into_iter().zip(writers).collect();
+            let encoded = columns
+                .into_par_iter()
+                .map(|(column, to)| column.encode(to));
+            let encoded: Vec<EncodedColumn> = encoded.collect::<Result<_, _>>()?;
             let mut out = self.writer.next_row_group()?;
-            for column in group {
+            for column in encoded {
                 match column {
-                    ColumnWriter::Scalar(_, writer) => {
-                        writer.close()?.append_to_row_group(&mut out)?;
-                    }
-                    ColumnWriter::Vector(chunk) => chunk.append_to(&mut out)?,
+                    EncodedColumn::Scalar(chunk) => chunk.append_to_row_group(&mut out)?,
+                    EncodedColumn::Vector(chunk) => chunk.append_to(&mut out)?,
                 }
             }
             out.close().map(drop)
@@ -232,19 +277,33 @@ impl TableWriter {
         })
     }
 
-    fn open_group(&self) -> Result<Vec<ColumnWriter>, ParquetError> {
-        let index = self.writer.flushed_row_groups().len();
+    fn open_group(&mut self) {
+        if !self.group.is_empty() {
+            return;
+        }
         let leaves = self.writer.schema_descr().columns();
-        let scalars = self.factory.create_column_writers(index)?;
-        let each = self.columns.iter().zip(leaves).zip(scalars);
-        Ok(each
-            .map(|((column, leaf), scalar)| match column.kind {
-                ColumnKind::Vector { element, dim } => {
-                    ColumnWriter::Vector(VectorChunk::new(Arc::clone(leaf), element, dim))
+        let open = |(column, leaf): (&ColumnSpec, &_)| match column.kind {
+            ColumnKind::Vector { element, dim } => {
+                OpenColumn::Vector(VectorChunk::new(Arc::clone(leaf), element, dim))
+            }
+            _ => OpenColumn::Scalar(Arc::new(column.field()), Vec::new()),
+        };
+        self.group = self.columns.iter().zip(leaves).map(open).collect();
+    }
+}
+
+impl OpenColumn {
+    fn encode(self, mut to: ArrowColumnWriter) -> Result<EncodedColumn, ParquetError> {
+        match self {
+            Self::Vector(chunk) => Ok(EncodedColumn::Vector(chunk)),
+            Self::Scalar(field, arrays) => {
+                let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+                for leaf in compute_leaves(&field, &concat(&arrays)?)? {
+                    to.write(&leaf)?;
                 }
-                _ => ColumnWriter::Scalar(Arc::new(column.field()), Box::new(scalar)),
-            })
-            .collect())
+                to.close().map(EncodedColumn::Scalar)
+            }
+        }
     }
 }
 

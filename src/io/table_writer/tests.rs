@@ -158,6 +158,30 @@ fn encodings_statistics_and_metadata_are_as_documented() {
 }
 
 #[test]
+fn batches_do_not_change_the_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = |sizes: &[usize]| {
+        let path = directory.path().join(format!("{sizes:?}"));
+        let mut table =
+            TableWriter::create(AtomicFile::create(&path, false).unwrap(), &columns()).unwrap();
+        let mut from = 0;
+        for size in sizes.iter().cycle() {
+            let here = (*size).min(60_000 - from);
+            table.write(batch("chr1", from, here)).unwrap();
+            from += here;
+            if from == 60_000 {
+                break;
+            }
+        }
+        table.finish(&serde_json::Value::Null).unwrap()
+    };
+    let expected = whole(&[60_000]);
+    for sizes in [&[8192][..], &[1000, 1, 30_000, 77]] {
+        assert_eq!(whole(sizes), expected, "{sizes:?}");
+    }
+}
+
+#[test]
 fn the_same_rows_give_the_same_bytes() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);

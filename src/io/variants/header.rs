@@ -63,8 +63,8 @@ impl Header {
     }
 
     fn push_columns(&mut self, text: &[u8]) -> Result<()> {
-        let text = std::str::from_utf8(text);
-        let text = text.map_err(|_| Error::input("the column line is not UTF-8"))?;
+        // Samples' names may be in another encoding; the line itself is kept as it is.
+        let text = String::from_utf8_lossy(text);
         let names: Vec<&str> = text.split('\t').collect();
         if names.len() < COLUMNS.len() || names[..COLUMNS.len()] != COLUMNS {
             let what = "the column line does not begin with the eight columns of VCF";

@@ -15,6 +15,8 @@ use rayon::prelude::*;
 
 /// Rows of a tile: in larger ones the output leaves the L2 cache before the activation reads it.
 const ROWS: usize = 512;
+/// The values of a product up to which the library sums in another order.
+const SMALL: usize = 256;
 
 /// `y = x Wᵀ + b`
 #[derive(Clone, Debug)]
@@ -184,8 +186,18 @@ impl Rows<'_> {
             Some(turned) => Matrix::new(turned, [inner, width], width),
             None => Matrix::new(self.weight, [width, inner], inner).transposed(),
         };
-        let x = Matrix::new(x, [out.len() / width, inner], inner);
-        multiply(out, 0.0, x, weight);
+        // With fewer rows a row's bits would depend on how many there are.
+        let (rows, least) = (out.len() / width, (SMALL / width + 1).max(2));
+        if rows < least {
+            let mut padded = x.to_vec();
+            padded.resize(least * inner, 0.0);
+            let mut product = unwritten(least * width);
+            let x = Matrix::new(&padded, [least, inner], inner);
+            multiply(&mut product, 0.0, x, weight);
+            out.copy_from_slice(&product[..out.len()]);
+        } else {
+            multiply(out, 0.0, Matrix::new(x, [rows, inner], inner), weight);
+        }
         epilogue(out, self.bias, added, width, activation);
     }
 }

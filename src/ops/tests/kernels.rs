@@ -6,7 +6,7 @@ use crate::ops::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const ALL: [Source; 18] = [
+const ALL: [Source; 19] = [
     activation::cuda::KERNELS,
     attention::cuda::KERNELS,
     attention::cuda::KERNELS_BF16,
@@ -18,6 +18,7 @@ const ALL: [Source; 18] = [
     modal::cuda::KERNELS,
     norm::cuda::KERNELS,
     pool::cuda::KERNELS,
+    prediction::cuda::KERNELS,
     selective_scan::cuda::KERNELS,
     beside::KERNELS,
     short_conv::cuda::KERNELS,

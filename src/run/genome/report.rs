@@ -38,7 +38,7 @@ impl GenomeJob<'_> {
         if source.sample.reference.is_some() {
             params.push(("alignments", json!(file_name(&source.fasta))));
         }
-        if !source.described().is_empty() {
+        if source.gives_context() {
             let context = source.context(&opened.session.engine.facts);
             params.push(("context", json!(context)));
         }
@@ -55,6 +55,7 @@ impl GenomeJob<'_> {
             window: None,
             strand: opened.settings.strand,
             regions: source.described(),
+            shard: source.shard(),
             params,
             measured: Map::new(),
         };
@@ -110,11 +111,12 @@ impl GenomeJob<'_> {
         if counts.empty > 0 {
             summary.failed = Some(format!("{} sequences are empty", counts.empty));
         }
-        if opened.left_out > 0 {
-            let what = format!("{} intervals have no base, and no row", opened.left_out);
-            summary.warnings.push(what.clone());
-            summary.failed = Some(what);
-        }
+        let what = if opened.settings.intervals.is_some() {
+            "intervals"
+        } else {
+            "regions"
+        };
+        summary.leave_out(opened.left_out, what);
         summary
     }
 }

@@ -5,9 +5,11 @@ use crate::checkpoint;
 use crate::encoder::{Facts, Model};
 use crate::error::{Error, Result};
 use crate::io::spill::Spill;
+use crate::io::threads;
 use crate::run::units::size;
 use crate::stream::{Strand, Windows};
 use serde::Serialize;
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -114,17 +116,18 @@ pub struct Compute {
     pub scratch: Option<PathBuf>,
 }
 
-/// Works with so many threads from now on.
+/// Works with so many threads from now on, or with as many as there are processors.
 ///
 /// # Errors
-/// Usage: they cannot be started.
+/// Memory: they cannot be started; Usage: others were started before.
 pub fn use_threads(threads: Option<u16>) -> Result<()> {
-    let Some(threads) = threads else {
-        return Ok(());
-    };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
-    pool.build_global()
-        .map_err(|e| Error::usage(format!("--threads: {e}")))
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from));
+    match pool.build_global() {
+        // Without a cause there is a pool already.
+        Err(e) if e.source().is_some() => Err(threads::none(e)),
+        Err(e) if threads.is_some() => Err(Error::usage(format!("--threads: {e}"))),
+        _ => Ok(()),
+    }
 }
 
 impl Compute {

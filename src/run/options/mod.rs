@@ -4,11 +4,13 @@
 mod compute;
 mod intervals;
 mod output;
+mod shard;
 mod source;
 
 pub use compute::{Compute, Precision, Target, use_threads};
 pub use output::{Binning, Output};
-pub use source::{Source, described, indexed, queries};
+pub use shard::Sharding;
+pub use source::{Part, Source, described, indexed, queries};
 
 /// Context of a model that does not state the length it was trained on.
 pub const CONTEXT: usize = 1 << 16;

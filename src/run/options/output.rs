@@ -1,9 +1,10 @@
 //! What is written, and where.
 
-use crate::run::units::size;
+use crate::run::units::{duration, size};
 use crate::stream::Pool;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Bins of bases.
 #[derive(clap::Args, Clone, Debug, Serialize)]
@@ -42,8 +43,8 @@ pub struct Output {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     #[serde(skip)]
     pub summary: Option<PathBuf>,
-    /// Go on where an earlier run of the same command was stopped; keeps checkpoints in a hidden
-    /// directory beside the output until the run ends.
+    /// Go on where an earlier run of the same command was stopped, on whatever machine; keeps
+    /// checkpoints in a hidden directory beside the output until the run ends.
     #[arg(long, help_heading = "Output")]
     #[serde(skip)]
     pub resume: bool,
@@ -57,10 +58,18 @@ pub struct Output {
     )]
     #[serde(skip)]
     pub checkpoint_every: u64,
-    /// Keep the checkpoints of --resume in this directory, instead of beside the output.
+    /// Keep the checkpoints of --resume in this directory, instead of beside the output: for
+    /// workflows that remove what a failed job left, or give each attempt a directory of its own.
+    /// Runs can share it; each finds its own, whatever its output is called.
     #[arg(long, value_name = "DIR", requires = "resume", help_heading = "Output")]
     #[serde(skip)]
     pub checkpoint_dir: Option<PathBuf>,
+    /// End after so much time, such as 3h50m, 90s or 3:50:00, with a checkpoint and exit code 143:
+    /// the same command goes on from there.
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "resume",
+          help_heading = "Output")]
+    #[serde(skip)]
+    pub time_limit: Option<Duration>,
     /// Exit with code 6 if there were warnings about records.
     #[arg(long, help_heading = "Output")]
     #[serde(skip)]

@@ -2,6 +2,7 @@
 
 use super::CONTEXT;
 use super::intervals::Intervals;
+use super::shard::Sharding;
 use crate::encoder::Facts;
 use crate::error::{Error, Result};
 use crate::io::alignments::is_alignments;
@@ -9,11 +10,26 @@ use crate::io::bed;
 use crate::io::genome::{Genome, Options};
 use crate::io::pileup::{Choice, Consensus};
 use crate::run::{file_name, name_of};
+use crate::sequence::Contig;
 use crate::sequence::interval::Interval;
 use crate::sequence::region::Query;
+use crate::sequence::shard::{By, Cut, Shard};
 use crate::stream::Strand;
+use crate::table::footer::ShardRecord;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+
+/// What is read of the sequences that are asked for.
+pub struct Part<'a> {
+    /// The shard; none: all of them.
+    pub shard: Option<Shard>,
+    /// Bases of a bin: none is in two shards.
+    pub bin: u64,
+    /// The intervals, if these are all.
+    pub intervals: &'a [Interval],
+    /// The contigs, if they are known from an earlier reading.
+    pub contigs: Option<Vec<Contig>>,
+}
 
 /// Which sequences are read.
 #[derive(clap::Args, Clone, Debug, Serialize)]
@@ -39,6 +55,19 @@ pub struct Source {
     /// Do not join regions that overlap: their rows come twice.
     #[arg(long, help_heading = "Input")]
     pub keep_overlaps: bool,
+    /// One of several parts.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sharding: Sharding,
+    /// What shards are made of.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "contig",
+        requires = "shard",
+        help_heading = "Input"
+    )]
+    pub shard_by: By,
     /// A row for each interval of a file instead.
     #[command(flatten)]
     #[serde(flatten)]
@@ -62,10 +91,27 @@ impl Source {
         self.context.unwrap_or(default as u64)
     }
 
+    /// Whether not all is read of every contig, so that context comes before what is.
+    pub fn gives_context(&self) -> bool {
+        let stretches = self.sharding.shard.is_some() && self.shard_by == By::Bases;
+        stretches || !self.described().is_empty()
+    }
+
+    /// The one shard that is read, if one is, for the metadata.
+    pub fn shard(&self) -> Option<ShardRecord> {
+        let Shard { index, of } = self.sharding.one()?;
+        Some(ShardRecord {
+            index,
+            of,
+            by: name_of(self.shard_by),
+            block: None,
+        })
+    }
+
     /// What a user should know of the context that regions get.
     pub fn note(&self, facts: &Facts) -> Option<String> {
         let unknown = facts.context.is_none() && self.context.is_none();
-        (unknown && !self.described().is_empty()).then(|| {
+        (unknown && self.gives_context()).then(|| {
             format!(
                 "the model's files do not state its trained length: regions get {} bases of \
                  context (--context)",
@@ -90,8 +136,8 @@ impl Source {
         files
     }
 
-    /// Opens the input, at these intervals if there are any. `together`: regions may be read as one
-    /// sequence with gaps.
+    /// Opens this part of the input, and says how many regions are left out since they have no
+    /// base. `together`: regions may be read as one sequence with gaps.
     ///
     /// # Errors
     /// Those of the readers; Usage: options that do not go together.
@@ -100,9 +146,20 @@ impl Source {
         facts: &Facts,
         strand: Strand,
         together: bool,
-        intervals: &[Interval],
-    ) -> Result<Genome> {
-        let mut regions = queries(&self.region, self.regions_file.as_deref())?;
+        part: Part,
+    ) -> Result<(Genome, u64)> {
+        let Part {
+            shard,
+            bin,
+            intervals,
+            contigs,
+        } = part;
+        let shard = shard.map(|shard| Cut {
+            shard,
+            by: self.shard_by,
+            bin,
+        });
+        let (mut regions, empty) = queries(&self.region, self.regions_file.as_deref())?;
         let exact = |interval: &Interval| Query::exact(interval.region.clone());
         regions.extend(intervals.iter().map(exact));
         let context = self.context(facts);
@@ -112,28 +169,34 @@ impl Source {
             _ => (context, context),
         };
         if self.sample.reference.is_some() {
-            return self.open_sample(&regions, [left, right], strand);
+            let genome = self.open_sample((&regions, shard), [left, right], strand)?;
+            return Ok((genome, empty));
         }
         if is_alignments(&self.fasta)? {
             let what = "this is a file of reads, not FASTA";
             let todo = "give the reference of its alignments with -r, or use crocuta reads";
             return Err(Error::usage(what).file(self.fasta.display()).todo(todo));
         }
-        Genome::open(
-            &self.fasta,
-            Options {
-                regions,
-                context: left,
-                context_after: right,
-                keep_overlaps: self.keep_overlaps,
-                together,
-                allow_missing_eof: self.allow_missing_eof,
-                allow_empty: self.allow_empty,
-            },
-        )
+        let options = Options {
+            regions,
+            context: left,
+            context_after: right,
+            keep_overlaps: self.keep_overlaps,
+            together,
+            shard,
+            contigs,
+            allow_missing_eof: self.allow_missing_eof,
+            allow_empty: self.allow_empty,
+        };
+        Ok((Genome::open(&self.fasta, options)?, empty))
     }
 
-    fn open_sample(&self, regions: &[Query], context: [u64; 2], strand: Strand) -> Result<Genome> {
+    fn open_sample(
+        &self,
+        regions: (&[Query], Option<Cut>),
+        context: [u64; 2],
+        strand: Strand,
+    ) -> Result<Genome> {
         if strand != Strand::Forward || self.keep_overlaps {
             let what = "alignments are read along the forward strand, each region once";
             return Err(Error::usage(what));
@@ -166,20 +229,22 @@ pub fn described(regions: &[String], file: Option<&Path>) -> Vec<String> {
     regions.iter().cloned().chain(bed).collect()
 }
 
-/// The regions of the command line and of a BED file.
+/// The regions of the command line and of a BED file, and how many of those have no base.
 ///
 /// # Errors
 /// Usage: not a region. Those of the reader of BED.
-pub fn queries(regions: &[String], file: Option<&Path>) -> Result<Vec<Query>> {
-    let mut queries = Vec::new();
+pub fn queries(regions: &[String], file: Option<&Path>) -> Result<(Vec<Query>, u64)> {
+    let (mut queries, mut empty) = (Vec::new(), 0);
     for text in regions {
         queries.push(Query::parse(text)?);
     }
     if let Some(path) = file {
-        let records = bed::read(path)?.into_iter();
-        queries.extend(records.map(|record| Query::exact(record.region)));
+        let read = bed::read(path)?;
+        empty = read.empty;
+        let regions = read.records.into_iter().map(|record| record.region);
+        queries.extend(regions.map(Query::exact));
     }
-    Ok(queries)
+    Ok((queries, empty))
 }
 
 /// The indexes that stand beside a file.

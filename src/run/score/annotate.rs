@@ -89,19 +89,22 @@ pub(super) fn write(
 ) -> Result<()> {
     let mut reader = Reader::open(variants, &reading(options))?;
     let ledger = opened.ledger.read().unwrap_or_else(PoisonError::into_inner);
-    let mut next = 0;
+    let sharded = options.sharding.shard.is_some();
+    let mut rows = ledger.rows().peekable();
     while let Some(record) = reader.next_record()? {
+        let next = rows.peek().map(|&i| ledger.allele(i)).transpose()?;
+        if sharded && next.is_none_or(|next| next.record != record.index) {
+            // Another shard's.
+            continue;
+        }
         let mut alleles = Vec::new();
         for _ in &record.alternates {
-            if next >= ledger.len() {
-                return Err(changed(variants));
-            }
-            let row = ledger.row(next)?;
+            let row = rows.next().map(|i| ledger.row(i)).transpose()?;
+            let row = row.ok_or_else(|| changed(variants))?;
             if row.allele.record != record.index || row.allele.pos != record.pos {
                 return Err(changed(variants));
             }
             alleles.push(values(opened, row));
-            next += 1;
         }
         out.annotate(reader.line(), &alleles)?;
     }

@@ -4,7 +4,7 @@ use super::{OpenScore, Score};
 use crate::error::{Error, Result};
 use crate::io::table_reader::{TableReader, is_table};
 use crate::io::variants::Options;
-use crate::score::{self, Background, Known, Ledger, Reference};
+use crate::score::{self, Background, Known, Ledger, Part, Reference};
 use crate::table::{self, Of, SCORES};
 use serde_json::Value;
 use std::path::Path;
@@ -27,7 +27,7 @@ impl Score {
             sample: None,
             allow_missing_eof: self.allow_missing_eof,
         };
-        score::read_alleles(path, (&options, &[]), reference, ledger)?;
+        score::read_alleles(path, (&options, &[]), reference, &Part::All, ledger)?;
         ledger.set_background(first);
         Ok(())
     }

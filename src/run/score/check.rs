@@ -1,15 +1,18 @@
 //! What a run would take: alleles, the encoder's work, time.
 
 use super::OpenScore;
+use super::options::{By, Score};
 use super::settings::trained;
 use crate::encoder::{Branch, Encoder, Segment};
 use crate::error::Result;
 use crate::ops::Device;
 use crate::run::device::tokens;
 use crate::run::estimate::Estimate;
+use crate::run::plan;
 use crate::run::session::Session;
 use crate::run::units::readable;
 use crate::score::{Checked, Mode, Settings, prepare};
+use crate::sequence::shard::Shard;
 use crate::stream::{Engine, go_on};
 use crate::table::{self, VariantColumns};
 use std::sync::PoisonError;
@@ -59,8 +62,17 @@ pub(super) fn estimate(
 }
 
 /// The estimate in lines of `name: value`.
-pub(super) fn describe(opened: &mut OpenScore) -> Result<String> {
+pub(super) fn describe(options: &Score, opened: &mut OpenScore) -> Result<String> {
     let speeds = Speeds::measure(opened)?;
+    let seconds = speeds.seconds(&opened.checked);
+    let speed = if seconds > 0.0 {
+        opened.checked.bases() as f64 / seconds
+    } else {
+        speeds.reference
+    };
+    if let Some(shards) = options.sharding.all() {
+        return describe_shards(options, opened, shards, speed);
+    }
     let other = with_other_context(opened, &speeds)?;
     let OpenScore {
         session,
@@ -68,13 +80,7 @@ pub(super) fn describe(opened: &mut OpenScore) -> Result<String> {
         ledger,
         checked,
         ..
-    } = opened;
-    let seconds = speeds.seconds(checked);
-    let speed = if seconds > 0.0 {
-        checked.bases() as f64 / seconds
-    } else {
-        speeds.reference
-    };
+    } = &*opened;
     let ledger = ledger.read().unwrap_or_else(PoisonError::into_inner);
     let statuses = ledger.statuses().into_iter();
     let each = statuses.map(|(name, n)| format!("{name} {n}"));
@@ -136,7 +142,8 @@ fn with_other_context(opened: &mut OpenScore, speeds: &Speeds) -> Result<String>
     let ledger = opened.ledger.get_mut();
     let ledger = ledger.unwrap_or_else(PoisonError::into_inner);
     let watch = &mut |_: u64, _: &str| go_on();
-    let checked = prepare(&settings, facts.causal, &opened.reference, ledger, watch)?;
+    let of_contigs = prepare(&settings, facts.causal, &opened.reference, ledger, watch)?;
+    let checked: Checked = of_contigs.into_iter().map(|(_, checked)| checked).sum();
     Ok(format!(
         "with --context {}: {} bases of the reference, {:.0} s\n",
         settings
@@ -145,6 +152,40 @@ fn with_other_context(opened: &mut OpenScore, speeds: &Speeds) -> Result<String>
         checked.reference,
         speeds.seconds(&checked),
     ))
+}
+
+/// A line for each of these shards.
+fn describe_shards(
+    options: &Score,
+    opened: &mut OpenScore,
+    shards: impl Iterator<Item = Shard>,
+    speed: f64,
+) -> Result<String> {
+    let alleles = opened.session.estimate.rows.unwrap_or_default();
+    let mut lines = plan::header();
+    for shard in shards {
+        let mut names = Vec::new();
+        let (rows, bases) = if options.shard_by == By::Contig {
+            let contigs = opened.reference.contigs();
+            let has = shard.has_contigs(contigs);
+            let mine = || opened.of_contigs.iter().filter(|(place, _)| has[*place]);
+            names.extend(mine().map(|(place, _)| contigs[*place].name.clone()));
+            let found: Checked = mine().map(|(_, checked)| *checked).sum();
+            (found.scored, found.bases())
+        } else {
+            // About as many each, after their context.
+            let context = match opened.settings.mode {
+                Mode::Stream => opened.settings.context.unwrap_or_default(),
+                Mode::Window(_) => 0,
+            };
+            let share = |total: u64| total.div_ceil(shard.of);
+            (share(alleles), share(opened.checked.bases()) + context)
+        };
+        let estimate = &mut opened.session.estimate;
+        (estimate.rows, estimate.bases) = (Some(rows), Some(bases));
+        lines += &plan::line(shard, &names, estimate, speed);
+    }
+    Ok(lines)
 }
 
 /// Bases of alternates a second, by as many as a step holds.

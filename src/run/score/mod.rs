@@ -7,12 +7,13 @@ mod options;
 mod preset;
 mod report;
 mod settings;
+mod shards;
 mod tables;
 
 pub use options::Score;
 
 use super::layers;
-use super::options::{Compute, Output, indexed};
+use super::options::{Compute, Output, Sharding, indexed};
 use super::outputs::{Format, Outputs};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
@@ -49,6 +50,8 @@ pub struct OpenScore {
     reference: Reference,
     ledger: RwLock<Ledger>,
     checked: Checked,
+    /// The same on each contig that has alleles, by its place in the reference.
+    of_contigs: Vec<(usize, Checked)>,
     /// Scores to compare with, when they are known.
     background: Option<Background>,
 }
@@ -68,7 +71,12 @@ impl Job for Score {
         (&self.compute, &self.output)
     }
 
+    fn sharding(&self) -> &Sharding {
+        &self.sharding
+    }
+
     fn check_options(&self) -> Result<()> {
+        self.check_shards()?;
         for (given, name) in [
             (self.compute.exact, "--exact"),
             (self.compute.overlap.is_some(), "--overlap"),
@@ -174,6 +182,7 @@ impl Job for Score {
             columns,
             reference,
             checked: Checked::default(),
+            of_contigs: Vec::new(),
             background: None,
         };
         opened.background = self.earlier_background(&opened)?;
@@ -265,7 +274,7 @@ impl Job for Score {
     }
 
     fn describe(&self, opened: &mut OpenScore) -> Result<String> {
-        check::describe(opened)
+        check::describe(self, opened)
     }
 }
 
@@ -278,6 +287,7 @@ impl Score {
             reference,
             ledger,
             checked,
+            of_contigs,
             ..
         } = opened;
         let ledger = ledger.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -289,10 +299,12 @@ impl Score {
             None => error,
         };
         let watch = &mut |_: u64, _: &str| go_on();
-        *checked = score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
+        *of_contigs = score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
         if score::join(settings, reference, ledger, &carried)? > 0 {
-            *checked = score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
+            *of_contigs =
+                score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
         }
+        *checked = of_contigs.iter().map(|(_, checked)| *checked).sum();
         let alleles = ledger.len() as u64;
         let estimate = &mut session.estimate;
         estimate.rows = Some(ledger.rows().count() as u64);
@@ -308,18 +320,16 @@ impl Score {
         reference: &Reference,
         ledger: &mut Ledger,
     ) -> Result<Vec<Carried>> {
+        let part = self.part(self.sharding.one(), settings, reference)?;
         match (&self.saturate, &self.variants) {
             (Some(region), _) => {
                 let region = (region.as_str(), self.output.force);
-                score::saturate(region, reference, &settings.scratch, ledger)?;
+                score::saturate(region, reference, &settings.scratch, &part, ledger)?;
                 Ok(Vec::new())
             }
             (None, Some(path)) => {
-                let options = crate::io::variants::Options {
-                    sample: self.sample.clone(),
-                    allow_missing_eof: self.allow_missing_eof,
-                };
-                score::read_alleles(path, (&options, &self.info), reference, ledger)
+                let options = (&self.reading(), &self.info[..]);
+                score::read_alleles(path, options, reference, &part, ledger)
             }
             (None, None) => Err(Error::usage("no variants")),
         }

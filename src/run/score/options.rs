@@ -1,7 +1,7 @@
 //! The options of `crocuta score`.
 
 use super::preset::Preset;
-use crate::run::options::{Compute, Output};
+use crate::run::options::{Compute, Output, Sharding};
 use crate::score::Embeddings;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -37,6 +37,18 @@ pub struct Score {
         help_heading = "Input"
     )]
     pub(super) sample: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) sharding: Sharding,
+    /// What shards are made of; with `site`, --context says what each reads before its first.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "contig",
+        requires = "shard",
+        help_heading = "Input"
+    )]
+    pub(super) shard_by: By,
     /// Common variants, to tell how each score stands among theirs: a VCF or BCF that is scored in
     /// the same run, or a table of an earlier run with the same model and options. The columns
     /// _quantile are the part of those of the same type whose score is lower.
@@ -131,6 +143,15 @@ pub struct Score {
     )]
     #[serde(skip)]
     pub(super) plot: Option<PathBuf>,
+}
+
+/// What shards are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+pub(super) enum By {
+    /// The variants of whole contigs, of about as many bases in each shard.
+    Contig,
+    /// Equal numbers of consecutive records.
+    Site,
 }
 
 /// How the model comes to a variant.

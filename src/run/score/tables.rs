@@ -10,12 +10,12 @@ use crate::run::provenance::{self, About};
 use crate::run::{file_name, name_of};
 use crate::score::{Known, Mode};
 use crate::stream::TableOutput;
-use crate::table::{self, Column, VariantRow, VariantRows};
+use crate::table::{self, Column, Groups, VariantRow, VariantRows};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
-/// Rows of a batch; four are a row group.
+/// Rows of a batch.
 const BATCH: usize = 1 << 13;
 
 /// The tables that a run writes: the same rows.
@@ -89,7 +89,7 @@ impl Score {
         let mut parquet = match tables.parquet {
             Some(file) => {
                 let columns = table::variants(&opened.columns);
-                let table = TableOutput::create(file, columns, 4 * BATCH as u64)?;
+                let table = TableOutput::create(file, columns, Groups::of_records())?;
                 Some(table.at_most(self.output.max_output, row_bytes))
             }
             None => None,
@@ -160,6 +160,7 @@ impl Score {
             window,
             strand: self.strand(),
             regions: self.saturate.iter().cloned().collect(),
+            shard: self.shard(),
             params,
             measured: report::measured(known),
         };

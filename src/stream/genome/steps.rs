@@ -2,7 +2,8 @@
 //!
 //! A step holds at most `chunk` tokens. Long sequences fill one step after another; short ones
 //! share a step, end to end, both strands of a sequence side by side. At most one sequence is
-//! unfinished at a time, so one lane of state suffices.
+//! unfinished at a time, so one lane of state suffices. Where a sequence is cut depends on itself
+//! alone, not on what came before it: its numbers are the same, to the bit, in any company.
 //!
 //! A bidirectional encoder reads whole windows instead, each with an empty state; they
 //! overlap, and each keeps the rows of its centre.
@@ -276,7 +277,7 @@ impl<'a> GenomeSteps<'a> {
                 }
                 continue;
             };
-            let wanted = self.windows.map_or(room, |windows| windows.size);
+            let wanted = self.windows.map_or(self.chunk, |windows| windows.size);
             let (codes, last) = self.peek(&mut current, wanted)?;
             if codes.len() > room && !step.is_empty() {
                 self.current = Some(current);

@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::head::LanguageModel;
 use crate::io::alignments::{Alignments, Placed, Record};
 use crate::ops::Tensor;
+use crate::sequence::shard::Blocks;
 use crate::table::ReadStatus;
 use rows::{OfReads, ReadValues};
 use std::io::{Read as Input, Write};
@@ -60,6 +61,8 @@ pub struct ReadSettings {
     pub sequenced: bool,
     /// Secondary and supplementary alignments are reads too.
     pub all: bool,
+    /// Only the records of these blocks, of the input's order.
+    pub blocks: Option<Blocks>,
     /// Records that are no reads are handed on: the sink writes them.
     pub keep: bool,
 }

@@ -1,4 +1,4 @@
-//! Reads to steps.
+//! Reads to steps. Where a read is cut depends on itself alone, not on what came before it.
 
 use super::{ReadSettings, SourceRead};
 use crate::error::Result;
@@ -15,7 +15,7 @@ const RECORDS: usize = 8 << 20;
 /// What a run over reads did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadTotals {
-    /// Records of the input.
+    /// Records of the input, those of other shards among them.
     pub records: u64,
     /// Secondary alignments that were left out.
     pub secondary: u64,
@@ -115,9 +115,21 @@ impl<'a> ReadSteps<'a> {
 
     /// How far the records were read: so many of them, the last one up to this base, or all of it.
     pub fn position(&self) -> Position {
-        Position {
-            sequences: self.totals.records,
-            bases: self.current.as_ref().map_or(0, |current| current.at as u64),
+        let records = self.totals.records;
+        match &self.current {
+            // It waits for the next step.
+            Some(Current { at: 0, .. }) => Position {
+                sequences: records - 1,
+                bases: 0,
+            },
+            Some(Current { at, .. }) => Position {
+                sequences: records,
+                bases: *at as u64,
+            },
+            None => Position {
+                sequences: records,
+                bases: 0,
+            },
         }
     }
 
@@ -128,6 +140,11 @@ impl<'a> ReadSteps<'a> {
             let Some(read) = self.next_read()? else {
                 break;
             };
+            if self.totals.records > position.sequences {
+                // Those before it get no row.
+                self.current = Some(self.open(read, 0));
+                return Ok(());
+            }
             last = Some(read);
         }
         if let (Some(read), 1..) = (last, position.bases) {
@@ -162,14 +179,15 @@ impl<'a> ReadSteps<'a> {
             };
             let room = self.settings.chunk - tokens;
             let left = current.codes.len() - current.at;
-            let size = self.settings.windows.map_or(room, |windows| windows.size);
+            let windows = self.settings.windows;
+            let size = windows.map_or(self.settings.chunk, |windows| windows.size);
             if size.min(left) > room && tokens > 0 {
                 self.current = Some(current);
                 break;
             }
             let part = self.part(&current, size);
             tokens += part.codes.len();
-            let overlap = self.settings.windows.map_or(0, |windows| windows.overlap);
+            let overlap = windows.map_or(0, |windows| windows.overlap);
             if !part.last {
                 let at = current.at + part.codes.len() - overlap;
                 self.current = Some(Current { at, ..current });
@@ -223,6 +241,10 @@ impl<'a> ReadSteps<'a> {
         while let Some(record) = self.source.next_record()? {
             let index = self.totals.records.cast_signed();
             self.totals.records += 1;
+            let blocks = self.settings.blocks;
+            if blocks.is_some_and(|blocks| !blocks.has(index.cast_unsigned())) {
+                continue;
+            }
             let other = record.flag() & (flag::SECONDARY | flag::SUPPLEMENTARY);
             let wanted = other == 0 || self.settings.all;
             if !wanted {

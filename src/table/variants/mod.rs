@@ -3,7 +3,7 @@
 mod columns;
 mod scores;
 
-use super::{Batch, Column, group_of_rows};
+use super::{Batch, Column, Groups, fit_records};
 use crate::io::table_writer::Values;
 use crate::sequence::allele::{Status, Type, variant_id};
 use columns::{
@@ -180,8 +180,11 @@ impl Batch for VariantRows {
         Self(std::mem::replace(&mut self.0, rest))
     }
 
-    fn group(&self, open: usize, span: u64) -> (usize, bool) {
-        group_of_rows(self.len(), open, span)
+    fn fit(&self, groups: &mut Groups) -> usize {
+        fit_records(
+            groups,
+            self.0.iter().map(|row| row.allele.record.cast_signed()),
+        )
     }
 }
 

@@ -84,6 +84,7 @@ pub(super) fn settings(mode: Mode, after: usize, chunk: usize) -> Settings {
         both_strands: false,
         four: false,
         embeddings: None,
+        shard: false,
         chunk,
         scratch: std::env::temp_dir(),
     }

@@ -1,0 +1,58 @@
+//! Shards of a genome: what is read of it, and what each would take.
+
+use super::{GenomeJob, OpenGenome};
+use crate::error::Result;
+use crate::head::Task;
+use crate::run::options::Part;
+use crate::run::plan;
+use crate::sequence::Contig;
+use crate::sequence::shard::Shard;
+use crate::stream::genome::Intervals;
+
+impl GenomeJob<'_> {
+    /// Whether regions may be read as one sequence: a head that looks around must not see over a
+    /// gap, and --exact reads a sequence as it is.
+    pub(super) fn together(&self, task: Option<&Task>) -> bool {
+        task.is_none() && !self.inputs.compute.exact
+    }
+
+    /// What is read: a shard, or all; `contigs`: those of the input, if they are known.
+    pub(super) fn part<'b>(
+        &self,
+        intervals: Option<&'b Intervals>,
+        shard: Option<Shard>,
+        contigs: Option<Vec<Contig>>,
+    ) -> Part<'b> {
+        Part {
+            shard,
+            bin: self.bins().map_or(1, |(size, _)| size),
+            intervals: intervals.map_or(&[], |all| all.all()),
+            contigs,
+        }
+    }
+
+    /// A line for each of these shards.
+    pub(super) fn describe_shards(
+        &self,
+        opened: &mut OpenGenome,
+        shards: impl Iterator<Item = Shard>,
+        speed: f64,
+    ) -> Result<String> {
+        let source = &self.inputs.source;
+        // All that the input has, since all of it was counted if there is no index.
+        let contigs = opened.genome.finished_contigs().to_vec();
+        let together = self.together(opened.task.as_ref());
+        let mut lines = plan::header();
+        for shard in shards {
+            let settings = &opened.settings;
+            let intervals = settings.intervals.as_ref().map(|(all, _)| all);
+            let part = self.part(intervals, Some(shard), Some(contigs.clone()));
+            let facts = &opened.session.engine.facts;
+            (opened.genome, _) = source.open(facts, settings.strand, together, part)?;
+            opened.estimate(None);
+            let names = opened.genome.names().unwrap_or_default();
+            lines += &plan::line(shard, names, &opened.session.estimate, speed);
+        }
+        Ok(lines)
+    }
+}

@@ -1,0 +1,206 @@
+//! A finished table, open: what its footer says, and its rows a row group at a time.
+
+use crate::error::{Error, Kind, Result};
+use crate::io::input::is_stdin;
+use crate::io::panics::contain;
+use crate::io::row_groups;
+use crate::io::table_writer::FOOTER_KEY;
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::statistics::Statistics;
+use serde_json::Value;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// The bytes with which a Parquet file begins and ends.
+const MAGIC: &[u8; 4] = b"PAR1";
+
+/// A finished table.
+pub struct TableFile {
+    /// Its path, as given.
+    pub path: PathBuf,
+    /// Its file.
+    pub file: File,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// What its footer says under the key `crocuta`.
+    pub footer: Value,
+    metadata: ArrowReaderMetadata,
+}
+
+impl TableFile {
+    /// Opens a table that crocuta wrote.
+    ///
+    /// # Errors
+    /// Input: it is no Parquet file, is damaged, or is another program's; Io; Usage: standard
+    /// input.
+    pub fn open(path: &Path) -> Result<Self> {
+        if is_stdin(path) {
+            let what = "a table is read from its end, so it cannot come through a pipe";
+            return Err(Error::usage(what).todo("name a file"));
+        }
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+        let (about, file) = opened.map_err(|e| Error::io(path, &e))?;
+        let bytes = about.len();
+        let here = |error: Error| error.file(path.display());
+        if about.is_dir() {
+            return Err(here(Error::input("is a directory, not a table")));
+        }
+        check_magic(&file, bytes).map_err(here)?;
+        let read = || {
+            let metadata = row_groups::metadata(&file).map_err(|e| damaged(path, e))?;
+            let options = ArrowReaderOptions::new();
+            ArrowReaderMetadata::try_new(metadata.into(), options).map_err(|e| damaged(path, e))
+        };
+        let metadata = contain(read).map_err(here)?;
+        let footer = footer(metadata.metadata()).map_err(here)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            bytes,
+            footer,
+            metadata,
+        })
+    }
+
+    /// What Parquet knows of the file.
+    pub fn parquet(&self) -> &ParquetMetaData {
+        self.metadata.metadata()
+    }
+
+    /// Its columns.
+    pub fn schema(&self) -> &SchemaRef {
+        self.metadata.schema()
+    }
+
+    /// Its rows.
+    pub fn rows(&self) -> u64 {
+        self.parquet().file_metadata().num_rows().unsigned_abs()
+    }
+
+    /// What its footer calls it: `embeddings`, `reads`, ….
+    pub fn kind(&self) -> &str {
+        self.footer["table"].as_str().unwrap_or_default()
+    }
+
+    /// The place of a column among the schema's.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.schema().index_of(name).ok()
+    }
+
+    /// What the statistics of a row group say of a column of the schema. Each column, vectors too,
+    /// is one column of Parquet's.
+    pub fn statistics(&self, group: usize, column: usize) -> Option<&Statistics> {
+        let group = self.parquet().row_group(group);
+        group.columns().get(column)?.statistics()
+    }
+
+    /// Reads these columns of a row group, in batches of at most so many rows.
+    ///
+    /// # Errors
+    /// Input: the file is damaged.
+    pub fn read(&self, group: usize, columns: &[usize], rows: usize) -> Result<Batches<'_>> {
+        let file = self.file.try_clone();
+        let file = file.map_err(|e| Error::io(&self.path, &e))?;
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
+        let schema = self.parquet().file_metadata().schema_descr();
+        let mask = ProjectionMask::roots(schema, columns.iter().copied());
+        let reader = builder
+            .with_projection(mask)
+            .with_row_groups(vec![group])
+            .with_batch_size(rows.max(1))
+            .build();
+        Ok(Batches {
+            reader: reader.map_err(|e| damaged(&self.path, e))?,
+            path: &self.path,
+        })
+    }
+
+    /// All rows of a row group, of these columns.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn group(&self, group: usize, columns: &[usize]) -> Result<RecordBatch> {
+        let rows = self.parquet().row_group(group).num_rows();
+        let rows = usize::try_from(rows).unwrap_or_default();
+        let batch = self.read(group, columns, rows)?.next();
+        let batch = batch.ok_or_else(|| Error::input("damaged: a row group has no rows"))??;
+        if batch.num_rows() != rows {
+            let what = "damaged: a row group has fewer rows than it says";
+            return Err(Error::input(what).file(self.path.display()));
+        }
+        Ok(batch)
+    }
+}
+
+/// Rows of a row group.
+pub struct Batches<'a> {
+    reader: ParquetRecordBatchReader,
+    path: &'a Path,
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Result<RecordBatch>> {
+        let read = || {
+            let batch = self.reader.next().transpose();
+            batch.map_err(|e| damaged(self.path, e.into()))
+        };
+        contain(read)
+            .map_err(|error| error.file(self.path.display()))
+            .transpose()
+    }
+}
+
+fn check_magic(file: &File, bytes: u64) -> Result<()> {
+    let mut ends = [[0; 4]; 2];
+    let [begin, end] = &mut ends;
+    let read = file
+        .read_exact_at(begin, 0)
+        .and_then(|()| file.read_exact_at(end, bytes.saturating_sub(4)));
+    match (read.is_ok() && ends[0] == *MAGIC, ends[1] == *MAGIC) {
+        (true, true) => Ok(()),
+        (true, false) => Err(Error::input("damaged: the Parquet file is cut short")),
+        _ => Err(Error::input("not a Parquet file").todo(OURS)),
+    }
+}
+
+const OURS: &str = "name a table that crocuta embed, predict, score or reads wrote";
+
+fn footer(metadata: &ParquetMetaData) -> Result<Value> {
+    let pairs = metadata.file_metadata().key_value_metadata();
+    let pair = pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == FOOTER_KEY));
+    let text = pair.and_then(|pair| pair.value.as_deref());
+    let text = text.ok_or_else(|| Error::input("a Parquet file of another program").todo(OURS))?;
+    let footer: Value = serde_json::from_str(text)
+        .map_err(|e| Error::input(format!("damaged: the footer is no JSON: {e}")))?;
+    let version = footer["version"].as_str().unwrap_or_default();
+    if !version.starts_with("1.") {
+        let what = format!("a table of layout \"{version}\", which this crocuta does not know");
+        return Err(Error::input(what).todo("use a newer crocuta"));
+    }
+    Ok(footer)
+}
+
+/// What the decoder says of a file: the system's errors are the system's.
+fn damaged(path: &Path, error: ParquetError) -> Error {
+    match error {
+        ParquetError::External(source) => match source.downcast_ref::<std::io::Error>() {
+            Some(io) => Error::io(path, io),
+            None => Error::new(Kind::Input, format!("damaged: {source}")).file(path.display()),
+        },
+        other => Error::input(format!("damaged: {other}"))
+            .file(path.display())
+            .caused_by(other),
+    }
+}

@@ -1,0 +1,6 @@
+//! Work on finished tables.
+
+mod concat;
+mod export;
+mod parts;
+mod show;
