@@ -4,7 +4,6 @@
 
 use super::contig::ContigStrand;
 use super::kept::{Kept, Sums};
-use super::known::Known;
 use super::line::{Haplotype, Line, Reading, Sum};
 use super::queue::{Alternate, Queue};
 use super::scores::RUNS;
@@ -15,7 +14,7 @@ use crate::head::PREDICTIONS;
 use crate::ops::Tensor;
 use crate::sequence::N;
 use crate::stream::check_finite;
-use crate::table::Scores;
+use crate::table::{Known, Scores};
 use rayon::prelude::*;
 use std::iter::once;
 
@@ -282,7 +281,8 @@ impl<'a> BranchPass<'a> {
     /// Compares the jobs whose reference and alternate both have run after a step.
     fn compare(&mut self, step: Step, watch: &mut Watch) -> Result<()> {
         self.queue.ran(step.alternates);
-        self.known.read(&step.reference);
+        let logps = step.reference.iter().map(|reading| reading.logp);
+        self.known.read(logps);
         self.line.push(step.reference, &[]);
         watch(step.tokens, self.strand.name())?;
         let (line, jobs) = (&self.line, self.queue.take(step.jobs));

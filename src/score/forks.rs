@@ -2,14 +2,13 @@
 //! there over the bases after the site.
 
 use super::contig::ContigStrand;
-use super::known::Known;
 use super::line::{Haplotype, Line, Sum, outputs, readings};
 use super::queue::{Alternate, Queue};
 use super::{Job, Scorer, Settings, Watch};
 use crate::encoder::{Encoder, Segment, State};
 use crate::error::Result;
 use crate::stream::{load, store};
-use crate::table::Scores;
+use crate::table::{Known, Scores};
 use rayon::prelude::*;
 use std::io::{Read, Write};
 use std::rc::Rc;
@@ -161,7 +160,7 @@ impl<'a> ForkPass<'a> {
             let place = |token| format!("{name}:{}", first + token as u64 + 1);
             let (hidden, logits) = outputs(head, found, place)?;
             let readings = readings(head, true, &self.before, &logits, &codes);
-            self.known.read(&readings);
+            self.known.read(readings.iter().map(|reading| reading.logp));
             self.line.push(readings, &hidden);
             self.before = Rc::new(logits[logits.len() - head.width()..].to_vec());
             self.position = next;

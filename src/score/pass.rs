@@ -1,12 +1,11 @@
 //! One strand of one contig, from its first site to its last.
 
 use super::contig::ContigStrand;
-use super::known::Known;
 use super::scores::mirror;
 use super::{Job, Mode, Scorer, Settings, Watch, branches, forks, windows};
 use crate::error::Result;
 use crate::ops::Device;
-use crate::table::Scores;
+use crate::table::{Known, Scores};
 use std::io::{Read, Write};
 
 /// A pass over a strand: by forks of a stream on the CPU and by branches off it on a GPU, or by

@@ -1,7 +1,6 @@
 //! All alleles of a ledger through the pipeline: sites → forks or windows → scores → ledger.
 
 use super::contig::ContigStrand;
-use super::known::Known;
 use super::ledger::Ledger;
 use super::pass::Pass;
 use super::quartets::Quartets;
@@ -12,7 +11,7 @@ use crate::error::Result;
 use crate::io::atomic::AtomicFile;
 use crate::stream::pipeline::{self, Next, Sink, Stage, Totals};
 use crate::stream::{Journal, Mark, Progress, load, store};
-use crate::table::Scores;
+use crate::table::{Known, Scores};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};

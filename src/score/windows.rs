@@ -2,14 +2,13 @@
 //! and what a bidirectional model needs.
 
 use super::contig::ContigStrand;
-use super::known::Known;
 use super::line::{Haplotype, Line, Reading, Sum, outputs, readings};
 use super::scores::{Measure, masked as without_likelihoods};
 use super::{Job, Scorer, Settings, Watch, Window};
 use crate::encoder::{Encoder, Segment};
 use crate::error::Result;
 use crate::sequence::allele::Variant;
-use crate::table::Scores;
+use crate::table::{Known, Scores};
 use std::ops::Range;
 
 /// One strand of one contig.
@@ -199,7 +198,8 @@ impl<'a> WindowPass<'a> {
         let mut line = Line::new(site.start, width);
         let of_reference = readings(head, causal, &[], reference.logits, &site.reference);
         if causal {
-            self.known.read(&of_reference);
+            self.known
+                .read(of_reference.iter().map(|reading| reading.logp));
         }
         line.push(of_reference, reference.hidden);
         for (job, codes) in site.jobs {
@@ -253,7 +253,8 @@ impl<'a> WindowPass<'a> {
         let rows = logits.chunks_exact(head.width()).zip(alleles);
         let mut llr = 0.0;
         for (row, (alternate, reference)) in rows {
-            self.known.read(&[Reading::new(head, row, *reference)]);
+            let reading = Reading::new(head, row, *reference);
+            self.known.read([reading.logp]);
             llr += f64::from(row[token(*alternate)]) - f64::from(row[token(*reference)]);
         }
         llr

@@ -298,6 +298,22 @@ fn shards_of_variants_hold_each_record_once_and_the_same() {
 }
 
 #[test]
+fn shards_of_variants_become_the_bytes_of_one_run() {
+    let score = "score v.vcf -r a.fa -m model --chunk 256 --after 20 --strand both -t 1";
+    let mut case = case("").file("v.vcf", variants());
+    case = case.args(&format!("{score} -o whole.parquet"));
+    case.run().succeeds(&["whole.parquet"]);
+    let names = ["1.parquet", "2.parquet", "3.parquet"];
+    for (index, name) in (1..).zip(names) {
+        case = case.args(&format!("{score} -o {name} --shard {index}/3"));
+        case.run().succeeds(&[name]);
+    }
+    let mut case = case.args(&format!("table concat {} -o all.parquet", names.join(" ")));
+    let outcome = case.run().succeeds(&["all.parquet"]);
+    assert!(outcome.file("all.parquet") == outcome.file("whole.parquet"));
+}
+
+#[test]
 fn the_annotated_variants_of_shards_are_those_of_the_whole() {
     let annotated = |args: &str| {
         let line = format!("score v.vcf -r a.fa -m model --after 20 --vcf-out s.vcf.gz {args}");

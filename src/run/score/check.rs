@@ -162,16 +162,23 @@ fn describe_shards(
     speed: f64,
 ) -> Result<String> {
     let alleles = opened.session.estimate.rows.unwrap_or_default();
+    let background = options.background_of_contigs(opened)?;
+    let of_background: Checked = background.iter().map(|(_, checked)| *checked).sum();
     let mut lines = plan::header();
     for shard in shards {
         let mut names = Vec::new();
         let (rows, bases) = if options.shard_by == By::Contig {
             let contigs = opened.reference.contigs();
             let has = shard.has_contigs(contigs);
-            let mine = || opened.of_contigs.iter().filter(|(place, _)| has[*place]);
-            names.extend(mine().map(|(place, _)| contigs[*place].name.clone()));
-            let found: Checked = mine().map(|(_, checked)| *checked).sum();
-            (found.scored, found.bases())
+            let mine = opened.of_contigs.iter().filter(|(place, _)| has[*place]);
+            names.extend(mine.map(|(place, _)| contigs[*place].name.clone()));
+            let sum = |all: &[(usize, Checked)]| -> Checked {
+                let mine = all.iter().filter(|(place, _)| has[*place]);
+                mine.map(|(_, checked)| *checked).sum()
+            };
+            let (found, known) = (sum(&opened.of_contigs), sum(&background));
+            let elsewhere = of_background.bases() - known.bases();
+            (found.scored - known.scored, found.bases() + elsewhere)
         } else {
             // About as many each, after their context.
             let context = match opened.settings.mode {
@@ -179,7 +186,8 @@ fn describe_shards(
                 Mode::Window(_) => 0,
             };
             let share = |total: u64| total.div_ceil(shard.of);
-            (share(alleles), share(opened.checked.bases()) + context)
+            let own = opened.checked.bases().saturating_sub(of_background.bases());
+            (share(alleles), share(own) + of_background.bases() + context)
         };
         let estimate = &mut opened.session.estimate;
         (estimate.rows, estimate.bases) = (Some(rows), Some(bases));

@@ -1,21 +1,12 @@
 //! What a run over variants says of itself: counts, and how well the model knows the reference.
 
 use crate::run::summary::Summary;
-use crate::score::{Background, Checked, Known, Ledger};
-use serde_json::{Map, Value, json};
+use crate::score::{Background, Checked, Ledger};
+use crate::table::Known;
+use serde_json::json;
 
 /// Bits a base from which a model knows hardly more of a sequence than its four letters.
 const CHANCE: f64 = 1.95;
-
-/// What the model said of the reference, by name.
-pub(super) fn measured(known: &Known) -> Map<String, Value> {
-    // As far as the order of sums does not show, which a resumed run may change.
-    let bits = known.bits().map(|bits| (bits * 1e4).round() / 1e4);
-    Map::from_iter([
-        ("bits_per_base".to_string(), json!(bits)),
-        ("bits_per_base_of".to_string(), json!(known.bases)),
-    ])
-}
 
 /// What was scored, with so many bases through the encoder.
 pub(super) fn counts(
@@ -34,7 +25,7 @@ pub(super) fn counts(
             ledger.rows().count(),
             named.join(", ")
         ),
-        own: measured(known),
+        own: known.measured(),
         ..Summary::default()
     };
     summary.own.extend([

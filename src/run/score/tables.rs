@@ -1,6 +1,6 @@
 //! The table of scores, as Parquet and as text, and what its footer says.
 
-use super::{OpenScore, Score, report};
+use super::{OpenScore, Score};
 use crate::error::{Error, Result};
 use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::table_writer::Receipt;
@@ -8,9 +8,9 @@ use crate::io::tsv::TsvWriter;
 use crate::run::outputs::{Format, Outputs};
 use crate::run::provenance::{self, About};
 use crate::run::{file_name, name_of};
-use crate::score::{Known, Mode};
+use crate::score::Mode;
 use crate::stream::TableOutput;
-use crate::table::{self, Column, Groups, VariantRow, VariantRows};
+use crate::table::{self, Column, Groups, Known, VariantRow, VariantRows};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::PoisonError;
@@ -162,7 +162,7 @@ impl Score {
             regions: self.saturate.iter().cloned().collect(),
             shard: self.shard(),
             params,
-            measured: report::measured(known),
+            measured: known.measured(),
         };
         provenance::footer(&opened.session, &self.compute, about, columns)
     }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::sequence::Contig;
 use crate::sequence::region::{Query, Region, Span, TO_END, merge};
+use crate::table::Known;
 use crate::tables::contigs;
 use crate::tables::file::TableFile;
 use serde_json::{Map, Value, json};
@@ -10,6 +11,9 @@ use std::collections::BTreeMap;
 
 /// What a footer says of the part of a run that a table is.
 const PART: [&str; 2] = ["shard", "shards"];
+
+/// What a footer says that was found in the table's part.
+const MEASURED: &str = "measured";
 
 /// The footer of the table that these make together.
 ///
@@ -33,13 +37,28 @@ pub fn together(tables: &[TableFile], allow_gaps: bool) -> Result<Value> {
             return Err(error.todo("only tables of equal runs can be joined"));
         }
     }
-    if sharded > 0 {
-        of_shards(tables, allow_gaps)
+    let mut footer = if sharded > 0 {
+        of_shards(tables, allow_gaps)?
     } else if by_contig(first) {
-        of_regions(tables, allow_gaps)
+        of_regions(tables, allow_gaps)?
     } else {
-        Ok(first.footer.clone())
+        first.footer.clone()
+    };
+    if let Some(measured) = footer.get_mut(MEASURED).and_then(Value::as_object_mut) {
+        measured.extend(known(tables));
     }
+    Ok(footer)
+}
+
+/// What was found in all parts together.
+fn known(tables: &[TableFile]) -> Map<String, Value> {
+    let each = tables.iter();
+    let each = each.filter_map(|table| Known::of(&table.footer[MEASURED]));
+    let sum = each.reduce(|mut sum, known| {
+        sum.add(known);
+        sum
+    });
+    sum.map(|sum| sum.measured()).unwrap_or_default()
 }
 
 /// Whether the rows are those of contigs, which the footer lists.
@@ -53,7 +72,8 @@ fn common(table: &TableFile) -> Value {
     let Some(all) = footer.as_object_mut() else {
         return footer;
     };
-    PART.iter().for_each(|key| drop(all.shift_remove(*key)));
+    let own = PART.iter().chain([&MEASURED]);
+    own.for_each(|key| drop(all.shift_remove(*key)));
     if by_contig(table) && shards(&table.footer).is_none() {
         all.shift_remove("selection");
         without_context(all);
