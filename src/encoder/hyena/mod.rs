@@ -253,7 +253,7 @@ impl Hyperparameters {
         self.layers * (tail + operator)
     }
 
-    /// Bytes of filter spectra that the model keeps at most.
+    /// Bytes of filter spectra that the model keeps at most, besides those of diagonals.
     pub fn spectra_bytes(&self) -> usize {
         if self.modes.is_some() {
             return 0;

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use rustfft::{Fft, FftPlanner};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::iter::successors;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Frequencies that are multiplied together.
@@ -23,15 +24,10 @@ pub(super) struct Spectra {
     taps: Arc<Taps>,
     /// Taps `0..2·DIRECT` of each pair.
     head: Vec<Vec<Complex32>>,
-    kept: Mutex<Kept>,
-}
-
-/// Spectra that stay in memory.
-struct Kept {
-    /// Bytes that more may take.
+    /// Bytes that those of pushes may take.
     budget: usize,
-    /// By taps and FFT size.
-    spectra: HashMap<(usize, usize), Arc<Spectrum>>,
+    /// Those that stay in memory, by taps and FFT size.
+    kept: Mutex<HashMap<(usize, usize), Arc<Spectrum>>>,
 }
 
 /// A and B of each channel pair (see the module above), for frequencies `0..=N/2`, scaled by 1/2N.
@@ -77,10 +73,8 @@ impl Spectra {
             channels,
             taps,
             head,
-            kept: Mutex::new(Kept {
-                budget,
-                spectra: HashMap::new(),
-            }),
+            budget,
+            kept: Mutex::default(),
         }
     }
 
@@ -89,30 +83,21 @@ impl Spectra {
         self.head.get(pair).map_or(&[], Vec::as_slice)
     }
 
-    /// The spectrum, if it is kept or the budget still has room for it.
+    /// The spectrum of a push, if the budget has room for it and all smaller ones. Without it the
+    /// push is made in another order, so its last bits depend on that: never on what was read before.
     pub(super) fn kept(&self, taps: usize, size: usize) -> Option<Arc<Spectrum>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(spectrum) = kept.spectra.get(&(taps, size)) {
-            return Some(Arc::clone(spectrum));
-        }
-        let bytes = self.channels.div_ceil(2) * (size / 2 + 1) * 2 * size_of::<Complex32>();
-        if bytes > kept.budget {
-            return None;
-        }
-        kept.budget -= bytes;
-        let spectrum = Arc::new(self.compute(taps, size));
-        kept.spectra.insert((taps, size), Arc::clone(&spectrum));
-        Some(spectrum)
+        let bytes =
+            |size: usize| self.channels.div_ceil(2) * (size / 2 + 1) * 2 * size_of::<Complex32>();
+        let sizes = successors(Some(4 * DIRECT), |size| Some(2 * size));
+        let smaller: usize = sizes.take_while(|other| *other < size).map(bytes).sum();
+        (smaller + bytes(size) <= self.budget).then(|| self.always(taps, size))
     }
 
     /// The spectrum, kept in any case: the diagonals, whose sizes are bounded.
     pub(super) fn always(&self, taps: usize, size: usize) -> Arc<Spectrum> {
-        if let Some(spectrum) = self.kept(taps, size) {
-            return spectrum;
-        }
-        let spectrum = Arc::new(self.compute(taps, size));
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(kept.spectra.entry((taps, size)).or_insert(spectrum))
+        let spectrum = kept.entry((taps, size));
+        Arc::clone(spectrum.or_insert_with(|| Arc::new(self.compute(taps, size))))
     }
 
     fn compute(&self, taps: usize, size: usize) -> Spectrum {

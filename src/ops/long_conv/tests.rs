@@ -108,6 +108,45 @@ fn sequences_stream_past_the_filter_s_length() {
 }
 
 #[test]
+fn what_was_read_before_changes_no_bit() {
+    let (length, x) = (130, input(1000));
+    let segment = |len, starts, ends| Segment {
+        lane: 0,
+        len,
+        starts,
+        ends,
+    };
+    let streamed = |conv: &LongConv| {
+        let (mut past, mut out) = (conv.start(1), Vec::new());
+        for (i, x) in x.chunks(100 * 3 * CHANNELS).enumerate() {
+            out.extend(run(conv, x, &mut past, &[segment(100, i == 0, false)]));
+        }
+        let mut fork = conv.fork(&[(&past, 0)], 40).unwrap();
+        out.extend(run(
+            conv,
+            &input(30),
+            &mut fork,
+            &[segment(30, false, true)],
+        ));
+        out
+    };
+    // Room for none, for some and for all.
+    let most = 6 * LongConv::past_bytes(length, CHANNELS);
+    for budget in [0, most / 4, most / 2, most, 1 << 30] {
+        let expected = streamed(&conv(length, budget));
+        for before in [1, 64, 65, 128, 129, 300, 1000] {
+            for ends in [true, false] {
+                let conv = conv(length, budget);
+                let first = segment(before, true, ends);
+                run(&conv, &input(before), &mut conv.start(1), &[first]);
+                let same = streamed(&conv) == expected;
+                assert!(same, "budget {budget}, {before} bases before, {ends}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_ring_holds_every_lag_of_the_filter() {
     for length in (1..3000).chain([32_770, 160_002, 450_002, 1_000_002]) {
         let ring = ring(length);
