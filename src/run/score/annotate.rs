@@ -92,10 +92,12 @@ pub(super) fn write(
     let sharded = options.sharding.shard.is_some();
     let mut rows = ledger.rows().peekable();
     while let Some(record) = reader.next_record()? {
-        let next = rows.peek().map(|&i| ledger.allele(i)).transpose()?;
-        if sharded && next.is_none_or(|next| next.record != record.index) {
-            // Another shard's.
-            continue;
+        if sharded {
+            let next = rows.peek().map(|&i| ledger.allele(i)).transpose()?;
+            if next.is_none_or(|next| next.record != record.index) {
+                // Another shard's.
+                continue;
+            }
         }
         let mut alleles = Vec::new();
         for _ in &record.alternates {

@@ -199,7 +199,7 @@ fn the_reverse_strand_s_columns_are_the_scores_on_the_reverse_complement() {
         "chr1\t401\t.\tCA\tC".to_string(),
         snv("chr1", &genome, 860),
     ];
-    let both = table(&records, "--strand both --context all");
+    let both = table(&records, "--strand both");
     let mirror = |pos: usize, reference: &str, alternate: &str| {
         let pos = LENGTH - (pos + reference.len() - 1) + 1;
         format!(
@@ -212,7 +212,7 @@ fn the_reverse_strand_s_columns_are_the_scores_on_the_reverse_complement() {
         let columns: Vec<&str> = record.split('\t').collect();
         mirror(columns[1].parse().unwrap(), columns[3], columns[4])
     });
-    let alone = case(&records.collect::<Vec<_>>(), "--context all")
+    let alone = case(&records.collect::<Vec<_>>(), "")
         .file("a.fa", record("chr1", &turned(&genome), 60))
         .run()
         .succeeds(&["out.parquet"])
