@@ -51,6 +51,10 @@ fn commands() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
             scored.clone(),
         ),
         (
+            "score v.vcf -r a.fa -m model --chunk 256 --after 40 --preset marin --shard 2/2",
+            scored.clone(),
+        ),
+        (
             "score v.vcf -r a.fa -m model --chunk 256 --mode window --window 60 --shard 2/3 --shard-by site",
             scored,
         ),
