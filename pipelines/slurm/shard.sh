@@ -6,7 +6,7 @@
 # The table is OUT/TASK-of-8.parquet, its checkpoints are in OUT/checkpoints. Five minutes before the
 # job's time is up the run ends with a checkpoint and code 143, and the task goes back into the queue,
 # where it goes on. CHECKPOINTS names another directory, or none where a checkpoint costs more than the
-# work it saves. With --gres=gpu:1 each task has a GPU of its own.
+# work it saves. With --gres=gpu:1 each task has a GPU of its own, and no checkpoints.
 #SBATCH --job-name=crocuta
 #SBATCH --cpus-per-task=8
 #SBATCH --requeue
@@ -17,12 +17,14 @@ shards=$1 out=$2
 shift 2
 task=$SLURM_ARRAY_TASK_ID
 checkpoints=${CHECKPOINTS-$out/checkpoints}
+if [ -n "${SLURM_JOB_GPUS:-}" ]; then checkpoints= device=cuda; else device=cpu; fi
 mkdir -p "$out" ${checkpoints:+"$checkpoints"}
 
 options=(
     --output "$out/$task-of-$shards.parquet"
     --summary "$out/$task-of-$shards.json"
     --shard "$task/$shards"
+    --device "$device"
     --threads "$SLURM_CPUS_PER_TASK"
     --force
 )
@@ -31,7 +33,6 @@ if [ -n "$checkpoints" ]; then
     left=$((${SLURM_JOB_END_TIME:-0} - $(date +%s) - 300))
     if [ "$left" -gt 0 ]; then options+=(--time-limit "${left}s"); fi
 fi
-if [ -n "${SLURM_JOB_GPUS:-}" ]; then options+=(--device cuda); else options+=(--device cpu); fi
 
 code=0
 srun --ntasks=1 crocuta "$@" "${options[@]}" || code=$?

@@ -1,10 +1,10 @@
 //! Runs that can go on after they were stopped.
 //!
-//! A journal is a directory beside the output, or in one for many runs: finished row groups as tables of their own (parts),
-//! the rows after them, what the stages of the pipeline carry, and `journal.json`, which is
-//! replaced last and so always names a complete checkpoint, with the SHA-256 of each of its files.
-//! The parts become the output when the run ends; row groups are copied as they are, so a resumed
-//! run gives the same bytes as one that was never stopped.
+//! A journal is a directory beside the output, or in one for many runs: finished row groups as
+//! tables of their own (parts), the rows after them, what the stages of the pipeline carry, and
+//! `journal.json`, which is replaced last and so always names a complete checkpoint, with the
+//! SHA-256 of each of its files. The parts become the output when the run ends; row groups are
+//! copied as they are, so a resumed run gives the same bytes as one that was never stopped.
 
 use crate::error::{Error, Kind, Result};
 use crate::io::atomic::{AtomicFile, hidden, is_stdout};
@@ -82,6 +82,8 @@ impl Journal {
             Some(directory) => directory.join(format!("crocuta-{}", key(&identity))),
             None => output.with_file_name(name),
         };
+        fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, &e))?;
+        let lock = lock(&directory)?;
         let entry = match earlier(&directory)? {
             Some(entry) => {
                 if let Some(what) = difference(&entry.identity, &identity) {
@@ -100,10 +102,9 @@ impl Journal {
                 files: BTreeMap::new(),
             },
         };
-        fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, &e))?;
         tidy(&directory, &entry)?;
         Ok(Self {
-            _lock: lock(&directory)?,
+            _lock: lock,
             directory,
             every,
             entry,
@@ -241,6 +242,7 @@ impl Mark {
 }
 
 const ENTRY: &str = "journal.json";
+const LOCK: &str = "lock";
 
 /// The name of a run in a directory of many: of the same length for all, by what makes it that run.
 fn key(identity: &RunIdentity) -> String {
@@ -248,10 +250,18 @@ fn key(identity: &RunIdentity) -> String {
     hex(&Sha256::digest(text)[..12])
 }
 
-/// What keeps a second process out.
+/// What keeps a second process out, as long as it is open. The directory itself is locked by those
+/// that put files there.
 fn lock(directory: &Path) -> Result<File> {
-    let path = directory.join("lock");
-    let file = File::create(&path).map_err(|e| Error::io(&path, &e))?;
+    let path = directory.join(LOCK);
+    // No file, if someone made it so.
+    let _ = fs::remove_dir(&path);
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    let file = file.map_err(|e| Error::io(&path, &e))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
             let error = Error::usage("another process is at work on these checkpoints");
@@ -296,8 +306,7 @@ fn earlier(directory: &Path) -> Result<Option<Entry>> {
     });
     let damaged = |what: &str| {
         tracing::warn!("{what}: {}: starting anew", directory.display());
-        let removed = fs::remove_dir_all(directory);
-        removed.map_err(|e| Error::io(directory, &e)).map(|()| None)
+        Ok(None)
     };
     let Some(entry) = entry else {
         return damaged("the journal of an earlier run is damaged");
@@ -310,13 +319,19 @@ fn earlier(directory: &Path) -> Result<Option<Entry>> {
     Ok(Some(entry))
 }
 
-/// Removes what no checkpoint needs: what a run that was killed had begun of its next one.
+/// Removes what no checkpoint needs: what a run that was killed had begun of its next one, or what
+/// is damaged.
 fn tidy(directory: &Path, entry: &Entry) -> Result<()> {
     let failed = |e| Error::io(directory, &e);
     for found in fs::read_dir(directory).map_err(failed)? {
         let found = found.map_err(failed)?;
         let name = found.file_name().to_string_lossy().into_owned();
-        if name == ENTRY || entry.parts.contains_key(&name) || entry.files.contains_key(&name) {
+        let needed = match name.as_str() {
+            LOCK => true,
+            ENTRY => entry.checkpoints > 0,
+            name => entry.parts.contains_key(name) || entry.files.contains_key(name),
+        };
+        if needed {
             continue;
         }
         let removed = if found.file_type().map_err(failed)?.is_dir() {

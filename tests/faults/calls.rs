@@ -56,12 +56,12 @@ fn disturb(line: &str, step: usize) -> BTreeMap<i32, usize> {
             .flat_map(|number| errors(kind).iter().map(move |error| (number, error)))
         {
             // Space that is gone stays gone.
-            let on: &[&str] = if error == libc::ENOSPC {
-                &["", "1"]
+            let ends: &[&str] = if error == libc::ENOSPC {
+                &["", " and all after it"]
             } else {
                 &[""]
             };
-            for on in on {
+            for end in ends {
                 let (number, error) = (number.to_string(), error.to_string());
                 let mut variables = vec![
                     preload,
@@ -69,11 +69,11 @@ fn disturb(line: &str, step: usize) -> BTreeMap<i32, usize> {
                     ("FAULT_NUMBER", &number),
                     ("FAULT_ERROR", &error),
                 ];
-                if !on.is_empty() {
-                    variables.push(("FAULT_ON", on));
+                if !end.is_empty() {
+                    variables.push(("FAULT_ON", "1"));
                 }
                 small.clean();
-                let code = meets(&small, &variables, &format!("{line}: {kind} {number}{on}"));
+                let code = meets(&small, &variables, &format!("{line}: {kind} {number}{end}"));
                 *codes.entry(code).or_default() += 1;
             }
         }
@@ -90,8 +90,9 @@ fn meets(small: &Small, variables: &[(&str, &str)], what: &str) -> i32 {
     let is_bug = stderr.contains("panicked") || stderr.contains("internal error");
     assert!(!is_bug, "{what}\n{stderr}");
     let left = small.left();
-    // What is printed last is lost where the model stands already.
-    let is_printed = stderr.contains("stdout");
+    // What is printed last is lost where the model stands already, and the message with it where
+    // no more can be written.
+    let is_printed = stderr.contains("stdout") || stderr.is_empty();
     if code == 0 || is_printed && !left.is_empty() {
         assert!(left == small.whole, "{what}: other outputs\n{stderr}");
         return code;

@@ -1,7 +1,7 @@
 """Makes small inputs of the bundled genomes: inputs.py DATA DIRECTORY
 
-genomes.fa          phage lambda, SARS-CoV-2 and 100,000 bases of E. coli, with its index
-variants.vcf        a change every 9,000 bases
+genomes.fa          the first bases of phage lambda, SARS-CoV-2 and E. coli, with its index
+variants.vcf        a change every 4,000 bases
 small/genome.fa     the first 2,000 bases of lambda, with its index
 small/variants.vcf  a change every 500 bases
 small/genes.bed     two intervals
@@ -49,10 +49,18 @@ def write_variants(path, contigs, every):
 def main(data, directory):
     small = directory / "small"
     small.mkdir(parents=True)
-    names = ("lambda.fa.gz", "sarscov2.fa", "ecoli_100kb.fa.gz")
-    contigs = [record for name in names for record in records(data / name)]
+    lengths = {
+        "lambda.fa.gz": 20_000,
+        "sarscov2.fa": 15_000,
+        "ecoli_100kb.fa.gz": 30_000,
+    }
+    contigs = [
+        (name, sequence[:length])
+        for file, length in lengths.items()
+        for name, sequence in records(data / file)
+    ]
     write_fasta(directory / "genomes.fa", contigs)
-    write_variants(directory / "variants.vcf", contigs, 9000)
+    write_variants(directory / "variants.vcf", contigs, 4000)
     name, sequence = contigs[0][0], contigs[0][1][:2000]
     write_fasta(small / "genome.fa", [(name, sequence)])
     write_variants(small / "variants.vcf", [(name, sequence)], 500)

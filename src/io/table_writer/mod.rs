@@ -93,13 +93,13 @@ pub struct TableWriter {
 enum OpenColumn {
     /// Its rows as they came: where pages end depends on how rows are given to the encoder.
     Scalar(Arc<Field>, Vec<ArrayRef>),
-    Vector(VectorChunk),
+    Vector(Box<VectorChunk>),
 }
 
 /// The same, encoded as far as can be done beside other columns.
 enum EncodedColumn {
-    Scalar(ArrowColumnChunk),
-    Vector(VectorChunk),
+    Scalar(Box<ArrowColumnChunk>),
+    Vector(Box<VectorChunk>),
 }
 
 /// The file as the Parquet writer sees it. That writer wraps a failure to hand the file back in a
@@ -284,7 +284,7 @@ impl TableWriter {
         let leaves = self.writer.schema_descr().columns();
         let open = |(column, leaf): (&ColumnSpec, &_)| match column.kind {
             ColumnKind::Vector { element, dim } => {
-                OpenColumn::Vector(VectorChunk::new(Arc::clone(leaf), element, dim))
+                OpenColumn::Vector(Box::new(VectorChunk::new(Arc::clone(leaf), element, dim)))
             }
             _ => OpenColumn::Scalar(Arc::new(column.field()), Vec::new()),
         };
@@ -301,7 +301,8 @@ impl OpenColumn {
                 for leaf in compute_leaves(&field, &concat(&arrays)?)? {
                     to.write(&leaf)?;
                 }
-                to.close().map(EncodedColumn::Scalar)
+                to.close()
+                    .map(|chunk| EncodedColumn::Scalar(Box::new(chunk)))
             }
         }
     }

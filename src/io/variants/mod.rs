@@ -243,7 +243,10 @@ impl Reader {
         }
         if read > 0 && self.line.last() != Some(&b'\n') {
             // A record that is cut lacks columns, which is an error; one whose last column is cut
-            // cannot be told from a whole one.
+            // cannot be told from a whole one, unless nothing is left of it.
+            if self.line.last() == Some(&b'\t') {
+                return Err(Error::input("the last line is cut after a tab"));
+            }
             tracing::warn!(
                 "{}: line {}: the last line does not end: the file may be truncated",
                 self.name,

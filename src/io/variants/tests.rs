@@ -261,13 +261,14 @@ fn a_record_that_lacks_columns_is_cut_and_a_last_line_without_its_end_is_not() {
             assert!(found.is_err(), "cut at {cut}");
         } else if cut >= HEADER.len() {
             assert_eq!(found.is_ok(), whole, "cut at {cut}");
-            assert_eq!(log.contains("does not end"), !last.is_empty(), "{log}");
+            let warned = !last.is_empty() && !last.ends_with('\t');
+            assert_eq!(log.contains("does not end"), warned, "{log}");
         }
     }
     let (records, log) = logged(|| read(text.trim_end()).unwrap());
     assert_eq!(records.len(), 3);
     assert_eq!(
-        log.matches("line 7: the last line does not end").count(),
+        log.matches("line 6: the last line does not end").count(),
         1,
         "{log}"
     );

@@ -149,7 +149,7 @@ impl Style {
         let vectors = column.as_fixed_size_list();
         let dim = vectors.value_length() as usize;
         let quote = if self == Self::Csv { "\"" } else { "" };
-        let numbers: Box<dyn Fn(usize, &mut String) + 'a> = match vectors.value_type() {
+        let numbers: Cell<'a> = match vectors.value_type() {
             DataType::Float16 => {
                 let values = vectors.values().as_primitive::<Float16Type>().values();
                 Box::new(|at, out| {

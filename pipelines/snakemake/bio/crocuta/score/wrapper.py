@@ -6,13 +6,12 @@ import shlex
 
 from snakemake.shell import shell
 
-log = snakemake.log_fmt_shell(stdout=True, stderr=True)
+log = snakemake.log_fmt_shell(stdout=True, stderr=True, append=True)
 extra = snakemake.params.get("extra", "")
 gpu = snakemake.resources.get("gpu")
 checkpoints = snakemake.params.get("checkpoints")
 
 options = {
-    "--tsv": snakemake.output.get("tsv"),
     "--vcf-out": snakemake.output.get("vcf"),
     "--model": snakemake.input.get("model", snakemake.params.get("model")),
     "--summary": snakemake.output.get("summary"),
@@ -31,3 +30,7 @@ shell(
     " -o {snakemake.output.table:q}"
     " --force {options} {extra} {log}"
 )
+if tsv := snakemake.output.get("tsv"):
+    shell(
+        "crocuta table export {snakemake.output.table:q} --tsv -o {tsv:q} --force {log}"
+    )

@@ -34,12 +34,12 @@ process CROCUTA_SCORE {
         ${variants} \\
         -r ${fasta} \\
         -o '${prefix}.scores.parquet' \\
-        --tsv '${prefix}.scores.tsv' \\
         ${weights} \\
         --summary '${prefix}.score.json' \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${args}
+    crocuta table export '${prefix}.scores.parquet' --tsv -o '${prefix}.scores.tsv'
     """
 
     stub:
