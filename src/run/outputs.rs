@@ -28,8 +28,8 @@ pub enum Format {
     Tbi,
     /// Variants.
     Vcf,
-    /// A table as text.
-    Tsv,
+    /// Columns separated by tabs, compressed if the name says so.
+    Text,
     /// A picture.
     Svg,
     /// The summary.
@@ -55,7 +55,7 @@ impl Format {
             Self::Bai => ("a BAM index", &["bai"]),
             Self::Tbi => ("an index of variants", &["tbi", "csi"]),
             Self::Vcf => ("VCF or BCF", &["vcf", "bcf", "gz", "bgz"]),
-            Self::Tsv => ("text with tabs", &["tsv", "txt", "gz", "bgz"]),
+            Self::Text => ("TSV", &["tsv", "txt", "gz", "bgz"]),
             Self::Svg => ("SVG", &["svg"]),
             Self::Json => ("JSON", &["json", "txt"]),
             Self::Gff3 => ("GFF3", &["gff3", "gff", "txt"]),

@@ -125,7 +125,7 @@ impl Job for Score {
     fn outputs(&self) -> Vec<(PathBuf, Format)> {
         let table = self.table().map(|path| (path, Format::Parquet));
         let mut outputs: Vec<_> = table.into_iter().collect();
-        outputs.extend(self.tsv.iter().map(|path| (path.clone(), Format::Tsv)));
+        outputs.extend(self.tsv.iter().map(|path| (path.clone(), Format::Text)));
         outputs.extend(self.vcf_out.iter().map(|path| (path.clone(), Format::Vcf)));
         outputs.extend(self.plot.iter().map(|path| (path.clone(), Format::Svg)));
         outputs

@@ -37,7 +37,7 @@ impl Score {
         let parquet = self.table();
         let parquet = parquet.map(|path| outputs.create(&path, Format::Parquet));
         let text = self.tsv.as_ref();
-        let text = text.map(|path| outputs.create(path, Format::Tsv));
+        let text = text.map(|path| outputs.create(path, Format::Text));
         Ok(Tables {
             parquet: parquet.transpose()?,
             text: text.transpose()?,
