@@ -203,7 +203,7 @@ fn check_counts_what_windows_share_and_masks_repeat() {
 }
 
 #[test]
-fn tables_of_models_that_look_both_ways_say_so() {
+fn tables_of_bidirectional_models_say_so() {
     let window = ["--logits", "--window", "1000"];
     let (_, about) = table("predict", "caduceus-ps", &window);
     let (_, causal) = table("predict", "mamba1", &["--logits"]);
@@ -213,14 +213,14 @@ fn tables_of_models_that_look_both_ways_say_so() {
             .unwrap()
             .to_string()
     };
-    for (column, both_ways, one_way) in [
+    for (column, around, before) in [
         ("logp_base", "around it", "before it"),
         ("p_A", "around it", "before it"),
         ("logits", "of that base", "of the base that follows"),
     ] {
-        assert!(meaning(&about, column).contains(both_ways), "{about}");
-        assert!(!meaning(&about, column).contains(one_way), "{about}");
-        assert!(meaning(&causal, column).contains(one_way), "{causal}");
+        assert!(meaning(&about, column).contains(around), "{about}");
+        assert!(!meaning(&about, column).contains(before), "{about}");
+        assert!(meaning(&causal, column).contains(before), "{causal}");
     }
     let (_, about) = table("embed", "caduceus-ph", &window[1..]);
     assert!(

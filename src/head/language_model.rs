@@ -78,9 +78,9 @@ impl LanguageModel {
         Some(f64::from(logit - largest) - all.ln())
     }
 
-    /// What the logits after the bases before say of the base `code`: [`PREDICTIONS`](ops::PREDICTIONS) numbers
-    /// into `out`, natural logarithms. Without logits (a sequence's first base) `out` stays;
-    /// for N its first number does.
+    /// What the logits after the bases before say of the base `code`: the numbers of
+    /// [`ops::predict`] into `out`. Without logits (a sequence's first base) `out` stays; for N its
+    /// first number does.
     ///
     /// `reverse`: code and logits are of the reverse strand; probabilities are given for the
     /// letters of the forward strand.
@@ -91,8 +91,8 @@ impl LanguageModel {
     }
 
     /// The same for each of `asked`, a row of `logits` (T, V) and the code of the base that it
-    /// predicts, where the logits lie: (asked, [`PREDICTIONS`](ops::PREDICTIONS)). The first number is NaN for N, and
-    /// all are where a logit of the row is not finite.
+    /// predicts, where the logits lie: (asked, 7). The first number is NaN for N, and all are where
+    /// a logit of the row is not finite.
     ///
     /// # Errors
     /// Internal: no such row.

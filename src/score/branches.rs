@@ -155,7 +155,7 @@ impl<'a> BranchPass<'a> {
         let stretches = self.stretches(&piece, &ahead);
         let (predictions, vectors) = match self.forward(&piece, &ahead)? {
             Some((hidden, given)) => {
-                let predictions = self.predict(&hidden, &piece, &ahead)?;
+                let predictions = self.predict(&hidden, &piece, &ahead, &stretches[1..])?;
                 (Some(predictions), Some(given.unwrap_or(hidden)))
             }
             None => (None, None),
@@ -189,6 +189,7 @@ impl<'a> BranchPass<'a> {
         })
     }
 
+    /// The piece, then the alternates beside it.
     fn stretches(&self, piece: &[u8], ahead: &[(u64, Alternate)]) -> Vec<Stretch> {
         let piece = Stretch {
             starts: self.last.is_none(),
@@ -203,14 +204,15 @@ impl<'a> BranchPass<'a> {
         once(piece).chain(alternates).collect()
     }
 
-    /// What the head predicts, by what it reads of a piece of the reference and then of alternates:
-    /// of the bases of the piece, and the one after it; and the same of each alternate. A
+    /// What the head predicts, by what it reads of a piece of the reference and then of alternates,
+    /// whose `stretches` are given: of the bases of the piece, and the one after it; and the same of each alternate. A
     /// sequence's first base has none, as nothing comes before it.
     fn predict(
         &mut self,
         hidden: &Tensor,
         piece: &[u8],
         ahead: &[(u64, Alternate)],
+        stretches: &[Stretch],
     ) -> Result<Tensor> {
         let goes_on = usize::from(self.last.is_some());
         let joined = match self.last.take() {
@@ -221,13 +223,12 @@ impl<'a> BranchPass<'a> {
         // What comes after the last base is of no interest, but that it is finite is.
         let bases = piece.iter().copied().chain(once(N)).skip(1 - goes_on);
         let mut asked: Vec<(usize, u8)> = (0..row).zip(bases).collect();
-        for (site, alternate) in ahead {
-            let starts = *site == self.start;
+        for ((site, alternate), Stretch { starts, .. }) in ahead.iter().zip(stretches) {
             let before = goes_on + (site - self.position) as usize;
             let rows = (!starts).then(|| before - 1).into_iter();
             let rows = rows.chain(row..row + alternate.tokens);
             let bases = alternate.codes.iter().copied().chain(once(N));
-            asked.extend(rows.zip(bases.skip(usize::from(starts))));
+            asked.extend(rows.zip(bases.skip(usize::from(*starts))));
             row += alternate.tokens;
         }
         if goes_on + piece.len() > 0 {

@@ -123,7 +123,7 @@ fn a_window_bounds_the_cache() {
 }
 
 #[test]
-fn a_piece_of_a_sequence_cannot_be_read_both_ways() {
+fn bidirectional_attention_refuses_a_piece_of_a_sequence() {
     let attention = attention(Reach::Bidirectional, None);
     let piece = Segment {
         ends: false,

@@ -190,7 +190,7 @@ fn what_a_convolution_carries_on_a_gpu_is_resumed() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn gradients_of_an_encoder_that_looks_both_ways_equal_the_cpu_s() {
+fn gradients_of_a_bidirectional_encoder_equal_the_cpu_s() {
     let changes = r#"{"d_model": 8, "n_layer": 2, "ssm_cfg": {"d_state": 3, "dt_rank": 2}}"#;
     let whole = |len| Segment {
         lane: 0,

@@ -206,7 +206,7 @@ fn windows_score_as_two_windows_read_alone() {
 }
 
 #[test]
-fn a_model_that_looks_both_ways_is_asked_for_a_hidden_base() {
+fn a_bidirectional_model_is_asked_for_a_masked_base() {
     let codes = bases(200, 8);
     let window = Window { size: 64, left: 32 };
     for name in ["caduceus-ph", "caduceus-ps"] {
