@@ -144,11 +144,11 @@ pub fn commands() -> Vec<Command> {
         command("predict a.fa -m genes -t 1", &tracks),
         command("reads small.bam -m model -t 1", &reads),
         command(
-            "score v.vcf -r a.fa -m model --after 20 -t 1",
+            "score v.vcf -r a.fa -m model --after 20 --context 64 -t 1",
             &[("--vcf-out", "s.vcf.gz"), ("--tsv", "s.tsv")],
         ),
         command(
-            "score --saturate c:101-104 -r a.fa -m model --after 20 -t 1",
+            "score --saturate c:101-104 -r a.fa -m model --after 20 --context 64 -t 1",
             &[("--plot", "p.svg")],
         ),
     ]
