@@ -48,4 +48,10 @@ def test_commands_and_options_of_a_page_exist(page: Path):
 
 def test_the_pages_show_every_command_that_makes_a_table():
     text = (ROOT / "docs/which-command.md").read_text()
-    assert {line.split()[0] for line in lines(text)} >= {"embed", "predict", "score", "reads", "fit"}
+    assert {line.split()[0] for line in lines(text)} >= {
+        "embed",
+        "predict",
+        "score",
+        "reads",
+        "fit",
+    }
