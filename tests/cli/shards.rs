@@ -354,12 +354,15 @@ fn check_says_what_each_shard_takes() {
         "check embed a.fa -m model",
         "check embed plain.fa -m model --strand both",
         "check predict a.fa.gz -m model --regions-file r.bed --context 0",
+        "check embed indexed.fa.gz -m model",
         "check reads small.fq -m model",
         "check score v.vcf -r a.fa -m model --after 20",
     ] {
         let said = |args: &str| {
             let case = case("").file("v.vcf", variants());
             let case = case.file("small.fq", "@a\nACGT\n+\nIIII\n".repeat(20));
+            let case = case.file("indexed.fa.gz", gzip(fasta().as_bytes()));
+            let case = case.file("indexed.fa.gz.fai", fai());
             let outcome = case.args(&format!("{line} {args}")).run().succeeds(&[]);
             String::from_utf8(outcome.stdout).unwrap()
         };

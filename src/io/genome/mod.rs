@@ -37,7 +37,7 @@ pub struct Options {
     /// Reads only this shard of what is asked for. Which spans that is follows from the contigs'
     /// lengths: without an index the file is read once for them.
     pub shard: Option<Cut>,
-    /// The contigs, if they are known from an earlier reading.
+    /// The contigs, if they are known from an earlier reading; an index goes before them.
     pub contigs: Option<Vec<Contig>>,
     /// Lets a BGZF file pass, with a warning, that lacks its closing block.
     pub allow_missing_eof: bool,
@@ -131,9 +131,9 @@ impl Genome {
     fn shard(path: &Path, input: Input, mut options: Options) -> Result<Self> {
         let name = input.name().to_string();
         let index = Index::of(path, &input)?;
-        let contigs = match (options.contigs.take(), &index) {
-            (Some(contigs), _) => contigs,
-            (None, Some(index)) => index.contigs().to_vec(),
+        let contigs = match (&index, options.contigs.take()) {
+            (Some(index), _) => index.contigs().to_vec(),
+            (None, Some(contigs)) => contigs,
             (None, None) => lengths(path, &options)?,
         };
         let spans = spans::asked(&contigs, &options)?;

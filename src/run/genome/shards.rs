@@ -39,7 +39,8 @@ impl GenomeJob<'_> {
         speed: f64,
     ) -> Result<String> {
         let source = &self.inputs.source;
-        // All that the input has, since all of it was counted if there is no index.
+        // All that the input has, since all of it was counted if there is no index; with an index
+        // beside what cannot be read at random it was not, and the index says.
         let contigs = opened.genome.finished_contigs().to_vec();
         let together = self.together(opened.task.as_ref());
         let mut lines = plan::header();
