@@ -285,6 +285,7 @@ fn reads_go_on_only_with_the_same_inputs_and_options() {
         option("-t 2", "-t 2 --layer 1", &["layer"]),
         option("-t 2", "-t 2 --all-alignments", &["all-alignments"]),
         option("--pool mean", "--no-embedding", &["embedding", "pool"]),
+        option("-t 2", "-t 2 --per-base bases.parquet", &["per-base"]),
         option("-t 2", "-t 2 --window 20", &["window"]),
     ];
     changes.extend(
