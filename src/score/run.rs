@@ -97,7 +97,8 @@ impl Stage for Scoring<'_> {
             to.send(Finished { reverse, scores })?;
         }
         strand.check()?;
-        self.pass = Some((strand, pass));
+        // Of a strand that has ended nothing is needed by the next.
+        self.pass = (!step.ends).then_some((strand, pass));
         Ok(())
     }
 
