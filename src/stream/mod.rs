@@ -16,7 +16,7 @@ pub use engine::{Engine, Windows};
 pub use finite::check_finite;
 pub use journal::{Journal, Mark, Position, RunIdentity, difference, load, store};
 pub use output::TableOutput;
-pub use pipeline::{SIGNAL, go_on, interrupted, stop_after};
+pub use pipeline::{SIGNAL, TIME_OVER, go_on, interrupted, stop_after};
 pub use progress::{Progress, Style};
 
 use crate::ops::Reduction;

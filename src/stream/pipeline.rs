@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 pub static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
 /// In [`SIGNAL`]: the time is over that the run was given.
-const TIME_OVER: i32 = libc::SIGALRM;
+pub const TIME_OVER: i32 = libc::SIGALRM;
 
 /// How long a run that is asked to stop looks for a place at which it can go on. Schedulers kill
 /// what has not ended after 30 seconds.
