@@ -35,7 +35,7 @@ if [ -n "$checkpoints" ]; then
 fi
 
 code=0
-srun --ntasks=1 crocuta "$@" "${options[@]}" || code=$?
+srun --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" crocuta "$@" "${options[@]}" || code=$?
 case $code in
 130 | 143)
     [ "${SLURM_RESTART_COUNT:-0}" -ge 20 ] || scontrol requeue "$SLURM_JOB_ID"

@@ -110,17 +110,21 @@ extern "C" fn look_at_stdout() {
     }
 }
 
+/// Address space that is scarce for an arena for each of many threads.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const SCARCE: u64 = 4 << 30;
+
 /// Before anything else: how this process meets the operating system.
 pub fn set_up() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: sets parameters of the allocator before any thread starts. Activations are freed
     // and allocated again at every step: returned to the system each time, their pages would be
-    // faulted in anew (a third of the time of a small model). Where address space is limited, none
+    // faulted in anew (a third of the time of a small model). Where address space is scarce, none
     // is kept for what may come: an arena for each thread takes 64 MiB.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
-        if run::address_limit().is_some() {
+        if run::address_limit().is_some_and(|limit| limit < SCARCE) {
             libc::mallopt(libc::M_ARENA_MAX, 1);
             libc::mallopt(libc::M_TOP_PAD, 1 << 20);
         } else {

@@ -42,8 +42,8 @@ pub(super) struct BranchPass<'a> {
     running: Option<Running>,
     /// Readings of the reference, but for the step that is running.
     line: Line,
-    /// What the head reads of the reference's last token: what comes after is predicted from it.
-    last: Option<Tensor>, // (1, D)
+    /// The logits after the reference's last token: what comes after is predicted from them.
+    last: Option<Tensor>, // (1, V)
     /// Jobs that are done.
     pub finished: Vec<(Job, Scores)>,
 }
@@ -211,28 +211,32 @@ impl<'a> BranchPass<'a> {
         ahead: &[(u64, Alternate)],
         stretches: &[Stretch],
     ) -> Result<Tensor> {
-        let goes_on = usize::from(self.last.is_some());
-        let joined = match self.last.take() {
-            Some(last) => Tensor::cat(&[&last, hidden], 0)?,
-            None => hidden.clone(),
-        };
-        let mut row = goes_on + piece.len();
+        let head = self.scorer.head;
+        let logits = head.forward(hidden)?;
         // What comes after the last base is of no interest, but that it is finite is.
-        let bases = piece.iter().copied().chain(once(N)).skip(1 - goes_on);
-        let mut asked: Vec<(usize, u8)> = (0..row).zip(bases).collect();
+        let bases = piece.iter().copied().chain(once(N));
+        let mut asked: Vec<(usize, u8)> = (0..piece.len()).zip(bases.clone().skip(1)).collect();
+        let mut row = piece.len();
         for ((site, alternate), Stretch { starts, .. }) in ahead.iter().zip(stretches) {
-            let before = goes_on + (site - self.position) as usize;
+            let before = (site - self.position) as usize;
             let rows = (!starts).then(|| before - 1).into_iter();
             let rows = rows.chain(row..row + alternate.tokens);
             let bases = alternate.codes.iter().copied().chain(once(N));
             asked.extend(rows.zip(bases.skip(usize::from(*starts))));
             row += alternate.tokens;
         }
-        if goes_on + piece.len() > 0 {
-            self.last = Some(joined.narrow(0, goes_on + piece.len() - 1, 1)?);
+        let predictions = head.predictions(&logits, &asked)?;
+        let predictions = match &self.last {
+            Some(last) => {
+                let first: Vec<_> = bases.take(1).map(|code| (0, code)).collect();
+                Tensor::cat(&[head.predictions(last, &first)?, predictions], 0)?
+            }
+            None => predictions,
+        };
+        if !piece.is_empty() {
+            self.last = Some(logits.narrow(0, piece.len() - 1, 1)?);
         }
-        let head = self.scorer.head;
-        head.predictions(&head.forward(&joined)?, &asked)
+        Ok(predictions)
     }
 
     /// What the head reads of a piece of the reference and then of alternates, and the vectors that
@@ -381,14 +385,11 @@ impl Running {
     /// A vector that is not finite, of whichever layer, leaves no logit that is; and such a logit
     /// no prediction.
     fn check(&self, predictions: &[[f32; PREDICTIONS]], strand: &ContigStrand) -> Result<()> {
-        let letters: Vec<f32> = predictions
-            .iter()
-            .flat_map(|of| &of[1..5])
-            .copied()
-            .collect();
+        // P(all other tokens), which every logit has a part in.
+        let others: Vec<f32> = predictions.iter().map(|of| of[5]).collect();
         let goes_on = self.stretches.first().is_some_and(|piece| !piece.starts);
         let rows = self.stretches.first().map_or(0, Stretch::asked);
-        check_finite(&letters, 4, |row| {
+        check_finite(&others, 1, |row| {
             if row < rows {
                 let position = self.from + (row + usize::from(!goes_on)) as u64;
                 format!("{}:{position}", strand.name())
