@@ -5,7 +5,7 @@ use crate::io::atomic::{self, STDOUT_CLOSED};
 use crate::io::panics::is_contained;
 use crate::io::threads;
 use crate::run;
-use crate::stream::{self, SIGNAL, TIME_OVER};
+use crate::stream;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -181,9 +181,7 @@ pub fn start(logging: &Logging, steps: bool, saves: bool) -> Result<()> {
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]) {
         threads::start(move || {
             for signal in signals.forever() {
-                // A run whose time is over is at its checkpoint: it was not asked by anyone yet.
-                let asked = ![0, TIME_OVER].contains(&SIGNAL.swap(signal, Ordering::Relaxed));
-                if asked || !steps {
+                if stream::ask(signal) || !steps {
                     exit_interrupted();
                 }
                 // The run stops at its next step, or after a checkpoint; one that takes longer is
