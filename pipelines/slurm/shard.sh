@@ -6,7 +6,8 @@
 # The table is OUT/TASK-of-8.parquet, its checkpoints are in OUT/checkpoints. Five minutes before the
 # job's time is up the run ends with a checkpoint and code 143, and the task goes back into the queue,
 # where it goes on. CHECKPOINTS names another directory, or none where a checkpoint costs more than the
-# work it saves. With --gres=gpu:1 each task has a GPU of its own, and no checkpoints.
+# work it saves. With --gres=gpu:1 each task has a GPU of its own: add --chunk, so that it goes on with
+# the same one whatever memory is free then.
 #SBATCH --job-name=crocuta
 #SBATCH --cpus-per-task=8
 #SBATCH --requeue
@@ -17,7 +18,7 @@ shards=$1 out=$2
 shift 2
 task=$SLURM_ARRAY_TASK_ID
 checkpoints=${CHECKPOINTS-$out/checkpoints}
-if [ -n "${SLURM_JOB_GPUS:-}" ]; then checkpoints= device=cuda; else device=cpu; fi
+if [ -n "${SLURM_JOB_GPUS:-}" ]; then device=cuda; else device=cpu; fi
 mkdir -p "$out" ${checkpoints:+"$checkpoints"}
 
 options=(

@@ -283,8 +283,12 @@ const ENTRY: &str = "journal.json";
 const LOCK: &str = "lock";
 
 /// The name of a run in a directory of many: of the same length for all, by what makes it that run.
+/// But for the chunk, which on a GPU depends on its free memory: of another one a run is refused,
+/// where it would else begin anew without a word.
 fn key(identity: &RunIdentity) -> String {
-    let text = Value::Object(identity.clone()).to_string();
+    let mut identity = identity.clone();
+    identity.shift_remove("chunk");
+    let text = Value::Object(identity).to_string();
     hex(&Sha256::digest(text)[..12])
 }
 
