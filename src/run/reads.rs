@@ -400,11 +400,9 @@ impl Reads {
             window: None,
             strand: Strand::Forward,
             regions: described(&self.region, self.regions_file.as_deref()),
-            shard: opened.blocks.map(|blocks| ShardRecord {
-                index: blocks.shard.index,
-                of: blocks.shard.of,
-                by: "read".to_string(),
-                block: Some(blocks.size),
+            shard: self.sharding.record("read").map(|record| ShardRecord {
+                block: opened.blocks.map(|blocks| blocks.size),
+                ..record
             }),
             params,
         };

@@ -10,7 +10,7 @@ mod source;
 pub use compute::{Compute, Precision, Target, use_threads};
 pub use output::{Binning, Output};
 pub use shard::Sharding;
-pub use source::{Part, Source, described, indexed, queries};
+pub use source::{Source, Wanted, described, indexed, queries};
 
 use serde::Serializer;
 use std::path::PathBuf;
