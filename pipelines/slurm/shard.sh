@@ -6,7 +6,8 @@
 # The table is OUT/TASK-of-8.parquet, its checkpoints are in OUT/checkpoints. Five minutes before the
 # job's time is up (of short jobs a fifth) the run ends with a checkpoint and code 143, and the task goes
 # back into the queue, where it goes on. CHECKPOINTS names another directory, or none where a checkpoint
-# costs more than the work it saves. With --gres=gpu:1 each task has a GPU of its own, and no checkpoints.
+# costs more than the work it saves. With --gres=gpu:1 each task has a GPU of its own:
+# add --chunk, so that it goes on with the same one whatever memory is free then.
 #SBATCH --job-name=crocuta
 #SBATCH --cpus-per-task=8
 #SBATCH --requeue
@@ -19,7 +20,7 @@ task=$SLURM_ARRAY_TASK_ID
 # SLURM_JOB_ID of an array's last task is that of the array, and would stand for all of its tasks.
 job=${SLURM_ARRAY_JOB_ID}_$task
 checkpoints=${CHECKPOINTS-$out/checkpoints}
-if [ -n "${SLURM_JOB_GPUS:-}" ]; then checkpoints= device=cuda; else device=cpu; fi
+if [ -n "${SLURM_JOB_GPUS:-}" ]; then device=cuda; else device=cpu; fi
 mkdir -p "$out" ${checkpoints:+"$checkpoints"}
 
 options=(

@@ -248,8 +248,8 @@ impl Job for GenomeJob<'_> {
             None => (None, None, 0),
         };
         let together = self.together(task.as_ref());
-        let part = self.part(intervals.as_ref(), source.sharding.one(), None);
-        let (genome, empty) = source.open(&loaded.facts, strand, together, part)?;
+        let wanted = self.wanted(intervals.as_ref(), source.sharding.one(), None);
+        let (genome, empty) = source.open(&loaded.facts, strand, together, wanted)?;
         let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");

@@ -2,8 +2,9 @@
 
 use super::line::Sum;
 use crate::error::Result;
-use crate::ops::{Later, Reduction, Tensor, pool};
-use crate::stream::check_finite;
+use crate::ops::{Device, Later, Reduction, Tensor, pool};
+use crate::stream::{check_finite, load, store};
+use std::io::{Read, Write};
 use std::ops::Range;
 
 /// Rows that are summed one after the other; of these sums, those of a run in turn. That rounds
@@ -52,6 +53,24 @@ impl Kept {
             n if n == count => None,
             n => Some(rows.narrow(0, n, count - n)?),
         };
+        Ok(())
+    }
+
+    /// Stores what is kept; waits for the work that computes it.
+    pub fn save(&self, file: &mut dyn Write) -> Result<()> {
+        let rows = self.rows.as_ref().map(Tensor::to_vec1::<f32>);
+        store(&(self.from, rows.transpose()?), file)
+    }
+
+    /// Takes up what [`Self::save`] stored, on the device where it lay.
+    pub fn restore(&mut self, device: &Device, file: &mut dyn Read) -> Result<()> {
+        let rows: Option<Vec<f32>>;
+        (self.from, rows) = load(file)?;
+        let rows = rows.map(|rows| {
+            let shape = (rows.len() / self.width, self.width);
+            Tensor::from_vec(rows, shape, device)
+        });
+        self.rows = rows.transpose()?;
         Ok(())
     }
 

@@ -34,7 +34,7 @@ pub use alleles::{read_alleles, region_of, saturate};
 pub use contig::{Contig, ContigStrand};
 pub use haplotypes::{Carried, join};
 pub use ledger::{Change, Ledger};
-pub use part::{Part, count_records};
+pub use part::{Part, Shares, count_records};
 pub use pass::score;
 pub use plot::draw;
 pub use prepare::{Checked, prepare};

@@ -2,12 +2,14 @@
 
 use super::contig::{Contig, ContigStrand};
 use super::ledger::{Change, Ledger};
+use super::part::Shares;
 use super::reference::Reference;
 use super::{Mode, Settings, Watch};
 use crate::error::{Error, Result};
 use crate::sequence::allele::{Status, Variant};
 use crate::sequence::{N, base};
 use crate::table::{Allele, Spelled};
+use std::collections::BTreeMap;
 use std::iter::Sum;
 use std::ops::Range;
 use std::sync::Arc;
@@ -45,7 +47,7 @@ impl Sum for Checked {
 }
 
 /// Compares every allele with the reference, normalises it, and gives it a status; tells what was
-/// found on each contig, by its place in the reference. `causal`: of the model.
+/// found of each shard, or of all as of the first. `causal`: of the model.
 ///
 /// Memory: besides the ledger's, 32 bytes for each allele of a contig.
 ///
@@ -56,8 +58,9 @@ pub fn prepare(
     causal: bool,
     reference: &Reference,
     ledger: &mut Ledger,
+    shares: Option<&Shares>,
     watch: &mut Watch,
-) -> Result<Vec<(usize, Checked)>> {
+) -> Result<BTreeMap<u64, Checked>> {
     let mut of_contig: Vec<Vec<usize>> = vec![Vec::new(); reference.contigs().len()];
     for i in 0..ledger.len() {
         match ledger.contig(i) {
@@ -70,18 +73,15 @@ pub fn prepare(
         settings,
         causal,
         ledger,
-        checked: Checked::default(),
+        shares,
+        of_shards: BTreeMap::new(),
     };
-    let mut of_contigs = Vec::new();
     reference.each(&of_contig, &settings.scratch, |contig, entries| {
-        preparation.contig(contig, entries, watch)?;
-        let place = entries.first().and_then(|&i| preparation.ledger.contig(i));
-        let checked = std::mem::take(&mut preparation.checked);
-        of_contigs.extend(place.map(|place| (place, checked)));
-        Ok(())
+        preparation.contig(contig, entries, watch)
     })?;
+    let of_shards = preparation.of_shards;
     compare_records(settings, ledger)?;
-    Ok(of_contigs)
+    Ok(of_shards)
 }
 
 /// What was found so far.
@@ -89,8 +89,8 @@ struct Preparation<'a> {
     settings: &'a Settings,
     causal: bool,
     ledger: &'a mut Ledger,
-    /// On the contig at work.
-    checked: Checked,
+    shares: Option<&'a Shares>,
+    of_shards: BTreeMap<u64, Checked>,
 }
 
 impl Preparation<'_> {
@@ -103,35 +103,45 @@ impl Preparation<'_> {
             order.push((self.ledger.allele(i)?.pos, i));
         }
         order.sort_unstable();
-        let mut changed = Vec::new();
+        let mut changed: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
         for (_, i) in order {
             watch(0, &contig.name)?;
-            let found = change(self.settings, &strand, &self.ledger.allele(i)?);
+            let allele = self.ledger.allele(i)?;
+            let found = change(self.settings, &strand, &allele);
             strand.check()?;
             match found {
-                Ok(found) => changed.push(self.scored(i, found, &strand)?),
+                Ok(found) => {
+                    let place = self.ledger.contig(i);
+                    let shares = self.shares;
+                    let shard = shares.map_or(1, |shares| shares.shard(allele.record, place));
+                    let bounds = self.scored(i, found, &strand, shard)?;
+                    changed.entry(shard).or_default().push(bounds);
+                }
                 Err(status) => self.ledger.set_status(i, status),
             }
         }
-        changed.sort_unstable();
-        self.checked.reference += passed(self.settings, contig.length, &changed);
-        if self.settings.both_strands {
-            let mirrored = changed.into_iter();
-            let mirrored =
-                mirrored.map(|(start, end)| (contig.length - end, contig.length - start));
-            let mut mirrored: Vec<_> = mirrored.collect();
-            mirrored.sort_unstable();
-            self.checked.reference += passed(self.settings, contig.length, &mirrored);
+        for (shard, mut sites) in changed {
+            sites.sort_unstable();
+            let mut bases = passed(self.settings, contig.length, &sites);
+            if self.settings.both_strands {
+                for (start, end) in &mut sites {
+                    (*start, *end) = (contig.length - *end, contig.length - *start);
+                }
+                sites.sort_unstable();
+                bases += passed(self.settings, contig.length, &sites);
+            }
+            self.of_shards.entry(shard).or_default().reference += bases;
         }
         Ok(())
     }
 
-    /// Enters an allele that will be scored; gives its start and end.
+    /// Enters an allele that will be scored, of this shard; gives its start and end.
     fn scored(
         &mut self,
         i: usize,
         found: ScoredAllele,
         strand: &ContigStrand,
+        shard: u64,
     ) -> Result<(u64, u64)> {
         let ScoredAllele {
             change,
@@ -143,10 +153,11 @@ impl Preparation<'_> {
             status = Status::NInWindow;
         }
         let (start, end) = (change.variant.start, change.variant.end());
-        self.checked.scored += 1;
+        let checked = self.of_shards.entry(shard).or_default();
+        checked.scored += 1;
         let strands = 1 + usize::from(self.settings.both_strands);
         for behind in [strand.length() - end, start].into_iter().take(strands) {
-            self.checked.alternates += work(self.settings, self.causal, behind, &change.variant);
+            checked.alternates += work(self.settings, self.causal, behind, &change.variant);
         }
         self.ledger.set_status(i, status);
         self.ledger.set_change(i, &change)?;

@@ -4,7 +4,7 @@ use super::contig::ContigStrand;
 use super::ledger::Ledger;
 use super::pass::Pass;
 use super::reference::Reference;
-use super::sites::{SiteStep, Sites};
+use super::sites::{Site, SiteStep, Sites};
 use super::{Job, Scorer, Settings};
 use crate::error::Result;
 use crate::io::atomic::AtomicFile;
@@ -31,6 +31,7 @@ pub fn run(
 ) -> Result<Totals> {
     let mut sink = LedgerSink::open(ledger, journal.as_deref())?;
     let position = journal.as_ref().map(|journal| journal.position());
+    let position = position.unwrap_or_default();
     let mut sites = Sites::new(settings, reference, ledger, position)?;
     let mut compute = Scoring {
         scorer,
@@ -59,7 +60,8 @@ struct Finished {
 struct Scoring<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
-    pass: Option<(ContigStrand, Pass<'a>)>,
+    /// None between two strands.
+    pass: Option<Pass<'a>>,
     /// What an earlier run's pass carried, until the strand is known.
     carried: Option<Vec<u8>>,
 }
@@ -69,41 +71,43 @@ impl Stage for Scoring<'_> {
     type Out = Finished;
 
     fn run(&mut self, step: SiteStep, to: &mut Next<Finished>) -> Result<()> {
-        let (strand, mut pass) = match self.pass.take() {
-            Some(pass) if !step.begins => pass,
-            _ => {
-                let mut pass = Pass::new(self.scorer, self.settings, step.strand.clone())?;
-                if let Some(carried) = self.carried.take().filter(|_| !step.begins) {
-                    pass.restore(&mut &carried[..])?;
+        let strand = &step.strand;
+        for (i, site) in step.sites.into_iter().enumerate() {
+            let Site {
+                position,
+                start,
+                jobs,
+            } = site;
+            loop {
+                let pass = self.pass(strand)?;
+                let is_near = pass.approach(start, &mut |bases, name| to.done(bases, name))?;
+                send(pass, strand, to)?;
+                // What is not asked for can wait until a step begins.
+                if to.is_asked() || (i == 0 || !is_near) && to.is_due() {
+                    pass.rest(&mut |bases, name| to.done(bases, name))?;
+                    send(pass, strand, to)?;
+                    to.mark(position, &mut |file| self.save(file))?;
                 }
-                (step.strand, pass)
+                if is_near {
+                    break;
+                }
             }
-        };
-        let reverse = strand.reverse;
-        for jobs in step.sites {
+            let pass = self.pass(strand)?;
             pass.site(jobs, &mut |bases, name| to.done(bases, name))?;
-            let scores = pass.take(&strand);
-            if !scores.is_empty() {
-                to.send(Finished { reverse, scores })?;
-            }
+            send(pass, strand, to)?;
         }
         if step.ends {
+            let pass = self.pass(strand)?;
             pass.finish(&mut |bases, name| to.done(bases, name))?;
-            let scores = pass.take(&strand);
-            to.send(Finished { reverse, scores })?;
-        } else if step.rests {
-            pass.rest(&mut |bases, name| to.done(bases, name))?;
-            let scores = pass.take(&strand);
-            to.send(Finished { reverse, scores })?;
+            send(pass, strand, to)?;
+            self.pass = None;
         }
-        strand.check()?;
-        self.pass = Some((strand, pass));
         Ok(())
     }
 
     fn save(&self, file: &mut dyn Write) -> Result<()> {
         let mut carried = Vec::new();
-        if let Some((_, pass)) = &self.pass {
+        if let Some(pass) = &self.pass {
             pass.save(&mut carried)?;
         }
         store(&carried, file)
@@ -114,6 +118,36 @@ impl Stage for Scoring<'_> {
         self.carried = (!carried.is_empty()).then_some(carried);
         Ok(())
     }
+}
+
+impl<'a> Scoring<'a> {
+    /// The pass over the strand at work, which goes on where an earlier run's was stopped.
+    fn pass(&mut self, strand: &ContigStrand) -> Result<&mut Pass<'a>> {
+        let pass = match self.pass.take() {
+            Some(pass) => pass,
+            None => {
+                let mut pass = Pass::new(self.scorer, self.settings, strand.clone())?;
+                if let Some(carried) = self.carried.take() {
+                    pass.restore(&mut &carried[..])?;
+                }
+                pass
+            }
+        };
+        Ok(self.pass.insert(pass))
+    }
+}
+
+/// Sends on the scores that are done.
+fn send(pass: &mut Pass, strand: &ContigStrand, to: &mut Next<Finished>) -> Result<()> {
+    let scores = pass.take(strand);
+    strand.check()?;
+    if scores.is_empty() {
+        return Ok(());
+    }
+    to.send(Finished {
+        reverse: strand.reverse,
+        scores,
+    })
 }
 
 /// Scores are rows already.

@@ -1,6 +1,5 @@
 //! What a run would take: alleles, the encoder's work, time.
 
-use super::shards::By;
 use super::{OpenScore, Score};
 use crate::encoder::{Branch, Encoder, Segment};
 use crate::error::Result;
@@ -10,10 +9,11 @@ use crate::run::estimate::Estimate;
 use crate::run::plan;
 use crate::run::session::Session;
 use crate::run::units::readable;
-use crate::score::{Checked, Mode, Settings};
+use crate::score::{Checked, Mode, Settings, Shares};
 use crate::sequence::shard::Shard;
 use crate::stream::Engine;
 use crate::table::{self, VariantColumns};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -72,20 +72,15 @@ pub(super) fn describe(options: &Score, opened: &mut OpenScore) -> Result<String
     } = &*opened;
     let engine = &session.engine;
     let steps = session.estimate.measure(engine)?;
-    let seconds = match settings.mode {
-        Mode::Window(_) => checked.bases() as f64 / steps,
-        Mode::Stream => {
-            let alternates = checked.alternates as f64 / alternates(engine, settings)?;
-            checked.reference as f64 / steps + alternates
-        }
+    let speed = Speed {
+        reference: steps,
+        alternates: match settings.mode {
+            Mode::Window(_) => steps,
+            Mode::Stream => alternates(engine, settings)?,
+        },
     };
-    let speed = if seconds > 0.0 {
-        checked.bases() as f64 / seconds
-    } else {
-        steps
-    };
-    if let Some(shards) = options.sharding.all() {
-        return describe_shards(options, opened, shards, speed);
+    if let (Some(shards), Some(shares)) = (options.sharding.all(), opened.shares.clone()) {
+        return describe_shards(opened, shards, &shares, speed);
     }
     let ledger = ledger.read().unwrap_or_else(PoisonError::into_inner);
     let statuses = ledger.statuses().into_iter();
@@ -99,38 +94,62 @@ pub(super) fn describe(options: &Score, opened: &mut OpenScore) -> Result<String
         checked.scored,
         checked.reference,
         checked.alternates,
-        session.estimate.describe(speed),
+        session.estimate.describe(speed.of(checked)),
         readable(longest.unwrap_or_default() + ledger.len() as u64 * ALLELE),
     ))
 }
 
+/// Bases a second.
+#[derive(Clone, Copy)]
+struct Speed {
+    reference: f64,
+    alternates: f64,
+}
+
+impl Speed {
+    /// Of all that was found together.
+    fn of(self, found: &Checked) -> f64 {
+        let reference = found.reference as f64 / self.reference;
+        let seconds = reference + found.alternates as f64 / self.alternates;
+        if seconds > 0.0 {
+            found.bases() as f64 / seconds
+        } else {
+            self.reference
+        }
+    }
+}
+
 /// A line for each of these shards.
 fn describe_shards(
-    options: &Score,
     opened: &mut OpenScore,
     shards: impl Iterator<Item = Shard>,
-    speed: f64,
+    shares: &Shares,
+    speed: Speed,
 ) -> Result<String> {
-    let alleles = opened.session.estimate.rows.unwrap_or_default();
+    let ledger = opened.ledger.get_mut();
+    let ledger = ledger.unwrap_or_else(PoisonError::into_inner);
+    // Alleles of each shard, and the contigs that they lie on.
+    let mut alleles: BTreeMap<u64, (u64, BTreeSet<usize>)> = BTreeMap::new();
+    for i in 0..ledger.len() {
+        let contig = ledger.contig(i);
+        let shard = shares.shard(ledger.allele(i)?.record, contig);
+        let (count, contigs) = alleles.entry(shard).or_default();
+        *count += 1;
+        contigs.extend(contig);
+    }
+    let estimate = &mut opened.session.estimate;
+    let fixed = estimate.fixed - ledger.len() as u64 * super::ALLELE;
     let mut lines = plan::header();
     for shard in shards {
-        let mut names = Vec::new();
-        let (rows, bases) = if options.shard_by == By::Contig {
-            let contigs = opened.reference.contigs();
-            let has = shard.has_contigs(contigs);
-            let mine = || opened.of_contigs.iter().filter(|(place, _)| has[*place]);
-            names.extend(mine().map(|(place, _)| contigs[*place].name.clone()));
-            let found: Checked = mine().map(|(_, checked)| *checked).sum();
-            (found.scored, found.bases())
-        } else {
-            // About as many each, after their context.
-            let context = opened.settings.context.unwrap_or_default();
-            let share = |total: u64| total.div_ceil(shard.of);
-            (share(alleles), share(opened.checked.bases()) + context)
-        };
-        let estimate = &mut opened.session.estimate;
-        (estimate.rows, estimate.bases) = (Some(rows), Some(bases));
-        lines += &plan::line(shard, &names, estimate, speed);
+        let (count, contigs) = alleles.remove(&shard.index).unwrap_or_default();
+        let found = opened.of_shards.get(&shard.index).copied();
+        let found = found.unwrap_or_default();
+        (estimate.rows, estimate.bases) = (Some(count), Some(found.bases()));
+        estimate.fixed = fixed + count * super::ALLELE;
+        let all = opened.reference.contigs();
+        let names = contigs.into_iter().map(|contig| all[contig].name.clone());
+        let names: Vec<String> = names.collect();
+        lines += &plan::line(shard, &names, estimate, speed.of(&found));
     }
     Ok(lines)
 }

@@ -21,12 +21,15 @@ use crate::io::atomic::AtomicFile;
 use crate::io::input::is_stdin;
 use crate::io::variants::Options as ReadOptions;
 use crate::io::variants::annotate::Annotator;
-use crate::score::{self, Carried, Checked, Embeddings, Ledger, Mode, Reference, Scorer, Settings};
+use crate::score::{
+    self, Carried, Checked, Embeddings, Ledger, Mode, Part, Reference, Scorer, Settings, Shares,
+};
 use crate::stream::{Engine, Journal, Progress, Strand, go_on};
 use crate::table::VariantColumns;
 use preset::Preset;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
@@ -70,7 +73,7 @@ pub struct Score {
     #[command(flatten)]
     #[serde(flatten)]
     sharding: Sharding,
-    /// What shards are made of; with `site`, --context says what each reads before its first.
+    /// What shards are made of; with `site`, --context bounds what each reads before its first.
     #[arg(
         long,
         value_enum,
@@ -160,9 +163,11 @@ pub struct OpenScore {
     columns: VariantColumns,
     reference: Reference,
     ledger: RwLock<Ledger>,
+    /// How the input's records are shared out, if there are shards.
+    shares: Option<Shares>,
     checked: Checked,
-    /// The same on each contig that has alleles, by its place in the reference.
-    of_contigs: Vec<(usize, Checked)>,
+    /// The same of each shard.
+    of_shards: BTreeMap<u64, Checked>,
 }
 
 /// The files that a run writes.
@@ -270,6 +275,7 @@ impl Job for Score {
         session.estimate = check::estimate(&session, &settings, &columns);
         session.estimate.check_memory()?;
         let mut opened = OpenScore {
+            shares: self.shares(&reference)?,
             ledger: RwLock::new(Ledger::create(&settings.scratch)?),
             session,
             head,
@@ -277,7 +283,7 @@ impl Job for Score {
             columns,
             reference,
             checked: Checked::default(),
-            of_contigs: Vec::new(),
+            of_shards: BTreeMap::new(),
         };
         self.prepare(&mut opened)?;
         Ok(opened)
@@ -370,24 +376,29 @@ impl Score {
             settings,
             reference,
             ledger,
+            shares,
             checked,
-            of_contigs,
+            of_shards,
             ..
         } = opened;
         let ledger = ledger.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let carried = self.read(settings, reference, ledger)?;
+        let part = self.part(shares.as_ref());
+        let carried = self.read(settings, reference, &part, ledger)?;
         let causal = session.engine.facts.causal;
         let named = |error: Error| match &self.variants {
             Some(path) => error.file(path.display()),
             None => error,
         };
-        let watch = &mut |_: u64, _: &str| go_on();
-        *of_contigs = score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
+        let shares = shares.as_ref();
+        let prepare = |ledger: &mut Ledger| {
+            let watch = &mut |_: u64, _: &str| go_on();
+            score::prepare(settings, causal, reference, ledger, shares, watch).map_err(named)
+        };
+        *of_shards = prepare(ledger)?;
         if score::join(settings, reference, ledger, &carried)? > 0 {
-            *of_contigs =
-                score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
+            *of_shards = prepare(ledger)?;
         }
-        *checked = of_contigs.iter().map(|(_, checked)| *checked).sum();
+        *checked = of_shards.values().copied().sum();
         let alleles = ledger.len() as u64;
         let estimate = &mut session.estimate;
         estimate.rows = Some(alleles);
@@ -401,16 +412,16 @@ impl Score {
         &self,
         settings: &Settings,
         reference: &Reference,
+        part: &Part,
         ledger: &mut Ledger,
     ) -> Result<Vec<Carried>> {
-        let part = self.part(self.sharding.one(), settings, reference)?;
         match (&self.saturate, &self.variants) {
             (Some(region), _) => {
-                score::saturate(region, reference, &settings.scratch, &part, ledger)?;
+                score::saturate(region, reference, &settings.scratch, part, ledger)?;
                 Ok(Vec::new())
             }
             (None, Some(path)) => {
-                score::read_alleles(path, &self.reading(), reference, &part, ledger)
+                score::read_alleles(path, &self.reading(), reference, part, ledger)
             }
             (None, None) => Err(Error::usage("no variants")),
         }

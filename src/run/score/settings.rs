@@ -48,7 +48,7 @@ impl Score {
             longest: self.max_allele as usize,
             both_strands: self.strand() != Strand::Forward,
             embeddings: self.embeddings.or(preset.embeddings),
-            shard: self.sharding.shard.is_some(),
+            shard: self.sharding.one().is_some_and(|shard| shard.of > 1),
             chunk: 0,
             scratch: self.compute.scratch(&self.output.output),
         })

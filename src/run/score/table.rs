@@ -69,7 +69,7 @@ impl Score {
             window,
             strand: self.strand(),
             regions: self.saturate.iter().cloned().collect(),
-            shard: self.shard(),
+            shard: self.sharding.record(name_of(self.shard_by)),
             params,
         };
         provenance::footer(&opened.session, &self.compute, about, columns)
