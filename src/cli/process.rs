@@ -5,7 +5,7 @@ use crate::io::atomic::{self, STDOUT_CLOSED};
 use crate::io::panics::is_contained;
 use crate::io::threads;
 use crate::run;
-use crate::stream::{self, SIGNAL};
+use crate::stream;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -181,7 +181,7 @@ pub fn start(logging: &Logging, steps: bool, saves: bool) -> Result<()> {
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]) {
         threads::start(move || {
             for signal in signals.forever() {
-                if SIGNAL.swap(signal, Ordering::Relaxed) != 0 || !steps {
+                if stream::ask(signal) || !steps {
                     exit_interrupted();
                 }
                 // The run stops at its next step, or after a checkpoint; one that takes longer is

@@ -11,11 +11,12 @@ use super::{Job, Scorer, Settings, Watch};
 use crate::encoder::{Branch, Encoder, Segment, State};
 use crate::error::Result;
 use crate::head::PREDICTIONS;
-use crate::ops::Tensor;
+use crate::ops::{Later, Tensor};
 use crate::sequence::N;
-use crate::stream::check_finite;
+use crate::stream::{check_finite, load, store};
 use crate::table::{Known, Scores};
 use rayon::prelude::*;
+use std::io::{Read, Write};
 use std::iter::once;
 
 /// One strand of one contig, from its start to the last site.
@@ -71,11 +72,8 @@ impl<'a> BranchPass<'a> {
         })
     }
 
-    /// The jobs of the next site, all with the same start.
-    pub fn site(&mut self, jobs: Vec<Job>, watch: &mut Watch) -> Result<()> {
-        let Some(site) = jobs.first().map(|job| job.variant.start) else {
-            return Ok(());
-        };
+    /// Runs one step towards the next site, if it is further than a step; whether it is not.
+    pub fn approach(&mut self, site: u64, watch: &mut Watch) -> Result<bool> {
         if let Some(restart) = self.queue.restart(self.settings, site, self.position) {
             self.finish(watch)?;
             (self.start, self.position) = (restart, restart);
@@ -83,6 +81,19 @@ impl<'a> BranchPass<'a> {
             self.line = Line::new(restart, 0);
             self.last = None;
         }
+        let is_near = site - self.position <= self.settings.chunk as u64;
+        if !is_near {
+            self.step_towards(site, watch)?;
+        }
+        Ok(is_near)
+    }
+
+    /// The jobs of the next site, all with the same start.
+    pub fn site(&mut self, jobs: Vec<Job>, watch: &mut Watch) -> Result<()> {
+        let Some(site) = jobs.first().map(|job| job.variant.start) else {
+            return Ok(());
+        };
+        while !self.approach(site, watch)? {}
         let measured = |job| {
             let (measure, alternate) = Alternate::of(&job, self.settings, &self.strand)?;
             Ok((job, measure, alternate))
@@ -112,12 +123,49 @@ impl<'a> BranchPass<'a> {
             if fits || (self.ahead.is_empty() && reference <= 1) {
                 return Ok(());
             }
-            let to = match self.ahead.last() {
-                Some((last, _)) => *last,
-                None => (site - 1).min(self.position + chunk as u64),
-            };
-            self.run(to, watch)?;
+            self.step_towards(site, watch)?;
         }
+    }
+
+    /// A step with the alternates that are to run, or else with the reference alone.
+    fn step_towards(&mut self, site: u64, watch: &mut Watch) -> Result<()> {
+        let to = match self.ahead.last() {
+            Some((last, _)) => *last,
+            None => (site - 1).min(self.position + self.settings.chunk as u64),
+        };
+        self.run(to, watch)
+    }
+
+    /// Waits for the step that is running. No other is begun, of which the next run would not have
+    /// the same bases.
+    pub fn rest(&mut self, watch: &mut Watch) -> Result<()> {
+        match self.running.take() {
+            Some(step) => self.compare(step.read(&self.strand)?, watch),
+            None => Ok(()),
+        }
+    }
+
+    /// Stores what the pass carries after [`Self::rest`].
+    pub fn save(&self, file: &mut dyn Write) -> Result<()> {
+        store(&(&self.state, self.start, self.position), file)?;
+        store(&(&self.queue, &self.ahead, self.tokens, &self.line), file)?;
+        let last = self.last.as_ref().map(Tensor::to_vec1::<f32>);
+        store(&last.transpose()?, file)?;
+        self.kept.save(file)
+    }
+
+    /// Takes up what [`Self::save`] stored.
+    pub fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
+        (self.state, self.start, self.position) = load(file)?;
+        (self.queue, self.ahead, self.tokens, self.line) = load(file)?;
+        let device = &self.scorer.engine.device;
+        let last: Option<Vec<f32>> = load(file)?;
+        let last = last.map(|last| {
+            let shape = (1, last.len());
+            Tensor::from_vec(last, shape, device)
+        });
+        self.last = last.transpose()?;
+        self.kept.restore(device, file)
     }
 
     /// Runs what is left.
@@ -132,22 +180,20 @@ impl<'a> BranchPass<'a> {
             let more = self.settings.chunk.saturating_sub(used).max(least);
             self.run(to.min(last + more as u64), watch)?;
         }
-        match self.running.take() {
-            Some(step) => self.compare(step.read(&self.strand)?, watch),
-            None => Ok(()),
-        }
+        self.rest(watch)
     }
 
     /// A step with the reference up to a position, and the alternates that are to run. While the
-    /// device is at work on it, the step before is compared.
+    /// device is at work on it, the step before is read and compared.
     fn run(&mut self, to: u64, watch: &mut Watch) -> Result<()> {
         let ahead = std::mem::take(&mut self.ahead);
         self.tokens = 0;
         let piece = self.strand.read(self.position..to)?;
-        let before = self.running.take();
-        let before = before.map(|step| step.read(&self.strand)).transpose()?;
-        self.running = Some(self.start(piece, ahead, to)?);
-        before.map_or(Ok(()), |step| self.compare(step, watch))
+        let next = self.start(piece, ahead, to)?;
+        match self.running.replace(next) {
+            Some(before) => self.compare(before.read(&self.strand)?, watch),
+            None => Ok(()),
+        }
     }
 
     /// Starts a step.
@@ -156,7 +202,7 @@ impl<'a> BranchPass<'a> {
         let (predictions, vectors) = match self.forward(&piece, &ahead)? {
             Some((hidden, given)) => {
                 let predictions = self.predict(&hidden, &piece, &ahead, &stretches[1..])?;
-                (Some(predictions), Some(given.unwrap_or(hidden)))
+                (Some(predictions.later()?), Some(given.unwrap_or(hidden)))
             }
             None => (None, None),
         };
@@ -313,7 +359,7 @@ struct Running {
     from: u64,
     /// The piece, then the alternates beside it.
     stretches: Vec<Stretch>,
-    predictions: Option<Tensor>, // (asked, PREDICTIONS)
+    predictions: Option<Later>, // (asked, PREDICTIONS)
     /// Of each alternate, the vector at its site, and of those around it.
     of_alternates: Sums,
     /// Of each job that will be ready, those of the reference.
@@ -359,8 +405,8 @@ impl Running {
     /// # Errors
     /// Model: a number of it is not finite.
     fn read(self, strand: &ContigStrand) -> Result<Step> {
-        let predictions = self.predictions.as_ref().map(Tensor::to_vec1);
-        let predictions: Vec<f32> = predictions.transpose()?.unwrap_or_default();
+        let predictions = self.predictions.as_ref().map(Later::read);
+        let predictions = predictions.transpose()?.unwrap_or_default();
         let mut rest = predictions.as_chunks().0;
         self.check(rest, strand)?;
         let mut readings = self.stretches.iter().map(|stretch| {

@@ -67,17 +67,27 @@ impl<'a> ForkPass<'a> {
         })
     }
 
-    /// The jobs of the next site, all with the same start.
-    pub fn site(&mut self, jobs: Vec<Job>, watch: &mut Watch) -> Result<()> {
-        let Some(site) = jobs.first().map(|job| job.variant.start) else {
-            return Ok(());
-        };
+    /// Reads one step towards the next site, if it is further than a step; whether it is not.
+    pub fn approach(&mut self, site: u64, watch: &mut Watch) -> Result<bool> {
         if let Some(restart) = self.queue.restart(self.settings, site, self.position) {
             self.finish(watch)?;
             (self.start, self.position) = (restart, restart);
             self.before = Rc::default();
             self.line = Line::new(restart, self.scorer.engine.facts.width);
         }
+        let next = self.position + self.settings.chunk as u64;
+        if next < site {
+            self.advance(next, watch)?;
+        }
+        Ok(next >= site)
+    }
+
+    /// The jobs of the next site, all with the same start.
+    pub fn site(&mut self, jobs: Vec<Job>, watch: &mut Watch) -> Result<()> {
+        let Some(site) = jobs.first().map(|job| job.variant.start) else {
+            return Ok(());
+        };
+        while !self.approach(site, watch)? {}
         self.advance(site, watch)?;
         let longest = jobs.iter().map(|job| job.variant.alternate.len()).max();
         let room = self.settings.after + longest.unwrap_or_default();

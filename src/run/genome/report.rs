@@ -3,9 +3,9 @@
 use super::{GenomeJob, Inputs, OpenGenome, RowsOf};
 use crate::error::Result;
 use crate::io::pileup::Consensus;
-use crate::run::file_name;
 use crate::run::provenance::{self, About};
 use crate::run::summary::Summary;
+use crate::run::{file_name, name_of};
 use crate::stream::genome::Head;
 use crate::table::{Column, Positions};
 use serde_json::{Map, Value, json};
@@ -55,7 +55,7 @@ impl GenomeJob<'_> {
             window: None,
             strand: opened.settings.strand,
             regions: source.described(),
-            shard: source.shard(),
+            shard: source.sharding.record(name_of(source.shard_by)),
             params,
             measured: Map::new(),
         };

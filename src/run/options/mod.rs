@@ -10,7 +10,18 @@ mod source;
 pub use compute::{Compute, Precision, Target, use_threads};
 pub use output::{Binning, Output};
 pub use shard::Sharding;
-pub use source::{Part, Source, described, indexed, queries};
+pub use source::{Source, Wanted, described, indexed, queries};
+
+use serde::Serializer;
+use std::path::PathBuf;
+
+/// Of an option whose file is part of a checkpoint: whether there is one, whatever its path.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn is_given<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_bool(path.is_some())
+}
 
 /// Context of a model that does not state the length it was trained on.
 pub const CONTEXT: usize = 1 << 16;

@@ -15,12 +15,11 @@ use crate::sequence::interval::Interval;
 use crate::sequence::region::Query;
 use crate::sequence::shard::{By, Cut, Shard};
 use crate::stream::Strand;
-use crate::table::footer::ShardRecord;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// What is read of the sequences that are asked for.
-pub struct Part<'a> {
+pub struct Wanted<'a> {
     /// The shard; none: all of them.
     pub shard: Option<Shard>,
     /// Bases of a bin: none is in two shards.
@@ -97,17 +96,6 @@ impl Source {
         stretches || !self.described().is_empty()
     }
 
-    /// The one shard that is read, if one is, for the metadata.
-    pub fn shard(&self) -> Option<ShardRecord> {
-        let Shard { index, of } = self.sharding.one()?;
-        Some(ShardRecord {
-            index,
-            of,
-            by: name_of(self.shard_by),
-            block: None,
-        })
-    }
-
     /// What a user should know of the context that regions get.
     pub fn note(&self, facts: &Facts) -> Option<String> {
         let unknown = facts.context.is_none() && self.context.is_none();
@@ -146,14 +134,14 @@ impl Source {
         facts: &Facts,
         strand: Strand,
         together: bool,
-        part: Part,
+        wanted: Wanted,
     ) -> Result<(Genome, u64)> {
-        let Part {
+        let Wanted {
             shard,
             bin,
             intervals,
             contigs,
-        } = part;
+        } = wanted;
         let shard = shard.map(|shard| Cut {
             shard,
             by: self.shard_by,

@@ -4,8 +4,7 @@ use super::{OpenScore, Score};
 use crate::error::{Error, Result};
 use crate::io::table_reader::{TableReader, is_table};
 use crate::io::variants::Options;
-use crate::score::{self, Background, Checked, Ledger, Part, Reference};
-use crate::stream::go_on;
+use crate::score::{self, Background, Ledger, Part, Reference};
 use crate::table::{self, Known, Of, SCORES};
 use serde_json::Value;
 use std::path::Path;
@@ -31,24 +30,6 @@ impl Score {
         score::read_alleles(path, (&options, &[]), reference, &Part::All, ledger)?;
         ledger.set_background(first);
         Ok(())
-    }
-
-    /// What the background takes on each contig, if it is scored: each shard scores all of it.
-    pub(super) fn background_of_contigs(
-        &self,
-        opened: &OpenScore,
-    ) -> Result<Vec<(usize, Checked)>> {
-        let OpenScore {
-            session,
-            settings,
-            reference,
-            ..
-        } = opened;
-        let mut ledger = Ledger::create(&settings.scratch)?;
-        self.read_background(reference, &mut ledger)?;
-        let causal = session.engine.facts.causal;
-        let watch = &mut |_: u64, _: &str| go_on();
-        score::prepare(settings, causal, reference, &mut ledger, watch)
     }
 
     /// The background of the table of an earlier run; none if it is no table.

@@ -1,7 +1,7 @@
 //! What a run would take: alleles, the encoder's work, time.
 
 use super::OpenScore;
-use super::options::{By, Score};
+use super::options::Score;
 use super::settings::trained;
 use crate::encoder::{Branch, Encoder, Segment};
 use crate::error::Result;
@@ -11,10 +11,11 @@ use crate::run::estimate::Estimate;
 use crate::run::plan;
 use crate::run::session::Session;
 use crate::run::units::readable;
-use crate::score::{Checked, Mode, Settings, prepare};
+use crate::score::{Checked, EVERY, Mode, Settings, Shares, prepare};
 use crate::sequence::shard::Shard;
 use crate::stream::{Engine, go_on};
 use crate::table::{self, VariantColumns};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -63,17 +64,11 @@ pub(super) fn estimate(
 
 /// The estimate in lines of `name: value`.
 pub(super) fn describe(options: &Score, opened: &mut OpenScore) -> Result<String> {
-    let speeds = Speeds::measure(opened)?;
-    let seconds = speeds.seconds(&opened.checked);
-    let speed = if seconds > 0.0 {
-        opened.checked.bases() as f64 / seconds
-    } else {
-        speeds.reference
-    };
-    if let Some(shards) = options.sharding.all() {
-        return describe_shards(options, opened, shards, speed);
+    let speed = Speed::measure(opened)?;
+    if let (Some(shards), Some(shares)) = (options.sharding.all(), opened.shares.clone()) {
+        return describe_shards(opened, shards, &shares, speed);
     }
-    let other = with_other_context(opened, &speeds)?;
+    let other = with_other_context(opened, speed)?;
     let OpenScore {
         session,
         reference,
@@ -93,18 +88,19 @@ pub(super) fn describe(options: &Score, opened: &mut OpenScore) -> Result<String
         checked.scored,
         checked.reference,
         checked.alternates,
-        session.estimate.describe(speed),
+        session.estimate.describe(speed.of(checked)),
         readable(longest.unwrap_or_default() + ledger.len() as u64 * ALLELE),
     ))
 }
 
 /// Bases a second.
-struct Speeds {
+#[derive(Clone, Copy)]
+struct Speed {
     reference: f64,
     alternates: f64,
 }
 
-impl Speeds {
+impl Speed {
     fn measure(opened: &OpenScore) -> Result<Self> {
         let OpenScore {
             session, settings, ..
@@ -120,14 +116,24 @@ impl Speeds {
         })
     }
 
-    fn seconds(&self, checked: &Checked) -> f64 {
-        checked.reference as f64 / self.reference + checked.alternates as f64 / self.alternates
+    fn seconds(self, found: &Checked) -> f64 {
+        found.reference as f64 / self.reference + found.alternates as f64 / self.alternates
+    }
+
+    /// Of all that was found together.
+    fn of(self, found: &Checked) -> f64 {
+        let seconds = self.seconds(found);
+        if seconds > 0.0 {
+            found.bases() as f64 / seconds
+        } else {
+            self.reference
+        }
     }
 }
 
 /// What the run would take with the other context, in a line: all of the contig, or the trained
 /// length if the run reads all. Empty for windows.
-fn with_other_context(opened: &mut OpenScore, speeds: &Speeds) -> Result<String> {
+fn with_other_context(opened: &mut OpenScore, speed: Speed) -> Result<String> {
     let facts = &opened.session.engine.facts;
     let settings = Settings {
         context: match opened.settings.context {
@@ -141,57 +147,51 @@ fn with_other_context(opened: &mut OpenScore, speeds: &Speeds) -> Result<String>
     }
     let ledger = opened.ledger.get_mut();
     let ledger = ledger.unwrap_or_else(PoisonError::into_inner);
+    let (causal, reference) = (facts.causal, &opened.reference);
     let watch = &mut |_: u64, _: &str| go_on();
-    let of_contigs = prepare(&settings, facts.causal, &opened.reference, ledger, watch)?;
-    let checked: Checked = of_contigs.into_iter().map(|(_, checked)| checked).sum();
+    let found = prepare(&settings, causal, reference, ledger, None, watch)?;
+    let checked: Checked = found.into_values().sum();
     Ok(format!(
         "with --context {}: {} bases of the reference, {:.0} s\n",
         settings
             .context
             .map_or("all".to_string(), |n| n.to_string()),
         checked.reference,
-        speeds.seconds(&checked),
+        speed.seconds(&checked),
     ))
 }
 
 /// A line for each of these shards.
 fn describe_shards(
-    options: &Score,
     opened: &mut OpenScore,
     shards: impl Iterator<Item = Shard>,
-    speed: f64,
+    shares: &Shares,
+    speed: Speed,
 ) -> Result<String> {
-    let alleles = opened.session.estimate.rows.unwrap_or_default();
-    let background = options.background_of_contigs(opened)?;
-    let of_background: Checked = background.iter().map(|(_, checked)| *checked).sum();
+    let ledger = opened.ledger.get_mut();
+    let ledger = ledger.unwrap_or_else(PoisonError::into_inner);
+    // Alleles of each shard, and the contigs that they lie on.
+    let mut alleles: BTreeMap<u64, (u64, BTreeSet<usize>)> = BTreeMap::new();
+    for i in ledger.rows() {
+        let contig = ledger.contig(i);
+        let shard = shares.shard(ledger.allele(i)?.record, contig);
+        let (count, contigs) = alleles.entry(shard).or_default();
+        *count += 1;
+        contigs.extend(contig);
+    }
+    let of = |shard: u64| opened.of_shards.get(&shard).copied().unwrap_or_default();
+    let estimate = &mut opened.session.estimate;
+    let fixed = estimate.fixed - ledger.rows().count() as u64 * ALLELE;
     let mut lines = plan::header();
     for shard in shards {
-        let mut names = Vec::new();
-        let (rows, bases) = if options.shard_by == By::Contig {
-            let contigs = opened.reference.contigs();
-            let has = shard.has_contigs(contigs);
-            let mine = opened.of_contigs.iter().filter(|(place, _)| has[*place]);
-            names.extend(mine.map(|(place, _)| contigs[*place].name.clone()));
-            let sum = |all: &[(usize, Checked)]| -> Checked {
-                let mine = all.iter().filter(|(place, _)| has[*place]);
-                mine.map(|(_, checked)| *checked).sum()
-            };
-            let (found, known) = (sum(&opened.of_contigs), sum(&background));
-            let elsewhere = of_background.bases() - known.bases();
-            (found.scored - known.scored, found.bases() + elsewhere)
-        } else {
-            // About as many each, after their context.
-            let context = match opened.settings.mode {
-                Mode::Stream => opened.settings.context.unwrap_or_default(),
-                Mode::Window(_) => 0,
-            };
-            let share = |total: u64| total.div_ceil(shard.of);
-            let own = opened.checked.bases().saturating_sub(of_background.bases());
-            (share(alleles), share(own) + of_background.bases() + context)
-        };
-        let estimate = &mut opened.session.estimate;
-        (estimate.rows, estimate.bases) = (Some(rows), Some(bases));
-        lines += &plan::line(shard, &names, estimate, speed);
+        let (count, contigs) = alleles.remove(&shard.index).unwrap_or_default();
+        let found: Checked = [of(shard.index), of(EVERY)].into_iter().sum();
+        (estimate.rows, estimate.bases) = (Some(count), Some(found.bases()));
+        estimate.fixed = fixed + count * ALLELE;
+        let all = opened.reference.contigs();
+        let names = contigs.into_iter().map(|contig| all[contig].name.clone());
+        let names: Vec<String> = names.collect();
+        lines += &plan::line(shard, &names, estimate, speed.of(&found));
     }
     Ok(lines)
 }

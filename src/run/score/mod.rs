@@ -25,11 +25,14 @@ use crate::head::LanguageModel;
 use crate::io::atomic::AtomicFile;
 use crate::io::input::is_stdin;
 use crate::io::variants::annotate::Annotator;
-use crate::score::{self, Background, Carried, Checked, Ledger, Mode, Reference, Scorer, Settings};
+use crate::score::{
+    self, Background, Carried, Checked, Ledger, Mode, Part, Reference, Scorer, Settings, Shares,
+};
 use crate::stream::{Engine, Journal, Progress, Strand, go_on};
 use crate::table::{self, VariantColumns};
 use options::ModeName;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 use tables::Tables;
@@ -49,9 +52,11 @@ pub struct OpenScore {
     columns: VariantColumns,
     reference: Reference,
     ledger: RwLock<Ledger>,
+    /// How the input's records are shared out, if there are shards.
+    shares: Option<Shares>,
     checked: Checked,
-    /// The same on each contig that has alleles, by its place in the reference.
-    of_contigs: Vec<(usize, Checked)>,
+    /// The same of each shard.
+    of_shards: BTreeMap<u64, Checked>,
     /// Scores to compare with, when they are known.
     background: Option<Background>,
 }
@@ -175,6 +180,7 @@ impl Job for Score {
         session.estimate = check::estimate(&session, &settings, &columns);
         session.estimate.check_memory()?;
         let mut opened = OpenScore {
+            shares: self.shares(&reference)?,
             ledger: RwLock::new(Ledger::create(&settings.scratch)?),
             session,
             head,
@@ -182,7 +188,7 @@ impl Job for Score {
             columns,
             reference,
             checked: Checked::default(),
-            of_contigs: Vec::new(),
+            of_shards: BTreeMap::new(),
             background: None,
         };
         opened.background = self.earlier_background(&opened)?;
@@ -286,25 +292,30 @@ impl Score {
             settings,
             reference,
             ledger,
+            shares,
             checked,
-            of_contigs,
+            of_shards,
             ..
         } = opened;
         let ledger = ledger.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let carried = self.read(settings, reference, ledger)?;
+        let part = self.part(shares.as_ref());
+        let carried = self.read(settings, reference, &part, ledger)?;
         self.read_background(reference, ledger)?;
         let causal = session.engine.facts.causal;
         let named = |error: Error| match &self.variants {
             Some(path) => error.file(path.display()),
             None => error,
         };
-        let watch = &mut |_: u64, _: &str| go_on();
-        *of_contigs = score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
+        let shares = shares.as_ref();
+        let prepare = |ledger: &mut Ledger| {
+            let watch = &mut |_: u64, _: &str| go_on();
+            score::prepare(settings, causal, reference, ledger, shares, watch).map_err(named)
+        };
+        *of_shards = prepare(ledger)?;
         if score::join(settings, reference, ledger, &carried)? > 0 {
-            *of_contigs =
-                score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
+            *of_shards = prepare(ledger)?;
         }
-        *checked = of_contigs.iter().map(|(_, checked)| *checked).sum();
+        *checked = of_shards.values().copied().sum();
         let alleles = ledger.len() as u64;
         let estimate = &mut session.estimate;
         estimate.rows = Some(ledger.rows().count() as u64);
@@ -318,18 +329,18 @@ impl Score {
         &self,
         settings: &Settings,
         reference: &Reference,
+        part: &Part,
         ledger: &mut Ledger,
     ) -> Result<Vec<Carried>> {
-        let part = self.part(self.sharding.one(), settings, reference)?;
         match (&self.saturate, &self.variants) {
             (Some(region), _) => {
                 let region = (region.as_str(), self.output.force);
-                score::saturate(region, reference, &settings.scratch, &part, ledger)?;
+                score::saturate(region, reference, &settings.scratch, part, ledger)?;
                 Ok(Vec::new())
             }
             (None, Some(path)) => {
                 let options = (&self.reading(), &self.info[..]);
-                score::read_alleles(path, options, reference, &part, ledger)
+                score::read_alleles(path, options, reference, part, ledger)
             }
             (None, None) => Err(Error::usage("no variants")),
         }

@@ -40,7 +40,7 @@ pub struct Score {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) sharding: Sharding,
-    /// What shards are made of; with `site`, --context says what each reads before its first.
+    /// What shards are made of; with `site`, --context bounds what each reads before its first.
     #[arg(
         long,
         value_enum,

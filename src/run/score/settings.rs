@@ -55,7 +55,7 @@ impl Score {
             both_strands: self.strand() != Strand::Forward,
             four: preset.four,
             embeddings: self.embeddings.or(preset.embeddings),
-            shard: self.sharding.shard.is_some(),
+            shard: self.sharding.one().is_some_and(|shard| shard.of > 1),
             chunk: 0,
             scratch: self.compute.scratch(&self.output.output),
         })

@@ -160,7 +160,7 @@ impl Score {
             window,
             strand: self.strand(),
             regions: self.saturate.iter().cloned().collect(),
-            shard: self.shard(),
+            shard: self.sharding.record(name_of(self.shard_by)),
             params,
             measured: known.measured(),
         };
