@@ -1,21 +1,12 @@
 //! Compressed sections of data that wait in a scratch file until their place in the file is known.
 
-use super::tree;
+use super::tree::{self, Section};
 use crate::error::{Error, Result};
 use crate::io::spill::Spill;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use std::io::Write;
 use std::path::Path;
-
-/// Where a section lies on the genome, and its bytes in the file.
-#[derive(Clone, Copy)]
-pub(super) struct Section {
-    pub contig: u32,
-    pub start: u32,
-    pub end: u32,
-    pub bytes: u64,
-}
 
 /// Sections in the order of the genome. Memory: 32 bytes a section.
 pub(super) struct Sections {

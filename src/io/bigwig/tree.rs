@@ -1,9 +1,16 @@
 //! The trees of a bigWig file: of names, and of the places of data.
 
-use super::sections::Section;
-
 pub(super) const NAMES: u32 = 0x78CA_8C91;
 pub(super) const INDEX: u32 = 0x2468_ACE0;
+
+/// Where a section of data lies on the genome, and its bytes in the file.
+#[derive(Clone, Copy)]
+pub(super) struct Section {
+    pub contig: u32,
+    pub start: u32,
+    pub end: u32,
+    pub bytes: u64,
+}
 
 /// Children of a node.
 const CHILDREN: usize = 256;
