@@ -183,7 +183,8 @@ impl Heads {
                 if let Some(prefix) = &self.bedgraph {
                     let path = track(prefix, &name, "bedGraph");
                     let file = outputs.create(&path, Format::BedGraph)?;
-                    let file = ValueFile::BedGraph(bedgraph::Writer::create(file, &source)?);
+                    let writer = bedgraph::Writer::create(file, &source)?;
+                    let file = ValueFile::BedGraph(Box::new(writer));
                     tracks.values.push(ValueTrack::new(file, place, *strand));
                 }
             }

@@ -11,7 +11,7 @@ pub enum ValueFile {
     /// For genome browsers.
     BigWig(Box<bigwig::Writer>),
     /// Text.
-    BedGraph(bedgraph::Writer),
+    BedGraph(Box<bedgraph::Writer>),
 }
 
 /// One number of the rows, written to a file. Rows come in the order of the reference; NaN leaves a
