@@ -97,6 +97,9 @@ fn bins_do_not_depend_on_the_chunk() {
     }
 }
 
+/// A track's name, the table's column that it holds, and on which strand if on one.
+type Track<'a> = (&'a str, &'a str, Option<&'a str>);
+
 #[test]
 fn other_programs_read_tracks_that_are_the_table_s_columns() {
     let Some(python) = std::env::var_os("CROCUTA_PYTHON") else {
@@ -119,7 +122,7 @@ fn other_programs_read_tracks_that_are_the_table_s_columns() {
     ];
     let plain = [("w.logp", "logp_base", None), ("w.p_T", "p_T", None)];
     let genes = format!("-m genes --tracks {class}");
-    let lines: [(&str, &[(&str, &str, Option<&str>)]); 5] = [
+    let lines: [(&str, &[Track]); 5] = [
         ("-m model --tracks p_T,logp", &plain),
         ("-m model --strand both --tracks p_A", &both),
         ("-m model --bin 50 --tracks logp,entropy", &bins),
