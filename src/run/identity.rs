@@ -98,6 +98,7 @@ mod tests {
             "reference",
             "regions_file",
             "intervals",
+            "background",
             "model",
             "adapter",
         ],
@@ -130,6 +131,10 @@ mod tests {
             "bed",
             "threshold",
             "bigwig",
+            "bedgraph",
+            "tracks",
+            "tsv",
+            "tsv_columns",
         ],
     ];
 

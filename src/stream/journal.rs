@@ -300,7 +300,13 @@ const ATTEMPTS: usize = 100;
 fn lock(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK);
     for _ in 0..ATTEMPTS {
-        fs::create_dir_all(directory).map_err(|e| Error::io(directory, &e))?;
+        match fs::create_dir_all(directory) {
+            // It was there, and a run that has ended removed it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !directory.exists() => {
+                continue;
+            }
+            made => made.map_err(|e| Error::io(directory, &e))?,
+        }
         // No file, if someone made it so.
         let _ = fs::remove_dir(&path);
         let opened = File::options()

@@ -371,10 +371,6 @@ fn shards_that_cannot_be_found_are_refused_with_what_to_do() {
             "score - -r a.fa -m model --context 9 --shard 1/3 --shard-by site",
             "not stdin",
         ),
-        (
-            "score v.vcf -r a.fa -m model --context all --shard 1/3 --shard-by site",
-            "give --context a number of bases",
-        ),
     ] {
         let mut case = case(line).file("v.vcf", variants());
         case.run().fails(2, &[said]);
