@@ -130,6 +130,8 @@ mod tests {
             "bed",
             "threshold",
             "bigwig",
+            "bedgraph",
+            "tracks",
         ],
     ];
 

@@ -38,6 +38,8 @@ pub enum Format {
     Bed,
     /// A track.
     BigWig,
+    /// bedGraph text.
+    BedGraph,
 }
 
 impl Format {
@@ -58,16 +60,17 @@ impl Format {
             Self::Gff3 => ("GFF3", &["gff3", "gff", "txt"]),
             Self::Bed => ("BED", &["bed", "txt", "tsv"]),
             Self::BigWig => ("bigWig", &["bw", "bigwig"]),
+            Self::BedGraph => ("bedGraph", &["bedgraph", "bdg"]),
         }
     }
 }
 
 /// Extensions that promise a format.
-const KNOWN: [&str; 40] = [
+const KNOWN: [&str; 41] = [
     "parquet", "pq", "bam", "sam", "cram", "bai", "csi", "tbi", "fai", "gzi", "vcf", "bcf", "gz",
     "bgz", "zst", "svg", "png", "pdf", "html", "json", "jsonl", "txt", "tsv", "csv", "gff3", "gff",
-    "gtf", "bed", "bedgraph", "bw", "bigwig", "fa", "fasta", "fq", "fastq", "npy", "h5", "arrow",
-    "feather", "ipc",
+    "gtf", "bed", "bedgraph", "bdg", "bw", "bigwig", "fa", "fasta", "fq", "fastq", "npy", "h5",
+    "arrow", "feather", "ipc",
 ];
 
 /// The outputs of a run.

@@ -11,7 +11,7 @@ use super::{Job, Scorer, Settings, Watch};
 use crate::encoder::{Branch, Encoder, Segment, State};
 use crate::error::Result;
 use crate::head::PREDICTIONS;
-use crate::ops::Tensor;
+use crate::ops::{Later, Tensor};
 use crate::sequence::N;
 use crate::stream::{check_finite, load, store};
 use crate::table::Scores;
@@ -133,8 +133,8 @@ impl<'a> BranchPass<'a> {
         self.run(to, watch)
     }
 
-    /// Waits for the step that is running. No other is begun, of which the next run would not have
-    /// the same bases.
+    /// Waits for the step that is running. It begins none: steps must end where those of a run that
+    /// nobody stops do.
     pub fn rest(&mut self, watch: &mut Watch) -> Result<()> {
         match self.running.take() {
             Some(step) => self.compare(step.read(&self.strand)?, watch),
@@ -181,15 +181,16 @@ impl<'a> BranchPass<'a> {
     }
 
     /// A step with the reference up to a position, and the alternates that are to run. While the
-    /// device is at work on it, the step before is compared.
+    /// device is at work on it, the step before is read and compared.
     fn run(&mut self, to: u64, watch: &mut Watch) -> Result<()> {
         let ahead = std::mem::take(&mut self.ahead);
         self.tokens = 0;
         let piece = self.strand.read(self.position..to)?;
-        let before = self.running.take();
-        let before = before.map(|step| step.read(&self.strand)).transpose()?;
-        self.running = Some(self.start(piece, ahead, to)?);
-        before.map_or(Ok(()), |step| self.compare(step, watch))
+        let next = self.start(piece, ahead, to)?;
+        match self.running.replace(next) {
+            Some(before) => self.compare(before.read(&self.strand)?, watch),
+            None => Ok(()),
+        }
     }
 
     /// Starts a step.
@@ -198,7 +199,7 @@ impl<'a> BranchPass<'a> {
         let (predictions, vectors) = match self.forward(&piece, &ahead)? {
             Some((hidden, given)) => {
                 let predictions = self.predict(&hidden, &piece, &ahead, &stretches[1..])?;
-                (Some(predictions), Some(given.unwrap_or(hidden)))
+                (Some(predictions.later()?), Some(given.unwrap_or(hidden)))
             }
             None => (None, None),
         };
@@ -353,7 +354,7 @@ struct Running {
     from: u64,
     /// The piece, then the alternates beside it.
     stretches: Vec<Stretch>,
-    predictions: Option<Tensor>, // (asked, PREDICTIONS)
+    predictions: Option<Later>, // (asked, PREDICTIONS)
     /// Of each alternate, the vector at its site, and of those around it.
     of_alternates: Sums,
     /// Of each job that will be ready, those of the reference.
@@ -399,8 +400,8 @@ impl Running {
     /// # Errors
     /// Model: a number of it is not finite.
     fn read(self, strand: &ContigStrand) -> Result<Step> {
-        let predictions = self.predictions.as_ref().map(Tensor::to_vec1);
-        let predictions: Vec<f32> = predictions.transpose()?.unwrap_or_default();
+        let predictions = self.predictions.as_ref().map(Later::read);
+        let predictions = predictions.transpose()?.unwrap_or_default();
         let mut rest = predictions.as_chunks().0;
         self.check(rest, strand)?;
         let mut readings = self.stretches.iter().map(|stretch| {

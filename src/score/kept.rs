@@ -2,7 +2,7 @@
 
 use super::line::Sum;
 use crate::error::Result;
-use crate::ops::{Device, Reduction, Tensor, pool};
+use crate::ops::{Device, Later, Reduction, Tensor, pool};
 use crate::stream::{check_finite, load, store};
 use std::io::{Read, Write};
 use std::ops::Range;
@@ -90,7 +90,7 @@ pub(super) struct Sums {
     /// Rows of each run.
     counts: Vec<usize>,
     /// The sums of those that are not empty.
-    values: Option<Tensor>,
+    values: Option<Later>,
 }
 
 impl Sums {
@@ -106,7 +106,7 @@ impl Sums {
         let values = match x {
             Some(x) if !parts.is_empty() => {
                 let parts = pool(x, &parts, Reduction::Sum)?;
-                Some(pool(&parts, &of_runs, Reduction::Sum)?)
+                Some(pool(&parts, &of_runs, Reduction::Sum)?.later()?)
             }
             _ => None,
         };
@@ -122,7 +122,7 @@ impl Sums {
     /// # Errors
     /// Model: one is not finite.
     pub fn read(self) -> Result<Vec<Sum>> {
-        let values = self.values.map(|values| values.to_vec1::<f32>());
+        let values = self.values.map(|values| values.read());
         let values = values.transpose()?.unwrap_or_default();
         check_finite(&values, self.width, |_| {
             "a sum of hidden vectors".to_string()

@@ -19,7 +19,9 @@ pub use footer::Footer;
 pub use groups::{GROUP_POSITIONS, Groups};
 pub use intervals::{AllIntervals, interval_embeddings, interval_predictions};
 pub use positions::{Positions, RowUnit, flag, with_depth};
-pub use predictions::{HeadOutputs, PROBABILITIES, head_outputs, predictions};
+pub use predictions::{
+    HeadOutputs, PROBABILITIES, TRACKS, bin_predictions, head_outputs, predictions,
+};
 pub use read_bases::{ReadBases, read_bases};
 pub use reads::{Alignment, ReadRow, ReadRows, ReadStatus, reads};
 pub use variants::{

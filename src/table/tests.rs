@@ -56,7 +56,9 @@ fn the_documented_columns_are_those_of_the_code() {
     let documented = [
         ("embeddings", rows(&embeddings(RowUnit::Base, &half))),
         ("predictions", rows(&predictions(true, Some(12)))),
-        ("heads", rows(&head_outputs(&outputs))),
+        ("heads", rows(&head_outputs(&outputs, RowUnit::Base))),
+        ("bins of heads", rows(&head_outputs(&outputs, RowUnit::Bin))),
+        ("bins", rows(&bin_predictions(true))),
         ("samples", rows(&depth)),
         (
             "interval_embeddings",

@@ -14,7 +14,9 @@ if [ "$number" -gt 1 ] && code=$(grep -sx '[12346]' "$file"); then
 fi
 mkdir -p "$(dirname "$file")"
 rm -f "$file"
-"$@" 2>"$file.log" &
+exec 3> >(trap '' TERM INT && exec tee "$file.log" >&2)
+messages=$!
+"$@" 2>&3 3>&- &
 child=$!
 trap 'kill -TERM "$child"' TERM INT
 wait "$child"
@@ -23,6 +25,7 @@ while kill -0 "$child" 2>/dev/null; do # a signal ended the wait, not yet the co
     wait "$child"
     code=$?
 done
-cat "$file.log" >&2
+exec 3>&-
+wait "$messages"
 echo "$code" >"$file"
 exit "$code"

@@ -9,8 +9,9 @@ from snakemake.shell import shell
 log = snakemake.log_fmt_shell(stdout=True, stderr=True)
 extra = snakemake.params.get("extra", "")
 gpu = snakemake.resources.get("gpu")
-# Runs on a GPU keep none.
-checkpoints = None if gpu else snakemake.params.get("checkpoints")
+# Runs on a GPU keep none, nor those that write more than a table.
+more = snakemake.output.get("genes") or snakemake.output.get("bed")
+checkpoints = None if gpu or more else snakemake.params.get("checkpoints")
 
 options = {
     "--output": snakemake.output.get("table"),
