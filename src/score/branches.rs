@@ -136,8 +136,8 @@ impl<'a> BranchPass<'a> {
         self.run(to, watch)
     }
 
-    /// Waits for the step that is running. No other is begun, of which the next run would not have
-    /// the same bases.
+    /// Waits for the step that is running. It begins none: steps must end where those of a run that
+    /// nobody stops do.
     pub fn rest(&mut self, watch: &mut Watch) -> Result<()> {
         match self.running.take() {
             Some(step) => self.compare(step.read(&self.strand)?, watch),
