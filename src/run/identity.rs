@@ -135,6 +135,7 @@ mod tests {
             "tracks",
             "tsv",
             "tsv_columns",
+            "info",
         ],
     ];
 
