@@ -1,73 +1,24 @@
 #!/usr/bin/env python3
 """Speed of published code on a GPU, and of crocuta on the same card.
 
-    python3 docs/benchmarks/gpu_peers.py mamba mamba2 --mamba-ssm REPO
-    python3 docs/benchmarks/gpu_peers.py hyenadna --code standalone_hyenadna.py
+    python3 docs/benchmarks/gpu_peers.py mamba mamba2
+    python3 docs/benchmarks/gpu_peers.py hyenadna windows --code standalone_hyenadna.py
     crocuta check embed genome.fa -m MODEL --device cuda --precision bf16      # crocuta's side
 
-Needs torch with CUDA, triton, einops, transformers; nvcc and ninja for mamba. REPO: a checkout of
-state-spaces/mamba, of which nothing needs to be installed: its selective scan (forward alone) is
-compiled here, Mamba-2's scan is Triton's. Without causal_conv1d their short convolution is PyTorch's.
+Needs torch with CUDA and einops; for Mamba the package mamba_ssm as its users install it. HyenaDNA is
+the file that is named, of github.com/HazyResearch/hyena-dna. `windows` scores variants with it as its
+users do: a window of 8,192 bases before the site and 1,024 from it on for each allele, logits, the sum
+of log-probabilities; 500 sites of two alleles.
 Random weights, a forward pass without a head; the best of three runs.
 """
 
 import argparse
-import importlib
 import pathlib
-import sys
-import tempfile
 import time
-import types
 
 import torch
 
 from training import Hyena
-
-# Backward passes take minutes to compile, and are not called.
-NO_GRADIENTS = """
-#include <cstdint>
-#include <c10/cuda/CUDAStream.h>
-#include "selective_scan.h"
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
-#include <c10/util/complex.h>
-#include <c10/util/Exception.h>
-template <typename input_t, typename weight_t>
-void selective_scan_bwd_cuda(SSMParamsBwd &, cudaStream_t) { TORCH_CHECK(false, "forward alone"); }
-#define GRADIENT(I) \\
-    template void selective_scan_bwd_cuda<I, float>(SSMParamsBwd &, cudaStream_t); \\
-    template void selective_scan_bwd_cuda<I, c10::complex<float>>(SSMParamsBwd &, cudaStream_t);
-GRADIENT(float) GRADIENT(c10::Half) GRADIENT(c10::BFloat16)
-"""
-
-
-def package(name, path):
-    """A package whose __init__ is not run."""
-    module = types.ModuleType(name)
-    module.__path__ = [str(path)]
-    sys.modules[name] = module
-
-
-def compile_scan(repo):
-    from torch.utils.cpp_extension import load
-
-    source = repo / "csrc/selective_scan"
-    stub = pathlib.Path(tempfile.mkdtemp()) / "no_gradients.cpp"
-    stub.write_text(NO_GRADIENTS)
-    parts = [source / f"selective_scan_fwd_{kind}.cu" for kind in ("fp32", "fp16", "bf16")]
-    flags = ["-O3", "-std=c++20", "--use_fast_math", "--expt-relaxed-constexpr", "--expt-extended-lambda"]
-    flags += [f"-U__CUDA_NO_{name}__" for name in (
-        "HALF_OPERATORS", "HALF_CONVERSIONS", "BFLOAT16_OPERATORS", "BFLOAT16_CONVERSIONS", "BFLOAT162_OPERATORS",
-        "BFLOAT162_CONVERSIONS")]
-    sys.modules["selective_scan_cuda"] = load(
-        name="selective_scan_cuda",
-        sources=[str(path) for path in [source / "selective_scan.cpp", stub, *parts]],
-        extra_include_paths=[str(source)],
-        extra_cflags=["-O3", "-std=c++20"],
-        extra_cuda_cflags=flags,
-        with_cuda=True,
-    )
-
 
 class Blocks(torch.nn.Module):
     """Norm, mixer, residual: 16 times."""
@@ -86,16 +37,15 @@ class Blocks(torch.nn.Module):
 
 
 def mamba(args):
-    compile_scan(args.mamba_ssm)
-    package("mamba_ssm", args.mamba_ssm / "mamba_ssm")
-    code = importlib.import_module("mamba_ssm.modules.mamba_simple")
-    return Blocks(lambda width: code.Mamba(width, use_fast_path=False)), (4, 1 << 17)
+    from mamba_ssm import Mamba
+
+    return Blocks(Mamba), (4, 1 << 17)
 
 
 def mamba2(args):
-    package("mamba_ssm", args.mamba_ssm / "mamba_ssm")
-    code = importlib.import_module("mamba_ssm.modules.mamba2")
-    return Blocks(lambda width: code.Mamba2(width, use_mem_eff_path=False)), (4, 1 << 17)
+    from mamba_ssm import Mamba2
+
+    return Blocks(Mamba2), (4, 1 << 17)
 
 
 def hyenadna(args):
@@ -104,14 +54,36 @@ def hyenadna(args):
     return Hyena(sizes).backbone, (1, sizes.length)
 
 
+def windows(args, before=8192, after=1024, sites=500, batch=50):
+    """Alleles a second of the protocol of windows with HyenaDNA large-1m."""
+    sizes = argparse.Namespace(code=args.code, width=256, layers=8, length=1_000_000)
+    model = Hyena(sizes).cuda().eval()
+    ids = torch.randint(7, 11, (2 * sites, before + after), device="cuda")
+    for precision in (torch.float32, torch.bfloat16):
+        times = []
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, precision != torch.float32):
+            for _ in range(4):
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                for part in ids.split(batch):
+                    logps = torch.log_softmax(model(part[:, :-1]).float(), -1)
+                    logps = logps[:, before - 1 :].gather(2, part[:, before:, None])
+                    logps.sum((1, 2)).cpu()
+                times.append(time.perf_counter() - start)
+        # Of the two windows of a site one is the reference's.
+        print(f"| windows | {precision} | {sites / min(times[1:]):,.0f} alleles a second |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", choices=["mamba", "mamba2", "hyenadna"])
-    parser.add_argument("--mamba-ssm", type=pathlib.Path, metavar="REPO")
+    parser.add_argument("models", nargs="+", choices=["mamba", "mamba2", "hyenadna", "windows"])
     parser.add_argument("--code", type=pathlib.Path, metavar="FILE")
     args = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     for name in args.models:
+        if name == "windows":
+            windows(args)
+            continue
         model, shape = {"mamba": mamba, "mamba2": mamba2, "hyenadna": hyenadna}[name](args)
         model = model.cuda().eval()
         ids = torch.randint(7, 11, shape, device="cuda")

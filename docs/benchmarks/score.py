@@ -68,9 +68,8 @@ def protocols(args):
 
 
 def whole(args):
-    options = ["--after", args.after, *args.options]
-    if args.context is not None:
-        options += ["--context", args.context]
+    context = "all" if args.context is None else args.context
+    options = ["--after", args.after, "--context", context, *args.options]
     done = score(args, args.vcf, *options)
     rows = [
         ["alleles", f"{done['rows']:,}"],

@@ -108,8 +108,7 @@ def find_program() -> str:
     """The path of the program.
 
     That is ``$CROCUTA_BINARY`` if it is set; else ``crocuta`` beside this interpreter, where
-    ``pip install crocuta`` puts it; else the first on ``PATH``. Raises ``FileNotFoundError`` if
-    there is none.
+    the wheel has it; else the first on ``PATH``. Raises ``FileNotFoundError`` if there is none.
     """
     named = os.environ.get("CROCUTA_BINARY")
     if named:
@@ -120,8 +119,9 @@ def find_program() -> str:
     found = shutil.which("crocuta")
     if found is None:
         raise FileNotFoundError(
-            "no program crocuta beside this interpreter or on PATH: install it with "
-            "`pip install crocuta`, or give its path in the environment variable CROCUTA_BINARY"
+            "no program crocuta beside this interpreter or on PATH: build it in a checkout with "
+            "`cargo install --locked --path .`, or give its path in the environment variable "
+            "CROCUTA_BINARY"
         )
     return found
 

@@ -133,7 +133,7 @@ def test_the_program_is_found(monkeypatch, tmp_path):
         assert crocuta.find_program() == str(program)
         program.unlink()
         monkeypatch.delenv("CROCUTA_BINARY", raising=False)
-    with pytest.raises(FileNotFoundError, match="pip install crocuta"):
+    with pytest.raises(FileNotFoundError, match="cargo install --locked --path"):
         crocuta.find_program()
 
 

@@ -2,8 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::io::atomic;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// A usage error if something is at `target` already, other than an empty directory, or if another
@@ -43,7 +45,7 @@ impl Staging {
     /// Usage: something is there already, other than an empty directory, or another process is
     /// making it. Io: the directory around it is missing or read-only.
     pub fn begin(target: &Path) -> Result<Self> {
-        let prefix = prefix(target)?;
+        let mut name = prefix(target)?;
         let parent = parent(target);
         // The directory around it stays locked until the new one is: of two runs one is first. A
         // file system without locks loses this, nothing else.
@@ -55,7 +57,8 @@ impl Staging {
                 tracing::info!("removed {}, which a killed run left", left.display());
             }
         }
-        let temporary = target.with_file_name(format!("{prefix}{}", std::process::id()));
+        name.push(std::process::id().to_string());
+        let temporary = target.with_file_name(name);
         atomic::remember(&temporary);
         if let Err(e) = fs::create_dir(&temporary) {
             atomic::remove_directory(&temporary);
@@ -114,11 +117,9 @@ fn parent(target: &Path) -> &Path {
 }
 
 /// How the names of temporary directories for `target` begin; a process's id follows.
-fn prefix(target: &Path) -> Result<String> {
-    match atomic::hidden(target, ".tmp-") {
-        Some(prefix) => Ok(prefix.to_string_lossy().into_owned()),
-        None => Err(Error::usage("not the name of a directory").file(target.display())),
-    }
+fn prefix(target: &Path) -> Result<OsString> {
+    let prefix = atomic::hidden(target, ".tmp-");
+    prefix.ok_or_else(|| Error::usage("not the name of a directory").file(target.display()))
 }
 
 /// The temporary directories for `target`, and whether a process works in each: others were left by
@@ -129,7 +130,8 @@ fn temporaries(target: &Path) -> Result<Vec<(PathBuf, bool)>> {
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(&prefix));
+        let pid = name.as_bytes().strip_prefix(prefix.as_bytes());
+        let pid = pid.and_then(|pid| std::str::from_utf8(pid).ok());
         let Some(pid) = pid.and_then(|pid| pid.parse::<i32>().ok()) else {
             continue;
         };
@@ -168,6 +170,16 @@ mod tests {
         let error = Staging::begin(&target).err().unwrap();
         assert!(error.to_string().contains("exists already"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_name_may_be_of_any_bytes_and_as_long_as_the_file_system_allows() {
+        let dir = tempfile::tempdir().unwrap();
+        for bytes in [[0xff; 255], [b'n'; 255]] {
+            let target = dir.path().join(std::ffi::OsStr::from_bytes(&bytes));
+            Staging::begin(&target).unwrap().commit().unwrap();
+            assert!(target.is_dir());
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
     };
     let steps = !matches!(
         cli.command,
-        Command::Models(_) | Command::Check(_) | Command::Completions(_)
+        Command::Models(_) | Command::Table(_) | Command::Check(_) | Command::Completions(_)
     );
     let saves = match &cli.command {
         Command::Embed(embed) => run::resumes(&embed.job()),

@@ -5,7 +5,7 @@ use crate::io::atomic::{self, STDOUT_CLOSED};
 use crate::io::panics::is_contained;
 use crate::io::threads;
 use crate::run;
-use crate::stream::{self, SIGNAL};
+use crate::stream;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -110,17 +110,21 @@ extern "C" fn look_at_stdout() {
     }
 }
 
+/// Address space that is scarce for an arena for each of many threads.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const SCARCE: u64 = 4 << 30;
+
 /// Before anything else: how this process meets the operating system.
 pub fn set_up() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: sets parameters of the allocator before any thread starts. Activations are freed
     // and allocated again at every step: returned to the system each time, their pages would be
-    // faulted in anew (a third of the time of a small model). Where address space is limited, none
+    // faulted in anew (a third of the time of a small model). Where address space is scarce, none
     // is kept for what may come: an arena for each thread takes 64 MiB.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
-        if run::address_limit().is_some() {
+        if run::address_limit().is_some_and(|limit| limit < SCARCE) {
             libc::mallopt(libc::M_ARENA_MAX, 1);
             libc::mallopt(libc::M_TOP_PAD, 1 << 20);
         } else {
@@ -177,7 +181,7 @@ pub fn start(logging: &Logging, steps: bool, saves: bool) -> Result<()> {
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]) {
         threads::start(move || {
             for signal in signals.forever() {
-                if SIGNAL.swap(signal, Ordering::Relaxed) != 0 || !steps {
+                if stream::ask(signal) || !steps {
                     exit_interrupted();
                 }
                 // The run stops at its next step, or after a checkpoint; one that takes longer is

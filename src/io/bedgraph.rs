@@ -1,10 +1,11 @@
 //! bedGraph files: a value for each of some regions, 0-based and half-open.
 
+use super::atomic::{AtomicFile, Written};
 use super::input::Input;
 use super::lines;
-use crate::error::Result;
+use crate::error::{Error, Result, printable};
 use crate::sequence::region::Region;
-use std::io::BufRead;
+use std::io::{BufRead, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -74,9 +75,95 @@ fn parse_line(line: &str, number: u64) -> Result<Option<Record>, String> {
     }))
 }
 
+/// Writes values in the order of the genome. Neighbours of one value share a line. Memory: a line.
+pub struct Writer {
+    out: BufWriter<AtomicFile>,
+    open: Option<(String, u64, u64, f32)>,
+}
+
+impl Writer {
+    /// Writes to `target`. The first line, a comment, says what it was made with: `source`.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn create(target: AtomicFile, source: &str) -> Result<Self> {
+        let mut writer = Self {
+            out: BufWriter::new(target),
+            open: None,
+        };
+        let written = writeln!(writer.out, "# {}", printable(source));
+        written.map_err(|e| writer.failed(&e))?;
+        Ok(writer)
+    }
+
+    /// Adds the value of the bases from `start` to `end`. NaN is none.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn push(&mut self, contig: &str, start: u64, end: u64, value: f32) -> Result<()> {
+        match &mut self.open {
+            Some((name, _, to, x)) if *to == start && *x == value && name == contig => *to = end,
+            _ => {
+                self.close()?;
+                if !value.is_nan() {
+                    self.open = Some((contig.to_string(), start, end, value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some((contig, start, end, value)) = self.open.take() else {
+            return Ok(());
+        };
+        let written = writeln!(self.out, "{contig}\t{start}\t{end}\t{value}");
+        written.map_err(|e| self.failed(&e))
+    }
+
+    fn failed(&self, cause: &std::io::Error) -> Error {
+        Error::io(self.out.get_ref().name(), cause)
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// Io.
+    pub fn finish(mut self) -> Result<Written> {
+        self.close()?;
+        let name = self.out.get_ref().name().to_path_buf();
+        let file = self.out.into_inner();
+        file.map_err(|e| Error::io(&name, e.error()))?.finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_and_neighbours_share_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.bedGraph");
+        let target = AtomicFile::create(&path, false).unwrap();
+        let mut writer = Writer::create(target, "a test").unwrap();
+        let values = [1.5, 1.5, f32::NAN, 1.5, -0.1];
+        for (i, value) in (0..).zip(values) {
+            writer.push("c", i, i + 1, value).unwrap();
+        }
+        writer.push("d", 5, 6, -0.1).unwrap();
+        writer.finish().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "# a test\nc\t0\t2\t1.5\nc\t3\t4\t1.5\nc\t4\t5\t-0.1\nd\t5\t6\t-0.1\n"
+        );
+        let found = read(&path).unwrap();
+        assert_eq!(
+            found.iter().map(|r| r.value).collect::<Vec<_>>(),
+            [1.5, 1.5, -0.1, -0.1]
+        );
+    }
 
     #[test]
     fn regions_and_values_are_read_and_wrong_lines_named() {

@@ -24,9 +24,12 @@ pub mod read_ahead;
 pub mod row_groups;
 pub mod sequences;
 pub mod spill;
+pub mod table_reader;
 pub mod table_writer;
 #[cfg(test)]
 pub(crate) mod testing;
+mod text;
 pub mod threads;
+pub mod tsv;
 pub mod variants;
 pub mod vector;

@@ -58,11 +58,10 @@ fn nameless(directory: &Path) -> io::Result<File> {
     options.read(true).write(true).mode(0o600);
     options.custom_flags(libc::O_TMPFILE);
     match options.open(directory) {
-        // What file systems and kernels say that know no such files.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
-            unlinked(directory)
-        }
-        other => other,
+        // File systems and kernels that know no such files say so in many ways; what else is wrong
+        // with the directory is wrong for the other kind, too.
+        Err(_) => unlinked(directory),
+        file => file,
     }
 }
 

@@ -42,7 +42,7 @@ pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
 pub use binary_cross_entropy::binary_cross_entropy;
 pub use cross_entropy::{cross_entropy, surprisals};
 pub use feed_forward::FeedForward;
-pub use gate::gate;
+pub use gate::{gate, gate_to_product};
 pub use glu::glu_residual;
 pub use linear::Linear;
 pub use long_conv::{
@@ -61,6 +61,6 @@ pub use ssd::{Ssd, SsdSizes, SsdState};
 pub(crate) use sums::total;
 #[cfg(test)]
 pub(crate) use tensor::check;
-pub use tensor::{Device, Gradients, Tensor};
+pub use tensor::{Device, Gradients, Later, Tensor};
 pub(crate) use tensor::{constant_only, expect_branchable, expect_shape, with_slices};
 pub(crate) use unwritten::unwritten;

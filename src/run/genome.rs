@@ -62,6 +62,10 @@ pub struct Predict {
     #[command(flatten)]
     #[serde(flatten)]
     heads: Heads,
+    /// One row for every BASES bases, at multiples of it: means of what is said of them.
+    #[arg(long, value_name = "BASES", conflicts_with = "intervals", help_heading = "Output",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    bin: Option<u32>,
     /// Write the raw logits too, as a float32 vector over the model's tokens.
     #[arg(long, help_heading = "Output")]
     logits: bool,
@@ -191,16 +195,22 @@ impl Job for GenomeJob<'_> {
         if compute.strand == Strand::Own && !by_interval {
             return Err(Error::usage("--strand own is for --intervals"));
         }
-        if let (RowsOf::Predictions(predict), true) = (self.rows, by_interval)
+        if let RowsOf::Predictions(predict) = self.rows
             && predict.logits
+            && (by_interval || predict.bin.is_some())
         {
-            return Err(Error::usage("--logits does not go with --intervals"));
-        }
-        if output.resume && self.heads().is_some_and(Heads::writes) {
-            let what = "--resume is for tables: it does not go with --genes, --bed and --bigwig";
+            let what = "--logits does not go with --bin and --intervals";
             return Err(Error::usage(what));
         }
-        Ok(())
+        if output.resume && self.heads().is_some_and(Heads::writes) {
+            let what = "--resume is for tables: it does not go with --genes, --bed, --bigwig and \
+                        --bedgraph";
+            return Err(Error::usage(what));
+        }
+        match self.heads() {
+            Some(heads) => heads.check(by_interval, self.bins().is_some()),
+            None => Ok(()),
+        }
     }
 
     fn inputs(&self) -> Vec<(&'static str, PathBuf)> {
@@ -242,8 +252,8 @@ impl Job for GenomeJob<'_> {
         };
         let together = self.together(task.as_ref());
         let (regions, empty) = queries(&source.region, source.regions_file.as_deref())?;
-        let part = self.part(&regions, intervals.as_ref(), source.sharding.one(), None);
-        let genome = source.open(&loaded.facts, strand, together, part)?;
+        let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
+        let genome = source.open(&loaded.facts, strand, together, wanted)?;
         let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");
@@ -301,11 +311,14 @@ impl Job for GenomeJob<'_> {
             Some(path) => Some(outputs.create(&path, Format::Parquet)?),
             None => None,
         };
-        let tracks = match (self.heads(), &opened.task) {
-            (Some(heads), Some(task)) => {
-                heads.open(task, &opened.session, outputs, &opened.settings.scratch)?
-            }
-            _ => Tracks::default(),
+        let tracks = match self.heads() {
+            Some(heads) => heads.open(
+                opened.task.as_ref(),
+                &opened.session,
+                outputs,
+                &opened.settings,
+            )?,
+            None => Tracks::default(),
         };
         Ok(GenomeTargets { table, tracks })
     }
@@ -334,7 +347,7 @@ impl Job for GenomeJob<'_> {
             Some(table) => self.footer(opened, table.columns())?,
             None => Value::Null,
         };
-        let receipt = sink.finish(&footer)?;
+        let receipt = sink.finish(&footer, opened.genome.finished_contigs())?;
         let mut summary = Summary {
             totals,
             rows,
@@ -430,7 +443,7 @@ impl GenomeJob<'_> {
                 let Binning { bin, pool } = embed.binning;
                 bin.map(|size| (u64::from(size), pool))
             }
-            RowsOf::Predictions(_) => None,
+            RowsOf::Predictions(predict) => predict.bin.map(|size| (u64::from(size), Pool::Mean)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Options of `predict` about heads of tasks, and what is written of them beside the table.
+//! Options of `predict` about heads, and what is written of predictions beside the table.
 
 use super::outputs::{Format, Outputs};
 use super::provenance;
@@ -7,8 +7,10 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::genes::{CLASSES, GeneticCode};
 use crate::head::{Link, Task, Unit};
-use crate::io::bigwig;
-use crate::stream::genome::{Genes, Regions, Tracks};
+use crate::io::{bedgraph, bigwig};
+use crate::stream::Strand;
+use crate::stream::genome::{Genes, GenomeSettings, Regions, Tracks, ValueFile, ValueTrack};
+use crate::table;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +25,7 @@ pub struct Heads {
     #[arg(long, value_name = "NAME", help_heading = "Heads")]
     pub head: Option<String>,
     /// Write the genes that a gene head's probabilities give, as GFF3. Without -o no table is
-    /// written then, nor with --bed and --bigwig.
+    /// written then, nor with --bed, --bigwig and --bedgraph.
     #[arg(long, value_name = "GFF3", help_heading = "Heads")]
     #[serde(skip)]
     pub genes: Option<PathBuf>,
@@ -46,10 +48,25 @@ pub struct Heads {
     )]
     #[serde(skip)]
     pub threshold: f32,
-    /// Write a bigWig for each class, PREFIX.<class>.bw.
-    #[arg(long, value_name = "PREFIX", help_heading = "Heads")]
+    /// Write bigWig tracks for genome browsers, PREFIX.<track>.bw: of the language model logp, entropy,
+    /// p_A, p_C, p_G and p_T, of a head its classes; with --strand both PREFIX.<track>.plus.bw and
+    /// .minus.bw.
+    #[arg(long, value_name = "PREFIX", help_heading = "Output")]
     #[serde(skip)]
     pub bigwig: Option<PathBuf>,
+    /// The same tracks as text, PREFIX.<track>.bedGraph.
+    #[arg(long, value_name = "PREFIX", help_heading = "Output")]
+    #[serde(skip)]
+    pub bedgraph: Option<PathBuf>,
+    /// Tracks that --bigwig and --bedgraph write, separated by commas [default: all].
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        help_heading = "Output"
+    )]
+    #[serde(skip)]
+    pub tracks: Option<Vec<String>>,
 }
 
 fn code(text: &str) -> Result<GeneticCode, String> {
@@ -60,7 +77,28 @@ fn code(text: &str) -> Result<GeneticCode, String> {
 impl Heads {
     /// Whether anything is written beside the table.
     pub fn writes(&self) -> bool {
-        self.genes.is_some() || self.bed.is_some() || self.bigwig.is_some()
+        self.genes.is_some() || self.bed.is_some() || self.writes_tracks()
+    }
+
+    fn writes_tracks(&self) -> bool {
+        self.bigwig.is_some() || self.bedgraph.is_some()
+    }
+
+    /// Fails if rows that are intervals, or bins, cannot be what is to be written.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn check(&self, intervals: bool, bins: bool) -> Result<()> {
+        let what = if self.tracks.is_some() && !self.writes_tracks() {
+            "--tracks is for --bigwig and --bedgraph"
+        } else if intervals && self.writes_tracks() {
+            "--bigwig and --bedgraph do not go with --intervals, which may overlap"
+        } else if bins && (self.genes.is_some() || self.bed.is_some()) {
+            "--genes and --bed are made of bases: they do not go with --bin"
+        } else {
+            return Ok(());
+        };
+        Err(Error::usage(what))
     }
 
     /// The files beside the table whose names do not depend on the head.
@@ -98,23 +136,23 @@ impl Heads {
             return Err(Error::usage(what)
                 .todo("leave -m out for the bundled one, or train one with crocuta fit --genes"));
         }
-        if self.writes() && task.is_none() {
-            let what = "--bed and --bigwig are for heads of tasks";
+        if self.bed.is_some() && task.is_none() {
+            let what = "--bed is for heads of tasks";
             return Err(Error::usage(what).todo("train one with crocuta fit --objective tracks"));
         }
         Ok(task)
     }
 
-    /// Opens the files; scratch files lie in `scratch`.
+    /// Opens the files; `task`: the head, if it is not the language model.
     ///
     /// # Errors
-    /// As [`Outputs::create`].
+    /// As [`Outputs::create`]; Usage: no such track.
     pub fn open(
         &self,
-        task: &Task,
+        task: Option<&Task>,
         session: &Session,
         outputs: &mut Outputs,
-        scratch: &Path,
+        settings: &GenomeSettings,
     ) -> Result<Tracks> {
         let mut tracks = Tracks::default();
         let source = provenance::line(session);
@@ -122,21 +160,68 @@ impl Heads {
             let file = outputs.create(path, Format::Gff3)?;
             tracks.genes = Some(Genes::create(file, self.genetic_code, &source)?);
         }
-        if let Some(path) = &self.bed {
+        if let (Some(path), Some(task)) = (&self.bed, task) {
             let file = outputs.create(path, Format::Bed)?;
             let regions = Regions::create(file, &task.outputs, self.threshold, &source);
             tracks.regions = Some(regions?);
         }
-        if let Some(prefix) = &self.bigwig {
-            for name in &task.outputs {
-                let mut path = prefix.clone().into_os_string();
-                path.push(format!(".{}.bw", name.replace(['/', '\0'], "_")));
-                let file = outputs.create(Path::new(&path), Format::BigWig)?;
-                tracks.values.push(bigwig::Writer::create(file, scratch)?);
+        let span = settings.bins.map_or(1, |(size, _)| size as u32);
+        let strands: &[(&str, Option<u8>)] = match settings.strand {
+            Strand::Both => &[(".plus", Some(b'+')), (".minus", Some(b'-'))],
+            _ => &[("", None)],
+        };
+        for (name, place) in self.chosen(task)? {
+            for (suffix, strand) in strands {
+                let name = format!("{name}{suffix}");
+                if let Some(prefix) = &self.bigwig {
+                    let path = track(prefix, &name, "bw");
+                    let file = outputs.create(&path, Format::BigWig)?;
+                    let writer = bigwig::Writer::create(file, span, &settings.scratch)?;
+                    let file = ValueFile::BigWig(Box::new(writer));
+                    tracks.values.push(ValueTrack::new(file, place, *strand));
+                }
+                if let Some(prefix) = &self.bedgraph {
+                    let path = track(prefix, &name, "bedGraph");
+                    let file = outputs.create(&path, Format::BedGraph)?;
+                    let writer = bedgraph::Writer::create(file, &source)?;
+                    let file = ValueFile::BedGraph(Box::new(writer));
+                    tracks.values.push(ValueTrack::new(file, place, *strand));
+                }
             }
         }
         Ok(tracks)
     }
+
+    /// The names of the tracks, and the places of their values in a row.
+    fn chosen(&self, task: Option<&Task>) -> Result<Vec<(String, usize)>> {
+        let all: Vec<(String, usize)> = match task {
+            Some(task) => task.outputs.iter().cloned().zip(0..).collect(),
+            None => {
+                let named = table::TRACKS.iter();
+                named.map(|(name, at)| (name.to_string(), *at)).collect()
+            }
+        };
+        let Some(wanted) = &self.tracks else {
+            return Ok(all);
+        };
+        let find = |name: &String| {
+            let found = all.iter().find(|(known, _)| known == name).cloned();
+            found.ok_or_else(|| {
+                let known: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+                let todo = format!("there are {}", known.join(", "));
+                Error::usage(format!("--tracks: no track is called {name}")).todo(todo)
+            })
+        };
+        wanted.iter().map(find).collect()
+    }
+}
+
+/// The path of a track.
+fn track(prefix: &Path, name: &str, extension: &str) -> PathBuf {
+    let mut path = prefix.to_path_buf().into_os_string();
+    let name = name.replace(['/', '\0'], "_");
+    path.push(format!(".{name}.{extension}"));
+    path.into()
 }
 
 fn is_of_genes(task: &Task) -> bool {

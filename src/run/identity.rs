@@ -86,3 +86,80 @@ pub fn digest(path: &Path) -> Result<String> {
         .map_err(|e| Error::io(path, &e))?;
     Ok(hex(&sum.finalize()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Embed, Predict, Reads, Score};
+    use clap::{Args, Command};
+
+    /// Options that are not among those that decide the numbers.
+    const OTHERS: [&[&str]; 5] = [
+        // Files whose content is in the identity.
+        &[
+            "fasta",
+            "reads",
+            "variants",
+            "reference",
+            "regions_file",
+            "intervals",
+            "background",
+            "model",
+            "adapter",
+        ],
+        // What they came to is in it.
+        &["chunk", "device"],
+        // Where the run takes place, what it may take, and what is said of it.
+        &[
+            "output",
+            "force",
+            "max_output",
+            "summary",
+            "strict",
+            "threads",
+            "scratch",
+            "device_memory",
+            "resume",
+            "checkpoint_every",
+            "checkpoint_dir",
+            "time_limit",
+        ],
+        // What else the input must be.
+        &["allow_empty", "allow_missing_eof"],
+        // Files that are written at the end, of what the checkpoints hold; or not with --resume.
+        &[
+            "vcf_out",
+            "plot",
+            "bam_out",
+            "genes",
+            "genetic_code",
+            "bed",
+            "threshold",
+            "bigwig",
+            "bedgraph",
+            "tracks",
+            "tsv",
+            "tsv_columns",
+            "info",
+        ],
+    ];
+
+    fn decided<T: Args + Serialize>(line: &[&str]) {
+        let command = T::augment_args(Command::new("crocuta"));
+        let matches = command.clone().get_matches_from(line);
+        let known = options(&T::from_arg_matches(&matches).unwrap()).unwrap();
+        for option in command.get_arguments() {
+            let name = option.get_id().as_str();
+            let is_other = OTHERS.iter().any(|names| names.contains(&name));
+            assert!(known.contains_key(name) != is_other, "--{name}");
+        }
+    }
+
+    #[test]
+    fn every_option_that_can_change_a_row_is_part_of_the_identity() {
+        decided::<Embed>(&["embed", "a.fa"]);
+        decided::<Predict>(&["predict", "a.fa"]);
+        decided::<Reads>(&["reads", "a.bam"]);
+        decided::<Score>(&["score", "v.vcf", "-r", "a.fa"]);
+    }
+}

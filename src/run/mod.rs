@@ -178,7 +178,6 @@ fn journal<J: Job>(
         return Ok(None);
     }
     let session = J::session(opened);
-    session.must_resume()?;
     let identity = identity::of(session, compute, job.options()?, inputs)?;
     let every = Duration::from_secs(output.checkpoint_every);
     let directory = output.checkpoint_dir.as_deref();

@@ -26,8 +26,10 @@ pub enum Format {
     Bai,
     /// The index of variants.
     Tbi,
-    /// Variants, compressed.
+    /// Variants.
     Vcf,
+    /// Columns separated by tabs, compressed if the name says so.
+    Text,
     /// A picture.
     Svg,
     /// The summary.
@@ -38,6 +40,8 @@ pub enum Format {
     Bed,
     /// A track.
     BigWig,
+    /// bedGraph text.
+    BedGraph,
 }
 
 impl Format {
@@ -52,22 +56,24 @@ impl Format {
             Self::Bam => ("BAM", &["bam"]),
             Self::Bai => ("a BAM index", &["bai"]),
             Self::Tbi => ("an index of variants", &["tbi", "csi"]),
-            Self::Vcf => ("compressed VCF", &["vcf", "bcf", "gz", "bgz"]),
+            Self::Vcf => ("VCF or BCF", &["vcf", "bcf", "gz", "bgz"]),
+            Self::Text => ("TSV", &["tsv", "txt", "gz", "bgz"]),
             Self::Svg => ("SVG", &["svg"]),
             Self::Json => ("JSON", &["json", "txt"]),
             Self::Gff3 => ("GFF3", &["gff3", "gff", "txt"]),
             Self::Bed => ("BED", &["bed", "txt", "tsv"]),
             Self::BigWig => ("bigWig", &["bw", "bigwig"]),
+            Self::BedGraph => ("bedGraph", &["bedgraph", "bdg"]),
         }
     }
 }
 
 /// Extensions that promise a format.
-const KNOWN: [&str; 40] = [
+const KNOWN: [&str; 41] = [
     "parquet", "pq", "bam", "sam", "cram", "bai", "csi", "tbi", "fai", "gzi", "vcf", "bcf", "gz",
     "bgz", "zst", "svg", "png", "pdf", "html", "json", "jsonl", "txt", "tsv", "csv", "gff3", "gff",
-    "gtf", "bed", "bedgraph", "bw", "bigwig", "fa", "fasta", "fq", "fastq", "npy", "h5", "arrow",
-    "feather", "ipc",
+    "gtf", "bed", "bedgraph", "bdg", "bw", "bigwig", "fa", "fasta", "fq", "fastq", "npy", "h5",
+    "arrow", "feather", "ipc",
 ];
 
 /// The outputs of a run.

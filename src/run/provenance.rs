@@ -32,6 +32,8 @@ pub struct About<'a> {
     pub shard: Option<ShardRecord>,
     /// Parameters of the command that change the numbers.
     pub params: Vec<(&'static str, Value)>,
+    /// What the run found.
+    pub measured: Map<String, Value>,
 }
 
 /// The footer of a table of these columns.
@@ -97,6 +99,7 @@ pub fn footer<B>(
         shard: about.shard,
         tool: Tool::this(),
         params: params(session, compute, about.params),
+        measured: about.measured,
         command: None,
         complete: true,
     }

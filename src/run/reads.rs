@@ -5,7 +5,7 @@ mod check;
 use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
-use super::options::{Compute, Output, Sharding, indexed, queries, selection_of_spans};
+use super::options::{Compute, Output, Sharding, indexed, is_given, queries, selection_of_spans};
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
 use super::session::{Loaded, Session};
@@ -92,7 +92,7 @@ pub struct Reads {
     dtype: Dtype,
     /// Write the predictions of every base of every read to a second table.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
-    #[serde(skip)]
+    #[serde(serialize_with = "is_given")]
     per_base: Option<PathBuf>,
     /// Write the records as BAM, in their order, with tags: ll, the mean log-probability of a
     /// base, and pp, the perplexity. With an index beside it if they are sorted.
@@ -409,13 +409,12 @@ impl Reads {
             window: None,
             strand: Strand::Forward,
             selection: selection_of_spans(opened.source.spans(), contigs),
-            shard: opened.blocks.map(|blocks| ShardRecord {
-                index: blocks.shard.index,
-                of: blocks.shard.of,
-                by: "read".to_string(),
-                block: Some(blocks.size),
+            shard: self.sharding.record("read").map(|record| ShardRecord {
+                block: opened.blocks.map(|blocks| blocks.size),
+                ..record
             }),
             params,
+            measured: Map::new(),
         };
         provenance::footer(&opened.session, &self.compute, about, columns)
     }

@@ -6,8 +6,7 @@ use super::options::Compute;
 use crate::adapter;
 use crate::checkpoint::Checkpoint;
 use crate::encoder::{Facts, Layer, Model};
-use crate::error::{Error, Result};
-use crate::ops::Device;
+use crate::error::Result;
 use crate::stream::{Engine, Windows};
 use std::path::Path;
 
@@ -145,17 +144,5 @@ impl Session {
     /// The device in words.
     pub fn place(&self) -> String {
         self.device().0
-    }
-
-    /// An error unless a run on this device can be resumed.
-    ///
-    /// # Errors
-    /// Usage.
-    pub fn must_resume(&self) -> Result<()> {
-        match self.engine.device {
-            Device::Cpu => Ok(()),
-            Device::Cuda(_) => Err(Error::usage("--resume is for runs on the CPU")
-                .todo("add --device cpu, or run without --resume")),
-        }
     }
 }

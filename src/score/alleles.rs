@@ -1,22 +1,23 @@
 //! Where the alleles come from: a VCF or BCF, or all single changes of a region.
 
 use super::{Carried, Ledger, Part, Reference};
-use crate::error::Result;
-use crate::io::variants::{Options, Reader};
+use crate::error::{Error, Result};
+use crate::io::variants::{InfoFields, Options, Reader};
 use crate::sequence::region::{Query, Span};
 use crate::sequence::{LETTERS, N, base, contigs};
 use crate::table::Allele;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// Every allele of this part of a file, in its order; and which the sample carries, if one was
-/// asked for.
+/// Every allele of this part of a file, in its order, with these fields of INFO; and which the
+/// sample carries, if one was asked for.
 ///
 /// # Errors
-/// As the reader; Input, if the reference has none of the contigs.
+/// As the reader; Input, if the reference has none of the contigs; Usage, if the header declares
+/// no such field.
 pub fn read_alleles(
     path: &Path,
-    options: &Options,
+    (options, info): (&Options, &[String]),
     reference: &Reference,
     part: &Part,
     ledger: &mut Ledger,
@@ -24,6 +25,8 @@ pub fn read_alleles(
     let places = reference.contigs().iter().zip(0..);
     let places: HashMap<&str, usize> = places.map(|(c, i)| (c.name.as_str(), i)).collect();
     let mut reader = Reader::open(path, options)?;
+    let info = InfoFields::find(reader.header(), info);
+    let info = info.map_err(|error| error.file(path.display()))?;
     let (mut names, mut seen) = (Vec::<String>::new(), HashSet::new());
     let mut carried = Vec::new();
     while let Some(record) = reader.next_record()? {
@@ -44,6 +47,7 @@ pub fn read_alleles(
                     chrom: record.chrom.clone(),
                     pos: record.pos,
                     id: record.id.clone(),
+                    info: info.of(reader.line(), index as usize),
                     reference: record.reference.clone(),
                     alternate: alternate.clone(),
                     haplotype: None,
@@ -74,14 +78,23 @@ pub fn read_alleles(
 
 /// Every change of one base of a region to another, of this part of its positions; those without a
 /// base have none.
+///
+/// # Errors
+/// Those of the reader; Usage: the region is a whole contig, and `whole` is not given.
 pub fn saturate(
-    region: &str,
+    (region, whole): (&str, bool),
     reference: &Reference,
     scratch: &Path,
     part: &Part,
     ledger: &mut Ledger,
 ) -> Result<()> {
     let span = region_of(region, reference)?;
+    let contig = &reference.contigs()[span.contig];
+    if !whole && span.start == 0 && span.end >= contig.length {
+        let what = format!("all {} bases of {}", contig.length, contig.name);
+        let error = Error::usage(format!("--saturate {region} is {what}"));
+        return Err(error.todo("give a part of it, as chr:beg-end, or --force"));
+    }
     let mut wanted = vec![Vec::new(); reference.contigs().len()];
     wanted[span.contig].push(0);
     reference.each(&wanted, scratch, |contig, _| {
@@ -101,6 +114,7 @@ pub fn saturate(
                         chrom: contig.name.clone(),
                         pos: span.start + record + 1,
                         id: None,
+                        info: Vec::new(),
                         reference: LETTERS[usize::from(code)].to_string(),
                         alternate: LETTERS[usize::from(other)].to_string(),
                         haplotype: None,

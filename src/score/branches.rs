@@ -11,11 +11,12 @@ use super::{Job, Scorer, Settings, Watch};
 use crate::encoder::{Branch, Encoder, Segment, State};
 use crate::error::Result;
 use crate::head::PREDICTIONS;
-use crate::ops::Tensor;
+use crate::ops::{Later, Tensor};
 use crate::sequence::N;
-use crate::stream::check_finite;
-use crate::table::Scores;
+use crate::stream::{check_finite, load, store};
+use crate::table::{Known, Scores};
 use rayon::prelude::*;
+use std::io::{Read, Write};
 use std::iter::once;
 
 /// One strand of one contig, from its start to the last site.
@@ -42,8 +43,10 @@ pub(super) struct BranchPass<'a> {
     running: Option<Running>,
     /// Readings of the reference, but for the step that is running.
     line: Line,
-    /// What the head reads of the reference's last token: what comes after is predicted from it.
-    last: Option<Tensor>, // (1, D)
+    /// The logits after the reference's last token: what comes after is predicted from them.
+    last: Option<Tensor>, // (1, V)
+    /// What was said of the reference.
+    pub known: Known,
     /// Jobs that are done.
     pub finished: Vec<(Job, Scores)>,
 }
@@ -64,15 +67,13 @@ impl<'a> BranchPass<'a> {
             running: None,
             line: Line::new(0, 0),
             last: None,
+            known: Known::default(),
             finished: Vec::new(),
         })
     }
 
-    /// The jobs of the next site, all with the same start.
-    pub fn site(&mut self, jobs: Vec<Job>, watch: &mut Watch) -> Result<()> {
-        let Some(site) = jobs.first().map(|job| job.variant.start) else {
-            return Ok(());
-        };
+    /// Runs one step towards the next site, if it is further than a step; whether it is not.
+    pub fn approach(&mut self, site: u64, watch: &mut Watch) -> Result<bool> {
         if let Some(restart) = self.queue.restart(self.settings, site, self.position) {
             self.finish(watch)?;
             (self.start, self.position) = (restart, restart);
@@ -80,6 +81,19 @@ impl<'a> BranchPass<'a> {
             self.line = Line::new(restart, 0);
             self.last = None;
         }
+        let is_near = site - self.position <= self.settings.chunk as u64;
+        if !is_near {
+            self.step_towards(site, watch)?;
+        }
+        Ok(is_near)
+    }
+
+    /// The jobs of the next site, all with the same start.
+    pub fn site(&mut self, jobs: Vec<Job>, watch: &mut Watch) -> Result<()> {
+        let Some(site) = jobs.first().map(|job| job.variant.start) else {
+            return Ok(());
+        };
+        while !self.approach(site, watch)? {}
         let measured = |job| {
             let (measure, alternate) = Alternate::of(&job, self.settings, &self.strand)?;
             Ok((job, measure, alternate))
@@ -109,12 +123,49 @@ impl<'a> BranchPass<'a> {
             if fits || (self.ahead.is_empty() && reference <= 1) {
                 return Ok(());
             }
-            let to = match self.ahead.last() {
-                Some((last, _)) => *last,
-                None => (site - 1).min(self.position + chunk as u64),
-            };
-            self.run(to, watch)?;
+            self.step_towards(site, watch)?;
         }
+    }
+
+    /// A step with the alternates that are to run, or else with the reference alone.
+    fn step_towards(&mut self, site: u64, watch: &mut Watch) -> Result<()> {
+        let to = match self.ahead.last() {
+            Some((last, _)) => *last,
+            None => (site - 1).min(self.position + self.settings.chunk as u64),
+        };
+        self.run(to, watch)
+    }
+
+    /// Waits for the step that is running. It begins none: steps must end where those of a run that
+    /// nobody stops do.
+    pub fn rest(&mut self, watch: &mut Watch) -> Result<()> {
+        match self.running.take() {
+            Some(step) => self.compare(step.read(&self.strand)?, watch),
+            None => Ok(()),
+        }
+    }
+
+    /// Stores what the pass carries after [`Self::rest`].
+    pub fn save(&self, file: &mut dyn Write) -> Result<()> {
+        store(&(&self.state, self.start, self.position), file)?;
+        store(&(&self.queue, &self.ahead, self.tokens, &self.line), file)?;
+        let last = self.last.as_ref().map(Tensor::to_vec1::<f32>);
+        store(&last.transpose()?, file)?;
+        self.kept.save(file)
+    }
+
+    /// Takes up what [`Self::save`] stored.
+    pub fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
+        (self.state, self.start, self.position) = load(file)?;
+        (self.queue, self.ahead, self.tokens, self.line) = load(file)?;
+        let device = &self.scorer.engine.device;
+        let last: Option<Vec<f32>> = load(file)?;
+        let last = last.map(|last| {
+            let shape = (1, last.len());
+            Tensor::from_vec(last, shape, device)
+        });
+        self.last = last.transpose()?;
+        self.kept.restore(device, file)
     }
 
     /// Runs what is left.
@@ -129,22 +180,20 @@ impl<'a> BranchPass<'a> {
             let more = self.settings.chunk.saturating_sub(used).max(least);
             self.run(to.min(last + more as u64), watch)?;
         }
-        match self.running.take() {
-            Some(step) => self.compare(step.read(&self.strand)?, watch),
-            None => Ok(()),
-        }
+        self.rest(watch)
     }
 
     /// A step with the reference up to a position, and the alternates that are to run. While the
-    /// device is at work on it, the step before is compared.
+    /// device is at work on it, the step before is read and compared.
     fn run(&mut self, to: u64, watch: &mut Watch) -> Result<()> {
         let ahead = std::mem::take(&mut self.ahead);
         self.tokens = 0;
         let piece = self.strand.read(self.position..to)?;
-        let before = self.running.take();
-        let before = before.map(|step| step.read(&self.strand)).transpose()?;
-        self.running = Some(self.start(piece, ahead, to)?);
-        before.map_or(Ok(()), |step| self.compare(step, watch))
+        let next = self.start(piece, ahead, to)?;
+        match self.running.replace(next) {
+            Some(before) => self.compare(before.read(&self.strand)?, watch),
+            None => Ok(()),
+        }
     }
 
     /// Starts a step.
@@ -153,7 +202,7 @@ impl<'a> BranchPass<'a> {
         let (predictions, vectors) = match self.forward(&piece, &ahead)? {
             Some((hidden, given)) => {
                 let predictions = self.predict(&hidden, &piece, &ahead, &stretches[1..])?;
-                (Some(predictions), Some(given.unwrap_or(hidden)))
+                (Some(predictions.later()?), Some(given.unwrap_or(hidden)))
             }
             None => (None, None),
         };
@@ -211,28 +260,32 @@ impl<'a> BranchPass<'a> {
         ahead: &[(u64, Alternate)],
         stretches: &[Stretch],
     ) -> Result<Tensor> {
-        let goes_on = usize::from(self.last.is_some());
-        let joined = match self.last.take() {
-            Some(last) => Tensor::cat(&[&last, hidden], 0)?,
-            None => hidden.clone(),
-        };
-        let mut row = goes_on + piece.len();
+        let head = self.scorer.head;
+        let logits = head.forward(hidden)?;
         // What comes after the last base is of no interest, but that it is finite is.
-        let bases = piece.iter().copied().chain(once(N)).skip(1 - goes_on);
-        let mut asked: Vec<(usize, u8)> = (0..row).zip(bases).collect();
+        let bases = piece.iter().copied().chain(once(N));
+        let mut asked: Vec<(usize, u8)> = (0..piece.len()).zip(bases.clone().skip(1)).collect();
+        let mut row = piece.len();
         for ((site, alternate), Stretch { starts, .. }) in ahead.iter().zip(stretches) {
-            let before = goes_on + (site - self.position) as usize;
+            let before = (site - self.position) as usize;
             let rows = (!starts).then(|| before - 1).into_iter();
             let rows = rows.chain(row..row + alternate.tokens);
             let bases = alternate.codes.iter().copied().chain(once(N));
             asked.extend(rows.zip(bases.skip(usize::from(*starts))));
             row += alternate.tokens;
         }
-        if goes_on + piece.len() > 0 {
-            self.last = Some(joined.narrow(0, goes_on + piece.len() - 1, 1)?);
+        let predictions = head.predictions(&logits, &asked)?;
+        let predictions = match &self.last {
+            Some(last) => {
+                let first: Vec<_> = bases.take(1).map(|code| (0, code)).collect();
+                Tensor::cat(&[head.predictions(last, &first)?, predictions], 0)?
+            }
+            None => predictions,
+        };
+        if !piece.is_empty() {
+            self.last = Some(logits.narrow(0, piece.len() - 1, 1)?);
         }
-        let head = self.scorer.head;
-        head.predictions(&head.forward(&joined)?, &asked)
+        Ok(predictions)
     }
 
     /// What the head reads of a piece of the reference and then of alternates, and the vectors that
@@ -279,6 +332,8 @@ impl<'a> BranchPass<'a> {
     /// Compares the jobs whose reference and alternate both have run after a step.
     fn compare(&mut self, step: Step, watch: &mut Watch) -> Result<()> {
         self.queue.ran(step.alternates);
+        let logps = step.reference.iter().map(|reading| reading.logp);
+        self.known.read(logps);
         self.line.push(step.reference, &[]);
         watch(step.tokens, self.strand.name())?;
         let (line, jobs) = (&self.line, self.queue.take(step.jobs));
@@ -304,7 +359,7 @@ struct Running {
     from: u64,
     /// The piece, then the alternates beside it.
     stretches: Vec<Stretch>,
-    predictions: Option<Tensor>, // (asked, PREDICTIONS)
+    predictions: Option<Later>, // (asked, PREDICTIONS)
     /// Of each alternate, the vector at its site, and of those around it.
     of_alternates: Sums,
     /// Of each job that will be ready, those of the reference.
@@ -350,8 +405,8 @@ impl Running {
     /// # Errors
     /// Model: a number of it is not finite.
     fn read(self, strand: &ContigStrand) -> Result<Step> {
-        let predictions = self.predictions.as_ref().map(Tensor::to_vec1);
-        let predictions: Vec<f32> = predictions.transpose()?.unwrap_or_default();
+        let predictions = self.predictions.as_ref().map(Later::read);
+        let predictions = predictions.transpose()?.unwrap_or_default();
         let mut rest = predictions.as_chunks().0;
         self.check(rest, strand)?;
         let mut readings = self.stretches.iter().map(|stretch| {
@@ -381,14 +436,11 @@ impl Running {
     /// A vector that is not finite, of whichever layer, leaves no logit that is; and such a logit
     /// no prediction.
     fn check(&self, predictions: &[[f32; PREDICTIONS]], strand: &ContigStrand) -> Result<()> {
-        let letters: Vec<f32> = predictions
-            .iter()
-            .flat_map(|of| &of[1..5])
-            .copied()
-            .collect();
+        // P(all other tokens), which every logit has a part in.
+        let others: Vec<f32> = predictions.iter().map(|of| of[5]).collect();
         let goes_on = self.stretches.first().is_some_and(|piece| !piece.starts);
         let rows = self.stretches.first().map_or(0, Stretch::asked);
-        check_finite(&letters, 4, |row| {
+        check_finite(&others, 1, |row| {
             if row < rows {
                 let position = self.from + (row + usize::from(!goes_on)) as u64;
                 format!("{}:{position}", strand.name())

@@ -8,7 +8,7 @@ use super::{Job, Scorer, Settings, Watch};
 use crate::encoder::{Encoder, Segment, State};
 use crate::error::Result;
 use crate::stream::{load, store};
-use crate::table::Scores;
+use crate::table::{Known, Scores};
 use rayon::prelude::*;
 use std::io::{Read, Write};
 use std::rc::Rc;
@@ -33,6 +33,8 @@ pub(super) struct ForkPass<'a> {
     forks: Vec<Fork>,
     /// Tokens of `forks`.
     tokens: usize,
+    /// What was said of the reference.
+    pub known: Known,
     /// Jobs that are done.
     pub finished: Vec<(Job, Scores)>,
 }
@@ -60,8 +62,24 @@ impl<'a> ForkPass<'a> {
             queue: Queue::default(),
             forks: Vec::new(),
             tokens: 0,
+            known: Known::default(),
             finished: Vec::new(),
         })
+    }
+
+    /// Reads one step towards the next site, if it is further than a step; whether it is not.
+    pub fn approach(&mut self, site: u64, watch: &mut Watch) -> Result<bool> {
+        if let Some(restart) = self.queue.restart(self.settings, site, self.position) {
+            self.finish(watch)?;
+            (self.start, self.position) = (restart, restart);
+            self.before = Rc::default();
+            self.line = Line::new(restart, self.scorer.engine.facts.width);
+        }
+        let next = self.position + self.settings.chunk as u64;
+        if next < site {
+            self.advance(next, watch)?;
+        }
+        Ok(next >= site)
     }
 
     /// The jobs of the next site, all with the same start.
@@ -69,12 +87,7 @@ impl<'a> ForkPass<'a> {
         let Some(site) = jobs.first().map(|job| job.variant.start) else {
             return Ok(());
         };
-        if let Some(restart) = self.queue.restart(self.settings, site, self.position) {
-            self.finish(watch)?;
-            (self.start, self.position) = (restart, restart);
-            self.before = Rc::default();
-            self.line = Line::new(restart, self.scorer.engine.facts.width);
-        }
+        while !self.approach(site, watch)? {}
         self.advance(site, watch)?;
         let longest = jobs.iter().map(|job| job.variant.alternate.len()).max();
         let room = self.settings.after + longest.unwrap_or_default();
@@ -157,6 +170,7 @@ impl<'a> ForkPass<'a> {
             let place = |token| format!("{name}:{}", first + token as u64 + 1);
             let (hidden, logits) = outputs(head, found, place)?;
             let readings = readings(head, true, &self.before, &logits, &codes);
+            self.known.read(readings.iter().map(|reading| reading.logp));
             self.line.push(readings, &hidden);
             self.before = Rc::new(logits[logits.len() - head.width()..].to_vec());
             self.position = next;

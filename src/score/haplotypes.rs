@@ -138,6 +138,7 @@ fn whole(strand: &ContigStrand, ledger: &Ledger, group: &[Member]) -> Result<Opt
         chrom: strand.name().to_string(),
         pos,
         id: None,
+        info: Vec::new(),
         reference,
         alternate,
         haplotype: Some(HaplotypeOf {

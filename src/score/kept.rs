@@ -2,8 +2,9 @@
 
 use super::line::Sum;
 use crate::error::Result;
-use crate::ops::{Reduction, Tensor, pool};
-use crate::stream::check_finite;
+use crate::ops::{Device, Later, Reduction, Tensor, pool};
+use crate::stream::{check_finite, load, store};
+use std::io::{Read, Write};
 use std::ops::Range;
 
 /// Rows that are summed one after the other; of these sums, those of a run in turn. That rounds
@@ -55,6 +56,24 @@ impl Kept {
         Ok(())
     }
 
+    /// Stores what is kept; waits for the work that computes it.
+    pub fn save(&self, file: &mut dyn Write) -> Result<()> {
+        let rows = self.rows.as_ref().map(Tensor::to_vec1::<f32>);
+        store(&(self.from, rows.transpose()?), file)
+    }
+
+    /// Takes up what [`Self::save`] stored, on the device where it lay.
+    pub fn restore(&mut self, device: &Device, file: &mut dyn Read) -> Result<()> {
+        let rows: Option<Vec<f32>>;
+        (self.from, rows) = load(file)?;
+        let rows = rows.map(|rows| {
+            let shape = (rows.len() / self.width, self.width);
+            Tensor::from_vec(rows, shape, device)
+        });
+        self.rows = rows.transpose()?;
+        Ok(())
+    }
+
     /// The sums of runs of positions, as far as they are kept.
     pub fn sums(&self, runs: impl Iterator<Item = Range<u64>>) -> Result<Sums> {
         let rows = self.rows.as_ref();
@@ -71,7 +90,7 @@ pub(super) struct Sums {
     /// Rows of each run.
     counts: Vec<usize>,
     /// The sums of those that are not empty.
-    values: Option<Tensor>,
+    values: Option<Later>,
 }
 
 impl Sums {
@@ -87,7 +106,7 @@ impl Sums {
         let values = match x {
             Some(x) if !parts.is_empty() => {
                 let parts = pool(x, &parts, Reduction::Sum)?;
-                Some(pool(&parts, &of_runs, Reduction::Sum)?)
+                Some(pool(&parts, &of_runs, Reduction::Sum)?.later()?)
             }
             _ => None,
         };
@@ -103,7 +122,7 @@ impl Sums {
     /// # Errors
     /// Model: one is not finite.
     pub fn read(self) -> Result<Vec<Sum>> {
-        let values = self.values.map(|values| values.to_vec1::<f32>());
+        let values = self.values.map(|values| values.read());
         let values = values.transpose()?.unwrap_or_default();
         check_finite(&values, self.width, |_| {
             "a sum of hidden vectors".to_string()

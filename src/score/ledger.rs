@@ -3,9 +3,10 @@
 use crate::error::{Error, Kind, Result};
 use crate::io::spill::Scratch;
 use crate::sequence::allele::{Status, Variant};
-use crate::table::{Allele, Scores, Spelled, VariantRow};
+use crate::table::{Allele, SCORES, Scores, Spelled, VariantRow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// What an allele changes, without bases that it shares with the reference.
@@ -25,6 +26,8 @@ pub struct Ledger {
     scratch: Scratch,
     end: u64,
     entries: Vec<Entry>,
+    /// Those that have no rows, and are scored to be compared with.
+    background: Range<usize>,
 }
 
 struct Entry {
@@ -46,6 +49,7 @@ impl Ledger {
             scratch: Scratch::create(scratch)?,
             end: 0,
             entries: Vec::new(),
+            background: 0..0,
         })
     }
 
@@ -63,6 +67,21 @@ impl Ledger {
             scores: [NOWHERE; 2],
         });
         Ok(())
+    }
+
+    /// The alleles from `first` on are a background: they have no rows.
+    pub fn set_background(&mut self, first: usize) {
+        self.background = first..self.len();
+    }
+
+    /// The alleles of the background.
+    pub fn background(&self) -> Range<usize> {
+        self.background.clone()
+    }
+
+    /// The alleles that have rows.
+    pub fn rows(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.background.start).chain(self.background.end..self.len())
     }
 
     /// How many alleles there are.
@@ -115,6 +134,7 @@ impl Ledger {
             spelled: self.change(i)?.and_then(|change| change.spelled),
             status: self.status(i),
             scores: [self.scores(i, false)?, self.scores(i, true)?],
+            quantiles: [None; SCORES.len()],
         })
     }
 
@@ -132,11 +152,11 @@ impl Ledger {
         self.set_scores(&entries, reverse, scores)
     }
 
-    /// How many alleles have each status.
+    /// How many alleles with rows have each status.
     pub fn statuses(&self) -> BTreeMap<&'static str, u64> {
         let mut statuses = BTreeMap::new();
-        for entry in &self.entries {
-            *statuses.entry(entry.status.name()).or_default() += 1;
+        for i in self.rows() {
+            *statuses.entry(self.status(i).name()).or_default() += 1;
         }
         statuses
     }

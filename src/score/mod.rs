@@ -12,6 +12,7 @@
 //! spelled.
 
 mod alleles;
+mod background;
 mod branches;
 mod contig;
 mod forks;
@@ -23,6 +24,7 @@ mod part;
 mod pass;
 mod plot;
 mod prepare;
+mod quartets;
 mod queue;
 mod reference;
 mod run;
@@ -31,13 +33,14 @@ mod sites;
 mod windows;
 
 pub use alleles::{read_alleles, region_of, saturate};
+pub use background::Background;
 pub use contig::{Contig, ContigStrand};
 pub use haplotypes::{Carried, join};
 pub use ledger::{Change, Ledger};
-pub use part::{Part, count_records};
+pub use part::{Part, Shares, count_records};
 pub use pass::score;
 pub use plot::draw;
-pub use prepare::{Checked, prepare};
+pub use prepare::{Checked, EVERY, prepare};
 pub use reference::Reference;
 pub use run::run;
 pub use scores::Embeddings;
@@ -73,6 +76,8 @@ pub struct Settings {
     pub longest: usize,
     /// Score the reverse strand too.
     pub both_strands: bool,
+    /// Score all four bases at the site of a single change, whichever alleles there are.
+    pub four: bool,
     /// Vectors to keep.
     pub embeddings: Option<Embeddings>,
     /// Only a part of the input's records is scored.

@@ -2,19 +2,47 @@
 
 use crate::error::Result;
 use crate::io::variants::{Options, Reader};
-use std::ops::Range;
+use crate::sequence::Contig;
+use crate::sequence::shard;
 use std::path::Path;
+
+/// How the input's records are shared out among shards, which count from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shares {
+    /// The shard of each contig of the reference. Records on contigs that it lacks are in the first.
+    Contigs(Vec<u64>),
+    /// Equal numbers of consecutive ones.
+    Records {
+        /// Records of the input.
+        records: u64,
+        /// Shards.
+        of: u64,
+    },
+}
 
 /// Some of the input's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// All.
     All,
-    /// Those on some contigs of the reference, by their places, and perhaps those on contigs that
-    /// it lacks.
-    Contigs(Vec<bool>, bool),
-    /// Those at these places of the input.
-    Records(Range<u64>),
+    /// Those of this shard.
+    Shard(Shares, u64),
+}
+
+impl Shares {
+    /// Whole contigs, of about as many bases in each shard.
+    pub fn of_contigs(contigs: &[Contig], of: u64) -> Self {
+        let lengths: Vec<u64> = contigs.iter().map(|contig| contig.length).collect();
+        Self::Contigs(shard::shared_out(&lengths, of))
+    }
+
+    /// The shard of the record at this place, on this contig of the reference.
+    pub fn shard(&self, record: u64, contig: Option<usize>) -> u64 {
+        match self {
+            Self::Contigs(shards) => contig.map_or(1, |contig| shards[contig]),
+            Self::Records { records, of } => shard::of_place(record, *records, *of),
+        }
+    }
 }
 
 impl Part {
@@ -22,8 +50,7 @@ impl Part {
     pub fn has(&self, record: u64, contig: Option<usize>) -> bool {
         match self {
             Self::All => true,
-            Self::Contigs(contigs, others) => contig.map_or(*others, |contig| contigs[contig]),
-            Self::Records(records) => records.contains(&record),
+            Self::Shard(shares, index) => shares.shard(record, contig) == *index,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::scores::mirror;
 use super::{Job, Mode, Scorer, Settings, Watch, branches, forks, windows};
 use crate::error::Result;
 use crate::ops::Device;
-use crate::table::Scores;
+use crate::table::{Known, Scores};
 use std::io::{Read, Write};
 
 /// A pass over a strand: by forks of a stream on the CPU and by branches off it on a GPU, or by
@@ -31,6 +31,16 @@ impl<'a> Pass<'a> {
         })
     }
 
+    /// Runs one step towards the next site, which starts there, if it is further than a step;
+    /// whether it is not.
+    pub fn approach(&mut self, start: u64, watch: &mut Watch) -> Result<bool> {
+        match self {
+            Self::Forks(pass) => pass.approach(start, watch),
+            Self::Branches(pass) => pass.approach(start, watch),
+            Self::Windows(_) => Ok(true),
+        }
+    }
+
     /// The jobs of the next site, all with the same start.
     pub fn site(&mut self, jobs: Vec<Job>, watch: &mut Watch) -> Result<()> {
         match self {
@@ -53,7 +63,7 @@ impl<'a> Pass<'a> {
     pub fn rest(&mut self, watch: &mut Watch) -> Result<()> {
         match self {
             Self::Forks(pass) => pass.rest(watch),
-            Self::Branches(_) => Ok(()),
+            Self::Branches(pass) => pass.rest(watch),
             Self::Windows(pass) => pass.finish(watch),
         }
     }
@@ -62,8 +72,9 @@ impl<'a> Pass<'a> {
     pub fn save(&self, file: &mut dyn Write) -> Result<()> {
         match self {
             Self::Forks(pass) => pass.save(file),
-            // Runs on a GPU are not resumed, and windows carry nothing.
-            Self::Branches(_) | Self::Windows(_) => Ok(()),
+            Self::Branches(pass) => pass.save(file),
+            // Each begins anew.
+            Self::Windows(_) => Ok(()),
         }
     }
 
@@ -71,9 +82,18 @@ impl<'a> Pass<'a> {
     pub fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
         match self {
             Self::Forks(pass) => pass.restore(file),
-            // Runs on a GPU are not resumed, and windows carry nothing.
-            Self::Branches(_) | Self::Windows(_) => Ok(()),
+            Self::Branches(pass) => pass.restore(file),
+            Self::Windows(_) => Ok(()),
         }
+    }
+
+    /// What was said of the reference since the last call.
+    pub fn take_known(&mut self) -> Known {
+        std::mem::take(match self {
+            Self::Forks(pass) => &mut pass.known,
+            Self::Branches(pass) => &mut pass.known,
+            Self::Windows(pass) => &mut pass.known,
+        })
     }
 
     /// The jobs that are done, on the forward strand's positions of `strand`.

@@ -19,7 +19,7 @@ const MARGIN: (u32, u32) = (40, 60);
 /// Io.
 pub fn draw(ledger: &Ledger, mut target: AtomicFile) -> Result<()> {
     let (mut cells, mut chrom) = (Vec::new(), String::new());
-    for i in 0..ledger.len() {
+    for i in ledger.rows() {
         let allele = ledger.allele(i)?;
         let row = LETTERS
             .iter()

@@ -2,18 +2,23 @@
 
 use super::contig::{Contig, ContigStrand};
 use super::ledger::{Change, Ledger};
+use super::part::Shares;
 use super::reference::Reference;
 use super::{Mode, Settings, Watch};
 use crate::error::{Error, Result};
 use crate::sequence::allele::{Status, Variant};
 use crate::sequence::{N, base};
 use crate::table::{Allele, Spelled};
+use std::collections::BTreeMap;
 use std::iter::Sum;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// The part of records whose REF may differ before the reference must be another one.
 const MISMATCHES: f64 = 0.3;
+
+/// In the place of a shard: what each of them scores.
+pub const EVERY: u64 = 0;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl Sum for Checked {
 }
 
 /// Compares every allele with the reference, normalises it, and gives it a status; tells what was
-/// found on each contig, by its place in the reference. `causal`: of the model.
+/// found of each shard, or of all as of the first; of the background, as of [`EVERY`]. `causal`: of the model.
 ///
 /// Memory: besides the ledger's, 32 bytes for each allele of a contig.
 ///
@@ -56,8 +61,9 @@ pub fn prepare(
     causal: bool,
     reference: &Reference,
     ledger: &mut Ledger,
+    shares: Option<&Shares>,
     watch: &mut Watch,
-) -> Result<Vec<(usize, Checked)>> {
+) -> Result<BTreeMap<u64, Checked>> {
     let mut of_contig: Vec<Vec<usize>> = vec![Vec::new(); reference.contigs().len()];
     for i in 0..ledger.len() {
         match ledger.contig(i) {
@@ -70,18 +76,18 @@ pub fn prepare(
         settings,
         causal,
         ledger,
-        checked: Checked::default(),
+        shares,
+        of_shards: BTreeMap::new(),
+        four_at: None,
     };
-    let mut of_contigs = Vec::new();
     reference.each(&of_contig, &settings.scratch, |contig, entries| {
-        preparation.contig(contig, entries, watch)?;
-        let place = entries.first().and_then(|&i| preparation.ledger.contig(i));
-        let checked = std::mem::take(&mut preparation.checked);
-        of_contigs.extend(place.map(|place| (place, checked)));
-        Ok(())
+        preparation.contig(contig, entries, watch)
     })?;
-    compare_records(settings, ledger)?;
-    Ok(of_contigs)
+    let of_shards = preparation.of_shards;
+    compare_records(ledger, ledger.rows(), settings.shard)?;
+    let background = compare_records(ledger, ledger.background(), false);
+    background.map_err(|error| error.place("--background"))?;
+    Ok(of_shards)
 }
 
 /// What was found so far.
@@ -89,8 +95,10 @@ struct Preparation<'a> {
     settings: &'a Settings,
     causal: bool,
     ledger: &'a mut Ledger,
-    /// On the contig at work.
-    checked: Checked,
+    shares: Option<&'a Shares>,
+    of_shards: BTreeMap<u64, Checked>,
+    /// The last site whose four bases are scored, on the contig at work.
+    four_at: Option<u64>,
 }
 
 impl Preparation<'_> {
@@ -103,35 +111,53 @@ impl Preparation<'_> {
             order.push((self.ledger.allele(i)?.pos, i));
         }
         order.sort_unstable();
-        let mut changed = Vec::new();
+        let mut changed: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+        self.four_at = None;
         for (_, i) in order {
             watch(0, &contig.name)?;
-            let found = change(self.settings, &strand, &self.ledger.allele(i)?);
+            let allele = self.ledger.allele(i)?;
+            let found = change(self.settings, &strand, &allele);
             strand.check()?;
             match found {
-                Ok(found) => changed.push(self.scored(i, found, &strand)?),
+                Ok(found) => {
+                    let shard = self.shard(i, allele.record);
+                    let bounds = self.scored(i, found, &strand, shard)?;
+                    changed.entry(shard).or_default().push(bounds);
+                }
                 Err(status) => self.ledger.set_status(i, status),
             }
         }
-        changed.sort_unstable();
-        self.checked.reference += passed(self.settings, contig.length, &changed);
-        if self.settings.both_strands {
-            let mirrored = changed.into_iter();
-            let mirrored =
-                mirrored.map(|(start, end)| (contig.length - end, contig.length - start));
-            let mut mirrored: Vec<_> = mirrored.collect();
-            mirrored.sort_unstable();
-            self.checked.reference += passed(self.settings, contig.length, &mirrored);
+        for (shard, mut sites) in changed {
+            sites.sort_unstable();
+            let mut bases = passed(self.settings, contig.length, &sites);
+            if self.settings.both_strands {
+                for (start, end) in &mut sites {
+                    (*start, *end) = (contig.length - *end, contig.length - *start);
+                }
+                sites.sort_unstable();
+                bases += passed(self.settings, contig.length, &sites);
+            }
+            self.of_shards.entry(shard).or_default().reference += bases;
         }
         Ok(())
     }
 
-    /// Enters an allele that will be scored; gives its start and end.
+    /// The shard of an allele; of the background, [`EVERY`].
+    fn shard(&self, i: usize, record: u64) -> u64 {
+        match self.shares {
+            None => 1,
+            Some(_) if self.ledger.background().contains(&i) => EVERY,
+            Some(shares) => shares.shard(record, self.ledger.contig(i)),
+        }
+    }
+
+    /// Enters an allele that will be scored, of this shard; gives its start and end.
     fn scored(
         &mut self,
         i: usize,
         found: ScoredAllele,
         strand: &ContigStrand,
+        shard: u64,
     ) -> Result<(u64, u64)> {
         let ScoredAllele {
             change,
@@ -143,14 +169,30 @@ impl Preparation<'_> {
             status = Status::NInWindow;
         }
         let (start, end) = (change.variant.start, change.variant.end());
-        self.checked.scored += 1;
         let strands = 1 + usize::from(self.settings.both_strands);
+        let times = self.times(&change.variant);
+        let checked = self.of_shards.entry(shard).or_default();
+        checked.scored += 1;
         for behind in [strand.length() - end, start].into_iter().take(strands) {
-            self.checked.alternates += work(self.settings, self.causal, behind, &change.variant);
+            let once = work(self.settings, self.causal, behind, &change.variant);
+            checked.alternates += times * once;
         }
         self.ledger.set_status(i, status);
         self.ledger.set_change(i, &change)?;
         Ok((start, end))
+    }
+}
+
+impl Preparation<'_> {
+    /// How many alternates are run for an allele: if all four bases are scored, three for the first
+    /// one of its site.
+    fn times(&mut self, variant: &Variant) -> u64 {
+        let single = variant.reference.len() == 1 && variant.alternate.len() == 1;
+        if !self.settings.four || !single {
+            return 1;
+        }
+        let known = self.four_at.replace(variant.start) == Some(variant.start);
+        if known { 0 } else { 3 }
     }
 }
 
@@ -262,9 +304,13 @@ fn change(
 
 /// Fails if too many records name a REF that is not the reference's; of a part of the records,
 /// which may differ from the whole, it warns.
-fn compare_records(settings: &Settings, ledger: &Ledger) -> Result<()> {
+fn compare_records(
+    ledger: &Ledger,
+    alleles: impl Iterator<Item = usize>,
+    is_part: bool,
+) -> Result<()> {
     let (mut records, mut wrong, mut last) = (0u64, 0u64, None);
-    for i in 0..ledger.len() {
+    for i in alleles {
         let status = ledger.status(i);
         if !ledger.is_scored(i) && status != Status::RefMismatch {
             continue;
@@ -279,7 +325,7 @@ fn compare_records(settings: &Settings, ledger: &Ledger) -> Result<()> {
         let what = format!(
             "REF is not what the reference has in {wrong} of {records} records: wrong assembly?"
         );
-        if settings.shard {
+        if is_part {
             tracing::warn!("{what}");
             return Ok(());
         }

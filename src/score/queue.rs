@@ -40,6 +40,7 @@ enum Side {
 }
 
 /// An alternate that is to run, from the variant on.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Alternate {
     /// The alternate's bases, then the reference's.
     pub codes: Vec<u8>,

@@ -36,9 +36,7 @@ impl Reference {
                     allow_missing_eof,
                     ..Options::default()
                 };
-                let mut genome = Genome::open(path, options)?;
-                while genome.next_sequence()?.is_some() {}
-                (false, genome.finished_contigs().to_vec())
+                (false, Genome::read_contigs(path, &options)?)
             }
         };
         Ok(Self {

@@ -3,19 +3,21 @@
 use super::contig::ContigStrand;
 use super::ledger::Ledger;
 use super::pass::Pass;
+use super::quartets::Quartets;
 use super::reference::Reference;
-use super::sites::{SiteStep, Sites};
+use super::sites::{Site, SiteStep, Sites};
 use super::{Job, Scorer, Settings};
 use crate::error::Result;
 use crate::io::atomic::AtomicFile;
 use crate::stream::pipeline::{self, Next, Sink, Stage, Totals};
 use crate::stream::{Journal, Mark, Progress, load, store};
-use crate::table::Scores;
+use crate::table::{Known, Scores};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
-/// Scores all alleles of a prepared ledger, contig by contig.
+/// Scores all alleles of a prepared ledger, contig by contig; tells what was read, and what the
+/// model said of it.
 ///
 /// Memory: besides the model's and the ledger's, 16 bytes for each allele of a contig. Scratch
 /// files: a byte for each base of the contig at work.
@@ -28,25 +30,29 @@ pub fn run(
     ledger: &RwLock<Ledger>,
     journal: Option<&mut Journal>,
     progress: &mut Progress,
-) -> Result<Totals> {
+) -> Result<(Totals, Known)> {
     let mut sink = LedgerSink::open(ledger, journal.as_deref())?;
     let position = journal.as_ref().map(|journal| journal.position());
+    let position = position.unwrap_or_default();
     let mut sites = Sites::new(settings, reference, ledger, position)?;
     let mut compute = Scoring {
         scorer,
         settings,
+        known: Known::default(),
+        quartets: settings.four.then(Quartets::default),
         pass: None,
         carried: None,
     };
     let mut rows = Passing;
-    pipeline::run(
+    let totals = pipeline::run(
         &mut sites,
         &mut compute,
         &mut rows,
         &mut sink,
         journal,
         progress,
-    )
+    )?;
+    Ok((totals, compute.known))
 }
 
 /// Scores of some changes of one strand.
@@ -59,7 +65,10 @@ struct Finished {
 struct Scoring<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
-    pass: Option<(ContigStrand, Pass<'a>)>,
+    known: Known,
+    quartets: Option<Quartets>,
+    /// None between two strands.
+    pass: Option<Pass<'a>>,
     /// What an earlier run's pass carried, until the strand is known.
     carried: Option<Vec<u8>>,
 }
@@ -69,50 +78,88 @@ impl Stage for Scoring<'_> {
     type Out = Finished;
 
     fn run(&mut self, step: SiteStep, to: &mut Next<Finished>) -> Result<()> {
-        let (strand, mut pass) = match self.pass.take() {
-            Some(pass) if !step.begins => pass,
-            _ => {
-                let mut pass = Pass::new(self.scorer, self.settings, step.strand.clone())?;
-                if let Some(carried) = self.carried.take().filter(|_| !step.begins) {
-                    pass.restore(&mut &carried[..])?;
+        let strand = &step.strand;
+        for (i, site) in step.sites.into_iter().enumerate() {
+            let Site {
+                position,
+                start,
+                jobs,
+            } = site;
+            loop {
+                let pass = self.pass(strand)?;
+                let is_near = pass.approach(start, &mut |bases, name| to.done(bases, name))?;
+                self.send(strand, false, to)?;
+                // What is not asked for can wait until a step begins.
+                if to.is_asked() || (i == 0 || !is_near) && to.is_due() {
+                    let pass = self.pass(strand)?;
+                    pass.rest(&mut |bases, name| to.done(bases, name))?;
+                    self.send(strand, false, to)?;
+                    to.mark(position, &mut |file| self.save(file))?;
                 }
-                (step.strand, pass)
+                if is_near {
+                    break;
+                }
             }
-        };
-        let reverse = strand.reverse;
-        for jobs in step.sites {
+            let pass = self.pass(strand)?;
             pass.site(jobs, &mut |bases, name| to.done(bases, name))?;
-            let scores = pass.take(&strand);
-            if !scores.is_empty() {
-                to.send(Finished { reverse, scores })?;
-            }
+            self.send(strand, false, to)?;
         }
         if step.ends {
+            let pass = self.pass(strand)?;
             pass.finish(&mut |bases, name| to.done(bases, name))?;
-            let scores = pass.take(&strand);
-            to.send(Finished { reverse, scores })?;
-        } else if step.rests {
-            pass.rest(&mut |bases, name| to.done(bases, name))?;
-            let scores = pass.take(&strand);
-            to.send(Finished { reverse, scores })?;
+            self.send(strand, true, to)?;
+            self.pass = None;
         }
-        strand.check()?;
-        self.pass = Some((strand, pass));
         Ok(())
     }
 
     fn save(&self, file: &mut dyn Write) -> Result<()> {
         let mut carried = Vec::new();
-        if let Some((_, pass)) = &self.pass {
+        if let Some(pass) = &self.pass {
             pass.save(&mut carried)?;
         }
-        store(&carried, file)
+        store(&(self.known, &self.quartets, carried), file)
     }
 
     fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
-        let carried: Vec<u8> = load(file)?;
+        let carried: Vec<u8>;
+        (self.known, self.quartets, carried) = load(file)?;
         self.carried = (!carried.is_empty()).then_some(carried);
         Ok(())
+    }
+}
+
+impl<'a> Scoring<'a> {
+    /// The pass over the strand at work, which goes on where an earlier run's was stopped.
+    fn pass(&mut self, strand: &ContigStrand) -> Result<&mut Pass<'a>> {
+        let pass = match self.pass.take() {
+            Some(pass) => pass,
+            None => {
+                let mut pass = Pass::new(self.scorer, self.settings, strand.clone())?;
+                if let Some(carried) = self.carried.take() {
+                    pass.restore(&mut &carried[..])?;
+                }
+                pass
+            }
+        };
+        Ok(self.pass.insert(pass))
+    }
+
+    /// Sends on the scores that are done; `all`: no others of the strand are to come.
+    fn send(&mut self, strand: &ContigStrand, all: bool, to: &mut Next<Finished>) -> Result<()> {
+        let Some(pass) = &mut self.pass else {
+            return Ok(());
+        };
+        let (mut scores, reverse) = (pass.take(strand), strand.reverse);
+        self.known.add(pass.take_known());
+        strand.check()?;
+        if let Some(quartets) = &mut self.quartets {
+            scores = quartets.pass(scores, reverse, all);
+        }
+        if scores.is_empty() {
+            return Ok(());
+        }
+        to.send(Finished { reverse, scores })
     }
 }
 

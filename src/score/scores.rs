@@ -113,6 +113,7 @@ impl Measure {
                 l2_win,
                 dot_win,
             ],
+            four: None,
             ref_emb,
             alt_emb,
         }

@@ -3,29 +3,31 @@
 use super::contig::ContigStrand;
 use super::ledger::Ledger;
 use super::pass::merged;
+use super::quartets::missing;
 use super::reference::{Reference, WantedContigs};
 use super::{Job, Settings};
 use crate::error::Result;
+use crate::stream::Position;
 use crate::stream::pipeline::{Batched, Source};
-use crate::stream::{Position, go_on};
 use std::sync::{PoisonError, RwLock};
 
 /// Sites that are handed on together.
 const TOGETHER: usize = 64;
-/// Sites of a strand between two places at which a run can be resumed.
-const REST: usize = 1 << 10;
 
 /// Sites of one strand of one contig.
 pub(super) struct SiteStep {
     pub strand: ContigStrand,
-    /// The first ones of their strand.
-    pub begins: bool,
-    /// The jobs of each site.
-    pub sites: Vec<Vec<Job>>,
+    pub sites: Vec<Site>,
     /// After these the strand ends.
     pub ends: bool,
-    /// After these the run can be resumed.
-    pub rests: bool,
+}
+
+/// The jobs of a site, all with the same start.
+pub(super) struct Site {
+    /// Where a run goes on that was stopped before it.
+    pub position: Position,
+    pub start: u64,
+    pub jobs: Vec<Job>,
 }
 
 /// Reads contigs, and makes steps of their sites.
@@ -40,8 +42,6 @@ pub(super) struct Sites<'a> {
     current: Option<StrandSites>,
     /// Strands that were read to their end.
     finished: u64,
-    /// The run may be resumed.
-    resumable: bool,
 }
 
 /// A strand's sites.
@@ -51,8 +51,6 @@ struct StrandSites {
     order: Vec<(u64, usize)>,
     /// Alleles that were handed on.
     done: usize,
-    /// Sites since the last rest.
-    sites: usize,
 }
 
 impl<'a> Sites<'a> {
@@ -64,7 +62,7 @@ impl<'a> Sites<'a> {
         settings: &'a Settings,
         reference: &'a Reference,
         ledger: &'a RwLock<Ledger>,
-        position: Option<Position>,
+        position: Position,
     ) -> Result<Self> {
         let of_contig = {
             let ledger = ledger.read().unwrap_or_else(PoisonError::into_inner);
@@ -76,8 +74,6 @@ impl<'a> Sites<'a> {
             }
             of_contig
         };
-        let resumable = position.is_some();
-        let position = position.unwrap_or_default();
         let strands = 1 + u64::from(settings.both_strands);
         let skipped = (position.sequences / strands) as usize;
         let contigs = reference.wanted(&of_contig, &settings.scratch, skipped)?;
@@ -89,7 +85,6 @@ impl<'a> Sites<'a> {
             strands: Vec::new(),
             current: None,
             finished: skipped as u64 * strands,
-            resumable,
         };
         while sites.finished < position.sequences && sites.next_strand()? {
             sites.current = None;
@@ -121,7 +116,6 @@ impl<'a> Sites<'a> {
                 strand,
                 order,
                 done: 0,
-                sites: 0,
             });
         }
         Ok(true)
@@ -141,13 +135,19 @@ impl<'a> Sites<'a> {
         Ok(order)
     }
 
-    /// The jobs of a strand's next site; none after the last.
-    fn next_site(&self, current: &mut StrandSites) -> Result<Vec<Job>> {
+    /// A strand's next site; none after the last.
+    fn next_site(&self, current: &mut StrandSites) -> Result<Option<Site>> {
         let ledger = self.ledger.read().unwrap_or_else(PoisonError::into_inner);
         let left = &current.order[current.done..];
-        let same = |(start, _): &&(u64, usize)| *start == left[0].0;
+        let Some(&(start, _)) = left.first() else {
+            return Ok(None);
+        };
+        let position = Position {
+            sequences: self.finished,
+            bases: current.done as u64,
+        };
         let mut jobs = Vec::new();
-        for (_, i) in left.iter().take_while(same) {
+        for (_, i) in left.iter().take_while(|(of, _)| *of == start) {
             current.done += 1;
             if let Some(change) = ledger.change(*i)? {
                 jobs.push(Job {
@@ -157,7 +157,15 @@ impl<'a> Sites<'a> {
             }
         }
         current.strand.check()?;
-        Ok(merged(jobs))
+        let mut jobs = merged(jobs);
+        if self.settings.four {
+            jobs.extend(missing(&jobs));
+        }
+        Ok(Some(Site {
+            position,
+            start,
+            jobs,
+        }))
     }
 }
 
@@ -171,37 +179,28 @@ impl Source for Sites<'_> {
         let Some(mut current) = self.current.take() else {
             return Ok(None);
         };
-        let begins = current.done == 0;
         let mut sites = Vec::new();
-        while sites.len() < TOGETHER && current.done < current.order.len() {
-            sites.push(self.next_site(&mut current)?);
+        while sites.len() < TOGETHER
+            && let Some(site) = self.next_site(&mut current)?
+        {
+            sites.push(site);
         }
-        current.sites += sites.len();
         let ends = current.done == current.order.len();
-        let rests = ends || (self.resumable && (current.sites >= REST || go_on().is_err()));
-        if rests {
-            current.sites = 0;
-        }
         let work = SiteStep {
             strand: current.strand.clone(),
-            begins,
             sites,
             ends,
-            rests,
         };
-        let done = current.done as u64;
         if ends {
             self.finished += 1;
         } else {
             self.current = Some(current);
         }
-        let next = Position {
+        // Within a strand it is the sites that say where.
+        let next = ends.then_some(Position {
             sequences: self.finished,
-            bases: if ends { 0 } else { done },
-        };
-        Ok(Some(Batched {
-            work,
-            next: rests.then_some(next),
-        }))
+            bases: 0,
+        });
+        Ok(Some(Batched { work, next }))
     }
 }

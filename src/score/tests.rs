@@ -1,5 +1,6 @@
 //! Scores by branches on a GPU against those by forks on the CPU.
 
+use super::pass::Pass;
 use super::*;
 use crate::checkpoint::{self, Checkpoint, Config};
 use crate::encoder::{Encoder, Layer, Model, Segment};
@@ -107,6 +108,25 @@ fn run(scorer: Scorer, settings: &Settings, reverse: bool) -> Vec<Scores> {
 }
 
 fn try_run(scorer: Scorer, settings: &Settings, reverse: bool) -> Result<Vec<Scores>> {
+    let mut found = vec![None; changes(&contig()).len()];
+    on_strand(reverse, |strand, jobs| {
+        let (watch, take) = (&mut |_, _: &str| Ok(()), &mut |job: Job, scores: Scores| {
+            for i in job.entries {
+                found[i] = Some(scores.clone());
+            }
+            Ok(())
+        });
+        let jobs = jobs.into_iter().map(Ok);
+        score(scorer, settings, strand, jobs, watch, take)
+    })?;
+    Ok(found.into_iter().map(Option::unwrap).collect())
+}
+
+/// The changes, in the order of a strand of the contig.
+fn on_strand(
+    reverse: bool,
+    mut run: impl FnMut(&ContigStrand, Vec<Job>) -> Result<()>,
+) -> Result<()> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.fa");
     let codes = contig();
@@ -114,8 +134,7 @@ fn try_run(scorer: Scorer, settings: &Settings, reverse: bool) -> Result<Vec<Sco
     std::fs::write(&path, format!(">a\n{}\n", letters.collect::<String>())).unwrap();
     let reference = Reference::open(&path, false).unwrap();
     let variants = changes(&codes);
-    let mut found = vec![None; variants.len()];
-    let each = reference.each(&[vec![0]], directory.path(), |contig, _| {
+    reference.each(&[vec![0]], directory.path(), |contig, _| {
         let strand = contig.strand(reverse);
         let jobs = variants.iter().enumerate().map(|(i, variant)| Job {
             variant: strand.variant(variant.clone()),
@@ -123,23 +142,75 @@ fn try_run(scorer: Scorer, settings: &Settings, reverse: bool) -> Result<Vec<Sco
         });
         let mut jobs: Vec<_> = jobs.collect();
         jobs.sort_by_key(|job| job.variant.start);
-        let (watch, take) = (&mut |_, _: &str| Ok(()), &mut |job: Job, scores: Scores| {
-            for i in job.entries {
-                found[i] = Some(scores.clone());
+        run(&strand, jobs)
+    })
+}
+
+/// Scores by one pass, or by one that is stopped wherever it can be, each time with another that
+/// goes on with what it stored; the scores in words, which tell every bit.
+fn passes(scorer: Scorer, settings: &Settings, reverse: bool, stopped: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    let watch = &mut |_: u64, _: &str| Ok(());
+    on_strand(reverse, |strand, jobs| {
+        let mut pass = Pass::new(scorer, settings, strand.clone())?;
+        for jobs in jobs.chunk_by(|one, next| one.variant.start == next.variant.start) {
+            loop {
+                let is_near = pass.approach(jobs[0].variant.start, watch)?;
+                if stopped {
+                    pass.rest(watch)?;
+                    found.extend(pass.take(strand));
+                    let mut file = Vec::new();
+                    pass.save(&mut file)?;
+                    pass = Pass::new(scorer, settings, strand.clone())?;
+                    pass.restore(&mut &file[..])?;
+                }
+                if is_near {
+                    break;
+                }
             }
-            Ok(())
-        });
-        score(
-            scorer,
-            settings,
-            &strand,
-            jobs.into_iter().map(Ok),
-            watch,
-            take,
-        )
-    });
-    each?;
-    Ok(found.into_iter().map(Option::unwrap).collect())
+            pass.site(jobs.to_vec(), watch)?;
+        }
+        pass.finish(watch)?;
+        found.extend(pass.take(strand));
+        Ok(())
+    })
+    .unwrap();
+    found.sort_by_key(|(job, _)| job.entries.clone());
+    let words = found.into_iter().map(|found| format!("{found:?}"));
+    words.collect()
+}
+
+/// Passes of a model over both strands that are stopped have the scores of passes that are not.
+fn resumes((engine, head): &(Engine, LanguageModel)) {
+    for (chunk, context) in [(20, None), (64, Some(30)), (1000, None)] {
+        let settings = Settings {
+            chunk,
+            context,
+            ..settings()
+        };
+        for reverse in [false, true] {
+            let passes = |stopped| passes(Scorer { engine, head }, &settings, reverse, stopped);
+            assert_eq!(passes(true), passes(false), "{settings:?}");
+        }
+    }
+}
+
+#[test]
+fn forks_that_go_on_after_a_checkpoint_score_the_same_bits() {
+    for model in MODELS {
+        resumes(&load(model, Device::Cpu));
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn branches_that_go_on_after_a_checkpoint_score_the_same_bits() {
+    for rounded in [false, true] {
+        let gpu = Gpu::open(0, rounded).unwrap();
+        for model in MODELS {
+            resumes(&load(model, Device::Cuda(gpu.clone())));
+        }
+    }
 }
 
 fn same(name: &str, found: &Scores, expected: &Scores) {
@@ -181,6 +252,7 @@ fn settings() -> Settings {
         around: 9,
         longest: 50,
         both_strands: false,
+        four: false,
         embeddings: Some(Embeddings::Site),
         shard: false,
         chunk: 100,

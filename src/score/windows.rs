@@ -2,18 +2,30 @@
 //! and what a bidirectional model needs.
 
 use super::contig::ContigStrand;
-use super::line::{Haplotype, Line, Sum, outputs, readings};
-use super::scores::{Measure, masked as without_likelihoods};
+use super::kept::Sums;
+use super::line::{Haplotype, Line, Reading, Sum};
+use super::scores::{Measure, RUNS, masked as without_likelihoods};
 use super::{Job, Scorer, Settings, Watch, Window};
 use crate::encoder::{Encoder, Segment};
 use crate::error::Result;
+use crate::head::PREDICTIONS;
+use crate::ops::Later;
+use crate::sequence::N;
 use crate::sequence::allele::Variant;
-use crate::table::Scores;
+use crate::stream::check_finite;
+use crate::table::{Known, Scores};
+use rayon::prelude::*;
+use std::iter::once;
 use std::ops::Range;
+
+/// Runs of an alternate's vectors that a comparison takes: its last base, those before the variant,
+/// and from it on.
+const OWN: usize = 3;
 
 /// One strand of one contig.
 ///
-/// Memory: hidden vectors and logits of a step of `chunk` tokens, or of the windows of one site.
+/// Memory: a step of `chunk` tokens, or of the windows of one site, and its logits, on the device;
+/// and what was read of two.
 pub(super) struct WindowPass<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
@@ -22,6 +34,9 @@ pub(super) struct WindowPass<'a> {
     /// Sites that are to run.
     sites: Vec<Site>,
     tokens: usize,
+    running: Option<Running>,
+    /// What was said of the reference: of a bidirectional model, where it was masked.
+    pub known: Known,
     /// Jobs that are done.
     pub finished: Vec<(Job, Scores)>,
 }
@@ -33,10 +48,46 @@ struct Site {
     jobs: Vec<(Job, Vec<u8>)>,
 }
 
-/// One window's outputs.
-struct Run<'a> {
-    hidden: &'a [f32],
-    logits: &'a [f32],
+/// A step that the device is at work on.
+struct Running {
+    sites: Vec<Site>,
+    tokens: u64,
+    predictions: Later, // (asked, PREDICTIONS)
+    /// Of each job, the runs of the reference, then its own.
+    sums: Sums,
+}
+
+/// The windows of a step, one behind the other.
+#[derive(Default)]
+struct Rows {
+    tokens: Vec<u32>,
+    segments: Vec<Segment>,
+    /// Rows, and the bases that they predict.
+    asked: Vec<(usize, u8)>,
+    runs: Vec<Range<usize>>,
+}
+
+impl Rows {
+    /// Appends a window; gives its first row.
+    fn push(&mut self, tokens: Vec<u32>) -> usize {
+        let first = self.tokens.len();
+        self.segments.push(Segment {
+            lane: 0,
+            len: tokens.len(),
+            starts: true,
+            ends: true,
+        });
+        self.tokens.extend(tokens);
+        first
+    }
+
+    /// Asks each token of a window for the base that it predicts: the next one, or its own. What
+    /// comes after the last base is of no interest, but that it is finite is.
+    fn ask(&mut self, first: usize, codes: &[u8], causal: bool) {
+        let bases = codes.iter().copied().chain(once(N));
+        let bases = bases.skip(usize::from(causal)).take(codes.len());
+        self.asked.extend((first..).zip(bases));
+    }
 }
 
 impl<'a> WindowPass<'a> {
@@ -53,6 +104,8 @@ impl<'a> WindowPass<'a> {
             strand,
             sites: Vec::new(),
             tokens: 0,
+            running: None,
+            known: Known::default(),
             finished: Vec::new(),
         }
     }
@@ -91,7 +144,11 @@ impl<'a> WindowPass<'a> {
 
     /// Runs what is left.
     pub fn finish(&mut self, watch: &mut Watch) -> Result<()> {
-        self.run(watch)
+        self.run(watch)?;
+        match self.running.take() {
+            Some(step) => self.read(step, watch),
+            None => Ok(()),
+        }
     }
 
     /// Bases of the window before a variant: on the reverse strand those after it.
@@ -126,122 +183,227 @@ impl<'a> WindowPass<'a> {
         Ok(codes)
     }
 
+    /// A step of the windows that wait. While the device is at work on it, the step before is read
+    /// and compared.
     fn run(&mut self, watch: &mut Watch) -> Result<()> {
         let sites = std::mem::take(&mut self.sites);
         self.tokens = 0;
         if sites.is_empty() {
             return Ok(());
         }
-        let (scorer, causal) = (self.scorer, self.scorer.engine.facts.causal);
-        let engine = &scorer.engine;
-        let (mut tokens, mut lengths) = (Vec::new(), Vec::new());
-        let mut push = |codes: &[u8], masked: Range<usize>| -> Result<()> {
-            let first = tokens.len();
-            tokens.extend(engine.tokens(codes));
-            for token in masked {
-                tokens[first + token] = engine.mask()?;
-            }
-            lengths.push(codes.len());
-            Ok(())
-        };
+        let next = self.start(sites)?;
+        match self.running.replace(next) {
+            Some(before) => self.read(before, watch),
+            None => Ok(()),
+        }
+    }
+
+    fn start(&self, sites: Vec<Site>) -> Result<Running> {
+        let Scorer { engine, head } = self.scorer;
+        let causal = engine.facts.causal;
+        let mut rows = Rows::default();
         for site in &sites {
-            push(&site.reference, 0..0)?;
+            let first = rows.push(engine.tokens(&site.reference));
+            rows.ask(first, &site.reference, causal);
             for (job, codes) in &site.jobs {
-                push(codes, 0..0)?;
-                if let Some(bases) = masked(&job.variant, site.start, causal) {
-                    push(&site.reference, bases)?;
+                let own = rows.push(engine.tokens(codes));
+                rows.ask(own, codes, causal);
+                self.take_runs(&mut rows.runs, site, (job, codes), [first, own]);
+                let Some(bases) = masked(&job.variant, site.start, causal) else {
+                    continue;
+                };
+                let mut tokens = engine.tokens(&site.reference);
+                tokens[bases.clone()].fill(engine.mask()?);
+                let first = rows.push(tokens);
+                let Variant {
+                    reference,
+                    alternate,
+                    ..
+                } = &job.variant;
+                for (base, alleles) in bases.zip(reference.iter().zip(alternate)) {
+                    let asked = [alleles.0, alleles.1].map(|&code| (first + base, code));
+                    rows.asked.extend(asked);
                 }
             }
         }
-        let segments: Vec<Segment> = lengths
-            .iter()
-            .map(|&len| Segment {
-                lane: 0,
-                len,
-                starts: true,
-                ends: true,
-            })
-            .collect();
-        let total = tokens.len();
+        let total = rows.tokens.len() as u64;
         let mut state = engine.model.start(1)?;
-        let found = engine.hidden(tokens, &segments, &mut state)?;
+        let (hidden, given) = engine.hidden(rows.tokens, &rows.segments, &mut state)?;
+        let predictions = head.predictions(&head.forward(&hidden)?, &rows.asked)?;
+        let vectors = given.unwrap_or(hidden);
+        Ok(Running {
+            sites,
+            tokens: total,
+            predictions: predictions.later()?,
+            sums: Sums::of(Some(&vectors), engine.facts.width, &rows.runs)?,
+        })
+    }
+
+    /// Appends the rows whose vectors a job is compared by; `first`: those of the windows of the
+    /// reference and of the alternate.
+    fn take_runs(
+        &self,
+        runs: &mut Vec<Range<usize>>,
+        site: &Site,
+        (job, codes): (&Job, &[u8]),
+        [first, own]: [usize; 2],
+    ) {
+        let (variant, around) = (&job.variant, self.settings.around);
+        let measure = self.measure(site, variant, codes);
+        let row = |position: u64| {
+            let offset = position.saturating_sub(site.start) as usize;
+            first + offset.min(site.reference.len())
+        };
+        let of_reference = measure
+            .runs(variant)
+            .map(|run| row(run.start)..row(run.end));
+        runs.extend(of_reference);
+        let left = own + (variant.start - site.start) as usize;
+        let end = left + variant.alternate.len();
+        runs.extend([
+            end.saturating_sub(1).max(own)..end,
+            left.saturating_sub(around).max(own)..left,
+            left..end + (measure.shared as usize).min(around),
+        ]);
+    }
+
+    fn measure(&self, site: &Site, variant: &Variant, codes: &[u8]) -> Measure {
+        let left = (variant.start - site.start) as usize;
+        let to = site.start + site.reference.len() as u64;
+        let behind = (codes.len() - left - variant.alternate.len()) as u64;
+        Measure {
+            from: site.start,
+            to,
+            around: self.settings.around as u64,
+            shared: behind.min(to.saturating_sub(variant.end())),
+            embeddings: self.settings.embeddings,
+        }
+    }
+
+    /// Waits for a step, and compares its jobs.
+    ///
+    /// # Errors
+    /// Model: a number of it is not finite.
+    fn read(&mut self, step: Running, watch: &mut Watch) -> Result<()> {
+        let predictions = step.predictions.read()?;
+        let mut rest = predictions.as_chunks::<PREDICTIONS>().0;
+        // P(all other tokens), which every logit has a part in.
+        let others: Vec<f32> = rest.iter().map(|of| of[5]).collect();
         let place = |_| format!("a window of {}", self.strand.name());
-        let (hidden, logits) = outputs(scorer.head, found, place)?;
-        watch(total as u64, self.strand.name())?;
-        let (width, columns) = (engine.facts.width, scorer.head.width());
-        let mut from = 0;
-        let runs = lengths.iter().map(|len| {
-            let rows = from..from + len;
-            from += len;
-            Run {
-                hidden: &hidden[rows.start * width..rows.end * width],
-                logits: &logits[rows.start * columns..rows.end * columns],
-            }
+        check_finite(&others, 1, place)?;
+        let sums = step.sums.read()?;
+        watch(step.tokens, self.strand.name())?;
+        let causal = self.scorer.engine.facts.causal;
+        let mut sums = &sums[..];
+        let parts = step.sites.into_iter().map(|site| {
+            let (own, others) = rest.split_at(site.asked(causal).min(rest.len()));
+            rest = others;
+            let (of_site, others) = sums.split_at(site.jobs.len() * (RUNS + OWN));
+            sums = others;
+            (site, own, of_site)
         });
-        let mut runs = runs.collect::<Vec<_>>().into_iter();
-        for site in sites {
-            self.compare(site, &mut runs);
+        let parts: Vec<_> = parts.collect();
+        let compared = parts.into_par_iter();
+        let compared = compared.map(|(site, predictions, sums)| {
+            let mut predictions = Readings {
+                rest: predictions,
+                causal,
+            };
+            self.compare(site, &mut predictions, sums)
+        });
+        let compared: Vec<_> = compared.collect();
+        for (scores, logps) in compared {
+            self.finished.extend(scores);
+            self.known.read(logps);
         }
         Ok(())
     }
 
-    fn compare<'b>(&mut self, site: Site, runs: &mut impl Iterator<Item = Run<'b>>) {
-        let (scorer, around) = (self.scorer, self.settings.around);
-        let (head, facts) = (&scorer.head, &scorer.engine.facts);
-        let (causal, width, columns) = (facts.causal, facts.width, head.width());
-        let Some(reference) = runs.next() else {
-            return;
-        };
-        let mut line = Line::new(site.start, width);
-        let of_reference = readings(head, causal, &[], reference.logits, &site.reference);
-        line.push(of_reference, reference.hidden);
-        for (job, codes) in site.jobs {
-            let Some(alternate) = runs.next() else {
-                return;
-            };
+    /// The scores of a site's jobs, and what was said of the reference's bases.
+    fn compare(
+        &self,
+        site: Site,
+        predictions: &mut Readings,
+        sums: &[Sum],
+    ) -> (Vec<(Job, Scores)>, Vec<f32>) {
+        let causal = self.scorer.engine.facts.causal;
+        let of_reference = predictions.of_window(site.reference.len());
+        let mut logps = Vec::new();
+        if causal {
+            logps.extend(of_reference.iter().map(|reading| reading.logp));
+        }
+        // Vectors stayed on the device.
+        let mut line = Line::new(site.start, 0);
+        line.push(of_reference, &[]);
+        let each = site.jobs.iter().zip(sums.chunks_exact(RUNS + OWN));
+        let compared = each.map(|((job, codes), sums)| {
             let variant = &job.variant;
+            let measure = self.measure(&site, variant, codes);
+            let (of_reference, own) = sums.split_at(RUNS);
+            let of_reference: [Sum; RUNS] = std::array::from_fn(|at| of_reference[at].clone());
             let left = (variant.start - site.start) as usize;
-            let own = variant.alternate.len();
-            let to = site.start + site.reference.len() as u64;
-            let shared = (codes.len() - left - own).min(to.saturating_sub(variant.end()) as usize);
-            let vector = |row: usize| alternate.hidden[row * width..][..width].to_vec();
-            let (mut before, mut after) = (Sum::new(width), Sum::new(width));
-            before.add(&alternate.hidden[left.saturating_sub(around) * width..left * width]);
-            let end = left + own + shared.min(around);
-            after.add(&alternate.hidden[left * width..end * width]);
-            let mut of_alternate = readings(head, causal, &[], alternate.logits, &codes);
             let haplotype = Haplotype {
-                readings: of_alternate.split_off(left),
-                site: (left + own).checked_sub(1).map(vector),
-                around: after,
-                left: Some(before),
-            };
-            let measure = Measure {
-                from: site.start,
-                to,
-                around: around as u64,
-                shared: shared as u64,
-                embeddings: self.settings.embeddings,
+                readings: predictions.of_window(codes.len()).split_off(left),
+                site: own[0].mean(),
+                around: own[2].clone(),
+                left: Some(own[1].clone()),
             };
             let changes = variant.reference != variant.alternate;
-            let sums = measure.sums(&line, variant);
             let alternate = changes.then_some(&haplotype);
-            let mut scores = measure.compare(&line, &sums, variant, alternate);
+            let mut scores = measure.compare(&line, &of_reference, variant, alternate);
             if !causal {
-                let llr = masked(variant, site.start, causal).and_then(|bases| {
-                    let run = runs.next()?;
-                    let rows = run.logits[bases.start * columns..].chunks_exact(columns);
-                    let each = rows.zip(variant.alternate.iter().zip(&variant.reference));
-                    let token = |code: u8| facts.vocabulary.token(code) as usize;
-                    let ratio = |(row, (alt, reference)): (&[f32], (&u8, &u8))| {
-                        f64::from(row[token(*alt)]) - f64::from(row[token(*reference)])
-                    };
-                    Some(each.map(ratio).sum())
-                });
+                let bases = masked(variant, site.start, causal);
+                let llr = bases.map(|bases| predictions.masked(bases.len(), &mut logps));
                 without_likelihoods(&mut scores, llr.unwrap_or(f64::NAN));
             }
-            self.finished.push((job, scores));
-        }
+            scores
+        });
+        let compared: Vec<Scores> = compared.collect();
+        let jobs = site.jobs.into_iter().map(|(job, _)| job);
+        (jobs.zip(compared).collect(), logps)
+    }
+}
+
+impl Site {
+    /// Predictions that were asked for.
+    fn asked(&self, causal: bool) -> usize {
+        let of_jobs = self.jobs.iter().map(|(job, codes)| {
+            let bases = masked(&job.variant, self.start, causal);
+            codes.len() + 2 * bases.map_or(0, |bases| bases.len())
+        });
+        self.reference.len() + of_jobs.sum::<usize>()
+    }
+}
+
+/// The predictions of a site's windows that were not taken yet.
+struct Readings<'a> {
+    rest: &'a [[f32; PREDICTIONS]],
+    causal: bool,
+}
+
+impl Readings<'_> {
+    fn take(&mut self, count: usize) -> &[[f32; PREDICTIONS]] {
+        let (taken, rest) = self.rest.split_at(count.min(self.rest.len()));
+        self.rest = rest;
+        taken
+    }
+
+    /// Of the bases of a window.
+    fn of_window(&mut self, bases: usize) -> Vec<Reading> {
+        let first = self.causal.then_some(Reading::NONE);
+        let rest = self.take(bases).iter().map(Reading::of);
+        first.into_iter().chain(rest).take(bases).collect()
+    }
+
+    /// log P(ALT) − log P(REF) of so many masked bases; log P(REF) of each goes to `logps`.
+    fn masked(&mut self, bases: usize, logps: &mut Vec<f32>) -> f64 {
+        let alleles = self.take(2 * bases).chunks_exact(2);
+        let each = alleles.map(|of| {
+            let [reference, alternate] = [of[0][0], of[1][0]];
+            logps.push(reference);
+            f64::from(alternate) - f64::from(reference)
+        });
+        each.sum()
     }
 }
 

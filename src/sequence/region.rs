@@ -88,6 +88,14 @@ pub fn merge(spans: &mut Vec<Span>) {
     });
 }
 
+/// The names of the contigs that some sorted spans lie on.
+pub fn names<'a>(spans: impl IntoIterator<Item = &'a Span>, contigs: &[Contig]) -> Vec<String> {
+    let mut places: Vec<usize> = spans.into_iter().map(|span| span.contig).collect();
+    places.dedup();
+    let names = places.into_iter().map(|place| contigs[place].name.clone());
+    names.collect()
+}
+
 /// A region as it was asked for. What it means may depend on the names that exist: `HLA:A:1-5`
 /// is a part of `HLA:A`, or all of `HLA:A:1-5`.
 ///

@@ -1,6 +1,5 @@
 //! Shards: parts of an input that are computed apart, each thing of it in exactly one.
 
-use super::Contig;
 use super::region::Span;
 use serde::Serialize;
 use std::cmp::Reverse;
@@ -55,37 +54,36 @@ impl Shard {
         };
         before(self.index - 1)..before(self.index)
     }
+}
 
-    /// Whether each of these contigs is in the shard, by their lengths.
-    pub fn has_contigs(&self, contigs: &[Contig]) -> Vec<bool> {
-        let lengths: Vec<u64> = contigs.iter().map(|contig| contig.length).collect();
-        self.has(&lengths)
-    }
-
-    /// Whether each of these things is in the shard: the largest first, each goes to the shard
-    /// that has least, and of several to the first. What goes where depends on the sizes alone.
-    ///
-    /// ```
-    /// use crocuta::sequence::shard::Shard;
-    /// let of = |index| Shard { index, of: 2 }.has(&[5, 9, 5, 1]);
-    /// assert_eq!(of(1), [false, true, false, true]);
-    /// assert_eq!(of(2), [true, false, true, false]);
-    /// ```
-    pub fn has(&self, sizes: &[u64]) -> Vec<bool> {
-        let mut order: Vec<usize> = (0..sizes.len()).collect();
-        order.sort_by_key(|&i| (Reverse(sizes[i]), i));
-        // More shards than things are empty.
-        let shards = self.of.min(sizes.len() as u64);
-        let mut lightest: BinaryHeap<_> = (1..=shards).map(|shard| Reverse((0, shard))).collect();
-        let mut has = vec![false; sizes.len()];
-        for i in order {
-            if let Some(Reverse((size, shard))) = lightest.pop() {
-                has[i] = shard == self.index;
-                lightest.push(Reverse((size + sizes[i], shard)));
-            }
+/// To which of so many shards each of these things goes: the largest first, each goes to the shard
+/// that has least, and of several to the first. What goes where depends on the sizes alone.
+///
+/// ```
+/// use crocuta::sequence::shard::shared_out;
+/// assert_eq!(shared_out(&[5, 9, 5, 1], 2), [2, 1, 2, 1]);
+/// ```
+pub fn shared_out(sizes: &[u64], of: u64) -> Vec<u64> {
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&i| (Reverse(sizes[i]), i));
+    // More shards than things are empty.
+    let shards = of.min(sizes.len() as u64);
+    let mut lightest: BinaryHeap<_> = (1..=shards).map(|shard| Reverse((0, shard))).collect();
+    let mut goes_to = vec![0; sizes.len()];
+    for i in order {
+        if let Some(Reverse((size, shard))) = lightest.pop() {
+            goes_to[i] = shard;
+            lightest.push(Reverse((size + sizes[i], shard)));
         }
-        has
     }
+    goes_to
+}
+
+/// Which of so many shards has the thing at this place of `total` in order: the one of whose
+/// [`Shard::part`] it is.
+pub fn of_place(place: u64, total: u64, of: u64) -> u64 {
+    let shard = ((u128::from(place) + 1) * u128::from(of)).div_ceil(u128::from(total.max(1)));
+    u64::try_from(shard).unwrap_or(of)
 }
 
 impl Cut {
@@ -102,9 +100,10 @@ impl Cut {
         let sizes: Vec<u64> = of_contig
             .map(|spans| spans.iter().map(|span| span.end - span.start).sum())
             .collect();
-        let has = self.shard.has(&sizes);
+        let shards = shared_out(&sizes, self.shard.of);
         let of_contig = spans.chunk_by(|one, next| one.contig == next.contig);
-        let mine = of_contig.zip(has).filter(|(_, has)| *has);
+        let mine = of_contig.zip(shards);
+        let mine = mine.filter(|(_, shard)| *shard == self.shard.index);
         mine.flat_map(|(spans, _)| spans).copied().collect()
     }
 
@@ -194,7 +193,8 @@ mod tests {
                 let having = shards(of).filter(|&shard| Blocks { shard, size }.has(place));
                 prop_assert_eq!(having.count(), 1);
                 let having = shards(of).filter(|shard| shard.part(total).contains(&place));
-                prop_assert_eq!(having.count(), 1);
+                let having: Vec<u64> = having.map(|shard| shard.index).collect();
+                prop_assert_eq!(having, [of_place(place, total, of)]);
             }
         }
     }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ pub struct Journal {
     every: Duration,
     entry: Entry,
     /// Held as long as this run is at work here.
-    _lock: File,
+    lock: File,
 }
 
 /// `journal.json`, but for its own digest.
@@ -49,6 +50,19 @@ struct Entry {
     parts: BTreeMap<String, String>,
     /// SHA-256 of the files that the last checkpoint alone needs.
     files: BTreeMap<String, String>,
+}
+
+impl Entry {
+    /// Of a run without a checkpoint.
+    fn new(identity: RunIdentity) -> Self {
+        Self {
+            identity,
+            checkpoints: 0,
+            position: Position::default(),
+            parts: BTreeMap::new(),
+            files: BTreeMap::new(),
+        }
+    }
 }
 
 /// A checkpoint in the making.
@@ -82,7 +96,6 @@ impl Journal {
             Some(directory) => directory.join(format!("crocuta-{}", key(&identity))),
             None => output.with_file_name(name),
         };
-        fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, &e))?;
         let lock = lock(&directory)?;
         let entry = match earlier(&directory)? {
             Some(entry) => {
@@ -94,17 +107,11 @@ impl Journal {
                 tracing::info!("going on after checkpoint {}", entry.checkpoints);
                 entry
             }
-            None => Entry {
-                identity,
-                checkpoints: 0,
-                position: Position::default(),
-                parts: BTreeMap::new(),
-                files: BTreeMap::new(),
-            },
+            None => Entry::new(identity),
         };
         tidy(&directory, &entry)?;
         Ok(Self {
-            _lock: lock,
+            lock,
             directory,
             every,
             entry,
@@ -178,9 +185,40 @@ impl Journal {
 
     /// Removes the journal of a finished run, whose outputs stand; warns if it cannot.
     pub fn remove(self) {
-        if let Err(error) = fs::remove_dir_all(&self.directory) {
-            let directory = self.directory.display();
-            tracing::warn!("{directory}: {error}: remove it, the run is done");
+        let directory = self.directory.clone();
+        if let Err(error) = self.clear() {
+            let directory = directory.display();
+            tracing::warn!("{error}: remove {directory}, the run is done");
+        }
+    }
+
+    /// Removes the checkpoint first, whose files are then none's, and last what keeps others out.
+    fn clear(self) -> Result<()> {
+        let Self {
+            directory, lock, ..
+        } = self;
+        let remove = |name| match fs::remove_file(directory.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(&directory.join(name), &error))
+            }
+            _ => Ok(()),
+        };
+        remove(ENTRY)?;
+        tidy(&directory, &Entry::new(RunIdentity::new()))?;
+        remove(LOCK)?;
+        // Over a network the file of an open lock stays until it is closed.
+        drop(lock);
+        match fs::remove_dir(&directory) {
+            // Another run has begun here, or has ended.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound
+                ) =>
+            {
+                Ok(())
+            }
+            removed => removed.map_err(|e| Error::io(&directory, &e)),
         }
     }
 }
@@ -245,33 +283,64 @@ const ENTRY: &str = "journal.json";
 const LOCK: &str = "lock";
 
 /// The name of a run in a directory of many: of the same length for all, by what makes it that run.
+/// But for the chunk, which on a GPU depends on its free memory: of another one a run is refused,
+/// where it would else begin anew without a word.
 fn key(identity: &RunIdentity) -> String {
-    let text = Value::Object(identity.clone()).to_string();
+    let mut identity = identity.clone();
+    identity.shift_remove("chunk");
+    let text = Value::Object(identity).to_string();
     hex(&Sha256::digest(text)[..12])
 }
 
-/// What keeps a second process out, as long as it is open. The directory itself is locked by those
-/// that put files there.
+/// How often a lock is tried for that others remove meanwhile.
+const ATTEMPTS: usize = 100;
+
+/// What keeps a second process out of a directory, which is made, as long as it is open. The
+/// directory itself is locked by those that put files there.
 fn lock(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK);
-    // No file, if someone made it so.
-    let _ = fs::remove_dir(&path);
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
-    let file = file.map_err(|e| Error::io(&path, &e))?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            let error = Error::usage("another process is at work on these checkpoints");
-            Err(error
-                .file(directory.display())
-                .todo("wait for it, or end it"))
+    for _ in 0..ATTEMPTS {
+        match fs::create_dir_all(directory) {
+            // It was there, and a run that has ended removed it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !directory.exists() => {
+                continue;
+            }
+            made => made.map_err(|e| Error::io(directory, &e))?,
         }
-        // Some file systems have no locks.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        // No file, if someone made it so.
+        let _ = fs::remove_dir(&path);
+        let opened = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
+        let file = match opened {
+            // A run that has ended removed the directory.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(|e| Error::io(&path, &e))?,
+        };
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(occupied(directory));
+        }
+        // Locked, or on a file system that has no locks; but a run that has ended may have removed
+        // the file before it was.
+        if file_id(file.metadata()) == file_id(fs::metadata(&path)) {
+            return Ok(file);
+        }
     }
+    Err(occupied(directory))
+}
+
+fn occupied(directory: &Path) -> Error {
+    let error = Error::usage("another process is at work on these checkpoints");
+    error
+        .file(directory.display())
+        .todo("wait for it, or end it")
+}
+
+/// Device and inode, if there is such a file.
+fn file_id(found: io::Result<fs::Metadata>) -> Option<(u64, u64)> {
+    found.ok().map(|found| (found.dev(), found.ino()))
 }
 
 fn named(path: &Path) -> String {
@@ -438,6 +507,35 @@ pub fn difference(before: &RunIdentity, now: &RunIdentity) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn runs_that_come_and_go_have_a_journal_one_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let (at_work, times) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let come_and_go = || {
+            for _ in 0..2000 {
+                let (output, every) = (Path::new("out.parquet"), Duration::ZERO);
+                match Journal::open(output, Some(directory.path()), RunIdentity::new(), every) {
+                    Ok(journal) => {
+                        assert_eq!(at_work.fetch_add(1, Ordering::SeqCst), 0);
+                        times.fetch_add(1, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        at_work.fetch_sub(1, Ordering::SeqCst);
+                        journal.remove();
+                    }
+                    Err(error) => assert_eq!(error.kind(), Kind::Usage, "{error}"),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(come_and_go);
+            }
+        });
+        assert!(times.into_inner() > 0);
+        assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+    }
 
     #[test]
     fn a_full_disk_is_named_when_a_value_is_stored() {

@@ -11,13 +11,14 @@ mod output;
 pub mod pipeline;
 mod progress;
 pub mod reads;
+mod stop;
 
 pub use engine::{Engine, Windows};
 pub use finite::check_finite;
 pub use journal::{Journal, Mark, Position, RunIdentity, difference, load, store};
 pub use output::TableOutput;
-pub use pipeline::{SIGNAL, go_on, interrupted, stop_after};
 pub use progress::{Progress, Style};
+pub use stop::{ask, go_on, interrupted, stop_after};
 
 use crate::ops::Reduction;
 use serde::{Deserialize, Serialize};

@@ -10,21 +10,14 @@
 
 use super::journal::{Clock, Journal, Mark, Position};
 use super::progress::Progress;
+use super::stop::{go_on, go_on_for};
 use crate::error::{Error, Kind, Result};
-use crate::io::threads::{start, start_in};
-use std::cell::Cell;
+use crate::io::threads::start_in;
 use std::io::{Read, Write};
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
-
-/// The number of a signal that asks the run to stop; 0: none came.
-pub static SIGNAL: AtomicI32 = AtomicI32::new(0);
-
-/// In [`SIGNAL`]: the time is over that the run was given.
-const TIME_OVER: i32 = libc::SIGALRM;
+use std::time::Duration;
 
 /// How long a run that is asked to stop looks for a place at which it can go on. Schedulers kill
 /// what has not ended after 30 seconds.
@@ -100,31 +93,42 @@ enum Passed<T> {
 /// The thread that comes next.
 pub struct Next<'a, T> {
     to: &'a SyncSender<Passed<T>>,
-    /// How long the run goes on after it was asked to stop, and since when it was.
-    patience: Duration,
-    asked: Cell<Option<Instant>>,
+    /// Of the thread that computes, if the run keeps checkpoints.
+    clock: Option<Clock>,
 }
 
-impl<'a, T> Next<'a, T> {
-    fn new(to: &'a SyncSender<Passed<T>>, patience: Duration) -> Self {
-        Self {
-            to,
-            patience,
-            asked: Cell::new(None),
-        }
+impl<T> Next<'_, T> {
+    /// Goes on unless the run was asked to stop, and makes no checkpoint before.
+    fn go_on(&self) -> Result<()> {
+        go_on_for(self.clock.as_ref().map_or(Duration::ZERO, |_| PATIENCE))
     }
 
-    /// Goes on unless the run was asked to stop, and that is too long ago.
-    fn go_on(&self) -> Result<()> {
-        go_on().or_else(|error| {
-            let asked = self.asked.get().unwrap_or_else(Instant::now);
-            self.asked.set(Some(asked));
-            if asked.elapsed() < self.patience {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })
+    /// Whether a checkpoint should be made at the next place where the run can go on.
+    pub fn is_due(&self) -> bool {
+        self.clock.as_ref().is_some_and(Clock::due) || self.is_asked()
+    }
+
+    /// Whether a checkpoint should be made at once, since the run was asked to stop.
+    pub fn is_asked(&self) -> bool {
+        self.clock.is_some() && go_on().is_err()
+    }
+
+    /// Makes a checkpoint with what `save` stores, from which the run goes on at this position.
+    ///
+    /// # Errors
+    /// As [`Self::send`], and those of `save`; and Interrupted or Terminated, if the run was asked
+    /// to stop.
+    pub fn mark(
+        &mut self,
+        position: Position,
+        save: &mut dyn FnMut(&mut dyn Write) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(clock) = &mut self.clock {
+            let mut mark = clock.begin(position);
+            mark.store("state", save)?;
+            self.pass(Passed::Mark(mark))?;
+        }
+        go_on()
     }
 
     /// Sends on what came of a step.
@@ -140,6 +144,7 @@ impl<'a, T> Next<'a, T> {
     /// # Errors
     /// As [`Self::send`]; and Interrupted or Terminated, if a signal has come.
     pub fn done(&mut self, bases: u64, name: &str) -> Result<()> {
+        fault::pause();
         self.pass(Passed::Done(bases, name.to_string()))?;
         self.go_on()
     }
@@ -213,22 +218,15 @@ fn computing<C: Stage>(
     compute: &mut C,
     steps: &Receiver<Batched<C::In>>,
     to_rows: &SyncSender<Passed<C::Out>>,
-    mut clock: Option<Clock>,
+    clock: Option<Clock>,
 ) -> Result<()> {
-    let patience = clock.as_ref().map_or(Duration::ZERO, |_| PATIENCE);
-    let mut to = Next::new(to_rows, patience);
+    let mut to = Next { to: to_rows, clock };
     for Batched { work, next } in steps {
         to.go_on()?;
         fault::point("encoder");
         compute.run(work, &mut to)?;
-        let asked = go_on();
-        if let (Some(clock), Some(position)) = (&mut clock, next)
-            && (clock.due() || asked.is_err())
-        {
-            let mut mark = clock.begin(position);
-            mark.store("state", &mut |file| compute.save(file))?;
-            to.pass(Passed::Mark(mark))?;
-            asked?;
+        if let Some(position) = next.filter(|_| to.is_due()) {
+            to.mark(position, &mut |file| compute.save(file))?;
         }
     }
     Ok(())
@@ -240,7 +238,10 @@ fn make_rows<R: Stage>(
     to_table: &SyncSender<Passed<R::Out>>,
     progress: &mut Progress,
 ) -> Result<Totals> {
-    let mut to = Next::new(to_table, PATIENCE);
+    let mut to = Next {
+        to: to_table,
+        clock: None,
+    };
     let mut totals = Totals::default();
     for passed in computed {
         match passed {
@@ -280,43 +281,9 @@ fn write<Si: Sink>(
     Ok(())
 }
 
-/// Goes on unless a signal has come.
-///
-/// # Errors
-/// Interrupted, Terminated.
-pub fn go_on() -> Result<()> {
-    if SIGNAL.load(Ordering::Relaxed) == 0 {
-        Ok(())
-    } else {
-        Err(interrupted())
-    }
-}
-
-/// Asks the run to stop when so much time has passed.
-///
-/// # Errors
-/// Memory: no thread can be started.
-pub fn stop_after(time: Duration) -> Result<()> {
-    start(move || {
-        thread::sleep(time);
-        // A signal that came before has its own meaning.
-        let _ = SIGNAL.compare_exchange(0, TIME_OVER, Ordering::Relaxed, Ordering::Relaxed);
-    })
-    .map(|_| ())
-}
-
-/// The error of a run that a signal stopped.
-pub fn interrupted() -> Error {
-    match SIGNAL.load(Ordering::Relaxed) {
-        TIME_OVER => Error::new(Kind::Terminated, "the time of --time-limit is over"),
-        libc::SIGTERM => Error::new(Kind::Terminated, "terminated"),
-        _ => Error::new(Kind::Interrupted, "interrupted"),
-    }
-}
-
-/// Where tests of the program make a thread panic: in the builds that tests run, a thread that is
-/// named in the variable CROCUTA_PANIC has a bug.
+/// What tests of the program ask for in the builds that tests run.
 mod fault {
+    /// A thread that is named in the variable CROCUTA_PANIC has a bug.
     #[cfg(debug_assertions)]
     pub(super) fn point(thread: &str) {
         let wanted = std::env::var_os("CROCUTA_PANIC");
@@ -326,6 +293,18 @@ mod fault {
         );
     }
 
+    /// Each step of the encoder takes so many milliseconds more as the variable CROCUTA_PAUSE says,
+    /// so that a test knows what a run is at, on however fast a machine.
+    #[cfg(debug_assertions)]
+    pub(super) fn pause() {
+        let wanted = std::env::var("CROCUTA_PAUSE").ok();
+        let wanted = wanted.and_then(|wanted| wanted.parse().ok());
+        std::thread::sleep(std::time::Duration::from_millis(wanted.unwrap_or(0)));
+    }
+
     #[cfg(not(debug_assertions))]
     pub(super) fn point(_: &str) {}
+
+    #[cfg(not(debug_assertions))]
+    pub(super) fn pause() {}
 }

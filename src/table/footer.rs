@@ -36,6 +36,9 @@ pub struct Footer {
     /// Every other parameter that changes the numbers, by its long option.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub params: serde_json::Map<String, serde_json::Value>,
+    /// What the run found, by name: another part of the same input has other numbers.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub measured: serde_json::Map<String, serde_json::Value>,
     /// The command line, if the user wanted it recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,

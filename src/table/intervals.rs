@@ -2,13 +2,11 @@
 
 use super::embeddings::Vectors;
 use super::positions::{place, state, strand, strands};
+use super::predictions::pooled;
 use super::{Column, Positions};
 use crate::io::table_writer::{ColumnKind, Values};
 use crate::sequence::interval::{Interval, Orientation};
 use std::sync::Arc;
-
-/// The place of `entropy` among the numbers of a prediction.
-const ENTROPY: usize = 6;
 
 /// The intervals of a table, which its rows name by their places.
 pub type AllIntervals = Arc<Vec<Interval>>;
@@ -28,43 +26,7 @@ pub fn interval_embeddings(all: &AllIntervals, vectors: &Vectors) -> Vec<Column<
 /// of a row are the means of a table of predictions.
 pub fn interval_predictions(all: &AllIntervals, causal: bool) -> Vec<Column<Positions>> {
     let mut columns = keys(all);
-    let mean = |rows: &Positions| rows.numbers(0);
-    let perplexity = |rows: &Positions| match rows.numbers(0) {
-        Values::OptionalF32(means) => {
-            let each = means.into_iter();
-            Values::OptionalF32(each.map(|mean| mean.map(|mean| (-mean).exp())).collect())
-        }
-        other => other,
-    };
-    columns.extend([
-        Column::new(
-            "mean_logp",
-            ColumnKind::OptionalF32,
-            if causal {
-                "mean of log P(base | bases before it) over the interval's bases that have one"
-            } else {
-                "mean of log P(base | bases around it) over the interval's bases that have one"
-            },
-            mean,
-        )
-        .unit("nat")
-        .primary(),
-        Column::new(
-            "mean_entropy",
-            ColumnKind::OptionalF32,
-            "mean entropy of the predictions of the four bases",
-            |rows: &Positions| rows.numbers(ENTROPY),
-        )
-        .unit("nat")
-        .primary(),
-        Column::new(
-            "perplexity",
-            ColumnKind::OptionalF32,
-            "exp(−`mean_logp`)",
-            perplexity,
-        )
-        .primary(),
-    ]);
+    columns.extend(pooled("interval", causal));
     columns
 }
 

@@ -8,6 +8,7 @@ mod embeddings;
 pub mod footer;
 mod groups;
 mod intervals;
+mod known;
 mod positions;
 mod predictions;
 mod read_bases;
@@ -18,8 +19,11 @@ pub use embeddings::{LayerName, Vectors, embeddings};
 pub use footer::Footer;
 pub use groups::{GROUP_POSITIONS, Groups};
 pub use intervals::{AllIntervals, interval_embeddings, interval_predictions};
+pub use known::Known;
 pub use positions::{Positions, RowUnit, flag, with_depth};
-pub use predictions::{HeadOutputs, PROBABILITIES, head_outputs, predictions};
+pub use predictions::{
+    HeadOutputs, PROBABILITIES, TRACKS, bin_predictions, head_outputs, predictions,
+};
 pub use read_bases::{ReadBases, read_bases};
 pub use reads::{Alignment, ReadRow, ReadRows, ReadStatus, reads};
 pub use variants::{

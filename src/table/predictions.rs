@@ -28,6 +28,19 @@ pub const PROBABILITIES: [(&str, Option<&str>, [&str; 2]); 7] = [
     ("entropy", Some("nat"), ["entropy of p_A, p_C, p_G, p_T"; 2]),
 ];
 
+/// The place of `entropy` among [`PROBABILITIES`].
+const ENTROPY: usize = 6;
+
+/// What can be written as tracks: names, and places among [`PROBABILITIES`].
+pub const TRACKS: [(&str, usize); 6] = [
+    ("logp", 0),
+    ("entropy", ENTROPY),
+    ("p_A", 1),
+    ("p_C", 2),
+    ("p_G", 3),
+    ("p_T", 4),
+];
+
 const BASE: [&str; 2] = [
     "P(this base at start | bases before it), over the four bases",
     "P(this base at start | bases around it), over the four bases",
@@ -69,6 +82,50 @@ pub fn predictions(causal: bool, logits: Option<usize>) -> Vec<Column<Positions>
     columns
 }
 
+/// The columns of a `predictions` table of bins: the keys, and the means of their bases'
+/// predictions.
+pub fn bin_predictions(causal: bool) -> Vec<Column<Positions>> {
+    let mut columns = keys(RowUnit::Bin);
+    columns.extend(pooled("bin", causal));
+    columns
+}
+
+/// What a language model says of the bases of a `unit`, whose numbers are means.
+pub(super) fn pooled(unit: &str, causal: bool) -> [Column<Positions>; 3] {
+    let around = if causal { "before" } else { "around" };
+    let perplexity = |rows: &Positions| match rows.numbers(0) {
+        Values::OptionalF32(means) => {
+            let each = means.into_iter();
+            Values::OptionalF32(each.map(|mean| mean.map(|mean| (-mean).exp())).collect())
+        }
+        other => other,
+    };
+    let mean = |rows: &Positions| rows.numbers(0);
+    let entropy = |rows: &Positions| rows.numbers(ENTROPY);
+    let kind = ColumnKind::OptionalF32;
+    [
+        Column::new(
+            "mean_logp",
+            kind,
+            format!(
+                "mean of log P(base | bases {around} it) over the {unit}'s bases that have one"
+            ),
+            mean,
+        )
+        .unit("nat")
+        .primary(),
+        Column::new(
+            "mean_entropy",
+            kind,
+            "mean entropy of the predictions of the four bases",
+            entropy,
+        )
+        .unit("nat")
+        .primary(),
+        Column::new("perplexity", kind, "exp(−`mean_logp`)", perplexity).primary(),
+    ]
+}
+
 /// What a task's head gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadOutputs {
@@ -89,9 +146,13 @@ impl HeadOutputs {
 }
 
 /// The columns of a `predictions` table of a task's head: the keys, and a `float32` for each of the
-/// head's outputs.
-pub fn head_outputs(outputs: &HeadOutputs) -> Vec<Column<Positions>> {
-    let mut columns = keys(RowUnit::Base);
+/// head's outputs, of bins their means.
+pub fn head_outputs(outputs: &HeadOutputs, unit: RowUnit) -> Vec<Column<Positions>> {
+    let mut columns = keys(unit);
+    let place = match unit {
+        RowUnit::Base => "at start",
+        RowUnit::Bin => "in the mean of the bin",
+    };
     let what = if outputs.probabilities {
         "probability"
     } else {
@@ -101,7 +162,7 @@ pub fn head_outputs(outputs: &HeadOutputs) -> Vec<Column<Positions>> {
         let column = Column::new(
             outputs.column(name),
             ColumnKind::OptionalF32,
-            format!("{what} of {name} at start"),
+            format!("{what} of {name} {place}"),
             move |rows: &Positions| rows.numbers(at),
         );
         columns.push(column.of_layer(&outputs.head).primary());

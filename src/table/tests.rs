@@ -45,9 +45,12 @@ fn the_documented_columns_are_those_of_the_code() {
         probabilities: true,
     };
     let all = VariantColumns {
+        info: vec!["<KEY>".to_string()],
         haplotypes: true,
         reverse: false,
         mean: false,
+        four: true,
+        quantiles: true,
         embeddings: Some((8, "final_norm".to_string())),
     };
     let half = vectors(Element::F16);
@@ -56,7 +59,9 @@ fn the_documented_columns_are_those_of_the_code() {
     let documented = [
         ("embeddings", rows(&embeddings(RowUnit::Base, &half))),
         ("predictions", rows(&predictions(true, Some(12)))),
-        ("heads", rows(&head_outputs(&outputs))),
+        ("heads", rows(&head_outputs(&outputs, RowUnit::Base))),
+        ("bins of heads", rows(&head_outputs(&outputs, RowUnit::Bin))),
+        ("bins", rows(&bin_predictions(true))),
         ("samples", rows(&depth)),
         (
             "interval_embeddings",

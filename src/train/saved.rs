@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Changes when the file's form does: this, the identity and what was saved, and the SHA-256 of all
 /// that.
+/// With the number of the layout, which is a digit.
 const MAGIC: &[u8; 16] = b"crocuta fit v2\n\0";
 
 /// All that a run is, between two steps.
@@ -102,8 +103,8 @@ impl Saving {
     /// common to be the same run. Saves about every `every`.
     ///
     /// # Errors
-    /// Usage: an earlier run was stopped here and `resume` is not set, or it was another one. What is
-    /// damaged is left out, with a warning, and the run starts anew.
+    /// Usage: an earlier run was stopped here and `resume` is not set, or it was another one. Input:
+    /// another version saved it. What is damaged is left out, with a warning, and the run starts anew.
     pub fn open(
         output: &Path,
         identity: RunIdentity,
@@ -129,6 +130,11 @@ impl Saving {
         if !resume {
             return Err(error("an earlier run was stopped here")
                 .todo("give --resume to go on with it, or remove the file"));
+        }
+        if is_of_another_version(&bytes) {
+            return Err(Error::input("another version of crocuta saved this run")
+                .file(saving.path.display())
+                .todo("go on with that version, or remove the file to start anew"));
         }
         let Some(body) = whole(&bytes) else {
             let path = saving.path.display();
@@ -205,6 +211,15 @@ fn whole(bytes: &[u8]) -> Option<&[u8]> {
     rest.strip_prefix(MAGIC)
 }
 
+fn is_of_another_version(bytes: &[u8]) -> bool {
+    let Some(begin) = bytes.first_chunk::<16>() else {
+        return false;
+    };
+    let mut other = *MAGIC;
+    other[13] = begin[13];
+    begin == &other && begin != MAGIC && begin[13].is_ascii_digit()
+}
+
 /// The error for a file that is whole, but not what this version writes.
 fn damaged(path: &Path) -> Error {
     Error::input("the file of an earlier run cannot be read")
@@ -238,6 +253,12 @@ mod tests {
                 assert!(open(true).unwrap().load().unwrap().is_none(), "{at}");
             }
         }
+        let mut other = bytes.clone();
+        other[13] = b'1';
+        fs::write(&path, &other).unwrap();
+        let error = open(true).err().unwrap();
+        assert!(error.to_string().contains("another version"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), other);
         fs::write(&path, bytes).unwrap();
         let found = open(true).unwrap().load().unwrap().unwrap();
         assert_eq!(found.values, saved.values);

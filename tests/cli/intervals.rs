@@ -1,19 +1,13 @@
 //! `--intervals`: a row for each gene, peak or window, pooled over its bases.
 
 use crate::harness::table::{Table, difference};
-use crate::harness::{Case, bases, record};
+use crate::harness::{Case, bases, fai, record};
 use std::ops::Range;
 
 const LENGTHS: [usize; 2] = [6_000, 900];
 
 fn text() -> String {
     record("c", &bases(1, LENGTHS[0]), 60) + &record("d", &bases(2, LENGTHS[1]), 60)
-}
-
-fn fai() -> String {
-    // Lines of 60 bases behind names of one letter.
-    let second = 3 + LENGTHS[0] + LENGTHS[0] / 60 + 3;
-    format!("c\t6000\t3\t60\t61\nd\t900\t{second}\t60\t61\n")
 }
 
 /// Some random intervals with their strands, which overlap and contain each other.
@@ -53,7 +47,7 @@ fn run(line: &str, files: &[(&str, String)]) -> Table {
     let line = format!("{line} -m model -o out.parquet --context 6000");
     let case = Case::new(&line)
         .file("a.fa", text())
-        .file("a.fa.fai", fai());
+        .file("a.fa.fai", fai(&text()));
     let mut case = files
         .iter()
         .fold(case, |case, (name, text)| case.file(name, text));
@@ -162,7 +156,7 @@ fn files_without_an_index_give_the_same_rows() {
     let line = "embed a.fa -m model -o out.parquet --context 6000 --dtype f32 --intervals r.bed";
     let with = Case::new(line)
         .file("a.fa", text())
-        .file("a.fa.fai", fai())
+        .file("a.fa.fai", fai(&text()))
         .file("r.bed", bed())
         .run()
         .succeeds(&["out.parquet"])

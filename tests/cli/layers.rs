@@ -261,7 +261,9 @@ fn scores_compare_and_keep_the_vectors_of_the_layer() {
     );
     let fasta = record("a", &sequence, 60);
     let run = |args: &str| {
-        let line = format!("score v.vcf -r a.fa -m model -o out.parquet --embeddings site {args}");
+        let line = format!(
+            "score v.vcf -r a.fa -m model -o out.parquet --context all --embeddings site {args}"
+        );
         let mut case = Case::new(&line).file("a.fa", &fasta).file("v.vcf", &vcf);
         case.run().succeeds(&["out.parquet"]).table()
     };

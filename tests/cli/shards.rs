@@ -2,7 +2,7 @@
 
 use crate::harness::bytes::{bgzf, gzip};
 use crate::harness::table::{Table, difference};
-use crate::harness::{Case, bases, record};
+use crate::harness::{Case, bases, fai, record};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::Read;
@@ -19,22 +19,10 @@ fn fasta() -> String {
     LENGTHS.iter().enumerate().map(contig).collect()
 }
 
-/// The `.fai` of [`fasta`].
-fn fai() -> String {
-    let (mut index, mut offset) = (String::new(), 0);
-    for (i, &length) in LENGTHS.iter().enumerate() {
-        let name = format!("c{i}");
-        offset += name.len() + 2;
-        writeln!(index, "{name}\t{length}\t{offset}\t60\t61").unwrap();
-        offset += length + length.div_ceil(60);
-    }
-    index
-}
-
 fn case(line: &str) -> Case {
     Case::new(&format!("{line} -t 1 -o out.parquet"))
         .file("a.fa", fasta())
-        .file("a.fa.fai", fai())
+        .file("a.fa.fai", fai(&fasta()))
         .file("plain.fa", fasta())
         .file("a.fa.gz", gzip(fasta().as_bytes()))
         .file(
@@ -58,11 +46,17 @@ fn table(line: &str) -> Table {
     case(line).run().succeeds(&["out.parquet"]).table()
 }
 
+/// Each with the one at its place, of as many.
+fn paired<A, B>(one: Vec<A>, other: Vec<B>) -> impl Iterator<Item = (A, B)> {
+    assert_eq!(one.len(), other.len());
+    one.into_iter().zip(other)
+}
+
 /// The rows of each contig, in order.
 fn of_contigs(tables: &[Table]) -> BTreeMap<String, Vec<String>> {
     let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for table in tables {
-        for (contig, line) in table.words("chrom").into_iter().zip(table.lines()) {
+        for (contig, line) in paired(table.words("chrom"), table.lines()) {
             rows.entry(contig).or_default().push(line);
         }
     }
@@ -223,15 +217,11 @@ fn shards_of_reads_hold_each_read_once_and_the_same() {
                 let size = 60i64.div_euclid(of) + i64::from(60 % of > 0);
                 assert!(places.iter().all(|place| place / size == index - 1));
             }
-            for (place, line) in places.into_iter().zip(part.lines()) {
+            for (place, line) in paired(places, part.lines()) {
                 assert!(rows.insert(place, line).is_none());
             }
         }
-        let whole: BTreeMap<_, _> = whole
-            .integers("read_index")
-            .into_iter()
-            .zip(whole.lines())
-            .collect();
+        let whole: BTreeMap<_, _> = paired(whole.integers("read_index"), whole.lines()).collect();
         assert!(rows == whole, "{name}, {of}");
     }
 }
@@ -275,26 +265,65 @@ fn shards_of_variants_hold_each_record_once_and_the_same() {
             for index in 1..=of {
                 let part = scores(&format!("{args} --shard {index}/{of} --shard-by {by}"));
                 assert_eq!(part.footer["shard"]["by"], by);
-                let keys = part
-                    .integers("record_index")
-                    .into_iter()
-                    .zip(part.integers("alt_index"));
-                for (key, line) in keys.zip(part.lines()) {
+                let keys = paired(part.integers("record_index"), part.integers("alt_index"));
+                for (key, line) in paired(keys.collect(), part.lines()) {
                     assert!(rows.insert(key, line).is_none(), "{key:?} is in two shards");
                 }
             }
             assert!(rows.into_values().eq(whole.lines()), "{args}, {of}");
         }
     }
-    // With --context each site's scores are those of the whole where that is enough.
-    let context = "--context 600 --shard-by site";
-    let parts = (1..=3)
-        .flat_map(|index| scores(&format!("{context} --shard {index}/3")).numbers("delta_ll"));
-    for (found, expected) in parts.zip(scores("").numbers("delta_ll")) {
-        assert!(found.is_some() == expected.is_some());
-        let [found, expected] = [found, expected].map(Option::unwrap_or_default);
-        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    // In a stream each site's scores are those of the whole, with --context where that is enough.
+    for context in ["--context all", "--context 600"] {
+        let part = |index| {
+            let part = scores(&format!("{context} --shard-by site --shard {index}/3"));
+            part.numbers("delta_ll")
+        };
+        let parts = (1..=3).flat_map(part).collect();
+        for (found, expected) in paired(parts, scores("--context all").numbers("delta_ll")) {
+            assert!(found.is_some() == expected.is_some());
+            let [found, expected] = [found, expected].map(Option::unwrap_or_default);
+            assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        }
     }
+}
+
+#[test]
+fn shards_of_variants_become_the_bytes_of_one_run() {
+    let score = "score v.vcf -r a.fa -m model --chunk 256 --after 20 --strand both -t 1";
+    let mut case = case("").file("v.vcf", variants());
+    case = case.args(&format!("{score} -o whole.parquet"));
+    case.run().succeeds(&["whole.parquet"]);
+    let names = ["1.parquet", "2.parquet", "3.parquet"];
+    for (index, name) in (1..).zip(names) {
+        case = case.args(&format!("{score} -o {name} --shard {index}/3"));
+        case.run().succeeds(&[name]);
+    }
+    let mut case = case.args(&format!("table concat {} -o all.parquet", names.join(" ")));
+    let outcome = case.run().succeeds(&["all.parquet"]);
+    assert!(outcome.file("all.parquet") == outcome.file("whole.parquet"));
+}
+
+#[test]
+fn another_assembly_is_found_in_the_one_shard_that_is_all() {
+    // Each base becomes another one.
+    let other = fasta()
+        .replace('A', "a")
+        .replace('C', "A")
+        .replace('a', "C");
+    let other = other.replace('G', "g").replace('T', "G").replace('g', "T");
+    let run = |args: &str| {
+        let line = format!("score v.vcf -r other.fa -m model --after 20 {args}");
+        let case = case(&line)
+            .file("v.vcf", variants())
+            .file("other.fa", &other);
+        { case }.run()
+    };
+    for args in ["", "--shard 1/1"] {
+        run(args).fails(3, &["wrong assembly?"]);
+    }
+    let part = run("--shard 1/3").succeeds(&["out.parquet"]);
+    assert!(part.stderr.contains("wrong assembly?"), "{}", part.stderr);
 }
 
 #[test]
@@ -354,16 +383,23 @@ fn check_says_what_each_shard_takes() {
         "check embed a.fa -m model",
         "check embed plain.fa -m model --strand both",
         "check predict a.fa.gz -m model --regions-file r.bed --context 0",
+        "check embed indexed.fa.gz -m model",
+        "check embed a.fa -m model --shard-by bases --context 10",
         "check reads small.fq -m model",
         "check score v.vcf -r a.fa -m model --after 20",
+        "check score v.vcf -r a.fa -m model --after 20 --strand both --shard-by site",
+        "check score v.vcf -r a.fa -m model --window 30 --shard-by site",
+        "check score --saturate c4:20-60 -r a.fa -m model --after 20 --shard-by site",
     ] {
         let said = |args: &str| {
             let case = case("").file("v.vcf", variants());
             let case = case.file("small.fq", "@a\nACGT\n+\nIIII\n".repeat(20));
+            let case = case.file("indexed.fa.gz", gzip(fasta().as_bytes()));
+            let case = case.file("indexed.fa.gz.fai", fai(&fasta()));
             let outcome = case.args(&format!("{line} {args}")).run().succeeds(&[]);
             String::from_utf8(outcome.stdout).unwrap()
         };
-        let (whole, shards) = (said(""), said("--shard 3"));
+        let shards = said("--shard 3");
         let mut rows = shards
             .lines()
             .skip(1)
@@ -376,9 +412,30 @@ fn check_says_what_each_shard_takes() {
         let rows: Vec<_> = rows.collect();
         let names: Vec<&str> = rows.iter().map(|row| row[0]).collect();
         assert_eq!(names, ["1/3", "2/3", "3/3"], "{shards}");
-        let bases: u64 = rows.iter().map(|row| row[1].parse::<u64>().unwrap()).sum();
-        let expected = format!("bases through the encoder: {bases}\n");
-        assert!(whole.contains(&expected), "{line}: {whole}\n{shards}");
+        // Of each what is said of it alone; together they are the whole.
+        let mut sums = [0, 0];
+        for row in &rows {
+            let [bases, count] = [row[1], row[2]].map(|n| n.parse::<u64>().unwrap());
+            let alone = said(&format!("--shard {}", row[0]));
+            for expected in [
+                format!("bases through the encoder: {bases}\n"),
+                format!("rows: {count}\n"),
+            ] {
+                assert!(alone.contains(&expected), "{line}: {alone}\n{shards}");
+            }
+            sums = [sums[0] + bases, sums[1] + count];
+        }
+        assert!(sums[0] > 0);
+        if !line.contains("--shard-by") {
+            let whole = said("");
+            let expected = format!(
+                "bases through the encoder: {}\nrows: {}\n",
+                sums[0], sums[1]
+            );
+            for expected in expected.lines() {
+                assert!(whole.contains(expected), "{line}: {whole}\n{shards}");
+            }
+        }
     }
 }
 

@@ -39,9 +39,8 @@ fn kill(line: &str, moments: u64) -> usize {
 
 #[test]
 fn killed_runs_leave_whole_outputs_or_none() {
-    for line in LINES {
-        kill(line, 2);
-    }
+    let killed: usize = LINES.into_iter().map(|line| kill(line, 2)).sum();
+    assert!(killed > 0);
 }
 
 /// Ten minutes. Prints how many runs were killed.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Command lines of small runs; all that they write begins with `out`.
-pub const LINES: [&str; 12] = [
+pub const LINES: [&str; 14] = [
     "embed a.fa -m model -o out.parquet -t 2",
     "embed a.fa -m model -o out.parquet -t 2 --strand both --chunk 512 --summary out.json",
     "embed a.fa -m model -o out.parquet -t 2 --regions-file r.bed --bin 16",
@@ -19,6 +19,8 @@ pub const LINES: [&str; 12] = [
     "fit a.fa -m model -o out -t 1 --steps 2 --batch 1 --length 128 --seed 1 --save-every 0",
     "models new --config model/config.json --seed 1 -o out",
     "models convert model --dtype f16 -o out",
+    "table concat one.parquet two.parquet -o out.parquet",
+    "table export one.parquet -o out.npy",
 ];
 
 /// What a run left beside its inputs, by name. Bytes are kept of what is the same each time.
@@ -60,12 +62,19 @@ impl Small {
             let other = if reference == "A" { "C" } else { "A" };
             vcf.push_str(&format!("a\t{at}\t.\t{reference}\t{other}\t.\t.\t.\n"));
         }
-        let case = Case::new(line)
+        let mut case = Case::new(line)
             .file("a.fa", record("a", &sequence, 60))
             .file("a.fa.fai", "a\t1500\t3\t60\t61\n")
             .file("r.bed", "a\t10\t200\na\t500\t700\n")
             .file("r.sam", sam)
             .file("v.vcf", vcf);
+        if line.starts_with("table") {
+            for (name, region) in [("one.parquet", "a:1-700"), ("two.parquet", "a:701-1500")] {
+                let part = Case::embed(record("a", &sequence, 60), &format!("--region {region}"));
+                let part = { part }.run().succeeds(&["out.parquet"]);
+                case = case.file(name, part.file("out.parquet"));
+            }
+        }
         let mut small = Self {
             inputs: listing(&case.path("")).into_keys().collect(),
             case,

@@ -453,6 +453,19 @@ pub fn record(name: &str, bases: &str, width: usize) -> String {
     text
 }
 
+/// The `.fai` of a FASTA in lines of 60 bases.
+pub fn fai(text: &str) -> String {
+    let (mut index, mut offset) = (String::new(), 0);
+    for record in text.split('>').skip(1) {
+        let (name, bases) = record.split_once('\n').unwrap();
+        let length = bases.len() - bases.matches('\n').count();
+        offset += name.len() + 2;
+        index += &format!("{name}\t{length}\t{offset}\t60\t61\n");
+        offset += bases.len();
+    }
+    index
+}
+
 /// Says that a test did not run. Not with `eprintln!`, which is shown only for tests that fail.
 pub fn skipped(why: impl std::fmt::Display) {
     use std::io::Write;

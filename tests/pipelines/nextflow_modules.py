@@ -3,7 +3,7 @@
 nextflow_modules.py MODULES INPUTS SCRATCH
 
 For each module the script and the stub are taken from main.nf, their variables replaced, and run by
-bash. Every output that is not optional must then be there. What Nextflow does beyond that (channels,
+bash. Every output that is not optional must then be there, and those that the options ask for. What Nextflow does beyond that (channels,
 staging, retries) is not tested here.
 """
 
@@ -21,12 +21,30 @@ VALUES = {
     ],
     "predict": [
         GENOME | {"args": "", "table": "-o 'a|b.predictions.parquet'"},
-        GENOME | {"args": "--genes genes.gff3", "table": ""},
+        GENOME | {"args": "--genes genes.gff3", "table": "", "also": ["*.gff3"]},
+        GENOME
+        | {
+            "args": "-m crocuta-bacteria-genes --bigwig tracks",
+            "table": "",
+            "also": ["*.bw"],
+        },
     ],
     "score": [
-        GENOME | {"variants": "variants.vcf", "args": "--vcf-out 'a|b.scores.vcf.gz'"}
+        GENOME
+        | {
+            "variants": "variants.vcf",
+            "args": "--vcf-out 'a|b.scores.vcf.gz'",
+            "also": ["*.scores.vcf.gz"],
+        }
     ],
-    "reads": [{"reads": "reads.fastq", "reference": "", "args": ""}],
+    "reads": [
+        {
+            "reads": "reads.fastq",
+            "reference": "",
+            "args": "--per-base 'a|b.bases.parquet'",
+            "also": ["*.bases.parquet"],
+        }
+    ],
     "tableconcat": [{"tables": "1.parquet 2.parquet", "args": ""}],
 }
 EVERYWHERE = {"prefix": "a|b", "device": "cpu", "weights": "", "task.cpus": "2"}
@@ -43,14 +61,15 @@ def fill(command, values):
     return re.sub(r"\$\{([\w.]+)\}", lambda name: values[name.group(1)], command)
 
 
-def outputs(text, values):
-    """Names of the outputs that a module promises."""
+def outputs(text, optional):
+    """Patterns of the outputs that a module promises, and of those of its optional ones."""
     block = text.split("    output:\n")[1].split("    when:\n")[0]
+    declared = {}
     for line in block.splitlines():
-        if (
-            name := re.search(r'path\("(.*?)"\)', line)
-        ) and "optional: true" not in line:
-            yield fill(name.group(1), values)
+        if pattern := re.search(r'path\("(.*?)"\)', line):
+            declared[pattern.group(1)] = "optional: true" in line
+    assert all(declared[pattern] for pattern in optional)
+    return [name for name in declared if not declared[name]] + optional
 
 
 def main(modules, inputs, scratch):
@@ -62,8 +81,10 @@ def main(modules, inputs, scratch):
                 shutil.copytree(inputs, directory)
                 filled = fill(command, EVERYWHERE | values)
                 subprocess.run(["bash", "-euc", filled], cwd=directory, check=True)
-                for name in outputs(text, EVERYWHERE | values):
-                    new = {path.name for path in directory.glob(name)}
+                also = values.get("also", []) if kind == "script" else []
+                for name in outputs(text, also):
+                    pattern = fill(name, EVERYWHERE | values)
+                    new = {path.name for path in directory.glob(pattern)}
                     new -= {path.name for path in inputs.iterdir()}
                     assert new, f"{module} ({kind}): no {name} after:\n{filled}"
                 print(f"{module} ({kind}): ok")

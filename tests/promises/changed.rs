@@ -2,7 +2,7 @@
 
 use crate::given;
 use crate::harness::bytes::{bgzf, gzip};
-use crate::harness::{Case, bases, record};
+use crate::harness::{Case, bases, fai, record};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -70,7 +70,7 @@ fn a_sequence_that_changes_while_it_is_read_is_an_error() {
         let line = "embed a.fa -m model --chunk 512 --bin 100 --region c:1-300000 -o out.parquet";
         let case = Case::new(line)
             .file("a.fa", &text)
-            .file("a.fa.fai", given::fai(&text));
+            .file("a.fa.fai", fai(&text));
         fails(&case, "a.fa", change);
     }
     for file in [gzip(text.as_bytes()), bgzf(text.as_bytes(), 60_000)] {
@@ -107,7 +107,7 @@ fn a_reference_or_variants_that_change_during_the_run_are_an_error() {
             let line = "score v.vcf -r a.fa -m model --chunk 512 --after 50 -o out.parquet";
             let case = Case::new(&format!("{line} {more}"))
                 .file("a.fa", &text)
-                .file("a.fa.fai", given::fai(&text))
+                .file("a.fa.fai", fai(&text))
                 .file("v.vcf", &variants);
             fails(&case, name, change);
         }
@@ -117,7 +117,7 @@ fn a_reference_or_variants_that_change_during_the_run_are_an_error() {
 #[test]
 fn a_file_that_does_not_fit_its_index_is_an_error() {
     let text = record("c", &bases(1, 600), 60) + &record("d", &bases(2, 120), 60);
-    let index = given::fai(&text);
+    let index = fai(&text);
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let without = |n: usize| lines[..lines.len() - n].concat();
     for (what, file) in [

@@ -2,7 +2,7 @@
 
 use crate::given;
 use crate::harness::bytes::{bgzf, gzip};
-use crate::harness::{Case, bases, record};
+use crate::harness::{Case, bases, fai, record};
 use serde_json::Value;
 
 /// What a small file has beside its rows: footers, headers, names.
@@ -108,7 +108,7 @@ fn plain(args: &str) -> Case {
 }
 
 fn indexed(args: &str) -> Case {
-    plain(args).file("a.fa.fai", given::fai(&text()))
+    plain(args).file("a.fa.fai", fai(&text()))
 }
 
 #[test]

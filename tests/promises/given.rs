@@ -1,6 +1,6 @@
 //! Small inputs of every kind, and the commands that read them.
 
-use crate::harness::{Case, GENE_CLASSES, bases, model_file, record};
+use crate::harness::{Case, GENE_CLASSES, bases, fai, model_file, record};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -8,19 +8,6 @@ use std::sync::LazyLock;
 /// Two sequences, 300 and 90 bases.
 pub fn fasta() -> String {
     record("c", &bases(1, 300), 60) + &record("d", &bases(2, 90), 60)
-}
-
-/// The `.fai` of a FASTA in lines of 60 bases.
-pub fn fai(text: &str) -> String {
-    let (mut index, mut offset) = (String::new(), 0);
-    for record in text.split('>').skip(1) {
-        let (name, bases) = record.split_once('\n').unwrap();
-        let length = bases.len() - bases.matches('\n').count();
-        offset += name.len() + 2;
-        writeln!(index, "{name}\t{length}\t{offset}\t60\t61").unwrap();
-        offset += bases.len();
-    }
-    index
 }
 
 /// Changes of single bases of `c`, sorted: `n` of them.
@@ -144,11 +131,11 @@ pub fn commands() -> Vec<Command> {
         command("predict a.fa -m genes -t 1", &tracks),
         command("reads small.bam -m model -t 1", &reads),
         command(
-            "score v.vcf -r a.fa -m model --after 20 -t 1",
-            &[("--vcf-out", "s.vcf.gz")],
+            "score v.vcf -r a.fa -m model --after 20 --context 64 -t 1",
+            &[("--vcf-out", "s.vcf.gz"), ("--tsv", "s.tsv")],
         ),
         command(
-            "score --saturate c:101-104 -r a.fa -m model --after 20 -t 1",
+            "score --saturate c:101-104 -r a.fa -m model --after 20 --context 64 -t 1",
             &[("--plot", "p.svg")],
         ),
     ]

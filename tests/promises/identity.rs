@@ -1,7 +1,7 @@
 //! A run goes on with another's checkpoint only if all that decides its numbers is the same.
 
 use crate::given;
-use crate::harness::{Case, bases, model_file, record};
+use crate::harness::{Case, bases, fai, model_file, record};
 use std::fs::File;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -77,7 +77,10 @@ fn reword(case: &Case, name: &str, from: &str, to: &str) {
 
 /// Runs the command until a checkpoint stands, and kills it.
 fn killed(case: &Case) {
-    let mut child = case.command().stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = case.command();
+    // So that it is not over when it is killed.
+    command.env("CROCUTA_PAUSE", "50");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
     let journal = case.path(".out.parquet.journal/journal.json");
     while !journal.exists() {
@@ -147,7 +150,7 @@ fn genome(args: &str) -> Case {
         "[RESERVED]": 5, "[UNK]": 6, "A": 7, "C": 8, "G": 9, "T": 10, "N": 11}"#;
     given::case(args)
         .file("a.fa", letters(1))
-        .file("a.fa.fai", given::fai(&letters(1)))
+        .file("a.fa.fai", fai(&letters(1)))
         .file("r.bed", format!("c\t1000\t50000\nc\t49000\t{LENGTH}\n"))
         .file("model/vocab.json", vocabulary)
         .seconds(60)
@@ -285,6 +288,7 @@ fn reads_go_on_only_with_the_same_inputs_and_options() {
         option("-t 2", "-t 2 --layer 1", &["layer"]),
         option("-t 2", "-t 2 --all-alignments", &["all-alignments"]),
         option("--pool mean", "--no-embedding", &["embedding", "pool"]),
+        option("-t 2", "-t 2 --per-base bases.parquet", &["per-base"]),
         option("-t 2", "-t 2 --window 20", &["window"]),
     ];
     changes.extend(

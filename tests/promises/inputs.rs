@@ -1,8 +1,8 @@
 //! No output may be anything that the run reads, by whatever name, and none is replaced unasked.
 
 use crate::given::{self, Output};
-use crate::harness::Case;
 use crate::harness::bytes::{bgzf, gzi, words};
+use crate::harness::{Case, fai};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -47,7 +47,7 @@ fn options(of: &str) -> Vec<&'static str> {
     let more: &[&str] = match of {
         "predict" => &["--genes", "--bed", "--bigwig"],
         "reads" => &["--per-base", "--bam-out"],
-        "score" => &["--vcf-out"],
+        "score" => &["--vcf-out", "--tsv"],
         _ => &[],
     };
     ["-o", "--summary"].iter().chain(more).copied().collect()
@@ -62,7 +62,7 @@ fn no_output_is_a_sequence_an_index_or_a_region_file() {
         let file = bgzf(text.as_bytes(), 100);
         given::case(args)
             .file("a.fa.gz.gzi", words(&gzi(text.len(), 100, &file)))
-            .file("a.fa.gz.fai", given::fai(&text))
+            .file("a.fa.gz.fai", fai(&text))
             .file("a.fa.gz", file)
     };
     for option in options("embed") {

@@ -2,10 +2,11 @@
 //! another name, sharded, and always to the bytes of a run that nobody disturbed.
 
 use crate::given;
-use crate::harness::{Case, bases, record};
+use crate::harness::{Case, bases, fai, record};
 use std::fmt::Write;
-use std::process::Stdio;
-use std::time::Duration;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// How often each command is stopped; CROCUTA_KILLS asks for more.
 const KILLS: usize = 3;
@@ -29,7 +30,7 @@ fn commands() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
             writeln!(vcf, "c{contig}\t{}\t.\t{letter}\t{other}\t.\t.\t.", at + 1).unwrap();
         }
     }
-    let genome = vec![("a.fa", fasta.clone()), ("a.fa.fai", given::fai(&fasta))];
+    let genome = vec![("a.fa", fasta.clone()), ("a.fa.fai", fai(&fasta))];
     let mut scored = genome.clone();
     scored.push(("v.vcf", vcf));
     vec![
@@ -51,6 +52,10 @@ fn commands() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
             scored.clone(),
         ),
         (
+            "score v.vcf -r a.fa -m model --chunk 256 --after 40 --preset marin --shard 2/2",
+            scored.clone(),
+        ),
+        (
             "score v.vcf -r a.fa -m model --chunk 256 --mode window --window 60 --shard 2/3 --shard-by site",
             scored,
         ),
@@ -62,6 +67,64 @@ fn case(args: &str, files: &[(&str, String)]) -> Case {
     files
         .iter()
         .fold(case, |case, (name, bytes)| case.file(name, bytes))
+}
+
+/// The program, which finds the GPU that the tests' own process would find, if it is asked to.
+fn command(case: &Case) -> Command {
+    let mut command = case.command();
+    for name in ["PATH", "LD_LIBRARY_PATH", "CUDA_EMULATOR"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    command
+}
+
+/// Sends a signal to a child that was not waited for yet.
+fn send(child: &Child, signal: i32) {
+    // SAFETY: it is our own child.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
+/// A run that tells what it is at.
+struct Running {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    said: String,
+}
+
+impl Running {
+    /// Starts a run, of which each step takes so many milliseconds more.
+    fn start(case: &Case, pause: u64) -> Self {
+        let mut command = command(case);
+        command.env("CROCUTA_PAUSE", pause.to_string());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        Self {
+            stderr: BufReader::new(child.stderr.take().unwrap()),
+            said: String::new(),
+            child,
+        }
+    }
+
+    /// The same once it has opened its inputs: all that is left to do is its steps.
+    fn at_work(case: &Case, pause: u64) -> Self {
+        let mut run = Self::start(case, pause);
+        while !run.said.contains("crocuta: on ") {
+            let read = run.stderr.read_line(&mut run.said).unwrap();
+            assert!(read > 0, "over before it was at work: {}", run.said);
+        }
+        run
+    }
+
+    /// Sends a signal after so many milliseconds.
+    fn send_after(&self, milliseconds: u64, signal: i32) {
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        send(&self.child, signal);
+    }
+
+    /// How it ended, and all that it said.
+    fn end(mut self) -> (Option<i32>, String) {
+        self.stderr.read_to_string(&mut self.said).unwrap();
+        (self.child.wait().unwrap().code(), self.said)
+    }
 }
 
 /// A number below `n`, from the clock.
@@ -93,8 +156,7 @@ fn disturbed(
             } else {
                 libc::SIGKILL
             };
-            // SAFETY: our own child, which was not waited for yet.
-            assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+            send(&child, signal);
         }
         let code = child.wait().unwrap().code();
         if code == Some(0) {
@@ -135,57 +197,104 @@ fn a_run_that_is_killed_at_any_moment_ends_with_the_undisturbed_bytes() {
     println!("{stopped} runs were stopped");
 }
 
+/// Checkpoints in `k` that only a run makes which is asked to stop.
+const ASKED: &str = "--resume --checkpoint-every 9999 --checkpoint-dir k -o out.parquet";
+
 #[test]
 fn a_terminated_run_makes_a_checkpoint_although_none_is_due() {
     for (line, files) in commands() {
-        let args =
-            format!("{line} --resume --checkpoint-every 9999 --checkpoint-dir k -o out.parquet");
-        let once = case(&args, &files);
         let mut whole = case(&format!("{line} -o out.parquet"), &files);
         let whole = whole.run().succeeds(&["out.parquet"]);
-        let mut stops = 0;
-        loop {
-            let mut child = once.command().stderr(Stdio::null()).spawn().unwrap();
-            std::thread::sleep(Duration::from_secs_f64(whole.seconds * 0.6));
-            // SAFETY: our own child, which was not waited for yet.
-            unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
-            match child.wait().unwrap().code() {
-                Some(0) => break,
-                code => assert_eq!(code, Some(143), "{line}"),
-            }
-            stops += 1;
-            assert!(stops < 40, "{line}: it does not come further");
+        let mut once = case(&format!("{line} {ASKED}"), &files);
+        for checkpoint in 1..3 {
+            let run = Running::at_work(&once, 100);
+            run.send_after(300, libc::SIGTERM);
+            let (code, stderr) = run.end();
+            let stands = format!("checkpoint {checkpoint} stands");
+            assert!(
+                code == Some(143) && stderr.contains(&stands),
+                "{line}: {stderr}"
+            );
         }
-        let found = std::fs::read(once.path("out.parquet")).unwrap();
-        assert!(found == whole.file("out.parquet"), "{line}");
+        let ended = once.run();
+        assert!(ended.code == Some(0) && ended.stderr.contains("going on after checkpoint 2"));
+        assert!(
+            ended.file("out.parquet") == whole.file("out.parquet"),
+            "{line}"
+        );
+    }
+}
+
+/// Many sites of which each is a step of the reference, and one behind a long stretch without any.
+#[test]
+fn scores_that_are_terminated_make_a_checkpoint_within_seconds() {
+    let (line, files) = commands().swap_remove(4);
+    let line = line.replace("--shard 1/2", "");
+    let vcf = &files.last().unwrap().1;
+    let header = vcf.lines().take_while(|line| line.starts_with('#'));
+    let last = vcf.lines().last().into_iter();
+    let lonely: String = header.chain(last).map(|line| format!("{line}\n")).collect();
+    for variants in [vcf, &lonely] {
+        let run = |args: &str| case(&format!("{line} {args}"), &files).file("v.vcf", variants);
+        let whole = run("-o out.parquet").run().succeeds(&["out.parquet"]);
+        let mut once = run(ASKED);
+        let run = Running::at_work(&once, 500);
+        run.send_after(700, libc::SIGTERM);
+        let asked = Instant::now();
+        let (code, stderr) = run.end();
+        assert!(
+            code == Some(143) && stderr.contains("checkpoint 1 stands"),
+            "{stderr}"
+        );
+        assert!(
+            asked.elapsed() < Duration::from_secs(6),
+            "{:?}",
+            asked.elapsed()
+        );
+        let ended = once.run();
+        assert!(ended.code == Some(0) && ended.stderr.contains("going on"));
+        assert!(ended.file("out.parquet") == whole.file("out.parquet"));
     }
 }
 
 #[test]
 fn a_run_ends_with_a_checkpoint_when_its_time_is_over() {
-    let fasta = record("c", &bases(1, 50_000), 60);
-    let line = "embed a.fa -m model --chunk 32 --bin 64 -t 1 -o out.parquet";
+    let fasta = record("c", &bases(1, 10_000), 60);
+    let line = "embed a.fa -m model --chunk 32 --bin 64 -t 1";
     let files = [("a.fa", fasta)];
-    let mut whole = case(line, &files);
+    let mut whole = case(&format!("{line} -o out.parquet"), &files);
     let whole = whole.run().succeeds(&["out.parquet"]);
-    let limited = "--resume --checkpoint-every 0 --checkpoint-dir k --time-limit";
-    let mut once = case(&format!("{line} {limited} 2s"), &files);
-    let ended = once.run();
-    assert_eq!(ended.code, Some(143), "{}", ended.stderr);
+    let limited = format!("{line} {ASKED} --time-limit");
+    let mut once = case(&format!("{limited} 1s"), &files);
+    let (code, stderr) = Running::at_work(&once, 100).end();
     assert!(
-        ended.stderr.contains("the same command goes on"),
-        "{}",
-        ended.stderr
+        code == Some(143) && stderr.contains("--time-limit is over"),
+        "{stderr}"
     );
+    assert!(stderr.contains("the same command goes on"), "{stderr}");
     assert_eq!(once.path("k").read_dir().unwrap().count(), 1);
-    let on = limited.replace("every 0", "every 600");
-    once = once.args(&format!("{line} {on} 1h"));
-    assert_eq!(once.run().code, Some(0));
-    assert!(std::fs::read(once.path("out.parquet")).unwrap() == whole.file("out.parquet"));
-    once = case(&format!("{line} {limited} 90"), &files);
+    once = once.args(&format!("{limited} 1h"));
+    let ended = once.run();
+    assert!(ended.code == Some(0) && ended.stderr.contains("going on"));
+    assert!(ended.file("out.parquet") == whole.file("out.parquet"));
+    once = case(&format!("{limited} 90"), &files);
     once.run().fails(2, &["90s, 3h50m"]);
-    once = case(&format!("{line} --time-limit 1h"), &files);
+    once = case(&format!("{line} -o out.parquet --time-limit 1h"), &files);
     once.run().fails(2, &["--resume"]);
+}
+
+#[test]
+fn a_signal_after_the_time_is_over_leaves_the_checkpoint_its_time() {
+    let (line, files) = commands().swap_remove(0);
+    let once = case(&format!("{line} {ASKED} --time-limit 1s"), &files);
+    // The time is over in the first step.
+    let run = Running::at_work(&once, 4000);
+    run.send_after(2000, libc::SIGTERM);
+    let (code, stderr) = run.end();
+    assert!(
+        code == Some(143) && stderr.contains("checkpoint 1 stands"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -193,10 +302,8 @@ fn two_runs_share_a_directory_of_checkpoints_but_not_a_run() {
     let (_, files) = commands().swap_remove(0);
     let line = "embed a.fa -m model --chunk 64 --checkpoint-every 0 --resume --checkpoint-dir k";
     let one = case(&format!("{line} -o a.parquet"), &files);
-    let mut child = one.command().stderr(Stdio::null()).spawn().unwrap();
-    let journals = || one.path("k").read_dir().map_or(0, |found| found.count());
-    while journals() == 0 {
-        assert!(child.try_wait().unwrap().is_none());
+    let mut run = Running::at_work(&one, 500);
+    while one.path("k").read_dir().map_or(0, Iterator::count) == 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
     let beside = |args: &str| {
@@ -208,13 +315,41 @@ fn two_runs_share_a_directory_of_checkpoints_but_not_a_run() {
     };
     let refused = beside("-o b.parquet");
     let allowed = beside("-o b.parquet --bin 7");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    run.child.kill().unwrap();
+    run.child.wait().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
         refused.status.code() == Some(2) && said.contains("another process"),
         "{said}"
     );
     assert!(allowed.status.success());
-    assert_eq!(journals(), 1);
+    assert_eq!(one.path("k").read_dir().unwrap().count(), 1);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn a_terminated_run_on_a_gpu_goes_on_to_the_undisturbed_bytes() {
+    let mut commands = commands();
+    // A state on the device, and a pass over sites.
+    for (line, files) in [commands.swap_remove(4), commands.swap_remove(0)] {
+        let line = format!("{line} --device cuda");
+        let run = |args: &str| case(&format!("{line} {args}"), &files).memory(u64::MAX);
+        let (whole, once) = (run("-o out.parquet"), run(ASKED));
+        let (code, stderr) = Running::start(&whole, 0).end();
+        assert!(code == Some(0), "{line}: {stderr}");
+        let run = Running::at_work(&once, 200);
+        run.send_after(600, libc::SIGTERM);
+        let (code, stderr) = run.end();
+        assert!(
+            code == Some(143) && stderr.contains("checkpoint 1 stands"),
+            "{line}: {stderr}"
+        );
+        let (code, stderr) = Running::start(&once, 0).end();
+        assert!(
+            code == Some(0) && stderr.contains("going on"),
+            "{line}: {stderr}"
+        );
+        let read = |case: &Case| std::fs::read(case.path("out.parquet")).unwrap();
+        assert!(read(&once) == read(&whole), "{line}");
+    }
 }

@@ -31,6 +31,7 @@ pub fn check(name: &str, bytes: &[u8]) {
             let value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
             assert!(value.is_object(), "{name}");
         }
+        _ if name.ends_with(".tsv") => assert!(text().lines().count() > 1, "{name}"),
         _ if name.ends_with(".vcf.gz") => {
             let lines = unpacked(name, bytes);
             assert!(lines.starts_with(b"##fileformat=VCFv4"), "{name}");

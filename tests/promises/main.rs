@@ -17,3 +17,4 @@ mod outputs;
 mod refused;
 mod regions;
 mod streams;
+mod tracks;

@@ -18,7 +18,7 @@ fn choices(command: &Command) -> Vec<Vec<&Output>> {
 fn alike(name: &str, outcome: &Outcome) -> Option<Vec<u8>> {
     let bytes = outcome.file(name);
     match name.rsplit('.').next() {
-        Some("parquet" | "bw" | "svg") => Some(bytes.to_vec()),
+        Some("parquet" | "bw" | "svg" | "tsv") => Some(bytes.to_vec()),
         Some("bed" | "gff3") => {
             let text = String::from_utf8(bytes.to_vec()).unwrap();
             Some(kinds::features(&text).join("\n").into_bytes())
@@ -46,9 +46,11 @@ fn any_choice_of_outputs_gives_those_and_nothing_else() {
                     "{line}: another {name}"
                 );
             }
-            // Without -o the table goes to stdout, but not beside genes or tracks.
+            // Without -o the table goes to stdout, but not beside genes, tracks or text.
             let given = |option: &str| chosen.iter().any(|output| output.option == option);
-            let tracks = ["--genes", "--bed", "--bigwig"].iter().any(|x| given(x));
+            let tracks = ["--genes", "--bed", "--bigwig", "--tsv"]
+                .iter()
+                .any(|x| given(x));
             if given("-o") || tracks {
                 assert_eq!(outcome.stdout, b"", "{line}");
             } else {

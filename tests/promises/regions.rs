@@ -1,8 +1,7 @@
 //! Regions whose contexts are more than their contig are read together, in one pass.
 
-use crate::given;
 use crate::harness::table::Table;
-use crate::harness::{Case, bases, record};
+use crate::harness::{Case, bases, fai, record};
 
 const LENGTH: u64 = 6_000;
 
@@ -12,7 +11,7 @@ fn case(args: &str) -> Case {
     let regions =
         "c\t0\t40\nc\t40\t55\nc\t58\t59\nc\t300\t2500\nc\t2504\t2520\nc\t5990\t6000\nd\t100\t200\n";
     Case::new(args)
-        .file("a.fa.fai", given::fai(&text))
+        .file("a.fa.fai", fai(&text))
         .file("a.fa", text)
         .file("r.bed", regions)
         .seconds(60)

@@ -32,7 +32,7 @@ fn to_stdout() -> Vec<String> {
             "predict a.fa -m genes --genes /dev/stdout",
             "reads small.bam -m model -o /dev/null --bam-out -",
             "reads small.bam -m model -o /dev/null --per-base -",
-            "score v.vcf -r a.fa -m model --after 20 -o /dev/null --vcf-out -",
+            "score v.vcf -r a.fa -m model --after 20 --context 64 -o /dev/null --vcf-out -",
             "embed a.fa -m model -o /dev/null --summary -",
         ]
         .map(str::to_string),

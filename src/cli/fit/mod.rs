@@ -9,12 +9,11 @@ use crate::checkpoint::{self, Checkpoint, Staging};
 use crate::error::Result;
 use crate::run::units::readable;
 use crate::run::use_threads;
-use crate::stream::{self, SIGNAL};
+use crate::stream;
 use crate::train::{self, Prepared, Request, Saving};
 use options::{Output, Schedules, Split, Start, Strands, Task};
 use progress::Progress;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Options of `crocuta fit`.
@@ -62,10 +61,7 @@ impl Fit {
         let mut progress = Progress::new(logging.progress(), steps, score);
         let outcome = fit.train(&mut saving, &mut |report| {
             progress.show(report);
-            match SIGNAL.load(Ordering::Relaxed) {
-                0 => Ok(()),
-                _ => Err(stream::interrupted()),
-            }
+            stream::go_on()
         })?;
         progress.finish();
         let (name, digest) = fit.write(&outcome, command(), self.output.license.clone(), out)?;

@@ -6,7 +6,7 @@ use super::{Hyperparameters, ImplicitFilter};
 use crate::checkpoint::Weights;
 use crate::encoder::{Branch, Segment};
 use crate::error::{Error, Kind, Result};
-use crate::ops::{self, LongConv, Modal, ModalState, Past, TapRows};
+use crate::ops::{self, Activation, LongConv, Modal, ModalState, Past, TapRows};
 use crate::ops::{Device, Tensor};
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
@@ -112,7 +112,7 @@ impl Operator {
             (Self::Modal { modal, width }, OperatorState::Modal(state)) => {
                 let g = ops::gate((u, 1), (u, 2), *width)?;
                 let y = modal.forward_branched(&g, state, segments, branches)?;
-                ops::gate((u, 0), (&y, 0), *width)
+                ops::gate_to_product((u, 0), (&y, 0), *width, Activation::None)
             }
             _ => Err(foreign_state()),
         }

@@ -19,7 +19,9 @@ use super::{Branch, Encoder, Facts, Segment};
 use crate::checkpoint::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
-use crate::ops::{Activation, Attention, Cache, Linear, RmsNorm, ShortConv, Tail, gate};
+use crate::ops::{
+    Activation, Attention, Cache, Linear, RmsNorm, ShortConv, Tail, gate, gate_to_product,
+};
 pub use filter::FilterKind;
 use filter::{Filter, FilterState};
 use serde::{Deserialize, Serialize};
@@ -290,7 +292,7 @@ impl Mixer {
                     .forward_branched(&u, tail, segments, branches)?;
                 let g = gate((&u, 1), (&u, 2), d)?; // (T, D)
                 let y = hyena.filter.forward(&g, state, segments, branches)?;
-                let y = gate((&u, 0), (&y, 0), d)?;
+                let y = gate_to_product((&u, 0), (&y, 0), d, Activation::None)?;
                 hyena.out.forward_residual(&y, residual)
             }
             (
@@ -323,9 +325,9 @@ impl Mlp {
 
     /// `act(l1 x) · l2 x` (T, M)
     fn inner(&self, x: &Tensor) -> Result<Tensor> {
-        let opened = self.l1.forward_activated(x, self.activation)?;
+        let (opened, gated) = (self.l1.forward(x)?, self.l2.forward(x)?);
         let inner = opened.dim(1)?;
-        gate((&opened, 0), (&self.l2.forward(x)?, 0), inner)
+        gate_to_product((&opened, 0), (&gated, 0), inner, self.activation)
     }
 }
 

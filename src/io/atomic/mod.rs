@@ -163,12 +163,13 @@ impl AtomicFile {
     ///
     /// # Errors
     /// `Io` if the disk refuses; `Usage` if, without `force`, a file of that name appeared since
-    /// [`create`](Self::create). The target is then absent or unchanged.
+    /// [`create`](Self::create). The target is then absent or unchanged, unless only the directory could
+    /// not be brought to disk.
     pub fn finish(mut self) -> Result<Written> {
         if let Some(set) = self.set.take() {
             self.sync().map_err(|e| Error::io(&self.name, &e))?;
             if let Some(temporary) = self.temporary.take() {
-                set.complete(self.name.clone(), temporary, self.force);
+                set.complete(self.name.clone(), (self.file, temporary), self.force);
             }
         } else if let Some(temporary) = &self.temporary {
             let renamed = self.sync().and_then(|()| temporary.rename(self.force));
@@ -240,8 +241,8 @@ impl Temporary {
         Ok((file, Self { path, target }))
     }
 
-    /// A temporary file of the same output: in use if it is locked; stale, and removed, if it is
-    /// not and its process is gone.
+    /// A temporary file of the same output: in use if it is locked; else stale, and removed, even
+    /// if a process has the id of the one that made it.
     fn consider(path: &Path, pid: i32, name: &Path) -> Result<()> {
         let Ok(file) = File::open(path) else {
             return Ok(());
@@ -251,13 +252,13 @@ impl Temporary {
                 .file(name.display())
                 .place(format!("process {pid}"))
                 .todo("wait for it or choose another output")),
-            Ok(()) if !is_alive(pid) => {
+            Ok(()) => {
                 if fs::remove_file(path).is_ok() {
                     tracing::info!(file = %path.display(), "removed what a killed run left");
                 }
                 Ok(())
             }
-            _ => Ok(()),
+            Err(TryLockError::Error(_)) => Ok(()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{AtomicFile, Temporary, exists, fault, rename_no_replace, sync_directory};
 use crate::error::{Error, Kind, Result};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,8 @@ struct Members {
 #[derive(Debug)]
 struct Complete {
     name: PathBuf,
+    /// Locked until it has its name, so that no other process takes it for stale.
+    _file: File,
     temporary: Temporary,
     force: bool,
 }
@@ -62,9 +64,11 @@ impl OutputSet {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn complete(&self, name: PathBuf, temporary: Temporary, force: bool) {
+    pub(super) fn complete(&self, name: PathBuf, made: (File, Temporary), force: bool) {
+        let (file, temporary) = made;
         self.members().complete.push(Complete {
             name,
+            _file: file,
             temporary,
             force,
         });

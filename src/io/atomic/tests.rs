@@ -142,9 +142,26 @@ fn what_a_killed_run_left_is_removed_and_files_of_other_outputs_are_not() {
         let name = format!("{name}.tmp-{dead}-0123abcd");
         fs::write(directory.path().join(name), "x").unwrap();
     }
+    // In a container each run may have the same id.
+    for alive in [1, std::process::id()] {
+        let name = format!(".out.tmp-{alive}-0123abcd");
+        fs::write(directory.path().join(name), "x").unwrap();
+    }
     write(&directory.path().join("out"), false, b"abc").unwrap();
     let other = format!(".other.tmp-{dead}-0123abcd");
     assert_eq!(listing(directory.path()), [other.as_str(), "out"]);
+}
+
+#[test]
+fn an_output_that_waits_for_its_set_is_in_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out");
+    let set = OutputSet::default();
+    set.create(&path, false).unwrap().finish().unwrap();
+    let error = AtomicFile::create(&path, false).unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    set.commit().unwrap();
+    assert_eq!(listing(directory.path()), ["out"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Reading a bigWig's values.
 
-use super::{INDEX, MAGIC, NAMES};
+use super::MAGIC;
+use super::tree::{INDEX, NAMES};
 use crate::error::{Error, Result};
 use crate::sequence::region::Region;
 use flate2::read::ZlibDecoder;

@@ -13,7 +13,7 @@ use super::input::{Format, Input};
 use super::pileup::Consensus;
 use crate::error::{Error, Result};
 use crate::sequence::Contig;
-use crate::sequence::region::Query;
+use crate::sequence::region::{Query, names};
 use crate::sequence::shard::Cut;
 use index::Index;
 use spans::Spans;
@@ -37,7 +37,7 @@ pub struct Options {
     /// Reads only this shard of what is asked for. Which spans that is follows from the contigs'
     /// lengths: without an index the file is read once for them.
     pub shard: Option<Cut>,
-    /// The contigs, if they are known from an earlier reading.
+    /// The contigs, if they are known from an earlier reading; an index goes before them.
     pub contigs: Option<Vec<Contig>>,
     /// Lets a BGZF file pass, with a warning, that lacks its closing block.
     pub allow_missing_eof: bool,
@@ -131,19 +131,34 @@ impl Genome {
     fn shard(path: &Path, input: Input, mut options: Options) -> Result<Self> {
         let name = input.name().to_string();
         let index = Index::of(path, &input)?;
-        let contigs = match (options.contigs.take(), &index) {
-            (Some(contigs), _) => contigs,
-            (None, Some(index)) => index.contigs().to_vec(),
-            (None, None) => lengths(path, &options)?,
+        let contigs = match (&index, options.contigs.take()) {
+            (Some(index), _) => index.contigs().to_vec(),
+            (None, Some(contigs)) => contigs,
+            (None, None) => Self::read_contigs(path, &options)?,
         };
         let spans = spans::asked(&contigs, &options)?;
         let context = [options.context, options.context_after];
         let planned = |span| spans::planned(std::slice::from_ref(span), &contigs, context);
         let planned = spans.iter().map(planned).collect();
-        let names = spans::names(spans.iter(), &contigs);
+        let names = names(&spans, &contigs);
         let stream = Stream::of_spans(input, options, index, &spans);
         let source = Source::Stream(Box::new(stream));
         Ok(Self::planning(name, planned, Some(names), source))
+    }
+
+    /// The contigs of a file, by reading all of it, whatever `options` ask for.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn read_contigs(path: &Path, options: &Options) -> Result<Vec<Contig>> {
+        let all = Options {
+            allow_missing_eof: options.allow_missing_eof,
+            allow_empty: options.allow_empty,
+            ..Options::default()
+        };
+        let mut genome = Self::open(path, all)?;
+        while genome.next_sequence()?.is_some() {}
+        Ok(genome.finished_contigs().to_vec())
     }
 
     fn planning(
@@ -258,18 +273,6 @@ impl Genome {
         }
         .map_err(|error| error.file(&self.name))
     }
-}
-
-/// The contigs of a file, by reading all of it.
-fn lengths(path: &Path, options: &Options) -> Result<Vec<Contig>> {
-    let all = Options {
-        allow_missing_eof: options.allow_missing_eof,
-        allow_empty: options.allow_empty,
-        ..Options::default()
-    };
-    let mut genome = Genome::open(path, all)?;
-    while genome.next_sequence()?.is_some() {}
-    Ok(genome.finished_contigs().to_vec())
 }
 
 #[cfg(test)]

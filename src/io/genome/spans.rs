@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::io::indexed::Indexed;
 use crate::io::sequences::{Planned, Sequence};
 use crate::sequence::Contig;
-use crate::sequence::region::{Span, merge};
+use crate::sequence::region::{Span, merge, names};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
@@ -39,14 +39,6 @@ pub fn asked(contigs: &[Contig], options: &Options) -> Result<Vec<Span>> {
         Some(cut) => cut.of(spans),
         None => spans,
     })
-}
-
-/// The contigs that some sorted spans lie on.
-pub fn names<'a>(spans: impl Iterator<Item = &'a Span>, contigs: &[Contig]) -> Vec<String> {
-    let mut places: Vec<usize> = spans.map(|span| span.contig).collect();
-    places.dedup();
-    let names = places.into_iter().map(|place| contigs[place].name.clone());
-    names.collect()
 }
 
 /// The sequence that some spans of one contig are read as.

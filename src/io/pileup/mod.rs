@@ -15,7 +15,7 @@ use super::bases::Counts;
 use super::indexed::Indexed;
 use super::sequences::{Planned, Sequence};
 use crate::error::{Error, Result};
-use crate::sequence::region::{Query, Span};
+use crate::sequence::region::{Query, Span, names};
 use crate::sequence::shard::Cut;
 use crate::sequence::{Contig, N};
 use choice::Column;
@@ -104,13 +104,10 @@ impl Consensus {
             options.regions = wide_regions(&left, context, &header.contigs);
             source = Alignments::open(path, &options)?;
         }
-        let mut names = None;
         if let Some(cut) = shard {
             left = cut.of(left);
-            let contigs = left.chunk_by(|one, next| one.contig == next.contig);
-            let name = |spans: &[Span]| source.header().contigs[spans[0].contig].name.clone();
-            names = Some(contigs.map(name).collect());
         }
+        let names = shard.map(|_| names(&left, &source.header().contigs));
         Ok(Self {
             name,
             source,

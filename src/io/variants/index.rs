@@ -9,7 +9,7 @@ use noodles::csi::binning_index::index::reference_sequence::bin::Chunk;
 use noodles::csi::binning_index::index::reference_sequence::index::{BinnedIndex, LinearIndex};
 use noodles::csi::binning_index::{Indexer, index::Header};
 use noodles::{csi, tabix};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -39,14 +39,22 @@ pub(super) struct Index {
     windows: u64,
     tabix: Option<Indexer<LinearIndex>>,
     csi: Option<Indexer<BinnedIndex>>,
+    /// Of a BCF, which has a `.csi`: the places of its contigs in the header.
+    contigs: Option<HashMap<String, usize>>,
 }
 
 impl Index {
-    /// Reserves the index of `vcf` among the outputs of a run.
-    pub(super) fn create(vcf: &Path, outputs: &OutputSet, force: bool) -> Result<Self> {
+    /// Reserves the index of `vcf` among the outputs of a run. `contigs`: of a BCF, their places in
+    /// the header.
+    pub(super) fn create(
+        vcf: &Path,
+        outputs: &OutputSet,
+        force: bool,
+        contigs: Option<HashMap<String, usize>>,
+    ) -> Result<Self> {
         // Tools prefer a .csi, so one of an earlier file would be taken for the new file's.
         let csi = beside(vcf, "csi");
-        if csi.exists() && !force {
+        if contigs.is_none() && csi.exists() && !force {
             return Err(Error::new(Kind::Usage, "output exists")
                 .file(csi.display())
                 .todo("give --force to replace it"));
@@ -55,14 +63,18 @@ impl Index {
             vcf: vcf.to_path_buf(),
             outputs: outputs.clone(),
             force,
-            file: outputs.create(&beside(vcf, "tbi"), force)?,
+            file: outputs.create(
+                &beside(vcf, contigs.as_ref().map_or("tbi", |_| "csi")),
+                force,
+            )?,
             names: Vec::new(),
             seen: HashSet::new(),
             start: 0,
             end: 0,
             windows: 0,
-            tabix: Indexer::new(SHIFT, TABIX.1),
+            tabix: Indexer::new(SHIFT, TABIX.1).filter(|_| contigs.is_none()),
             csi: Indexer::new(SHIFT, CSI.1),
+            contigs,
         })
     }
 
@@ -93,7 +105,11 @@ impl Index {
             self.tabix = None;
         }
         let position = |at: u64| Position::try_from(at as usize).unwrap_or(Position::MIN);
-        let context = Some((self.names.len() - 1, position(start), position(end), true));
+        let place = match &self.contigs {
+            Some(contigs) => contigs.get(chrom).copied().unwrap_or_default(),
+            None => self.names.len() - 1,
+        };
+        let context = Some((place, position(start), position(end), true));
         let chunk = Chunk::new(from, to);
         let tabix = self
             .tabix
@@ -132,9 +148,13 @@ impl Index {
                 vec![csi]
             }
             (None, Some(indexer)) => {
-                self.file.withdraw();
-                let index = indexer.set_header(header).build(count);
-                let file = self.outputs.create(&csi, self.force)?;
+                let (index, file) = if let Some(contigs) = self.contigs {
+                    (indexer.build(contigs.len()), self.file)
+                } else {
+                    self.file.withdraw();
+                    let index = indexer.set_header(header).build(count);
+                    (index, self.outputs.create(&csi, self.force)?)
+                };
                 let mut writer = csi::io::Writer::new(file);
                 let written = writer.write_index(&index);
                 let file = written.and_then(|()| writer.into_inner().finish());

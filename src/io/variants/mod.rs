@@ -10,10 +10,12 @@ mod bcf;
 mod genotype;
 mod header;
 mod index;
+mod info;
 mod line;
 
 pub use genotype::Genotype;
 pub use header::Header;
+pub use info::InfoFields;
 
 use super::input::Input;
 use super::read;
@@ -261,17 +263,6 @@ impl Reader {
             None => format!("line {}", self.lines),
         }
     }
-}
-
-/// Appends a number as VCF writes it: the shortest text that reads back the same.
-fn push_float(line: &mut Vec<u8>, value: f32) {
-    let size = value.abs();
-    let text = if value == 0.0 || (1e-4..1e7).contains(&size) || !value.is_finite() {
-        value.to_string()
-    } else {
-        format!("{value:e}")
-    };
-    line.extend_from_slice(text.as_bytes());
 }
 
 #[cfg(test)]

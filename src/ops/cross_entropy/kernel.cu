@@ -1,10 +1,5 @@
 // The loss of predicting one class of many, and its gradient.
 
-__device__ __forceinline__ float warp_max(float x) {
-    for (int half = 16; half > 0; half /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, half));
-    return x;
-}
-
 // One warp a row: weight * -ln softmax(logits)[target] into losses, and its gradient, if wanted.
 // A row of weight 0 has neither.
 extern "C" __global__ void cross_entropy(float *losses, float *out, const float *logits,

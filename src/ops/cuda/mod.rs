@@ -4,7 +4,7 @@
 //! CUDA's libraries are opened at run time, so that the same program runs without them. Kernels
 //! stand in the folders of the ops and are compiled by NVRTC for the device that is there. All work
 //! of a [`Gpu`] is queued on one stream: calls return before it is done, and what is read back
-//! waits for it.
+//! waits for it, or on a second stream for the part of it that computes the values.
 //!
 //! Values are f32. Where matrix products take bf16 copies of their inputs, so do attention and
 //! Mamba-2's scan; all sum in f32. Other scans, convolutions, norms and FFTs are f32 always.
@@ -32,7 +32,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sequence::{Branch, Segment};
 use cudarc::cublas::CudaBlas;
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr,
+    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr,
     ValidAsZeroBits, sys,
 };
 use cudarc::nvrtc::Ptx;
@@ -56,6 +56,8 @@ pub struct Gpu {
     pub(super) forgotten: AtomicUsize,
     context: Arc<CudaContext>,
     pub(super) stream: Arc<CudaStream>,
+    /// For values that are read while other work goes on.
+    copies: Arc<CudaStream>,
     blas: CudaBlas,
     /// Opened where products take bf16.
     matmul: OnceLock<matmul::Matmul>,
@@ -100,9 +102,9 @@ impl Gpu {
             .todo("choose another with --device cuda:N, or run with --device cpu"));
         }
         let context = CudaContext::new(ordinal)?;
-        let stream = context.new_stream()?;
-        // SAFETY: all work runs on `stream`, so that no events are needed to order it; nothing
-        // was allocated yet.
+        let (stream, copies) = (context.new_stream()?, context.new_stream()?);
+        // SAFETY: all work runs on `stream`, so that no events are needed to order it, but for
+        // copies, which wait for one of their own; nothing was allocated yet.
         unsafe { context.disable_event_tracking() };
         keep_freed_memory(&context)?;
         let (_, total) = context.mem_get_info()?;
@@ -119,6 +121,7 @@ impl Gpu {
             matmul: OnceLock::new(),
             context,
             stream,
+            copies,
             modules: Mutex::default(),
             functions: Mutex::default(),
             plans: Mutex::default(),
@@ -243,6 +246,24 @@ impl Gpu {
             _ => self.stream.clone_dtoh(values)?,
         };
         self.synchronize()?;
+        Ok(out)
+    }
+
+    /// The work that was queued so far.
+    pub(super) fn mark(&self) -> Result<CudaEvent> {
+        Ok(self.stream.record_event(None)?)
+    }
+
+    /// As [`Gpu::download`], but waits only for the work that was queued before `computed`.
+    pub(super) fn download_after<T: DeviceRepr>(
+        &self,
+        values: &CudaSlice<T>,
+        computed: &CudaEvent,
+    ) -> Result<Vec<T>> {
+        self.copies.wait(computed)?;
+        let out = self.copies.clone_dtoh(values)?;
+        self.copies.synchronize()?;
+        self.context.check_err()?;
         Ok(out)
     }
 

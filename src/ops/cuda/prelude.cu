@@ -87,8 +87,12 @@ __device__ __forceinline__ float activate(float x, int activation) {
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
 #endif
 
-__device__ __forceinline__ float warp_sum(float x) {
+template <class F> __device__ __forceinline__ F warp_sum(F x) {
     for (int half = 16; half > 0; half /= 2) x += __shfl_xor_sync(0xffffffffu, x, half);
+    return x;
+}
+__device__ __forceinline__ float warp_max(float x) {
+    for (int half = 16; half > 0; half /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, half));
     return x;
 }
 

@@ -2,18 +2,20 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::{Element, Gpu, Source, expect_len, vector};
+use crate::ops::math::Activation;
 use cudarc::driver::CudaSlice;
 
 pub(in crate::ops) const KERNELS: Source = Source::new("gate/kernel.cu", include_str!("kernel.cu"));
 
-/// `a[:, i·C..] · b[:, j·C..]`: (T, C), of rows of any number of blocks of `width` C each, and the
-/// block to take.
+/// `activation(a[:, i·C..]) · b[:, j·C..]`: (T, C), of rows of any number of blocks of `width` C
+/// each, and the block to take.
 pub fn gate<O: Element>(
     gpu: &Gpu,
     rows: usize,
     (a, i): (&CudaSlice<f32>, usize),
     (b, j): (&CudaSlice<f32>, usize),
     width: usize,
+    activation: Activation,
 ) -> Result<CudaSlice<O>> {
     let (stride_a, stride_b) = (a.len() / rows.max(1), b.len() / rows.max(1));
     for (values, stride, block) in [(a, stride_a, i), (b, stride_b, j)] {
@@ -34,6 +36,7 @@ pub fn gate<O: Element>(
         .int(i * width)
         .int(stride_b)
         .int(j * width)
+        .int(activation as usize)
         .over(rows * width / lanes)?;
     Ok(out)
 }

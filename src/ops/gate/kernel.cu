@@ -1,9 +1,9 @@
 // Products of columns, and their gradient.
 
-// a[:, from_a..] * b[:, from_b..], rows of a and b strided.
+// activation(a[:, from_a..]) * b[:, from_b..], rows of a and b strided.
 template <int V, typename E>
 __device__ void gate(E *out, const float *a, const float *b, i64 rows, int width, int stride_a,
-                     int from_a, int stride_b, int from_b) {
+                     int from_a, int stride_b, int from_b, int activation) {
     i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (i >= rows * width) return;
     i64 row;
@@ -11,6 +11,8 @@ __device__ void gate(E *out, const float *a, const float *b, i64 rows, int width
     place(i, width, row, column);
     Values<V> x = load<V>(a + row * stride_a + from_a + column);
     Values<V> y = load<V>(b + row * stride_b + from_b + column);
+    if (activation)
+        for (int j = 0; j < V; j++) x.x[j] = activate(x.x[j], activation);
     for (int j = 0; j < V; j++) x.x[j] *= y.x[j];
     store(out + i, x);
 }
@@ -47,8 +49,8 @@ __device__ void gate_slopes(float *out, const float *grad, Factor a, Factor b, i
 #define EXPORT(V, E, S)                                                                            \
     extern "C" __global__ void gate_##E##_##V(S *out, const float *a, const float *b, i64 rows,    \
                                               int width, int stride_a, int from_a, int stride_b,   \
-                                              int from_b) {                                        \
-        gate<V>(out, a, b, rows, width, stride_a, from_a, stride_b, from_b);                       \
+                                              int from_b, int activation) {                        \
+        gate<V>(out, a, b, rows, width, stride_a, from_a, stride_b, from_b, activation);           \
     }
 EXPORT(1, f32, float)
 EXPORT(4, f32, float)

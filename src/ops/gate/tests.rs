@@ -36,6 +36,18 @@ fn the_named_columns_are_multiplied() {
 }
 
 #[test]
+fn a_factor_may_be_activated() {
+    let (x, y) = (testing::random(150 * 6, 1), testing::random(150 * 2, 2));
+    let (x, y) = (tensor(&x, &[150, 6]), tensor(&y, &[150, 2]));
+    for activation in [Activation::None, Activation::GeluErf, Activation::Silu] {
+        let found = gate_to_product((&x, 1), (&y, 0), 2, activation).unwrap();
+        let activated = activation::activate(&x, activation).unwrap();
+        let expected = gate((&activated, 1), (&y, 0), 2).unwrap();
+        assert!(flat(&found) == flat(&expected), "{activation:?}");
+    }
+}
+
+#[test]
 #[ignore = "needs a CUDA device"]
 fn products_on_a_device_equal_the_cpu_s() {
     let gpu = gpu();
@@ -45,7 +57,8 @@ fn products_on_a_device_equal_the_cpu_s() {
         let factors = [(&x, 3 * width), (&y, width)].map(|(x, width)| tensor(x, &[rows, width]));
         let expected = gate((&factors[0], 1), (&factors[1], 0), width).unwrap();
         let (x, y) = (gpu.upload(&x).unwrap(), gpu.upload(&y).unwrap());
-        let found = cuda::gate::<f32>(gpu, rows, (&x, 1), (&y, 0), width).unwrap();
+        let found =
+            cuda::gate::<f32>(gpu, rows, (&x, 1), (&y, 0), width, Activation::None).unwrap();
         let found = gpu.download(&found).unwrap();
         testing::close("gate", &found, &flat(&expected), 0.0);
     }
@@ -64,5 +77,21 @@ fn gradients_on_a_device_equal_the_cpu_s() {
             let y = gate((&x[0], 0), (&g, 0), width)?;
             gate((&y, 0), (&x[1], 0), width)
         });
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn what_a_product_reads_is_rounded_once() {
+    let device = Device::Cuda(std::sync::Arc::clone(testing::rounded_gpu()));
+    for activation in [Activation::None, Activation::GeluErf, Activation::Silu] {
+        let (x, y) = (testing::random(300 * 64, 1), testing::random(300 * 64, 2));
+        let factors = [&x, &y].map(|x| tensor(x, &[300, 64]));
+        let [a, b] = &factors;
+        let expected = flat(&gate_to_product((a, 0), (b, 0), 64, activation).unwrap());
+        let [a, b] = factors.map(|x| x.to_device(&device).unwrap());
+        let found = gate_to_product((&a, 0), (&b, 0), 64, activation).unwrap();
+        assert!(found.gpu_rounded().is_some());
+        testing::close("gate", &flat(&found), &expected, 4e-3);
     }
 }

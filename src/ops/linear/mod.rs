@@ -189,11 +189,15 @@ impl Rows<'_> {
         // With fewer rows a row's bits would depend on how many there are.
         let (rows, least) = (out.len() / width, (SMALL / width + 1).max(2));
         if rows < least {
-            let mut padded = x.to_vec();
-            padded.resize(least * inner, 0.0);
+            let mut padded = vec![0.0; least * inner];
+            padded[..x.len()].copy_from_slice(x);
             let mut product = unwritten(least * width);
-            let x = Matrix::new(&padded, [least, inner], inner);
-            multiply(&mut product, 0.0, x, weight);
+            multiply(
+                &mut product,
+                0.0,
+                Matrix::new(&padded, [least, inner], inner),
+                weight,
+            );
             out.copy_from_slice(&product[..out.len()]);
         } else {
             multiply(out, 0.0, Matrix::new(x, [rows, inner], inner), weight);

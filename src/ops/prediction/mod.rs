@@ -48,11 +48,14 @@ pub fn predictions(logits: &Tensor, asked: &[Asked], letters: [u32; 4]) -> Resul
 /// tokens, the probabilities of the tokens `letters` among themselves, what all others have, and
 /// the entropy of the four. Without a token the first number stays as it is.
 pub fn predict(logits: &[f32], token: Option<u32>, letters: [u32; 4], out: &mut [f32]) {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exp = |x: f32| f64::from(x - largest).exp();
-    let all: f64 = logits.iter().map(|&x| exp(x)).sum();
-    let letters = letters.map(|token| exp(logits[token as usize]));
+    let most = |logits: &[f32]| logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let (letters, largest) = (letters.map(|token| logits[token as usize]), most(logits));
+    let all: f64 = logits.iter().map(|&x| f64::from(x - largest).exp()).sum();
+    // Of these four, however little the others leave them.
+    let largest_letter = most(&letters);
+    let letters = letters.map(|x| f64::from(x - largest_letter).exp());
     let four: f64 = letters.iter().sum();
+    let part = four * f64::from(largest_letter - largest).exp() / all;
     if let Some(token) = token {
         out[0] = (f64::from(logits[token as usize] - largest) - all.ln()) as f32;
     }
@@ -62,7 +65,7 @@ pub fn predict(logits: &[f32], token: Option<u32>, letters: [u32; 4], out: &mut 
         *out = p as f32;
         entropy -= if p > 0.0 { p * p.ln() } else { 0.0 };
     }
-    out[5] = (1.0 - four / all).max(0.0) as f32;
+    out[5] = (1.0 - part).max(0.0) as f32;
     out[6] = entropy as f32;
 }
 

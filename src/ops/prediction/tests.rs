@@ -41,6 +41,17 @@ fn predictions_are_a_softmax_of_each_row_that_is_asked_for() {
 }
 
 #[test]
+fn letters_that_another_token_leaves_nothing_still_share_it() {
+    let mut logits = random(16, 3);
+    logits[2] = 1000.0;
+    let mut out = [f32::NAN; PREDICTIONS];
+    predict(&logits, Some(7), LETTERS, &mut out);
+    assert!((out[0] - (logits[7] - 1000.0)).abs() < 1e-3);
+    assert!((out[1..5].iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    assert!(out[5] == 1.0 && out[6] > 0.0, "{out:?}");
+}
+
+#[test]
 fn a_logit_that_is_not_finite_leaves_no_number_of_its_row() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut logits = random(3 * 16, 3);
@@ -70,6 +81,7 @@ fn a_device_predicts_what_the_cpu_predicts() {
         logits[width + 3] = f32::NAN;
         logits[2 * width + 1] = f32::INFINITY;
         logits[3 * width + 2] = f32::NEG_INFINITY;
+        logits[4 * width + 2] = 1000.0;
         let asked = asked(rows, width);
         let on_cpu = predictions(&tensor(&logits, &[rows, width]), &asked, LETTERS).unwrap();
         let on_gpu = gpu.upload(&logits).unwrap();

@@ -26,6 +26,7 @@ impl Ssd {
             cuda::Ssd::new(gpu, self.sizes, parameters, self.limit, band)
         })?;
         let lanes = state.values.len() / self.state_len();
+        state.on_gpu.resume(gpu)?;
         let state = state
             .on_gpu
             .own(|| scan.start(lanes), |state| state.fork(gpu))?;

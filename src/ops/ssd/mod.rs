@@ -86,7 +86,6 @@ pub struct Ssd {
 pub struct SsdState {
     values: Vec<f32>, // (lanes, H, P, N)
     /// On a GPU these instead.
-    #[serde(skip)]
     on_gpu: Carried<cuda::SsdState>,
 }
 

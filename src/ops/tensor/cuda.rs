@@ -33,6 +33,19 @@ pub fn affine(gpu: &Gpu, x: &CudaSlice<f32>, factor: f32, shift: f32) -> Result<
     Ok(out)
 }
 
+/// Of each `len` entries of `inner` values the last one first.
+pub fn flip(gpu: &Gpu, x: &CudaSlice<f32>, [len, inner]: [usize; 2]) -> Result<CudaSlice<f32>> {
+    let out = gpu.unwritten(x.len())?;
+    gpu.kernel(KERNELS, "flip")?
+        .array(&out)
+        .array(x)
+        .int(len)
+        .int(inner)
+        .long(x.len())
+        .over(x.len())?;
+    Ok(out)
+}
+
 /// Some columns of a matrix: where they begin, and the values from one row to the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns {

@@ -35,6 +35,15 @@ __device__ void copy_columns(float *out, const float *x, i64 rows, i64 width, i6
     store(out + row * out_stride + out_from + column, load<V>(x + row * x_stride + x_from + column));
 }
 
+// Of each `len` entries of `inner` values the last one first.
+extern "C" __global__ void flip(float *out, const float *x, int len, int inner, i64 count) {
+    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    const i64 entry = i >> 32 ? i / inner : (u32)i / (u32)inner;
+    const int at = (int)(entry >> 32 ? entry % len : (u32)entry % (u32)len);
+    out[i] = x[i + (len - 1 - 2 * (i64)at) * inner];
+}
+
 // factor x + shift
 extern "C" __global__ void affine(float *out, const float *x, float factor, float shift, i64 count) {
     i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;

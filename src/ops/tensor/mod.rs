@@ -4,6 +4,7 @@ mod arithmetic;
 mod array;
 pub(super) mod cuda;
 mod gradient;
+mod later;
 mod shape;
 
 use super::cuda::Gpu;
@@ -19,6 +20,7 @@ pub(crate) use gradient::check;
 pub(crate) use gradient::constant_only;
 pub(super) use gradient::refuse;
 use half::bf16;
+pub use later::Later;
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 

@@ -53,7 +53,14 @@ impl Tensor {
 
     /// The entries of dimension `dim` in reverse order.
     pub fn flip(&self, dim: usize) -> Result<Self> {
-        let out = self.map(|x| x.flip(&[dim])?.contiguous())?;
+        let out = match self.floats_on() {
+            Some(gpu) => {
+                let (len, [_, inner]) = (self.dim(dim)?, self.around(dim));
+                let out = cuda::flip(gpu, self.gpu_values(gpu)?, [len, inner])?;
+                Self::on_gpu(gpu, out, self.dims())
+            }
+            None => self.map(|x| x.flip(&[dim])?.contiguous())?,
+        };
         Ok(out.derived([self], move |grad| Ok([Some(grad.flip(dim)?)])))
     }
 

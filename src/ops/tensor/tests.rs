@@ -14,7 +14,7 @@ fn gradients_pass_through_what_moves_rows_on_a_device() {
             let both = Tensor::cat(&[rows.mul(&x[0])?, x[0].affine(0.5, 1.0)?], 1)?;
             let rows = both.narrow(1, 1, 2 * width - 2)?.narrow(0, 5, 2000)?;
             let flat = rows.reshape((2 * width - 2, 2000))?;
-            Tensor::cat(&[flat.clone(), flat.flip(0)?], 0)
+            Tensor::cat(&[flat.clone(), flat.flip(0)?.flip(1)?], 0)
         });
     }
 }

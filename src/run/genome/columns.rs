@@ -16,22 +16,28 @@ impl GenomeJob<'_> {
         task: Option<&Task>,
     ) -> Vec<Column<Positions>> {
         let facts = &session.engine.facts;
+        let bins = self.bins();
+        let unit = if bins.is_some() {
+            RowUnit::Bin
+        } else {
+            RowUnit::Base
+        };
         match (self.rows, head, task) {
             (RowsOf::Embeddings(embed), ..) => {
-                let bins = self.bins();
-                let unit = if bins.is_some() {
-                    RowUnit::Bin
-                } else {
-                    RowUnit::Base
-                };
                 let pool = bins.map(|(_, pool)| name_of(pool));
                 table::embeddings(unit, &vectors(embed, session, pool))
             }
-            (_, _, Some(task)) => table::head_outputs(&HeadOutputs {
-                head: task.name.clone(),
-                names: task.outputs.clone(),
-                probabilities: task.link != Link::Identity,
-            }),
+            (_, _, Some(task)) => {
+                let outputs = HeadOutputs {
+                    head: task.name.clone(),
+                    names: task.outputs.clone(),
+                    probabilities: task.link != Link::Identity,
+                };
+                table::head_outputs(&outputs, unit)
+            }
+            (_, Head::Prediction { .. }, None) if bins.is_some() => {
+                table::bin_predictions(facts.causal)
+            }
             (_, Head::Prediction { model, logits, .. }, None) => {
                 table::predictions(facts.causal, logits.then(|| model.width()))
             }

@@ -3,15 +3,15 @@
 use super::{GenomeJob, Inputs, OpenGenome, RowsOf};
 use crate::error::Result;
 use crate::io::pileup::Consensus;
-use crate::run::file_name;
 use crate::run::options::{selection_of_intervals, selection_of_spans};
 use crate::run::provenance::{self, About};
 use crate::run::summary::Summary;
+use crate::run::{file_name, name_of};
 use crate::sequence::region::{merge, spans};
 use crate::stream::genome::Head;
 use crate::table::footer::Selection;
 use crate::table::{Column, Positions};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 impl GenomeJob<'_> {
     pub(super) fn footer(
@@ -60,8 +60,9 @@ impl GenomeJob<'_> {
             window: None,
             strand: opened.settings.strand,
             selection: self.selection(opened)?,
-            shard: source.shard(),
+            shard: source.sharding.record(name_of(source.shard_by)),
             params,
+            measured: Map::new(),
         };
         provenance::footer(&opened.session, compute, about, columns)
     }

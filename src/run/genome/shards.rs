@@ -3,7 +3,7 @@
 use super::{GenomeJob, OpenGenome};
 use crate::error::Result;
 use crate::head::Task;
-use crate::run::options::Part;
+use crate::run::options::Wanted;
 use crate::run::plan;
 use crate::sequence::Contig;
 use crate::sequence::region::Query;
@@ -19,14 +19,14 @@ impl GenomeJob<'_> {
 
     /// What is read of these regions, or intervals: a shard, or all; `contigs`: those of the input,
     /// if they are known.
-    pub(super) fn part<'b>(
+    pub(super) fn wanted<'b>(
         &self,
         regions: &'b [Query],
         intervals: Option<&'b Intervals>,
         shard: Option<Shard>,
         contigs: Option<Vec<Contig>>,
-    ) -> Part<'b> {
-        Part {
+    ) -> Wanted<'b> {
+        Wanted {
             shard,
             bin: self.bins().map_or(1, |(size, _)| size),
             regions,
@@ -43,21 +43,22 @@ impl GenomeJob<'_> {
         speed: f64,
     ) -> Result<String> {
         let source = &self.inputs.source;
-        // All that the input has, since all of it was counted if there is no index.
+        // All that the input has, since all of it was counted if there is no index; with an index
+        // beside what cannot be read at random it was not, and the index says.
         let contigs = opened.genome.finished_contigs().to_vec();
         let together = self.together(opened.task.as_ref());
         let mut lines = plan::header();
         for shard in shards {
             let settings = &opened.settings;
             let intervals = settings.intervals.as_ref().map(|(all, _)| all);
-            let part = self.part(
+            let wanted = self.wanted(
                 &opened.regions,
                 intervals,
                 Some(shard),
                 Some(contigs.clone()),
             );
             let facts = &opened.session.engine.facts;
-            opened.genome = source.open(facts, settings.strand, together, part)?;
+            opened.genome = source.open(facts, settings.strand, together, wanted)?;
             opened.estimate(None);
             let names = opened.genome.names().unwrap_or_default();
             lines += &plan::line(shard, names, &opened.session.estimate, speed);

@@ -12,7 +12,18 @@ pub use compute::{Compute, Precision, Target, use_threads};
 pub use output::{Binning, Output};
 pub use regions::{queries, selection_of_intervals, selection_of_spans};
 pub use shard::Sharding;
-pub use source::{Part, Source, indexed};
+pub use source::{Source, Wanted, indexed};
+
+use serde::Serializer;
+use std::path::PathBuf;
+
+/// Of an option whose file is part of a checkpoint: whether there is one, whatever its path.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn is_given<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_bool(path.is_some())
+}
 
 /// Context of a model that does not state the length it was trained on.
-const CONTEXT: usize = 1 << 16;
+pub const CONTEXT: usize = 1 << 16;

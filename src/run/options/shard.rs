@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::sequence::shard::Shard;
+use crate::table::footer::ShardRecord;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -33,12 +34,28 @@ impl Sharding {
         index.map(|index| Shard { index, of })
     }
 
+    /// How many shards there are, if there are any.
+    pub fn count(&self) -> Option<u64> {
+        self.shard.map(|asked| asked.of)
+    }
+
     /// All shards, if that many are asked for and none of them is chosen.
     pub fn all(&self) -> Option<impl Iterator<Item = Shard> + use<>> {
         let Asked { index: None, of } = self.shard? else {
             return None;
         };
         Some((1..=of).map(move |index| Shard { index, of }))
+    }
+
+    /// The one shard that is read, if one is, for the metadata; `by`: what shards are made of.
+    pub fn record(&self, by: impl Into<String>) -> Option<ShardRecord> {
+        let Shard { index, of } = self.one()?;
+        Some(ShardRecord {
+            index,
+            of,
+            by: by.into(),
+            block: None,
+        })
     }
 
     /// An error if it is not said which shard is read.

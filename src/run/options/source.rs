@@ -14,12 +14,11 @@ use crate::sequence::interval::Interval;
 use crate::sequence::region::Query;
 use crate::sequence::shard::{By, Cut, Shard};
 use crate::stream::Strand;
-use crate::table::footer::ShardRecord;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// What is read of the sequences that are asked for.
-pub struct Part<'a> {
+pub struct Wanted<'a> {
     /// The shard; none: all of them.
     pub shard: Option<Shard>,
     /// Bases of a bin: none is in two shards.
@@ -99,17 +98,6 @@ impl Source {
         stretches || regions || self.intervals.intervals.is_some()
     }
 
-    /// The one shard that is read, if one is, for the metadata.
-    pub fn shard(&self) -> Option<ShardRecord> {
-        let Shard { index, of } = self.sharding.one()?;
-        Some(ShardRecord {
-            index,
-            of,
-            by: name_of(self.shard_by),
-            block: None,
-        })
-    }
-
     /// What a user should know of the context that regions get.
     pub fn note(&self, facts: &Facts) -> Option<String> {
         let unknown = facts.context.is_none() && self.context.is_none();
@@ -147,15 +135,15 @@ impl Source {
         facts: &Facts,
         strand: Strand,
         together: bool,
-        part: Part,
+        wanted: Wanted,
     ) -> Result<Genome> {
-        let Part {
+        let Wanted {
             shard,
             bin,
             regions,
             intervals,
             contigs,
-        } = part;
+        } = wanted;
         let shard = shard.map(|shard| Cut {
             shard,
             by: self.shard_by,

@@ -4,22 +4,21 @@ use super::{OpenScore, Score};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 use crate::io::fai::beside;
-use crate::io::variants::annotate::{Annotator, Field, FieldKind, Value};
+use crate::io::variants::annotate::{self, Annotator, Field, FieldKind, Value};
 use crate::io::variants::{Options, Reader};
 use crate::run::outputs::{Format, Outputs};
 use crate::run::provenance;
-use crate::score::Ledger;
-use crate::stream::Strand;
-use crate::table::{Of, SCORES};
+use crate::table::{SCORES, VariantRow};
 use std::path::Path;
+use std::sync::PoisonError;
 
-/// The INFO fields, and the scores that they show.
-const FIELDS: [(&str, &str); 5] = [
-    ("CRO_DLL", "delta_ll"),
-    ("CRO_DLLM", "delta_ll_mean"),
-    ("CRO_LLR", "llr"),
-    ("CRO_JSD", "jsd_mean"),
-    ("CRO_COS", "cos_dist"),
+/// The INFO fields: of the score, of its quantile, and which score.
+const FIELDS: [(&str, &str, &str); 5] = [
+    ("CRO_DLL", "CRO_DLL_Q", "delta_ll"),
+    ("CRO_DLLM", "CRO_DLLM_Q", "delta_ll_mean"),
+    ("CRO_LLR", "CRO_LLR_Q", "llr"),
+    ("CRO_JSD", "CRO_JSD_Q", "jsd_mean"),
+    ("CRO_COS", "CRO_COS_Q", "cos_dist"),
 ];
 
 /// A score's place among all.
@@ -35,7 +34,12 @@ pub(super) fn open(
     (variants, file): (&Path, AtomicFile),
     outputs: &Outputs,
 ) -> Result<Annotator> {
-    let reader = Reader::open(variants, &reading(options))?;
+    let mut reader = Reader::open(variants, &reading(options))?;
+    let header = if annotate::is_bcf(file.path()) {
+        annotate::declared(&mut reader)?
+    } else {
+        reader.header().clone()
+    };
     let mut fields = vec![Field {
         id: "CRO_STATUS",
         kind: FieldKind::Text,
@@ -46,11 +50,18 @@ pub(super) fn open(
     } else {
         ""
     };
-    fields.extend(FIELDS.map(|(id, name)| Field {
+    fields.extend(FIELDS.map(|(id, _, name)| Field {
         id,
         kind: FieldKind::Float,
         description: format!("{}{both}", SCORES[place(name)].meaning),
     }));
+    if opened.columns.quantiles {
+        fields.extend(FIELDS.map(|(id, quantile, _)| Field {
+            id: quantile,
+            kind: FieldKind::Float,
+            description: format!("the part of the background of the same type whose {id} is lower"),
+        }));
+    }
     let source = provenance::line(&opened.session);
     if !file.is_stream() {
         // Which of the two it is shows when the last record is written.
@@ -59,7 +70,7 @@ pub(super) fn open(
         }
     }
     let file = (file, outputs.force());
-    Annotator::create(outputs.set(), file, reader.header(), fields, &source)
+    Annotator::create(outputs.set(), file, &header, fields, &source)
 }
 
 fn reading(options: &Score) -> Options {
@@ -72,43 +83,50 @@ fn reading(options: &Score) -> Options {
 /// Writes the VCF with scores: the input once more, record by record.
 pub(super) fn write(
     options: &Score,
-    ledger: &Ledger,
+    opened: &OpenScore,
     variants: &Path,
     mut out: Annotator,
 ) -> Result<()> {
     let mut reader = Reader::open(variants, &reading(options))?;
-    let of = if options.strand() == Strand::Forward {
-        Of::Forward
-    } else {
-        Of::Mean
-    };
+    let ledger = opened.ledger.read().unwrap_or_else(PoisonError::into_inner);
     let sharded = options.sharding.shard.is_some();
-    let mut next = 0;
+    let mut rows = ledger.rows().peekable();
     while let Some(record) = reader.next_record()? {
-        if sharded && (next >= ledger.len() || ledger.row(next)?.allele.record != record.index) {
-            // Another shard's.
-            continue;
+        if sharded {
+            let next = rows.peek().map(|&i| ledger.allele(i)).transpose()?;
+            if next.is_none_or(|next| next.record != record.index) {
+                // Another shard's.
+                continue;
+            }
         }
         let mut alleles = Vec::new();
         for _ in &record.alternates {
-            if next >= ledger.len() {
-                return Err(changed(variants));
-            }
-            let row = ledger.row(next)?;
+            let row = rows.next().map(|i| ledger.row(i)).transpose()?;
+            let row = row.ok_or_else(|| changed(variants))?;
             if row.allele.record != record.index || row.allele.pos != record.pos {
                 return Err(changed(variants));
             }
-            let scores = FIELDS.map(|(_, name)| {
-                let score = row.number(of, |scores| scores.values[place(name)]);
-                score.map_or(Value::Missing, |score| Value::Float(score as f32))
-            });
-            let status = [Value::Text(row.status.name())];
-            alleles.push(status.into_iter().chain(scores).collect());
-            next += 1;
+            alleles.push(values(opened, row));
         }
         out.annotate(reader.line(), &alleles)?;
     }
     out.finish().map(drop)
+}
+
+/// The values of the fields for an allele.
+fn values(opened: &OpenScore, mut row: VariantRow) -> Vec<Value<'static>> {
+    let shown = |number: Option<f32>| number.map_or(Value::Missing, Value::Float);
+    let mut values = vec![Value::Text(row.status.name())];
+    values.extend(FIELDS.map(|(.., name)| {
+        let of = opened.columns.of();
+        let score = row.number(of, |scores| scores.values[place(name)]);
+        shown(score.map(|score| score as f32))
+    }));
+    if let Some(background) = &opened.background {
+        background.place(&mut row);
+        values.extend(FIELDS.map(|(.., name)| shown(row.quantiles[place(name)])));
+    }
+    values
 }
 
 fn changed(variants: &Path) -> Error {

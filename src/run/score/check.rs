@@ -1,7 +1,8 @@
 //! What a run would take: alleles, the encoder's work, time.
 
-use super::shards::By;
-use super::{OpenScore, Score};
+use super::OpenScore;
+use super::options::Score;
+use super::settings::trained;
 use crate::encoder::{Branch, Encoder, Segment};
 use crate::error::Result;
 use crate::ops::Device;
@@ -10,10 +11,11 @@ use crate::run::estimate::Estimate;
 use crate::run::plan;
 use crate::run::session::Session;
 use crate::run::units::readable;
-use crate::score::{Checked, Mode, Settings};
+use crate::score::{Checked, EVERY, Mode, Settings, Shares, prepare};
 use crate::sequence::shard::Shard;
-use crate::stream::Engine;
+use crate::stream::{Engine, go_on};
 use crate::table::{self, VariantColumns};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -62,75 +64,134 @@ pub(super) fn estimate(
 
 /// The estimate in lines of `name: value`.
 pub(super) fn describe(options: &Score, opened: &mut OpenScore) -> Result<String> {
+    let speed = Speed::measure(opened)?;
+    if let (Some(shards), Some(shares)) = (options.sharding.all(), opened.shares.clone()) {
+        return describe_shards(opened, shards, &shares, speed);
+    }
+    let other = with_other_context(opened, speed)?;
     let OpenScore {
         session,
-        settings,
         reference,
         ledger,
         checked,
         ..
     } = &*opened;
-    let engine = &session.engine;
-    let steps = session.estimate.measure(engine)?;
-    let seconds = match settings.mode {
-        Mode::Window(_) => checked.bases() as f64 / steps,
-        Mode::Stream => {
-            let alternates = checked.alternates as f64 / alternates(engine, settings)?;
-            checked.reference as f64 / steps + alternates
-        }
-    };
-    let speed = if seconds > 0.0 {
-        checked.bases() as f64 / seconds
-    } else {
-        steps
-    };
-    if let Some(shards) = options.sharding.all() {
-        return describe_shards(options, opened, shards, speed);
-    }
     let ledger = ledger.read().unwrap_or_else(PoisonError::into_inner);
     let statuses = ledger.statuses().into_iter();
     let each = statuses.map(|(name, n)| format!("{name} {n}"));
     let contigs = (0..ledger.len()).filter_map(|i| ledger.contig(i));
     let longest = contigs.map(|i| reference.contigs()[i].length).max();
     Ok(format!(
-        "alleles: {} ({})\nto be scored: {}\nbases of the reference: {}\nbases of alternates: {}\n{}scratch files: {}\n",
-        ledger.len(),
+        "alleles: {} ({})\nto be scored: {}\nbases of the reference: {}\nbases of alternates: {}\n{}{other}scratch files: {}\n",
+        ledger.rows().count(),
         each.collect::<Vec<_>>().join(", "),
         checked.scored,
         checked.reference,
         checked.alternates,
-        session.estimate.describe(speed),
+        session.estimate.describe(speed.of(checked)),
         readable(longest.unwrap_or_default() + ledger.len() as u64 * ALLELE),
+    ))
+}
+
+/// Bases a second.
+#[derive(Clone, Copy)]
+struct Speed {
+    reference: f64,
+    alternates: f64,
+}
+
+impl Speed {
+    fn measure(opened: &OpenScore) -> Result<Self> {
+        let OpenScore {
+            session, settings, ..
+        } = opened;
+        let reference = session.estimate.measure(&session.engine)?;
+        let alternates = match settings.mode {
+            Mode::Window(_) => reference,
+            Mode::Stream => alternates(&session.engine, settings)?,
+        };
+        Ok(Self {
+            reference,
+            alternates,
+        })
+    }
+
+    fn seconds(self, found: &Checked) -> f64 {
+        found.reference as f64 / self.reference + found.alternates as f64 / self.alternates
+    }
+
+    /// Of all that was found together.
+    fn of(self, found: &Checked) -> f64 {
+        let seconds = self.seconds(found);
+        if seconds > 0.0 {
+            found.bases() as f64 / seconds
+        } else {
+            self.reference
+        }
+    }
+}
+
+/// What the run would take with the other context, in a line: all of the contig, or the trained
+/// length if the run reads all. Empty for windows.
+fn with_other_context(opened: &mut OpenScore, speed: Speed) -> Result<String> {
+    let facts = &opened.session.engine.facts;
+    let settings = Settings {
+        context: match opened.settings.context {
+            Some(_) => None,
+            None => Some(trained(facts)),
+        },
+        ..opened.settings.clone()
+    };
+    if settings.mode != Mode::Stream {
+        return Ok(String::new());
+    }
+    let ledger = opened.ledger.get_mut();
+    let ledger = ledger.unwrap_or_else(PoisonError::into_inner);
+    let (causal, reference) = (facts.causal, &opened.reference);
+    let watch = &mut |_: u64, _: &str| go_on();
+    let found = prepare(&settings, causal, reference, ledger, None, watch)?;
+    let checked: Checked = found.into_values().sum();
+    Ok(format!(
+        "with --context {}: {} bases of the reference, {:.0} s\n",
+        settings
+            .context
+            .map_or("all".to_string(), |n| n.to_string()),
+        checked.reference,
+        speed.seconds(&checked),
     ))
 }
 
 /// A line for each of these shards.
 fn describe_shards(
-    options: &Score,
     opened: &mut OpenScore,
     shards: impl Iterator<Item = Shard>,
-    speed: f64,
+    shares: &Shares,
+    speed: Speed,
 ) -> Result<String> {
-    let alleles = opened.session.estimate.rows.unwrap_or_default();
+    let ledger = opened.ledger.get_mut();
+    let ledger = ledger.unwrap_or_else(PoisonError::into_inner);
+    // Alleles of each shard, and the contigs that they lie on.
+    let mut alleles: BTreeMap<u64, (u64, BTreeSet<usize>)> = BTreeMap::new();
+    for i in ledger.rows() {
+        let contig = ledger.contig(i);
+        let shard = shares.shard(ledger.allele(i)?.record, contig);
+        let (count, contigs) = alleles.entry(shard).or_default();
+        *count += 1;
+        contigs.extend(contig);
+    }
+    let of = |shard: u64| opened.of_shards.get(&shard).copied().unwrap_or_default();
+    let estimate = &mut opened.session.estimate;
+    let fixed = estimate.fixed - ledger.rows().count() as u64 * ALLELE;
     let mut lines = plan::header();
     for shard in shards {
-        let mut names = Vec::new();
-        let (rows, bases) = if options.shard_by == By::Contig {
-            let contigs = opened.reference.contigs();
-            let has = shard.has_contigs(contigs);
-            let mine = || opened.of_contigs.iter().filter(|(place, _)| has[*place]);
-            names.extend(mine().map(|(place, _)| contigs[*place].name.clone()));
-            let found: Checked = mine().map(|(_, checked)| *checked).sum();
-            (found.scored, found.bases())
-        } else {
-            // About as many each, after their context.
-            let context = opened.settings.context.unwrap_or_default();
-            let share = |total: u64| total.div_ceil(shard.of);
-            (share(alleles), share(opened.checked.bases()) + context)
-        };
-        let estimate = &mut opened.session.estimate;
-        (estimate.rows, estimate.bases) = (Some(rows), Some(bases));
-        lines += &plan::line(shard, &names, estimate, speed);
+        let (count, contigs) = alleles.remove(&shard.index).unwrap_or_default();
+        let found: Checked = [of(shard.index), of(EVERY)].into_iter().sum();
+        (estimate.rows, estimate.bases) = (Some(count), Some(found.bases()));
+        estimate.fixed = fixed + count * ALLELE;
+        let all = opened.reference.contigs();
+        let names = contigs.into_iter().map(|contig| all[contig].name.clone());
+        let names: Vec<String> = names.collect();
+        lines += &plan::line(shard, &names, estimate, speed.of(&found));
     }
     Ok(lines)
 }

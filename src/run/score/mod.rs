@@ -1,11 +1,16 @@
 //! `score`: variants of a VCF, or all single changes of a region, through a model into a table.
 
 mod annotate;
+mod background;
 mod check;
+mod options;
 mod preset;
+mod report;
 mod settings;
 mod shards;
-mod table;
+mod tables;
+
+pub use options::Score;
 
 use super::layers;
 use super::options::{Compute, Output, Sharding, indexed};
@@ -19,16 +24,18 @@ use crate::error::{Error, Result};
 use crate::head::LanguageModel;
 use crate::io::atomic::AtomicFile;
 use crate::io::input::is_stdin;
-use crate::io::variants::Options as ReadOptions;
 use crate::io::variants::annotate::Annotator;
-use crate::score::{self, Carried, Checked, Embeddings, Ledger, Mode, Reference, Scorer, Settings};
+use crate::score::{
+    self, Background, Carried, Checked, Ledger, Mode, Part, Reference, Scorer, Settings, Shares,
+};
 use crate::stream::{Engine, Journal, Progress, Strand, go_on};
-use crate::table::VariantColumns;
-use preset::Preset;
-use serde::Serialize;
+use crate::table::{self, VariantColumns};
+use options::ModeName;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
+use tables::Tables;
 
 /// Bytes of memory for an allele.
 const ALLELE: u64 = 80;
@@ -36,121 +43,6 @@ const ALLELE: u64 = 80;
 const GPU_WINDOWS: usize = 1 << 17;
 /// The same of a stream: the reference and the alternates that branch off it.
 const GPU_STREAM: usize = 1 << 21;
-
-/// Options of `crocuta score`.
-#[derive(clap::Args, Clone, Debug, Serialize)]
-#[command(
-    after_help = "Example:\n  crocuta score variants.vcf.gz -r genome.fa.gz -m MODEL -o scores.parquet --vcf-out scored.vcf.gz",
-    mut_arg("overlap", |arg| arg.hide(true)),
-    mut_arg("exact", |arg| arg.hide(true))
-)]
-pub struct Score {
-    /// Variants: VCF (plain, gzip, BGZF, zstd) or BCF; - is stdin. In any order.
-    #[arg(required_unless_present = "saturate", conflicts_with = "saturate")]
-    #[serde(skip)]
-    variants: Option<PathBuf>,
-    /// The reference that the variants were called on: FASTA, plain, gzip, BGZF or zstd.
-    #[arg(short, long, value_name = "FASTA", help_heading = "Input")]
-    #[serde(skip)]
-    reference: PathBuf,
-    /// Instead of a VCF: every single-base change of this region, chr:beg-end, 1-based, end
-    /// included.
-    #[arg(long, value_name = "REGION", help_heading = "Input")]
-    saturate: Option<String>,
-    /// Score also, as rows of their own, the variants that this sample carries together: phased, on
-    /// one haplotype, at most --after bases apart.
-    #[arg(
-        long,
-        visible_alias = "samples",
-        value_name = "NAME",
-        conflicts_with = "saturate",
-        help_heading = "Input"
-    )]
-    sample: Option<String>,
-    #[command(flatten)]
-    #[serde(flatten)]
-    sharding: Sharding,
-    /// What shards are made of; with `site`, --context says what each reads before its first.
-    #[arg(
-        long,
-        value_enum,
-        default_value = "contig",
-        requires = "shard",
-        help_heading = "Input"
-    )]
-    shard_by: shards::By,
-    /// Read BGZF files without their end marker.
-    #[arg(long, help_heading = "Input")]
-    #[serde(skip)]
-    allow_missing_eof: bool,
-    #[command(flatten)]
-    #[serde(flatten)]
-    compute: Compute,
-    /// What the model has read before a variant: the contig from its start, or a window of
-    /// --window bases [default: stream, or window with --window or a bidirectional model].
-    #[arg(long, value_enum, help_heading = "Run")]
-    mode: Option<ModeName>,
-    /// Bases after a variant that are scored, in a stream.
-    #[arg(long, value_name = "BASES", default_value_t = 1024, help_heading = "Run",
-          value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
-    after: u32,
-    /// Read no more than so many bases before a variant, in a stream [default: all].
-    #[arg(long, value_name = "BASES", help_heading = "Run")]
-    context: Option<u64>,
-    /// The longest REF or ALT that is scored.
-    #[arg(long, value_name = "BASES", default_value_t = 1024, help_heading = "Run",
-          value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
-    max_allele: u32,
-    /// Bases on either side of a variant in the mean vectors of the columns _win [default: 768].
-    #[arg(long, value_name = "BASES", help_heading = "Run")]
-    around: Option<u32>,
-    /// Options of a published protocol; those given beside it win.
-    #[arg(long, value_enum, help_heading = "Run")]
-    preset: Option<Preset>,
-    #[command(flatten)]
-    #[serde(flatten)]
-    output: Output,
-    /// Write the VCF too, with the scores in INFO; BGZF, with an index.
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "saturate",
-        help_heading = "Output"
-    )]
-    #[serde(skip)]
-    vcf_out: Option<PathBuf>,
-    /// Keep vectors of both alleles: after the variant, or their means around it.
-    #[arg(long, value_enum, help_heading = "Output")]
-    embeddings: Option<Embeddings>,
-    /// The layer whose vectors are compared and kept: 0 the embedding, i the residual stream after
-    /// block i, -1 that after the last block; or the name of a published module, as crocuta models
-    /// show lists them [default: the last norm's output].
-    #[arg(
-        long,
-        value_name = "LAYER",
-        allow_negative_numbers = true,
-        help_heading = "Output"
-    )]
-    layer: Option<String>,
-    /// A picture of the region: log-likelihood differences as a heat map, SVG.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "saturate",
-        help_heading = "Output"
-    )]
-    #[serde(skip)]
-    plot: Option<PathBuf>,
-}
-
-/// How the model comes to a variant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
-enum ModeName {
-    /// The state is carried from the contig's start, and forked at each variant.
-    Stream,
-    /// Each allele's window is read with an empty state.
-    Window,
-}
 
 /// What stands open during a run.
 pub struct OpenScore {
@@ -160,14 +52,18 @@ pub struct OpenScore {
     columns: VariantColumns,
     reference: Reference,
     ledger: RwLock<Ledger>,
+    /// How the input's records are shared out, if there are shards.
+    shares: Option<Shares>,
     checked: Checked,
-    /// The same on each contig that has alleles, by its place in the reference.
-    of_contigs: Vec<(usize, Checked)>,
+    /// The same of each shard.
+    of_shards: BTreeMap<u64, Checked>,
+    /// Scores to compare with, when they are known.
+    background: Option<Background>,
 }
 
 /// The files that a run writes.
 pub struct ScoreTargets {
-    table: AtomicFile,
+    tables: Tables,
     plot: Option<AtomicFile>,
     annotator: Option<Annotator>,
 }
@@ -205,6 +101,9 @@ impl Job for Score {
         if self.mode == Some(ModeName::Stream) && self.compute.window.is_some() {
             return Err(Error::usage("--window is for --mode window"));
         }
+        if self.background.as_deref().is_some_and(is_stdin) {
+            return Err(Error::usage("--background is a file, not stdin"));
+        }
         if self.vcf_out.is_some() && self.variants.as_deref().is_some_and(is_stdin) {
             let error = Error::usage("--vcf-out reads the variants twice");
             return Err(error.todo("give a file, not stdin"));
@@ -223,11 +122,15 @@ impl Job for Score {
             files.push(("variants", variants.clone()));
             files.extend(indexed("index of variants", variants, &[".tbi", ".csi"]));
         }
+        let background = self.background.iter();
+        files.extend(background.map(|path| ("background", path.clone())));
         files
     }
 
     fn outputs(&self) -> Vec<(PathBuf, Format)> {
-        let mut outputs = vec![(self.output.output.clone(), Format::Parquet)];
+        let table = self.table().map(|path| (path, Format::Parquet));
+        let mut outputs: Vec<_> = table.into_iter().collect();
+        outputs.extend(self.tsv.iter().map(|path| (path.clone(), Format::Text)));
         outputs.extend(self.vcf_out.iter().map(|path| (path.clone(), Format::Vcf)));
         outputs.extend(self.plot.iter().map(|path| (path.clone(), Format::Svg)));
         outputs
@@ -253,23 +156,31 @@ impl Job for Score {
         let mut session = Session::open(loaded, &asked, on_cpu, Some(most as u64))?;
         // Windows are the variants' own.
         session.windows = None;
+        session
+            .notes
+            .extend(self.context_note(&session.engine.facts, &settings));
         if session.device().1 == "cuda" {
             session.chunk = session.chunk.min(most);
         }
         settings.chunk = session.chunk;
         let strand = self.strand();
         let columns = VariantColumns {
+            info: self.info.clone(),
             haplotypes: self.sample.is_some(),
             reverse: strand == Strand::Both,
             mean: strand != Strand::Forward,
+            four: settings.four,
+            quantiles: self.background.is_some(),
             embeddings: settings.embeddings.map(|_| {
                 let Engine { facts, layers, .. } = &session.engine;
                 (facts.width, facts.layer_name(layers[0]))
             }),
         };
+        self.text_columns(&table::variants(&columns))?;
         session.estimate = check::estimate(&session, &settings, &columns);
         session.estimate.check_memory()?;
         let mut opened = OpenScore {
+            shares: self.shares(&reference)?,
             ledger: RwLock::new(Ledger::create(&settings.scratch)?),
             session,
             head,
@@ -277,8 +188,10 @@ impl Job for Score {
             columns,
             reference,
             checked: Checked::default(),
-            of_contigs: Vec::new(),
+            of_shards: BTreeMap::new(),
+            background: None,
         };
+        opened.background = self.earlier_background(&opened)?;
         self.prepare(&mut opened)?;
         Ok(opened)
     }
@@ -292,7 +205,7 @@ impl Job for Score {
     }
 
     fn declare(&self, opened: &OpenScore, outputs: &mut Outputs) -> Result<ScoreTargets> {
-        let table = outputs.create(&self.output.output, Format::Parquet)?;
+        let tables = self.tables(outputs)?;
         let plot = self.plot.as_deref();
         let plot = plot.map(|path| outputs.create(path, Format::Svg));
         let annotator = match (&self.variants, &self.vcf_out) {
@@ -303,7 +216,7 @@ impl Job for Score {
             _ => None,
         };
         Ok(ScoreTargets {
-            table,
+            tables,
             plot: plot.transpose()?,
             annotator,
         })
@@ -331,16 +244,25 @@ impl Job for Score {
         );
         let engine = &session.engine;
         let scorer = Scorer { engine, head };
-        let totals = score::run((scorer, settings), reference, ledger, journal, progress)?;
-        let receipt = self.write(opened, targets.table)?;
-        let ledger = ledger.read().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(variants), Some(annotator)) = (&self.variants, targets.annotator) {
-            annotate::write(self, &ledger, variants, annotator)?;
+        let (totals, known) = score::run((scorer, settings), reference, ledger, journal, progress)?;
+        if let Some(scored) = self.scored_background(opened)? {
+            opened.background = Some(scored);
         }
+        let receipt = self.write(opened, &known, targets.tables)?;
+        if let (Some(variants), Some(annotator)) = (&self.variants, targets.annotator) {
+            annotate::write(self, opened, variants, annotator)?;
+        }
+        let ledger = opened.ledger.read();
+        let ledger = ledger.unwrap_or_else(PoisonError::into_inner);
         if let Some(plot) = targets.plot {
             score::draw(&ledger, plot)?;
         }
-        let mut summary = counts(&ledger, opened.checked, totals.bases);
+        let mut summary = report::counts(
+            (&ledger, opened.background.as_ref()),
+            opened.checked,
+            &known,
+            totals.bases,
+        );
         let seconds = progress.elapsed().as_secs_f64().max(1e-9);
         let speed = json!(opened.checked.scored as f64 / seconds);
         summary.own.insert("alleles_per_second".to_string(), speed);
@@ -351,8 +273,8 @@ impl Job for Score {
         summary.own.insert("strand".to_string(), strand);
         Ok(Summary {
             totals,
-            rows: receipt.rows,
-            receipt: Some(receipt),
+            rows: ledger.rows().count() as u64,
+            receipt,
             ..summary
         })
     }
@@ -370,27 +292,33 @@ impl Score {
             settings,
             reference,
             ledger,
+            shares,
             checked,
-            of_contigs,
+            of_shards,
             ..
         } = opened;
         let ledger = ledger.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let carried = self.read(settings, reference, ledger)?;
+        let part = self.part(shares.as_ref());
+        let carried = self.read(settings, reference, &part, ledger)?;
+        self.read_background(reference, ledger)?;
         let causal = session.engine.facts.causal;
         let named = |error: Error| match &self.variants {
             Some(path) => error.file(path.display()),
             None => error,
         };
-        let watch = &mut |_: u64, _: &str| go_on();
-        *of_contigs = score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
+        let shares = shares.as_ref();
+        let prepare = |ledger: &mut Ledger| {
+            let watch = &mut |_: u64, _: &str| go_on();
+            score::prepare(settings, causal, reference, ledger, shares, watch).map_err(named)
+        };
+        *of_shards = prepare(ledger)?;
         if score::join(settings, reference, ledger, &carried)? > 0 {
-            *of_contigs =
-                score::prepare(settings, causal, reference, ledger, watch).map_err(named)?;
+            *of_shards = prepare(ledger)?;
         }
-        *checked = of_contigs.iter().map(|(_, checked)| *checked).sum();
+        *checked = of_shards.values().copied().sum();
         let alleles = ledger.len() as u64;
         let estimate = &mut session.estimate;
-        estimate.rows = Some(alleles);
+        estimate.rows = Some(ledger.rows().count() as u64);
         estimate.bases = Some(checked.bases());
         estimate.fixed += alleles * ALLELE;
         Ok(())
@@ -401,50 +329,20 @@ impl Score {
         &self,
         settings: &Settings,
         reference: &Reference,
+        part: &Part,
         ledger: &mut Ledger,
     ) -> Result<Vec<Carried>> {
-        let part = self.part(self.sharding.one(), settings, reference)?;
         match (&self.saturate, &self.variants) {
             (Some(region), _) => {
-                score::saturate(region, reference, &settings.scratch, &part, ledger)?;
+                let region = (region.as_str(), self.output.force);
+                score::saturate(region, reference, &settings.scratch, part, ledger)?;
                 Ok(Vec::new())
             }
             (None, Some(path)) => {
-                score::read_alleles(path, &self.reading(), reference, &part, ledger)
+                let options = (&self.reading(), &self.info[..]);
+                score::read_alleles(path, options, reference, part, ledger)
             }
             (None, None) => Err(Error::usage("no variants")),
         }
     }
-}
-
-/// What was scored, with so many bases through the encoder.
-fn counts(ledger: &Ledger, checked: Checked, bases: u64) -> Summary {
-    let statuses = ledger.statuses();
-    let each = bases as f64 / (checked.scored as f64).max(1.0);
-    let named = statuses.iter().map(|(name, n)| format!("{name} {n}"));
-    let named: Vec<_> = named.collect();
-    let mut summary = Summary {
-        counted: format!(
-            "{} alleles ({}), {each:.0} bases through the encoder an allele",
-            ledger.len(),
-            named.join(", ")
-        ),
-        ..Summary::default()
-    };
-    let own = json!({
-        "scored": checked.scored,
-        "statuses": statuses,
-        "encoder_bases_per_allele": each,
-    });
-    if let Value::Object(own) = own {
-        summary.own = own;
-    }
-    let failed = ledger.len() as u64 - checked.scored;
-    if failed > 0 {
-        let what = format!("{failed} alleles have no scores");
-        let why = format!("{what}: the column status says why");
-        summary.warnings.push(why);
-        summary.failed = Some(what);
-    }
-    summary
 }

@@ -23,6 +23,9 @@ pub(super) enum Preset {
     /// strands; ref_emb and alt_emb.
     #[value(name = "lrb-embed")]
     LrbEmbed,
+    /// Marin's: all four bases at the site of a single change, in a stream, both strands;
+    /// site_logp_A_avg to site_entropy_avg, delta_ll_avg, jsd_mean_avg.
+    Marin,
 }
 
 /// What a preset fixes.
@@ -32,6 +35,7 @@ pub(super) struct Options {
     pub left: Option<usize>,
     pub around: Option<usize>,
     pub embeddings: Option<Embeddings>,
+    pub four: bool,
 }
 
 impl Preset {
@@ -40,26 +44,32 @@ impl Preset {
             let error = Error::usage("the preset gpn masks the site of a bidirectional model");
             return Err(error.todo("for this model use hyenadna-llr"));
         }
+        if self == Self::Marin && !facts.causal {
+            let error = Error::usage("the preset marin is for causal models");
+            return Err(error.todo("for this model use gpn"));
+        }
         let (window, left) = match self {
-            Self::Evo2Brca1 => (8192, None),
-            Self::HyenaDnaLlr => (facts.context.unwrap_or(1024), None),
-            Self::Gpn => (512, None),
-            Self::Bend => (512, facts.causal.then_some(511)),
-            Self::LrbEmbed => (131_072, None),
+            Self::Evo2Brca1 => (Some(8192), None),
+            Self::HyenaDnaLlr => (Some(facts.context.unwrap_or(1024)), None),
+            Self::Gpn => (Some(512), None),
+            Self::Bend => (Some(512), facts.causal.then_some(511)),
+            Self::LrbEmbed => (Some(131_072), None),
+            Self::Marin => (None, None),
         };
         let pooled = self == Self::LrbEmbed;
         Ok(Options {
-            window: Some(window),
+            window,
             left,
             around: pooled.then_some(768),
             embeddings: pooled.then_some(Embeddings::Window),
+            four: self == Self::Marin,
         })
     }
 
     pub fn strand(self) -> Strand {
         match self {
             Self::Evo2Brca1 | Self::Bend => Strand::Forward,
-            Self::HyenaDnaLlr | Self::Gpn | Self::LrbEmbed => Strand::Both,
+            Self::HyenaDnaLlr | Self::Gpn | Self::LrbEmbed | Self::Marin => Strand::Both,
         }
     }
 }

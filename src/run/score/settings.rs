@@ -1,10 +1,16 @@
 //! How a run scores: what was asked for, what a preset says, and the defaults.
 
-use super::{ModeName, Score};
+use super::options::{Context, ModeName, Score};
 use crate::encoder::Facts;
 use crate::error::{Error, Result};
+use crate::run::options::CONTEXT;
 use crate::score::{Mode, Settings, Window};
 use crate::stream::Strand;
+
+/// The length on which the model was trained, or what stands for it.
+pub(super) fn trained(facts: &Facts) -> u64 {
+    facts.context.unwrap_or(CONTEXT) as u64
+}
 
 impl Score {
     /// How a run scores, from the options and the preset.
@@ -43,15 +49,53 @@ impl Score {
         Ok(Settings {
             mode,
             after: self.after as usize,
-            context: self.context,
+            context: self.context(facts),
             around: around.or(preset.around).unwrap_or(768),
             longest: self.max_allele as usize,
             both_strands: self.strand() != Strand::Forward,
+            four: preset.four,
             embeddings: self.embeddings.or(preset.embeddings),
-            shard: self.sharding.shard.is_some(),
+            shard: self.sharding.one().is_some_and(|shard| shard.of > 1),
             chunk: 0,
             scratch: self.compute.scratch(&self.output.output),
         })
+    }
+
+    /// The bases before a site that the model has read at least; none: all of the contig.
+    fn context(&self, facts: &Facts) -> Option<u64> {
+        match self.context {
+            None => Some(trained(facts)),
+            Some(Context::All) => None,
+            Some(Context::Bases(bases)) => Some(bases),
+        }
+    }
+
+    /// What a user should know of the context, in a stream.
+    pub(super) fn context_note(&self, facts: &Facts, settings: &Settings) -> Option<String> {
+        if settings.mode != Mode::Stream {
+            return None;
+        }
+        match (self.context, facts.context) {
+            (None, Some(bases)) => Some(format!(
+                "the model reads at least {bases} bases before each variant, the length on which \
+                 it was trained (--context)"
+            )),
+            (None, None) => Some(format!(
+                "the model's files do not state its trained length: it reads at least {CONTEXT} \
+                 bases before each variant (--context)"
+            )),
+            (Some(Context::All), Some(trained)) => Some(format!(
+                "contigs are read from their start, and the model was trained on {trained} bases: \
+                 beyond them it may know less"
+            )),
+            (Some(Context::Bases(bases)), Some(trained)) if bases > trained as u64 => {
+                Some(format!(
+                    "the model was trained on {trained} bases, fewer than --context: beyond them it \
+                 may know less"
+                ))
+            }
+            (Some(_), _) => None,
+        }
     }
 
     /// The strand asked for, or the preset's.

@@ -1,21 +1,10 @@
 //! `--shard`: which of the input's records are scored.
 
-use super::{ReadOptions, Score};
+use super::options::{By, Score};
 use crate::error::{Error, Result};
 use crate::io::input::is_stdin;
-use crate::run::name_of;
-use crate::score::{Mode, Part, Reference, Settings, count_records, region_of};
-use crate::sequence::shard::Shard;
-use crate::table::footer::ShardRecord;
-
-/// What shards are made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
-pub(super) enum By {
-    /// The variants of whole contigs, of about as many bases in each shard.
-    Contig,
-    /// Equal numbers of consecutive records.
-    Site,
-}
+use crate::io::variants::Options as ReadOptions;
+use crate::score::{Part, Reference, Shares, count_records, region_of};
 
 impl Score {
     /// Refuses shards that would change what is scored.
@@ -34,24 +23,13 @@ impl Score {
         Ok(())
     }
 
-    /// The records that a shard scores.
-    pub(super) fn part(
-        &self,
-        shard: Option<Shard>,
-        settings: &Settings,
-        reference: &Reference,
-    ) -> Result<Part> {
-        let Some(shard) = shard else {
-            return Ok(Part::All);
+    /// How the records are shared out, if there are shards.
+    pub(super) fn shares(&self, reference: &Reference) -> Result<Option<Shares>> {
+        let Some(of) = self.sharding.count() else {
+            return Ok(None);
         };
         if self.shard_by == By::Contig {
-            let has = shard.has_contigs(reference.contigs());
-            return Ok(Part::Contigs(has, shard.index == 1));
-        }
-        if settings.mode == Mode::Stream && settings.context.is_none() {
-            let what = "with --shard-by site each shard would read its contigs from their start";
-            let todo = "add --context, or use --shard-by contig";
-            return Err(Error::usage(what).todo(todo));
+            return Ok(Some(Shares::of_contigs(reference.contigs(), of)));
         }
         let records = match (&self.saturate, &self.variants) {
             (Some(region), _) => {
@@ -61,18 +39,15 @@ impl Score {
             (None, Some(path)) => count_records(path, &self.reading())?,
             (None, None) => 0,
         };
-        Ok(Part::Records(shard.part(records)))
+        Ok(Some(Shares::Records { records, of }))
     }
 
-    /// The shard, for the metadata.
-    pub(super) fn shard(&self) -> Option<ShardRecord> {
-        let Shard { index, of } = self.sharding.one()?;
-        Some(ShardRecord {
-            index,
-            of,
-            by: name_of(self.shard_by),
-            block: None,
-        })
+    /// The records that are scored.
+    pub(super) fn part(&self, shares: Option<&Shares>) -> Part {
+        match (shares, self.sharding.one()) {
+            (Some(shares), Some(shard)) => Part::Shard(shares.clone(), shard.index),
+            _ => Part::All,
+        }
     }
 
     /// How the variants are read.

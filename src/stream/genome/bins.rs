@@ -13,6 +13,8 @@ pub struct Bins {
     /// One row: the bin that is not finished.
     open: Positions,
     bases: i64,
+    /// Bases without a value, of each number.
+    missing: Vec<u32>,
 }
 
 impl Bins {
@@ -23,6 +25,7 @@ impl Bins {
             pool,
             open: Positions::default(),
             bases: 0,
+            missing: Vec::new(),
         }
     }
 
@@ -46,6 +49,11 @@ impl Bins {
             if self.open.is_empty() {
                 self.open.append(block, i..i + 1);
                 self.bases = bases;
+                if self.pool == Pool::Mean {
+                    self.open.values.fill(0.0);
+                    self.missing = vec![0; width];
+                    self.add(&block.values[i * width..][..width]);
+                }
                 continue;
             }
             self.bases += bases;
@@ -54,12 +62,13 @@ impl Bins {
             // The state is reset before a bin only if it is before its first base.
             self.open.flags[0] |= block.flags[i] & !flag::RESET;
             let row = &block.values[i * width..][..width];
-            for (pooled, &x) in self.open.values.iter_mut().zip(row) {
-                match self.pool {
-                    Pool::Mean => *pooled += x,
-                    Pool::Max => *pooled = pooled.max(x),
-                    Pool::Last => *pooled = x,
+            match self.pool {
+                Pool::Mean => self.add(row),
+                Pool::Max => {
+                    let pooled = self.open.values.iter_mut().zip(row);
+                    pooled.for_each(|(pooled, &x)| *pooled = pooled.max(x));
                 }
+                Pool::Last => self.open.values.copy_from_slice(row),
             }
         }
         if ends && !self.open.is_empty() {
@@ -68,10 +77,21 @@ impl Bins {
         out
     }
 
+    /// Adds to the sums; NaN is no value.
+    fn add(&mut self, row: &[f32]) {
+        let sums = self.open.values.iter_mut().zip(&mut self.missing);
+        for ((sum, missing), &x) in sums.zip(row) {
+            let known = !x.is_nan();
+            *missing += u32::from(!known);
+            *sum += if known { x } else { 0.0 };
+        }
+    }
+
     fn close(&mut self, out: &mut Positions) {
         if self.pool == Pool::Mean {
-            let bases = self.bases as f32;
-            self.open.values.iter_mut().for_each(|x| *x /= bases);
+            let bases = self.bases;
+            let sums = self.open.values.iter_mut().zip(&self.missing);
+            sums.for_each(|(sum, &missing)| *sum /= (bases - i64::from(missing)) as f32);
         }
         out.append(&self.open, 0..1);
         self.open = Positions::default();
@@ -115,6 +135,14 @@ mod tests {
             );
             assert_eq!(out.context, [7, 10, 20, 30, 40]);
         }
+        let mut known = rows(&all, b'+');
+        known.values[0] = f32::NAN;
+        for i in 3..13 {
+            known.values[2 * i + 1] = f32::NAN;
+        }
+        let found = Bins::new(10, Pool::Mean).push(&known, true).values;
+        assert_eq!(found[..3], [8.5, -8.0, 14.5]);
+        assert!(found[3].is_nan() && found[4..6] == [24.5, -24.5]);
         let mut last = Bins::new(10, Pool::Last);
         assert_eq!(last.push(&rows(&all, b'+'), true).values[..2], [9.0, -9.0]);
         let mut max = Bins::new(10, Pool::Max);

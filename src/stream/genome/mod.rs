@@ -9,12 +9,14 @@ mod sink;
 mod steps;
 mod strands;
 mod tracks;
+mod values;
 
 pub use exact::{exact_speed, run_exact};
 pub use intervals::Intervals;
 pub use sink::GenomeSink;
 pub use steps::{GenomeStep, GenomeSteps, Piece};
 pub use tracks::{Genes, Regions, Tracks};
+pub use values::{ValueFile, ValueTrack};
 
 use super::engine::{Engine, Windows};
 use super::journal::{Journal, load, store};

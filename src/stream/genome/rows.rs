@@ -101,15 +101,20 @@ impl Stage for GenomeRows<'_> {
                 None => piece.codes.len(),
             };
             let settings = self.reading.settings;
-            rows = self.before.pooling.push(rows, settings, piece.last);
-            let ending = &mut self.ending;
+            let (ending, pooling) = (&mut self.ending, &mut self.before.pooling);
+            // What a head says of a base is pooled, not what it is made of.
+            if ending.is_none() {
+                rows = pooling.push(rows, settings, piece.last);
+            }
             let mut emit = |mut rows: Positions| {
                 if let (Strand::Own, Some((intervals, _))) = (settings.strand, &settings.intervals)
                 {
                     rows = intervals.own(&rows);
                 }
                 let rows = match ending {
-                    Some(ending) => ending.push(rows, piece.last)?,
+                    Some(ending) => {
+                        pooling.push(ending.push(rows, piece.last)?, settings, piece.last)
+                    }
                     None => rows,
                 };
                 to.send(rows)

@@ -4,6 +4,7 @@ use super::tracks::Tracks;
 use crate::error::{Error, Kind, Result};
 use crate::io::pileup::Depths;
 use crate::io::table_writer::Receipt;
+use crate::sequence::Contig;
 use crate::stream::journal::Mark;
 use crate::stream::output::TableOutput;
 use crate::stream::pipeline::Sink;
@@ -70,13 +71,13 @@ impl GenomeSink {
         (0..rows.len()).map(mean).collect()
     }
 
-    /// Ends the table and the files beside it.
+    /// Ends the table and the files beside it; `contigs`: those whose lengths are known.
     ///
     /// # Errors
     /// Io.
-    pub fn finish(self, footer: &serde_json::Value) -> Result<GenomeReceipt> {
+    pub fn finish(self, footer: &serde_json::Value, contigs: &[Contig]) -> Result<GenomeReceipt> {
         let clipped = self.table.as_ref().map_or(0, TableOutput::clipped);
-        let genes = self.tracks.finish()?;
+        let genes = self.tracks.finish(contigs)?;
         let table = self.table.map(|table| table.finish(footer)).transpose()?;
         Ok(GenomeReceipt {
             table,

@@ -1,21 +1,23 @@
 //! What else than a table a head's probabilities are written to: genes, regions and tracks.
 
+use super::values::ValueTrack;
 use crate::error::{Error, Result, printable};
 use crate::genes::{self, Decoder, GeneticCode};
 use crate::io::atomic::AtomicFile;
-use crate::io::bigwig;
+use crate::sequence::Contig;
 use crate::table::{Batch, Positions};
 use std::io::{BufWriter, Write};
 
-/// Files beside the table, or instead of it. Rows come in the order of the reference, one a base.
+/// Files beside the table, or instead of it. Rows come in the order of the reference; for genes and
+/// regions, one a base.
 #[derive(Default)]
 pub struct Tracks {
     /// Genes, put together of a gene head's probabilities.
     pub genes: Option<Genes>,
     /// Runs of bases of a class.
     pub regions: Option<Regions>,
-    /// For each output of the head, its values.
-    pub values: Vec<bigwig::Writer>,
+    /// Numbers of the rows.
+    pub values: Vec<ValueTrack>,
     current: Option<Current>,
 }
 
@@ -108,14 +110,12 @@ impl Regions {
 }
 
 impl Tracks {
-    /// Whether nothing is written.
-    pub fn is_empty(&self) -> bool {
-        self.genes.is_none() && self.regions.is_none() && self.values.is_empty()
-    }
-
     /// Takes rows.
     pub(super) fn write(&mut self, block: &Positions) -> Result<()> {
-        if self.is_empty() || block.is_empty() {
+        for track in &mut self.values {
+            track.write(block)?;
+        }
+        if self.genes.is_none() && self.regions.is_none() || block.is_empty() {
             return Ok(());
         }
         let width = block.values.len() / block.len();
@@ -145,9 +145,6 @@ impl Tracks {
                 let written = regions.push(&block.name, position, row);
                 written.map_err(|e| Error::io(regions.out.get_ref().name(), &e))?;
             }
-            for (writer, value) in self.values.iter_mut().zip(row) {
-                writer.push(position.cast_unsigned(), *value)?;
-            }
         }
         Ok(())
     }
@@ -155,9 +152,6 @@ impl Tracks {
     fn begin(&mut self, contig: &str, start: i64) -> Result<()> {
         if let Some(genes) = &mut self.genes {
             genes.decoder = Some(Decoder::new(genes.code, start.cast_unsigned()));
-        }
-        for writer in &mut self.values {
-            writer.begin(contig)?;
         }
         self.current = Some(Current {
             contig: contig.to_string(),
@@ -186,17 +180,15 @@ impl Tracks {
                 written.map_err(|e| Error::io(regions.out.get_ref().name(), &e))?;
             }
         }
-        for writer in &mut self.values {
-            writer.end(end.cast_unsigned());
-        }
         Ok(())
     }
 
-    /// Ends the files, and gives the number of genes, if they are written.
+    /// Ends the files, and gives the number of genes, if they are written; `contigs`: those whose
+    /// lengths are known.
     ///
     /// # Errors
     /// Io.
-    pub fn finish(mut self) -> Result<Option<u64>> {
+    pub fn finish(mut self, contigs: &[Contig]) -> Result<Option<u64>> {
         self.end()?;
         let close = |out: BufWriter<AtomicFile>| -> Result<()> {
             let name = out.get_ref().name().to_path_buf();
@@ -212,8 +204,8 @@ impl Tracks {
         if let Some(regions) = self.regions {
             close(regions.out)?;
         }
-        for writer in self.values {
-            writer.finish()?;
+        for track in self.values {
+            track.finish(contigs)?;
         }
         Ok(found)
     }

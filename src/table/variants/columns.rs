@@ -1,10 +1,11 @@
 //! The columns, by what they are of.
 
 use super::super::{Batch, Column};
-use super::scores::{SCORES, Scores};
+use super::scores::{SCORES, Score, Scores};
 use super::{Of, Spelled, VariantRow, VariantRows};
 use crate::io::table_writer::{ColumnKind, Values};
 use crate::io::vector::Element;
+use crate::sequence::LETTERS;
 
 /// A column's name and meaning, and its value.
 type OfScores<T> = (&'static str, &'static str, fn(&Scores) -> T);
@@ -154,6 +155,20 @@ pub(super) fn of_the_haplotype() -> Vec<Column<VariantRows>> {
     ]
 }
 
+/// Fields of INFO.
+pub(super) fn of_the_info(names: &[String]) -> Vec<Column<VariantRows>> {
+    let column = |(at, name): (usize, &String)| {
+        let value = move |row: &VariantRow| row.allele.info.get(at).cloned().flatten();
+        Column::new(
+            format!("info_{name}"),
+            ColumnKind::Text,
+            format!("{name} in INFO, of this allele if it has a value for each"),
+            move |rows: &VariantRows| Values::Text(rows.map(value)),
+        )
+    };
+    names.iter().enumerate().map(column).collect()
+}
+
 pub(super) fn of_what_was_scored() -> Vec<Column<VariantRows>> {
     let counts: [OfScores<u64>; 4] = [
         (
@@ -181,11 +196,7 @@ pub(super) fn of_what_was_scored() -> Vec<Column<VariantRows>> {
 }
 
 pub(super) fn of_the_scores(of: Of, suffix: &str) -> Vec<Column<VariantRows>> {
-    let whose = match of {
-        Of::Forward => "",
-        Of::Reverse => ", on the reverse strand",
-        Of::Mean => ", mean of both strands",
-    };
+    let whose = of.whose();
     let likelihoods: [OfScores<f64>; 2] = [
         (
             "ll_ref",
@@ -222,6 +233,53 @@ pub(super) fn of_the_scores(of: Of, suffix: &str) -> Vec<Column<VariantRows>> {
         columns.push(column);
     }
     columns
+}
+
+/// What is said of all four bases at the site of a single change.
+pub(super) fn of_the_four_bases(of: Of, suffix: &str) -> Vec<Column<VariantRows>> {
+    let column = |name: String, meaning: String, number: fn(&[f64; 4], usize) -> f64, at| {
+        let fill = move |rows: &VariantRows| {
+            let value = |scores: &Scores| scores.four.map_or(f64::NAN, |four| number(&four, at));
+            let value = |row: &VariantRow| row.number(of, value).map(|x| x as f32);
+            Values::OptionalF32(rows.map(value))
+        };
+        let meaning = format!("{meaning}{}", of.whose());
+        let name = format!("site_{name}{suffix}");
+        Column::new(name, ColumnKind::OptionalF32, meaning, fill).unit("nat")
+    };
+    let mut columns = Vec::new();
+    for (at, letter) in LETTERS.into_iter().take(4).enumerate() {
+        let meaning = format!("log P({letter}) at the site given both sides, of the four bases");
+        columns.push(column(
+            format!("logp_{letter}"),
+            meaning,
+            |four, at| four[at],
+            at,
+        ));
+    }
+    let entropy = |four: &[f64; 4], _| four.iter().map(|logp| -logp.exp() * logp).sum();
+    let meaning = "entropy of these four".to_string();
+    columns.push(column("entropy".to_string(), meaning, entropy, 0));
+    columns
+}
+
+/// How scores stand among those of a background.
+pub(super) fn of_the_quantiles(of: Of) -> Vec<Column<VariantRows>> {
+    let suffix = if of == Of::Mean { "_avg" } else { "" };
+    let scores = SCORES.into_iter().enumerate();
+    let column = |(at, score): (usize, Score)| {
+        let name = format!("{}{suffix}", score.name);
+        Column::new(
+            format!("{name}_quantile"),
+            ColumnKind::OptionalF32,
+            format!("the part of the background of the same type whose {name} is lower"),
+            move |rows: &VariantRows| Values::OptionalF32(rows.map(|row| row.quantiles[at])),
+        )
+    };
+    scores
+        .filter(|(_, score)| score.has_mean)
+        .map(column)
+        .collect()
 }
 
 pub(super) fn of_the_vectors(of: Of, suffix: &str, dim: usize) -> [Column<VariantRows>; 2] {

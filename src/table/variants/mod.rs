@@ -7,8 +7,8 @@ use super::{Batch, Column, Groups, fit_records};
 use crate::io::table_writer::Values;
 use crate::sequence::allele::{Status, Type, variant_id};
 use columns::{
-    of_the_change, of_the_haplotype, of_the_input, of_the_scores, of_the_vectors,
-    of_what_was_scored,
+    of_the_change, of_the_four_bases, of_the_haplotype, of_the_info, of_the_input,
+    of_the_quantiles, of_the_scores, of_the_vectors, of_what_was_scored,
 };
 pub use scores::{SCORES, Score, Scores};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ pub struct Allele {
     pub reference: String,
     /// The alternate.
     pub alternate: String,
+    /// Fields of INFO that are carried along.
+    pub info: Vec<Option<String>>,
     /// Of several alleles that one haplotype carries: whose, and which.
     pub haplotype: Option<HaplotypeOf>,
 }
@@ -76,6 +78,8 @@ pub struct VariantRow {
     pub status: Status,
     /// On the forward and on the reverse strand.
     pub scores: [Option<Scores>; 2],
+    /// How each of [`SCORES`] stands among those of a background, from 0 to 1.
+    pub quantiles: [Option<f32>; SCORES.len()],
 }
 
 /// A strand's number of an allele, or that of both.
@@ -87,6 +91,17 @@ pub enum Of {
     Reverse,
     /// The mean of both.
     Mean,
+}
+
+impl Of {
+    /// What a column's meaning says of it.
+    fn whose(self) -> &'static str {
+        match self {
+            Self::Forward => "",
+            Self::Reverse => ", on the reverse strand",
+            Self::Mean => ", mean of both strands",
+        }
+    }
 }
 
 impl VariantRow {
@@ -124,7 +139,8 @@ impl VariantRow {
         }
     }
 
-    fn kind(&self) -> &'static str {
+    /// Its type, as in tables.
+    pub fn kind(&self) -> &'static str {
         match self.allele.haplotype {
             Some(_) => "haplotype",
             None => Type::of(&self.allele.reference, &self.allele.alternate).name(),
@@ -175,17 +191,28 @@ impl Batch for VariantRows {
 /// What a `variants` table holds besides its keys and the scores of the forward strand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VariantColumns {
+    /// Fields of INFO that are carried along.
+    pub info: Vec<String>,
     /// Rows of haplotypes: which one, and the alleles that it carries.
     pub haplotypes: bool,
     /// Scores of the reverse strand, `_rc`.
     pub reverse: bool,
     /// The means of both strands, `_avg`.
     pub mean: bool,
+    /// What is said of all four bases at the site.
+    pub four: bool,
+    /// How scores stand among those of a background.
+    pub quantiles: bool,
     /// The vectors `ref_emb` and `alt_emb`: how many numbers, and the name of their layer.
     pub embeddings: Option<(usize, String)>,
 }
 
 impl VariantColumns {
+    /// Of several scores of an allele the one that says most: both strands' mean, if it is there.
+    pub fn of(&self) -> Of {
+        if self.mean { Of::Mean } else { Of::Forward }
+    }
+
     /// The strands whose scores are written, with the suffixes of their columns.
     fn strands(&self) -> Vec<(Of, &'static str)> {
         let all = [
@@ -203,12 +230,19 @@ impl VariantColumns {
 pub fn variants(with: &VariantColumns) -> Vec<Column<VariantRows>> {
     let mut columns = of_the_input();
     columns.extend(of_the_change());
+    columns.extend(of_the_info(&with.info));
     if with.haplotypes {
         columns.extend(of_the_haplotype());
     }
     columns.extend(of_what_was_scored());
     for (of, suffix) in with.strands() {
         columns.extend(of_the_scores(of, suffix));
+        if with.four {
+            columns.extend(of_the_four_bases(of, suffix));
+        }
+    }
+    if with.quantiles {
+        columns.extend(of_the_quantiles(with.of()));
     }
     if let Some((dim, layer)) = &with.embeddings {
         let strands = with.strands().into_iter();

@@ -3,8 +3,12 @@
 use super::identity::{WHICH, is_of_records, must_equal, without, without_params};
 use super::{parts, regions, shards};
 use crate::error::{Error, Result};
+use crate::table::Known;
 use crate::tables::file::TableFile;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+/// What a footer says that was found in the table's part.
+const MEASURED: &str = "measured";
 
 /// How the rows of several tables become those of one.
 pub enum Together {
@@ -32,11 +36,15 @@ pub fn together(tables: &[TableFile], allow_gaps: bool) -> Result<(Value, Togeth
     }
     let common = |table: &TableFile| {
         let mut footer = table.footer.clone();
+        without(&mut footer, &[MEASURED]);
         if sharded > 0 {
             without(&mut footer, &["shard", "shards"]);
-        } else {
-            without(&mut footer, &["selection", "parts"]);
-            without_params(&mut footer, &WHICH);
+            return footer;
+        }
+        without(&mut footer, &["selection", "parts"]);
+        without_params(&mut footer, &WHICH);
+        if !is_of_records(table.kind()) {
+            // Of whole contigs it says nothing.
             without_params(&mut footer, &["context"]);
         }
         footer
@@ -45,14 +53,29 @@ pub fn together(tables: &[TableFile], allow_gaps: bool) -> Result<(Value, Togeth
     for other in others {
         must_equal(first, other, "", &one, &common(other))?;
     }
-    if sharded > 0 {
-        Ok((shards::together(tables, allow_gaps)?, Together::Sorted))
+    let (mut footer, together) = if sharded > 0 {
+        (shards::together(tables, allow_gaps)?, Together::Sorted)
     } else if others.is_empty() {
-        Ok((first.footer.clone(), Together::Sorted))
+        (first.footer.clone(), Together::Sorted)
     } else if is_of_records(first.kind()) {
         let footer = parts::together(tables, first.footer.clone())?;
-        Ok((footer, Together::Given))
+        (footer, Together::Given)
     } else {
-        Ok((regions::together(tables, allow_gaps)?, Together::Sorted))
+        (regions::together(tables, allow_gaps)?, Together::Sorted)
+    };
+    if let Some(measured) = footer.get_mut(MEASURED).and_then(Value::as_object_mut) {
+        measured.extend(known(tables));
     }
+    Ok((footer, together))
+}
+
+/// What was found in all parts together.
+fn known(tables: &[TableFile]) -> Map<String, Value> {
+    let each = tables.iter();
+    let each = each.filter_map(|table| Known::of(&table.footer[MEASURED]));
+    let sum = each.reduce(|mut sum, known| {
+        sum.add(known);
+        sum
+    });
+    sum.map(|sum| sum.measured()).unwrap_or_default()
 }

@@ -1,6 +1,10 @@
 //! Scores of variants: every allele has a row, however it is spelled and wherever it stands.
 
+mod background;
 mod check;
+mod context;
+mod outputs;
+mod protocols;
 
 use crate::harness::table::Table;
 use crate::harness::{Case, Outcome, bases, record};

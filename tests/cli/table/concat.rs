@@ -263,6 +263,7 @@ fn variants_of_several_files_come_one_after_another() {
         case,
         &[
             ("other", "score 2.vcf -r a.fa --after 21"),
+            ("near", "score 2.vcf -r a.fa --after 20 --context 30"),
             ("sat1", "score --saturate b:11-20 -r a.fa --after 20"),
             ("sat2", "score --saturate b:21-30 -r a.fa --after 20"),
             ("sat3", "score --saturate b:30-31 -r a.fa --after 20"),
@@ -271,6 +272,7 @@ fn variants_of_several_files_come_one_after_another() {
     for (tables, why) in [
         ("1 2 copy", "copy: it has rows that 1 has too"),
         ("1 other", "params.after is 21, but 20 in 1"),
+        ("1 near", "params.context is 30, but 128 in 1"),
         ("sat1 sat2 sat3", "sat3: it has rows that sat2 has too"),
     ] {
         concat(case.copy(), &format!("{tables} -o out"))

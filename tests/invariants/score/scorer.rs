@@ -82,6 +82,7 @@ pub(super) fn settings(mode: Mode, after: usize, chunk: usize) -> Settings {
         around: 9,
         longest: 50,
         both_strands: false,
+        four: false,
         embeddings: None,
         shard: false,
         chunk,

@@ -38,12 +38,14 @@ def code_of(command):
 
 
 def options(wildcards, threads, resources):
-    """What `embed` and `score` are given alike."""
+    """What `embed` and `score` are given alike. A job stops five minutes before its time is up, a short one
+    after four fifths of it."""
+    seconds = 60 * resources.runtime
     checkpoints = [
         "--resume",
         f"--checkpoint-dir={config['checkpoints']}",
         f"--checkpoint-every={config['checkpoint_every']}",
-        f"--time-limit={resources.runtime - 5}m",
+        f"--time-limit={max(seconds - 300, seconds * 4 // 5)}s",
     ]
     return [
         f"--model={config['model']}",

@@ -1,16 +1,19 @@
 //! VCF with scores in its INFO column: every byte of the input stays, in its order; the header
 //! gains one line for each field, and INFO gains the fields.
 //!
-//! The output is BGZF, and has its index beside it: `.tbi`, or `.csi` where positions go beyond
-//! 2^29. Both appear only when finished.
+//! The name's end says what is written: `.vcf` text, `.bcf` BCF, any other BGZF. Compressed files
+//! have their index beside them: `.tbi`, or `.csi` of a BCF and where positions go beyond 2^29. All
+//! appear only when finished.
 
+use super::Reader;
+use super::bcf::Encoder;
 use super::header::{Header, structured, trim_end};
 use super::index::Index;
 use crate::error::{Error, Kind, Result, printable};
 use crate::io::atomic::{AtomicFile, OutputSet, Written};
-use noodles::bgzf;
+use crate::io::text::{TextFile, push_number};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The meta-information line that says where the fields come from: `##crocuta=<source>`.
 const SOURCE: &[u8] = b"##crocuta=";
@@ -73,22 +76,59 @@ pub enum Value<'a> {
 /// # }
 /// ```
 pub struct Annotator {
-    out: bgzf::io::Writer<AtomicFile>,
+    out: TextFile,
+    /// Of a BCF: what makes records of lines, and the last one.
+    bcf: Option<(Encoder, Vec<u8>)>,
     path: PathBuf,
     fields: Vec<Field>,
     line: Vec<u8>,
-    /// `None` for an output that is no file.
+    /// `None` of text, and for an output that is no file.
     index: Option<Index>,
+}
+
+/// Whether a path's name promises BCF.
+pub fn is_bcf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "bcf")
+}
+
+/// The header of a BCF that is to hold the records of `reader`, which are read to their end: with
+/// declarations of what they have and the header lacks.
+///
+/// # Errors
+/// Those of the reader; Input: a value that is not of the type that the header declares.
+pub fn declared(reader: &mut Reader) -> Result<Header> {
+    let mut header = reader.header().clone();
+    header.forget_dictionary();
+    let mut encoder = Encoder::new(&header)?;
+    let (mut records, mut record) = (0, Vec::new());
+    let name = reader.name().to_string();
+    while reader.next_record()?.is_some() {
+        records += 1;
+        record.clear();
+        encoder
+            .complete(reader.line())
+            .and_then(|()| encoder.encode(reader.line(), &mut record))
+            .map_err(|error| error.place(format!("record {records}")).file(&name))?;
+    }
+    let added = encoder.added();
+    let guessed = added.iter().find(|line| !line.starts_with("##contig"));
+    if let Some(line) = guessed {
+        tracing::warn!("{name}: the header does not declare all that records have: {line}");
+    }
+    for line in added {
+        header.text.extend_from_slice(line.as_bytes());
+        header.text.push(b'\n');
+    }
+    Ok(header)
 }
 
 impl Annotator {
     /// Writes to `file`, one of the outputs of a run, that replaces earlier indexes if `force`: the
-    /// header first, `header` with the fields, and `source`, what they were made with. Fields of the same key that an earlier run wrote
-    /// are replaced.
+    /// header first, `header` with the fields, and `source`, what they were made with. Fields of the
+    /// same key that an earlier run wrote are replaced. Of a BCF, `header` is that of [`declared`].
     ///
     /// # Errors
-    /// As [`AtomicFile::create`], for the VCF and its index; Usage for a name that ends in `.vcf`
-    /// or `.bcf`, since it is neither plain text nor BCF.
+    /// As [`AtomicFile::create`], for the VCF and its index.
     pub fn create(
         outputs: &OutputSet,
         (file, force): (AtomicFile, bool),
@@ -97,58 +137,40 @@ impl Annotator {
         source: &str,
     ) -> Result<Self> {
         let path = file.path().to_path_buf();
-        let path = path.as_path();
-        let extension = path.extension().unwrap_or_default();
-        if extension == "vcf" || extension == "bcf" {
-            return Err(Error::usage("the annotated VCF is compressed")
-                .file(path.display())
-                .todo("name it .vcf.gz"));
-        }
-        let index = if file.is_stream() {
-            None
+        let mut text = header_with(header, &fields, source);
+        let is_file = !file.is_stream();
+        let is_text = path.extension().is_some_and(|extension| extension == "vcf");
+        let mut contigs = None;
+        let bcf = if is_bcf(&path) {
+            text.retain(|&byte| byte != b'\r');
+            let mut encoder = Encoder::new(&Header::default())?;
+            for line in text.split(|&byte| byte == b'\n') {
+                encoder.declare(line)?;
+            }
+            encoder.of_samples(header.samples.len());
+            text = Encoder::header(&text)?;
+            contigs = Some(encoder.contigs().clone());
+            Some((encoder, Vec::new()))
         } else {
-            Some(Index::create(path, outputs, force)?)
+            None
         };
+        let index = (is_file && !is_text)
+            .then(|| Index::create(&path, outputs, force, contigs))
+            .transpose()?;
         let mut annotator = Self {
-            out: bgzf::io::Writer::new(file),
-            path: path.to_path_buf(),
+            out: TextFile::new(file, !is_text),
+            bcf,
+            path,
             fields,
             line: Vec::new(),
             index,
         };
-        annotator.write_header(header, source)?;
+        annotator.write(&text)?;
         Ok(annotator)
     }
 
-    fn write_header(&mut self, header: &Header, source: &str) -> Result<()> {
-        let mut text = Vec::new();
-        let line_end = &header.columns[trim_end(&header.columns).len()..];
-        for line in header.lines() {
-            let info = structured(trim_end(line), "INFO").unwrap_or_default();
-            let mut ids = info.iter().filter(|(key, _)| key == "ID");
-            let is_ours = ids.any(|(_, id)| self.fields.iter().any(|field| field.id == id));
-            if !is_ours && !line.starts_with(SOURCE) {
-                text.extend_from_slice(line);
-            }
-        }
-        text.extend_from_slice(SOURCE);
-        text.extend_from_slice(printable(source).as_bytes());
-        text.extend_from_slice(line_end);
-        for field in &self.fields {
-            let id = field.id;
-            let kind = match field.kind {
-                FieldKind::Float => "Float",
-                FieldKind::Text => "String",
-            };
-            let description = printable(&field.description);
-            let description = description.replace('\\', "\\\\").replace('"', "\\\"");
-            let line =
-                format!("##INFO=<ID={id},Number=A,Type={kind},Description=\"{description}\">");
-            text.extend_from_slice(line.as_bytes());
-            text.extend_from_slice(line_end);
-        }
-        text.extend_from_slice(&header.columns);
-        let written = self.out.write_all(&text);
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = self.out.write_all(bytes);
         written.map_err(|error| Error::io(&self.path, &error))
     }
 
@@ -184,10 +206,16 @@ impl Annotator {
         self.push_info(info, alleles);
         self.line.extend_from_slice(&line[end..]);
 
-        let start = self.out.virtual_position();
+        let start = self.out.position();
+        if let Some((encoder, record)) = &mut self.bcf {
+            record.clear();
+            encoder.encode(&self.line, record)?;
+            std::mem::swap(&mut self.line, record);
+        }
         let written = self.out.write_all(&self.line);
         written.map_err(|error| Error::io(&self.path, &error))?;
-        if let Some(index) = &mut self.index {
+        let end = self.out.position();
+        if let (Some(index), Some(from), Some(to)) = (&mut self.index, start, end) {
             let chrom = String::from_utf8_lossy(chrom);
             let first = number(pos).unwrap_or(0).max(1);
             let last = first
@@ -196,7 +224,7 @@ impl Annotator {
             let declared = info.split(|&byte| byte == b';');
             let declared = declared.filter_map(|entry| number(entry.strip_prefix(b"END=")?));
             let last = declared.fold(last, u64::max);
-            index.add(&chrom, first, last, (start, self.out.virtual_position()));
+            index.add(&chrom, first, last, (from, to));
         }
         Ok(())
     }
@@ -252,6 +280,37 @@ impl Annotator {
     }
 }
 
+/// A header with lines for the fields, and for what they were made with.
+fn header_with(header: &Header, fields: &[Field], source: &str) -> Vec<u8> {
+    let mut text = Vec::new();
+    let line_end = &header.columns[trim_end(&header.columns).len()..];
+    for line in header.lines() {
+        let info = structured(trim_end(line), "INFO").unwrap_or_default();
+        let mut ids = info.iter().filter(|(key, _)| key == "ID");
+        let is_ours = ids.any(|(_, id)| fields.iter().any(|field| field.id == id));
+        if !is_ours && !line.starts_with(SOURCE) {
+            text.extend_from_slice(line);
+        }
+    }
+    text.extend_from_slice(SOURCE);
+    text.extend_from_slice(printable(source).as_bytes());
+    text.extend_from_slice(line_end);
+    for field in fields {
+        let id = field.id;
+        let kind = match field.kind {
+            FieldKind::Float => "Float",
+            FieldKind::Text => "String",
+        };
+        let description = printable(&field.description);
+        let description = description.replace('\\', "\\\\").replace('"', "\\\"");
+        let line = format!("##INFO=<ID={id},Number=A,Type={kind},Description=\"{description}\">");
+        text.extend_from_slice(line.as_bytes());
+        text.extend_from_slice(line_end);
+    }
+    text.extend_from_slice(&header.columns);
+    text
+}
+
 fn number(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
@@ -265,7 +324,7 @@ fn separate(line: &mut Vec<u8>, start: usize, separator: u8) {
 
 fn push_value(line: &mut Vec<u8>, value: Value) {
     match value {
-        Value::Float(value) if value.is_finite() => super::push_float(line, value),
+        Value::Float(value) if value.is_finite() => push_number(line, value),
         Value::Missing | Value::Float(_) | Value::Text("") => line.push(b'.'),
         Value::Text(text) => {
             for byte in text.bytes() {

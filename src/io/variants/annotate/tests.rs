@@ -3,6 +3,7 @@ use crate::io::atomic;
 use crate::io::input::Input;
 use crate::io::testing::logged;
 use crate::io::variants::{Options, Reader};
+use noodles::bgzf;
 use noodles::core::Region;
 use noodles::csi::{self, BinningIndex};
 use noodles::tabix;
@@ -34,13 +35,18 @@ fn reader(text: &str) -> Reader {
 
 /// Annotates `text` with the numbers 0.5, 1.5, … for the alleles of each record.
 fn annotate(text: &str, path: &Path, force: bool) -> Result<Written> {
+    let header = if is_bcf(path) {
+        declared(&mut reader(text))?
+    } else {
+        reader(text).header().clone()
+    };
     let mut reader = reader(text);
     let source = "0.1 model=m";
     let outputs = OutputSet::default();
     let mut out = Annotator::create(
         &outputs,
         (outputs.create(path, force)?, force),
-        reader.header(),
+        &header,
         fields(),
         source,
     )?;
@@ -247,14 +253,49 @@ fn a_made_up_position_on_each_of_many_contigs_takes_no_memory() {
     assert_eq!(listing(dir.path()), ["a.vcf.gz", "a.vcf.gz.csi"]);
 }
 
+/// The text of a VCF or BCF, as [`Reader`] has it.
+fn lines(path: &Path) -> String {
+    let mut reader = Reader::open(path, &Options::default()).unwrap();
+    let header = reader.header();
+    let mut text = String::from_utf8([&header.text[..], &header.columns].concat()).unwrap();
+    while reader.next_record().unwrap().is_some() {
+        text += std::str::from_utf8(reader.line()).unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_name_says_what_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let text = many(300);
+    for name in ["a.vcf.gz", "a.vcf", "a.bcf"] {
+        annotate(&text, &at(name), false).unwrap();
+    }
+    let expected = read(&at("a.vcf.gz"));
+    let plain = std::fs::read(at("a.vcf")).unwrap();
+    assert_eq!(String::from_utf8(plain).unwrap(), expected);
+    let found = lines(&at("a.bcf"));
+    let records = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with("##"));
+        lines.map(str::to_string).collect()
+    };
+    assert_eq!(records(&found), records(&expected));
+    for name in ["AC", "CRO_DLL", "CRO_STATUS"] {
+        assert!(found.contains(&format!("##INFO=<ID={name},")), "{found}");
+    }
+    let files = ["a.bcf", "a.bcf.csi", "a.vcf", "a.vcf.gz", "a.vcf.gz.tbi"];
+    assert_eq!(listing(dir.path()), files);
+    // The index has a contig's records under its place in the header.
+    let index = csi::fs::read(at("a.bcf.csi")).unwrap();
+    let sizes = index.reference_sequences().iter();
+    assert!(sizes.map(|contig| contig.bins().len()).sum::<usize>() > 0);
+}
+
 #[test]
 fn outputs_that_stand_there_and_misleading_names_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    for name in ["a.vcf", "a.bcf"] {
-        let error = annotate(HEADER, &at(name), false).unwrap_err();
-        assert_eq!(error.kind(), Kind::Usage);
-    }
     for name in ["a.vcf.gz", "a.vcf.gz.tbi", "a.vcf.gz.csi"] {
         std::fs::write(at(name), "old").unwrap();
         let error = annotate(HEADER, &at("a.vcf.gz"), false).unwrap_err();

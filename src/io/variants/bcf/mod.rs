@@ -3,10 +3,15 @@
 //! An own decoder, because a library's panics on typed values that it does not expect, and
 //! allocates what a damaged record asks for. Every count is checked against the bytes at hand.
 
+mod encode;
+
+pub(super) use encode::Encoder;
+
 use super::MAX_LINE;
 use super::header::{Header, structured, trim_end};
 use crate::error::{Error, Result};
 use crate::io::read;
+use crate::io::text::push_number;
 use std::collections::HashMap;
 use std::io::Read;
 
@@ -459,7 +464,7 @@ fn push_integer(line: &mut Vec<u8>, integer: Option<i32>) {
 fn push_float(line: &mut Vec<u8>, bits: u32) {
     match bits {
         MISSING_FLOAT => line.push(b'.'),
-        bits => super::push_float(line, f32::from_bits(bits)),
+        bits => push_number(line, f32::from_bits(bits)),
     }
 }
 

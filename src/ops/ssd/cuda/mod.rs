@@ -8,7 +8,7 @@ mod tests;
 
 use crate::error::{Error, Kind, Result};
 use crate::ops::SsdSizes;
-use crate::ops::cuda::{Gpu, Source, expect_len};
+use crate::ops::cuda::{Gpu, Saved, Source, Stored, expect_len};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
@@ -180,5 +180,16 @@ impl SsdState {
             lanes: self.lanes,
             values: gpu.copy(&self.values)?,
         })
+    }
+}
+
+impl Stored for SsdState {
+    fn store(&self) -> Result<Saved> {
+        Saved::of_lanes(self.lanes, &self.values)
+    }
+
+    fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
+        let (lanes, values) = saved.to_lanes(gpu)?;
+        Ok(Self { lanes, values })
     }
 }

@@ -25,7 +25,12 @@ fn check(sizes: SsdSizes, most: usize) {
         // A clone that runs on with something else leaves ours as it was.
         let mut fork = state.clone();
         scan.forward(&xbc, &steps, &mut fork, &segments).unwrap();
+        // One that a file had goes on with the same bits.
+        let saved = postcard::to_stdvec(&state).unwrap();
+        let mut restored = postcard::from_bytes(&saved).unwrap();
+        let again = scan.forward(&xbc, &steps, &mut restored, &segments);
         let found = scan.forward(&xbc, &steps, &mut state, &segments).unwrap();
+        assert!(flat(&again.unwrap()) == flat(&found));
         close(&format!("{sizes:?}"), &flat(&found), &flat(&expected), 1e-5);
     }
 }

@@ -9,7 +9,9 @@ from snakemake.shell import shell
 log = snakemake.log_fmt_shell(stdout=True, stderr=True)
 extra = snakemake.params.get("extra", "")
 gpu = snakemake.resources.get("gpu")
-checkpoints = snakemake.params.get("checkpoints")
+# Runs on a GPU keep none, nor those that write more than a table.
+more = snakemake.output.get("genes") or snakemake.output.get("bed")
+checkpoints = None if gpu or more else snakemake.params.get("checkpoints")
 
 options = {
     "--output": snakemake.output.get("table"),
@@ -21,7 +23,7 @@ options = {
     "--summary": snakemake.output.get("summary"),
     "--shard": snakemake.params.get("shard"),
     "--checkpoint-dir": checkpoints,
-    "--device": "auto" if gpu is None else "cuda" if gpu else "cpu",
+    "--device": "cuda" if gpu else "cpu" if checkpoints or gpu == 0 else "auto",
     "--threads": snakemake.threads,
 }
 options = [f"{name}={value}" for name, value in options.items() if value]
@@ -29,4 +31,4 @@ if checkpoints:
     options.append("--resume")
 options = shlex.join(options)
 
-shell("crocuta predict {snakemake.input.fasta:q}" " --force {options} {extra} {log}")
+shell("crocuta predict {snakemake.input.fasta:q} --force {options} {extra} {log}")

@@ -16,6 +16,7 @@ process CROCUTA_PREDICT {
     tuple val(meta), path("*.predictions.parquet"), emit: predictions, optional: true
     tuple val(meta), path("*.gff3"), emit: genes, optional: true
     tuple val(meta), path("*.bed"), emit: bed, optional: true
+    tuple val(meta), path("*.bw"), emit: bigwig, optional: true
     tuple val(meta), path("*.predict.json"), emit: summary
     tuple val("${task.process}"), val('crocuta'), eval("crocuta --version | sed 's/crocuta //'"), topic: versions, emit: versions_crocuta
 

@@ -16,6 +16,7 @@ process CROCUTA_READS {
     output:
     tuple val(meta), path("*.reads.parquet"), emit: reads
     tuple val(meta), path("*.reads.bam"), emit: bam, optional: true
+    tuple val(meta), path("*.bases.parquet"), emit: bases, optional: true
     tuple val(meta), path("*.reads.json"), emit: summary
     tuple val("${task.process}"), val('crocuta'), eval("crocuta --version | sed 's/crocuta //'"), topic: versions, emit: versions_crocuta
 
