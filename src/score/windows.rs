@@ -254,7 +254,9 @@ impl<'a> WindowPass<'a> {
             let offset = position.saturating_sub(site.start) as usize;
             first + offset.min(site.reference.len())
         };
-        let of_reference = measure.runs(variant).map(|run| row(run.start)..row(run.end));
+        let of_reference = measure
+            .runs(variant)
+            .map(|run| row(run.start)..row(run.end));
         runs.extend(of_reference);
         let left = own + (variant.start - site.start) as usize;
         let end = left + variant.alternate.len();
