@@ -15,6 +15,7 @@ pub mod indexed;
 pub mod input;
 pub mod intervals;
 pub mod labelled;
+pub mod labels;
 mod lines;
 pub mod panics;
 pub mod pileup;

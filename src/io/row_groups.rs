@@ -1,7 +1,7 @@
 //! Row groups copied from one table to another as they are, without decoding them.
 
 use super::table_writer::TableWriter;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use parquet::basic::SortOrder;
 use parquet::bloom_filter::Sbbf;
 use parquet::column::writer::ColumnCloseResult;
@@ -18,10 +18,11 @@ impl TableWriter {
     /// Appends all row groups of the finished table at `path`, which has the same columns.
     ///
     /// # Errors
-    /// `Io` if it cannot be read or the disk refuses; `Input` if it is not such a table.
+    /// `Io` if it cannot be read, or the disk refuses the output, and the error names which;
+    /// `Input` if it is not such a table.
     pub fn append(&mut self, path: &Path) -> Result<()> {
         let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-        let metadata = metadata(&file).map_err(|error| failed(error).file(path.display()))?;
+        let metadata = metadata(&file).map_err(|error| self.copy_failed(path, error))?;
         for group in 0..metadata.num_row_groups() {
             self.append_group(path, &file, &metadata, group)?;
         }
@@ -42,7 +43,7 @@ impl TableWriter {
     ) -> Result<()> {
         self.close_group()?;
         let copied = self.copy_group(file, metadata, group);
-        copied.map_err(|error| failed(error).file(path.display()))?;
+        copied.map_err(|error| self.copy_failed(path, error))?;
         self.count(metadata.row_group(group).num_rows().unsigned_abs());
         Ok(())
     }
@@ -82,16 +83,6 @@ pub fn metadata(file: &File) -> Result<ParquetMetaData, ParquetError> {
         .with_metadata_options(Some(options))
         .with_page_index_policy(PageIndexPolicy::Optional)
         .parse_and_finish(file)
-}
-
-fn failed(error: ParquetError) -> Error {
-    match error {
-        // Of reading or of writing: the library does not say.
-        ParquetError::External(source) => Error::new(Kind::Io, &source)
-            .place("while its rows are copied")
-            .caused_by(source),
-        other => Error::because(Kind::Input, other),
-    }
 }
 
 /// The metadata of a column as they were when it was written. What is read from a file is never

@@ -8,7 +8,7 @@ use super::Job;
 use super::estimate::Estimate;
 use super::heads::Heads;
 use super::layers::{self, Layers};
-use super::options::{Binning, Compute, Output, Sharding, Source};
+use super::options::{Binning, Compute, Output, Sharding, Source, queries};
 use super::outputs::{Format, Outputs};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
@@ -19,6 +19,7 @@ use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::genome::{Genome, Planned};
 use crate::io::pileup::Consensus;
 use crate::io::vector::Element;
+use crate::sequence::region::Query;
 use crate::sequence::shard::By;
 use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks};
 use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
@@ -150,6 +151,8 @@ pub struct OpenGenome {
     /// The head that predicts, if it is not the language model.
     task: Option<Task>,
     settings: GenomeSettings,
+    /// The regions that are read; none: all.
+    regions: Vec<Query>,
     /// Of which type the features are that are intervals.
     feature: Option<String>,
     /// Intervals, or regions, without a base, which have no row.
@@ -248,8 +251,9 @@ impl Job for GenomeJob<'_> {
             None => (None, None, 0),
         };
         let together = self.together(task.as_ref());
-        let wanted = self.wanted(intervals.as_ref(), source.sharding.one(), None);
-        let (genome, empty) = source.open(&loaded.facts, strand, together, wanted)?;
+        let (regions, empty) = queries(&source.region, source.regions_file.as_deref())?;
+        let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
+        let genome = source.open(&loaded.facts, strand, together, wanted)?;
         let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");
@@ -282,6 +286,7 @@ impl Job for GenomeJob<'_> {
             columns,
             task,
             settings,
+            regions,
             feature,
             left_out: left_out + empty,
         };

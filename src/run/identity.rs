@@ -8,6 +8,7 @@ use super::options::Compute;
 use super::session::Session;
 use crate::checkpoint;
 use crate::error::{Error, Kind, Result};
+use crate::io::atomic::hex;
 use crate::io::input::is_stdin;
 use crate::stream::RunIdentity;
 use serde::Serialize;
@@ -74,12 +75,16 @@ pub fn options(options: &impl Serialize) -> Result<Map<String, Value>> {
     }
 }
 
-fn digest(path: &Path) -> Result<String> {
+/// The SHA-256 of a file.
+///
+/// # Errors
+/// Io.
+pub fn digest(path: &Path) -> Result<String> {
     let mut sum = Sha256::new();
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
     io::copy(&mut io::BufReader::with_capacity(1 << 20, file), &mut sum)
         .map_err(|e| Error::io(path, &e))?;
-    Ok(sum.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hex(&sum.finalize()))
 }
 
 #[cfg(test)]

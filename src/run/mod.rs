@@ -185,7 +185,7 @@ fn journal<J: Job>(
 }
 
 /// A path's last part, for metadata.
-fn file_name(path: &Path) -> String {
+pub(crate) fn file_name(path: &Path) -> String {
     path.file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy()

@@ -26,8 +26,8 @@ pub struct About<'a> {
     pub window: Option<u64>,
     /// The strands that were read.
     pub strand: Strand,
-    /// The regions as given.
-    pub regions: Vec<String>,
+    /// What was asked for.
+    pub selection: Selection,
     /// Which shard of its input the run reads, if not all.
     pub shard: Option<ShardRecord>,
     /// Parameters of the command that change the numbers.
@@ -95,9 +95,7 @@ pub fn footer<B>(
             precision: name_of(compute.precision),
             device: session.device().1.to_string(),
         },
-        selection: Selection {
-            regions: about.regions,
-        },
+        selection: about.selection,
         shard: about.shard,
         tool: Tool::this(),
         params: params(session, compute, about.params),

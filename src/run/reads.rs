@@ -5,7 +5,7 @@ mod check;
 use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
-use super::options::{Compute, Output, Sharding, described, indexed, is_given, queries};
+use super::options::{Compute, Output, Sharding, indexed, is_given, queries, selection_of_spans};
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
 use super::session::{Loaded, Session};
@@ -389,17 +389,26 @@ impl Reads {
             ("orientation", json!(name_of(self.orientation))),
             ("all-alignments", json!(self.all_alignments)),
         ];
+        if let Some(bytes) = std::fs::metadata(&self.reads)
+            .ok()
+            .filter(|found| found.is_file())
+        {
+            params.push(("input-bytes", json!(bytes.len())));
+        }
+        let file = self.regions_file.as_ref();
+        params.extend(file.map(|path| ("regions-file", json!(file_name(path)))));
         params.extend(self.layers.params());
         if let Some(stride) = opened.head.masked {
             params.push(("mask-every", json!(stride)));
         }
+        let contigs = &opened.source.header().contigs;
         let about = About {
             table,
-            reference: (self.reference.as_deref(), &opened.source.header().contigs),
+            reference: (self.reference.as_deref(), contigs),
             mode: None,
             window: None,
             strand: Strand::Forward,
-            regions: described(&self.region, self.regions_file.as_deref()),
+            selection: selection_of_spans(opened.source.spans(), contigs),
             shard: self.sharding.record("read").map(|record| ShardRecord {
                 block: opened.blocks.map(|blocks| blocks.size),
                 ..record

@@ -5,6 +5,7 @@
 use super::Contig;
 use super::contigs::nearest;
 use crate::error::{Error, Result};
+use std::collections::HashMap;
 use std::fmt;
 
 /// The end of a region that goes to the end of its contig, whatever its length.
@@ -51,6 +52,28 @@ pub struct Span {
     pub start: u64,
     /// One past the last base.
     pub end: u64,
+}
+
+impl Span {
+    /// The same by the contig's name, which alone is all of the contig.
+    pub fn region(&self, contigs: &[Contig]) -> Region {
+        let Contig { name, length } = &contigs[self.contig];
+        let whole = self.start == 0 && self.end == *length;
+        region(name, self.start, if whole { TO_END } else { self.end })
+    }
+}
+
+/// The spans that regions mean, in their order. Their ends are clipped to the contigs, of which
+/// only [`Query::resolve`] warns.
+///
+/// # Errors
+/// As [`Query::resolve`].
+pub fn spans(queries: &[Query], contigs: &[Contig]) -> Result<Vec<Span>> {
+    let names = contigs.iter().map(|contig| contig.name.as_str());
+    let places: HashMap<&str, usize> = names.zip(0..).collect();
+    let find = |name: &str| places.get(name).copied();
+    let span = |query: &Query| query.locate(contigs, find).map(|(span, _)| span);
+    queries.iter().map(span).collect()
 }
 
 /// Sorts spans by contig and start, and joins those that overlap or touch.
@@ -189,6 +212,19 @@ impl Query {
         contigs: &[Contig],
         find: impl Fn(&str) -> Option<usize>,
     ) -> Result<Span> {
+        let (span, end) = self.locate(contigs, find)?;
+        if end != TO_END {
+            self.warn_if_clipped(end, contigs[span.contig].length);
+        }
+        Ok(span)
+    }
+
+    /// The span that is meant, and the end that was asked for.
+    fn locate(
+        &self,
+        contigs: &[Contig],
+        find: impl Fn(&str) -> Option<usize>,
+    ) -> Result<(Span, u64)> {
         let mut found = None;
         for region in &self.readings {
             if let Some(contig) = find(&region.contig) {
@@ -204,14 +240,12 @@ impl Query {
         };
         let length = contigs[contig].length;
         self.check_start(region.start, length)?;
-        if region.end != TO_END {
-            self.warn_if_clipped(region.end, length);
-        }
-        Ok(Span {
+        let span = Span {
             contig,
             start: region.start,
             end: region.end.min(length),
-        })
+        };
+        Ok((span, region.end))
     }
 
     /// Fails if the region begins at or after the end of its contig.

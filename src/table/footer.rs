@@ -132,11 +132,23 @@ pub struct Inference {
     pub device: String,
 }
 
-/// Which part of the reference was asked for.
+/// Which part of the reference was asked for; the regions are written as on the command line:
+/// `chrom`, or `chrom:start-end`, 1-based and closed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Selection {
-    /// The regions as `chrom:start-end`, 1-based and closed as on the command line; empty: all.
-    pub regions: Vec<String>,
+#[serde(untagged)]
+pub enum Selection {
+    /// These, in the order of the contigs.
+    Listed {
+        /// The regions; empty: all.
+        regions: Vec<String>,
+    },
+    /// Intervals, or more regions than a footer should list.
+    Counted {
+        /// How many there are.
+        count: u64,
+        /// SHA-256 of their lines.
+        sha256: String,
+    },
 }
 
 /// Which part of the run's input this table holds the rows of.

@@ -65,19 +65,31 @@ struct Found {
 impl Found {
     fn of(table: &TableFile, column: usize, dtype: Option<&str>) -> Self {
         let groups = 0..table.parquet().num_row_groups();
+        let groups: Vec<_> = groups
+            .map(|group| table.statistics(group, column))
+            .collect();
         let optional = table.schema().field(column).is_nullable();
+        let nulls = groups
+            .iter()
+            .map(|group| group.and_then(Statistics::null_count_opt));
+        let nulls = if optional { nulls.sum() } else { Some(0) };
         let mut found = Self {
-            nulls: Some(0),
+            nulls,
             ..Self::default()
         };
-        for group in groups {
-            let statistics = table.statistics(group, column);
-            if optional {
-                let nulls = statistics.and_then(Statistics::null_count_opt);
-                found.nulls = found.nulls.zip(nulls).map(|(sum, nulls)| sum + nulls);
+        for statistics in groups {
+            let Some(statistics) = statistics else {
+                continue;
+            };
+            if is_cut(statistics) {
+                return Self {
+                    nulls: found.nulls,
+                    ..Self::default()
+                };
             }
-            let ends = statistics.and_then(|statistics| ends(statistics, dtype));
-            let Some([min, max]) = ends else { continue };
+            let Some([min, max]) = ends(statistics, dtype) else {
+                continue;
+            };
             if found.min.is_null() || less(&min, &found.min) {
                 found.min = min;
             }
@@ -87,6 +99,12 @@ impl Found {
         }
         found
     }
+}
+
+/// Whether these are of long strings, of which Parquet keeps the beginnings.
+fn is_cut(statistics: &Statistics) -> bool {
+    let text = matches!(statistics, Statistics::ByteArray(_));
+    text && !(statistics.min_is_exact() && statistics.max_is_exact())
 }
 
 /// The least and the largest value. Of vectors there are none.
@@ -117,11 +135,7 @@ fn less(a: &Value, b: &Value) -> bool {
 
 fn described(table: &TableFile) -> String {
     let footer = &table.footer;
-    let words = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        other => other.to_string(),
-    };
+    let words = plain;
     let count = |value: &Value| value.as_u64().map(number).unwrap_or_default();
     let mut lines = vec![
         ("table", table.kind().to_string()),
@@ -203,29 +217,58 @@ fn reference(footer: &Value) -> String {
 }
 
 fn selected(footer: &Value) -> String {
-    let regions = footer["selection"]["regions"].as_array();
-    let regions: Vec<&str> = regions
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let mut text = match regions.len() {
-        0 => "all".to_string(),
-        n if n <= NAMED => regions.join(", "),
-        n => format!(
-            "{}, ... ({} regions)",
-            regions[..NAMED].join(", "),
-            number(n as u64)
-        ),
+    let all = [&footer["selection"]];
+    let parts = footer["parts"].as_array();
+    let selections: Vec<&Value> = match parts {
+        Some(parts) => parts.iter().map(|part| &part["selection"]).collect(),
+        None => all.to_vec(),
     };
-    let shard = &footer["shard"];
-    if shard.is_object() {
-        text += &format!(
-            ", of that shard {} of {} by {}",
-            shard["index"], shard["of"], shard["by"]
-        );
+    let mut text = listed_first(
+        selections
+            .into_iter()
+            .map(|selection| match selection["regions"].as_array() {
+                None => format!("{} regions or intervals", selection["count"]),
+                Some(regions) if regions.is_empty() => "all".to_string(),
+                Some(regions) => listed_first(regions.iter().map(plain), ", ", "regions"),
+            }),
+        "; ",
+        "parts",
+    );
+    let (shard, shards) = (&footer["shard"], &footer["shards"]);
+    for record in [shard, shards]
+        .into_iter()
+        .filter(|record| record.is_object())
+    {
+        let index = match record["index"].as_array() {
+            Some(several) => format!(
+                "s {}",
+                listed_first(several.iter().map(plain), ", ", "shards")
+            ),
+            None => format!(" {}", record["index"]),
+        };
+        let by = plain(&record["by"]);
+        text += &format!(", of that shard{index} of {} by {by}", record["of"]);
     }
-    text.replace('"', "")
+    text
+}
+
+/// A value, without quotes.
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_string)
+}
+
+/// The first few of many.
+fn listed_first(names: impl ExactSizeIterator<Item = String>, between: &str, what: &str) -> String {
+    let count = names.len();
+    let first: Vec<String> = names.take(NAMED).collect();
+    let first = first.join(between);
+    if count > NAMED {
+        format!("{first}{between}... ({} {what})", number(count as u64))
+    } else {
+        first
+    }
 }
 
 /// The columns, as a table with a line each.
@@ -234,9 +277,12 @@ fn listed(columns: &[Value]) -> String {
     let cell = |value: &Value| match value {
         Value::Null => "-".to_string(),
         Value::String(text) => printable(text),
-        // Of single precision at most.
-        Value::Number(n) if n.is_f64() => (n.as_f64().unwrap_or_default() as f32).to_string(),
         other => other.to_string(),
+    };
+    // In as many digits as tell a number from its neighbours of the same precision.
+    let end = |value: &Value, dtype: &Value| match value.as_f64() {
+        Some(number) if dtype == "float32" => (number as f32).to_string(),
+        _ => cell(value),
     };
     let mut rows: Vec<Vec<String>> = vec![HEADER.map(str::to_string).to_vec()];
     rows[0].push("meaning".to_string());
@@ -246,9 +292,9 @@ fn listed(columns: &[Value]) -> String {
             None => cell(&column["dtype"]),
         };
         let bytes = column["bytes"].as_u64().unwrap_or_default();
-        let ends = ["unit", "nulls", "min", "max"].map(|key| cell(&column[key]));
         let mut row = vec![cell(&column["name"]), dtype];
-        row.extend(ends);
+        row.extend(["unit", "nulls"].map(|key| cell(&column[key])));
+        row.extend(["min", "max"].map(|key| end(&column[key], &column["dtype"])));
         row.extend([readable(bytes), cell(&column["semantics"])]);
         rows.push(row);
     }

@@ -251,7 +251,8 @@ fn genes_of_an_annotation_and_windows_around_them_are_named_and_placed() {
             assert_eq!(name.unwrap(), ["gene-1", "two", "three"][record as usize]);
         }
         assert_eq!(found.footer["table"], "interval_embeddings");
-        assert_eq!(found.footer["selection"]["regions"][0], "intervals g.gff");
+        assert_eq!(found.footer["params"]["intervals"], "g.gff");
+        assert_eq!(found.footer["selection"]["count"], 3);
     }
     let line = "embed a.fa --intervals g.gff --feature CDS";
     let found = run(line, &[("g.gff", gff.to_string())]);

@@ -28,6 +28,8 @@ pub use columns::{ColumnKind, ColumnSpec, Values};
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
@@ -35,6 +37,7 @@ use arrow_array::types::{Float16Type, Float32Type};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, Field, Schema};
 use arrow_select::concat::concat;
+use arrow_select::dictionary::garbage_collect_any_dictionary;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
@@ -83,6 +86,7 @@ pub struct Receipt {
 pub struct TableWriter {
     columns: Vec<ColumnSpec>,
     file: Arc<Mutex<AtomicFile>>,
+    refused: Arc<AtomicBool>,
     writer: SerializedFileWriter<Shared>,
     factory: ArrowRowGroupWriterFactory,
     group: Vec<OpenColumn>,
@@ -103,18 +107,27 @@ enum EncodedColumn {
 }
 
 /// The file as the Parquet writer sees it. That writer wraps a failure to hand the file back in a
-/// text, without the operating system's error; so the file is never handed back, but shared.
-pub(super) struct Shared(Arc<Mutex<AtomicFile>>);
+/// text, without the operating system's error; so the file is never handed back, but shared. Nor
+/// does that writer say whether a copy failed at reading or at writing: here it is known.
+pub(super) struct Shared {
+    file: Arc<Mutex<AtomicFile>>,
+    refused: Arc<AtomicBool>,
+}
+
+impl Shared {
+    fn with<T>(&self, act: impl FnOnce(&mut AtomicFile) -> io::Result<T>) -> io::Result<T> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        act(&mut file).inspect_err(|_| self.refused.store(true, Ordering::Relaxed))
+    }
+}
 
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write(bytes)
+        self.with(|file| file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        file.flush()
+        self.with(AtomicFile::flush)
     }
 }
 
@@ -131,17 +144,23 @@ impl TableWriter {
         let mut properties = properties(columns);
         add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
         let file = Arc::new(Mutex::new(target));
+        let refused = Arc::new(AtomicBool::new(false));
+        let shared = Shared {
+            file: Arc::clone(&file),
+            refused: Arc::clone(&refused),
+        };
         let started = || {
             let root = ArrowSchemaConverter::new()
                 .convert(&schema)?
                 .root_schema_ptr();
-            SerializedFileWriter::new(Shared(Arc::clone(&file)), root, Arc::new(properties))
+            SerializedFileWriter::new(shared, root, Arc::new(properties))
         };
         let writer = started().map_err(|e| failed(&file, e))?;
         let factory = ArrowRowGroupWriterFactory::new(&writer, schema);
         Ok(Self {
             columns: columns.to_vec(),
             file,
+            refused,
             writer,
             factory,
             group: Vec::new(),
@@ -190,7 +209,7 @@ impl TableWriter {
         self.open_group();
         for (column, array) in self.group.iter_mut().zip(arrays) {
             match column {
-                OpenColumn::Scalar(_, arrays) => arrays.push(Arc::clone(array)),
+                OpenColumn::Scalar(_, arrays) => arrays.push(without_other_words(array)?),
                 OpenColumn::Vector(chunk) => {
                     let values = array.as_fixed_size_list().values();
                     match values.data_type() {
@@ -243,6 +262,23 @@ impl TableWriter {
 
     pub(super) fn parquet(&mut self) -> &mut SerializedFileWriter<Shared> {
         &mut self.writer
+    }
+
+    /// The error of a copy from `path`, which names the file that is at fault.
+    pub(super) fn copy_failed(&self, path: &Path, error: ParquetError) -> Error {
+        if self.refused.load(Ordering::Relaxed) {
+            return failed(&self.file, error);
+        }
+        let error = match error {
+            ParquetError::External(source) => match source.downcast_ref::<io::Error>() {
+                Some(io) => Error::io(path, io),
+                None => Error::new(Kind::Io, &source).caused_by(source),
+            },
+            other => Error::because(Kind::Input, other),
+        };
+        error
+            .file(path.display())
+            .place("while its rows are copied")
     }
 
     pub(super) fn count(&mut self, rows: u64) {
@@ -305,6 +341,14 @@ impl OpenColumn {
                     .map(|chunk| EncodedColumn::Scalar(Box::new(chunk)))
             }
         }
+    }
+}
+
+/// A slice of a column of words has all words of the column: many slices would hold as many copies.
+fn without_other_words(array: &ArrayRef) -> Result<ArrayRef> {
+    match array.as_any_dictionary_opt() {
+        Some(words) => garbage_collect_any_dictionary(words).map_err(mismatch),
+        None => Ok(Arc::clone(array)),
     }
 }
 

@@ -299,3 +299,54 @@ fn a_table_of_copied_groups_is_the_table_written_at_once() {
     let read = |name: &str| std::fs::read(at(name)).unwrap();
     assert!(read("whole") == read("copied"), "other bytes");
 }
+
+#[test]
+fn slices_of_columns_of_many_words_hold_only_their_own() {
+    // Rows of two columns of words in turn: with all words each, 20,000 slices would hold 10 GB.
+    let many = 10_000;
+    let column = |side: &str| -> ArrayRef {
+        let words = (0..many).map(|i| format!("{side}{i:09}"));
+        let values = Arc::new(arrow_array::StringArray::from_iter_values(words));
+        let keys = arrow_array::Int32Array::from_iter_values(0..many);
+        Arc::new(arrow_array::DictionaryArray::try_new(keys, values).unwrap())
+    };
+    let sides = [column("left"), column("right")];
+    let mut kept = 0;
+    for row in 0..many as usize {
+        for side in &sides {
+            kept += without_other_words(&side.slice(row, 1))
+                .unwrap()
+                .get_array_memory_size();
+        }
+    }
+    assert!(kept < 20_000_000, "{kept}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.parquet");
+    let columns = [ColumnSpec::new("chrom", ColumnKind::Words)];
+    let target = AtomicFile::create(&path, false).unwrap();
+    let mut table = TableWriter::create(target, &columns).unwrap();
+    for row in 0..many as usize {
+        for side in &sides {
+            table.write_arrays(&[side.slice(row, 1)]).unwrap();
+        }
+    }
+    table.finish(&serde_json::json!({})).unwrap();
+    let file = File::open(&path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let batch = reader
+        .with_batch_size(30_000)
+        .build()
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    let chrom = batch
+        .column(0)
+        .as_dictionary::<arrow_array::types::Int32Type>();
+    let words = chrom.downcast_dict::<arrow_array::StringArray>().unwrap();
+    for (row, word) in words.into_iter().enumerate() {
+        let side = ["left", "right"][row % 2];
+        assert_eq!(word.unwrap(), format!("{side}{:09}", row / 2));
+    }
+}

@@ -100,6 +100,19 @@ impl Header {
         }
     }
 
+    /// The fields of INFO that the header declares: their names, and how many values each has
+    /// (`A`, `R`, `.`, a number).
+    pub fn fields(&self) -> Vec<(String, String)> {
+        let declared = self
+            .lines()
+            .filter_map(|line| structured(trim_end(line), "INFO"));
+        let field = |fields: Vec<(String, String)>| {
+            let value = |key: &str| fields.iter().find(|(name, _)| name == key);
+            Some((value("ID")?.1.clone(), value("Number")?.1.clone()))
+        };
+        declared.filter_map(field).collect()
+    }
+
     /// The lines before the column line, each with its end.
     pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.text.split_inclusive(|&byte| byte == b'\n')

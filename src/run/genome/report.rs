@@ -3,10 +3,13 @@
 use super::{GenomeJob, Inputs, OpenGenome, RowsOf};
 use crate::error::Result;
 use crate::io::pileup::Consensus;
+use crate::run::options::{selection_of_intervals, selection_of_spans};
 use crate::run::provenance::{self, About};
 use crate::run::summary::Summary;
 use crate::run::{file_name, name_of};
+use crate::sequence::region::{merge, spans};
 use crate::stream::genome::Head;
+use crate::table::footer::Selection;
 use crate::table::{Column, Positions};
 use serde_json::{Map, Value, json};
 
@@ -33,6 +36,8 @@ impl GenomeJob<'_> {
         if let RowsOf::Embeddings(embed) = self.rows {
             params.extend(embed.layers.params());
         }
+        let file = source.regions_file.as_ref();
+        params.extend(file.map(|path| ("regions-file", json!(file_name(path)))));
         params.extend(source.intervals.params(opened.feature.as_deref()));
         params.extend(source.sample.params());
         if source.sample.reference.is_some() {
@@ -54,12 +59,27 @@ impl GenomeJob<'_> {
             mode: compute.exact.then_some("exact"),
             window: None,
             strand: opened.settings.strand,
-            regions: source.described(),
+            selection: self.selection(opened)?,
             shard: source.sharding.record(name_of(source.shard_by)),
             params,
             measured: Map::new(),
         };
         provenance::footer(&opened.session, compute, about, columns)
+    }
+
+    /// What was asked for, before a shard is cut from it.
+    fn selection(&self, opened: &OpenGenome) -> Result<Selection> {
+        if let Some((intervals, _)) = &opened.settings.intervals {
+            return Ok(selection_of_intervals(intervals.all()));
+        }
+        let contigs = opened.genome.finished_contigs();
+        let mut asked = spans(&opened.regions, contigs)?;
+        if self.inputs.source.keep_overlaps {
+            asked.sort_unstable();
+        } else {
+            merge(&mut asked);
+        }
+        Ok(selection_of_spans(&asked, contigs))
     }
 
     /// What was read.

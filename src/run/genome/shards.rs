@@ -6,6 +6,7 @@ use crate::head::Task;
 use crate::run::options::Wanted;
 use crate::run::plan;
 use crate::sequence::Contig;
+use crate::sequence::region::Query;
 use crate::sequence::shard::Shard;
 use crate::stream::genome::Intervals;
 
@@ -16,9 +17,11 @@ impl GenomeJob<'_> {
         task.is_none() && !self.inputs.compute.exact
     }
 
-    /// What is read: a shard, or all; `contigs`: those of the input, if they are known.
+    /// What is read of these regions, or intervals: a shard, or all; `contigs`: those of the input,
+    /// if they are known.
     pub(super) fn wanted<'b>(
         &self,
+        regions: &'b [Query],
         intervals: Option<&'b Intervals>,
         shard: Option<Shard>,
         contigs: Option<Vec<Contig>>,
@@ -26,6 +29,7 @@ impl GenomeJob<'_> {
         Wanted {
             shard,
             bin: self.bins().map_or(1, |(size, _)| size),
+            regions,
             intervals: intervals.map_or(&[], |all| all.all()),
             contigs,
         }
@@ -47,9 +51,14 @@ impl GenomeJob<'_> {
         for shard in shards {
             let settings = &opened.settings;
             let intervals = settings.intervals.as_ref().map(|(all, _)| all);
-            let wanted = self.wanted(intervals, Some(shard), Some(contigs.clone()));
+            let wanted = self.wanted(
+                &opened.regions,
+                intervals,
+                Some(shard),
+                Some(contigs.clone()),
+            );
             let facts = &opened.session.engine.facts;
-            (opened.genome, _) = source.open(facts, settings.strand, together, wanted)?;
+            opened.genome = source.open(facts, settings.strand, together, wanted)?;
             opened.estimate(None);
             let names = opened.genome.names().unwrap_or_default();
             lines += &plan::line(shard, names, &opened.session.estimate, speed);

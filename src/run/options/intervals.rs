@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::io::intervals::{self, Annotation};
+use crate::run::file_name;
 use crate::sequence::interval::{Point, Shape};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -114,11 +115,11 @@ impl Intervals {
 
     /// What the intervals are, for the metadata; `feature`: of which type, if the file has types.
     pub fn params(&self, feature: Option<&str>) -> Vec<(&'static str, Value)> {
-        if self.intervals.is_none() {
+        let Some(path) = &self.intervals else {
             return Vec::new();
-        }
-        let feature = feature.iter().map(|feature| ("feature", json!(feature)));
-        let mut params: Vec<_> = feature.collect();
+        };
+        let mut params = vec![("intervals", json!(file_name(path)))];
+        params.extend(feature.map(|feature| ("feature", json!(feature))));
         for (name, bases) in [("upstream", self.upstream), ("downstream", self.downstream)] {
             if bases > 0 {
                 params.push((name, json!(bases)));

@@ -4,13 +4,15 @@
 mod compute;
 mod intervals;
 mod output;
+mod regions;
 mod shard;
 mod source;
 
 pub use compute::{Compute, Precision, Target, use_threads};
 pub use output::{Binning, Output};
+pub use regions::{queries, selection_of_intervals, selection_of_spans};
 pub use shard::Sharding;
-pub use source::{Source, Wanted, described, indexed, queries};
+pub use source::{Source, Wanted, indexed};
 
 use serde::Serializer;
 use std::path::PathBuf;

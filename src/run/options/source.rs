@@ -6,10 +6,9 @@ use super::shard::Sharding;
 use crate::encoder::Facts;
 use crate::error::{Error, Result};
 use crate::io::alignments::is_alignments;
-use crate::io::bed;
 use crate::io::genome::{Genome, Options};
 use crate::io::pileup::{Choice, Consensus};
-use crate::run::{file_name, name_of};
+use crate::run::name_of;
 use crate::sequence::Contig;
 use crate::sequence::interval::Interval;
 use crate::sequence::region::Query;
@@ -24,6 +23,8 @@ pub struct Wanted<'a> {
     pub shard: Option<Shard>,
     /// Bases of a bin: none is in two shards.
     pub bin: u64,
+    /// The regions; none: all.
+    pub regions: &'a [Query],
     /// The intervals, if these are all.
     pub intervals: &'a [Interval],
     /// The contigs, if they are known from an earlier reading.
@@ -93,7 +94,8 @@ impl Source {
     /// Whether not all is read of every contig, so that context comes before what is.
     pub fn gives_context(&self) -> bool {
         let stretches = self.sharding.shard.is_some() && self.shard_by == By::Bases;
-        stretches || !self.described().is_empty()
+        let regions = !self.region.is_empty() || self.regions_file.is_some();
+        stretches || regions || self.intervals.intervals.is_some()
     }
 
     /// What a user should know of the context that regions get.
@@ -124,8 +126,7 @@ impl Source {
         files
     }
 
-    /// Opens this part of the input, and says how many regions are left out since they have no
-    /// base. `together`: regions may be read as one sequence with gaps.
+    /// Opens this part of the input. `together`: regions may be read as one sequence with gaps.
     ///
     /// # Errors
     /// Those of the readers; Usage: options that do not go together.
@@ -135,10 +136,11 @@ impl Source {
         strand: Strand,
         together: bool,
         wanted: Wanted,
-    ) -> Result<(Genome, u64)> {
+    ) -> Result<Genome> {
         let Wanted {
             shard,
             bin,
+            regions,
             intervals,
             contigs,
         } = wanted;
@@ -147,7 +149,7 @@ impl Source {
             by: self.shard_by,
             bin,
         });
-        let (mut regions, empty) = queries(&self.region, self.regions_file.as_deref())?;
+        let mut regions = regions.to_vec();
         let exact = |interval: &Interval| Query::exact(interval.region.clone());
         regions.extend(intervals.iter().map(exact));
         let context = self.context(facts);
@@ -157,8 +159,7 @@ impl Source {
             _ => (context, context),
         };
         if self.sample.reference.is_some() {
-            let genome = self.open_sample((&regions, shard), [left, right], strand)?;
-            return Ok((genome, empty));
+            return self.open_sample((&regions, shard), [left, right], strand);
         }
         if is_alignments(&self.fasta)? {
             let what = "this is a file of reads, not FASTA";
@@ -176,7 +177,7 @@ impl Source {
             allow_missing_eof: self.allow_missing_eof,
             allow_empty: self.allow_empty,
         };
-        Ok((Genome::open(&self.fasta, options)?, empty))
+        Genome::open(&self.fasta, options)
     }
 
     fn open_sample(
@@ -201,38 +202,6 @@ impl Source {
         let name = self.fasta.display().to_string();
         Ok(Genome::of_alignments(name, consensus))
     }
-
-    /// The regions as given, for the metadata.
-    pub fn described(&self) -> Vec<String> {
-        let mut all = described(&self.region, self.regions_file.as_deref());
-        let intervals = self.intervals.intervals.iter();
-        all.extend(intervals.map(|path| format!("intervals {}", file_name(path))));
-        all
-    }
-}
-
-/// Regions as given, for the metadata.
-pub fn described(regions: &[String], file: Option<&Path>) -> Vec<String> {
-    let bed = file.map(|path| format!("BED {}", file_name(path)));
-    regions.iter().cloned().chain(bed).collect()
-}
-
-/// The regions of the command line and of a BED file, and how many of those have no base.
-///
-/// # Errors
-/// Usage: not a region. Those of the reader of BED.
-pub fn queries(regions: &[String], file: Option<&Path>) -> Result<(Vec<Query>, u64)> {
-    let (mut queries, mut empty) = (Vec::new(), 0);
-    for text in regions {
-        queries.push(Query::parse(text)?);
-    }
-    if let Some(path) = file {
-        let read = bed::read(path)?;
-        empty = read.empty;
-        let regions = read.records.into_iter().map(|record| record.region);
-        queries.extend(regions.map(Query::exact));
-    }
-    Ok((queries, empty))
 }
 
 /// The indexes that stand beside a file.

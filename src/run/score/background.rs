@@ -11,7 +11,15 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 /// Parameters in which runs may differ whose scores are compared.
-const FREE: [&str; 5] = ["sample", "embeddings", "max-allele", "preset", "background"];
+const FREE: [&str; 7] = [
+    "input",
+    "input-sha256",
+    "sample",
+    "embeddings",
+    "max-allele",
+    "preset",
+    "background",
+];
 
 impl Score {
     /// Adds the variants of the background to the ledger, if it is no table.

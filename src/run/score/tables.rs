@@ -5,10 +5,12 @@ use crate::error::{Error, Result};
 use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::table_writer::Receipt;
 use crate::io::tsv::TsvWriter;
+use crate::run::options::selection_of_spans;
 use crate::run::outputs::{Format, Outputs};
 use crate::run::provenance::{self, About};
-use crate::run::{file_name, name_of};
-use crate::score::Mode;
+use crate::run::{file_name, identity, name_of};
+use crate::score::{Mode, region_of};
+use crate::sequence::region::Span;
 use crate::stream::TableOutput;
 use crate::table::{self, Column, Groups, Known, VariantRow, VariantRows};
 use serde_json::{Value, json};
@@ -153,13 +155,22 @@ impl Score {
         if let Some(sample) = &self.sample {
             params.push(("sample", json!(sample)));
         }
+        if let Some(path) = &self.variants {
+            params.push(("input", json!(file_name(path))));
+            if path.is_file() {
+                params.push(("input-sha256", json!(identity::digest(path)?)));
+            }
+        }
+        let saturated = self.saturate.iter();
+        let saturated = saturated.map(|region| region_of(region, &opened.reference));
+        let saturated: Vec<Span> = saturated.collect::<Result<_>>()?;
         let about = About {
             table: "variants",
             reference: (Some(&self.reference), opened.reference.contigs()),
             mode: None,
             window,
             strand: self.strand(),
-            regions: self.saturate.iter().cloned().collect(),
+            selection: selection_of_spans(&saturated, opened.reference.contigs()),
             shard: self.sharding.record(name_of(self.shard_by)),
             params,
             measured: known.measured(),

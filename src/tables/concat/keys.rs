@@ -92,7 +92,9 @@ impl Keys {
             end,
         };
         match (self.record, columns) {
-            (Some(_), [record]) => Ok(integers(*record).map(|pair| ends(0, pair, pair.1 + 1))),
+            (Some(_), [record]) => {
+                Ok(integers(*record).map(|pair| ends(0, pair, pair.1.saturating_add(1))))
+            }
             (None, [chrom, start, end]) => {
                 let name = match table.statistics(group, *chrom) {
                     Some(Statistics::ByteArray(names))
@@ -168,7 +170,7 @@ impl Keys {
         let records = integers(table, batch, record)?.values().iter().enumerate();
         let place = |(row, start): (usize, &i64)| {
             let (contig, start) = (contig(row).unwrap_or_default(), *start);
-            (Place { contig, start }, start + 1)
+            (Place { contig, start }, start.saturating_add(1))
         };
         Ok(records.map(place).collect())
     }

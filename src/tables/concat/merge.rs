@@ -1,7 +1,7 @@
 //! Rows of several tables in one order.
 
 use super::keys::{Keys, Place};
-use super::source::{Source, Whole};
+use super::source::{Limit, Source, Whole};
 use crate::error::{Error, Result};
 use crate::io::table_writer::TableWriter;
 use crate::table::Groups;
@@ -13,14 +13,13 @@ pub struct Merge<'a> {
     sources: Vec<Source<'a>>,
     order: &'a Order,
     groups: Groups,
-    /// The table that is written.
-    pub writer: TableWriter,
+    writer: &'a mut TableWriter,
     /// The last row: its table, and where it stands and ends.
     last: Option<(usize, Place, i64)>,
     /// Row groups that were copied.
-    pub copied: u64,
+    copied: u64,
     /// Rows that were written anew.
-    pub written: u64,
+    written: u64,
 }
 
 /// What the rows are sorted by.
@@ -29,6 +28,8 @@ pub struct Order {
     /// The contigs' names; of records, one without a name.
     names: Vec<String>,
     groups: Groups,
+    /// A place is in one table only; else rows of one place come in the order of the tables.
+    once: bool,
     /// Rows of different tables must not overlap.
     apart: bool,
 }
@@ -48,7 +49,7 @@ impl Order {
             "variants" => Some("record_index"),
             _ => None,
         };
-        let names: Vec<String> = contigs(&table.footer).into_iter().map(|c| c.name).collect();
+        let names: Vec<String> = contigs(table)?.into_iter().map(|c| c.name).collect();
         let keys = Keys {
             record,
             haplotypes: table.column("haplotype").is_some(),
@@ -59,6 +60,7 @@ impl Order {
             None => names,
         };
         Ok(Self {
+            once: !kind.starts_with("interval_"),
             apart: record.is_none() && !kind.starts_with("interval_"),
             keys,
             names,
@@ -72,7 +74,11 @@ impl<'a> Merge<'a> {
     ///
     /// # Errors
     /// Input: a table is damaged.
-    pub fn new(tables: &'a [TableFile], order: &'a Order, writer: TableWriter) -> Result<Self> {
+    pub fn new(
+        tables: &'a [TableFile],
+        order: &'a Order,
+        writer: &'a mut TableWriter,
+    ) -> Result<Self> {
         let sources = tables.iter().map(|table| Source::open(table, &order.keys));
         Ok(Self {
             sources: sources.collect::<Result<_>>()?,
@@ -85,11 +91,11 @@ impl<'a> Merge<'a> {
         })
     }
 
-    /// Writes all rows.
+    /// Writes all rows, and says how many row groups were copied and how many rows written anew.
     ///
     /// # Errors
     /// Input: a row comes twice, or rows of two tables overlap; Io.
-    pub fn run(&mut self) -> Result<()> {
+    pub fn run(mut self) -> Result<(u64, u64)> {
         while let Some((from, place, limit)) = self.first()? {
             self.must_follow(from, place)?;
             if self
@@ -106,11 +112,13 @@ impl<'a> Merge<'a> {
                 None => self.write(from, limit)?,
             }
         }
-        self.end_group()
+        self.end_group()?;
+        Ok((self.copied, self.written))
     }
 
-    /// The table with the next row, where that stands, and where the next row of any other does.
-    fn first(&self) -> Result<Option<(usize, Place, Option<Place>)>> {
+    /// The table with the next row, where that stands, and up to where its rows come before those of
+    /// all others.
+    fn first(&self) -> Result<Option<(usize, Place, Option<Limit>)>> {
         let nexts = self.sources.iter().enumerate();
         let nexts = nexts.filter_map(|(from, source)| Some((source.next()?, from)));
         let mut nexts: Vec<(Place, usize)> = nexts.collect();
@@ -118,12 +126,15 @@ impl<'a> Merge<'a> {
         match nexts[..] {
             [] => Ok(None),
             [(place, from)] => Ok(Some((from, place, None))),
-            [(place, from), (limit, other), ..] if place == limit => {
+            [(place, from), (limit, other), ..] if place == limit && self.order.once => {
                 let [one, other] = [from, other].map(|at| self.sources[at].table.path.display());
                 let what = format!("{} is also in {one}", self.named(place));
                 Err(Error::input(what).file(other).todo("give each part once"))
             }
-            [(place, from), (limit, _), ..] => Ok(Some((from, place, Some(limit)))),
+            [(place, from), (before, other), ..] => {
+                let or_there = !self.order.once && from < other;
+                Ok(Some((from, place, Some(Limit { before, or_there }))))
+            }
         }
     }
 
@@ -151,9 +162,13 @@ impl<'a> Merge<'a> {
     }
 
     /// Whether the one table would have this row group.
-    fn keeps(&self, whole: &Whole, limit: Option<Place>) -> bool {
+    fn keeps(&self, whole: &Whole, limit: Option<Limit>) -> bool {
         let name = |place: Place| self.order.names[place.contig as usize].as_str();
-        let next = whole.next.into_iter().chain(limit).min();
+        let next = whole
+            .next
+            .into_iter()
+            .chain(limit.map(|limit| limit.before))
+            .min();
         let last = (name(whole.last), whole.last.start, whole.end);
         let next = next.map(|next| (name(next), next.start));
         self.groups.keeps(whole.rows, whole.first.start, last, next)
@@ -170,7 +185,7 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    fn write(&mut self, from: usize, limit: Option<Place>) -> Result<()> {
+    fn write(&mut self, from: usize, limit: Option<Limit>) -> Result<()> {
         let (decoded, rows) = self.sources[from].take(limit)?;
         let places = &decoded.places[rows.clone()];
         let mut at = rows.start;

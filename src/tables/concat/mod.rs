@@ -1,4 +1,5 @@
-//! `table concat`: the tables of shards, or of runs over some contigs each, become one table.
+//! `table concat`: the tables of shards, of runs over some contigs each, or over several files of
+//! reads or variants, become one table.
 //!
 //! Row groups are copied as they are, without decoding them, wherever the one table would have the
 //! same row group; where groups would hold rows of several tables, these rows are written anew. So
@@ -7,18 +8,24 @@
 mod identity;
 mod keys;
 mod merge;
+mod parts;
+mod regions;
+mod selection;
+mod shards;
 mod source;
+mod together;
 
 use super::file::TableFile;
 use crate::error::{Error, Result};
-use crate::io::atomic::is_stdout;
 use crate::io::table_writer::{ColumnSpec, TableWriter};
 use crate::run::outputs::{Format, Outputs};
 use crate::run::units::{number, readable};
 use merge::{Merge, Order};
 use std::path::{Path, PathBuf};
+use together::Together;
 
-/// Makes one table of several, in the order of the reference's contigs, or of the input's records.
+/// Makes one table of several, in the order of the reference's contigs, or of the input's records;
+/// of several inputs, one after another.
 ///
 /// Memory: a row group of each table that is open in the middle of one.
 ///
@@ -32,20 +39,20 @@ pub fn concat(paths: &[PathBuf], output: &Path, allow_gaps: bool, force: bool) -
         .iter()
         .map(|path| TableFile::open(path))
         .collect::<Result<_>>()?;
-    let footer = identity::together(&tables, allow_gaps)?;
+    let (footer, together) = together::together(&tables, allow_gaps)?;
     let columns = columns(&tables)?;
     let file = outputs.create(output, Format::Parquet)?;
-    let order = Order::of(&tables[0])?;
-    let mut merge = Merge::new(&tables, &order, TableWriter::create(file, &columns)?)?;
-    merge.run()?;
-    let (copied, written) = (merge.copied, merge.written);
-    let receipt = merge.writer.finish(&footer)?;
-    outputs.commit()?;
-    let name = if is_stdout(output) {
-        "stdout".to_string()
-    } else {
-        output.display().to_string()
+    let name = file.name().display().to_string();
+    let mut writer = TableWriter::create(file, &columns)?;
+    let (copied, written) = match together {
+        Together::Sorted => {
+            let order = Order::of(&tables[0])?;
+            Merge::new(&tables, &order, &mut writer)?.run()?
+        }
+        Together::Given => (append(&tables, &mut writer)?, 0),
     };
+    let receipt = writer.finish(&footer)?;
+    outputs.commit()?;
     tracing::info!(
         "{name}: {} rows of {} tables, {}; {} row groups copied, {} rows written anew",
         number(receipt.rows),
@@ -55,6 +62,18 @@ pub fn concat(paths: &[PathBuf], output: &Path, allow_gaps: bool, force: bool) -
         number(written)
     );
     Ok(())
+}
+
+/// Copies all row groups of the tables, and says how many these are.
+fn append(tables: &[TableFile], writer: &mut TableWriter) -> Result<u64> {
+    let mut copied = 0;
+    for table in tables {
+        for group in 0..table.parquet().num_row_groups() {
+            writer.append_group(&table.path, &table.file, table.parquet(), group)?;
+            copied += 1;
+        }
+    }
+    Ok(copied)
 }
 
 /// The columns that all tables have.
@@ -68,15 +87,5 @@ fn columns(tables: &[TableFile]) -> Result<Vec<ColumnSpec>> {
             return Err(Error::input(what).file(other.path.display()));
         }
     }
-    let fields = first.schema().fields().iter();
-    let columns = fields.map(|field| {
-        ColumnSpec::of(field).ok_or_else(|| {
-            let what = format!(
-                "the column {} is of a type that crocuta does not write",
-                field.name()
-            );
-            Error::input(what).file(first.path.display())
-        })
-    });
-    columns.collect()
+    super::columns(first)
 }

@@ -35,6 +35,21 @@ pub struct Whole {
     pub next: Option<Place>,
 }
 
+/// Up to where rows are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// Those before it.
+    pub before: Place,
+    /// And those there.
+    pub or_there: bool,
+}
+
+impl Limit {
+    fn takes(limit: Option<Self>, place: Place) -> bool {
+        limit.is_none_or(|limit| place < limit.before || limit.or_there && place == limit.before)
+    }
+}
+
 impl<'a> Source<'a> {
     /// Looks at a table's row groups; decodes the keys of those that hold several contigs.
     pub fn open(table: &'a TableFile, keys: &'a Keys) -> Result<Self> {
@@ -58,11 +73,10 @@ impl<'a> Source<'a> {
     }
 
     /// The next row group, if no row of it was taken and all stand before `limit`.
-    pub fn whole(&self, limit: Option<Place>) -> Option<Whole> {
+    pub fn whole(&self, limit: Option<Limit>) -> Option<Whole> {
         let Ends { first, last, end } = *self.groups.get(self.group)?;
         let rows = self.table.parquet().row_group(self.group).num_rows();
-        let before = limit.is_none_or(|limit| last < limit);
-        (self.open.is_none() && before).then(|| Whole {
+        (self.open.is_none() && Limit::takes(limit, last)).then(|| Whole {
             group: self.group,
             rows: usize::try_from(rows).unwrap_or_default(),
             first,
@@ -78,7 +92,7 @@ impl<'a> Source<'a> {
     }
 
     /// Takes the rows of the next row group that stand before `limit`.
-    pub fn take(&mut self, limit: Option<Place>) -> Result<(&Decoded, Range<usize>)> {
+    pub fn take(&mut self, limit: Option<Limit>) -> Result<(&Decoded, Range<usize>)> {
         let open = match &mut self.open {
             Some(open) => open,
             none => {
@@ -93,8 +107,8 @@ impl<'a> Source<'a> {
             }
         };
         let rest = &open.places[open.at..];
-        let before = |(place, _): &&(Place, i64)| limit.is_none_or(|limit| *place < limit);
-        let rows = open.at..open.at + rest.iter().take_while(before).count();
+        let taken = |(place, _): &&(Place, i64)| Limit::takes(limit, *place);
+        let rows = open.at..open.at + rest.iter().take_while(taken).count();
         open.at = rows.end;
         if open.at == open.places.len() {
             self.group += 1;

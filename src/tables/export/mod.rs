@@ -6,6 +6,7 @@ mod rows;
 mod text;
 
 use super::file::TableFile;
+use super::text::Style;
 use crate::error::{Error, Result};
 use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::run::outputs::{Format, Outputs};
@@ -13,7 +14,6 @@ use rows::Rows;
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write, stdout};
 use std::path::{Path, PathBuf};
-use text::Style;
 
 /// What is exported, and to where.
 pub struct Export<'a> {
@@ -90,7 +90,8 @@ pub fn export(request: &Export) -> Result<()> {
         return text::write(&rows, style, &mut stdout().lock(), Path::new("stdout"));
     }
     to_file(request, form, |mut file| {
-        text::write(&rows, style, &mut file, request.output)?;
+        let name = file.name().to_path_buf();
+        text::write(&rows, style, &mut file, &name)?;
         Ok(file)
     })
 }
@@ -106,7 +107,7 @@ fn to_file(
     outputs.commit()
 }
 
-/// A matrix and the table of its rows' keys.
+/// A matrix, and the table of its rows' other columns, if any are wanted.
 fn to_matrix(request: &Export, rows: &Rows) -> Result<()> {
     if is_stdout(request.output) {
         let what = "--npy writes two files, a matrix and the keys of its rows";
@@ -115,17 +116,20 @@ fn to_matrix(request: &Export, rows: &Rows) -> Result<()> {
     let (vector, others) = rows.parted()?;
     let keys: PathBuf = request.output.with_extension("keys.tsv");
     let mut outputs = Outputs::new(&[request.table.to_path_buf()], request.force);
-    let declared = [
-        (request.output.to_path_buf(), Format::Npy),
-        (keys.clone(), Format::Tsv),
-    ];
+    let mut declared = vec![(request.output.to_path_buf(), Format::Npy)];
+    let has_keys = !others.fields().is_empty();
+    if has_keys {
+        declared.push((keys.clone(), Format::Tsv));
+    }
     outputs.open(&declared)?;
     let mut matrix = outputs.create(request.output, Format::Npy)?;
     npy::write(&vector, &mut matrix, request.output)?;
     matrix.finish()?;
-    let mut file = outputs.create(&keys, Format::Tsv)?;
-    text::write(&others, Style::Tsv, &mut file, &keys)?;
-    file.finish()?;
+    if has_keys {
+        let mut file = outputs.create(&keys, Format::Tsv)?;
+        text::write(&others, Style::Tsv, &mut file, &keys)?;
+        file.finish()?;
+    }
     outputs.commit()
 }
 

@@ -4,9 +4,8 @@ use crate::error::{Error, Kind, Result};
 use crate::sequence::region::Query;
 use crate::tables::contigs;
 use crate::tables::file::TableFile;
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type};
-use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray};
+use crate::tables::places::{self, Places};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::{DataType, Field};
 use arrow_select::filter::filter_record_batch;
 use parquet::file::statistics::Statistics;
@@ -171,14 +170,18 @@ impl Wanted {
                     .todo("leave out --region")
             })
         };
-        let contigs = contigs(&table.footer);
+        let contigs = contigs(table)?;
         let region = |text: &String| {
             let span = Query::parse(text)?.resolve(&contigs)?;
             let name = contigs[span.contig].name.clone();
             Ok((name, span.start.cast_signed(), span.end.cast_signed()))
         };
         Ok(Self {
-            columns: [column("chrom")?, column("start")?, column("end")?],
+            columns: [
+                column(places::COLUMNS[0])?,
+                column(places::COLUMNS[1])?,
+                column(places::COLUMNS[2])?,
+            ],
             regions: regions.iter().map(region).collect::<Result<_>>()?,
         })
     }
@@ -205,43 +208,20 @@ impl Wanted {
 
     /// Those of the rows.
     fn of(&self, table: &TableFile, batch: &RecordBatch) -> Result<RecordBatch> {
-        let schema = table.schema();
-        let column = |at: usize| batch.column_by_name(schema.field(self.columns[at]).name());
-        let damaged = || {
-            let what = "its columns of places are of other types";
-            Error::input(what).file(table.path.display())
-        };
-        let integers = |at| column(at).and_then(|array| array.as_primitive_opt::<Int64Type>());
-        let chrom = column(0).and_then(|array| array.as_dictionary_opt::<Int32Type>());
-        let chrom = chrom.ok_or_else(damaged)?;
-        let words: &StringArray = chrom.values().as_string_opt().ok_or_else(damaged)?;
-        let (starts, ends) = (
-            integers(1).ok_or_else(damaged)?,
-            integers(2).ok_or_else(damaged)?,
-        );
-        // The regions of each word of the dictionary.
-        let on = |word: Option<&str>| -> Vec<(i64, i64)> {
-            let here = self
-                .regions
-                .iter()
-                .filter(|(name, ..)| Some(name.as_str()) == word);
+        let places = Places::of(table, batch)?;
+        let on = |name: &str| -> Vec<(i64, i64)> {
+            let here = self.regions.iter().filter(|(contig, ..)| contig == name);
             here.map(|(_, start, end)| (*start, *end)).collect()
         };
-        let regions: Vec<Vec<(i64, i64)>> = words.iter().map(on).collect();
+        let regions = places.each_contig(on);
         let overlaps = |row: usize| {
-            let key = chrom.key(row)?;
-            let (start, end) = (starts.value(row), ends.value(row));
-            let here = regions.get(key)?.iter();
-            let known = starts.is_valid(row) && ends.is_valid(row);
-            Some(
-                known
-                    && here
-                        .into_iter()
-                        .any(|region| start < region.1 && end > region.0),
-            )
+            places.row(row).is_some_and(|(contig, start, end)| {
+                let mut here = regions[contig].iter();
+                here.any(|region| start < region.1 && end > region.0)
+            })
         };
         let mask: BooleanArray = (0..batch.num_rows())
-            .map(|row| Some(overlaps(row).unwrap_or(false)))
+            .map(|row| Some(overlaps(row)))
             .collect();
         filter_record_batch(batch, &mask).map_err(|e| Error::because(Kind::Internal, e))
     }

@@ -174,3 +174,38 @@ fn what_cannot_be_exported_is_refused() {
         case.run().fails(code, &[why]);
     }
 }
+
+#[test]
+fn a_vector_alone_is_a_matrix_without_a_table_of_keys() {
+    exported(case("embed"), "-o x.npy --columns embedding", &["x.npy"]);
+}
+
+#[test]
+fn a_full_output_is_named_not_the_table() {
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    let case = case("embed");
+    for args in [
+        "export t.parquet -o - --tsv",
+        "export t.parquet -o - --ipc",
+        "concat t.parquet -o -",
+    ] {
+        let mut case = case.copy().args(&format!("table {args}")).stdout(full());
+        let outcome = case.run();
+        let said = "crocuta: error: stdout: No space left";
+        assert!(
+            outcome.stderr.starts_with(said),
+            "{args}: {}",
+            outcome.stderr
+        );
+        outcome.fails(5, &[]);
+    }
+    let mut case = case
+        .args("table concat t.parquet -o out.parquet")
+        .file_size(2000);
+    case.run().fails(5, &["error: out.parquet: File too large"]);
+}

@@ -2,5 +2,7 @@
 
 mod concat;
 mod export;
+mod join;
 mod parts;
 mod show;
+mod summarise;

@@ -1,7 +1,7 @@
 //! `table concat` on parts of every shape, of every kind of table.
 
-use crate::harness::Case;
 use crate::harness::table::Table;
+use crate::harness::{Case, bases, record};
 use crocuta::io::atomic::AtomicFile;
 use crocuta::io::table_writer::{ColumnKind, ColumnSpec, TableWriter, Values};
 use crocuta::io::vector::Element;
@@ -101,7 +101,8 @@ fn write(path: &Path, kind: &str, rows: &[Row], shard: Option<Value>, size: usiz
     let mut footer = json!({"version": "1.0.0", "table": kind, "reference": {"contigs": contigs},
         "selection": {"regions": []}});
     if let Some(shard) = shard {
-        footer["shard"] = shard;
+        let several = shard["index"].is_array();
+        footer[if several { "shards" } else { "shard" }] = shard;
     }
     footer["complete"] = json!(true);
     let file = AtomicFile::create(path, false).unwrap();
@@ -133,7 +134,10 @@ fn write(path: &Path, kind: &str, rows: &[Row], shard: Option<Value>, size: usiz
 /// Rows of `kind` go to `parts` as `part_of` says, and come back by `table concat`.
 fn check(kind: &str, by: &str, rows: &[Row], parts: usize, part_of: impl Fn(usize, &Row) -> usize) {
     let case = Case::new("").seconds(120);
-    write(&case.path("whole.parquet"), kind, rows, None, 8192);
+    // Each stretch of bases begins anew: that is not the single run.
+    let all = json!({"index": (1..=parts).collect::<Vec<_>>(), "of": parts, "by": by});
+    let all = (by == "bases").then_some(all);
+    write(&case.path("whole.parquet"), kind, rows, all, 8192);
     let mut names = String::new();
     for part in 0..parts {
         let mine = rows
@@ -246,6 +250,11 @@ fn shards_that_are_missing_or_come_twice_are_named() {
         );
     }
     write(&case.path("whole.parquet"), "embeddings", &rows, None, 8192);
+    for (name, index, of) in [("far", 5, 3), ("many", u64::MAX, u64::MAX)] {
+        let shard = json!({"index": index, "of": of, "by": "contig"});
+        let path = case.path(&format!("{name}.parquet"));
+        write(&path, "embeddings", &rows[..5], Some(shard), 8192);
+    }
     let shard = json!({"index": 1, "of": 4, "by": "contig"});
     write(
         &case.path("other.parquet"),
@@ -268,6 +277,11 @@ fn shards_that_are_missing_or_come_twice_are_named() {
             "0.parquet whole.parquet",
             "some tables are shards and some are not",
         ),
+        ("far.parquet 0.parquet", "damaged: shard 5 of 3"),
+        (
+            "many.parquet",
+            "18446744073709551614 of 18446744073709551615 shards are missing: 1, 2, 3, 4, 5 and",
+        ),
     ] {
         let mut case = case
             .copy()
@@ -284,4 +298,87 @@ fn shards_that_are_missing_or_come_twice_are_named() {
     let mut case = case.args("table concat some.parquet 1.parquet -o all.parquet");
     let outcome = case.run().succeeds(&["all.parquet"]);
     assert!(outcome.file("all.parquet") == outcome.file("whole.parquet"));
+}
+
+#[test]
+fn real_shards_become_the_bytes_of_the_single_run() {
+    let text = record("a", &bases(1, 900), 60)
+        + &record("b", &bases(2, 700), 60)
+        + &record("c", &bases(3, 1300), 60);
+    let reads: String = (0..9000)
+        .map(|i| format!("@r{i}\n{}\n+\nIIIII\n", bases(i, 5)))
+        .collect();
+    let places = [
+        (3, 'c', 40),
+        (1, 'a', 7),
+        (3, 'c', 9),
+        (2, 'b', 80),
+        (1, 'a', 300),
+    ];
+    let variant = |(seed, contig, at): (u64, char, usize)| {
+        let letter = &bases(seed, at)[at - 1..];
+        let other = if letter == "A" { "C,G" } else { "A" };
+        format!("{contig}\t{at}\t.\t{letter}\t{other}\t.\t.\t.\n")
+    };
+    let header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n";
+    let variants: String = places.into_iter().map(variant).collect();
+    let case = Case::new("")
+        .file("a.fa", text)
+        .file("r.bed", "a\t10\t300\nc\t5\t800\nc\t900\t1000\n")
+        .file("i.bed", "c\t10\t300\tx\na\t5\t80\ty\na\t9\t50\tz\n")
+        .file("a.fq", reads)
+        .file("v.vcf", header.to_string() + &variants)
+        .seconds(60);
+    for line in [
+        "embed a.fa --chunk 256",
+        "embed a.fa --bin 64 --strand both",
+        "embed a.fa --regions-file r.bed",
+        "embed a.fa --intervals i.bed",
+        "predict a.fa --strand both",
+        "predict a.fa --region c:1-500 --region a",
+        "reads a.fq",
+        "score v.vcf -r a.fa --after 20",
+        "score v.vcf -r a.fa --mode window --window 100 --shard-by site",
+    ] {
+        let run = |args: &str, name: &str| {
+            let mut case = case
+                .copy()
+                .args(&format!("{line} -m model {args} -o {name}"));
+            case.run().succeeds(&[name]).file(name).to_vec()
+        };
+        let line_of_whole = line.replace(" --shard-by site", "");
+        let mut whole = case
+            .copy()
+            .args(&format!("{line_of_whole} -m model -o whole"));
+        let whole = whole.run().succeeds(&["whole"]).file("whole").to_vec();
+        let mut joined = case.copy().args("table concat 3 1 2 -o joined");
+        for index in 1..=3 {
+            let name = index.to_string();
+            let part = run(&format!("--shard {index}/3"), &name);
+            joined = joined.file(&name, part);
+        }
+        let same = joined.run().succeeds(&["joined"]).file("joined") == whole;
+        assert!(same, "{line}");
+    }
+    // Stretches of bases, and sites in a stream, begin anew: the joined table says so.
+    for (line, by) in [
+        ("embed a.fa --shard-by bases --context 100", "bases"),
+        (
+            "score v.vcf -r a.fa --after 20 --shard-by site --context 100",
+            "site",
+        ),
+    ] {
+        let mut joined = case.copy();
+        for index in 1..=2 {
+            joined = joined.args(&format!("{line} -m model --shard {index}/2 -o {index}"));
+            joined.run().succeeds(&[&index.to_string()]);
+        }
+        let mut joined = joined.args("table concat 2 1 -o out.parquet");
+        let footer = joined.run().succeeds(&["out.parquet"]).table().footer;
+        assert_eq!(
+            footer["shards"],
+            json!({"index": [1, 2], "of": 2, "by": by})
+        );
+        assert!(footer["shard"].is_null());
+    }
 }

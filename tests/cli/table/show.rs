@@ -129,3 +129,60 @@ fn what_is_no_table_of_ours_is_refused() {
         .fails(5, &["missing.parquet: "]);
     Case::new("table show -").run().fails(2, &["name a file"]);
 }
+
+#[test]
+fn shards_and_parts_are_shown() {
+    let text = record("chr1", &bases(1, 900), 60) + &record("chr2", &bases(2, 50), 60);
+    let mut case = Case::new("")
+        .file("a.fa", text)
+        .file("i.bed", "chr1\t5\t60\n");
+    for index in 1..=3 {
+        let line = format!("embed a.fa -m model --shard {index}/3 --shard-by bases --context 50");
+        case = case.args(&format!("{line} -o {index}"));
+        case.run().succeeds(&[&index.to_string()]);
+    }
+    case = case.args("embed a.fa -m model --intervals i.bed -o i");
+    case.run().succeeds(&["i"]);
+    case = case.args("table concat 3 1 -o some --allow-gaps");
+    case.run().succeeds(&["some"]);
+    for (name, said) in [
+        ("2", "selected: all, of that shard 2 of 3 by bases\n"),
+        ("some", "selected: all, of that shards 1, 3 of 3 by bases\n"),
+        ("i", "selected: 1 regions or intervals\n"),
+    ] {
+        let mut case = case.copy().args(&format!("table show {name}"));
+        let text = String::from_utf8(case.run().succeeds(&[]).stdout).unwrap();
+        assert!(text.contains(said), "{said}{text}");
+    }
+}
+
+#[test]
+fn ends_are_those_of_the_column_or_none() {
+    let long = "x".repeat(100);
+    let text = record(&long, &bases(1, 300), 60);
+    let letter = &bases(1, 300)[8..9];
+    let other = if letter == "A" { "C" } else { "A" };
+    let vcf = format!(
+        "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n{long}\t9\t.\t{letter}\t{other}\t.\t.\t.\n"
+    );
+    let mut case = Case::new("score v.vcf -r a.fa -m model --after 20 -o out.parquet")
+        .file("a.fa", text)
+        .file("v.vcf", vcf);
+    let table = case.run().succeeds(&["out.parquet"]).table();
+    let text = shown("", &std::fs::read(case.path("out.parquet")).unwrap());
+    let cells = |name: &str| -> Vec<String> {
+        let line = text
+            .lines()
+            .find(|line| line.split(' ').next() == Some(name));
+        line.unwrap()
+            .split_whitespace()
+            .map(str::to_string)
+            .collect()
+    };
+    assert_eq!(cells("chrom")[3..6], ["0", "-", "-"]);
+    // Double precision is shown in full.
+    let expected = table.doubles("ll_ref")[0].unwrap();
+    assert_eq!(cells("ll_ref")[4].parse::<f64>().unwrap(), expected);
+    let expected = table.numbers("delta_ll")[0].unwrap();
+    assert_eq!(cells("delta_ll")[4], expected.to_string());
+}

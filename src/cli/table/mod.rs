@@ -1,10 +1,17 @@
 //! `table`: work on finished tables.
 
+mod export;
+mod join;
+mod summarise;
+
 use super::process::print;
 use crate::error::Result;
-use crate::tables::export::{Export, Form};
-use crate::tables::{concat, export, show};
+use crate::run::use_threads;
+use crate::tables::{concat, show};
+use export::Exported;
+use join::Joined;
 use std::path::PathBuf;
+use summarise::Summarised;
 
 /// Commands on tables that other commands wrote.
 #[derive(clap::Subcommand, Clone, Debug)]
@@ -38,6 +45,8 @@ crocuta table concat chr2.parquet chr1.parquet -o both.parquet --allow-gaps"
         /// Replace the output if it exists.
         #[arg(long)]
         force: bool,
+        #[command(flatten)]
+        workers: Workers,
     },
     /// Write rows of a table in another format: TSV, CSV, Arrow IPC or NumPy.
     #[command(
@@ -46,44 +55,27 @@ crocuta table export embeddings.parquet -o chr2.npy --region chr2:1-50,000\n  \
 crocuta table export scores.parquet -o - --tsv --columns chrom,pos,ref,alt,delta_ll | head"
     )]
     Export(Box<Exported>),
+    /// Join rows with labels of their variants, or of intervals, and judge a score by them.
+    #[command(
+        after_help = "Examples:\n  crocuta table join scores.parquet clinvar.vcf.gz --columns CLNSIG -o joined.parquet\n  \
+crocuta table join scores.parquet labels.tsv --label pathogenic -o joined.parquet\n  \
+crocuta table join embeddings.parquet genes.gff3 --matched -o genes.parquet"
+    )]
+    Join(Box<Joined>),
+    /// Summarise numbers in each interval of a file, or for each value of a column.
+    #[command(
+        after_help = "Examples:\n  crocuta table summarise predictions.parquet --by genes.gff3 -o genes.tsv\n  \
+crocuta table summarise scores.parquet --by type --columns delta_ll,llr -o types.tsv"
+    )]
+    Summarise(Box<Summarised>),
 }
 
-/// Options of `crocuta table export`.
+/// How many work.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Exported {
-    /// The table.
-    table: PathBuf,
-    /// The file to write; - is stdout. Its extension says the format, unless an option does.
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    #[command(flatten)]
-    form: Forms,
-    /// Only these columns, in this order.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    columns: Vec<String>,
-    /// Only rows that overlap these regions, chr:beg-end, counted from 1.
-    #[arg(long, value_name = "REGION")]
-    region: Vec<String>,
-    /// Replace the output if it exists.
-    #[arg(long)]
-    force: bool,
-}
-
-#[derive(clap::Args, Clone, Debug)]
-#[group(multiple = false)]
-struct Forms {
-    /// Columns separated by tabs, NA where there is no value.
-    #[arg(long)]
-    tsv: bool,
-    /// Columns separated by commas, nothing where there is no value.
-    #[arg(long)]
-    csv: bool,
-    /// Arrow IPC, also called Feather.
-    #[arg(long)]
-    ipc: bool,
-    /// The matrix of a vector column, and the other columns as TSV beside it.
-    #[arg(long)]
-    npy: bool,
+pub struct Workers {
+    /// Worker threads [default: all processors that the process may use].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 impl Table {
@@ -99,29 +91,14 @@ impl Table {
                 output,
                 allow_gaps,
                 force,
-            } => concat(tables, output, *allow_gaps, *force),
+                workers,
+            } => {
+                use_threads(workers.threads)?;
+                concat(tables, output, *allow_gaps, *force)
+            }
             Self::Export(exported) => exported.run(),
+            Self::Join(joined) => joined.run(),
+            Self::Summarise(summarised) => summarised.run(),
         }
-    }
-}
-
-impl Exported {
-    fn run(&self) -> Result<()> {
-        let Forms { tsv, csv, ipc, npy } = self.form;
-        let given = [
-            (tsv, Form::Tsv),
-            (csv, Form::Csv),
-            (ipc, Form::Ipc),
-            (npy, Form::Npy),
-        ];
-        let form = given.into_iter().find(|(given, _)| *given);
-        export(&Export {
-            table: &self.table,
-            output: &self.output,
-            form: form.map(|(_, form)| form),
-            columns: &self.columns,
-            regions: &self.region,
-            force: self.force,
-        })
     }
 }

@@ -1,0 +1,282 @@
+//! Labels: what a file says of variants, or of intervals, a row each.
+//!
+//! VCF and BCF (the fields of INFO), TSV, CSV and Parquet with a header (`chrom`, `pos`, `ref`,
+//! `alt`, or `chrom`, `start`, `end`, and any other columns), BED, GFF3 and GTF; known by their
+//! content. All of it is held in memory: some 150 bytes a label, and 4 for each of its values.
+
+mod columns;
+mod overlaps;
+mod parquet;
+mod text;
+mod vcf;
+
+pub use columns::Column;
+pub use overlaps::Overlaps;
+
+use super::input::{Input, is_stdin};
+use super::{intervals, read};
+use crate::error::{Error, Result};
+use crate::sequence::allele::Variant;
+use crate::sequence::interval::Orientation;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io::{BufRead, Cursor, Read};
+use std::path::Path;
+
+/// The longest line, in bytes.
+const MAX_LINE: u64 = 1 << 26;
+
+/// What a file says of variants or intervals.
+pub struct Labels {
+    /// What is said, but for the places.
+    pub columns: Vec<Column>,
+    /// How many labels there are.
+    pub count: u32,
+    /// Labels of variants that have one already, which are left out.
+    pub repeated: u64,
+    places: Places,
+}
+
+/// Of what the labels are, by contig.
+enum Places {
+    Variants(HashMap<String, HashMap<Change, u32>>),
+    Intervals(HashMap<String, Overlaps>),
+}
+
+/// What tells variants apart.
+#[derive(PartialEq, Eq, Hash)]
+enum Change {
+    /// Bases that change.
+    Bases(Variant),
+    /// Anything else, as it is spelled.
+    Other(u64, String, String),
+}
+
+impl Change {
+    /// The change without bases that REF and ALT share, as far left as REF itself allows.
+    fn new((pos, reference, alternate): (u64, &str, &str)) -> Self {
+        match Variant::new(pos, reference, alternate) {
+            Ok(variant) => {
+                let (start, bases) = (variant.start, variant.reference.clone());
+                let at = |place: u64| {
+                    let place = usize::try_from(place.checked_sub(start)?).ok()?;
+                    bases.get(place).copied()
+                };
+                Self::Bases(variant.normalise(at))
+            }
+            Err(_) => Self::Other(pos, reference.to_string(), alternate.to_string()),
+        }
+    }
+}
+
+/// Where a label stands, as its file says it.
+enum Place<'a> {
+    /// CHROM, POS counted from 1, REF and ALT.
+    Variant(&'a str, u64, &'a str, &'a str),
+    /// A contig, and bases counted from 0.
+    Interval(&'a str, i64, i64),
+}
+
+impl Labels {
+    /// Reads a file, and of what it says these columns, or all.
+    ///
+    /// # Errors
+    /// Input, naming the line: the file is damaged, or of no kind that is known; Usage: columns
+    /// that it lacks; Io.
+    pub fn read(path: &Path, wanted: &[String]) -> Result<Self> {
+        let labels = if is_parquet(path)? {
+            parquet::read(path, wanted)
+        } else {
+            let input = Input::open(path, false)?;
+            of_text(path, input, wanted)
+        };
+        let labels = labels.map_err(|error| error.file(path.display()))?;
+        if labels.count == 0 {
+            return Err(Error::input("no labels").file(path.display()));
+        }
+        Ok(labels)
+    }
+
+    /// Labels with these columns, of variants or of intervals.
+    fn new(names: Vec<String>, of_variants: bool) -> Self {
+        Self {
+            columns: names.into_iter().map(Column::new).collect(),
+            count: 0,
+            repeated: 0,
+            places: if of_variants {
+                Places::Variants(HashMap::new())
+            } else {
+                Places::Intervals(HashMap::new())
+            },
+        }
+    }
+
+    /// Adds a label with a value for each column; missing ones are empty.
+    fn push<'a>(
+        &mut self,
+        place: &Place,
+        values: impl Iterator<Item = &'a str>,
+    ) -> Result<(), String> {
+        let number = self.count;
+        match (&mut self.places, place) {
+            (Places::Variants(all), Place::Variant(chrom, pos, reference, alternate)) => {
+                let here = of_contig(all, chrom);
+                match here.entry(Change::new((*pos, *reference, *alternate))) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(number);
+                    }
+                    Entry::Occupied(_) => {
+                        self.repeated += 1;
+                        return Ok(());
+                    }
+                }
+            }
+            (Places::Intervals(all), Place::Interval(chrom, start, end)) => {
+                if start >= end {
+                    return Err(format!("the interval {start} to {end} has no base"));
+                }
+                of_contig(all, chrom).push(*start, *end, number);
+            }
+            _ => return Err("a label of another kind".to_string()),
+        }
+        for (column, value) in self.columns.iter_mut().zip(values) {
+            column.push(value);
+        }
+        self.count = number.checked_add(1).ok_or("too many labels")?;
+        Ok(())
+    }
+
+    /// What has been read, ready to be asked.
+    fn finished(mut self) -> Self {
+        if let Places::Intervals(all) = &mut self.places {
+            all.values_mut().for_each(Overlaps::sort);
+        }
+        self.columns.iter_mut().for_each(Column::finish);
+        self
+    }
+
+    /// Whether these are labels of variants; else they are of intervals.
+    pub fn of_variants(&self) -> bool {
+        matches!(self.places, Places::Variants(_))
+    }
+
+    /// The label of a variant that is spelled in this way.
+    pub fn of_variant(&self, chrom: &str, spelled: (u64, &str, &str)) -> Option<u32> {
+        match &self.places {
+            Places::Variants(all) => all.get(chrom)?.get(&Change::new(spelled)).copied(),
+            Places::Intervals(_) => None,
+        }
+    }
+
+    /// The labels of the intervals of a contig.
+    pub fn of_contig(&self, chrom: &str) -> Option<&Overlaps> {
+        match &self.places {
+            Places::Intervals(all) => all.get(chrom),
+            Places::Variants(_) => None,
+        }
+    }
+}
+
+fn of_contig<'a, T: Default>(all: &'a mut HashMap<String, T>, name: &str) -> &'a mut T {
+    if !all.contains_key(name) {
+        all.insert(name.to_string(), T::default());
+    }
+    all.entry(name.to_string()).or_default()
+}
+
+/// What is no Parquet, by its first line after those that begin with ##.
+fn of_text(path: &Path, mut input: Input, wanted: &[String]) -> Result<Labels> {
+    let (mut head, mut line) = (Vec::new(), 0..0);
+    while line.is_empty() || head[line.clone()].starts_with(b"##") {
+        let bytes = (&mut input).take(MAX_LINE).read_until(b'\n', &mut head);
+        let bytes = bytes.map_err(read::error)?;
+        line = line.end..head.len();
+        if bytes == 0 || is_variants(&head) {
+            break;
+        }
+    }
+    let header = text::header(&String::from_utf8_lossy(&head[line]));
+    let of_variants = is_variants(&head);
+    let input = Cursor::new(head).chain(input);
+    if of_variants {
+        let name = path.display().to_string();
+        vcf::read(Input::new(&name, Box::new(input), true)?, wanted)
+    } else if let Some(header) = header {
+        text::read(input, header, wanted)
+    } else if is_stdin(path) {
+        let what = "its first line names no columns chrom, pos, ref and alt";
+        Err(Error::input(what).todo("give a file, if these are intervals"))
+    } else {
+        of_intervals(path, wanted)
+    }
+}
+
+fn is_variants(head: &[u8]) -> bool {
+    head.starts_with(b"##fileformat=VCF") || head.starts_with(b"BCF")
+}
+
+fn is_parquet(path: &Path) -> Result<bool> {
+    if is_stdin(path) {
+        return Ok(false);
+    }
+    let mut start = [0; 4];
+    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+    let mut start_of = file.take(start.len() as u64);
+    Ok(start_of.read_exact(&mut start).is_ok() && start == *b"PAR1")
+}
+
+/// Which of the columns that a file has are wanted: their places.
+fn chosen(names: &[&str], wanted: &[String]) -> Result<Vec<usize>> {
+    let place = |name: &String| {
+        let place = names.iter().position(|known| known == name);
+        place.ok_or_else(|| {
+            let what = format!("the labels have no column {name}");
+            Error::usage(what).todo(format!("they have {}", names.join(", ")))
+        })
+    };
+    match wanted {
+        [] => Ok((0..names.len()).collect()),
+        wanted => wanted.iter().map(place).collect(),
+    }
+}
+
+/// The intervals of a BED, GFF3 or GTF.
+fn of_intervals(path: &Path, wanted: &[String]) -> Result<Labels> {
+    const NAMES: [&str; 5] = [
+        "interval_start",
+        "interval_end",
+        "name",
+        "score",
+        "interval_strand",
+    ];
+    let places = chosen(&NAMES, wanted)?;
+    let names = places.iter().map(|&at| NAMES[at].to_string()).collect();
+    let mut labels = Labels::new(names, false);
+    for interval in intervals::read(path, None)?.intervals {
+        let region = &interval.region;
+        let strand = match interval.strand {
+            Orientation::Forward => "+",
+            Orientation::Reverse => "-",
+            Orientation::Unknown => ".",
+        };
+        let values = [
+            region.start.to_string(),
+            region.end.to_string(),
+            interval.name.unwrap_or_default(),
+            interval
+                .score
+                .map(|score| score.to_string())
+                .unwrap_or_default(),
+            strand.to_string(),
+        ];
+        let [start, end] = [region.start, region.end].map(u64::cast_signed);
+        let place = Place::Interval(&region.contig, start, end);
+        let values = places.iter().map(|&at| values[at].as_str());
+        labels.push(&place, values).map_err(Error::input)?;
+    }
+    Ok(labels.finished())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Parquet of any program, with columns of strings, numbers and truth values.
+
+use super::text::{keys, others, place};
+use super::{Labels, Place};
+use crate::error::{Error, Kind, Result};
+use crate::io::panics::contain;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::DataType;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+use std::fmt::Display;
+use std::fs::File;
+use std::path::Path;
+
+pub fn read(path: &Path, wanted: &[String]) -> Result<Labels> {
+    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+    contain(|| of_file(file, wanted))
+}
+
+fn of_file(file: File, wanted: &[String]) -> Result<Labels> {
+    // What Arrow would make of the columns is of no use: strings are strings.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options);
+    let builder = builder.map_err(damaged)?;
+    let schema = builder.schema().clone();
+    let names: Vec<&str> = schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
+    let keys = keys(names.iter().copied()).ok_or_else(|| {
+        let what = "there are no columns chrom, pos, ref and alt, nor chrom, start and end";
+        Error::input(what).todo(format!("it has {}", names.join(", ")))
+    })?;
+    let columns = others(&names, &keys, wanted)?;
+    let own = columns.iter().map(|&at| names[at].to_string()).collect();
+    let mut labels = Labels::new(own, keys.len() == 4);
+    let read: Vec<usize> = keys.iter().chain(&columns).copied().collect();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), read.iter().copied());
+    let batches = builder.with_projection(mask).build().map_err(damaged)?;
+    for batch in batches {
+        let batch = batch.map_err(|error| damaged(error.into()))?;
+        let texts = read.iter().map(|&at| texts(&batch, names[at]));
+        let texts: Vec<Vec<String>> = texts.collect::<Result<_>>()?;
+        for row in 0..batch.num_rows() {
+            let at: Vec<&str> = texts[..keys.len()]
+                .iter()
+                .map(|all| all[row].as_str())
+                .collect();
+            let values = texts[keys.len()..].iter().map(|all| all[row].as_str());
+            let pushed = place(&at).and_then(|place: Place| labels.push(&place, values));
+            pushed.map_err(Error::input)?;
+        }
+    }
+    Ok(labels.finished())
+}
+
+/// The values of a column as text; empty where there is none.
+fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<String>> {
+    let column = batch.column_by_name(name);
+    let column = column.ok_or_else(|| Error::new(Kind::Internal, "a column of a batch"))?;
+    fn numbers<T: ArrowPrimitiveType<Native: Display>>(column: &dyn Array) -> Vec<String> {
+        let each = column.as_primitive::<T>().iter();
+        each.map(|value| value.map(|value| value.to_string()).unwrap_or_default())
+            .collect()
+    }
+    Ok(match column.data_type() {
+        DataType::Utf8 => {
+            let each = column.as_string::<i32>().iter();
+            each.map(|text| text.unwrap_or_default().to_string())
+                .collect()
+        }
+        DataType::Boolean => {
+            let word =
+                |value: Option<bool>| value.map_or("", |value| if value { "1" } else { "0" });
+            column
+                .as_boolean()
+                .iter()
+                .map(|value| word(value).to_string())
+                .collect()
+        }
+        DataType::Int8 => numbers::<Int8Type>(column),
+        DataType::Int16 => numbers::<Int16Type>(column),
+        DataType::Int32 => numbers::<Int32Type>(column),
+        DataType::Int64 => numbers::<Int64Type>(column),
+        DataType::UInt8 => numbers::<UInt8Type>(column),
+        DataType::UInt16 => numbers::<UInt16Type>(column),
+        DataType::UInt32 => numbers::<UInt32Type>(column),
+        DataType::UInt64 => numbers::<UInt64Type>(column),
+        DataType::Float32 => numbers::<Float32Type>(column),
+        DataType::Float64 => numbers::<Float64Type>(column),
+        other => {
+            let what = format!("the column {name} holds {other}, not text or numbers");
+            return Err(Error::input(what).todo("name others with --columns"));
+        }
+    })
+}
+
+fn damaged(error: ParquetError) -> Error {
+    Error::input(format!("damaged: {error}")).caused_by(error)
+}
