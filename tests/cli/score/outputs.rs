@@ -217,8 +217,9 @@ fn variants_of_regions_alone_are_scored_and_written() {
             assert_eq!(found.numbers(name).len(), of.len());
             for (found, expected) in found.numbers(name).into_iter().zip(of) {
                 let [found, expected] = [found, expected].map(|x| x.unwrap_or(f32::MAX));
+                // Other steps: 1e-5 of log-likelihoods of about a hundred.
                 assert!(
-                    (found - expected).abs() < 1e-4,
+                    (found - expected).abs() < 1e-3,
                     "{name}: {found} {expected}"
                 );
             }
