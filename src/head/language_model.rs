@@ -6,6 +6,7 @@ use crate::encoder::{Facts, Model, Vocabulary};
 use crate::error::Result;
 use crate::ops::{self, Linear, Tensor};
 use crate::sequence::{A, C, G, N, T, base, complement};
+use rayon::prelude::*;
 
 /// Hidden vectors (T, D) to logits (T, V).
 pub struct LanguageModel {
@@ -98,7 +99,7 @@ impl LanguageModel {
     /// Internal: no such row.
     pub fn predictions(&self, logits: &Tensor, asked: &[(usize, u8)]) -> Result<Tensor> {
         let asked: Vec<_> = asked
-            .iter()
+            .par_iter()
             .map(|(row, code)| (*row, self.token(*code)))
             .collect();
         ops::predictions(logits, &asked, self.letters(false))

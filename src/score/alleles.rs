@@ -1,6 +1,6 @@
 //! Where the alleles come from: a VCF or BCF, or all single changes of a region.
 
-use super::{Carried, Ledger, Part, Reference};
+use super::{Carried, Chosen, Ledger, Part, Reference};
 use crate::error::{Error, Result};
 use crate::io::variants::{InfoFields, Options, Reader};
 use crate::sequence::region::{Query, Span};
@@ -9,7 +9,7 @@ use crate::table::Allele;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// Every allele of this part of a file, in its order, with these fields of INFO; and which the
+/// Every allele of these records of a file, in its order, with these fields of INFO; and which the
 /// sample carries, if one was asked for.
 ///
 /// # Errors
@@ -19,7 +19,7 @@ pub fn read_alleles(
     path: &Path,
     (options, info): (&Options, &[String]),
     reference: &Reference,
-    part: &Part,
+    chosen: &Chosen,
     ledger: &mut Ledger,
 ) -> Result<Vec<Carried>> {
     let places = reference.contigs().iter().zip(0..);
@@ -34,7 +34,9 @@ pub fn read_alleles(
             names.push(record.chrom.clone());
         }
         let contig = places.get(record.chrom.as_str()).copied();
-        if !part.has(record.index, contig) {
+        let start = record.pos.saturating_sub(1);
+        let end = start + record.reference.len().max(1) as u64;
+        if !chosen.has(record.index, contig, start..end) {
             continue;
         }
         let first = ledger.len();

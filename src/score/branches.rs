@@ -265,15 +265,15 @@ impl<'a> BranchPass<'a> {
         // What comes after the last base is of no interest, but that it is finite is.
         let bases = piece.iter().copied().chain(once(N));
         let mut asked: Vec<(usize, u8)> = (0..piece.len()).zip(bases.clone().skip(1)).collect();
-        let mut row = piece.len();
-        for ((site, alternate), Stretch { starts, .. }) in ahead.iter().zip(stretches) {
-            let before = (site - self.position) as usize;
-            let rows = (!starts).then(|| before - 1).into_iter();
+        let first = first_rows(piece, ahead);
+        let (position, each) = (self.position, first.par_iter().zip(ahead).zip(stretches));
+        asked.par_extend(each.flat_map_iter(|((&row, (site, alternate)), stretch)| {
+            let before = (site - position) as usize;
+            let rows = (!stretch.starts).then(|| before - 1).into_iter();
             let rows = rows.chain(row..row + alternate.tokens);
             let bases = alternate.codes.iter().copied().chain(once(N));
-            asked.extend(rows.zip(bases.skip(usize::from(*starts))));
-            row += alternate.tokens;
-        }
+            rows.zip(bases.skip(usize::from(stretch.starts)))
+        }));
         let predictions = head.predictions(&logits, &asked)?;
         let predictions = match &self.last {
             Some(last) => {
@@ -353,6 +353,16 @@ impl<'a> BranchPass<'a> {
     }
 }
 
+/// The first row of each alternate: they lie behind the piece of the reference.
+fn first_rows(piece: &[u8], ahead: &[(u64, Alternate)]) -> Vec<usize> {
+    let rows = ahead.iter().scan(piece.len(), |row, (_, alternate)| {
+        let first = *row;
+        *row += alternate.tokens;
+        Some(first)
+    });
+    rows.collect()
+}
+
 /// A step that the device is at work on.
 struct Running {
     /// The first position of its piece of the reference.
@@ -409,11 +419,16 @@ impl Running {
         let predictions = predictions.transpose()?.unwrap_or_default();
         let mut rest = predictions.as_chunks().0;
         self.check(rest, strand)?;
-        let mut readings = self.stretches.iter().map(|stretch| {
+        let parts = self.stretches.iter().map(|stretch| {
             let (own, others) = rest.split_at(stretch.asked().min(rest.len()));
             rest = others;
-            stretch.read(own)
+            (stretch, own)
         });
+        let parts: Vec<_> = parts.collect();
+        let readings = parts
+            .into_par_iter()
+            .map(|(stretch, own)| stretch.read(own));
+        let mut readings = readings.collect::<Vec<_>>().into_iter();
         let reference = readings.next().unwrap_or_default();
         let sums = self.of_alternates.read()?;
         let alternates = readings.zip(sums.chunks_exact(2));
@@ -437,7 +452,7 @@ impl Running {
     /// no prediction.
     fn check(&self, predictions: &[[f32; PREDICTIONS]], strand: &ContigStrand) -> Result<()> {
         // P(all other tokens), which every logit has a part in.
-        let others: Vec<f32> = predictions.iter().map(|of| of[5]).collect();
+        let others: Vec<f32> = predictions.par_iter().map(|of| of[5]).collect();
         let goes_on = self.stretches.first().is_some_and(|piece| !piece.starts);
         let rows = self.stretches.first().map_or(0, Stretch::asked);
         check_finite(&others, 1, |row| {

@@ -37,7 +37,7 @@ pub use background::Background;
 pub use contig::{Contig, ContigStrand};
 pub use haplotypes::{Carried, join};
 pub use ledger::{Change, Ledger};
-pub use part::{Part, Shares, count_records};
+pub use part::{Chosen, Part, Shares, count_records};
 pub use pass::score;
 pub use plot::draw;
 pub use prepare::{Checked, EVERY, prepare};

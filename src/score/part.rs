@@ -3,7 +3,9 @@
 use crate::error::Result;
 use crate::io::variants::{Options, Reader};
 use crate::sequence::Contig;
+use crate::sequence::region::Span;
 use crate::sequence::shard;
+use std::ops::Range;
 use std::path::Path;
 
 /// How the input's records are shared out among shards, which count from 1.
@@ -52,6 +54,31 @@ impl Part {
             Self::All => true,
             Self::Shard(shares, index) => shares.shard(record, contig) == *index,
         }
+    }
+}
+
+/// Which records are scored: those of a part, and of these those that overlap some regions.
+pub struct Chosen {
+    /// The part.
+    pub part: Part,
+    /// Sorted, and joined where they touch; none: everywhere.
+    pub within: Option<Vec<Span>>,
+}
+
+impl Chosen {
+    /// Whether the record at this place, of these bases of this contig of the reference, is among
+    /// them.
+    pub fn has(&self, record: u64, contig: Option<usize>, bases: Range<u64>) -> bool {
+        let overlaps = |spans: &Vec<Span>| {
+            let Some(contig) = contig else {
+                return false;
+            };
+            let next =
+                spans.partition_point(|span| (span.contig, span.end) <= (contig, bases.start));
+            let next = spans.get(next);
+            next.is_some_and(|span| span.contig == contig && span.start < bases.end)
+        };
+        self.part.has(record, contig) && self.within.as_ref().is_none_or(overlaps)
     }
 }
 

@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 pub(super) enum Pass<'a> {
     Forks(Box<forks::ForkPass<'a>>),
     Branches(Box<branches::BranchPass<'a>>),
-    Windows(windows::WindowPass<'a>),
+    Windows(Box<windows::WindowPass<'a>>),
 }
 
 impl<'a> Pass<'a> {
@@ -26,7 +26,8 @@ impl<'a> Pass<'a> {
                 scorer, settings, strand,
             )?)),
             (Mode::Window(window), _) => {
-                Self::Windows(windows::WindowPass::new(scorer, settings, window, strand))
+                let pass = windows::WindowPass::new(scorer, settings, window, strand);
+                Self::Windows(Box::new(pass))
             }
         })
     }

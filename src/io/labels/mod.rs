@@ -2,7 +2,7 @@
 //!
 //! VCF and BCF (the fields of INFO), TSV, CSV and Parquet with a header (`chrom`, `pos`, `ref`,
 //! `alt`, or `chrom`, `start`, `end`, and any other columns), BED, GFF3 and GTF; known by their
-//! content. All of it is held in memory: some 150 bytes a label, and 4 for each of its values.
+//! content. All of it is held in memory: some 200 bytes a label, and 4 for each of its values.
 
 mod columns;
 mod overlaps;

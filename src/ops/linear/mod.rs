@@ -15,6 +15,8 @@ use rayon::prelude::*;
 
 /// Rows of a tile: in larger ones the output leaves the L2 cache before the activation reads it.
 const ROWS: usize = 512;
+/// Rows of a tile at least: for fewer, packing the weight takes longer than the product.
+const LEAST: usize = 16;
 /// The values of a product up to which the library sums in another order.
 const SMALL: usize = 256;
 
@@ -145,8 +147,9 @@ impl Linear {
             |[x, weight, bias, added]| {
                 let layer = self.rows(weight, bias, rows);
                 let mut out = unwritten(rows * width);
-                // Two tiles at least, so that a small step still uses two cores.
-                let tile = ROWS.min(rows.div_ceil(2)).max(1);
+                // A small step is for all threads, too.
+                let each = rows.div_ceil(rayon::current_num_threads()).max(LEAST);
+                let tile = each.min(ROWS).min(rows.div_ceil(2)).max(1);
                 out.par_chunks_mut(tile * width)
                     .enumerate()
                     .for_each(|(i, out)| {

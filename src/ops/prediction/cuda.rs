@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::ops::cuda::launch::THREADS;
 use crate::ops::cuda::{Gpu, Source};
 use cudarc::driver::CudaSlice;
+use rayon::prelude::*;
 
 pub(in crate::ops) const KERNELS: Source =
     Source::new("prediction/kernel.cu", include_str!("kernel.cu"));
@@ -18,14 +19,15 @@ pub fn predictions(
     asked: &[Asked],
     letters: [u32; 4],
 ) -> Result<CudaSlice<f32>> {
-    let rows: Vec<u32> = asked.iter().map(|(row, _)| *row as u32).collect();
-    let tokens = asked.iter().map(|(_, token)| token.unwrap_or(u32::MAX));
+    let each = asked.par_iter();
+    let rows: Vec<u32> = each.clone().map(|(row, _)| *row as u32).collect();
+    let tokens: Vec<u32> = each.map(|(_, token)| token.unwrap_or(u32::MAX)).collect();
     let out = gpu.unwritten(asked.len() * PREDICTIONS)?;
     gpu.kernel(KERNELS, "predictions")?
         .array(&out)
         .array(logits)
         .array(&gpu.upload(&rows)?)
-        .array(&gpu.upload(&tokens.collect::<Vec<_>>())?)
+        .array(&gpu.upload(&tokens)?)
         .array(&gpu.upload(&letters)?)
         .long(asked.len())
         .int(width)

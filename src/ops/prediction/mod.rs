@@ -20,9 +20,10 @@ pub type Asked = (usize, Option<u32>);
 /// Internal: a row or a token that the logits do not have.
 pub fn predictions(logits: &Tensor, asked: &[Asked], letters: [u32; 4]) -> Result<Tensor> {
     let (rows, width) = logits.dims2()?;
-    let tokens = asked.iter().filter_map(|(_, token)| *token).chain(letters);
-    let rows_too = asked.iter().any(|(row, _)| *row >= rows);
-    if rows_too || tokens.max().is_some_and(|token| token as usize >= width) {
+    let is_there =
+        |(row, token): &Asked| *row < rows && token.is_none_or(|token| (token as usize) < width);
+    let letters_are = letters.iter().all(|&letter| (letter as usize) < width);
+    if !letters_are || !asked.par_iter().all(is_there) {
         return Err(Error::new(Kind::Internal, "no such logits to read"));
     }
     if let Device::Cuda(gpu) = logits.device() {

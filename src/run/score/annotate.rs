@@ -89,13 +89,13 @@ pub(super) fn write(
 ) -> Result<()> {
     let mut reader = Reader::open(variants, &reading(options))?;
     let ledger = opened.ledger.read().unwrap_or_else(PoisonError::into_inner);
-    let sharded = options.sharding.shard.is_some();
+    let is_part = options.sharding.shard.is_some() || opened.within.is_some();
     let mut rows = ledger.rows().peekable();
     while let Some(record) = reader.next_record()? {
-        if sharded {
+        if is_part {
             let next = rows.peek().map(|&i| ledger.allele(i)).transpose()?;
             if next.is_none_or(|next| next.record != record.index) {
-                // Another shard's.
+                // Another shard's, or of no region.
                 continue;
             }
         }

@@ -4,7 +4,7 @@ use super::{OpenScore, Score};
 use crate::error::{Error, Result};
 use crate::io::table_reader::{TableReader, is_table};
 use crate::io::variants::Options;
-use crate::score::{self, Background, Ledger, Part, Reference};
+use crate::score::{self, Background, Chosen, Ledger, Part, Reference};
 use crate::table::{self, Known, Of, SCORES};
 use serde_json::Value;
 use std::path::Path;
@@ -35,7 +35,11 @@ impl Score {
             sample: None,
             allow_missing_eof: self.allow_missing_eof,
         };
-        score::read_alleles(path, (&options, &[]), reference, &Part::All, ledger)?;
+        let all = Chosen {
+            part: Part::All,
+            within: None,
+        };
+        score::read_alleles(path, (&options, &[]), reference, &all, ledger)?;
         ledger.set_background(first);
         Ok(())
     }

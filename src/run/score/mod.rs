@@ -26,8 +26,9 @@ use crate::io::atomic::AtomicFile;
 use crate::io::input::is_stdin;
 use crate::io::variants::annotate::Annotator;
 use crate::score::{
-    self, Background, Carried, Checked, Ledger, Mode, Part, Reference, Scorer, Settings, Shares,
+    self, Background, Carried, Checked, Chosen, Ledger, Mode, Reference, Scorer, Settings, Shares,
 };
+use crate::sequence::region::Span;
 use crate::stream::{Engine, Journal, Progress, Strand, go_on};
 use crate::table::{self, VariantColumns};
 use options::ModeName;
@@ -52,6 +53,10 @@ pub struct OpenScore {
     columns: VariantColumns,
     reference: Reference,
     ledger: RwLock<Ledger>,
+    /// Where variants are scored, sorted and joined; none: everywhere.
+    within: Option<Vec<Span>>,
+    /// Regions without a base.
+    left_out: u64,
     /// How the input's records are shared out, if there are shards.
     shares: Option<Shares>,
     checked: Checked,
@@ -124,6 +129,8 @@ impl Job for Score {
         }
         let background = self.background.iter();
         files.extend(background.map(|path| ("background", path.clone())));
+        let regions = self.regions_file.iter();
+        files.extend(regions.map(|path| ("regions file", path.clone())));
         files
     }
 
@@ -179,7 +186,10 @@ impl Job for Score {
         self.text_columns(&table::variants(&columns))?;
         session.estimate = check::estimate(&session, &settings, &columns);
         session.estimate.check_memory()?;
+        let (within, left_out) = self.within(&reference)?;
         let mut opened = OpenScore {
+            within,
+            left_out,
             shares: self.shares(&reference)?,
             ledger: RwLock::new(Ledger::create(&settings.scratch)?),
             session,
@@ -263,6 +273,7 @@ impl Job for Score {
             &known,
             totals.bases,
         );
+        summary.leave_out(opened.left_out, "regions");
         let seconds = progress.elapsed().as_secs_f64().max(1e-9);
         let speed = json!(opened.checked.scored as f64 / seconds);
         summary.own.insert("alleles_per_second".to_string(), speed);
@@ -293,13 +304,17 @@ impl Score {
             reference,
             ledger,
             shares,
+            within,
             checked,
             of_shards,
             ..
         } = opened;
         let ledger = ledger.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let part = self.part(shares.as_ref());
-        let carried = self.read(settings, reference, &part, ledger)?;
+        let chosen = Chosen {
+            part: self.part(shares.as_ref()),
+            within: within.clone(),
+        };
+        let carried = self.read(settings, reference, &chosen, ledger)?;
         self.read_background(reference, ledger)?;
         let causal = session.engine.facts.causal;
         let named = |error: Error| match &self.variants {
@@ -329,18 +344,18 @@ impl Score {
         &self,
         settings: &Settings,
         reference: &Reference,
-        part: &Part,
+        chosen: &Chosen,
         ledger: &mut Ledger,
     ) -> Result<Vec<Carried>> {
         match (&self.saturate, &self.variants) {
             (Some(region), _) => {
                 let region = (region.as_str(), self.output.force);
-                score::saturate(region, reference, &settings.scratch, part, ledger)?;
+                score::saturate(region, reference, &settings.scratch, &chosen.part, ledger)?;
                 Ok(Vec::new())
             }
             (None, Some(path)) => {
                 let options = (&self.reading(), &self.info[..]);
-                score::read_alleles(path, options, reference, part, ledger)
+                score::read_alleles(path, options, reference, chosen, ledger)
             }
             (None, None) => Err(Error::usage("no variants")),
         }

@@ -37,6 +37,24 @@ pub struct Score {
         help_heading = "Input"
     )]
     pub(super) sample: Option<String>,
+    /// Only variants whose REF overlaps this region, as in samtools: chr, chr:beg-end, 1-based, end
+    /// included. Repeatable.
+    #[arg(
+        long,
+        value_name = "REGION",
+        conflicts_with = "saturate",
+        help_heading = "Input"
+    )]
+    pub(super) region: Vec<String>,
+    /// Only variants whose REF overlaps a region of this BED file.
+    #[arg(
+        long,
+        value_name = "BED",
+        conflicts_with = "saturate",
+        help_heading = "Input"
+    )]
+    #[serde(skip)]
+    pub(super) regions_file: Option<PathBuf>,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) sharding: Sharding,

@@ -1,10 +1,13 @@
-//! `--shard`: which of the input's records are scored.
+//! `--shard` and `--region`: which of the input's records are scored.
 
 use super::options::{By, Score};
 use crate::error::{Error, Result};
 use crate::io::input::is_stdin;
 use crate::io::variants::Options as ReadOptions;
+use crate::run::options::queries;
 use crate::score::{Part, Reference, Shares, count_records, region_of};
+use crate::sequence::region::{self, Span};
+use std::collections::HashMap;
 
 impl Score {
     /// Refuses shards that would change what is scored.
@@ -48,6 +51,24 @@ impl Score {
             (Some(shares), Some(shard)) => Part::Shard(shares.clone(), shard.index),
             _ => Part::All,
         }
+    }
+
+    /// Where variants are scored, if not everywhere; and how many regions have no base.
+    pub(super) fn within(&self, reference: &Reference) -> Result<(Option<Vec<Span>>, u64)> {
+        if self.region.is_empty() && self.regions_file.is_none() {
+            return Ok((None, 0));
+        }
+        let (regions, empty) = queries(&self.region, self.regions_file.as_deref())?;
+        let contigs = reference.contigs();
+        let places: HashMap<&str, usize> = (0..)
+            .zip(contigs)
+            .map(|(place, contig)| (contig.name.as_str(), place))
+            .collect();
+        let find = |name: &str| places.get(name).copied();
+        let spans = regions.iter().map(|query| query.resolve_by(contigs, find));
+        let mut spans = spans.collect::<Result<Vec<_>>>()?;
+        region::merge(&mut spans);
+        Ok((Some(spans), empty))
     }
 
     /// How the variants are read.

@@ -164,13 +164,17 @@ impl Score {
         let saturated = self.saturate.iter();
         let saturated = saturated.map(|region| region_of(region, &opened.reference));
         let saturated: Vec<Span> = saturated.collect::<Result<_>>()?;
+        let spans = opened.within.as_ref().unwrap_or(&saturated);
+        if let Some(path) = &self.regions_file {
+            params.push(("regions-file", json!(file_name(path))));
+        }
         let about = About {
             table: "variants",
             reference: (Some(&self.reference), opened.reference.contigs()),
             mode: None,
             window,
             strand: self.strand(),
-            selection: selection_of_spans(&saturated, opened.reference.contigs()),
+            selection: selection_of_spans(spans, opened.reference.contigs()),
             shard: self.sharding.record(name_of(self.shard_by)),
             params,
             measured: known.measured(),

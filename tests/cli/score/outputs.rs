@@ -3,6 +3,7 @@
 use super::{case, fasta, genome, mixed, snv, table, vcf};
 use crate::harness::table::Table;
 use crate::harness::{Case, Outcome, skipped};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::process::Command;
 
@@ -187,4 +188,49 @@ fn other_outputs_change_no_score() {
         alone.numbers("delta_ll")
     );
     assert_eq!(outcome.table().columns, alone.columns);
+}
+
+#[test]
+fn variants_of_regions_alone_are_scored_and_written() {
+    let whole = table(&mixed(), "");
+    // The first begins within a REF of four bases at 200.
+    let regions = [("chr1", 201, 210), ("chr1", 205, 520), ("chr2", 50, 120)];
+    let bed = regions.map(|(name, start, end)| format!("{name}\t{start}\t{end}\n"));
+    let options = regions.map(|(name, start, end)| format!("--region {name}:{}-{end} ", start + 1));
+    let (chroms, places) = (whole.words("chrom"), whole.integers("pos"));
+    let inside = |i: &usize| match chroms[*i].as_str() {
+        "chr1" => [200, 500].contains(&places[*i]),
+        name => name == "chr2" && places[*i] == 100,
+    };
+    let expected: Vec<usize> = (0..whole.rows()).filter(inside).collect();
+    let ids = whole.texts("variant_id");
+    let ids: Vec<_> = expected.iter().map(|&i| ids[i].clone()).collect();
+    for args in [options.concat(), "--regions-file r.bed".to_string()] {
+        let run = case(&mixed(), &format!("{args} --vcf-out out.vcf"));
+        let outcome = { run.file("r.bed", bed.concat()) }.run();
+        let outcome = outcome.succeeds(&["out.parquet", "out.vcf"]);
+        let found = outcome.table();
+        assert_eq!(found.texts("variant_id"), ids, "{args}");
+        for name in ["delta_ll", "llr"] {
+            let of = whole.numbers(name);
+            let of: Vec<_> = expected.iter().map(|&i| of[i]).collect();
+            assert_eq!(found.numbers(name).len(), of.len());
+            for (found, expected) in found.numbers(name).into_iter().zip(of) {
+                let [found, expected] = [found, expected].map(|x| x.unwrap_or(f32::MAX));
+                // Other steps: 1e-5 of log-likelihoods of about a hundred.
+                assert!(
+                    (found - expected).abs() < 1e-3,
+                    "{name}: {found} {expected}"
+                );
+            }
+        }
+        let records: BTreeSet<i64> = found.integers("record_index").into_iter().collect();
+        let vcf = String::from_utf8(outcome.file("out.vcf").to_vec()).unwrap();
+        let lines = vcf.lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(lines.count(), records.len());
+        let listed = &found.footer["selection"]["regions"];
+        assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    }
+    let missing = case(&mixed(), "--region chr9").run();
+    missing.fails(2, &["chr9"]);
 }
