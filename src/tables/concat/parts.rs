@@ -25,7 +25,7 @@ pub fn together(tables: &[TableFile], mut footer: Value) -> Result<Value> {
         for part in parts(table) {
             for (other, from) in &all {
                 if share_rows(table.kind(), [other, &part], &contigs)? {
-                    let what = format!("it has rows that {} has too", from.path.display());
+                    let what = format!("it may have rows that {} has too", from.path.display());
                     let error = Error::input(what).file(table.path.display());
                     return Err(error.todo("give each part once"));
                 }
@@ -64,14 +64,15 @@ fn share_rows(kind: &str, [one, other]: [&Value; 2], contigs: &[Contig]) -> Resu
     if is_of_records(kind) && !same_input(one, other) {
         return Ok(false);
     }
+    let of_a_file = !one["params"]["input"].is_null();
     let (one, other) = (&one["selection"], &other["selection"]);
     let is_all = |selection: &Value| selection["regions"].as_array().is_some_and(Vec::is_empty);
     if is_all(one) || is_all(other) {
         return Ok(true);
     }
     match (selected(one, contigs)?, selected(other, contigs)?) {
-        // A read may lie in several regions of a contig.
-        (Some(one), Some(other)) if kind.starts_with("read") => {
+        // A read, or a deletion, may lie in several regions of a contig.
+        (Some(one), Some(other)) if of_a_file => {
             let here: HashSet<usize> = one.iter().map(|span| span.contig).collect();
             Ok(other.iter().any(|span| here.contains(&span.contig)))
         }
