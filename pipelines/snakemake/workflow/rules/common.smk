@@ -54,4 +54,4 @@ def options(wildcards, threads, resources):
         f"--device={'cuda' if config['gpus'] else 'cpu'}",
         f"--threads={threads}",
         "--force",
-    ] + (checkpoints if config["checkpoints"] and not config["gpus"] else [])
+    ] + (checkpoints if config["checkpoints"] else [])

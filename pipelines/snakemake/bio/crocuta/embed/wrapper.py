@@ -9,8 +9,7 @@ from snakemake.shell import shell
 log = snakemake.log_fmt_shell(stdout=True, stderr=True)
 extra = snakemake.params.get("extra", "")
 gpu = snakemake.resources.get("gpu")
-# Runs on a GPU keep none.
-checkpoints = None if gpu else snakemake.params.get("checkpoints")
+checkpoints = snakemake.params.get("checkpoints")
 
 options = {
     "--regions-file": snakemake.input.get("regions"),
@@ -19,7 +18,7 @@ options = {
     "--summary": snakemake.output.get("summary"),
     "--shard": snakemake.params.get("shard"),
     "--checkpoint-dir": checkpoints,
-    "--device": "cuda" if gpu else "cpu" if checkpoints or gpu == 0 else "auto",
+    "--device": "auto" if gpu is None else "cuda" if gpu else "cpu",
     "--threads": snakemake.threads,
 }
 options = [f"{name}={value}" for name, value in options.items() if value]

@@ -9,9 +9,9 @@ from snakemake.shell import shell
 log = snakemake.log_fmt_shell(stdout=True, stderr=True)
 extra = snakemake.params.get("extra", "")
 gpu = snakemake.resources.get("gpu")
-# Runs on a GPU keep none, nor those that write more than a table.
+# Runs that write more than a table keep none.
 more = snakemake.output.get("genes") or snakemake.output.get("bed")
-checkpoints = None if gpu or more else snakemake.params.get("checkpoints")
+checkpoints = None if more else snakemake.params.get("checkpoints")
 
 options = {
     "--output": snakemake.output.get("table"),
@@ -23,7 +23,7 @@ options = {
     "--summary": snakemake.output.get("summary"),
     "--shard": snakemake.params.get("shard"),
     "--checkpoint-dir": checkpoints,
-    "--device": "cuda" if gpu else "cpu" if checkpoints or gpu == 0 else "auto",
+    "--device": "auto" if gpu is None else "cuda" if gpu else "cpu",
     "--threads": snakemake.threads,
 }
 options = [f"{name}={value}" for name, value in options.items() if value]
