@@ -1,9 +1,10 @@
 //! A model with adapters, and the heads that they bring.
 
 use super::{WEIGHTS, read};
-use crate::checkpoint::{Checkpoint, Config, Weights, digest, digest_of};
+use crate::checkpoint::{Checkpoint, Config, Weights};
 use crate::error::{Error, Result};
 use crate::head::{HEADS, Task};
+use crate::io::sha256::{digest, digest_of};
 use std::path::PathBuf;
 
 /// The model with all of these adapters: their low-rank products add up, and it has the heads of

@@ -1,7 +1,7 @@
 //! Models that are part of the program: `models/` of the repository, where their cards stand.
 
 use super::digests::Digested;
-use super::safetensors;
+use crate::io::sha256::digest_of;
 use std::path::Path;
 
 /// The model of commands that are not told of another.
@@ -27,7 +27,7 @@ impl Bundled {
             ("model.safetensors", self.weights),
         ];
         let dir = Path::new(self.name);
-        let digested = files.map(|(name, bytes)| (dir.join(name), safetensors::digest_of(bytes)));
+        let digested = files.map(|(name, bytes)| (dir.join(name), digest_of(bytes)));
         digested.into()
     }
 }

@@ -1,8 +1,8 @@
 //! `SHA256SUMS`: what the files of a model must be, in the lines that `sha256sum` and
 //! `crocuta models verify` print.
 
-use super::safetensors;
 use crate::error::{Error, Result};
+use crate::io::sha256;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -21,7 +21,7 @@ pub type Digested = (PathBuf, String);
 pub fn of(files: &[PathBuf]) -> Result<Vec<Digested>> {
     let digested = files
         .iter()
-        .map(|path| Ok((path.clone(), safetensors::digest(path)?)));
+        .map(|path| Ok((path.clone(), sha256::digest(path)?)));
     digested.collect()
 }
 

@@ -29,7 +29,6 @@ pub use create::{Created, create, untrained};
 pub use derive::{Changes, derive, read_tensors, write_directory, write_model};
 pub use open::{Checkpoint, files};
 pub use presets::{preset, presets};
-pub use safetensors::{digest, digest_of};
 pub use staging::{Staging, must_be_free};
 pub use tied::{is_embedding, is_head, tied_key};
 pub use tokenizer::{Letters, TOKENIZERS, Tokenizer};

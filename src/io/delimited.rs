@@ -3,8 +3,9 @@
 //! A value that does not exist is `NA` in TSV, which R and pandas read as missing in columns of
 //! numbers and of strings alike (R takes an empty string for a string), and empty in CSV, which
 //! polars, DuckDB and spreadsheets do. A vector is one column, its numbers separated by commas; in
-//! CSV that is quoted. Nothing is quoted in TSV: tabs and ends of lines within a string, which none
-//! of our inputs has, become blanks.
+//! CSV that is quoted. A string in TSV is quoted if it holds a quotation mark, since readers take one
+//! at its start for that; tabs and ends of lines within it, which none of our inputs has, become
+//! blanks.
 
 use crate::error::{Error, Kind, Result};
 use arrow_array::cast::AsArray;
@@ -18,13 +19,15 @@ use std::fmt::{Display, Write as _};
 /// A kind of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
+    /// Tabs between columns.
     Tsv,
+    /// Commas between columns.
     Csv,
 }
 
 impl Style {
     /// What stands between two columns.
-    pub fn separator(self) -> char {
+    fn separator(self) -> char {
         match self {
             Self::Tsv => '\t',
             Self::Csv => ',',
@@ -41,12 +44,33 @@ impl Style {
     /// A string as a cell.
     pub fn text(self, text: &str, out: &mut String) {
         match self {
-            Self::Tsv => out.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c })),
+            Self::Tsv => {
+                let quote = if text.contains('"') { "\"" } else { "" };
+                out.push_str(quote);
+                for c in text.chars() {
+                    out.extend((c == '"').then_some('"'));
+                    out.push(if c.is_control() { ' ' } else { c });
+                }
+                out.push_str(quote);
+            }
             Self::Csv if text.contains(['"', ',', '\n', '\r']) || text.is_empty() => {
                 let _ = write!(out, "\"{}\"", text.replace('"', "\"\""));
             }
             Self::Csv => out.push_str(text),
         }
+    }
+
+    /// A line of the columns' names.
+    pub fn header<'a>(self, names: impl IntoIterator<Item = &'a str>) -> String {
+        let mut out = String::new();
+        for (at, name) in names.into_iter().enumerate() {
+            if at > 0 {
+                out.push(self.separator());
+            }
+            self.text(name, &mut out);
+        }
+        out.push('\n');
+        out
     }
 
     /// A line for each row of these columns.

@@ -7,6 +7,7 @@ pub mod bed;
 pub mod bedgraph;
 pub mod bgzf;
 pub mod bigwig;
+pub mod delimited;
 pub mod fai;
 pub mod fasta;
 pub mod genome;
@@ -23,8 +24,9 @@ pub mod read;
 pub mod read_ahead;
 pub mod row_groups;
 pub mod sequences;
+pub mod sha256;
 pub mod spill;
-pub mod table_reader;
+pub mod table_file;
 pub mod table_writer;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -5,8 +5,10 @@ use crate::io::input::is_stdin;
 use crate::io::panics::contain;
 use crate::io::row_groups;
 use crate::io::table_writer::FOOTER_KEY;
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Float64Type, Int32Type, Int64Type, UInt8Type, UInt16Type};
+use arrow_array::{Array, DictionaryArray, RecordBatch, StringArray};
+use arrow_schema::{DataType, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
@@ -17,11 +19,30 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 use serde_json::Value;
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// The bytes with which a Parquet file begins and ends.
 const MAGIC: &[u8; 4] = b"PAR1";
+
+/// Gives the number of a row, or none where it is NULL or not a number.
+pub type Numbers<'a> = Box<dyn Fn(usize) -> Option<f64> + 'a>;
+
+/// Each row's word, and the words.
+pub type Words<'a> = (&'a DictionaryArray<Int32Type>, &'a StringArray);
+
+/// Whether a file begins as Parquet does.
+///
+/// # Errors
+/// Io.
+pub fn is_parquet(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+    let read = file.take(MAGIC.len() as u64).read_to_end(&mut start);
+    read.map_err(|e| Error::io(path, &e))?;
+    Ok(start == MAGIC)
+}
 
 /// A finished table.
 pub struct TableFile {
@@ -139,6 +160,66 @@ impl TableFile {
             return Err(Error::input(what).file(self.path.display()));
         }
         Ok(batch)
+    }
+
+    /// What gives the numbers of a column of a batch.
+    ///
+    /// # Errors
+    /// Usage: it holds none.
+    pub fn numbers<'a>(&self, batch: &'a RecordBatch, name: &str) -> Result<Numbers<'a>> {
+        macro_rules! of {
+            ($column:expr, $kind:ty, $number:expr) => {{
+                let column = $column.as_primitive::<$kind>();
+                Box::new(move |row| {
+                    let value = column.is_valid(row).then(|| $number(column.value(row)));
+                    value.filter(|value| !value.is_nan())
+                })
+            }};
+        }
+        let none = || {
+            let what = format!("the column {name} holds no numbers");
+            Error::usage(what).file(self.path.display())
+        };
+        let column = batch.column_by_name(name).ok_or_else(none)?;
+        Ok(match column.data_type() {
+            DataType::Float32 => of!(column, Float32Type, f64::from),
+            DataType::Float64 => of!(column, Float64Type, f64::from),
+            DataType::Int64 => of!(column, Int64Type, |value: i64| value as f64),
+            DataType::Int32 => of!(column, Int32Type, f64::from),
+            DataType::UInt16 => of!(column, UInt16Type, f64::from),
+            DataType::UInt8 => of!(column, UInt8Type, f64::from),
+            _ => return Err(none()),
+        })
+    }
+
+    /// What gives the text of a row, of a column of words.
+    ///
+    /// # Errors
+    /// Input: it is of another type.
+    pub fn texts<'a>(
+        &self,
+        batch: &'a RecordBatch,
+        name: &str,
+    ) -> Result<impl Fn(usize) -> Option<&'a str> + use<'a>> {
+        let (keys, words) = self.words(batch, name)?;
+        Ok(move |row: usize| Some(words.value(keys.key(row)?)))
+    }
+
+    /// The words of a column, and each row's.
+    ///
+    /// # Errors
+    /// Input: it is of another type.
+    pub fn words<'a>(&self, batch: &'a RecordBatch, name: &str) -> Result<Words<'a>> {
+        let column = batch.column_by_name(name);
+        let keys = column.and_then(|column| column.as_dictionary_opt::<Int32Type>());
+        let words = keys.and_then(|keys| Some((keys, keys.values().as_string_opt::<i32>()?)));
+        words.ok_or_else(|| self.other_type(name))
+    }
+
+    /// The error for a column that is not of its type.
+    pub fn other_type(&self, name: &str) -> Error {
+        let what = format!("it has no column {name} of the type that crocuta writes");
+        Error::input(what).file(self.path.display())
     }
 }
 

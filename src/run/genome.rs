@@ -1,14 +1,14 @@
 //! `embed` and `predict`: sequences through a model into a table.
 
 mod columns;
+mod estimate;
 mod report;
 mod shards;
 
 use super::Job;
-use super::estimate::Estimate;
 use super::heads::Heads;
 use super::layers::{self, Layers};
-use super::options::{Binning, Compute, Output, Sharding, Source, queries};
+use super::options::{Binning, Compute, Output, Sharding, Source};
 use super::outputs::{Format, Outputs};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
@@ -16,7 +16,7 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::head::{LanguageModel, Task};
 use crate::io::atomic::{AtomicFile, is_stdout};
-use crate::io::genome::{Genome, Planned};
+use crate::io::genome::Genome;
 use crate::io::pileup::Consensus;
 use crate::io::vector::Element;
 use crate::sequence::region::Query;
@@ -26,7 +26,6 @@ use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::{self, Column, Groups, Positions, RowUnit};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// Options of `crocuta embed`.
@@ -251,7 +250,7 @@ impl Job for GenomeJob<'_> {
             None => (None, None, 0),
         };
         let together = self.together(task.as_ref());
-        let (regions, empty) = queries(&source.region, source.regions_file.as_deref())?;
+        let (regions, empty) = source.regions.queries()?;
         let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
         let genome = source.open(&loaded.facts, strand, together, wanted)?;
         let head = self.head(&loaded, task.as_ref())?;
@@ -387,45 +386,6 @@ impl Job for GenomeJob<'_> {
             Some(shards) => self.describe_shards(opened, shards, speed),
             None => Ok(session.estimate.describe(speed)),
         }
-    }
-}
-
-impl OpenGenome {
-    /// Estimates what the run takes, by what is known of the sequences, or was counted.
-    fn estimate(&mut self, counted: Option<Vec<Planned>>) {
-        let planned = counted.or_else(|| self.genome.planned());
-        let (windows, strand) = (self.session.windows, self.settings.strand);
-        let bin = self.settings.bins.map_or(1, |(size, _)| size);
-        let read = |planned: &Planned| {
-            let again = windows.map_or(0, |windows| windows.shared(planned.bases));
-            (planned.bases + again) * strand.passes()
-        };
-        let bases = match &planned {
-            Some(planned) => Some(planned.iter().map(read).sum()),
-            None => self.genome.bases_hint().map(|n| n * strand.passes()),
-        };
-        let contigs = planned.as_ref().map_or(0, |planned| planned.len() as u64);
-        let names = self.genome.names().map(HashSet::<&String>::from_iter);
-        let is_read = |contig| names.as_ref().is_none_or(|names| names.contains(contig));
-        let intervals = self.settings.intervals.as_ref().map(|(intervals, _)| {
-            let all = intervals.all().iter();
-            all.filter(|interval| is_read(&interval.region.contig))
-                .count() as u64
-        });
-        let counted = planned.map(|planned| planned.iter().map(|p| p.rows(bin)).sum::<u64>());
-        let scratch = self.session.estimate.scratch;
-        self.session.estimate = Estimate {
-            rows: intervals.or(counted).map(|rows| rows * strand.rows()),
-            scratch,
-            ..Estimate::new(
-                &self.session.engine,
-                self.session.tokens(),
-                &self.columns,
-                bases,
-                contigs,
-                bin,
-            )
-        };
     }
 }
 

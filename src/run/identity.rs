@@ -8,15 +8,12 @@ use super::options::Compute;
 use super::session::Session;
 use crate::checkpoint;
 use crate::error::{Error, Kind, Result};
-use crate::io::atomic::hex;
 use crate::io::input::is_stdin;
+use crate::io::sha256::digest;
 use crate::stream::RunIdentity;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The identity of a run of these options over these inputs.
 ///
@@ -73,18 +70,6 @@ pub fn options(options: &impl Serialize) -> Result<Map<String, Value>> {
         Ok(Value::Object(options)) => Ok(options),
         _ => Err(Error::new(Kind::Internal, "options are an object")),
     }
-}
-
-/// The SHA-256 of a file.
-///
-/// # Errors
-/// Io.
-pub fn digest(path: &Path) -> Result<String> {
-    let mut sum = Sha256::new();
-    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-    io::copy(&mut io::BufReader::with_capacity(1 << 20, file), &mut sum)
-        .map_err(|e| Error::io(path, &e))?;
-    Ok(hex(&sum.finalize()))
 }
 
 #[cfg(test)]

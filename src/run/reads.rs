@@ -5,7 +5,9 @@ mod check;
 use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
-use super::options::{Compute, Output, Sharding, indexed, is_given, queries, selection_of_spans};
+use super::options::{
+    Compute, Output, RegionOptions, Sharding, indexed, is_given, selection_of_spans,
+};
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
 use super::session::{Loaded, Session};
@@ -45,14 +47,10 @@ pub struct Reads {
     #[arg(short, long, value_name = "FASTA", help_heading = "Input")]
     #[serde(skip)]
     reference: Option<PathBuf>,
-    /// Only reads that overlap this region, as in samtools: chr, chr:beg-end, 1-based, end
-    /// included. Needs an index. Repeatable.
-    #[arg(long, value_name = "REGION", help_heading = "Input")]
-    region: Vec<String>,
-    /// Only reads that overlap the regions of this BED file.
-    #[arg(long, value_name = "BED", help_heading = "Input")]
-    #[serde(skip)]
-    regions_file: Option<PathBuf>,
+    /// Regions need an index.
+    #[command(flatten)]
+    #[serde(flatten)]
+    regions: RegionOptions,
     #[command(flatten)]
     #[serde(flatten)]
     sharding: Sharding,
@@ -169,8 +167,7 @@ impl Job for Reads {
             files.push(("reference", reference.clone()));
             files.extend(indexed("reference index", reference, &[".fai", ".gzi"]));
         }
-        let regions = self.regions_file.iter();
-        files.extend(regions.map(|path| ("regions file", path.clone())));
+        files.extend(self.regions.file());
         files
     }
 
@@ -188,7 +185,7 @@ impl Job for Reads {
 
     fn open(&self) -> Result<OpenReads> {
         let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
-        let (regions, left_out) = queries(&self.region, self.regions_file.as_deref())?;
+        let (regions, left_out) = self.regions.queries()?;
         let options = Options {
             regions,
             reference: self.reference.clone(),
@@ -395,8 +392,7 @@ impl Reads {
         {
             params.push(("input-bytes", json!(bytes.len())));
         }
-        let file = self.regions_file.as_ref();
-        params.extend(file.map(|path| ("regions-file", json!(file_name(path)))));
+        params.extend(self.regions.param());
         params.extend(self.layers.params());
         if let Some(stride) = opened.head.masked {
             params.push(("mask-every", json!(stride)));

@@ -2,21 +2,18 @@
 
 pub mod concat;
 pub mod export;
-mod file;
 pub mod join;
-mod numbers;
 mod places;
 pub mod show;
 pub mod summarise;
-mod text;
 
 use crate::error::{Error, Result};
+use crate::io::table_file::TableFile;
 use crate::io::table_writer::ColumnSpec;
 use crate::sequence::Contig;
 use arrow_schema::Field;
 pub use concat::concat;
 pub use export::export;
-use file::TableFile;
 pub use join::join;
 pub use show::show;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Where the rows of a batch lie.
 
-use super::file::TableFile;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::io::table_file::TableFile;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, DictionaryArray, Int64Array, RecordBatch, StringArray};
@@ -23,11 +23,11 @@ impl<'a> Places<'a> {
     /// # Errors
     /// Input: it lacks one, or they are of other types.
     pub fn of(table: &TableFile, batch: &'a RecordBatch) -> Result<Self> {
-        let (chrom, words) = words(table, batch, COLUMNS[0])?;
+        let (chrom, words) = table.words(batch, COLUMNS[0])?;
         let integers = |name: &str| {
             let column = batch.column_by_name(name);
             let integers = column.and_then(|column| column.as_primitive_opt::<Int64Type>());
-            integers.ok_or_else(|| other_type(table, name))
+            integers.ok_or_else(|| table.other_type(name))
         };
         Ok(Self {
             chrom,
@@ -49,30 +49,4 @@ impl<'a> Places<'a> {
         let contig = self.chrom.key(row).filter(|_| known)?;
         Some((contig, self.starts.value(row), self.ends.value(row)))
     }
-}
-
-/// What gives the text of a row, of a column of words.
-pub fn texts<'a>(
-    table: &TableFile,
-    batch: &'a RecordBatch,
-    name: &str,
-) -> Result<impl Fn(usize) -> Option<&'a str> + use<'a>> {
-    let (keys, words) = words(table, batch, name)?;
-    Ok(move |row: usize| Some(words.value(keys.key(row)?)))
-}
-
-fn words<'a>(
-    table: &TableFile,
-    batch: &'a RecordBatch,
-    name: &str,
-) -> Result<(&'a DictionaryArray<Int32Type>, &'a StringArray)> {
-    let column = batch.column_by_name(name);
-    let keys = column.and_then(|column| column.as_dictionary_opt::<Int32Type>());
-    let words = keys.and_then(|keys| Some((keys, keys.values().as_string_opt::<i32>()?)));
-    words.ok_or_else(|| other_type(table, name))
-}
-
-fn other_type(table: &TableFile, name: &str) -> Error {
-    let what = format!("it has no column {name} of the type that crocuta writes");
-    Error::input(what).file(table.path.display())
 }

@@ -1,7 +1,7 @@
 //! `table show`: what a table's footer and statistics say, as people read it.
 
-use super::file::TableFile;
 use crate::error::{Result, printable};
+use crate::io::table_file::TableFile;
 use crate::run::units::{number, readable};
 use parquet::file::statistics::Statistics;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! Genomes in memory, and which of their bases train, which are held out.
 
-use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::io::genome::{Genome, Options};
+use crate::io::sha256;
 use crate::sequence::region::{Query, Span, merge};
 use crate::sequence::{Contig, N, base, complement};
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ pub struct DataFile {
 impl DataFile {
     /// Digests a file.
     pub fn read(path: &Path, size: u64) -> Result<Self> {
-        let sha256 = checkpoint::digest(path)?;
+        let sha256 = sha256::digest(path)?;
         let path = path.to_path_buf();
         Ok(Self { path, sha256, size })
     }

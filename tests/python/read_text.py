@@ -17,7 +17,7 @@ import polars as pl
 def check(text: str, parquet: str) -> None:
     expected = pl.read_parquet(parquet)
     frame = pd.read_csv(text, sep="\t")
-    table = pl.read_csv(text, separator="\t", infer_schema_length=None)
+    table = pl.read_csv(text, separator="\t", null_values="NA", infer_schema_length=None)
     rows = list(csv.DictReader(open(text), delimiter="\t"))
     assert frame.shape == table.shape == (len(rows), len(rows[0])), (frame.shape, table.shape)
     for name in table.columns:
@@ -28,7 +28,7 @@ def check(text: str, parquet: str) -> None:
         missing = [value is None for value in values]
         assert frame[name].isna().tolist() == missing, name
         assert table[name].is_null().to_list() == missing, name
-        assert [row[name] == "" for row in rows] == missing, name
+        assert [row[name] == "NA" for row in rows] == missing, name
         for i, value in enumerate(values):
             if value is not None:
                 for read in (frame[name][i], table[name][i], float(rows[i][name])):
@@ -37,7 +37,7 @@ def check(text: str, parquet: str) -> None:
         wanted = expected[name].cast(pl.String).to_list()
         assert frame[name].tolist() == table[name].to_list() == wanted, name
     counted = duckdb.execute(
-        f"SELECT count(*), count(delta_ll), sum(pos) FROM read_csv('{text}', delim='\\t', header=true)"
+        f"SELECT count(*), count(delta_ll), sum(pos) FROM read_csv('{text}', delim='\\t', header=true, nullstr='NA')"
     ).fetchall()[0]
     delta = expected["delta_ll"]
     assert counted == (len(delta), len(delta) - delta.null_count(), expected["pos"].sum()), counted

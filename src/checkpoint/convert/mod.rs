@@ -6,6 +6,7 @@ use super::staging::Staging;
 use super::torch::{Archive, View};
 use super::{Architecture, Config, child, presets};
 use crate::error::{Error, Result};
+use crate::io::sha256;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,7 +38,7 @@ pub fn convert_in_child(
     let staging = Staging::begin(out)?;
     child.arg(file).arg(staging.path()).arg(config);
     child::run(child, file, child::time_limit(size))?;
-    let digest = safetensors::digest(&staging.path().join("model.safetensors"))?;
+    let digest = sha256::digest(&staging.path().join("model.safetensors"))?;
     staging.commit()?;
     Ok(digest)
 }

@@ -6,6 +6,7 @@ mod weight_files;
 use super::bundled::{self, Bundled};
 use super::{Architecture, Config, Tokenizer, Weights, digests, hub, layout, safetensors};
 use crate::error::{Error, Result};
+use crate::io::sha256::hex;
 use copies::one_copy;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,7 +105,7 @@ impl Checkpoint {
             config,
             tokenizer: Tokenizer::read(path)?,
             weights: Weights::new(path.display(), tensors),
-            digest: safetensors::hex(sum),
+            digest: hex(&sum.finalize()),
             name: published.unwrap_or_else(|| name.to_string_lossy().into_owned()),
             origin: path.display().to_string(),
         })
@@ -124,7 +125,7 @@ impl Checkpoint {
             config,
             tokenizer: Tokenizer::default(),
             weights: Weights::new(from.name, tensors),
-            digest: safetensors::hex(sum),
+            digest: hex(&sum.finalize()),
             name: from.name.to_string(),
             origin: "bundled".to_string(),
         })

@@ -10,6 +10,7 @@ mod tests;
 pub use header::{Entry, is_pickle_or_zip};
 
 use crate::error::{Error, Result};
+use crate::io::sha256::hex;
 use candle_core::{DType, Device, Tensor};
 use header::read_header;
 use safetensors::Dtype;
@@ -114,29 +115,7 @@ pub fn write(
     }
     let file = out.into_inner().map_err(|e| Error::io(path, e.error()))?;
     file.sync_all().map_err(io)?;
-    Ok(hex(sum))
-}
-
-/// The SHA-256 of a file in hex, as `sha256sum` prints it.
-pub fn digest(path: &Path) -> Result<String> {
-    let mut sum = Sha256::new();
-    File::open(path)
-        .and_then(|mut file| std::io::copy(&mut file, &mut sum))
-        .map_err(|e| Error::io(path, &e))?;
-    Ok(hex(sum))
-}
-
-/// The SHA-256 of some bytes in hex.
-pub fn digest_of(bytes: &[u8]) -> String {
-    hex(Sha256::new_with_prefix(bytes))
-}
-
-/// A digest in lower-case hexadecimal.
-pub fn hex(sum: Sha256) -> String {
-    sum.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Ok(hex(&sum.finalize()))
 }
 
 /// The type that tensors have in memory; truth values are bytes there.

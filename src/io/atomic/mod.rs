@@ -29,6 +29,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use super::sha256::hex;
 use crate::error::{Error, Kind, Result};
 
 /// Standard output was closed when the process started, and what is written there is lost.
@@ -405,11 +406,6 @@ fn sync_directory(target: &Path) -> io::Result<()> {
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         other => other,
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Where tests make the n-th system call fail.

@@ -14,13 +14,13 @@ pub use columns::Column;
 pub use overlaps::Overlaps;
 
 use super::input::{Input, is_stdin};
+use super::table_file::is_parquet;
 use super::{intervals, read};
 use crate::error::{Error, Result};
 use crate::sequence::allele::Variant;
 use crate::sequence::interval::Orientation;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::File;
 use std::io::{BufRead, Cursor, Read};
 use std::path::Path;
 
@@ -85,7 +85,7 @@ impl Labels {
     /// Input, naming the line: the file is damaged, or of no kind that is known; Usage: columns
     /// that it lacks; Io.
     pub fn read(path: &Path, wanted: &[String]) -> Result<Self> {
-        let labels = if is_parquet(path)? {
+        let labels = if !is_stdin(path) && is_parquet(path)? {
             parquet::read(path, wanted)
         } else {
             let input = Input::open(path, false)?;
@@ -214,16 +214,6 @@ fn of_text(path: &Path, mut input: Input, wanted: &[String]) -> Result<Labels> {
 
 fn is_variants(head: &[u8]) -> bool {
     head.starts_with(b"##fileformat=VCF") || head.starts_with(b"BCF")
-}
-
-fn is_parquet(path: &Path) -> Result<bool> {
-    if is_stdin(path) {
-        return Ok(false);
-    }
-    let mut start = [0; 4];
-    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-    let mut start_of = file.take(start.len() as u64);
-    Ok(start_of.read_exact(&mut start).is_ok() && start == *b"PAR1")
 }
 
 /// Which of the columns that a file has are wanted: their places.

@@ -167,7 +167,7 @@ impl ColumnSpec {
         Some(Self::new(field.name(), kind)).filter(|column| column.field() == *field)
     }
 
-    pub(super) fn field(&self) -> Field {
+    pub(in crate::io) fn field(&self) -> Field {
         let words = || DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
         let data_type = match self.kind {
             ColumnKind::Words | ColumnKind::OptionalWords => words(),

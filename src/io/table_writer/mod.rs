@@ -51,7 +51,8 @@ use super::atomic::AtomicFile;
 use super::vector::VectorChunk;
 use crate::error::{Error, Kind, Result};
 use columns::rows_of;
-use encoding::{array, properties};
+pub(super) use encoding::array;
+use encoding::properties;
 
 /// What a finished table is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,8 +36,7 @@ impl GenomeJob<'_> {
         if let RowsOf::Embeddings(embed) = self.rows {
             params.extend(embed.layers.params());
         }
-        let file = source.regions_file.as_ref();
-        params.extend(file.map(|path| ("regions-file", json!(file_name(path)))));
+        params.extend(source.regions.param());
         params.extend(source.intervals.params(opened.feature.as_deref()));
         params.extend(source.sample.params());
         if source.sample.reference.is_some() {

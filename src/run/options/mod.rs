@@ -10,7 +10,7 @@ mod source;
 
 pub use compute::{Compute, Precision, Target, use_threads};
 pub use output::{Binning, Output};
-pub use regions::{queries, selection_of_intervals, selection_of_spans};
+pub use regions::{RegionOptions, selection_of_intervals, selection_of_spans};
 pub use shard::Sharding;
 pub use source::{Source, Wanted, indexed};
 

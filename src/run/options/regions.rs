@@ -1,34 +1,69 @@
 //! The regions that are read, and what a footer says of them.
 
 use crate::error::Result;
-use crate::io::atomic::hex;
 use crate::io::bed;
+use crate::io::sha256::hex;
+use crate::run::file_name;
 use crate::sequence::Contig;
 use crate::sequence::interval::Interval;
 use crate::sequence::region::{Query, Span};
 use crate::table::footer::Selection;
+use serde::Serialize;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::PathBuf;
 
-/// Regions that a footer lists: some 300 kB.
+/// RegionOptions that a footer lists: some 300 kB.
 const LISTED: usize = 10_000;
 
-/// The regions of the command line and of a BED file, and how many of those have no base.
-///
-/// # Errors
-/// Usage: not a region. Those of the reader of BED.
-pub fn queries(regions: &[String], file: Option<&Path>) -> Result<(Vec<Query>, u64)> {
-    let (mut queries, mut empty) = (Vec::new(), 0);
-    for text in regions {
-        queries.push(Query::parse(text)?);
+/// Which regions.
+#[derive(clap::Args, Clone, Debug, Serialize)]
+pub struct RegionOptions {
+    /// Only this region, as in samtools: chr, chr:beg-end, 1-based, end included. Of reads and
+    /// variants, those that overlap it. Repeatable.
+    #[arg(long, value_name = "REGION", help_heading = "Input")]
+    region: Vec<String>,
+    /// Only the regions of this BED file.
+    #[arg(long, value_name = "BED", help_heading = "Input")]
+    #[serde(skip)]
+    regions_file: Option<PathBuf>,
+}
+
+impl RegionOptions {
+    /// Whether there are any.
+    pub fn are_given(&self) -> bool {
+        !self.region.is_empty() || self.regions_file.is_some()
     }
-    if let Some(path) = file {
-        let read = bed::read(path)?;
-        empty = read.empty;
-        let regions = read.records.into_iter().map(|record| record.region);
-        queries.extend(regions.map(Query::exact));
+
+    /// The file that is read, and what it is.
+    pub fn file(&self) -> Option<(&'static str, PathBuf)> {
+        let file = self.regions_file.as_ref();
+        file.map(|path| ("regions file", path.clone()))
     }
-    Ok((queries, empty))
+
+    /// What a footer's parameters say of it.
+    pub fn param(&self) -> Option<(&'static str, Value)> {
+        let file = self.regions_file.as_ref();
+        file.map(|path| ("regions-file", json!(file_name(path))))
+    }
+
+    /// The regions of the command line and of the file, and how many of those have no base.
+    ///
+    /// # Errors
+    /// Usage: not a region. Those of the reader of BED.
+    pub fn queries(&self) -> Result<(Vec<Query>, u64)> {
+        let (mut queries, mut empty) = (Vec::new(), 0);
+        for text in &self.region {
+            queries.push(Query::parse(text)?);
+        }
+        if let Some(path) = &self.regions_file {
+            let read = bed::read(path)?;
+            empty = read.empty;
+            let regions = read.records.into_iter().map(|record| record.region);
+            queries.extend(regions.map(Query::exact));
+        }
+        Ok((queries, empty))
+    }
 }
 
 /// What a footer says of these spans of contigs; none: all.

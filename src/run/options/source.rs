@@ -2,6 +2,7 @@
 
 use super::CONTEXT;
 use super::intervals::Intervals;
+use super::regions::RegionOptions;
 use super::shard::Sharding;
 use crate::encoder::Facts;
 use crate::error::{Error, Result};
@@ -41,13 +42,9 @@ pub struct Source {
     #[command(flatten)]
     #[serde(flatten)]
     pub sample: Sample,
-    /// Only this region, as in samtools: chr, chr:beg-end, 1-based, end included. Repeatable.
-    #[arg(long, value_name = "REGION", help_heading = "Input")]
-    pub region: Vec<String>,
-    /// Only the regions of this BED file.
-    #[arg(long, value_name = "BED", help_heading = "Input")]
-    #[serde(skip)]
-    pub regions_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub regions: RegionOptions,
     /// Bases read before a region, so that its rows know their context [default: the model's
     /// trained length, or 65,536 if its files do not state it].
     #[arg(long, value_name = "BASES", help_heading = "Input")]
@@ -94,8 +91,7 @@ impl Source {
     /// Whether not all is read of every contig, so that context comes before what is.
     pub fn gives_context(&self) -> bool {
         let stretches = self.sharding.shard.is_some() && self.shard_by == By::Bases;
-        let regions = !self.region.is_empty() || self.regions_file.is_some();
-        stretches || regions || self.intervals.intervals.is_some()
+        stretches || self.regions.are_given() || self.intervals.intervals.is_some()
     }
 
     /// What a user should know of the context that regions get.
@@ -119,8 +115,7 @@ impl Source {
             files.push(("reference", reference.clone()));
             files.extend(indexed("reference index", reference, &[".fai", ".gzi"]));
         }
-        let regions = self.regions_file.iter();
-        files.extend(regions.map(|path| ("regions file", path.clone())));
+        files.extend(self.regions.file());
         let intervals = self.intervals.intervals.iter();
         files.extend(intervals.map(|path| ("intervals", path.clone())));
         files

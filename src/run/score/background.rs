@@ -2,13 +2,16 @@
 
 use super::{OpenScore, Score};
 use crate::error::{Error, Result};
-use crate::io::table_reader::{TableReader, is_table};
+use crate::io::table_file::{TableFile, is_parquet};
 use crate::io::variants::Options;
 use crate::score::{self, Background, Chosen, Ledger, Part, Reference};
 use crate::table::{self, Known, Of, SCORES};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::PoisonError;
+
+/// Rows that are read at a time.
+const BATCH: usize = 1 << 13;
 
 /// Parameters in which runs may differ whose scores are compared.
 const FREE: [&str; 7] = [
@@ -27,7 +30,7 @@ impl Score {
         let Some(path) = self.background.as_deref() else {
             return Ok(());
         };
-        if is_table(path)? {
+        if is_parquet(path)? {
             return Ok(());
         }
         let first = ledger.len();
@@ -52,10 +55,10 @@ impl Score {
         let Some(path) = self.background.as_deref() else {
             return Ok(None);
         };
-        if !is_table(path)? {
+        if !is_parquet(path)? {
             return Ok(None);
         }
-        let table = TableReader::open(path)?;
+        let table = TableFile::open(path)?;
         let columns = table::variants(&opened.columns);
         let footer = self.footer(opened, &Known::default(), &columns)?;
         must_be_alike(path, &table.footer, &footer)?;
@@ -68,13 +71,27 @@ impl Score {
             .map(|&at| format!("{}{suffix}", SCORES[at].name));
         let names: Vec<String> = names.collect();
         let mut background = Background::new(of);
-        table.each("type", &names, |kind, found| {
-            let mut numbers = [f32::NAN; SCORES.len()];
-            for (&at, &number) in places.iter().zip(found) {
-                numbers[at] = number;
+        let wanted: Vec<usize> = names
+            .iter()
+            .map(String::as_str)
+            .chain(["type"])
+            .map(|name| table.column(name).ok_or_else(|| table.other_type(name)))
+            .collect::<Result<_>>()?;
+        for group in 0..table.parquet().num_row_groups() {
+            for batch in table.read(group, &wanted, BATCH)? {
+                let batch = batch?;
+                let kind = table.texts(&batch, "type")?;
+                let columns = names.iter().map(|name| table.numbers(&batch, name));
+                let columns: Vec<_> = columns.collect::<Result<_>>()?;
+                for row in 0..batch.num_rows() {
+                    let mut numbers = [f32::NAN; SCORES.len()];
+                    for (&at, number) in places.iter().zip(&columns) {
+                        numbers[at] = number(row).map_or(f32::NAN, |number| number as f32);
+                    }
+                    background.add(kind(row).unwrap_or_default(), &numbers);
+                }
             }
-            background.add(kind, &numbers);
-        })?;
+        }
         background.sort();
         Ok(Some(background))
     }

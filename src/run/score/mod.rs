@@ -129,8 +129,7 @@ impl Job for Score {
         }
         let background = self.background.iter();
         files.extend(background.map(|path| ("background", path.clone())));
-        let regions = self.regions_file.iter();
-        files.extend(regions.map(|path| ("regions file", path.clone())));
+        files.extend(self.regions.file());
         files
     }
 

@@ -1,7 +1,7 @@
 //! The options of `crocuta score`.
 
 use super::preset::Preset;
-use crate::run::options::{Compute, Output, Sharding};
+use crate::run::options::{Compute, Output, RegionOptions, Sharding};
 use crate::score::Embeddings;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -11,6 +11,8 @@ use std::str::FromStr;
 #[derive(clap::Args, Clone, Debug, Serialize)]
 #[command(
     after_help = "Example:\n  crocuta score variants.vcf.gz -r genome.fa.gz -m MODEL -o scores.parquet --vcf-out scored.vcf.gz",
+    mut_arg("region", |arg| arg.conflicts_with("saturate")),
+    mut_arg("regions_file", |arg| arg.conflicts_with("saturate")),
     mut_arg("overlap", |arg| arg.hide(true)),
     mut_arg("exact", |arg| arg.hide(true))
 )]
@@ -37,24 +39,9 @@ pub struct Score {
         help_heading = "Input"
     )]
     pub(super) sample: Option<String>,
-    /// Only variants whose REF overlaps this region, as in samtools: chr, chr:beg-end, 1-based, end
-    /// included. Repeatable.
-    #[arg(
-        long,
-        value_name = "REGION",
-        conflicts_with = "saturate",
-        help_heading = "Input"
-    )]
-    pub(super) region: Vec<String>,
-    /// Only variants whose REF overlaps a region of this BED file.
-    #[arg(
-        long,
-        value_name = "BED",
-        conflicts_with = "saturate",
-        help_heading = "Input"
-    )]
-    #[serde(skip)]
-    pub(super) regions_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) regions: RegionOptions,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) sharding: Sharding,

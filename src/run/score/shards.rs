@@ -4,7 +4,6 @@ use super::options::{By, Score};
 use crate::error::{Error, Result};
 use crate::io::input::is_stdin;
 use crate::io::variants::Options as ReadOptions;
-use crate::run::options::queries;
 use crate::score::{Part, Reference, Shares, count_records, region_of};
 use crate::sequence::region::{self, Span};
 use std::collections::HashMap;
@@ -55,10 +54,10 @@ impl Score {
 
     /// Where variants are scored, if not everywhere; and how many regions have no base.
     pub(super) fn within(&self, reference: &Reference) -> Result<(Option<Vec<Span>>, u64)> {
-        if self.region.is_empty() && self.regions_file.is_none() {
+        if !self.regions.are_given() {
             return Ok((None, 0));
         }
-        let (regions, empty) = queries(&self.region, self.regions_file.as_deref())?;
+        let (regions, empty) = self.regions.queries()?;
         let contigs = reference.contigs();
         let places: HashMap<&str, usize> = (0..)
             .zip(contigs)

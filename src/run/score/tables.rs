@@ -3,12 +3,13 @@
 use super::{OpenScore, Score};
 use crate::error::{Error, Result};
 use crate::io::atomic::{AtomicFile, is_stdout};
+use crate::io::sha256::digest;
 use crate::io::table_writer::Receipt;
 use crate::io::tsv::TsvWriter;
 use crate::run::options::selection_of_spans;
 use crate::run::outputs::{Format, Outputs};
 use crate::run::provenance::{self, About};
-use crate::run::{file_name, identity, name_of};
+use crate::run::{file_name, name_of};
 use crate::score::{Mode, region_of};
 use crate::sequence::region::Span;
 use crate::stream::TableOutput;
@@ -82,11 +83,8 @@ impl Score {
         let ledger = opened.ledger.read().unwrap_or_else(PoisonError::into_inner);
         let row_bytes = opened.session.estimate.row_bytes;
         let shown = self.text_columns(&columns)?;
-        let names: Vec<&str> = shown
-            .iter()
-            .map(|&i| columns[i].spec.name.as_str())
-            .collect();
-        let text = tables.text.map(|file| TsvWriter::create(file, &names));
+        let specs = shown.iter().map(|&i| columns[i].spec.clone()).collect();
+        let text = tables.text.map(|file| TsvWriter::create(file, specs));
         let mut text = text.transpose()?;
         let mut parquet = match tables.parquet {
             Some(file) => {
@@ -105,8 +103,8 @@ impl Score {
             }
             let rows = VariantRows(rows);
             if let Some(text) = &mut text {
-                let values: Vec<_> = shown.iter().map(|&i| columns[i].fill(&rows)).collect();
-                text.write(&values, rows.0.len())?;
+                let values = shown.iter().map(|&i| columns[i].fill(&rows));
+                text.write(values.collect(), rows.0.len())?;
             }
             if let Some(parquet) = &mut parquet {
                 parquet.write(rows)?;
@@ -158,16 +156,14 @@ impl Score {
         if let Some(path) = &self.variants {
             params.push(("input", json!(file_name(path))));
             if path.is_file() {
-                params.push(("input-sha256", json!(identity::digest(path)?)));
+                params.push(("input-sha256", json!(digest(path)?)));
             }
         }
         let saturated = self.saturate.iter();
         let saturated = saturated.map(|region| region_of(region, &opened.reference));
         let saturated: Vec<Span> = saturated.collect::<Result<_>>()?;
         let spans = opened.within.as_ref().unwrap_or(&saturated);
-        if let Some(path) = &self.regions_file {
-            params.push(("regions-file", json!(file_name(path))));
-        }
+        params.extend(self.regions.param());
         let about = About {
             table: "variants",
             reference: (Some(&self.reference), opened.reference.contigs()),

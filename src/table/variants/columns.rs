@@ -249,7 +249,9 @@ pub(super) fn of_the_four_bases(of: Of, suffix: &str) -> Vec<Column<VariantRows>
     };
     let mut columns = Vec::new();
     for (at, letter) in LETTERS.into_iter().take(4).enumerate() {
-        let meaning = format!("log P({letter}) at the site given both sides, of the four bases");
+        let meaning = format!(
+            "log P({letter}) at the site given the bases before and after it, of the four bases"
+        );
         columns.push(column(
             format!("logp_{letter}"),
             meaning,

@@ -18,7 +18,7 @@ pub struct Scores {
     pub ll_alt: f64,
     /// One number for each of [`SCORES`].
     pub values: [f64; SCORES.len()],
-    /// log P(A, C, G, T) at the site given both sides, if all four were scored.
+    /// log P(A, C, G, T) at the site given the bases before and after it, if all four were scored.
     pub four: Option<[f64; 4]>,
     /// The reference's vector, if embeddings are wanted and there is one.
     pub ref_emb: Option<Vec<f32>>,

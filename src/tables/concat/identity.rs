@@ -1,7 +1,7 @@
 //! Whether tables are of equal runs.
 
 use crate::error::{Error, Result};
-use crate::tables::file::TableFile;
+use crate::io::table_file::TableFile;
 use serde_json::{Map, Value};
 
 /// Parameters that say which rows there are, not how they were computed.

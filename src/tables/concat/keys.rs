@@ -1,7 +1,7 @@
 //! Where the rows of a table stand in the order of the one table.
 
 use crate::error::{Error, Result};
-use crate::tables::file::TableFile;
+use crate::io::table_file::TableFile;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, DictionaryArray, Int64Array, RecordBatch, StringArray};

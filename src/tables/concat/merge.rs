@@ -3,10 +3,10 @@
 use super::keys::{Keys, Place};
 use super::source::{Limit, Source, Whole};
 use crate::error::{Error, Result};
+use crate::io::table_file::TableFile;
 use crate::io::table_writer::TableWriter;
 use crate::table::Groups;
 use crate::tables::contigs;
-use crate::tables::file::TableFile;
 
 /// Writes the rows of several tables, sorted by where they stand.
 pub struct Merge<'a> {

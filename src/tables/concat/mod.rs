@@ -15,8 +15,8 @@ mod shards;
 mod source;
 mod together;
 
-use super::file::TableFile;
 use crate::error::{Error, Result};
+use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnSpec, TableWriter};
 use crate::run::outputs::{Format, Outputs};
 use crate::run::units::{number, readable};

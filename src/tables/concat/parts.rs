@@ -4,10 +4,10 @@
 use super::identity::{WHICH, is_of_records, without, without_params};
 use super::selection::selected;
 use crate::error::{Error, Result};
+use crate::io::table_file::TableFile;
 use crate::sequence::Contig;
 use crate::sequence::region::Span;
 use crate::tables::contigs;
-use crate::tables::file::TableFile;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 

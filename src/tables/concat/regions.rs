@@ -4,10 +4,10 @@ use super::identity::{WHICH, listed, must_equal, without_params};
 use super::parts;
 use super::selection::{everything, selected};
 use crate::error::{Error, Result};
+use crate::io::table_file::TableFile;
 use crate::sequence::Contig;
 use crate::sequence::region::{Span, merge};
 use crate::tables::contigs;
-use crate::tables::file::TableFile;
 use serde_json::{Value, json};
 
 /// The footer of runs over some regions each: theirs together.

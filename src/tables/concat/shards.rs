@@ -2,7 +2,7 @@
 
 use super::identity::{listed, must_equal, without};
 use crate::error::{Error, Result};
-use crate::tables::file::TableFile;
+use crate::io::table_file::TableFile;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

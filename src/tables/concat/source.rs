@@ -2,7 +2,7 @@
 
 use super::keys::{Ends, Keys, Place};
 use crate::error::Result;
-use crate::tables::file::TableFile;
+use crate::io::table_file::TableFile;
 use arrow_array::RecordBatch;
 use std::ops::Range;
 

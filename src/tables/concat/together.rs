@@ -3,8 +3,8 @@
 use super::identity::{WHICH, is_of_records, must_equal, without, without_params};
 use super::{parts, regions, shards};
 use crate::error::{Error, Result};
+use crate::io::table_file::TableFile;
 use crate::table::Known;
-use crate::tables::file::TableFile;
 use serde_json::{Map, Value};
 
 /// What a footer says that was found in the table's part.

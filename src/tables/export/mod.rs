@@ -5,10 +5,10 @@ mod npy;
 mod rows;
 mod text;
 
-use super::file::TableFile;
-use super::text::Style;
 use crate::error::{Error, Result};
 use crate::io::atomic::{AtomicFile, is_stdout};
+use crate::io::delimited::Style;
+use crate::io::table_file::TableFile;
 use crate::run::outputs::{Format, Outputs};
 use rows::Rows;
 use std::ffi::OsStr;

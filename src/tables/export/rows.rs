@@ -1,9 +1,9 @@
 //! Which rows and columns are exported.
 
 use crate::error::{Error, Kind, Result};
+use crate::io::table_file::TableFile;
 use crate::sequence::region::Query;
 use crate::tables::contigs;
-use crate::tables::file::TableFile;
 use crate::tables::places::{self, Places};
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::{DataType, Field};

@@ -3,7 +3,7 @@
 use super::put;
 use super::rows::Rows;
 use crate::error::Result;
-use crate::tables::text::Style;
+use crate::io::delimited::Style;
 use arrow_array::{Array, ArrayRef};
 use rayon::prelude::*;
 use std::io::Write;
@@ -14,14 +14,8 @@ const LINES: usize = 1 << 9;
 
 /// Writes a header and a line for each row.
 pub fn write(rows: &Rows, style: Style, to: &mut dyn Write, name: &Path) -> Result<()> {
-    let mut header = String::new();
-    for (at, field) in rows.fields().into_iter().enumerate() {
-        if at > 0 {
-            header.push(style.separator());
-        }
-        style.text(field.name(), &mut header);
-    }
-    header.push('\n');
+    let fields = rows.fields();
+    let header = style.header(fields.iter().map(|field| field.name().as_str()));
     put(to, header.as_bytes(), name)?;
     rows.each(|columns| {
         let count = columns.first().map_or(0, |column| column.len());

@@ -8,9 +8,7 @@
 use super::Question;
 use crate::error::{Error, Result};
 use crate::io::labels::{Column, Labels};
-use crate::tables::file::TableFile;
-use crate::tables::numbers::numbers;
-use crate::tables::places::texts;
+use crate::io::table_file::TableFile;
 use arrow_array::RecordBatch;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -79,9 +77,9 @@ impl<'a> Judge<'a> {
     /// Takes note of rows of a batch and their labels.
     pub fn see(&mut self, batch: &RecordBatch, rows: &[u32], labels: &[Option<u32>]) -> Result<()> {
         let (name, sign) = self.score;
-        let score = numbers(self.table, batch, name)?;
+        let score = self.table.numbers(batch, name)?;
         let kind = match batch.column_by_name("type") {
-            Some(_) => Some(texts(self.table, batch, "type")?),
+            Some(_) => Some(self.table.texts(batch, "type")?),
             None => None,
         };
         for (row, label) in rows.iter().zip(labels) {

@@ -4,9 +4,9 @@
 mod judge;
 mod rows;
 
-use super::file::TableFile;
 use crate::error::{Error, Kind, Result};
 use crate::io::labels::{Column, Labels};
+use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnSpec, TableWriter};
 use crate::run::outputs::{Format, Outputs};
 use crate::run::{file_name, units::number};

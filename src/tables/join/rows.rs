@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::io::labels::Labels;
-use crate::tables::file::TableFile;
-use crate::tables::places::{Places, texts};
+use crate::io::table_file::TableFile;
+use crate::tables::places::Places;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
@@ -72,7 +72,7 @@ impl<'a> Matches<'a> {
 
     /// What gives the label of a row's variant: as it was scored, or as it was written.
     fn of_variants<'b>(&'b self, batch: &'b RecordBatch) -> Result<impl Fn(usize) -> Option<u32>> {
-        let chrom = texts(self.table, batch, "chrom")?;
+        let chrom = self.table.texts(batch, "chrom")?;
         let mut spellings: Vec<(&Int64Array, &StringArray, &StringArray)> = Vec::new();
         for [pos, reference, alternate] in SPELLED {
             let column = |name| batch.column_by_name(name);

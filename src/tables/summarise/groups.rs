@@ -3,9 +3,9 @@
 use crate::error::{Error, Kind, Result};
 use crate::io::intervals;
 use crate::io::labels::Overlaps;
+use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnKind, ColumnSpec};
 use crate::sequence::interval::{Interval, Orientation};
-use crate::tables::file::TableFile;
 use crate::tables::places::{self, Places};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt8Type, UInt16Type};
@@ -227,7 +227,7 @@ fn value<'a>(
     let column = column.ok_or_else(|| Error::new(Kind::Internal, "a column of a batch"))?;
     Ok(match column.data_type() {
         DataType::Dictionary(..) => {
-            let text = places::texts(table, batch, name)?;
+            let text = table.texts(batch, name)?;
             Box::new(move |row| text(row).map(str::to_string))
         }
         DataType::Utf8 => {

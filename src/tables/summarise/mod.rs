@@ -3,13 +3,12 @@
 mod groups;
 mod statistics;
 
-use super::file::TableFile;
-use super::numbers::numbers;
 use crate::error::{Error, Result};
+use crate::io::delimited::Style;
+use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnSpec, TableWriter};
 use crate::run::outputs::{Format, Outputs};
 use crate::run::{file_name, units::number};
-use crate::tables::text::Style;
 use arrow_array::ArrayRef;
 use arrow_schema::DataType;
 use groups::Groups;
@@ -129,7 +128,7 @@ fn of_column(table: &TableFile, groups: &Groups, name: &str) -> Result<Statistic
     for group in 0..table.parquet().num_row_groups() {
         for batch in table.read(group, &read, BATCH)? {
             let batch = batch?;
-            let number = numbers(table, &batch, name)?;
+            let number = table.numbers(&batch, name)?;
             groups.each(table, &batch, &mut |row, group| {
                 if let Some(number) = number(row) {
                     statistics.push(group, number);

@@ -1,7 +1,8 @@
 //! What two runs must have in common to be the same run: all that decides their weights.
 
-use crate::checkpoint::{Checkpoint, TOKENIZERS, digest};
+use crate::checkpoint::{Checkpoint, TOKENIZERS};
 use crate::error::Result;
+use crate::io::sha256::digest;
 use crate::train::DataFile;
 use serde_json::{Map, Value, json};
 

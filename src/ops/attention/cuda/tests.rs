@@ -244,7 +244,7 @@ fn check_branches(
 
 #[test]
 #[ignore = "needs a CUDA device"]
-fn attention_to_both_sides_equals_the_cpu_s() {
+fn bidirectional_attention_equals_the_cpu_s() {
     let device = Device::Cuda(Arc::clone(gpu()));
     for window in [None, Some(1), Some(50)] {
         let attention = attention(2, 32, Reach::Bidirectional, window, true);
@@ -259,7 +259,7 @@ fn attention_to_both_sides_equals_the_cpu_s() {
         let expected = attention.forward(&x, &mut cache, &segments).unwrap();
         let x = x.to_device(&device).unwrap();
         let found = attention.forward(&x, &mut cache, &segments).unwrap();
-        let name = format!("attention to both sides, {window:?}");
+        let name = format!("bidirectional attention, {window:?}");
         close(&name, &flat(&found), &flat(&expected), 1e-5);
     }
 }

@@ -6,17 +6,24 @@
 //! SHA-256 of each of its files. The parts become the output when the run ends; row groups are
 //! copied as they are, so a resumed run gives the same bytes as one that was never stopped.
 
-use crate::error::{Error, Kind, Result};
+mod lock;
+mod values;
+
+pub use values::{load, store};
+
+use crate::error::{Error, Result};
 use crate::io::atomic::{AtomicFile, hidden, is_stdout};
+use crate::io::sha256::{digest, digest_of, hex};
+use lock::{LOCK, lock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use values::internal;
 
 /// What makes two runs the same run, by name.
 pub type RunIdentity = Map<String, Value>;
@@ -171,7 +178,7 @@ impl Journal {
         self.entry.parts.extend(checkpoint.parts);
         let old = std::mem::replace(&mut self.entry.files, checkpoint.files);
         let text = serde_json::to_string_pretty(&self.entry).map_err(internal)?;
-        let text = format!("{text}\n{}\n", hex(&Sha256::digest(&text)));
+        let text = format!("{text}\n{}\n", digest_of(text.as_bytes()));
         let mut file = AtomicFile::create(&self.directory.join(ENTRY), true)?;
         file.write_all(text.as_bytes())
             .map_err(|e| Error::io(file.name(), &e))?;
@@ -280,7 +287,6 @@ impl Mark {
 }
 
 const ENTRY: &str = "journal.json";
-const LOCK: &str = "lock";
 
 /// The name of a run in a directory of many: of the same length for all, by what makes it that run.
 /// But for the chunk, which on a GPU depends on its free memory: of another one a run is refused,
@@ -290,57 +296,6 @@ fn key(identity: &RunIdentity) -> String {
     identity.shift_remove("chunk");
     let text = Value::Object(identity).to_string();
     hex(&Sha256::digest(text)[..12])
-}
-
-/// How often a lock is tried for that others remove meanwhile.
-const ATTEMPTS: usize = 100;
-
-/// What keeps a second process out of a directory, which is made, as long as it is open. The
-/// directory itself is locked by those that put files there.
-fn lock(directory: &Path) -> Result<File> {
-    let path = directory.join(LOCK);
-    for _ in 0..ATTEMPTS {
-        match fs::create_dir_all(directory) {
-            // It was there, and a run that has ended removed it.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !directory.exists() => {
-                continue;
-            }
-            made => made.map_err(|e| Error::io(directory, &e))?,
-        }
-        // No file, if someone made it so.
-        let _ = fs::remove_dir(&path);
-        let opened = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
-        let file = match opened {
-            // A run that has ended removed the directory.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            opened => opened.map_err(|e| Error::io(&path, &e))?,
-        };
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            return Err(occupied(directory));
-        }
-        // Locked, or on a file system that has no locks; but a run that has ended may have removed
-        // the file before it was.
-        if file_id(file.metadata()) == file_id(fs::metadata(&path)) {
-            return Ok(file);
-        }
-    }
-    Err(occupied(directory))
-}
-
-fn occupied(directory: &Path) -> Error {
-    let error = Error::usage("another process is at work on these checkpoints");
-    error
-        .file(directory.display())
-        .todo("wait for it, or end it")
-}
-
-/// Device and inode, if there is such a file.
-fn file_id(found: io::Result<fs::Metadata>) -> Option<(u64, u64)> {
-    found.ok().map(|found| (found.dev(), found.ino()))
 }
 
 fn named(path: &Path) -> String {
@@ -370,7 +325,7 @@ fn earlier(directory: &Path) -> Result<Option<Entry>> {
         Err(error) => return Err(Error::io(&path, &error)),
     };
     let entry = text.trim_end().rsplit_once('\n').and_then(|(text, sum)| {
-        let is_whole = hex(&Sha256::digest(text)) == sum;
+        let is_whole = digest_of(text.as_bytes()) == sum;
         is_whole.then(|| serde_json::from_str::<Entry>(text).ok())?
     });
     let damaged = |what: &str| {
@@ -413,84 +368,6 @@ fn tidy(directory: &Path, entry: &Entry) -> Result<()> {
     Ok(())
 }
 
-fn digest(path: &Path) -> io::Result<String> {
-    let mut sum = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut sum)?;
-    Ok(hex(&sum.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Writes a value that [`load`] reads.
-///
-/// # Errors
-/// Io.
-pub fn store(value: &impl Serialize, file: &mut dyn Write) -> Result<()> {
-    let mut file = Watched { file, failed: None };
-    let stored = postcard::to_io(value, &mut file).map(drop);
-    stored.map_err(|e| match file.failed {
-        Some(failed) => Error::because(Kind::Io, failed),
-        None => internal(e),
-    })
-}
-
-/// Reads a value that [`store`] wrote.
-///
-/// # Errors
-/// Io; Input.
-pub fn load<T: for<'a> Deserialize<'a>>(file: &mut dyn Read) -> Result<T> {
-    let mut file = Watched { file, failed: None };
-    let mut buffer = vec![0; 1 << 16];
-    let loaded = postcard::from_io((&mut file, &mut buffer)).map(|(value, _)| value);
-    loaded.map_err(|e| match file.failed {
-        Some(failed) => Error::because(Kind::Io, failed),
-        None => Error::input(format!("the checkpoint cannot be read: {e}"))
-            .todo("remove the journal's directory to start anew"),
-    })
-}
-
-/// A file that keeps the error of the system: postcard says only that there was one.
-struct Watched<'a, F: ?Sized> {
-    file: &'a mut F,
-    failed: Option<io::Error>,
-}
-
-impl<F: ?Sized> Watched<'_, F> {
-    fn keep<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
-        done.map_err(|error| {
-            let kind = error.kind();
-            // What is tried again is no failure.
-            self.failed = (kind != io::ErrorKind::Interrupted).then_some(error);
-            kind.into()
-        })
-    }
-}
-
-impl<F: Write + ?Sized> Write for Watched<'_, F> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes);
-        self.keep(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let flushed = self.file.flush();
-        self.keep(flushed)
-    }
-}
-
-impl<F: Read + ?Sized> Read for Watched<'_, F> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(bytes);
-        self.keep(read)
-    }
-}
-
-fn internal(error: impl std::fmt::Display) -> Error {
-    Error::new(Kind::Internal, format!("journal: {error}"))
-}
-
 /// The first thing in which two runs differ, in words; none if they are the same.
 pub fn difference(before: &RunIdentity, now: &RunIdentity) -> Option<String> {
     let mut keys = before.keys().chain(now.keys());
@@ -507,6 +384,7 @@ pub fn difference(before: &RunIdentity, now: &RunIdentity) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
@@ -535,22 +413,5 @@ mod tests {
         });
         assert!(times.into_inner() > 0);
         assert_eq!(directory.path().read_dir().unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_full_disk_is_named_when_a_value_is_stored() {
-        let mut full = File::options().write(true).open("/dev/full").unwrap();
-        let error = store(&vec![0u8; 9], &mut full).unwrap_err();
-        assert_eq!(error.kind(), Kind::Io);
-        assert!(error.to_string().contains("No space left"), "{error}");
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_not_called_damaged() {
-        let mut directory = File::open("/").unwrap();
-        let error = load::<Vec<u8>>(&mut directory).unwrap_err();
-        assert_eq!(error.kind(), Kind::Io);
-        let error = load::<Vec<u8>>(&mut &[9u8, 1][..]).unwrap_err();
-        assert_eq!(error.kind(), Kind::Input);
     }
 }
