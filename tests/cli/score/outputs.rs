@@ -99,13 +99,13 @@ fn fields_of_info_are_carried_along() {
     let outcome = run("--info CLNSIG --info AF --info DB").succeeds(&["out.parquet", "o.tsv"]);
     let (table, rows) = (outcome.table(), self::text(&outcome, "o.tsv"));
     for (name, expected) in [
-        ("info_CLNSIG", ["Benign", "Benign", ""]),
-        ("info_AF", ["0.25", "", ""]),
-        ("info_DB", ["1", "1", ""]),
+        ("info_CLNSIG", ["Benign", "Benign", "NA"]),
+        ("info_AF", ["0.25", "NA", "NA"]),
+        ("info_DB", ["1", "1", "NA"]),
     ] {
         assert_eq!(column(&rows, name), expected);
         let found = table.texts(name);
-        let found: Vec<_> = found.iter().map(|x| x.as_deref().unwrap_or("")).collect();
+        let found: Vec<_> = found.iter().map(|x| x.as_deref().unwrap_or("NA")).collect();
         assert_eq!(found, expected);
     }
     run("--info CLN").fails(2, &["v.vcf", "no INFO field CLN", "CLNSIG"]);

@@ -9,12 +9,14 @@ from snakemake.shell import shell
 log = snakemake.log_fmt_shell(stdout=True, stderr=True)
 extra = snakemake.params.get("extra", "")
 gpu = snakemake.resources.get("gpu")
-checkpoints = snakemake.params.get("checkpoints")
+# Runs that write more than tables keep none.
+bam = snakemake.output.get("bam")
+checkpoints = None if bam else snakemake.params.get("checkpoints")
 
 options = {
     "--reference": snakemake.input.get("fasta"),
     "--regions-file": snakemake.input.get("regions"),
-    "--bam-out": snakemake.output.get("bam"),
+    "--bam-out": bam,
     "--per-base": snakemake.output.get("per_base"),
     "--model": snakemake.input.get("model", snakemake.params.get("model")),
     "--summary": snakemake.output.get("summary"),
