@@ -9,6 +9,7 @@
 //! lanes of the part decide, never the length of the input.
 
 mod fit;
+mod labelled;
 mod labels;
 mod metrics;
 mod network;

@@ -1,5 +1,6 @@
 //! Classes or values of whole sequences.
 
+use super::labelled::Labelled;
 use super::metrics::{self, Confusion};
 use super::network::{Network, foreign};
 use super::objective::{Evaluation, Loss, Objective};
@@ -7,7 +8,6 @@ use super::sampler::{EpochPlace, generator};
 use crate::encoder::Encoder;
 use crate::error::{Error, Kind, Result};
 use crate::head::{Link, Shape, Task, Unit};
-use crate::io::labelled::Labelled;
 use crate::ops::{Tensor, cross_entropy};
 use crate::sequence::{Segment, reverse_complement};
 use rand::Rng;

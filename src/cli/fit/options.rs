@@ -89,7 +89,7 @@ pub struct Split {
     /// Strands to train on [default: both for next-base and genes, else forward].
     #[arg(long, value_enum, help_heading = "Task")]
     pub strand: Option<Strands>,
-    /// A table of sequences and labels to train on: CSV or TSV whose columns "sequence" and "label"
+    /// A table of sequences and labels to train on: CSV, TSV or Parquet whose columns "sequence" and "label"
     /// are read.
     #[arg(long, value_name = "TABLE", help_heading = "Task")]
     pub table: Option<PathBuf>,

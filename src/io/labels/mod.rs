@@ -6,13 +6,13 @@
 
 mod columns;
 mod overlaps;
-mod parquet;
-mod text;
+mod place;
 mod vcf;
 
 pub use columns::Column;
 pub use overlaps::Overlaps;
 
+use super::foreign_table::ForeignTable;
 use super::input::{Input, is_stdin};
 use super::table_file::is_parquet;
 use super::{intervals, read};
@@ -21,11 +21,8 @@ use crate::sequence::allele::Variant;
 use crate::sequence::interval::Orientation;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io::{BufRead, Cursor, Read};
+use std::io::{Cursor, Read};
 use std::path::Path;
-
-/// The longest line, in bytes.
-const MAX_LINE: u64 = 1 << 26;
 
 /// What a file says of variants or intervals.
 pub struct Labels {
@@ -86,7 +83,14 @@ impl Labels {
     /// that it lacks; Io.
     pub fn read(path: &Path, wanted: &[String]) -> Result<Self> {
         let labels = if !is_stdin(path) && is_parquet(path)? {
-            parquet::read(path, wanted)
+            ForeignTable::of_parquet(path).and_then(|table| match place::keys(&table.names) {
+                Some(keys) => of_table(table, &keys, wanted),
+                None => {
+                    let what =
+                        "there are no columns chrom, pos, ref and alt, nor chrom, start and end";
+                    Err(Error::input(what).todo(format!("it has {}", table.names.join(", "))))
+                }
+            })
         } else {
             let input = Input::open(path, false)?;
             of_text(path, input, wanted)
@@ -185,25 +189,33 @@ fn of_contig<'a, T: Default>(all: &'a mut HashMap<String, T>, name: &str) -> &'a
     all.entry(name.to_string()).or_default()
 }
 
-/// What is no Parquet, by its first line after those that begin with ##.
+/// The labels of a table whose columns `keys` say where they stand.
+fn of_table(table: ForeignTable, keys: &[usize], wanted: &[String]) -> Result<Labels> {
+    let columns = place::others(&table.names, keys, wanted)?;
+    let own = columns.iter().map(|&at| table.names[at].clone()).collect();
+    let mut labels = Labels::new(own, keys.len() == 4);
+    let read: Vec<usize> = keys.iter().chain(&columns).copied().collect();
+    table.each(&read, &mut |cells| {
+        let (place, values) = cells.split_at(keys.len());
+        labels.push(&place::place(place)?, values.iter().copied())
+    })?;
+    Ok(labels.finished())
+}
+
+/// What is no Parquet, by its first bytes, and the first line after those that begin with ##.
 fn of_text(path: &Path, mut input: Input, wanted: &[String]) -> Result<Labels> {
-    let (mut head, mut line) = (Vec::new(), 0..0);
-    while line.is_empty() || head[line.clone()].starts_with(b"##") {
-        let bytes = (&mut input).take(MAX_LINE).read_until(b'\n', &mut head);
-        let bytes = bytes.map_err(read::error)?;
-        line = line.end..head.len();
-        if bytes == 0 || is_variants(&head) {
-            break;
-        }
-    }
-    let header = text::header(&String::from_utf8_lossy(&head[line]));
-    let of_variants = is_variants(&head);
-    let input = Cursor::new(head).chain(input);
+    let mut start = Vec::new();
+    let read = (&mut input).take(16).read_to_end(&mut start);
+    read.map_err(read::error)?;
+    let of_variants = is_variants(&start);
+    let input = Cursor::new(start).chain(input);
     if of_variants {
         let name = path.display().to_string();
-        vcf::read(Input::new(&name, Box::new(input), true)?, wanted)
-    } else if let Some(header) = header {
-        text::read(input, header, wanted)
+        return vcf::read(Input::new(&name, Box::new(input), true)?, wanted);
+    }
+    let table = ForeignTable::of_text(input)?;
+    if let Some(keys) = place::keys(&table.names) {
+        of_table(table, &keys, wanted)
     } else if is_stdin(path) {
         let what = "its first line names no columns chrom, pos, ref and alt";
         Err(Error::input(what).todo("give a file, if these are intervals"))

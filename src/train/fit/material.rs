@@ -3,8 +3,8 @@
 use super::request::{Lesson, Tracking};
 use crate::error::{Error, Result};
 use crate::head::Task;
-use crate::io::labelled::{self, Labelled};
 use crate::sequence::region::{Query, Region, Span};
+use crate::train::labelled::{self, Labelled};
 use crate::train::{self, DataFile, Example, Genomes, Labels};
 use std::path::{Path, PathBuf};
 

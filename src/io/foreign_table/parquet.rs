@@ -1,7 +1,5 @@
 //! Parquet of any program, with columns of strings, numbers and truth values.
 
-use super::text::{keys, others, place};
-use super::{Labels, Place};
 use crate::error::{Error, Kind, Result};
 use crate::io::panics::contain;
 use arrow_array::cast::AsArray;
@@ -18,47 +16,46 @@ use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 
-pub fn read(path: &Path, wanted: &[String]) -> Result<Labels> {
+/// What Arrow would make of the columns is of no use: strings are strings.
+pub fn open(path: &Path) -> Result<(Vec<String>, ParquetRecordBatchReaderBuilder<File>)> {
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-    contain(|| of_file(file, wanted))
+    contain(|| {
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let rows = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options);
+        let rows = rows.map_err(damaged)?;
+        let fields = rows.schema().fields().iter();
+        let names = fields.map(|field| field.name().clone()).collect();
+        Ok((names, rows))
+    })
 }
 
-fn of_file(file: File, wanted: &[String]) -> Result<Labels> {
-    // What Arrow would make of the columns is of no use: strings are strings.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options);
-    let builder = builder.map_err(damaged)?;
-    let schema = builder.schema().clone();
-    let names: Vec<&str> = schema
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect();
-    let keys = keys(names.iter().copied()).ok_or_else(|| {
-        let what = "there are no columns chrom, pos, ref and alt, nor chrom, start and end";
-        Error::input(what).todo(format!("it has {}", names.join(", ")))
-    })?;
-    let columns = others(&names, &keys, wanted)?;
-    let own = columns.iter().map(|&at| names[at].to_string()).collect();
-    let mut labels = Labels::new(own, keys.len() == 4);
-    let read: Vec<usize> = keys.iter().chain(&columns).copied().collect();
-    let mask = ProjectionMask::roots(builder.parquet_schema(), read.iter().copied());
-    let batches = builder.with_projection(mask).build().map_err(damaged)?;
-    for batch in batches {
-        let batch = batch.map_err(|error| damaged(error.into()))?;
-        let texts = read.iter().map(|&at| texts(&batch, names[at]));
-        let texts: Vec<Vec<String>> = texts.collect::<Result<_>>()?;
-        for row in 0..batch.num_rows() {
-            let at: Vec<&str> = texts[..keys.len()]
-                .iter()
-                .map(|all| all[row].as_str())
-                .collect();
-            let values = texts[keys.len()..].iter().map(|all| all[row].as_str());
-            let pushed = place(&at).and_then(|place: Place| labels.push(&place, values));
-            pushed.map_err(Error::input)?;
+/// Gives `take` the cells of these columns, row by row.
+pub fn each(
+    rows: ParquetRecordBatchReaderBuilder<File>,
+    columns: &[usize],
+    take: &mut dyn FnMut(&[&str]) -> Result<(), String>,
+) -> Result<()> {
+    contain(|| {
+        let mask = ProjectionMask::roots(rows.parquet_schema(), columns.iter().copied());
+        let names: Vec<String> = columns
+            .iter()
+            .map(|&at| rows.schema().field(at).name().clone())
+            .collect();
+        let batches = rows.with_projection(mask).build().map_err(damaged)?;
+        let mut number = 0u64;
+        for batch in batches {
+            let batch = batch.map_err(|error| damaged(error.into()))?;
+            let texts = names.iter().map(|name| texts(&batch, name));
+            let texts: Vec<Vec<String>> = texts.collect::<Result<_>>()?;
+            for row in 0..batch.num_rows() {
+                number += 1;
+                let cells: Vec<&str> = texts.iter().map(|all| all[row].as_str()).collect();
+                let taken = take(&cells);
+                taken.map_err(|what| Error::input(what).place(format!("row {number}")))?;
+            }
         }
-    }
-    Ok(labels.finished())
+        Ok(())
+    })
 }
 
 /// The values of a column as text; empty where there is none.
@@ -97,7 +94,7 @@ fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<String>> {
         DataType::Float64 => numbers::<Float64Type>(column),
         other => {
             let what = format!("the column {name} holds {other}, not text or numbers");
-            return Err(Error::input(what).todo("name others with --columns"));
+            return Err(Error::input(what).todo("name other columns"));
         }
     })
 }
