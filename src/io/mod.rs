@@ -19,6 +19,7 @@ pub mod intervals;
 pub mod labels;
 mod lines;
 pub mod panics;
+pub mod picture;
 pub mod pileup;
 pub mod read;
 pub mod read_ahead;

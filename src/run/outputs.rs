@@ -31,7 +31,7 @@ pub enum Format {
     /// Columns separated by tabs, compressed if the name says so.
     Text,
     /// A picture.
-    Svg,
+    Picture,
     /// The summary.
     Json,
     /// Genes.
@@ -58,7 +58,7 @@ impl Format {
             Self::Tbi => ("an index of variants", &["tbi", "csi"]),
             Self::Vcf => ("VCF or BCF", &["vcf", "bcf", "gz", "bgz"]),
             Self::Text => ("TSV", &["tsv", "txt", "gz", "bgz"]),
-            Self::Svg => ("SVG", &["svg"]),
+            Self::Picture => ("SVG or PNG", &["svg", "png"]),
             Self::Json => ("JSON", &["json", "txt"]),
             Self::Gff3 => ("GFF3", &["gff3", "gff", "txt"]),
             Self::Bed => ("BED", &["bed", "txt", "tsv"]),

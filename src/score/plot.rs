@@ -2,25 +2,29 @@
 //! change does; below, the mean of a position's changes and the reference's letters.
 
 use super::Ledger;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
+use crate::io::picture::{self, Canvas};
 use crate::sequence::LETTERS;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use std::fmt::Display;
 use std::io::Write;
 
-/// Width that the columns share, in pixels, and the least and the greatest width of one.
-const ACROSS: u32 = 1200;
-const CELL: [u32; 2] = [2, 24];
+/// Pixels of a point in PNG: 300 or so an inch in print.
+const FINE: i32 = 3;
+/// Width that the columns share, in points, and the least and the greatest width of one.
+const ACROSS: u64 = 1200;
+const CELL: [i32; 2] = [2, 24];
 /// Height of a row.
-const ROW: u32 = 24;
+const ROW: i32 = 24;
 /// From which width a column has room for its letter.
-const LETTER: u32 = 8;
+const LETTER: i32 = 8;
 /// Space to the left, above, to the right and below.
-const MARGINS: [u32; 4] = [56, 48, 130, 64];
+const MARGINS: [i32; 4] = [56, 48, 130, 64];
 /// Between the letters' rows and the mean's.
-const GAP: u32 = 6;
+const GAP: i32 = 6;
+/// Size of letters.
+const FONT: i32 = 13;
 /// Positions between two ticks.
 const TICK: u64 = 10;
 /// Steps between positions that are named, until names have room.
@@ -49,7 +53,7 @@ struct Column {
     changes: [Option<f64>; 4],
 }
 
-/// Draws the scores of a saturated region as SVG.
+/// Draws the scores of a saturated region: PNG if the file is called so, else SVG.
 ///
 /// # Errors
 /// Io.
@@ -80,91 +84,92 @@ pub fn draw(ledger: &Ledger, mut target: AtomicFile) -> Result<()> {
         contig = allele.chrom;
     }
     let name = if likelihoods { "delta_ll" } else { "llr" };
-    let mut svg = String::new();
-    let picture = Picture::new(&columns);
-    let painted = picture.paint(&mut svg, (&contig, name), &columns);
-    painted.map_err(|what| Error::new(Kind::Internal, what))?;
-    target
-        .write_all(svg.as_bytes())
-        .map_err(|e| Error::io(target.name(), &e))?;
+    let labels = (contig.as_str(), name);
+    let ends = target.path().extension();
+    let bytes = if ends.is_some_and(|ends| ends.eq_ignore_ascii_case("png")) {
+        let map = HeatMap::new(&columns, FINE);
+        picture::png(map.size(), |canvas| map.paint(canvas, labels, &columns))
+    } else {
+        let map = HeatMap::new(&columns, 1);
+        picture::svg(map.size(), |canvas| map.paint(canvas, labels, &columns))
+    };
+    let written = target.write_all(&bytes?);
+    written.map_err(|e| Error::io(target.name(), &e))?;
     target.finish().map(drop)
 }
 
 /// Where things lie.
-struct Picture {
+struct HeatMap {
     first: u64,
     last: u64,
-    cell: u32,
+    /// Width of a column in points.
+    cell: i32,
     largest: f64,
+    /// Pixels of a point.
+    fine: i32,
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-
-impl Picture {
-    fn new(columns: &[Column]) -> Self {
+impl HeatMap {
+    fn new(columns: &[Column], fine: i32) -> Self {
         let first = columns.first().map_or(1, |column| column.position);
         let last = columns.last().map_or(first, |column| column.position);
         let values = columns.iter().flat_map(|column| column.changes).flatten();
         let values = values.filter(|value| value.is_finite());
-        let cell = u64::from(ACROSS) / (last - first + 1);
+        let cell = ACROSS / (last - first + 1);
         Self {
             first,
             last,
-            cell: (cell as u32).clamp(CELL[0], CELL[1]),
+            cell: (cell as i32).clamp(CELL[0], CELL[1]),
             largest: values.fold(0.0, |most, value| value.abs().max(most)),
+            fine,
         }
     }
 
+    /// In pixels.
+    fn size(&self) -> (u32, u32) {
+        let (x, y) = self.at((self.right() + MARGINS[2], y(4) + ROW + MARGINS[3]));
+        (x.unsigned_abs(), y.unsigned_abs())
+    }
+
+    /// The pixel of a place in points.
+    fn at(&self, (x, y): (i32, i32)) -> (i32, i32) {
+        (x * self.fine, y * self.fine)
+    }
+
     fn x(&self, position: u64) -> i32 {
-        MARGINS[0] as i32 + (position - self.first) as i32 * self.cell as i32
+        MARGINS[0] + (position - self.first) as i32 * self.cell
     }
 
     /// The right edge of the columns.
     fn right(&self) -> i32 {
-        self.x(self.last) + self.cell as i32
+        self.x(self.last) + self.cell
     }
 
-    fn paint(
+    fn paint<B: DrawingBackend>(
         &self,
-        svg: &mut String,
+        canvas: &Canvas<B>,
         (contig, name): (&str, &str),
         columns: &[Column],
     ) -> Result<(), String> {
-        let size = (
-            self.right() as u32 + MARGINS[2],
-            y(5) as u32 + ROW + MARGINS[3],
-        );
-        let area = SVGBackend::with_string(svg, size).into_drawing_area();
-        area.fill(&WHITE).map_err(failed)?;
         for column in columns {
-            self.column(&area, column)?;
+            self.column(canvas, column)?;
         }
         for (row, label) in (0..).zip(LETTERS[..4].iter().copied().chain(["mean"])) {
-            let at = (MARGINS[0] as i32 - 8, y(row) + ROW as i32 / 2);
-            write(&area, label, at, (HPos::Right, VPos::Center))?;
+            let at = (MARGINS[0] - 8, y(row) + ROW / 2);
+            self.write(canvas, label, at, HPos::Right)?;
         }
-        self.axis(&area, contig)?;
-        self.bar(&area, name)?;
+        self.axis(canvas, contig)?;
+        self.bar(canvas, name)?;
         let (first, last) = (self.first, self.last);
         let title = format!("{contig}:{first}-{last}, what each change does to the likelihood");
-        write(
-            &area,
-            &title,
-            (MARGINS[0] as i32, 24),
-            (HPos::Left, VPos::Center),
-        )?;
-        area.present().map_err(failed)
+        self.write(canvas, &title, (MARGINS[0], 24), HPos::Left)
     }
 
-    fn column(&self, area: &Area, column: &Column) -> Result<(), String> {
+    fn column<B: DrawingBackend>(&self, canvas: &Canvas<B>, column: &Column) -> Result<(), String> {
         let left = self.x(column.position);
-        let cell = |row: u32, value: f64| {
-            let corners = [
-                (left, y(row)),
-                (left + self.cell as i32, y(row) + ROW as i32),
-            ];
-            let cell = Rectangle::new(corners, self.colour(value).filled());
-            area.draw(&cell).map_err(failed)
+        let cell = |row, value| {
+            let corners = [(left, y(row)), (left + self.cell, y(row) + ROW)];
+            self.fill(canvas, corners, self.colour(value))
         };
         for (row, change) in (0..).zip(column.changes) {
             // The reference's own letter is a gap.
@@ -178,46 +183,38 @@ impl Picture {
         if self.cell < LETTER {
             return Ok(());
         }
-        let at = (left + self.cell as i32 / 2, y(4) + ROW as i32 + 9);
-        write(area, &column.reference, at, (HPos::Center, VPos::Center))
+        let at = (left + self.cell / 2, y(4) + ROW + 9);
+        self.write(canvas, &column.reference, at, HPos::Center)
     }
 
     /// Ticks every ten bases, and the positions of some.
-    fn axis(&self, area: &Area, contig: &str) -> Result<(), String> {
-        let top = y(4) + ROW as i32 + 18;
-        let line = PathElement::new([(self.x(self.first), top), (self.right(), top)], BLACK);
-        area.draw(&line).map_err(failed)?;
-        let fits = |step: &&u64| **step * u64::from(self.cell) >= NAME;
+    fn axis<B: DrawingBackend>(&self, canvas: &Canvas<B>, contig: &str) -> Result<(), String> {
+        let top = y(4) + ROW + 18;
+        self.line(canvas, [(self.x(self.first), top), (self.right(), top)])?;
+        let fits = |step: &&u64| **step * u64::from(self.cell.unsigned_abs()) >= NAME;
         let step = STEPS.iter().find(fits).copied().unwrap_or(STEPS[9]);
         let ticks = (self.first.next_multiple_of(TICK)..=self.last).step_by(TICK as usize);
         for position in ticks {
-            let at = self.x(position) + self.cell as i32 / 2;
+            let at = self.x(position) + self.cell / 2;
             let length = if position % step == 0 { 7 } else { 4 };
-            let tick = PathElement::new([(at, top), (at, top + length)], BLACK);
-            area.draw(&tick).map_err(failed)?;
+            self.line(canvas, [(at, top), (at, top + length)])?;
             if position % step == 0 {
                 let name = position.to_string();
-                write(area, &name, (at, top + 16), (HPos::Center, VPos::Center))?;
+                self.write(canvas, &name, (at, top + 16), HPos::Center)?;
             }
         }
         let middle = i32::midpoint(self.x(self.first), self.right());
         let name = format!("position on {contig}");
-        write(
-            area,
-            &name,
-            (middle, top + 36),
-            (HPos::Center, VPos::Center),
-        )
+        self.write(canvas, &name, (middle, top + 36), HPos::Center)
     }
 
     /// The scale of colours, its ends and its unit.
-    fn bar(&self, area: &Area, name: &str) -> Result<(), String> {
-        let (left, top, height) = (self.right() + 24, y(0), 4 * ROW as i32);
+    fn bar<B: DrawingBackend>(&self, canvas: &Canvas<B>, name: &str) -> Result<(), String> {
+        let (left, top, height) = (self.right() + 24, y(0), 4 * ROW);
         for row in 0..height {
             let value = self.largest * (1.0 - 2.0 * f64::from(row) / f64::from(height - 1));
             let corners = [(left, top + row), (left + 14, top + row + 1)];
-            let part = Rectangle::new(corners, self.colour(value).filled());
-            area.draw(&part).map_err(failed)?;
+            self.fill(canvas, corners, self.colour(value))?;
         }
         for (part, value) in [
             (0, self.largest),
@@ -225,15 +222,45 @@ impl Picture {
             (height, -self.largest),
         ] {
             let at = (left + 20, top + part);
-            write(area, &format!("{value:.3}"), at, (HPos::Left, VPos::Center))?;
+            self.write(canvas, &format!("{value:.3}"), at, HPos::Left)?;
         }
         let unit = format!("{name}, nats");
-        write(
-            area,
-            &unit,
-            (left, top + height + 18),
-            (HPos::Left, VPos::Center),
-        )
+        self.write(canvas, &unit, (left, top + height + 18), HPos::Left)
+    }
+
+    /// A rectangle between two corners.
+    fn fill<B: DrawingBackend>(
+        &self,
+        canvas: &Canvas<B>,
+        corners: [(i32, i32); 2],
+        colour: RGBColor,
+    ) -> Result<(), String> {
+        let rectangle = Rectangle::new(corners.map(|at| self.at(at)), colour.filled());
+        canvas.draw(&rectangle).map_err(|e| e.to_string())
+    }
+
+    fn line<B: DrawingBackend>(
+        &self,
+        canvas: &Canvas<B>,
+        ends: [(i32, i32); 2],
+    ) -> Result<(), String> {
+        let style = BLACK.stroke_width(self.fine.unsigned_abs());
+        let line = PathElement::new(ends.map(|at| self.at(at)), style);
+        canvas.draw(&line).map_err(|e| e.to_string())
+    }
+
+    /// Text whose middle is at this height.
+    fn write<B: DrawingBackend>(
+        &self,
+        canvas: &Canvas<B>,
+        text: &str,
+        at: (i32, i32),
+        across: HPos,
+    ) -> Result<(), String> {
+        let font = ("sans-serif", FONT * self.fine).into_font().color(&BLACK);
+        let style = font.pos(Pos::new(across, VPos::Center));
+        let text = Text::new(text.to_string(), self.at(at), style);
+        canvas.draw(&text).map_err(|e| e.to_string())
     }
 
     fn colour(&self, value: f64) -> RGBColor {
@@ -253,25 +280,20 @@ impl Picture {
 }
 
 /// The top of a row: those of the four letters, then the mean's.
-fn y(row: u32) -> i32 {
+fn y(row: i32) -> i32 {
     let gap = if row > 3 { GAP } else { 0 };
-    (MARGINS[1] + row * ROW + gap) as i32
-}
-
-fn write(area: &Area, text: &str, at: (i32, i32), (h, v): (HPos, VPos)) -> Result<(), String> {
-    let font = ("sans-serif", 13).into_font().color(&BLACK);
-    let style = font.pos(Pos::new(h, v));
-    let text = Text::new(text.to_string(), at, style);
-    area.draw(&text).map_err(failed)
-}
-
-fn failed(error: impl Display) -> String {
-    format!("picture: {error}")
+    MARGINS[1] + row * ROW + gap
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn painted(map: &HeatMap, name: &str, columns: &[Column]) -> String {
+        let labels = ("chr", name);
+        let svg = picture::svg(map.size(), |canvas| map.paint(canvas, labels, columns));
+        String::from_utf8(svg.unwrap()).unwrap()
+    }
 
     #[test]
     fn a_position_has_its_changes_their_mean_and_its_letter_and_the_reference_is_a_gap() {
@@ -281,13 +303,12 @@ mod tests {
             changes: [Some(-1.0), None, Some(0.5), Some(f64::NAN)],
         };
         let columns: Vec<Column> = (995..1025).map(column).collect();
-        let picture = Picture::new(&columns);
-        assert_eq!((picture.largest, picture.cell), (1.0, 24));
-        assert_eq!(picture.colour(f64::NAN), NONE);
-        let ends = [-1.0, 1.0].map(|value| picture.colour(value));
+        let map = HeatMap::new(&columns, 1);
+        assert_eq!((map.largest, map.cell), (1.0, 24));
+        assert_eq!(map.colour(f64::NAN), NONE);
+        let ends = [-1.0, 1.0].map(|value| map.colour(value));
         assert_eq!(ends, [RGBColor(33, 102, 172), RGBColor(178, 24, 43)]);
-        let mut svg = String::new();
-        picture.paint(&mut svg, ("chr", "llr"), &columns).unwrap();
+        let svg = painted(&map, "llr", &columns);
         // Background, three changes and a mean each, and the bar.
         let bar = 4 * ROW as usize;
         assert_eq!(svg.matches("<rect").count(), 1 + 4 * columns.len() + bar);
@@ -311,11 +332,40 @@ mod tests {
             changes: [None, Some(0.0), Some(0.0), Some(0.0)],
         };
         let columns: Vec<Column> = (1..=2000).map(column).collect();
-        let mut svg = String::new();
-        let picture = Picture::new(&columns);
-        picture
-            .paint(&mut svg, ("chr", "delta_ll"), &columns)
-            .unwrap();
+        let svg = painted(&HeatMap::new(&columns, 1), "delta_ll", &columns);
         assert!(svg.contains("\n1950\n") && !svg.contains("\n1960\n"));
+    }
+
+    #[test]
+    fn png_shows_what_svg_does_three_times_as_fine() {
+        let column = |position: u64| Column {
+            position,
+            reference: "G".to_string(),
+            changes: [Some(-1.0), Some(1.0), None, Some(0.0)],
+        };
+        let columns: Vec<Column> = (1..=30).map(column).collect();
+        let [svg, fine] = [1, FINE].map(|fine| HeatMap::new(&columns, fine));
+        let png = picture::png(fine.size(), |canvas| {
+            fine.paint(canvas, ("chr", "llr"), &columns)
+        });
+        let reader = png::Decoder::new(std::io::Cursor::new(png.unwrap()));
+        let mut reader = reader.read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut pixels).unwrap();
+        let (width, height) = svg.size();
+        assert_eq!(fine.size(), (3 * width, 3 * height));
+        let pixel = |(x, y): (i32, i32)| {
+            let at = 3 * (y as usize * fine.size().0 as usize + x as usize);
+            RGBColor(pixels[at], pixels[at + 1], pixels[at + 2])
+        };
+        let middle = |row| fine.at((svg.x(9) + svg.cell / 2, y(row) + ROW / 2));
+        assert_eq!(pixel(middle(0)), fine.colour(-1.0));
+        assert_eq!(pixel(middle(1)), fine.colour(1.0));
+        assert_eq!(pixel(middle(2)), WHITE, "the reference is a gap");
+        // The letter of the reference is written below.
+        let (left, top) = fine.at((svg.x(9), y(4) + ROW + 2));
+        let (right, bottom) = fine.at((svg.x(10), y(4) + ROW + 16));
+        let dark = |x| (top..bottom).any(|y| pixel((x, y)).0 < 64);
+        assert!((left..right).any(dark));
     }
 }

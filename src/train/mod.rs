@@ -8,6 +8,7 @@
 //! moments, best values); and the activations of one part of a step, whose size the chunk and the
 //! lanes of the part decide, never the length of the input.
 
+mod curve;
 mod fit;
 mod labelled;
 mod labels;

@@ -1,5 +1,6 @@
 //! What stands beside trained weights: how they came to be, and how good they are.
 
+use super::curve;
 use super::network::{Trained, Trainee};
 use super::objective::Evaluation;
 use super::run::Outcome;
@@ -7,9 +8,8 @@ use super::saved::Point;
 use super::split::DataFile;
 use crate::adapter;
 use crate::checkpoint::{self, Changes, Staging};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::head::HEADS;
-use plotters::prelude::*;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -53,7 +53,10 @@ pub fn write(
     let mut files = vec![
         ("README.md", record.card(trainee, outcome)),
         ("metrics.json", format!("{metrics:#}\n")),
-        ("loss.svg", curve(&outcome.history, record.score)?),
+        (
+            "loss.svg",
+            curve::draw(&outcome.history, outcome.kept, record.score)?,
+        ),
     ];
     let source = trainee.source();
     let mut config = Map::new();
@@ -196,61 +199,4 @@ fn file_name(path: &Path) -> String {
 /// A text as a YAML scalar.
 fn yaml(text: &str) -> String {
     Value::String(text.to_string()).to_string()
-}
-
-/// The loss over the bases read, as SVG.
-fn curve(history: &[Point], score: &str) -> Result<String> {
-    let losses = history.iter().map(|point| (point.bases as f64, point.loss));
-    let scores = history
-        .iter()
-        .filter_map(|point| Some((point.bases as f64, point.score?)));
-    let (losses, scores): (Vec<_>, Vec<_>) = (losses.collect(), scores.collect());
-    let all = || {
-        losses
-            .iter()
-            .chain(&scores)
-            .map(|(_, y)| *y)
-            .filter(|y| y.is_finite())
-    };
-    let (low, high) = (
-        all().fold(f64::INFINITY, f64::min),
-        all().fold(f64::NEG_INFINITY, f64::max),
-    );
-    let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
-    let room = ((high - low) * 0.05).max(1e-3);
-    let bases = losses.last().map_or(1.0, |(x, _)| *x).max(1.0);
-    let mut text = String::new();
-    {
-        let area = SVGBackend::with_string(&mut text, (800, 480)).into_drawing_area();
-        area.fill(&WHITE).map_err(drawing)?;
-        let mut chart = ChartBuilder::on(&area)
-            .margin(16)
-            .x_label_area_size(40)
-            .y_label_area_size(64)
-            .build_cartesian_2d(0.0..bases, low - room..high + room)
-            .map_err(drawing)?;
-        let mut mesh = chart.configure_mesh();
-        mesh.x_desc("bases read").y_desc(score);
-        mesh.x_label_formatter(&|x| format!("{:.1} M", x / 1e6));
-        mesh.draw().map_err(drawing)?;
-        for (points, name, colour) in [(losses, "training", BLUE), (scores, "held out", RED)] {
-            if points.is_empty() {
-                continue;
-            }
-            let line = LineSeries::new(points, colour.stroke_width(2));
-            let drawn = chart.draw_series(line).map_err(drawing)?;
-            drawn.label(name).legend(move |(x, y)| {
-                PathElement::new(vec![(x, y), (x + 16, y)], colour.stroke_width(2))
-            });
-        }
-        let mut labels = chart.configure_series_labels();
-        labels.background_style(WHITE).border_style(BLACK);
-        labels.draw().map_err(drawing)?;
-        area.present().map_err(drawing)?;
-    }
-    Ok(text)
-}
-
-fn drawing(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(Kind::Internal, format!("drawing the curve: {error}")).caused_by(error)
 }

@@ -89,8 +89,8 @@ pub struct Split {
     /// Strands to train on [default: both for next-base and genes, else forward].
     #[arg(long, value_enum, help_heading = "Task")]
     pub strand: Option<Strands>,
-    /// A table of sequences and labels to train on: CSV, TSV or Parquet whose columns "sequence" and "label"
-    /// are read.
+    /// A table of sequences and labels to train on: CSV, TSV or Parquet whose columns
+    /// "sequence" and "label" are read.
     #[arg(long, value_name = "TABLE", help_heading = "Task")]
     pub table: Option<PathBuf>,
     /// A table of held-out sequences, which choose the step. What equals one of them on either

@@ -138,7 +138,7 @@ impl Job for Score {
         let mut outputs: Vec<_> = table.into_iter().collect();
         outputs.extend(self.tsv.iter().map(|path| (path.clone(), Format::Text)));
         outputs.extend(self.vcf_out.iter().map(|path| (path.clone(), Format::Vcf)));
-        outputs.extend(self.plot.iter().map(|path| (path.clone(), Format::Svg)));
+        outputs.extend(self.plot.iter().map(|path| (path.clone(), Format::Picture)));
         outputs
     }
 
@@ -216,7 +216,7 @@ impl Job for Score {
     fn declare(&self, opened: &OpenScore, outputs: &mut Outputs) -> Result<ScoreTargets> {
         let tables = self.tables(outputs)?;
         let plot = self.plot.as_deref();
-        let plot = plot.map(|path| outputs.create(path, Format::Svg));
+        let plot = plot.map(|path| outputs.create(path, Format::Picture));
         let annotator = match (&self.variants, &self.vcf_out) {
             (Some(variants), Some(path)) => {
                 let file = outputs.create(path, Format::Vcf)?;

@@ -139,7 +139,7 @@ pub struct Score {
         help_heading = "Output"
     )]
     pub(super) layer: Option<String>,
-    /// A picture of the region: log-likelihood differences as a heat map, SVG.
+    /// A picture of the region: log-likelihood differences as a heat map, SVG or PNG, by its name.
     #[arg(
         long,
         value_name = "FILE",
