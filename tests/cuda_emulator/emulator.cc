@@ -112,6 +112,8 @@ API int cuStreamSynchronize(void *) { return 0; }
 API int cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
 API int cuEventCreate(void **event, unsigned) { return *event = (void *)1, 0; }
 API int cuEventRecord(void *, void *) { return 0; }
+API int cuEventQuery(void *) { return 0; }
+API int cuEventSynchronize(void *) { return 0; }
 API int cuEventDestroy_v2(void *) { return 0; }
 API int cuDeviceGetDefaultMemPool(void **pool, int) { return *pool = (void *)1, 0; }
 API int cuMemPoolSetAttribute(void *, int, void *) { return 0; }
@@ -126,6 +128,10 @@ API int cuMemGetInfo_v2(size_t *free, size_t *total) {
 API int cuGetErrorName(int, const char **name) { return *name = "emulated error", 0; }
 API int cuGetErrorString(int, const char **name) { return *name = "emulated error", 0; }
 
+API int cuMemHostAlloc(void **at, size_t size, unsigned) {
+    return *at = malloc(size), *at ? 0 : 2;
+}
+API int cuMemFreeHost(void *at) { return free(at), 0; }
 API int cuMemAllocAsync(uintptr_t *at, size_t size, void *) {
     std::lock_guard<std::mutex> lock(device);
     if (size == 0) return 1;

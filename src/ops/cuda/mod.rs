@@ -19,6 +19,7 @@ pub(super) mod launch;
 pub(super) mod matmul;
 pub(super) mod packed;
 pub(super) mod saved;
+mod staging;
 #[cfg(test)]
 pub(super) mod testing;
 
@@ -36,6 +37,7 @@ use cudarc::driver::{
     ValidAsZeroBits, sys,
 };
 use cudarc::nvrtc::Ptx;
+use staging::Staging;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
@@ -58,6 +60,7 @@ pub struct Gpu {
     pub(super) stream: Arc<CudaStream>,
     /// For values that are read while other work goes on.
     copies: Arc<CudaStream>,
+    staging: Staging,
     blas: CudaBlas,
     /// Opened where products take bf16.
     matmul: OnceLock<matmul::Matmul>,
@@ -117,6 +120,7 @@ impl Gpu {
             limit: AtomicUsize::new(usize::MAX),
             spectra: Arc::new(AtomicIsize::new((total / 2) as isize)),
             forgotten: AtomicUsize::new(0),
+            staging: Staging::default(),
             blas: CudaBlas::new(Arc::clone(&stream))?,
             matmul: OnceLock::new(),
             context,
@@ -230,11 +234,11 @@ impl Gpu {
         Ok(self.context.check_err()?)
     }
 
-    /// A copy in device memory.
+    /// A copy in device memory; does not wait for the work that was queued before.
     pub fn upload<T: DeviceRepr>(&self, values: &[T]) -> Result<CudaSlice<T>> {
         let mut out = self.unwritten(values.len())?;
         if !values.is_empty() {
-            self.stream.memcpy_htod(values, &mut out)?;
+            self.staging.upload(&self.stream, values, &mut out)?;
         }
         Ok(out)
     }

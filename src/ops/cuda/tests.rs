@@ -27,3 +27,25 @@ fn a_device_says_what_it_is_and_refuses_what_does_not_fit() {
         [1, 2]
     );
 }
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn uploads_arrive_whole_however_many_are_queued() {
+    let gpu = gpu();
+    // Beside 64 kB, from where they are staged, and of 600 MB together, for which buffers do not
+    // suffice.
+    let sizes = [1, (1 << 14) - 1, 1 << 14, 3 << 20, 5 << 20];
+    let values = |round: usize, len: usize| -> Vec<u32> {
+        (0..len as u32).map(|i| i ^ (round as u32) << 24).collect()
+    };
+    let each = || (0..15).flat_map(|round| sizes.map(|len| (round, len)));
+    let uploaded: Vec<_> = each()
+        .map(|(round, len)| gpu.upload(&values(round, len)).unwrap())
+        .collect();
+    for ((round, len), uploaded) in each().zip(&uploaded) {
+        assert!(
+            gpu.download(uploaded).unwrap() == values(round, len),
+            "{round} {len}"
+        );
+    }
+}
