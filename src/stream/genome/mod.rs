@@ -27,7 +27,7 @@ use crate::encoder::{Encoder, State};
 use crate::error::Result;
 use crate::head::{LanguageModel, TaskHead};
 use crate::io::genome::Genome;
-use crate::ops::{self, Device, Tensor};
+use crate::ops::{self, Device, Later, Tensor};
 use rows::GenomeRows;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -64,13 +64,12 @@ impl Head {
     }
 
     /// What the head makes of hidden vectors (T, D).
-    fn values(&self, hidden: Tensor) -> Result<Vec<f32>> {
-        let values = match self {
+    fn values(&self, hidden: Tensor) -> Result<Tensor> {
+        Ok(match self {
             Self::Embedding => hidden,
             Self::Prediction { model, .. } => model.forward(&hidden)?, // (T, V)
             Self::Task(head) => head.begin(&hidden)?,
-        };
-        values.to_vec1()
+        })
     }
 }
 
@@ -153,6 +152,30 @@ impl Source for GenomeSteps<'_> {
     }
 }
 
+/// What the model gives for a step, when the device has computed it.
+struct Coming {
+    values: Values,
+    masked: Option<Vec<f32>>,
+}
+
+/// Numbers that are read, or that the device is still at work on: the next step begins meanwhile.
+enum Values {
+    Read(Vec<f32>),
+    Later(Later),
+}
+
+impl Coming {
+    /// Waits for it.
+    fn read(self) -> Result<Outputs> {
+        let values = match self.values {
+            Values::Read(values) => values,
+            Values::Later(values) => values.read()?,
+        };
+        let masked = self.masked;
+        Ok(Outputs { values, masked })
+    }
+}
+
 /// What the model gave for a step.
 struct Outputs {
     /// Of each token, (T, width); of pooled bins, of each of the step's runs.
@@ -170,7 +193,7 @@ struct Computing<'a> {
 
 impl Stage for Computing<'_> {
     type In = GenomeStep;
-    type Out = (GenomeStep, Outputs);
+    type Out = (GenomeStep, Coming);
 
     fn run(&mut self, step: GenomeStep, to: &mut Next<Self::Out>) -> Result<()> {
         let outputs = self.outputs(&step)?;
@@ -192,7 +215,7 @@ impl Stage for Computing<'_> {
 }
 
 impl Computing<'_> {
-    fn outputs(&mut self, step: &GenomeStep) -> Result<Outputs> {
+    fn outputs(&mut self, step: &GenomeStep) -> Result<Coming> {
         let Reading { engine, head, .. } = self.reading;
         let codes = step.pieces.iter().flat_map(|piece| &piece.codes);
         let tokens = engine.tokens(codes);
@@ -201,14 +224,16 @@ impl Computing<'_> {
         let (logits, masked) = match head {
             Head::Embedding => {
                 let vectors = engine.vectors(tokens, &segments, state)?;
-                let rows = match self.reading.pooled() {
-                    None => vectors,
-                    Some((size, pool)) => ops::pool(&vectors, &step.runs(size), pool.reduction())?,
+                let values = match self.reading.pooled() {
+                    // As large as an activation: no two of them should be there at a time.
+                    None => Values::Read(vectors.to_vec1()?),
+                    Some((size, pool)) => {
+                        let runs = step.runs(size);
+                        Values::Later(ops::pool(&vectors, &runs, pool.reduction())?.later()?)
+                    }
                 };
-                return Ok(Outputs {
-                    values: rows.to_vec1()?,
-                    masked: None,
-                });
+                let masked = None;
+                return Ok(Coming { values, masked });
             }
             Head::Prediction { logits, masked, .. } => (*logits, *masked),
             Head::Task(_) => (true, None),
@@ -221,15 +246,16 @@ impl Computing<'_> {
                     (0..piece.codes.len()).map(|i| (piece.position(i) % stride as u64) as usize)
                 });
                 let turns: Vec<usize> = positions.collect();
-                Some(engine.masked(&tokens, &turns, stride, &mut run)?)
+                let mut read = |tokens| run(tokens)?.to_vec1();
+                Some(engine.masked(&tokens, &turns, stride, &mut read)?)
             }
             None => None,
         };
         let values = if masked.is_some() && !logits {
-            Vec::new()
+            Values::Read(Vec::new())
         } else {
-            run(tokens)?
+            Values::Later(run(tokens)?.later()?)
         };
-        Ok(Outputs { values, masked })
+        Ok(Coming { values, masked })
     }
 }
