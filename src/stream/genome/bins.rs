@@ -99,11 +99,11 @@ impl Bins {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Rows of width 2 at `starts`, in that order.
-    fn rows(starts: &[i64], strand: u8) -> Positions {
+    pub fn rows(starts: &[i64], strand: u8) -> Positions {
         Positions {
             name: "chr".into(),
             starts: starts.to_vec(),

@@ -129,22 +129,8 @@ fn alternate(block: &Positions, other: &Positions) -> Positions {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bins::tests::rows;
     use super::*;
-
-    /// Rows of width 2 at `starts`, in that order.
-    fn rows(starts: &[i64], strand: u8) -> Positions {
-        Positions {
-            name: "chr".into(),
-            starts: starts.to_vec(),
-            ends: starts.iter().map(|s| s + 1).collect(),
-            strands: vec![strand; starts.len()],
-            bases: starts.iter().map(|s| (s % 4) as u8).collect(),
-            flags: vec![0; starts.len()],
-            context: starts.iter().map(|&s| s as i32).collect(),
-            values: starts.iter().flat_map(|&s| [s as f32, -s as f32]).collect(),
-            ..Positions::default()
-        }
-    }
 
     #[test]
     fn strands_come_out_from_left_to_right_in_any_blocks() {
