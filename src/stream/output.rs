@@ -127,17 +127,31 @@ impl<B: Batch> TableOutput<B> {
         if self.halves {
             self.clipped += batch.clip();
         }
-        self.put(&mut batch)
+        self.put(batch)
     }
 
-    fn put(&mut self, batch: &mut B) -> Result<()> {
-        while !batch.is_empty() {
-            let rows = batch.fit(&mut self.groups);
+    /// Writes a batch, cut where row groups end. It is cut from its end on: so each row is copied
+    /// once, and not with every group that ends before it.
+    fn put(&mut self, mut batch: B) -> Result<()> {
+        let (mut cuts, mut row, mut ends) = (Vec::new(), 0, false);
+        while row < batch.len() {
+            let rows = batch.fit(row, &mut self.groups);
             if rows == 0 {
-                self.close_group()?;
-                continue;
+                self.groups.end();
+                ends = true;
+            } else {
+                cuts.push((row, std::mem::take(&mut ends)));
+                row += rows;
             }
-            let part = batch.take(rows);
+        }
+        let cut = cuts.into_iter().rev();
+        let cut: Vec<_> = cut
+            .map(|(row, ends)| (ends, batch.split_off(row)))
+            .collect();
+        for (ends, part) in cut.into_iter().rev() {
+            if ends {
+                self.close_group()?;
+            }
             let values = self.columns.iter().map(|column| column.fill(&part));
             self.writer.write(values.collect())?;
             if let Some(parts) = &mut self.parts {
@@ -149,7 +163,6 @@ impl<B: Batch> TableOutput<B> {
 
     fn close_group(&mut self) -> Result<()> {
         self.writer.close_group()?;
-        self.groups.end();
         if let Some(parts) = &mut self.parts {
             parts.pending.clear();
         }
@@ -205,8 +218,8 @@ impl<B: Batch + Serialize + DeserializeOwned> TableOutput<B> {
         })?;
         if let Some(rest) = rest {
             (output.rows, output.clipped) = (rest.rows, rest.clipped);
-            for mut batch in rest.pending {
-                output.put(&mut batch)?;
+            for batch in rest.pending {
+                output.put(batch)?;
             }
         }
         Ok(output)
@@ -237,8 +250,8 @@ impl<B: Batch + Serialize + DeserializeOwned> TableOutput<B> {
         mark.store(&pending(parts.name), &mut |file| store(&rest, file))?;
         parts.checkpoints = mark.number();
         self.groups.end();
-        for mut batch in waiting {
-            self.put(&mut batch)?;
+        for batch in waiting {
+            self.put(batch)?;
         }
         Ok(())
     }

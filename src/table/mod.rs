@@ -127,11 +127,11 @@ pub trait Batch: Default {
         self.len() == 0
     }
 
-    /// The first `rows` rows, which leave the batch.
-    fn take(&mut self, rows: usize) -> Self;
+    /// The rows from `row` on, which leave the batch.
+    fn split_off(&mut self, row: usize) -> Self;
 
-    /// How many of the rows the open row group takes; none: it must end before them.
-    fn fit(&self, groups: &mut Groups) -> usize;
+    /// How many of the rows from `row` on the open row group takes; none: it must end before them.
+    fn fit(&self, row: usize, groups: &mut Groups) -> usize;
 
     /// Cuts vectors to float16's range, and returns in how many rows.
     fn clip(&mut self) -> u64 {

@@ -104,6 +104,12 @@ impl Positions {
             .extend_from_slice(&other.values[rows.start * width..rows.end * width]);
     }
 
+    /// The first `rows` rows, which leave the batch.
+    pub fn take(&mut self, rows: usize) -> Self {
+        let rest = self.split_off(rows);
+        std::mem::replace(self, rest)
+    }
+
     /// The rows as bytes for a scratch file, without name and depth.
     pub fn to_bytes(&self) -> Vec<u8> {
         let sizes = [self.starts.len(), self.intervals.len(), self.values.len()];
@@ -168,19 +174,27 @@ impl Batch for Positions {
         self.starts.len()
     }
 
-    fn take(&mut self, rows: usize) -> Self {
-        if rows == self.len() {
-            return std::mem::take(self);
+    fn split_off(&mut self, row: usize) -> Self {
+        let width = self.width();
+        // Of some rows only some tables have these.
+        let depth = row.min(self.depth.len());
+        let intervals = row.min(self.intervals.len());
+        Self {
+            name: Arc::clone(&self.name),
+            starts: self.starts.split_off(row),
+            ends: self.ends.split_off(row),
+            strands: self.strands.split_off(row),
+            bases: self.bases.split_off(row),
+            flags: self.flags.split_off(row),
+            context: self.context.split_off(row),
+            depth: self.depth.split_off(depth),
+            intervals: self.intervals.split_off(intervals),
+            values: self.values.split_off(row * width),
         }
-        let (mut head, mut tail) = (Self::default(), Self::default());
-        head.append(self, 0..rows);
-        tail.append(self, rows..self.len());
-        *self = tail;
-        head
     }
 
-    fn fit(&self, groups: &mut Groups) -> usize {
-        let places = self.starts.iter().zip(&self.ends);
+    fn fit(&self, row: usize, groups: &mut Groups) -> usize {
+        let places = self.starts[row..].iter().zip(&self.ends[row..]);
         groups.fit(&self.name, places.map(|(start, end)| (*start, *end)))
     }
 

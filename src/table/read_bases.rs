@@ -28,23 +28,19 @@ impl Batch for ReadBases {
         self.reads.len()
     }
 
-    fn take(&mut self, rows: usize) -> Self {
-        fn first<T>(all: &mut Vec<T>, n: usize) -> Vec<T> {
-            let rest = all.split_off(n);
-            std::mem::replace(all, rest)
-        }
+    fn split_off(&mut self, row: usize) -> Self {
         Self {
-            reads: first(&mut self.reads, rows),
-            offsets: first(&mut self.offsets, rows),
-            positions: first(&mut self.positions, rows),
-            bases: first(&mut self.bases, rows),
-            qualities: first(&mut self.qualities, rows),
-            predictions: first(&mut self.predictions, rows * PROBABILITIES.len()),
+            reads: self.reads.split_off(row),
+            offsets: self.offsets.split_off(row),
+            positions: self.positions.split_off(row),
+            bases: self.bases.split_off(row),
+            qualities: self.qualities.split_off(row),
+            predictions: self.predictions.split_off(row * PROBABILITIES.len()),
         }
     }
 
-    fn fit(&self, groups: &mut Groups) -> usize {
-        fit_records(groups, self.reads.iter().copied())
+    fn fit(&self, row: usize, groups: &mut Groups) -> usize {
+        fit_records(groups, self.reads[row..].iter().copied())
     }
 }
 

@@ -91,13 +91,12 @@ impl Batch for ReadRows {
         self.0.len()
     }
 
-    fn take(&mut self, rows: usize) -> Self {
-        let rest = self.0.split_off(rows);
-        Self(std::mem::replace(&mut self.0, rest))
+    fn split_off(&mut self, row: usize) -> Self {
+        Self(self.0.split_off(row))
     }
 
-    fn fit(&self, groups: &mut Groups) -> usize {
-        fit_records(groups, self.0.iter().map(|row| row.index))
+    fn fit(&self, from: usize, groups: &mut Groups) -> usize {
+        fit_records(groups, self.0[from..].iter().map(|row| row.index))
     }
 
     fn clip(&mut self) -> u64 {
