@@ -47,13 +47,13 @@ impl Staging {
         out: &mut CudaSlice<T>,
     ) -> Result<()> {
         let bytes = size_of_val(values);
+        if !STAGED.contains(&bytes) {
+            return Ok(stream.memcpy_htod(values, out)?);
+        }
         let mut buffers = lock(&self.0);
-        let at = if STAGED.contains(&bytes) {
-            place(&mut buffers, stream.context(), bytes)?
-        } else {
-            None
-        };
-        let Some(at) = at else {
+        let Some(at) = place(&mut buffers, stream.context(), bytes)? else {
+            // Others need not wait for this copy too.
+            drop(buffers);
             return Ok(stream.memcpy_htod(values, out)?);
         };
         let buffer = &buffers[at];

@@ -328,6 +328,17 @@ fn a_saturated_region_has_three_rows_a_base_and_a_picture() {
     assert_eq!(table.integers("pos")[0], 690);
     let picture = String::from_utf8(outcome.file("p.svg").to_vec()).unwrap();
     assert!(picture.starts_with("<svg") && picture.matches("<rect").count() > 19 * 3);
+    for name in ["p.png", "p.PNG"] {
+        let mut case = Case::new(&args.replace("p.svg", name)).file("a.fa", fasta());
+        let outcome = case.run();
+        let outcome = outcome.succeeds(&["out.parquet", name]);
+        assert!(
+            outcome.file(name).starts_with(b"\x89PNG\r\n\x1a\n"),
+            "{name}"
+        );
+    }
+    let mut case = Case::new(&args.replace("p.svg", "p.pdf")).file("a.fa", fasta());
+    case.run().fails(2, &["SVG or PNG", ".pdf"]);
     let genome = genome();
     let (_, other) = letters(&genome, 695);
     let alone = self::table(&[snv("chr1", &genome, 695)], "");
