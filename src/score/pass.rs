@@ -90,11 +90,11 @@ impl<'a> Pass<'a> {
 
     /// What was said of the reference since the last call.
     pub fn take_known(&mut self) -> Known {
-        std::mem::take(match self {
-            Self::Forks(pass) => &mut pass.known,
-            Self::Branches(pass) => &mut pass.known,
-            Self::Windows(pass) => &mut pass.known,
-        })
+        match self {
+            Self::Forks(pass) => pass.take_known(),
+            Self::Branches(pass) => std::mem::take(&mut pass.known),
+            Self::Windows(pass) => std::mem::take(&mut pass.known),
+        }
     }
 
     /// The jobs that are done, on the forward strand's positions of `strand`.

@@ -95,9 +95,13 @@ impl Spectra {
 
     /// The spectrum, kept in any case: the diagonals, whose sizes are bounded.
     pub(super) fn always(&self, taps: usize, size: usize) -> Arc<Spectrum> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let spectrum = kept.entry((taps, size));
-        Arc::clone(spectrum.or_insert_with(|| Arc::new(self.compute(taps, size))))
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(spectrum) = kept().get(&(taps, size)) {
+            return Arc::clone(spectrum);
+        }
+        // Without the lock: a thread that waits for its part may take up another call of this.
+        let spectrum = Arc::new(self.compute(taps, size));
+        Arc::clone(kept().entry((taps, size)).or_insert(spectrum))
     }
 
     fn compute(&self, taps: usize, size: usize) -> Spectrum {
