@@ -36,13 +36,16 @@ pub(super) fn estimate(
     let width = facts.width as u64;
     let (after, longest) = (settings.after as u64, settings.longest as u64);
     // There are as many forks as a step holds, and one more of the longest allele; run side by
-    // side they are copied once, while those of the next step are made.
+    // side they are copied once, while those of the next step are made, and the reference's step.
     let fork = |bases| facts.fork_bytes(bases);
+    let values = chunk * width * 16 * 4;
     let branches = settings.mode == Mode::Stream && session.device().1 == "cuda";
     let forks = match settings.mode {
         // The logits, as they come and as they are read.
         Mode::Stream if branches => 2 * chunk * facts.vocabulary.size as u64 * 4,
-        Mode::Stream => 3 * (fork(after + 1) * (chunk / after + 1) + fork(after + longest)),
+        Mode::Stream => {
+            3 * (fork(after + 1) * (chunk / after + 1) + fork(after + longest)) + values
+        }
         Mode::Window(_) => 0,
     };
     // Vectors of alternates, of which branches bring one or two each.
