@@ -11,17 +11,22 @@ use crate::stream::Engine;
 /// Steps of a trial at most.
 const TRIAL: usize = 32;
 
-/// Opens the device that was asked for. `on_cpu`: why this run cannot be on a GPU, if it cannot.
+/// Opens the device that was asked for, and others besides it. `on_cpu`: why this run cannot be on a GPU,
+/// if it cannot.
 ///
 /// # Errors
 /// Usage: there is no such GPU, the model has layers that do not run on one, or the precision is
 /// the GPU's alone.
-pub fn open(compute: &Compute, facts: &Facts, on_cpu: Option<&str>) -> Result<Device> {
+pub fn open(
+    compute: &Compute,
+    facts: &Facts,
+    on_cpu: Option<&str>,
+) -> Result<(Device, Vec<Device>)> {
     let layers = "the model has layers that do not run on the GPU yet";
     let without = on_cpu.or((!facts.runs_on_gpu).then_some(layers));
     open_unless(
         without,
-        compute.device,
+        &compute.device,
         compute.precision,
         compute.device_memory,
     )
@@ -34,10 +39,10 @@ pub fn open(compute: &Compute, facts: &Facts, on_cpu: Option<&str>) -> Result<De
 /// As [`open`].
 pub fn open_unless(
     without: Option<&str>,
-    target: Target,
+    target: &Target,
     precision: Precision,
     memory: Option<u64>,
-) -> Result<Device> {
+) -> Result<(Device, Vec<Device>)> {
     let gpu = |ordinal| {
         let gpu = Gpu::open(ordinal, precision == Precision::Bf16)?;
         if let Some(memory) = memory {
@@ -45,30 +50,39 @@ pub fn open_unless(
         }
         Ok(Device::Cuda(gpu))
     };
-    match (target, without) {
-        (Target::Cuda(_), Some(why)) => {
+    let numbers = match (target, without) {
+        (Target::Cuda(_) | Target::AllGpus, Some(why)) => {
             return Err(Error::usage(why).todo("run with --device cpu"));
         }
-        (Target::Cuda(ordinal), None) => return gpu(ordinal),
-        (Target::Auto, None) if cuda::devices().is_ok_and(|all| !all.is_empty()) => return gpu(0),
-        (Target::Auto | Target::Cpu, _) => {}
+        (Target::Cuda(numbers), None) => numbers.clone(),
+        (Target::AllGpus, None) => (0..cuda::devices()?.len()).collect(),
+        (Target::Auto, None) if cuda::devices().is_ok_and(|all| !all.is_empty()) => vec![0],
+        (Target::Auto | Target::Cpu, _) => Vec::new(),
+    };
+    if let Some((first, others)) = numbers.split_first() {
+        let others = others.iter().map(|&number| gpu(number));
+        return Ok((gpu(*first)?, others.collect::<Result<_>>()?));
     }
     if precision == Precision::Bf16 {
         let what = "--precision bf16 is for GPUs, and the run is on the CPU";
         return Err(Error::usage(what));
     }
-    Ok(Device::Cpu)
+    Ok((Device::Cpu, Vec::new()))
 }
 
-/// The device in words, and as tables and summaries name it.
-pub fn describe(device: &Device) -> (String, &'static str) {
-    match device {
-        Device::Cpu => {
-            let threads = rayon::current_num_threads();
-            (format!("the CPU, {threads} threads"), "cpu")
-        }
-        Device::Cuda(gpu) => (format!("GPU {}, {}", gpu.ordinal(), gpu.name()), "cuda"),
+/// Devices in words, and as tables and summaries name them.
+pub fn describe<'a>(devices: impl IntoIterator<Item = &'a Device>) -> (String, &'static str) {
+    let (mut all, mut kind) = (Vec::new(), "cpu");
+    for device in devices {
+        all.push(match device {
+            Device::Cpu => format!("the CPU, {} threads", rayon::current_num_threads()),
+            Device::Cuda(gpu) => {
+                kind = "cuda";
+                format!("{}, {}", device.name(), gpu.name())
+            }
+        });
     }
+    (all.join("; "), kind)
 }
 
 /// Bases of a step. On a GPU, as many as fit its memory: a trial step says so, halved until it

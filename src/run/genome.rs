@@ -12,7 +12,7 @@ use super::options::{Binning, Compute, Output, Sharding, Source};
 use super::outputs::{Format, Outputs};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
-use crate::checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
 use crate::head::{LanguageModel, Task};
 use crate::io::atomic::{AtomicFile, is_stdout};
@@ -22,7 +22,7 @@ use crate::io::vector::Element;
 use crate::sequence::region::Query;
 use crate::sequence::shard::By;
 use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks};
-use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
+use crate::stream::{Engine, Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::{self, Column, Groups, Positions, RowUnit};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -146,6 +146,8 @@ pub struct OpenGenome {
     session: Session,
     genome: Genome,
     head: Head,
+    /// The same head for each of the other devices.
+    other_heads: Vec<Head>,
     columns: Vec<Column<Positions>>,
     /// The head that predicts, if it is not the language model.
     task: Option<Task>,
@@ -253,11 +255,15 @@ impl Job for GenomeJob<'_> {
         let (regions, empty) = source.regions.queries()?;
         let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
         let genome = source.open(&loaded.facts, strand, together, wanted)?;
-        let head = self.head(&loaded, task.as_ref())?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");
         let mut session = Session::open(loaded, compute, exact, genome.bases_hint())?;
         session.notes.extend(note);
+        let checkpoint = &session.checkpoint;
+        let head = self.head(checkpoint, &session.engine, task.as_ref())?;
+        let others = session.others.iter();
+        let other_heads = others.map(|engine| self.head(checkpoint, engine, task.as_ref()));
+        let other_heads = other_heads.collect::<Result<_>>()?;
         let unit = if self.bins().is_some() {
             RowUnit::Bin
         } else {
@@ -282,6 +288,7 @@ impl Job for GenomeJob<'_> {
             session,
             genome,
             head,
+            other_heads,
             columns,
             task,
             settings,
@@ -330,16 +337,19 @@ impl Job for GenomeJob<'_> {
         progress: &mut Progress,
     ) -> Result<Summary> {
         let mut sink = self.sink(opened, targets, journal.as_deref())?;
-        let reading = Reading {
-            engine: &opened.session.engine,
-            head: &opened.head,
+        let heads = std::iter::once(&opened.head).chain(&opened.other_heads);
+        let readings = opened.session.engines().zip(heads);
+        let readings = readings.map(|(engine, head)| Reading {
+            engine,
+            head,
             settings: &opened.settings,
-        };
+        });
+        let readings: Vec<_> = readings.collect();
         let genome = &mut opened.genome;
         let totals = if self.inputs.compute.exact {
-            genome::run_exact(genome, reading, &mut sink, progress)?
+            genome::run_exact(genome, readings[0], &mut sink, progress)?
         } else {
-            genome::run(genome, reading, &mut sink, journal, progress)?
+            genome::run(genome, &readings, &mut sink, journal, progress)?
         };
         let rows = sink.rows();
         let footer = match &sink.table {
@@ -458,13 +468,8 @@ impl GenomeJob<'_> {
     }
 
     /// What is computed of hidden vectors.
-    fn head(&self, loaded: &Loaded, task: Option<&Task>) -> Result<Head> {
-        let Loaded {
-            checkpoint,
-            model,
-            facts,
-            ..
-        } = loaded;
+    fn head(&self, checkpoint: &Checkpoint, engine: &Engine, task: Option<&Task>) -> Result<Head> {
+        let Engine { model, facts, .. } = engine;
         match (self.rows, task) {
             (RowsOf::Embeddings(_), _) => Ok(Head::Embedding),
             (RowsOf::Predictions(_), Some(task)) => {

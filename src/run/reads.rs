@@ -22,7 +22,7 @@ use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::fai;
 use crate::sequence::shard::Blocks;
 use crate::stream::reads::{self, ReadHead, ReadReceipts, ReadSettings, ReadSink, ReadTotals};
-use crate::stream::{Journal, Pool, Progress, Strand, TableOutput};
+use crate::stream::{Engine, Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::footer::ShardRecord;
 use crate::table::{self, Groups, ReadBases, ReadRows, Vectors};
 use serde::Serialize;
@@ -115,6 +115,8 @@ enum Orientation {
 pub struct OpenReads {
     session: Session,
     head: ReadHead,
+    /// The same head for each of the other devices.
+    other_heads: Vec<ReadHead>,
     source: Alignments,
     /// The records of a shard.
     blocks: Option<Blocks>,
@@ -206,15 +208,20 @@ impl Job for Reads {
             pool: Some(name_of(pool)),
             causal: facts.causal,
         });
-        let head = ReadHead {
-            likelihood: LanguageModel::load(&loaded.checkpoint, &loaded.model, facts)?,
-            masked: (!facts.causal).then_some(usize::from(self.mask_every)),
-            pool,
-            per_base: self.per_base.is_some(),
-        };
         // The likelihoods come from the last norm, whichever layers are asked for.
         loaded.layers.splice(0..0, asked);
         let mut session = Session::open(loaded, &self.compute, None, None)?;
+        let head = |engine: &Engine| {
+            let Engine { model, facts, .. } = engine;
+            Ok(ReadHead {
+                likelihood: LanguageModel::load(&session.checkpoint, model, facts)?,
+                masked: (!facts.causal).then_some(usize::from(self.mask_every)),
+                pool,
+                per_base: self.per_base.is_some(),
+            })
+        };
+        let other_heads = session.others.iter().map(head).collect::<Result<_>>()?;
+        let head = head(&session.engine)?;
         let contigs = source.header().contigs.len() as u64;
         let columns = table::reads(session.engine.facts.causal, vectors.as_ref());
         session.estimate = Estimate::new(
@@ -232,6 +239,7 @@ impl Job for Reads {
         Ok(OpenReads {
             session,
             head,
+            other_heads,
             source,
             blocks,
             vectors,
@@ -281,10 +289,12 @@ impl Job for Reads {
             all: self.all_alignments,
             blocks: opened.blocks,
             keep: self.bam_out.is_some(),
+            scratch: self.compute.scratch(&self.output.output),
         };
-        let model = (&opened.session.engine, &opened.head);
+        let heads = std::iter::once(&opened.head).chain(&opened.other_heads);
+        let models: Vec<_> = opened.session.engines().zip(heads).collect();
         let source = &mut opened.source;
-        let (totals, read) = reads::run(source, model, &mut sink, &settings, journal, progress)?;
+        let (totals, read) = reads::run(source, &models, &mut sink, &settings, journal, progress)?;
         let footers = [
             self.footer(opened, "reads", sink.table.columns())?,
             match &sink.bases {

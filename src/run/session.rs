@@ -31,10 +31,7 @@ impl Loaded {
     pub fn open(compute: &Compute, bundled: &str) -> Result<Self> {
         let model = compute.model.as_deref().unwrap_or(Path::new(bundled));
         let checkpoint = adapter::with_adapters(Checkpoint::open(model)?, &compute.adapter)?;
-        let (mut model, mut facts) = Model::load(&checkpoint)?;
-        if let Some(window) = compute.attention_window {
-            model.set_attention_window(Some(window as usize), &mut facts)?;
-        }
+        let (model, facts) = encoder(&checkpoint, compute)?;
         Ok(Self {
             checkpoint,
             model,
@@ -44,12 +41,23 @@ impl Loaded {
     }
 }
 
+/// The encoder of a checkpoint, as the options want it.
+fn encoder(checkpoint: &Checkpoint, compute: &Compute) -> Result<(Model, Facts)> {
+    let (mut model, mut facts) = Model::load(checkpoint)?;
+    if let Some(window) = compute.attention_window {
+        model.set_attention_window(Some(window as usize), &mut facts)?;
+    }
+    Ok((model, facts))
+}
+
 /// A model as it runs.
 pub struct Session {
     /// Configuration and weights.
     pub checkpoint: Checkpoint,
     /// The encoder on its device.
     pub engine: Engine,
+    /// The same on each of the other devices.
+    pub others: Vec<Engine>,
     /// Tokens of a step.
     pub chunk: usize,
     /// Windows that are read with an empty state each; none: the state is carried.
@@ -61,7 +69,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Brings a model to the device that was asked for. `on_cpu`: this run cannot be on a GPU.
+    /// Brings a model to the devices that were asked for. `on_cpu`: this run cannot be on a GPU.
     /// `input`: bases of the input, if known.
     ///
     /// # Errors
@@ -79,16 +87,31 @@ impl Session {
             layers,
         } = loaded;
         let (windows, notes) = compute.windows(&facts)?;
+        let (device, others) = device::open(compute, &facts, on_cpu)?;
         let engine = Engine {
-            device: device::open(compute, &facts, on_cpu)?,
+            device,
             model,
             facts,
             layers,
         };
-        let chunk = device::chunk(compute.chunk, &engine, input)?;
+        let mut chunk = device::chunk(compute.chunk, &engine, input)?;
+        let others = others.into_iter().map(|device| {
+            // What ops keep on a device is their model's.
+            let (model, facts) = encoder(&checkpoint, compute)?;
+            let engine = Engine {
+                device,
+                model,
+                facts,
+                layers: engine.layers.clone(),
+            };
+            chunk = chunk.min(device::chunk(compute.chunk, &engine, input)?);
+            Ok(engine)
+        });
+        let others = others.collect::<Result<_>>()?;
         Ok(Self {
             checkpoint,
             engine,
+            others,
             chunk,
             windows,
             estimate: Estimate::default(),
@@ -136,12 +159,17 @@ impl Session {
         self.chunk.max(window) as u64
     }
 
-    /// The device in words, and as tables and summaries name it.
+    /// The devices in words, and as tables and summaries name them.
     pub fn device(&self) -> (String, &'static str) {
-        device::describe(&self.engine.device)
+        device::describe(self.engines().map(|engine| &engine.device))
     }
 
-    /// The device in words.
+    /// The encoder on each of the devices.
+    pub fn engines(&self) -> impl Iterator<Item = &Engine> {
+        std::iter::once(&self.engine).chain(&self.others)
+    }
+
+    /// The devices in words.
     pub fn place(&self) -> String {
         self.device().0
     }

@@ -75,10 +75,12 @@ impl Summary {
 /// # Errors
 /// Io.
 pub fn write(mut file: AtomicFile, done: &Summary, session: &Session, seconds: f64) -> Result<()> {
-    let device_peak = match &session.engine.device {
+    // Of the device that took the most.
+    let peaks = session.engines().filter_map(|engine| match &engine.device {
         Device::Cpu => None,
-        Device::Cuda(gpu) => Some(gpu.peak_memory()?),
-    };
+        Device::Cuda(gpu) => Some(gpu.peak_memory()),
+    });
+    let device_peak = peaks.collect::<Result<Vec<_>>>()?.into_iter().max();
     let receipt = done.receipt.as_ref();
     let mut all = json!({
         "rows": done.rows,

@@ -9,11 +9,11 @@ use super::sites::{Site, SiteStep, Sites};
 use super::{Job, Scorer, Settings};
 use crate::error::Result;
 use crate::io::atomic::AtomicFile;
-use crate::stream::pipeline::{self, Next, Sink, Stage, Totals};
-use crate::stream::{Journal, Mark, Progress, load, store};
+use crate::stream::pipeline::{self, Computation, Next, Outcome, Sink, Stage, Totals};
+use crate::stream::{Aside, Journal, Mark, Progress, load, store};
 use crate::table::{Known, Scores};
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 /// Scores all alleles of a prepared ledger, contig by contig; tells what was read, and what the
@@ -25,7 +25,7 @@ use std::sync::{PoisonError, RwLock};
 /// # Errors
 /// Those of the reader and the encoder.
 pub fn run(
-    (scorer, settings): (Scorer, &Settings),
+    (scorers, settings): (&[Scorer], &Settings),
     reference: &Reference,
     ledger: &RwLock<Ledger>,
     journal: Option<&mut Journal>,
@@ -35,37 +35,45 @@ pub fn run(
     let position = journal.as_ref().map(|journal| journal.position());
     let position = position.unwrap_or_default();
     let mut sites = Sites::new(settings, reference, ledger, position)?;
-    let mut compute = Scoring {
+    let computes = scorers.iter().map(|&scorer| Scoring {
         scorer,
         settings,
-        known: Known::default(),
         quartets: settings.four.then(Quartets::default),
         pass: None,
         carried: None,
-    };
-    let mut rows = Passing;
+    });
+    let mut computes: Vec<_> = computes.collect();
+    let mut rows = Passing::default();
     let totals = pipeline::run(
         &mut sites,
-        &mut compute,
+        &mut computes,
         &mut rows,
         &mut sink,
         journal,
         progress,
     )?;
-    Ok((totals, compute.known))
+    Ok((totals, rows.known))
 }
 
 /// Scores of some changes of one strand.
 struct Finished {
     reverse: bool,
     scores: Vec<(Job, Scores)>,
+    /// What was said of the reference meanwhile.
+    known: Known,
+}
+
+impl Outcome for Finished {
+    /// They are small.
+    fn put_aside(self, _: &mut Aside) -> Result<Self> {
+        Ok(self)
+    }
 }
 
 /// The pass over the strand at work.
 struct Scoring<'a> {
     scorer: Scorer<'a>,
     settings: &'a Settings,
-    known: Known,
     quartets: Option<Quartets>,
     /// None between two strands.
     pass: Option<Pass<'a>>,
@@ -118,14 +126,24 @@ impl Stage for Scoring<'_> {
         if let Some(pass) = &self.pass {
             pass.save(&mut carried)?;
         }
-        store(&(self.known, &self.quartets, carried), file)
+        store(&(&self.quartets, carried), file)
     }
 
     fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
         let carried: Vec<u8>;
-        (self.known, self.quartets, carried) = load(file)?;
+        (self.quartets, carried) = load(file)?;
         self.carried = (!carried.is_empty()).then_some(carried);
         Ok(())
+    }
+}
+
+impl Computation for Scoring<'_> {
+    fn place(&self) -> String {
+        self.scorer.engine.device.name()
+    }
+
+    fn scratch(&self) -> &Path {
+        &self.settings.scratch
     }
 }
 
@@ -151,34 +169,42 @@ impl<'a> Scoring<'a> {
             return Ok(());
         };
         let (mut scores, reverse) = (pass.take(strand), strand.reverse);
-        self.known.add(pass.take_known());
         strand.check()?;
         if let Some(quartets) = &mut self.quartets {
             scores = quartets.pass(scores, reverse, all);
         }
-        if scores.is_empty() {
+        if scores.is_empty() && !all {
             return Ok(());
         }
-        to.send(Finished { reverse, scores })
+        to.send(Finished {
+            reverse,
+            scores,
+            known: pass.take_known(),
+        })
     }
 }
 
 /// Scores are rows already.
-struct Passing;
+#[derive(Default)]
+struct Passing {
+    known: Known,
+}
 
 impl Stage for Passing {
     type In = Finished;
     type Out = Finished;
 
     fn run(&mut self, step: Finished, to: &mut Next<Finished>) -> Result<()> {
+        self.known.add(step.known);
         to.send(step)
     }
 
-    fn save(&self, _: &mut dyn Write) -> Result<()> {
-        Ok(())
+    fn save(&self, file: &mut dyn Write) -> Result<()> {
+        store(&self.known, file)
     }
 
-    fn restore(&mut self, _: &mut dyn Read) -> Result<()> {
+    fn restore(&mut self, file: &mut dyn Read) -> Result<()> {
+        self.known = load(file)?;
         Ok(())
     }
 }

@@ -14,6 +14,9 @@ use std::sync::{PoisonError, RwLock};
 /// Sites that are handed on together.
 const TOGETHER: usize = 64;
 
+/// About the bytes of a job.
+const JOB: usize = 256;
+
 /// Sites of one strand of one contig.
 pub(super) struct SiteStep {
     pub strand: ContigStrand,
@@ -201,6 +204,8 @@ impl Source for Sites<'_> {
             sequences: self.finished,
             bases: 0,
         });
-        Ok(Some(Batched { work, next }))
+        let jobs = work.sites.iter().map(|site| site.jobs.len());
+        let bytes = jobs.sum::<usize>() * JOB;
+        Ok(Some(Batched { work, next, bytes }))
     }
 }

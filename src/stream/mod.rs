@@ -3,16 +3,19 @@
 //! There is one [`pipeline`]; [`genome`], [`reads`] and the variants of [`crate::score`] are its
 //! clients. [`genome::run_exact`] alone goes another way, and says why.
 
+mod coming;
 mod engine;
 mod finite;
 pub mod genome;
 mod journal;
+mod lanes;
 mod output;
 pub mod pipeline;
 mod progress;
 pub mod reads;
 mod stop;
 
+pub use coming::Aside;
 pub use engine::{Engine, Windows};
 pub use finite::check_finite;
 pub use journal::{Journal, Mark, Position, RunIdentity, difference, load, store};

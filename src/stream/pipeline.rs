@@ -1,20 +1,24 @@
 //! Read → compute → rows → write, once for all commands.
 //!
-//! Four threads: one reads and packs steps, one computes (with rayon inside the ops, or on a GPU),
-//! one makes rows of what was computed, one writes. They are joined by channels that hold a few
-//! steps, so memory does not depend on the input.
+//! Four threads: one reads and packs steps, one computes (with rayon inside the ops, or on a GPU;
+//! on several GPUs there is one for each: [`lanes`](super::lanes)), one makes rows of what was
+//! computed, one writes. They are joined by channels that hold a few steps, so memory does not
+//! depend on the input.
 //!
 //! A checkpoint is a mark that passes through the threads in the order of the data: each stores
 //! what it carries when the mark comes by, and the writer, last, makes the checkpoint valid. A run
 //! that is asked to stop makes one more before it ends, if it comes to a place for it in time.
 
+use super::coming::Aside;
 use super::journal::{Clock, Journal, Mark, Position};
+use super::lanes::{self, Lanes};
 use super::progress::Progress;
 use super::stop::{go_on, go_on_for};
 use crate::error::{Error, Kind, Result};
 use crate::io::threads::start_in;
 use std::io::{Read, Write};
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -31,8 +35,11 @@ const WAITING: usize = 2;
 pub struct Batched<W> {
     /// What to compute.
     pub work: W,
-    /// Where a run can go on after it with what the stages carry; none: not from here.
+    /// Where a run can go on after it with what the stages carry; none: not from here. Between
+    /// sequences nothing is carried.
     pub next: Option<Position>,
+    /// About what it takes in memory.
+    pub bytes: usize,
 }
 
 /// Where steps come from.
@@ -61,6 +68,21 @@ pub trait Stage {
     fn restore(&mut self, file: &mut dyn Read) -> Result<()>;
 }
 
+/// The stage that a device computes.
+pub trait Computation: Stage<In: Send, Out: Outcome> + Send {
+    /// The device in words, for messages.
+    fn place(&self) -> String;
+
+    /// Where scratch files lie.
+    fn scratch(&self) -> &Path;
+}
+
+/// What a device has computed of a step, or is still at work on.
+pub trait Outcome: Send + Sized {
+    /// Waits for the device, and puts what is large aside: rows of another sequence come first.
+    fn put_aside(self, aside: &mut Aside) -> Result<Self>;
+}
+
 /// Where rows go.
 pub trait Sink: Send {
     /// Rows.
@@ -83,7 +105,7 @@ pub struct Totals {
 }
 
 /// What passes from one thread to the next.
-enum Passed<T> {
+pub(super) enum Passed<T> {
     Work(T),
     /// So many bases went through the encoder, of the sequence of this name.
     Done(u64, String),
@@ -92,15 +114,27 @@ enum Passed<T> {
 
 /// The thread that comes next.
 pub struct Next<'a, T> {
-    to: &'a SyncSender<Passed<T>>,
-    /// Of the thread that computes, if the run keeps checkpoints.
+    to: &'a mut dyn FnMut(Passed<T>) -> Result<()>,
+    /// Of the thread that computes, if it makes checkpoints.
     clock: Option<Clock>,
+    /// How long it goes on after the run was asked to stop.
+    patience: Duration,
 }
 
-impl<T> Next<'_, T> {
+impl<'a, T> Next<'a, T> {
+    /// Hands on by `to`; checkpoints are another's concern, for whose sake the thread goes on for
+    /// `patience` after the run was asked to stop.
+    pub(super) fn new(to: &'a mut dyn FnMut(Passed<T>) -> Result<()>, patience: Duration) -> Self {
+        Self {
+            to,
+            clock: None,
+            patience,
+        }
+    }
+
     /// Goes on unless the run was asked to stop, and makes no checkpoint before.
-    fn go_on(&self) -> Result<()> {
-        go_on_for(self.clock.as_ref().map_or(Duration::ZERO, |_| PATIENCE))
+    pub(super) fn go_on(&self) -> Result<()> {
+        go_on_for(self.patience)
     }
 
     /// Whether a checkpoint should be made at the next place where the run can go on.
@@ -150,18 +184,32 @@ impl<T> Next<'_, T> {
     }
 
     fn pass(&mut self, passed: Passed<T>) -> Result<()> {
-        let sent = self.to.send(passed);
-        sent.map_err(|_| Error::new(Kind::Io, "the writer stopped"))
+        (self.to)(passed)
     }
 }
 
-/// Runs all that `source` gives through `compute` and `rows` into `sink`, in order.
+/// Hands something to the next thread.
+///
+/// # Errors
+/// Io: a later thread failed; its error is the one reported.
+pub(super) fn send<T>(to: &SyncSender<T>, passed: T) -> Result<()> {
+    let sent = to.send(passed);
+    sent.map_err(|_| Error::new(Kind::Io, "the writer stopped"))
+}
+
+/// How long a run looks for a place at which it can go on, after it was asked to stop.
+fn patience(clock: Option<&Clock>) -> Duration {
+    clock.map_or(Duration::ZERO, |_| PATIENCE)
+}
+
+/// Runs all that `source` gives through one of `computes`, one for each device, and `rows` into
+/// `sink`, in order.
 ///
 /// # Errors
 /// What the reader met, else the writer, the maker of rows, the computation.
 pub fn run<So, C, R, Si>(
     source: &mut So,
-    compute: &mut C,
+    computes: &mut [C],
     rows: &mut R,
     sink: &mut Si,
     journal: Option<&mut Journal>,
@@ -169,13 +217,18 @@ pub fn run<So, C, R, Si>(
 ) -> Result<Totals>
 where
     So: Source,
-    C: Stage<In = So::Work, Out: Send>,
+    C: Computation<In = So::Work>,
     R: Stage<In = C::Out, Out = Si::In> + Send,
     Si: Sink,
 {
+    let (first, others) = computes.split_first_mut().ok_or_else(no_device)?;
+    let mut empty = Vec::new();
+    if !others.is_empty() {
+        first.save(&mut empty)?;
+    }
     let clock = match &journal {
         Some(journal) => {
-            journal.restore("state", &mut |file| compute.restore(file))?;
+            journal.restore("state", &mut |file| first.restore(file))?;
             journal.restore("rows", &mut |file| rows.restore(file))?;
             Some(journal.clock())
         }
@@ -192,9 +245,14 @@ where
             make_rows(rows, computed, &to_table, progress)
         })?;
         let writer = start_in(scope, move || write(sink, finished, journal))?;
-        let done = computing(compute, &steps, &to_rows, clock);
-        // The other threads see their channels closed, and end.
-        drop((steps, to_rows));
+        // Behind it the other threads see their channels closed, and end.
+        let done = if others.is_empty() {
+            computing(first, steps, to_rows, clock)
+        } else {
+            let patience = patience(clock.as_ref());
+            let to = Lanes::new(to_rows, clock, patience, empty);
+            lanes::computing((first, others), steps, to)
+        };
         let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
         let totals = maker.join().unwrap_or_else(|panic| resume_unwind(panic));
         let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -214,14 +272,22 @@ fn read<So: Source>(source: &mut So, to_model: &SyncSender<Batched<So::Work>>) -
     Ok(())
 }
 
+fn no_device() -> Error {
+    Error::new(Kind::Internal, "no device")
+}
+
 fn computing<C: Stage>(
     compute: &mut C,
-    steps: &Receiver<Batched<C::In>>,
-    to_rows: &SyncSender<Passed<C::Out>>,
+    steps: Receiver<Batched<C::In>>,
+    to_rows: SyncSender<Passed<C::Out>>,
     clock: Option<Clock>,
 ) -> Result<()> {
-    let mut to = Next { to: to_rows, clock };
-    for Batched { work, next } in steps {
+    let mut to = Next {
+        to: &mut |passed| send(&to_rows, passed),
+        patience: patience(clock.as_ref()),
+        clock,
+    };
+    for Batched { work, next, .. } in steps {
         to.go_on()?;
         fault::point("encoder");
         compute.run(work, &mut to)?;
@@ -238,10 +304,8 @@ fn make_rows<R: Stage>(
     to_table: &SyncSender<Passed<R::Out>>,
     progress: &mut Progress,
 ) -> Result<Totals> {
-    let mut to = Next {
-        to: to_table,
-        clock: None,
-    };
+    let mut hand_on = |passed| send(to_table, passed);
+    let mut to = Next::new(&mut hand_on, Duration::ZERO);
     let mut totals = Totals::default();
     for passed in computed {
         match passed {
@@ -282,10 +346,10 @@ fn write<Si: Sink>(
 }
 
 /// What tests of the program ask for in the builds that tests run.
-mod fault {
+pub(super) mod fault {
     /// A thread that is named in the variable CROCUTA_PANIC has a bug.
     #[cfg(debug_assertions)]
-    pub(super) fn point(thread: &str) {
+    pub(crate) fn point(thread: &str) {
         let wanted = std::env::var_os("CROCUTA_PANIC");
         assert!(
             wanted.is_none_or(|wanted| wanted != thread),
@@ -303,7 +367,7 @@ mod fault {
     }
 
     #[cfg(not(debug_assertions))]
-    pub(super) fn point(_: &str) {}
+    pub(crate) fn point(_: &str) {}
 
     #[cfg(not(debug_assertions))]
     pub(super) fn pause() {}

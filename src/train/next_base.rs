@@ -2,7 +2,7 @@
 
 use super::metrics::{self, Ratio};
 use super::network::{Network, foreign};
-use super::objective::{Evaluation, Loss, Objective};
+use super::objective::{Evaluation, Loss, Objective, not_drawn};
 use super::sampler::{EpochPlace, Lanes, Pieces, Sampler, generator};
 use super::split::{Genomes, Passage};
 use crate::encoder::{Encoder, State};
@@ -12,6 +12,7 @@ use crate::sequence::region::Span;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 use std::f64::consts::LN_2;
+use std::sync::{Mutex, PoisonError};
 
 /// Bases of a block, the unit that is drawn for intervals of confidence: longer than most genes,
 /// so that blocks are all but independent.
@@ -30,7 +31,8 @@ pub struct NextBase {
     chunk: u64,
     /// Bases that an evaluation reads at a time.
     reading: u64,
-    parts: Vec<LanesAndState>,
+    /// Each for the device that computes it.
+    parts: Vec<Mutex<LanesAndState>>,
 }
 
 /// Lanes that are computed together, and their states.
@@ -38,6 +40,9 @@ pub struct NextBase {
 struct LanesAndState {
     lanes: Lanes,
     state: Option<State>,
+    /// What the next step reads.
+    #[serde(skip)]
+    drawn: Option<Pieces>,
 }
 
 /// Sizes of a step.
@@ -79,9 +84,12 @@ impl NextBase {
         let training = genomes.training_without([&held_out, &test])?;
         let parts = sizes.parts.clamp(1, sizes.batch.max(1));
         let lanes = |part: usize| sizes.batch / parts + usize::from(part < sizes.batch % parts);
-        let part = |part| LanesAndState {
-            lanes: Lanes::new(lanes(part)),
-            state: None,
+        let part = |part| {
+            Mutex::new(LanesAndState {
+                lanes: Lanes::new(lanes(part)),
+                state: None,
+                drawn: None,
+            })
         };
         Ok(Self {
             sampler: Sampler::new(training, sizes.length, draws.both, draws.seed),
@@ -103,16 +111,26 @@ impl NextBase {
 }
 
 impl Objective for NextBase {
-    fn loss(&mut self, network: &Network, part: usize) -> Result<Loss> {
-        let part = self.parts.get_mut(part).ok_or_else(foreign)?;
-        let mut pieces = part
-            .lanes
-            .next_pieces(&mut self.sampler, &self.genomes, self.chunk);
-        if self.draws.corrupt > 0.0 {
-            let rng = generator("corrupt", self.draws.seed, self.read);
-            pieces.corrupt(self.draws.corrupt, rng);
+    fn draw(&mut self, parts: usize) -> Result<()> {
+        for part in self.parts.iter_mut().take(parts) {
+            let part = part.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let mut pieces = part
+                .lanes
+                .next_pieces(&mut self.sampler, &self.genomes, self.chunk);
+            if self.draws.corrupt > 0.0 {
+                let rng = generator("corrupt", self.draws.seed, self.read);
+                pieces.corrupt(self.draws.corrupt, rng);
+            }
+            self.read += 1;
+            part.drawn = Some(pieces);
         }
-        self.read += 1;
+        Ok(())
+    }
+
+    fn loss(&self, network: &Network, part: usize) -> Result<Loss> {
+        let part = self.parts.get(part).ok_or_else(foreign)?;
+        let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
+        let pieces = part.drawn.take().ok_or_else(not_drawn)?;
         let mut state = match part.state.take() {
             Some(state) => state,
             None => network.model.start(part.lanes.count())?,
@@ -150,7 +168,7 @@ impl Objective for NextBase {
     }
 
     fn restore(&mut self, saved: &[u8]) -> Result<()> {
-        let (place, read, parts): (EpochPlace, u64, Vec<LanesAndState>) =
+        let (place, read, parts): (EpochPlace, u64, Vec<Mutex<LanesAndState>>) =
             postcard::from_bytes(saved).map_err(|e| foreign().caused_by(e))?;
         self.sampler.seek(place);
         (self.read, self.parts) = (read, parts);

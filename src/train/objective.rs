@@ -1,17 +1,21 @@
 //! What a model is trained to do.
 
 use super::network::Network;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use serde_json::{Map, Value};
 
 /// A task: it reads its data, and says how far the model is off.
 ///
 /// The loop in [`super::run`] knows only this of it.
-pub trait Objective {
-    /// The loss on the next piece of data for the `part`-th part of a step. What it read is not
-    /// read again in this epoch; a state that the model carries goes on without gradients.
-    fn loss(&mut self, network: &Network, part: usize) -> Result<Loss>;
+pub trait Objective: Sync {
+    /// Reads the data of a step, for so many parts of it. What it read is not read again in this
+    /// epoch.
+    fn draw(&mut self, parts: usize) -> Result<()>;
+
+    /// The loss on what was drawn for the `part`-th part of a step, once. A state that the model
+    /// carries goes on without gradients; so a part stays on its device.
+    fn loss(&self, network: &Network, part: usize) -> Result<Loss>;
 
     /// How good the model is on what was held out; none if nothing was.
     fn evaluate(&self, network: &Network) -> Result<Option<Evaluation>>;
@@ -47,4 +51,9 @@ pub struct Evaluation {
     pub score: f64,
     /// All that was measured, for the records.
     pub metrics: Map<String, Value>,
+}
+
+/// An error for a loss on data that nothing has drawn.
+pub(super) fn not_drawn() -> Error {
+    Error::new(Kind::Internal, "no data were drawn for a part of a step")
 }

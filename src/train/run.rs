@@ -5,7 +5,10 @@ use super::objective::{Evaluation, Objective};
 use super::optimiser::{AdamW, Schedule, norm};
 use super::saved::{Best, Point, Saved, Saving};
 use crate::error::{Error, Result};
+use crate::io::threads::start_in;
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::Instant;
 
 /// How to train.
@@ -130,21 +133,30 @@ fn step(
     plan: &Plan,
     at: &mut Saved,
 ) -> Result<f64> {
-    let network = trainee.network(true)?;
+    objective.draw(plan.parts)?;
+    let devices: Vec<usize> = (0..trainee.devices()).collect();
+    let networks = side_by_side(&devices, |&device| trainee.network_on(device, true))?;
     let mut gradients: BTreeMap<String, Vec<f32>> = BTreeMap::new();
     let (mut sum, mut count) = (0.0, 0);
-    for part in 0..plan.parts {
-        let loss = objective.loss(&network, part)?;
-        sum += loss.sum;
-        count += loss.count;
-        at.bases += loss.bases;
-        if loss.count > 0 {
-            let found = loss.output.backward(loss.seed)?;
-            add(&network, &found, &mut gradients)?;
+    let parts: Vec<usize> = (0..plan.parts).collect();
+    // Each device has one part at a time, and always the same ones; their sum is in the order of
+    // the parts, on however many devices.
+    for round in parts.chunks(networks.len()) {
+        let on: Vec<(&Network, usize)> = networks.iter().zip(round.iter().copied()).collect();
+        let objective = &*objective;
+        let learned = side_by_side(&on, |&(network, part)| {
+            let learned = learn(objective, network, part);
+            learned.map_err(|error| error.file(network.device.name()))
+        });
+        for part in learned? {
+            sum += part.sum;
+            count += part.count;
+            at.bases += part.bases;
+            add(part.gradients, &mut gradients);
         }
     }
     if at.step == 0 && count > 0 {
-        every_parameter_counts(&network, &gradients)?;
+        every_parameter_counts(&networks[0], &gradients)?;
     }
     let mean = sum / count.max(1) as f64;
     let length = norm(gradients.values().map(Vec::as_slice)) / count.max(1) as f64;
@@ -182,25 +194,65 @@ fn every_parameter_counts(network: &Network, gradients: &BTreeMap<String, Vec<f3
     }
 }
 
-/// Adds one part's gradients. A parameter that the output does not depend on has none.
-fn add(
-    network: &Network,
-    found: &crate::ops::Gradients,
-    gradients: &mut BTreeMap<String, Vec<f32>>,
-) -> Result<()> {
-    for (name, parameter) in &network.parameters {
-        let Some(gradient) = found.of(parameter) else {
-            continue;
-        };
-        let gradient: Vec<f32> = gradient.flatten_all()?.to_vec1()?;
-        match gradients.get_mut(name) {
-            Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, x)| *sum += x),
-            None => {
-                gradients.insert(name.clone(), gradient);
+/// What a device has learned of one part of a step.
+struct Learned {
+    sum: f64,
+    count: u64,
+    bases: u64,
+    /// Of each parameter that the output depends on.
+    gradients: Vec<(String, Vec<f32>)>,
+}
+
+/// The loss of one part of a step, and its gradients.
+fn learn(objective: &dyn Objective, network: &Network, part: usize) -> Result<Learned> {
+    let loss = objective.loss(network, part)?;
+    let mut gradients = Vec::new();
+    if loss.count > 0 {
+        let found = loss.output.backward(loss.seed)?;
+        for (name, parameter) in &network.parameters {
+            if let Some(gradient) = found.of(parameter) {
+                gradients.push((name.clone(), gradient.flatten_all()?.to_vec1()?));
             }
         }
     }
-    Ok(())
+    Ok(Learned {
+        sum: loss.sum,
+        count: loss.count,
+        bases: loss.bases,
+        gradients,
+    })
+}
+
+/// Adds one part's gradients.
+fn add(found: Vec<(String, Vec<f32>)>, gradients: &mut BTreeMap<String, Vec<f32>>) {
+    for (name, gradient) in found {
+        match gradients.get_mut(&name) {
+            Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, x)| *sum += x),
+            None => {
+                gradients.insert(name, gradient);
+            }
+        }
+    }
+}
+
+/// Runs each on a thread of its own, unless it is alone; the results in their order.
+fn side_by_side<T: Sync, O: Send>(
+    all: &[T],
+    run: impl Fn(&T) -> Result<O> + Sync,
+) -> Result<Vec<O>> {
+    if let [alone] = all {
+        return Ok(vec![run(alone)?]);
+    }
+    let run = &run;
+    thread::scope(|scope| {
+        let threads = all.iter().map(|one| start_in(scope, move || run(one)));
+        let threads: Vec<_> = threads.collect::<Result<_>>()?;
+        let results = threads.into_iter().map(|thread| {
+            let joined = thread.join();
+            joined.unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        results.collect()
+    })
 }
 
 /// Measures, and keeps the parameters if they are the best so far.

@@ -3,7 +3,7 @@
 use super::labelled::Labelled;
 use super::metrics::{self, Confusion};
 use super::network::{Network, foreign};
-use super::objective::{Evaluation, Loss, Objective};
+use super::objective::{Evaluation, Loss, Objective, not_drawn};
 use super::sampler::{EpochPlace, generator};
 use crate::encoder::Encoder;
 use crate::error::{Error, Kind, Result};
@@ -133,6 +133,8 @@ pub struct Sequences {
     place: EpochPlace,
     /// The order of the epoch, and which sequences are reverse-complemented in it.
     order: Vec<(usize, bool)>,
+    /// What the parts of the next step read.
+    drawn: Vec<Vec<Example>>,
 }
 
 impl Sequences {
@@ -161,6 +163,7 @@ impl Sequences {
             seed,
             place: EpochPlace::default(),
             order: Vec::new(),
+            drawn: Vec::new(),
         };
         sequences.seek(EpochPlace::default());
         Ok(sequences)
@@ -206,11 +209,16 @@ impl Sequences {
 }
 
 impl Objective for Sequences {
-    fn loss(&mut self, network: &Network, _part: usize) -> Result<Loss> {
-        let batch = self.next_batch();
-        let output = forward(network, &batch)?;
+    fn draw(&mut self, parts: usize) -> Result<()> {
+        self.drawn = (0..parts).map(|_| self.next_batch()).collect();
+        Ok(())
+    }
+
+    fn loss(&self, network: &Network, part: usize) -> Result<Loss> {
+        let batch = self.drawn.get(part).ok_or_else(not_drawn)?;
+        let output = forward(network, batch)?;
         let (sum, seed) = match self.task.link {
-            Link::Identity => squares(&output, &batch)?,
+            Link::Identity => squares(&output, batch)?,
             _ => {
                 let targets: Vec<u32> = batch.iter().map(|example| example.target as u32).collect();
                 let (sum, seed) = cross_entropy(&output, &targets, &vec![1.0; batch.len()])?;

@@ -2,7 +2,7 @@
 
 use super::labels::Labels;
 use super::network::{Network, foreign};
-use super::objective::{Evaluation, Loss, Objective};
+use super::objective::{Evaluation, Loss, Objective, not_drawn};
 use super::sampler::{EpochPlace, Sampler};
 use super::split::{Genomes, Passage};
 use super::tally::Tally;
@@ -32,6 +32,8 @@ pub struct Tracks {
     length: u64,
     /// Passages of each part of a step.
     parts: Vec<usize>,
+    /// What the parts of the next step read.
+    drawn: Vec<Vec<Passage>>,
     /// Of each class: what its bases count, and what others do.
     weights: Vec<[f32; 2]>,
 }
@@ -86,6 +88,7 @@ impl Tracks {
             test,
             length: reading.length,
             parts: (0..parts).map(share).collect(),
+            drawn: Vec::new(),
             weights,
         })
     }
@@ -203,11 +206,17 @@ impl Tracks {
 }
 
 impl Objective for Tracks {
-    fn loss(&mut self, network: &Network, part: usize) -> Result<Loss> {
-        let passages = *self.parts.get(part).ok_or_else(foreign)?;
-        let passages: Vec<Passage> = (0..passages).map(|_| self.sampler.next_passage()).collect();
-        let output = self.forward(network, &passages)?;
-        let (sum, seed, count) = self.loss_of(&output, &self.targets(&passages))?;
+    fn draw(&mut self, parts: usize) -> Result<()> {
+        let parts = self.parts.iter().take(parts);
+        let drawn = parts.map(|&n| (0..n).map(|_| self.sampler.next_passage()).collect());
+        self.drawn = drawn.collect();
+        Ok(())
+    }
+
+    fn loss(&self, network: &Network, part: usize) -> Result<Loss> {
+        let passages: &[Passage] = self.drawn.get(part).ok_or_else(not_drawn)?;
+        let output = self.forward(network, passages)?;
+        let (sum, seed, count) = self.loss_of(&output, &self.targets(passages))?;
         Ok(Loss {
             output,
             seed,

@@ -182,7 +182,8 @@ pub struct Schedules {
     #[arg(long, value_name = "N", help_heading = "Steps",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub batch: Option<u16>,
-    /// Compute a step in so many parts, one after the other: less memory, the same step.
+    /// Compute a step in so many parts, one after the other: less memory, the same step. With
+    /// several GPUs there is one for each at least.
     #[arg(long, value_name = "PARTS", default_value_t = 1, help_heading = "Steps",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub accumulate: u16,
@@ -239,7 +240,8 @@ pub struct Schedules {
     #[arg(long, value_name = "N", help_heading = "Steps",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub patience: Option<u64>,
-    /// Where to compute: auto, cpu, cuda or cuda:N. CUDA's libraries are opened at run time.
+    /// Where to compute: auto, cpu, cuda, cuda:N, or several GPUs, as cuda:0,1 or cuda:all: each
+    /// has a part of each step. CUDA's libraries are opened at run time.
     #[arg(long, default_value = "auto", help_heading = "Steps")]
     pub device: Target,
     /// What matrix products multiply; they sum in f32.

@@ -158,20 +158,23 @@ impl Split {
 }
 
 impl Schedules {
-    /// Opens the device, if the work can be done there; with the device in words and the precision.
-    pub fn open(&self, without_gpu: Option<&'static str>) -> Result<(Device, [String; 2])> {
-        let device = device::open_unless(without_gpu, self.device, self.precision, None)?;
-        tracing::info!("on {}", device::describe(&device).0);
+    /// Opens the devices, if the work can be done there; with the first one in words and the
+    /// precision.
+    pub fn open(&self, without_gpu: Option<&'static str>) -> Result<(Vec<Device>, [String; 2])> {
+        let (device, others) =
+            device::open_unless(without_gpu, &self.device, self.precision, None)?;
+        let devices: Vec<Device> = std::iter::once(device).chain(others).collect();
+        tracing::info!("on {}", device::describe(&devices).0);
         let precision = match self.precision {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
         };
-        let name = match &device {
+        let name = match &devices[0] {
             Device::Cpu => "CPU",
             Device::Cuda(gpu) => gpu.name(),
         };
         let words = [name, precision].map(str::to_string);
-        Ok((device, words))
+        Ok((devices, words))
     }
 
     /// The steps, as they are asked for.

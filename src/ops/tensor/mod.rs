@@ -41,6 +41,14 @@ impl Device {
             Self::Cuda(gpu) => gpu.synchronize(),
         }
     }
+
+    /// In words: the CPU, or GPU 0.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cpu => "the CPU".to_string(),
+            Self::Cuda(gpu) => format!("GPU {}", gpu.ordinal()),
+        }
+    }
 }
 
 /// A row-major array of f32 values or u32 indices, of up to a few dimensions. Cheap to clone:

@@ -13,32 +13,38 @@ use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// `auto`, `cpu`, `cuda` or `cuda:N`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `auto`, `cpu`, `cuda`, `cuda:N[,N…]` or `cuda:all`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The first GPU, if there is one that the model can run on.
     Auto,
     /// The processor.
     Cpu,
-    /// The GPU of this number.
-    Cuda(usize),
+    /// The GPUs of these numbers, of which there is one at least.
+    Cuda(Vec<usize>),
+    /// All GPUs of this machine.
+    AllGpus,
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("cuda") {
-            Some("") => Ok(Self::Cuda(0)),
-            Some(number) => number
-                .strip_prefix(':')
-                .and_then(|number| number.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| "expected cuda:N, N from 0".to_string()),
-            None if text == "auto" => Ok(Self::Auto),
-            None if text == "cpu" => Ok(Self::Cpu),
-            None => Err("expected auto, cpu, cuda or cuda:N".to_string()),
+        let numbers = match text {
+            "auto" => return Ok(Self::Auto),
+            "cpu" => return Ok(Self::Cpu),
+            "cuda:all" => return Ok(Self::AllGpus),
+            "cuda" => "0",
+            _ => text
+                .strip_prefix("cuda:")
+                .ok_or("expected auto, cpu, cuda, cuda:N, several as cuda:0,1, or cuda:all")?,
+        };
+        let numbers: Result<Vec<usize>, _> = numbers.split(',').map(str::parse).collect();
+        let numbers = numbers.map_err(|_| "expected numbers of GPUs, from 0, as in cuda:0,1")?;
+        if let Some(twice) = (1..numbers.len()).find(|&i| numbers[..i].contains(&numbers[i])) {
+            return Err(format!("GPU {} is named twice", numbers[twice]));
         }
+        Ok(Self::Cuda(numbers))
     }
 }
 
@@ -92,7 +98,9 @@ pub struct Compute {
     #[arg(long, value_name = "BASES", help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub attention_window: Option<u32>,
-    /// Where to compute: auto, cpu, cuda or cuda:N. CUDA's libraries are opened at run time.
+    /// Where to compute: auto, cpu, cuda, cuda:N, several GPUs as cuda:0,1 or cuda:all, each of
+    /// which takes whole contigs, strands with variants, or reads: a single long contig gains
+    /// nothing. CUDA's libraries are opened at run time.
     #[arg(long, default_value = "auto", help_heading = "Run")]
     #[serde(skip)]
     pub device: Target,

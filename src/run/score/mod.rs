@@ -48,7 +48,8 @@ const GPU_STREAM: usize = 1 << 21;
 /// What stands open during a run.
 pub struct OpenScore {
     session: Session,
-    head: LanguageModel,
+    /// Of each of the devices.
+    heads: Vec<LanguageModel>,
     settings: Settings,
     columns: VariantColumns,
     reference: Reference,
@@ -148,7 +149,6 @@ impl Job for Score {
             let layer = loaded.facts.find_layer(layer)?;
             loaded.layers.insert(0, layer);
         }
-        let head = LanguageModel::load(&loaded.checkpoint, &loaded.model, &loaded.facts)?;
         let mut settings = self.settings(&loaded.facts)?;
         let reference = Reference::open(&self.reference, self.allow_missing_eof)?;
         let asked = Compute {
@@ -160,6 +160,10 @@ impl Job for Score {
         let on_cpu = (streams && !loaded.facts.branches_on_gpu).then_some(forks);
         let most = if streams { GPU_STREAM } else { GPU_WINDOWS };
         let mut session = Session::open(loaded, &asked, on_cpu, Some(most as u64))?;
+        let heads = session
+            .engines()
+            .map(|engine| LanguageModel::load(&session.checkpoint, &engine.model, &engine.facts));
+        let heads = heads.collect::<Result<_>>()?;
         // Windows are the variants' own.
         session.windows = None;
         session
@@ -192,7 +196,7 @@ impl Job for Score {
             shares: self.shares(&reference)?,
             ledger: RwLock::new(Ledger::create(&settings.scratch)?),
             session,
-            head,
+            heads,
             settings,
             columns,
             reference,
@@ -240,7 +244,7 @@ impl Job for Score {
     ) -> Result<Summary> {
         let OpenScore {
             session,
-            head,
+            heads,
             settings,
             reference,
             ledger,
@@ -251,9 +255,11 @@ impl Job for Score {
             number(opened.checked.scored),
             number(opened.checked.bases()),
         );
-        let engine = &session.engine;
-        let scorer = Scorer { engine, head };
-        let (totals, known) = score::run((scorer, settings), reference, ledger, journal, progress)?;
+        let scorers = session.engines().zip(heads);
+        let scorers = scorers.map(|(engine, head)| Scorer { engine, head });
+        let scorers: Vec<_> = scorers.collect();
+        let (totals, known) =
+            score::run((&scorers, settings), reference, ledger, journal, progress)?;
         if let Some(scored) = self.scored_background(opened)? {
             opened.background = Some(scored);
         }

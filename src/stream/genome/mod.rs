@@ -18,19 +18,20 @@ pub use steps::{GenomeStep, GenomeSteps, Piece};
 pub use tracks::{Genes, Regions, Tracks};
 pub use values::{ValueFile, ValueTrack};
 
+use super::coming::{Aside, Coming};
 use super::engine::{Engine, Windows};
 use super::journal::{Journal, load, store};
-use super::pipeline::{self, Batched, Next, Source, Stage, Totals};
+use super::pipeline::{self, Batched, Computation, Next, Outcome, Source, Stage, Totals};
 use super::progress::Progress;
 use super::{Pool, Strand};
 use crate::encoder::{Encoder, State};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::head::{LanguageModel, TaskHead};
 use crate::io::genome::Genome;
-use crate::ops::{self, Device, Later, Tensor};
+use crate::ops::{self, Device, Tensor};
 use rows::GenomeRows;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is computed for each base.
 pub enum Head {
@@ -111,31 +112,43 @@ impl Reading<'_> {
     }
 }
 
-/// Runs all sequences of `genome` into `sink`, in order.
+/// Runs all sequences of `genome` into `sink`, in order: on several devices, if there are several
+/// readings, which have the model each on one of them.
 ///
-/// Memory: the model and its state, and of steps and rows a multiple of `settings.chunk`.
+/// Memory: the model and its state, and of steps and rows a multiple of `settings.chunk`; with
+/// several devices what [`lanes`](super::lanes) says.
 ///
 /// # Errors
 /// Those of the reader, the model and the sink.
 pub fn run(
     genome: &mut Genome,
-    reading: Reading,
+    readings: &[Reading],
     sink: &mut GenomeSink,
     journal: Option<&mut Journal>,
     progress: &mut Progress,
 ) -> Result<Totals> {
+    let missing = || Error::new(Kind::Internal, "no model");
+    let reading = *readings.first().ok_or_else(missing)?;
     let mut steps = GenomeSteps::new(genome, reading.settings);
     if let Some(journal) = &journal {
         steps.skip(journal.position())?;
         // A head looks around: only between sequences nothing of them is carried.
         steps.stop_between_sequences(matches!(reading.head, Head::Task(_)));
     }
-    let mut compute = Computing {
-        reading,
-        state: reading.engine.model.start(1)?,
-    };
+    let computing = readings.iter().map(|&reading| {
+        let state = reading.engine.model.start(1)?;
+        Ok(Computing { reading, state })
+    });
+    let mut computes = computing.collect::<Result<Vec<_>>>()?;
     let mut rows = GenomeRows::new(reading);
-    pipeline::run(&mut steps, &mut compute, &mut rows, sink, journal, progress)
+    pipeline::run(
+        &mut steps,
+        &mut computes,
+        &mut rows,
+        sink,
+        journal,
+        progress,
+    )
 }
 
 impl Source for GenomeSteps<'_> {
@@ -147,32 +160,34 @@ impl Source for GenomeSteps<'_> {
         };
         Ok(Some(Batched {
             next: step.next,
+            bytes: step.len(),
             work: step,
         }))
     }
 }
 
 /// What the model gives for a step, when the device has computed it.
-struct Coming {
-    values: Values,
-    masked: Option<Vec<f32>>,
+struct Promised {
+    values: Coming,
+    masked: Option<Coming>,
 }
 
-/// Numbers that are read, or that the device is still at work on: the next step begins meanwhile.
-enum Values {
-    Read(Vec<f32>),
-    Later(Later),
-}
-
-impl Coming {
+impl Promised {
     /// Waits for it.
     fn read(self) -> Result<Outputs> {
-        let values = match self.values {
-            Values::Read(values) => values,
-            Values::Later(values) => values.read()?,
-        };
-        let masked = self.masked;
-        Ok(Outputs { values, masked })
+        Ok(Outputs {
+            values: self.values.read()?,
+            masked: self.masked.map(Coming::read).transpose()?,
+        })
+    }
+}
+
+impl Outcome for (GenomeStep, Promised) {
+    fn put_aside(self, aside: &mut Aside) -> Result<Self> {
+        let (step, Promised { values, masked }) = self;
+        let values = values.put_aside(aside)?;
+        let masked = masked.map(|masked| masked.put_aside(aside)).transpose()?;
+        Ok((step, Promised { values, masked }))
     }
 }
 
@@ -193,7 +208,7 @@ struct Computing<'a> {
 
 impl Stage for Computing<'_> {
     type In = GenomeStep;
-    type Out = (GenomeStep, Coming);
+    type Out = (GenomeStep, Promised);
 
     fn run(&mut self, step: GenomeStep, to: &mut Next<Self::Out>) -> Result<()> {
         let outputs = self.outputs(&step)?;
@@ -214,8 +229,18 @@ impl Stage for Computing<'_> {
     }
 }
 
+impl Computation for Computing<'_> {
+    fn place(&self) -> String {
+        self.reading.engine.device.name()
+    }
+
+    fn scratch(&self) -> &Path {
+        &self.reading.settings.scratch
+    }
+}
+
 impl Computing<'_> {
-    fn outputs(&mut self, step: &GenomeStep) -> Result<Coming> {
+    fn outputs(&mut self, step: &GenomeStep) -> Result<Promised> {
         let Reading { engine, head, .. } = self.reading;
         let codes = step.pieces.iter().flat_map(|piece| &piece.codes);
         let tokens = engine.tokens(codes);
@@ -226,14 +251,14 @@ impl Computing<'_> {
                 let vectors = engine.vectors(tokens, &segments, state)?;
                 let values = match self.reading.pooled() {
                     // As large as an activation: no two of them should be there at a time.
-                    None => Values::Read(vectors.to_vec1()?),
+                    None => Coming::Read(vectors.to_vec1()?),
                     Some((size, pool)) => {
                         let runs = step.runs(size);
-                        Values::Later(ops::pool(&vectors, &runs, pool.reduction())?.later()?)
+                        Coming::Later(ops::pool(&vectors, &runs, pool.reduction())?.later()?)
                     }
                 };
                 let masked = None;
-                return Ok(Coming { values, masked });
+                return Ok(Promised { values, masked });
             }
             Head::Prediction { logits, masked, .. } => (*logits, *masked),
             Head::Task(_) => (true, None),
@@ -247,15 +272,16 @@ impl Computing<'_> {
                 });
                 let turns: Vec<usize> = positions.collect();
                 let mut read = |tokens| run(tokens)?.to_vec1();
-                Some(engine.masked(&tokens, &turns, stride, &mut read)?)
+                let masked = engine.masked(&tokens, &turns, stride, &mut read)?;
+                Some(Coming::Read(masked))
             }
             None => None,
         };
         let values = if masked.is_some() && !logits {
-            Values::Read(Vec::new())
+            Coming::Read(Vec::new())
         } else {
-            Values::Later(run(tokens)?.later()?)
+            Coming::Later(run(tokens)?.later()?)
         };
-        Ok(Coming { values, masked })
+        Ok(Promised { values, masked })
     }
 }

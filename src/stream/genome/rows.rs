@@ -4,7 +4,7 @@ use super::bins::Bins;
 use super::ending::Ending;
 use super::intervals::Sums;
 use super::strands::Strands;
-use super::{Coming, GenomeSettings, GenomeStep, Head, Outputs, Piece, Reading};
+use super::{GenomeSettings, GenomeStep, Head, Outputs, Piece, Promised, Reading};
 use crate::error::Result;
 use crate::head::{LanguageModel, PREDICTIONS};
 use crate::sequence::{N, SOFT_MASKED, base, complement};
@@ -84,11 +84,11 @@ impl<'a> GenomeRows<'a> {
 }
 
 impl Stage for GenomeRows<'_> {
-    type In = (GenomeStep, Coming);
+    type In = (GenomeStep, Promised);
     type Out = Positions;
 
-    fn run(&mut self, (step, coming): Self::In, to: &mut Next<Positions>) -> Result<()> {
-        let mut outputs = coming.read()?;
+    fn run(&mut self, (step, promised): Self::In, to: &mut Next<Positions>) -> Result<()> {
+        let mut outputs = promised.read()?;
         check(&step, &outputs, self.pooled)?;
         let mut done = 0;
         for piece in &step.pieces {

@@ -12,19 +12,21 @@ pub use sink::{ReadReceipts, ReadSink};
 pub use steps::ReadTotals;
 
 use super::Pool;
+use super::coming::Coming;
 use super::engine::{Engine, Windows};
 use super::journal::{Journal, load, store};
-use super::pipeline::{self, Batched, Next, Source, Stage, Totals};
+use super::pipeline::{self, Batched, Computation, Next, Source, Stage, Totals};
 use super::progress::Progress;
 use crate::encoder::{Encoder, State};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::head::LanguageModel;
 use crate::io::alignments::{Alignments, Placed, Record};
 use crate::ops::Tensor;
 use crate::sequence::shard::Blocks;
 use crate::table::ReadStatus;
-use rows::{OfReads, ReadValues};
+use rows::{OfReads, PromisedReads};
 use std::io::{Read as Input, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use steps::{ReadStep, ReadSteps};
 
@@ -51,7 +53,7 @@ impl ReadHead {
 }
 
 /// How reads are read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ReadSettings {
     /// Tokens of a step.
     pub chunk: usize,
@@ -65,6 +67,8 @@ pub struct ReadSettings {
     pub blocks: Option<Blocks>,
     /// Records that are no reads are handed on: the sink writes them.
     pub keep: bool,
+    /// Where scratch files lie.
+    pub scratch: PathBuf,
 }
 
 /// A record, and what is known of it before the model has seen it.
@@ -99,7 +103,8 @@ pub enum ReadOutput {
     Bases(Arc<SourceRead>, usize, Vec<u8>, Vec<f32>),
 }
 
-/// Runs all reads of `source` into `sink`, in order.
+/// Runs all reads of `source` into `sink`, in order: on several devices, if there are several
+/// models, each on one of them.
 ///
 /// Memory: the model and its state; of steps and their results a multiple of `settings.chunk`, and
 /// of records as many as fit in a few steps, or 32 MB, or the longest one.
@@ -108,23 +113,35 @@ pub enum ReadOutput {
 /// Those of the reader, the model and the sink.
 pub fn run(
     source: &mut Alignments,
-    (engine, head): (&Engine, &ReadHead),
+    models: &[(&Engine, &ReadHead)],
     sink: &mut ReadSink,
     settings: &ReadSettings,
     journal: Option<&mut Journal>,
     progress: &mut Progress,
 ) -> Result<(Totals, ReadTotals)> {
-    let mut steps = ReadSteps::new(source, *settings);
+    let mut steps = ReadSteps::new(source, settings.clone());
     if let Some(journal) = &journal {
         steps.skip(journal.position())?;
     }
-    let mut compute = Computing {
-        engine,
-        head,
-        state: engine.model.start(1)?,
-    };
-    let mut rows = OfReads::new(head);
-    let totals = pipeline::run(&mut steps, &mut compute, &mut rows, sink, journal, progress)?;
+    let computing = models.iter().map(|&(engine, head)| {
+        Ok(Computing {
+            engine,
+            head,
+            state: engine.model.start(1)?,
+            scratch: settings.scratch.clone(),
+        })
+    });
+    let mut computes = computing.collect::<Result<Vec<_>>>()?;
+    let missing = || Error::new(Kind::Internal, "no model");
+    let mut rows = OfReads::new(models.first().ok_or_else(missing)?.1);
+    let totals = pipeline::run(
+        &mut steps,
+        &mut computes,
+        &mut rows,
+        sink,
+        journal,
+        progress,
+    )?;
     Ok((
         totals,
         ReadTotals {
@@ -143,6 +160,7 @@ impl Source for ReadSteps<'_> {
         };
         Ok(Some(Batched {
             next: Some(self.position()),
+            bytes: step.bytes(),
             work: step,
         }))
     }
@@ -153,17 +171,18 @@ struct Computing<'a> {
     engine: &'a Engine,
     head: &'a ReadHead,
     state: State,
+    scratch: PathBuf,
 }
 
 impl Stage for Computing<'_> {
     type In = ReadStep;
-    type Out = (ReadStep, ReadValues);
+    type Out = (ReadStep, PromisedReads);
 
     fn run(&mut self, step: ReadStep, to: &mut Next<Self::Out>) -> Result<()> {
         let values = if step.len() > 0 {
             self.values(&step)?
         } else {
-            ReadValues::default()
+            PromisedReads::default()
         };
         let (bases, name) = (step.len() as u64, step.name());
         to.send((step, values))?;
@@ -180,40 +199,53 @@ impl Stage for Computing<'_> {
     }
 }
 
+impl Computation for Computing<'_> {
+    fn place(&self) -> String {
+        self.engine.device.name()
+    }
+
+    fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+}
+
 impl Computing<'_> {
     /// Vectors, if they are wanted, and logits of a step's tokens.
-    fn values(&mut self, step: &ReadStep) -> Result<ReadValues> {
+    fn values(&mut self, step: &ReadStep) -> Result<PromisedReads> {
         let Self {
             engine,
             head,
             state,
+            ..
         } = self;
         let tokens = engine.tokens(step.parts.iter().flat_map(|part| &part.codes));
         let segments: Vec<_> = step.parts.iter().filter_map(|part| part.segment).collect();
         let mut hidden = |tokens: Vec<u32>| engine.hidden(tokens, &segments, state);
         let flat = |tensor: Tensor| -> Result<Vec<f32>> { tensor.to_vec1() };
-        let mut values = ReadValues {
+        let mut values = PromisedReads {
             masked: head.masked.is_some(),
             tokens: tokens.len(),
-            ..ReadValues::default()
+            ..PromisedReads::default()
         };
         if let Some(stride) = head.masked {
             let positions = step.parts.iter();
             let turns = positions.flat_map(|part| (part.from..).take(part.codes.len()));
             let turns: Vec<usize> = turns.map(|position| position % stride).collect();
             let mut logits = |tokens| flat(head.likelihood.forward(&hidden(tokens)?.0)?);
-            values.logits = engine.masked(&tokens, &turns, stride, &mut logits)?;
+            let logits = engine.masked(&tokens, &turns, stride, &mut logits)?;
+            values.logits = Coming::Read(logits);
             if head.pool.is_some()
                 && let (_, Some(vectors)) = hidden(tokens)?
             {
-                values.vectors = flat(vectors)?;
+                values.vectors = Coming::Read(flat(vectors)?);
             }
             return Ok(values);
         }
         let (hidden, vectors) = hidden(tokens)?; // (T, D), (T, N · D)
-        values.logits = flat(head.likelihood.forward(&hidden)?)?; // (T, V)
+        values.logits = Coming::Later(head.likelihood.forward(&hidden)?.later()?); // (T, V)
         if let Some(vectors) = vectors {
-            values.vectors = flat(vectors)?;
+            // As large as an activation: no two of them should be there at a time.
+            values.vectors = Coming::Read(flat(vectors)?);
         }
         Ok(values)
     }

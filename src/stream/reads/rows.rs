@@ -5,9 +5,10 @@ use super::{Pool, ReadHead, ReadOutput};
 use crate::error::Result;
 use crate::head::PREDICTIONS;
 use crate::sequence::{N, base};
+use crate::stream::coming::{Aside, Coming};
 use crate::stream::finite::check_finite;
 use crate::stream::journal::{load, store};
-use crate::stream::pipeline::{Next, Stage};
+use crate::stream::pipeline::{Next, Outcome, Stage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -17,17 +18,46 @@ use std::sync::Arc;
 /// Rows of one task.
 const ROWS: usize = 512;
 
-/// The model's output for a step.
+/// What the model gives for a step, when the device has computed it.
 #[derive(Default)]
-pub struct ReadValues {
+pub struct PromisedReads {
     /// (T, N · D) of N layers; empty if no vectors are wanted.
-    pub vectors: Vec<f32>,
+    pub vectors: Coming,
     /// (T, V)
-    pub logits: Vec<f32>,
+    pub logits: Coming,
     /// Logits are those of the base itself, which was masked.
     pub masked: bool,
     /// T
     pub tokens: usize,
+}
+
+/// The model's output for a step.
+struct ReadValues {
+    vectors: Vec<f32>, // (T, N · D)
+    logits: Vec<f32>,  // (T, V)
+    masked: bool,
+    tokens: usize,
+}
+
+impl PromisedReads {
+    /// Waits for it.
+    fn read(self) -> Result<ReadValues> {
+        Ok(ReadValues {
+            vectors: self.vectors.read()?,
+            logits: self.logits.read()?,
+            masked: self.masked,
+            tokens: self.tokens,
+        })
+    }
+}
+
+impl Outcome for (ReadStep, PromisedReads) {
+    fn put_aside(self, aside: &mut Aside) -> Result<Self> {
+        let (step, mut values) = self;
+        values.vectors = values.vectors.put_aside(aside)?;
+        values.logits = values.logits.put_aside(aside)?;
+        Ok((step, values))
+    }
 }
 
 impl ReadValues {
@@ -37,7 +67,7 @@ impl ReadValues {
     }
 
     /// The logits after the last token.
-    pub fn last_logits(&self) -> Option<&[f32]> {
+    fn last_logits(&self) -> Option<&[f32]> {
         let last = self.tokens.checked_sub(1)?;
         Some(self.row(&self.logits, last))
     }
@@ -196,10 +226,11 @@ impl<'a> OfReads<'a> {
 }
 
 impl Stage for OfReads<'_> {
-    type In = (ReadStep, ReadValues);
+    type In = (ReadStep, PromisedReads);
     type Out = Vec<ReadOutput>;
 
     fn run(&mut self, (step, values): Self::In, to: &mut Next<Self::Out>) -> Result<()> {
+        let values = values.read()?;
         for numbers in [&values.logits, &values.vectors] {
             let width = numbers.len() / values.tokens.max(1);
             check_finite(numbers, width, |token| step.place(token))?;

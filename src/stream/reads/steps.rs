@@ -77,6 +77,13 @@ impl ReadStep {
         String::new()
     }
 
+    /// About what it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let records = self.parts.iter().filter(|part| part.last);
+        let records = records.map(|part| part.read.record.bytes().len() + size_of::<ReadPart>());
+        self.len() + records.sum::<usize>()
+    }
+
     /// Tokens.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.codes.len()).sum()

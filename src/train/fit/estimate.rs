@@ -58,6 +58,7 @@ impl Prepared {
     pub fn measure(mut self) -> Result<f64> {
         let network = self.trainee.network(true)?;
         let start = Instant::now();
+        self.objective.draw(self.plan.parts)?;
         let loss = self.objective.loss(&network, 0)?;
         loss.output.backward(loss.seed)?;
         network.device.synchronize()?;

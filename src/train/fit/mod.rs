@@ -39,11 +39,12 @@ pub struct Prepared {
     settings: Map<String, Value>,
 }
 
-/// Where a run computes: the device, its name, and what matrix products multiply.
-pub type Computer = (Device, [String; 2]);
+/// Where a run computes: the devices, of which there is one at least, their name, and what matrix
+/// products multiply.
+pub type Computer = (Vec<Device>, [String; 2]);
 
-/// Reads the data and prepares to train `start`. `open` opens the device; it is told why the run
-/// cannot be on a GPU, if that is so.
+/// Reads the data and prepares to train `start`. `open` opens the devices; it is told why the run
+/// cannot be on a GPU, if that is so. A step has a part for each of them at least.
 ///
 /// Memory: the genomes, one byte a base, with their labels, or the sequences; and the parameters.
 ///
@@ -61,15 +62,17 @@ pub fn prepare(
     let network = trainee.network(false)?;
     request.lesson.suits(&network.facts)?;
     let without = lesson::without_gpu(&network.facts, material.task.as_ref());
-    let (device, words) = open(without)?;
-    trainee.run_on(device);
+    let (devices, words) = open(without)?;
+    let mut request = request.clone();
+    request.steps.parts = request.steps.parts.max(devices.len());
+    trainee.run_on(devices);
     let score = score(material.task.as_ref());
     let (files, held_back) = (material.files.clone(), material.held_back.clone());
-    let chosen = lesson::choose(request, material, &network.facts)?;
+    let chosen = lesson::choose(&request, material, &network.facts)?;
     let pace = chosen.pace;
     let plan = request.steps.plan(pace.epoch, pace.step, pace.batch)?;
     let mut settings = chosen.settings;
-    settings.extend(shared_settings(request, &plan));
+    settings.extend(shared_settings(&request, &plan));
     Ok(Prepared {
         trainee,
         objective: chosen.objective,

@@ -27,7 +27,8 @@ pub struct Trainee {
     trained: Trained,
     task: Option<Task>,
     shapes: BTreeMap<String, Vec<usize>>,
-    device: Device,
+    /// One at least.
+    devices: Vec<Device>,
     /// The parameters by name, row-major.
     pub values: BTreeMap<String, Vec<f32>>,
 }
@@ -77,7 +78,7 @@ impl Trainee {
             trained,
             task,
             shapes: BTreeMap::new(),
-            device: Device::Cpu,
+            devices: vec![Device::Cpu],
             values: BTreeMap::new(),
         };
         let weights = trainee.source.weights.clone();
@@ -105,9 +106,14 @@ impl Trainee {
         }
     }
 
-    /// Trains on this device from now on, instead of on the CPU.
-    pub fn run_on(&mut self, device: Device) {
-        self.device = device;
+    /// Trains on these devices from now on, of which there is one at least, instead of on the CPU.
+    pub fn run_on(&mut self, devices: Vec<Device>) {
+        self.devices = devices;
+    }
+
+    /// How many devices it trains on.
+    pub fn devices(&self) -> usize {
+        self.devices.len()
     }
 
     /// Makes a stored tensor a parameter.
@@ -154,8 +160,16 @@ impl Trainee {
         self.values.values().map(Vec::len).sum()
     }
 
-    /// The model with these values; with `tracked`, what it computes can be differentiated.
+    /// The model with these values, on the first device; with `tracked`, what it computes can be
+    /// differentiated.
     pub fn network(&self, tracked: bool) -> Result<Network> {
+        self.network_on(0, tracked)
+    }
+
+    /// The same on another one of the devices.
+    pub fn network_on(&self, device: usize, tracked: bool) -> Result<Network> {
+        let missing = || Error::new(Kind::Internal, "no such device");
+        let device = self.devices.get(device).ok_or_else(missing)?.clone();
         let mut parameters = BTreeMap::new();
         for (name, values) in &self.values {
             let shape = self.shapes.get(name).cloned().unwrap_or_default();
@@ -186,7 +200,7 @@ impl Trainee {
             model,
             facts,
             parameters,
-            device: self.device.clone(),
+            device,
             task: self.task.clone(),
         })
     }

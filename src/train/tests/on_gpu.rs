@@ -112,7 +112,7 @@ fn train(model: (&str, &str), chunk: u64, device: &Device, stop: Option<u64>) ->
     let out = dir.path().join("out");
     let mut run = |stop: Option<u64>| {
         let mut trainee = trainee(model);
-        trainee.run_on(device.clone());
+        trainee.run_on(vec![device.clone()]);
         let mut objective = objective(dir.path(), chunk);
         let mut saving = Saving::open(&out, Map::new(), Duration::from_secs(999), true)?;
         let outcome = crate::train::run(
@@ -202,7 +202,7 @@ fn gradients_of_a_bidirectional_encoder_equal_the_cpu_s() {
     for preset in ["caduceus-ph-1k", "caduceus-ps-1k"] {
         let gradients = |device: Device| -> BTreeMap<String, Vec<f32>> {
             let mut trainee = trainee((preset, changes));
-            trainee.run_on(device.clone());
+            trainee.run_on(vec![device.clone()]);
             let network = trainee.network(true).unwrap();
             let tokens: Vec<u32> = (0..100).map(|i| 7 + (i * i + i / 7) % 4).collect();
             let tokens = Tensor::from_vec(tokens, 100, &device).unwrap();
@@ -269,11 +269,12 @@ fn speed_of_training() {
         let mut objective = NextBase::new(genomes, [vec![], vec![]], sizes, draws).unwrap();
         let gpu = Gpu::open(0, rounded).unwrap();
         let mut trainee = trainee(model);
-        trainee.run_on(Device::Cuda(gpu.clone()));
+        trainee.run_on(vec![Device::Cuda(gpu.clone())]);
         for step in 0..6 {
             let mut times = vec![Instant::now()];
             let network = trainee.network(true).unwrap();
             times.push(Instant::now());
+            objective.draw(1).unwrap();
             let loss = objective.loss(&network, 0).unwrap();
             times.push(Instant::now());
             let gradients = loss.output.backward(loss.seed).unwrap();
