@@ -5,6 +5,9 @@
 // reads before writing or beyond the end shows. Nothing here says anything about speed, about
 // races between threads, or about what the real compilers and libraries do.
 //
+// There are two devices, which share one memory; but a copy, a launch or a library that is not of
+// the device that the thread has chosen fails.
+//
 // Only the functions that crocuta calls are here. Build and use: see README.md beside this.
 #include "device.h"
 #include <complex>
@@ -86,13 +89,17 @@ static void run_block() {
 // ---- libcuda ----
 
 static std::mutex device;
-static std::map<uintptr_t, std::pair<void *, size_t>> allocations;
+// Contexts and streams are the number of their device, from 1.
+static const int DEVICES = 2;
+static thread_local uintptr_t current;
+struct Allocation { void *base; size_t length; uintptr_t of; };
+static std::map<uintptr_t, Allocation> allocations;
 static const size_t TOTAL = size_t(8) << 30;
 static size_t used, most;
 
 API int cuInit(unsigned) { return 0; }
-API int cuDeviceGetCount(int *n) { return *n = 1, 0; }
-API int cuDeviceGet(int *d, int) { return *d = 0, 0; }
+API int cuDeviceGetCount(int *n) { return *n = DEVICES, 0; }
+API int cuDeviceGet(int *d, int number) { return *d = number, number < DEVICES ? 0 : 101; }
 API int cuDeviceGetName(char *name, int size, int) {
     return snprintf(name, size, "emulated GPU"), 0;
 }
@@ -101,12 +108,14 @@ API int cuDeviceGetAttribute(int *value, int attribute, int) {
     *value = attribute == 75 ? 9 : attribute == 76 ? 0 : 1;
     return 0;
 }
-API int cuDevicePrimaryCtxRetain(void **context, int) { return *context = (void *)1, 0; }
+API int cuDevicePrimaryCtxRetain(void **context, int number) {
+    return *context = (void *)(uintptr_t)(number + 1), 0;
+}
 API int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
-API int cuCtxSetCurrent(void *) { return 0; }
-API int cuCtxGetCurrent(void **context) { return *context = (void *)1, 0; }
+API int cuCtxSetCurrent(void *context) { return current = (uintptr_t)context, 0; }
+API int cuCtxGetCurrent(void **context) { return *context = (void *)current, 0; }
 API int cuCtxSynchronize() { return 0; }
-API int cuStreamCreate(void **stream, unsigned) { return *stream = (void *)1, 0; }
+API int cuStreamCreate(void **stream, unsigned) { return *stream = (void *)current, current ? 0 : 201; }
 API int cuStreamDestroy_v2(void *) { return 0; }
 API int cuStreamSynchronize(void *) { return 0; }
 API int cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
@@ -132,9 +141,9 @@ API int cuMemHostAlloc(void **at, size_t size, unsigned) {
     return *at = malloc(size), *at ? 0 : 2;
 }
 API int cuMemFreeHost(void *at) { return free(at), 0; }
-API int cuMemAllocAsync(uintptr_t *at, size_t size, void *) {
+API int cuMemAllocAsync(uintptr_t *at, size_t size, void *stream) {
     std::lock_guard<std::mutex> lock(device);
-    if (size == 0) return 1;
+    if (size == 0 || (uintptr_t)stream != current) return 1;
     if (used + size > TOTAL) return 2;
     const size_t page = 4096, aligned = (size + 15) / 16 * 16;
     const size_t length = (aligned + page - 1) / page * page + page;
@@ -144,7 +153,7 @@ API int cuMemAllocAsync(uintptr_t *at, size_t size, void *) {
     mprotect(base + length - page, page, PROT_NONE);
     *at = (uintptr_t)(base + length - page - aligned);
     memset((void *)*at, 0xff, size);
-    allocations[*at] = {base, length};
+    allocations[*at] = {base, length, current};
     used += length;
     most = used > most ? used : most;
     return 0;
@@ -153,22 +162,29 @@ API int cuMemFreeAsync(uintptr_t at, void *) {
     std::lock_guard<std::mutex> lock(device);
     auto found = allocations.find(at);
     if (found == allocations.end()) return 1;
-    munmap(found->second.first, found->second.second);
-    used -= found->second.second;
+    munmap(found->second.base, found->second.length);
+    used -= found->second.length;
     allocations.erase(found);
     return 0;
 }
-API int cuMemcpyHtoDAsync_v2(uintptr_t to, const void *from, size_t n, void *) {
-    return memcpy((void *)to, from, n), 0;
+// Whether memory is of the device of a stream, and that device is chosen.
+static bool is_of(uintptr_t at, void *stream) {
+    std::lock_guard<std::mutex> lock(device);
+    auto next = allocations.upper_bound(at);
+    return next != allocations.begin() && std::prev(next)->second.of == (uintptr_t)stream &&
+           (uintptr_t)stream == current;
 }
-API int cuMemcpyDtoHAsync_v2(void *to, uintptr_t from, size_t n, void *) {
-    return memcpy(to, (void *)from, n), 0;
+API int cuMemcpyHtoDAsync_v2(uintptr_t to, const void *from, size_t n, void *stream) {
+    return is_of(to, stream) ? memcpy((void *)to, from, n), 0 : 1;
 }
-API int cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t n, void *) {
-    return memcpy((void *)to, (void *)from, n), 0;
+API int cuMemcpyDtoHAsync_v2(void *to, uintptr_t from, size_t n, void *stream) {
+    return is_of(from, stream) ? memcpy(to, (void *)from, n), 0 : 1;
 }
-API int cuMemsetD8Async(uintptr_t at, unsigned char value, size_t n, void *) {
-    return memset((void *)at, value, n), 0;
+API int cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t n, void *stream) {
+    return is_of(to, stream) && is_of(from, stream) ? memcpy((void *)to, (void *)from, n), 0 : 1;
+}
+API int cuMemsetD8Async(uintptr_t at, unsigned char value, size_t n, void *stream) {
+    return is_of(at, stream) ? memset((void *)at, value, n), 0 : 1;
 }
 
 // A module's code is the path of a shared library behind four bytes of an ELF file.
@@ -184,9 +200,10 @@ API int cuModuleGetFunction(void **function, void *module, const char *name) {
 }
 API int cuFuncSetAttribute(void *, int, int) { return 0; }
 API int cuLaunchKernel(void *function, unsigned gx, unsigned, unsigned, unsigned bx, unsigned,
-                       unsigned, unsigned shared, void *, void **arguments, void **) {
+                       unsigned, unsigned shared, void *stream, void **arguments, void **) {
     std::lock_guard<std::mutex> lock(device);
     if (bx > 1024 || shared > sizeof dynamic_shared || !gx || !bx) return 1;
+    if ((uintptr_t)stream != current) return 1;
     // What a kernel reads before it writes shows, also beyond what it asked for.
     memset(dynamic_shared, 0xff, sizeof dynamic_shared);
     block.kernel = (Kernel)function;
@@ -274,7 +291,7 @@ API int nvrtcGetCUBIN(Program *p, char *code) {
 
 // ---- libcublas ----
 
-API int cublasCreate_v2(void **handle) { return *handle = (void *)1, 0; }
+API int cublasCreate_v2(void **handle) { return *handle = (void *)current, current ? 0 : 1; }
 API int cublasDestroy_v2(void *) { return 0; }
 API int cublasSetStream_v2(void *, void *) { return 0; }
 
@@ -283,10 +300,11 @@ static float get(const void *at, int type, int64_t i) {
                      : __uint_as_float((unsigned)((const uint16_t *)at)[i] << 16);
 }
 
-API int cublasGemmStridedBatchedEx(void *, int ta, int tb, int m, int n, int k, const float *alpha,
+API int cublasGemmStridedBatchedEx(void *handle, int ta, int tb, int m, int n, int k, const float *alpha,
                                    const void *a, int at, int lda, long long sa, const void *b,
                                    int bt, int ldb, long long sb, const float *beta, void *c,
                                    int ct, int ldc, long long sc, int batch, int, int) {
+    if ((uintptr_t)handle != current) return 1;
     if (lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m || at != bt) return 7;
     for (int64_t s = 0; s < batch; s++)
         for (int64_t j = 0; j < n; j++)
@@ -309,7 +327,7 @@ API int cublasGemmStridedBatchedEx(void *, int ta, int tb, int m, int n, int k, 
 struct Layout { int type; uint64_t rows, columns; int64_t stride; };
 struct Operation { int turn_a = 0, turn_b = 0, epilogue = 1; const void *bias = nullptr; };
 
-API int cublasLtCreate(void **handle) { return *handle = (void *)1, 0; }
+API int cublasLtCreate(void **handle) { return *handle = (void *)current, current ? 0 : 1; }
 API int cublasLtDestroy(void *) { return 0; }
 API int cublasLtMatmulDescCreate(Operation **operation, int, int) {
     return *operation = new Operation, 0;
@@ -336,11 +354,12 @@ API int cublasLtMatmulAlgoGetHeuristic(void *, void *, void *, void *, void *, v
     memset(result, 0, 96);
     return *count = 1, 0;
 }
-API int cublasLtMatmul(void *, const Operation *o, const float *alpha, const void *a,
+API int cublasLtMatmul(void *handle, const Operation *o, const float *alpha, const void *a,
                        const Layout *la, const void *b, const Layout *lb, const float *beta,
                        const void *c, const Layout *lc, void *d, const Layout *ld, const void *,
                        void *, size_t, void *) {
     const int64_t inner = o->turn_a ? la->rows : la->columns;
+    if ((uintptr_t)handle != current) return 1;
     if (lc->type != ld->type || lb->type != la->type) return 7;
     const bool biased = o->epilogue & 4, gelu = o->epilogue & 32;
     for (int64_t j = 0; j < (int64_t)ld->columns; j++)
@@ -364,7 +383,7 @@ API int cublasLtMatmul(void *, const Operation *o, const float *alpha, const voi
 // ---- libcufft ----
 
 using Complex = std::complex<double>;
-struct Fft { long long size, from, to, batch; int kind; };
+struct Fft { long long size, from, to, batch; int kind; uintptr_t of; };
 static std::vector<Fft> plans;
 
 // Mixed radix, recursively; `step` is the stride of the input.
@@ -397,12 +416,13 @@ API int cufftMakePlanMany64(int plan, int, long long *n, long long *, long long,
                             long long *, long long, long long to, int kind, long long batch,
                             size_t *work) {
     std::lock_guard<std::mutex> lock(device);
-    plans[plan] = {*n, from, to, batch, kind};
+    plans[plan] = {*n, from, to, batch, kind, current};
     return *work = 16, 0;
 }
 static int transform(int handle, float *in, float *out, bool forward) {
     std::lock_guard<std::mutex> lock(device);
     const Fft plan = plans[handle];
+    if (plan.of != current) return 1;
     const long long n = plan.size, bins = n / 2 + 1;
     for (long long b = 0; b < plan.batch; b++) {
         std::vector<Complex> x(n);
@@ -426,6 +446,7 @@ static int transform(int handle, float *in, float *out, bool forward) {
 API int cufftExecC2C(int handle, float *in, float *out, int sign) {
     std::lock_guard<std::mutex> lock(device);
     const Fft plan = plans[handle];
+    if (plan.of != current) return 1;
     for (long long b = 0; b < plan.batch; b++) {
         const float *from = in + 2 * b * plan.from;
         float *to = out + 2 * b * plan.to;

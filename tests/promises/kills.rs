@@ -16,7 +16,14 @@ const LENGTH: usize = 12_000;
 
 /// A command, of which shards are run, and its inputs.
 fn commands() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
-    let lengths = [LENGTH, 900, 8000, 700, 2500];
+    commands_on([LENGTH, 900, 8000, 700, 2500], 1500)
+}
+
+/// The same on contigs of these lengths, and on so many reads.
+pub fn commands_on(
+    lengths: [usize; 5],
+    reads: u64,
+) -> Vec<(&'static str, Vec<(&'static str, String)>)> {
     let contigs = lengths.iter().zip(0..);
     let contigs = contigs.map(|(&length, i)| record(&format!("c{i}"), &bases(i, length), 60));
     let fasta: String = contigs.collect();
@@ -45,7 +52,7 @@ fn commands() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
         ("predict a.fa -m model --chunk 256 --shard 2-of-2", genome),
         (
             "reads a.fq -m model --chunk 256 --shard 1/2",
-            vec![("a.fq", given::fastq(1500))],
+            vec![("a.fq", given::fastq(reads))],
         ),
         (
             "score v.vcf -r a.fa -m model --chunk 256 --after 40 --shard 1/2",
@@ -69,6 +76,11 @@ fn case(args: &str, files: &[(&str, String)]) -> Case {
         .fold(case, |case, (name, bytes)| case.file(name, bytes))
 }
 
+/// The same, with the memory that CUDA takes.
+pub fn gpu_case(args: &str, files: &[(&str, String)]) -> Case {
+    case(args, files).memory(u64::MAX)
+}
+
 /// The program, which finds the GPU that the tests' own process would find, if it is asked to.
 fn command(case: &Case) -> Command {
     let mut command = case.command();
@@ -85,7 +97,7 @@ fn send(child: &Child, signal: i32) {
 }
 
 /// A run that tells what it is at.
-struct Running {
+pub struct Running {
     child: Child,
     stderr: BufReader<ChildStderr>,
     said: String,
@@ -93,7 +105,7 @@ struct Running {
 
 impl Running {
     /// Starts a run, of which each step takes so many milliseconds more.
-    fn start(case: &Case, pause: u64) -> Self {
+    pub fn start(case: &Case, pause: u64) -> Self {
         let mut command = command(case);
         command.env("CROCUTA_PAUSE", pause.to_string());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -105,7 +117,7 @@ impl Running {
     }
 
     /// The same once it has opened its inputs: all that is left to do is its steps.
-    fn at_work(case: &Case, pause: u64) -> Self {
+    pub fn at_work(case: &Case, pause: u64) -> Self {
         let mut run = Self::start(case, pause);
         while !run.said.contains("crocuta: on ") {
             let read = run.stderr.read_line(&mut run.said).unwrap();
@@ -120,8 +132,19 @@ impl Running {
         send(&self.child, signal);
     }
 
+    /// Whether it has ended.
+    pub fn is_over(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Kills it.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// How it ended, and all that it said.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         self.stderr.read_to_string(&mut self.said).unwrap();
         (self.child.wait().unwrap().code(), self.said)
     }
@@ -333,7 +356,7 @@ fn a_terminated_run_on_a_gpu_goes_on_to_the_undisturbed_bytes() {
     // A state on the device, and a pass over sites.
     for (line, files) in [commands.swap_remove(4), commands.swap_remove(0)] {
         let line = format!("{line} --device cuda");
-        let run = |args: &str| case(&format!("{line} {args}"), &files).memory(u64::MAX);
+        let run = |args: &str| gpu_case(&format!("{line} {args}"), &files);
         let (whole, once) = (run("-o out.parquet"), run(ASKED));
         let (code, stderr) = Running::start(&whole, 0).end();
         assert!(code == Some(0), "{line}: {stderr}");

@@ -9,6 +9,7 @@ mod described;
 mod estimates;
 mod finite;
 mod given;
+mod gpus;
 mod identity;
 mod inputs;
 mod kills;

@@ -503,3 +503,6 @@ impl<O: Outcome> Board<O> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
