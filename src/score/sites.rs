@@ -206,6 +206,11 @@ impl Source for Sites<'_> {
         });
         let jobs = work.sites.iter().map(|site| site.jobs.len());
         let bytes = jobs.sum::<usize>() * JOB;
-        Ok(Some(Batched { work, next, bytes }))
+        Ok(Some(Batched {
+            work,
+            next,
+            ends,
+            bytes,
+        }))
     }
 }

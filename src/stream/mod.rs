@@ -8,7 +8,6 @@ mod engine;
 mod finite;
 pub mod genome;
 mod journal;
-mod lanes;
 mod output;
 pub mod pipeline;
 mod progress;

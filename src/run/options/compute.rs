@@ -98,8 +98,8 @@ pub struct Compute {
     #[arg(long, value_name = "BASES", help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub attention_window: Option<u32>,
-    /// Where to compute: auto, cpu, cuda, cuda:N, several GPUs as cuda:0,1 or cuda:all, each of
-    /// which takes whole contigs, strands with variants, or reads: a single long contig gains
+    /// Where to compute: auto, cpu, cuda, cuda:N, several GPUs as cuda:0,1 or cuda:all. Each
+    /// of them takes whole strands of contigs, windows or reads: one strand of one long contig gains
     /// nothing. CUDA's libraries are opened at run time.
     #[arg(long, default_value = "auto", help_heading = "Run")]
     #[serde(skip)]

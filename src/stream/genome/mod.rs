@@ -116,7 +116,7 @@ impl Reading<'_> {
 /// readings, which have the model each on one of them.
 ///
 /// Memory: the model and its state, and of steps and rows a multiple of `settings.chunk`; with
-/// several devices what [`lanes`](super::lanes) says.
+/// several devices what [`pipeline`] says.
 ///
 /// # Errors
 /// Those of the reader, the model and the sink.
@@ -160,6 +160,7 @@ impl Source for GenomeSteps<'_> {
         };
         Ok(Some(Batched {
             next: step.next,
+            ends: step.ends(),
             bytes: step.len(),
             work: step,
         }))

@@ -58,6 +58,11 @@ impl GenomeStep {
         self.pieces.iter().map(|piece| piece.codes.len()).sum()
     }
 
+    /// Whether the state carries nothing after it.
+    pub fn ends(&self) -> bool {
+        self.pieces.last().is_none_or(|piece| piece.segment.ends)
+    }
+
     /// Whether there is nothing to read.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()

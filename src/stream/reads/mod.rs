@@ -160,6 +160,7 @@ impl Source for ReadSteps<'_> {
         };
         Ok(Some(Batched {
             next: Some(self.position()),
+            ends: step.ends(),
             bytes: step.bytes(),
             work: step,
         }))

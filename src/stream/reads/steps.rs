@@ -77,6 +77,12 @@ impl ReadStep {
         String::new()
     }
 
+    /// Whether the state carries nothing after it.
+    pub fn ends(&self) -> bool {
+        let mut segments = self.parts.iter().rev().filter_map(|part| part.segment);
+        segments.next().is_none_or(|segment| segment.ends)
+    }
+
     /// About what it takes in memory.
     pub fn bytes(&self) -> usize {
         let records = self.parts.iter().filter(|part| part.last);

@@ -1,6 +1,9 @@
-use super::super::pipeline::{self, Sink, Source, Stage};
-use super::super::{Aside, Mark, Position, Progress, Style};
+use super::board::AHEAD;
 use super::*;
+use crate::stream::Position;
+use crate::stream::pipeline::Outcome;
+use crate::stream::pipeline::{self, Sink, Source, Stage};
+use crate::stream::{Mark, Progress, Style};
 use std::io::Read;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -33,6 +36,7 @@ impl Source for Steps {
         Ok(Some(Batched {
             work,
             next: Some(next),
+            ends: next.bases == 0,
             bytes: self.bytes,
         }))
     }
