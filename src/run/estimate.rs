@@ -140,11 +140,16 @@ impl Estimate {
         }
     }
 
-    /// Bases through the encoder a second, by running one step.
+    /// Bases through the encoder a second, by running one step: of all devices together, as far as
+    /// each has work.
     ///
     /// # Errors
     /// Those of the encoder.
-    pub fn measure(&self, engine: &Engine) -> Result<f64> {
+    pub fn measure<'a>(&self, engines: impl Iterator<Item = &'a Engine>) -> Result<f64> {
+        engines.map(|engine| self.measure_on(engine)).sum()
+    }
+
+    fn measure_on(&self, engine: &Engine) -> Result<f64> {
         // On a GPU a step's length decides its speed.
         let longest = match engine.device {
             Device::Cpu => 8192,

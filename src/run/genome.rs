@@ -390,7 +390,7 @@ impl Job for GenomeJob<'_> {
             let tile = session.estimate.chunk.min(8192) as usize;
             genome::exact_speed(&session.engine, head, tile, &settings.scratch)?
         } else {
-            session.estimate.measure(&session.engine)? / head.runs() as f64
+            session.estimate.measure(session.engines())? / head.runs() as f64
         };
         match self.sharding().all() {
             Some(shards) => self.describe_shards(opened, shards, speed),

@@ -47,10 +47,11 @@ pub(super) fn describe(options: &Reads, opened: &mut OpenReads) -> Result<String
             *of_shard = (of_shard.0 + 1, of_shard.1 + read);
         }
     }
+    let session = &opened.session;
+    let speed = session.estimate.measure(session.engines())? / opened.head.runs() as f64;
     let estimate = &mut opened.session.estimate;
     estimate.rows = Some(reads);
     estimate.bases = Some(bases);
-    let speed = estimate.measure(&opened.session.engine)? / opened.head.runs() as f64;
     if !shards.is_empty() {
         let mut lines = plan::header();
         for (shard, (reads, bases)) in shards.into_iter().zip(of_shards) {

@@ -108,10 +108,15 @@ impl Speed {
         let OpenScore {
             session, settings, ..
         } = opened;
-        let reference = session.estimate.measure(&session.engine)?;
+        let reference = session.estimate.measure(session.engines())?;
         let alternates = match settings.mode {
             Mode::Window(_) => reference,
-            Mode::Stream => alternates(&session.engine, settings)?,
+            Mode::Stream => {
+                let engines = session.engines();
+                engines
+                    .map(|engine| alternates(engine, settings))
+                    .sum::<Result<_>>()?
+            }
         };
         Ok(Self {
             reference,
