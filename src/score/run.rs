@@ -173,13 +173,15 @@ impl<'a> Scoring<'a> {
         if let Some(quartets) = &mut self.quartets {
             scores = quartets.pass(scores, reverse, all);
         }
-        if scores.is_empty() && !all {
+        // Nothing of either is left behind: a checkpoint does not hold it.
+        let known = pass.take_known();
+        if scores.is_empty() && known == Known::default() {
             return Ok(());
         }
         to.send(Finished {
             reverse,
             scores,
-            known: pass.take_known(),
+            known,
         })
     }
 }
