@@ -27,8 +27,10 @@ fn small(name: &str) -> Checkpoint {
             4,
         ),
     ] {
-        for key in keys.into_iter().filter(|key| config.contains_key(*key)) {
-            config.insert(key.to_string(), json!(value));
+        for key in keys {
+            if let Some(size) = config.get_mut(key) {
+                *size = json!(value);
+            }
         }
     }
     untrained(
