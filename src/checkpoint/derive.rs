@@ -3,10 +3,10 @@
 use super::safetensors::{self, Entry};
 use super::staging::Staging;
 use super::tokenizer::TOKENIZERS;
-use super::{Checkpoint, Config, tied};
+use super::{Checkpoint, Config, int8, tied};
 use crate::error::{Error, Result};
-use ::safetensors::View;
-use candle_core::Tensor;
+use ::safetensors::{Dtype, View};
+use candle_core::{DType, Tensor};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -81,13 +81,21 @@ pub fn write_directory(
 pub fn read_tensors(file: &Path) -> Result<BTreeMap<String, Tensor>> {
     let mut tensors = BTreeMap::new();
     safetensors::read(file, &mut tensors, &mut Sha256::new())?;
+    int8::widen(&mut tensors).map_err(|error| error.file(file.display()))?;
     Ok(tensors)
 }
 
 fn put(staging: &Staging, name: &str, tensors: &BTreeMap<&String, &Tensor>) -> Result<String> {
+    let is_int8 = |name: &String, tensor: &Tensor| {
+        tensor.dtype() == DType::I16 && tensors.contains_key(&int8::scale_of(name))
+    };
     let entry = |(name, tensor): (&&String, &&Tensor)| Entry {
         name: (*name).clone(),
-        dtype: View::dtype(tensor),
+        dtype: if is_int8(name, tensor) {
+            Dtype::I8
+        } else {
+            View::dtype(tensor)
+        },
         shape: tensor.dims().to_vec(),
     };
     safetensors::write(
@@ -95,8 +103,13 @@ fn put(staging: &Staging, name: &str, tensors: &BTreeMap<&String, &Tensor>) -> R
         tensors.iter().map(entry).collect(),
         |entry| {
             let tensor = tensors.get(&entry.name);
-            let bytes = tensor.map(|tensor| View::data(tensor).into_owned());
-            bytes.ok_or_else(|| Error::model("missing tensor").place(&entry.name))
+            let tensor = tensor.ok_or_else(|| Error::model("missing tensor").place(&entry.name))?;
+            let mut bytes = View::data(tensor).into_owned();
+            if entry.dtype == Dtype::I8 {
+                // Numbers from -127 to 127: their lower bytes.
+                bytes = bytes.into_iter().step_by(2).collect();
+            }
+            Ok(bytes)
         },
     )
 }

@@ -10,6 +10,7 @@ use crate::io::genome::{self, Genome};
 use crate::run::units::readable;
 use candle_core::DType;
 use serde_json::{Map, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,11 +62,11 @@ crocuta models verify model --digests published.sha256")]
         digests: Option<PathBuf>,
     },
     /// Convert a PyTorch checkpoint (.ckpt, .pt, .pth, .bin) to safetensors, a HyenaDNA model to
-    /// one with a small state (--distil), or a model's matrices to half the bytes (--dtype).
+    /// one with a small state (--distil), or a model's matrices to fewer bytes (--dtype).
     #[command(
         after_help = "Examples:\n  crocuta models convert weights.ckpt -o model\n  \
 crocuta models convert hyenadna-small-32k --distil 16 --check genome.fa -o small\n  \
-crocuta models convert trained --dtype f16 -o model"
+crocuta models convert trained --dtype int8 -o model"
     )]
     Convert {
         /// The checkpoint: it is read by a child process with limits, and nothing in it is run.
@@ -120,6 +121,8 @@ pub enum Stored {
     F16,
     /// 2 bytes a value, 8 bits of it significant.
     Bf16,
+    /// 1 byte a value, and a scale for each row; rows of less than 64 values as f16.
+    Int8,
 }
 
 impl Models {
@@ -243,16 +246,26 @@ fn merge(model: &Path, adapter: &Path, output: &Path) -> Result<()> {
 /// The same model, its matrices stored as `dtype`, with its card.
 fn stored_as(model: &Path, dtype: Stored, output: &Path) -> Result<()> {
     let source = Checkpoint::open(model)?;
-    let (dtype, name) = match dtype {
+    let (float, name) = match dtype {
         Stored::F32 => (DType::F32, "float32"),
-        Stored::F16 => (DType::F16, "float16"),
+        Stored::F16 | Stored::Int8 => (DType::F16, "float16"),
         Stored::Bf16 => (DType::BF16, "bfloat16"),
     };
+    let int8 = dtype == Stored::Int8;
     let digest = checkpoint::derive(&source, output, || {
         let matrices = source.weights.stored().iter().filter(|(name, tensor)| {
-            name.ends_with(".weight") && tensor.rank() == 2 && tensor.dtype().is_float()
+            let matrix = name.ends_with(".weight") && tensor.rank() == 2;
+            let filter = int8 && name.ends_with(".filter.h");
+            (matrix || filter) && tensor.dtype().is_float()
         });
-        let tensors = matrices.map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(dtype)?)));
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in matrices {
+            if int8 {
+                tensors.extend(checkpoint::int8(name, tensor)?);
+            } else {
+                tensors.insert(name.clone(), tensor.to_dtype(float)?);
+            }
+        }
         let mut config = Map::new();
         if source.config.has("torch_dtype") {
             config.insert("torch_dtype".into(), json!(name));
@@ -267,7 +280,7 @@ fn stored_as(model: &Path, dtype: Stored, output: &Path) -> Result<()> {
         }
         Ok(checkpoint::Changes {
             config,
-            tensors: tensors.collect::<Result<_>>()?,
+            tensors,
             files,
         })
     })?;

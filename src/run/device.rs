@@ -1,5 +1,6 @@
 //! Where a model runs: the choice, and how many bases fit there at a time.
 
+use super::libraries;
 use super::options::{Compute, Precision, Target};
 use super::units::readable;
 use crate::encoder::{Encoder, Facts, Segment};
@@ -43,6 +44,9 @@ pub fn open_unless(
     precision: Precision,
     memory: Option<u64>,
 ) -> Result<(Device, Vec<Device>)> {
+    if *target != Target::Cpu {
+        libraries::open();
+    }
     let gpu = |ordinal| {
         let gpu = Gpu::open(ordinal, precision == Precision::Bf16)?;
         if let Some(memory) = memory {

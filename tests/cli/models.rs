@@ -108,6 +108,35 @@ fn a_model_stored_in_half_the_bytes_says_all_but_the_same() {
 }
 
 #[test]
+fn int8_takes_half_of_float16_and_is_opened_as_any_other_type() {
+    let text = record("a", &bases(1, 500), 60);
+    let mut case =
+        Case::new("models convert crocuta-bacteria --dtype f16 -o half").file("a.fa", text);
+    let half = case.run().file("half/model.safetensors").len();
+    let mut case = case.args("models convert half --dtype int8 -o small");
+    let outcome = case.run();
+    let small = outcome.file("small/model.safetensors").len();
+    assert!(100 * small < 52 * half, "{small} of {half}");
+    let digest = String::from_utf8(outcome.stdout.clone()).unwrap();
+    let mut case = case.args("models verify small");
+    let verified = String::from_utf8(case.run().succeeds(&[]).stdout).unwrap();
+    let digest = digest.split(' ').next().unwrap();
+    assert!(
+        verified.contains(&format!("{digest}  model.safetensors\n")),
+        "{verified}"
+    );
+    let mut tables = Vec::new();
+    for (model, out) in [("half", "1"), ("small", "2")] {
+        case = case.args(&format!("predict a.fa -m {model} -o {out}.parquet"));
+        let table = Table::read(case.run().file(&format!("{out}.parquet")));
+        let known = table.numbers("logp_base").into_iter().flatten();
+        tables.push(known.collect::<Vec<f32>>());
+    }
+    let most = compare::apart(&tables[0], &tables[1]);
+    assert!(most > 0.0 && most < 0.05, "{most}");
+}
+
+#[test]
 fn presets_are_listed() {
     let list = said("models list");
     for name in [

@@ -4,7 +4,7 @@ mod copies;
 mod weight_files;
 
 use super::bundled::{self, Bundled};
-use super::{Architecture, Config, Tokenizer, Weights, digests, hub, layout, safetensors};
+use super::{Architecture, Config, Tokenizer, Weights, digests, hub, int8, layout, safetensors};
 use crate::error::{Error, Result};
 use crate::io::sha256::hex;
 use copies::one_copy;
@@ -96,6 +96,7 @@ impl Checkpoint {
         if !path.join(SINGLE).is_file() {
             check_index(&path.join(INDEX), &tensors)?;
         }
+        int8::widen(&mut tensors).map_err(|error| error.file(path.display()))?;
         one_copy(&tensors).map_err(|error| error.file(path.display()))?;
         let absolute = fs::canonicalize(path).map_err(|e| Error::io(path, &e))?;
         let name = absolute.file_name().unwrap_or(path.as_os_str());
@@ -119,6 +120,7 @@ impl Checkpoint {
         let (mut tensors, mut sum) = (BTreeMap::new(), Sha256::new());
         let length = from.weights.len() as u64;
         safetensors::read_from(from.weights, length, path, &mut tensors, &mut sum)?;
+        int8::widen(&mut tensors).map_err(|error| error.file(from.name))?;
         Ok(Self {
             dir: path.to_path_buf(),
             architecture: Architecture::of(&config)?,

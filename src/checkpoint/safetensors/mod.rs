@@ -58,6 +58,12 @@ pub fn read_from(
             _ => Error::io(path, &e),
         })?;
         sum.update(&bytes);
+        if entry.dtype == Dtype::I8 {
+            bytes = bytes
+                .iter()
+                .flat_map(|&byte| i16::from(byte.cast_signed()).to_le_bytes())
+                .collect();
+        }
         let tensor = Tensor::from_raw_buffer(&bytes, dtype, &entry.shape, &Device::Cpu)?;
         if tensors.contains_key(&entry.name) {
             return Err(wrong("stands in two files".into()));
@@ -118,7 +124,7 @@ pub fn write(
     Ok(hex(&sum.finalize()))
 }
 
-/// The type that tensors have in memory; truth values are bytes there.
+/// The type that tensors have in memory: truth values are bytes there, and int8 is i16.
 fn candle_type(dtype: Dtype) -> Option<DType> {
     Some(match dtype {
         Dtype::F64 => DType::F64,
@@ -127,7 +133,7 @@ fn candle_type(dtype: Dtype) -> Option<DType> {
         Dtype::BF16 => DType::BF16,
         Dtype::I64 => DType::I64,
         Dtype::I32 => DType::I32,
-        Dtype::I16 => DType::I16,
+        Dtype::I16 | Dtype::I8 => DType::I16,
         Dtype::U32 => DType::U32,
         Dtype::U8 | Dtype::BOOL => DType::U8,
         _ => return None,

@@ -33,6 +33,7 @@ fn every_type_of_value_is_read() {
         ("F16", 2, DType::F16),
         ("BF16", 2, DType::BF16),
         ("I64", 8, DType::I64),
+        ("I8", 1, DType::I16),
         ("U8", 1, DType::U8),
         ("BOOL", 1, DType::U8),
     ] {

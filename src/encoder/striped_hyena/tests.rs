@@ -1,19 +1,51 @@
 use super::super::Model;
 use super::*;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Config, preset, untrained};
 use crate::ops::Device;
 use serde_json::json;
 
-fn open(name: &str) -> (Model, Facts) {
-    let goldens = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens");
-    let checkpoint = Checkpoint::open(format!("{goldens}/{name}").as_ref()).unwrap();
-    Model::load(&checkpoint).unwrap()
+/// A model of these layers, with few channels and random weights.
+fn small(name: &str) -> Checkpoint {
+    let mut config = preset(name).unwrap();
+    let lists = match name {
+        "evo-1-131k" => json!({"attn_layer_idxs": [1], "hyena_layer_idxs": [0], "num_layers": 2}),
+        "evo2-1b" => json!({
+            "attn_layer_idxs": [3], "hcl_layer_idxs": [2], "hcm_layer_idxs": [1],
+            "hcs_layer_idxs": [0], "num_layers": 4
+        }),
+        _ => json!({}),
+    };
+    config.extend(lists.as_object().unwrap().clone());
+    for (keys, value) in [
+        (["hidden_size", "num_filters", "hcl_filter_groups"], 32),
+        (
+            [
+                "hcm_filter_groups",
+                "hcs_filter_groups",
+                "num_attention_heads",
+            ],
+            4,
+        ),
+    ] {
+        for key in keys {
+            if let Some(size) = config.get_mut(key) {
+                *size = json!(value);
+            }
+        }
+    }
+    untrained(
+        Config::new("config.json", config),
+        1,
+        "small".as_ref(),
+        1 << 30,
+    )
+    .unwrap()
 }
 
 #[test]
 fn a_window_as_long_as_the_sequence_changes_nothing_and_a_shorter_one_does() {
-    for name in ["evo1", "evo2"] {
-        let (mut model, mut facts) = open(name);
+    for name in ["evo-1-131k", "evo2-1b"] {
+        let (mut model, mut facts) = Model::load(&small(name)).unwrap();
         let tokens: Vec<u32> = (0..100).map(|i| 65 + i * i % 7).collect();
         let tokens = Tensor::new(tokens, &Device::Cpu).unwrap();
         let whole = Segment {
@@ -39,47 +71,8 @@ fn a_window_as_long_as_the_sequence_changes_nothing_and_a_shorter_one_does() {
 
 #[test]
 fn new_weights_are_all_used() {
-    use crate::checkpoint::{Config, create, preset};
-    for (name, lists) in [
-        (
-            "evo-1-131k",
-            json!({"attn_layer_idxs": [1], "hyena_layer_idxs": [0]}),
-        ),
-        (
-            "evo2-1b",
-            json!({
-                "attn_layer_idxs": [3], "hcl_layer_idxs": [2],
-                "hcm_layer_idxs": [1], "hcs_layer_idxs": [0]
-            }),
-        ),
-    ] {
-        let mut config = preset(name).unwrap();
-        for key in ["hidden_size", "num_filters", "hcl_filter_groups"] {
-            if config.contains_key(key) {
-                config.insert(key.to_string(), json!(32));
-            }
-        }
-        for key in [
-            "hcm_filter_groups",
-            "hcs_filter_groups",
-            "num_attention_heads",
-        ] {
-            if config.contains_key(key) {
-                config.insert(key.to_string(), json!(4));
-            }
-        }
-        let layers: usize = lists
-            .as_object()
-            .unwrap()
-            .values()
-            .map(|list| list.as_array().unwrap().len())
-            .sum();
-        config.insert("num_layers".to_string(), json!(layers));
-        config.extend(lists.as_object().unwrap().clone());
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("model");
-        create(&Config::new("config.json", config), 1, &out, 1 << 30).unwrap();
-        let checkpoint = Checkpoint::open(&out).unwrap();
+    for name in ["evo-1-131k", "evo2-1b"] {
+        let checkpoint = small(name);
         Model::load(&checkpoint).unwrap();
         assert_eq!(checkpoint.weights.unused(), Vec::<String>::new());
     }
@@ -87,7 +80,7 @@ fn new_weights_are_all_used() {
 
 #[test]
 fn a_window_without_attention_is_a_usage_error() {
-    let (mut model, mut facts) = open("hyenadna");
+    let (mut model, mut facts) = Model::load(&small("hyenadna-tiny-1k")).unwrap();
     let error = model.set_attention_window(Some(9), &mut facts).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
 }

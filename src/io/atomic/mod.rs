@@ -17,7 +17,7 @@ mod set;
 pub use set::OutputSet;
 
 use std::collections::BTreeSet;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{CWD, RenameFlags};
 use sha2::{Digest, Sha256};
 
 use super::sha256::hex;
@@ -269,10 +270,8 @@ impl Temporary {
             return fs::rename(&self.path, &self.target);
         }
         match rename_no_replace(&self.path, &self.target) {
-            // Not every file system knows RENAME_NOREPLACE; a hard link refuses just as well.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
-                fs::hard_link(&self.path, &self.target)
-            }
+            // A hard link refuses just as well.
+            Err(e) if is_unknown(&e) => fs::hard_link(&self.path, &self.target),
             other => other,
         }
     }
@@ -384,20 +383,20 @@ pub fn is_alive(pid: i32) -> bool {
 }
 
 fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
-    rename_with(from, to, libc::RENAME_NOREPLACE)
+    rename_with(from, to, RenameFlags::NOREPLACE)
 }
 
-fn rename_with(from: &Path, to: &Path, flags: libc::c_uint) -> io::Result<()> {
-    let c = |path: &Path| Ok::<_, io::Error>(CString::new(path.as_os_str().as_bytes())?);
-    let (from, to) = (c(from)?, c(to)?);
-    let at = libc::AT_FDCWD;
-    // SAFETY: both pointers are to NUL-terminated strings that outlive the call.
-    let rc = unsafe { libc::renameat2(at, from.as_ptr(), at, to.as_ptr(), flags) };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+/// Linux and macOS have a call each for this, with flags of their own.
+fn rename_with(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
+    Ok(rustix::fs::renameat_with(CWD, from, CWD, to, flags)?)
+}
+
+/// Not every file system, nor every kernel, knows the flags of [`rename_with`].
+fn is_unknown(error: &io::Error) -> bool {
+    let codes = [libc::EINVAL, libc::ENOSYS, libc::ENOTSUP];
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
 }
 
 fn sync_directory(target: &Path) -> io::Result<()> {

@@ -1,7 +1,11 @@
 //! Outputs that take their names together: all of them, or none.
 
-use super::{AtomicFile, Temporary, exists, fault, rename_no_replace, sync_directory};
+use super::{
+    AtomicFile, Temporary, exists, fault, is_unknown, rename_no_replace, rename_with,
+    sync_directory,
+};
 use crate::error::{Error, Kind, Result};
+use rustix::fs::RenameFlags;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -142,7 +146,7 @@ impl Complete {
         }
         match exchange(path, target) {
             Ok(()) => Ok(Renamed::Exchanged),
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+            Err(e) if is_unknown(&e) => {
                 fs::rename(path, target).map_err(|e| failed(&e))?;
                 Ok(Renamed::Replaced)
             }
@@ -163,5 +167,5 @@ impl Complete {
 
 /// Two files take each other's names, at once.
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
-    super::rename_with(one, other, libc::RENAME_EXCHANGE)
+    rename_with(one, other, RenameFlags::EXCHANGE)
 }

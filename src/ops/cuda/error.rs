@@ -30,8 +30,8 @@ pub(super) fn libraries() -> Result<()> {
             .todo("install the driver, or run with --device cpu")),
         Some((name, _)) => Err(
             Error::usage(format!("the CUDA library {name} is not found")).todo(
-                "install the CUDA 13 runtime libraries and name their folder in LD_LIBRARY_PATH, \
-                 or run with --device cpu",
+                "pip install 'crocuta[cuda]' brings it; or install the CUDA 13 runtime libraries \
+                 and name their folder in LD_LIBRARY_PATH, or run with --device cpu",
             ),
         ),
     }
