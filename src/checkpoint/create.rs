@@ -79,6 +79,31 @@ pub fn untrained(config: Config, seed: u64, dir: &Path, max_bytes: u64) -> Resul
     })
 }
 
+/// How much the weights of a configuration are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weighed {
+    /// Stored values: parameters and buffers.
+    pub values: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// How much [`create`] would write for `config`.
+///
+/// # Errors
+/// Model: not a configuration that is understood.
+pub fn weighed(config: &Config) -> Result<Weighed> {
+    let plan = layout::plan(config)?;
+    let values = |planned: &Planned| planned.entry.shape.iter().product::<usize>() as u64;
+    Ok(Weighed {
+        values: plan.iter().map(values).sum(),
+        bytes: plan
+            .iter()
+            .map(|planned| planned.entry.bytes() as u64)
+            .sum(),
+    })
+}
+
 /// The plan for `config`, unless it takes more than `max_bytes`.
 fn affordable(config: &Config, max_bytes: u64) -> Result<Vec<Planned>> {
     let plan = layout::plan(config)?;

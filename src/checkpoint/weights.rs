@@ -229,6 +229,12 @@ impl Weights {
         self.all.tensors.values().map(Tensor::elem_count).sum()
     }
 
+    /// Bytes of all tensors, as they are held.
+    pub fn bytes(&self) -> usize {
+        let size = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
+        self.all.tensors.values().map(size).sum()
+    }
+
     /// An error about the tensor of that full name.
     pub fn error(&self, name: &str, what: impl Display) -> Error {
         Error::model(what)

@@ -36,3 +36,4 @@ pub mod threads;
 pub mod tsv;
 pub mod variants;
 pub mod vector;
+pub mod yaml;

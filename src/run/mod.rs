@@ -22,11 +22,12 @@ pub(crate) mod units;
 
 pub use genome::{Embed, Predict};
 pub use memory::{address_limit, available_memory, peak_memory};
-pub use options::use_threads;
+pub use options::Workers;
 pub use reads::Reads;
 pub use score::Score;
 
 use crate::error::{Error, Kind, Result};
+use crate::ops::math;
 use crate::stream::{Journal, Progress, Style, stop_after};
 use inputs::Inputs;
 use options::{Compute, Output, Sharding};
@@ -100,8 +101,11 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     if let Some(limit) = output.time_limit {
         stop_after(limit)?;
     }
-    use_threads(compute.threads)?;
+    compute.workers.start()?;
     let inputs = job.inputs();
+    for (what, path) in &inputs {
+        tracing::debug!("{what}: {}", path.display());
+    }
     let mut read: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
     read.extend(compute.files()?);
     let unchanged = Inputs::of(inputs.iter().map(|(_, path)| path));
@@ -116,6 +120,11 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     session.estimate.check_memory()?;
     session.estimate.check_output(output.max_output)?;
     tracing::info!("on {}; {}", session.place(), session.estimate);
+    let instructions = math::instructions();
+    tracing::debug!("steps of {} bases, {instructions}", session.chunk);
+    for (path, _) in &declared {
+        tracing::debug!("writes {}", path.display());
+    }
     let summary = output.summary.as_deref();
     let summary = summary.map(|path| outputs.create(path, Format::Json));
     let summary = summary.transpose()?;
@@ -158,7 +167,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
 pub fn check<J: Job>(job: &J, print: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let (compute, output) = job.shared();
     job.check_options()?;
-    use_threads(compute.threads)?;
+    compute.workers.start()?;
     let mut opened = job.open()?;
     J::session(&opened).warn();
     let text = job.describe(&mut opened)?;

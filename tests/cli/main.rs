@@ -13,6 +13,7 @@ mod inputs;
 mod intervals;
 mod layers;
 mod models;
+mod params;
 mod predict;
 mod readers;
 mod reads;

@@ -52,7 +52,7 @@ fn commands() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
             scored.clone(),
         ),
         (
-            "score v.vcf -r a.fa -m model --chunk 256 --after 40 --preset marin --shard 2/2",
+            "score v.vcf -r a.fa -m model --chunk 256 --after 40 --protocol marin --shard 2/2",
             scored.clone(),
         ),
         (

@@ -58,7 +58,7 @@ impl Split {
 
     /// How the head computes.
     fn shape(&self) -> Shape {
-        match self.head {
+        match self.head_shape {
             HeadShape::Linear => Shape::Linear,
             HeadShape::Mlp => Shape::Mlp {
                 hidden: usize::from(self.head_width),
@@ -103,7 +103,11 @@ impl Split {
         match task {
             Task::NextBase => self.next_base(fasta),
             Task::Sequences => self.sequences(fasta),
-            Task::Tracks => self.tracks(fasta),
+            Task::Tracks => self.tracks(fasta, false),
+            Task::Genes if self.feature.is_empty() => self.tracks(fasta, true),
+            Task::Genes => Err(Error::usage(
+                "genes are learned from CDS, not from --feature",
+            )),
         }
     }
 
@@ -140,7 +144,7 @@ impl Split {
         })
     }
 
-    fn tracks(&self, fasta: &[PathBuf]) -> Result<Lesson> {
+    fn tracks(&self, fasta: &[PathBuf], genes: bool) -> Result<Lesson> {
         if fasta.is_empty() || self.labels.is_empty() || self.table.is_some() {
             let what = "tracks are learned from FASTA files and labels of their bases";
             return Err(Error::usage(what).todo("give the files and --labels"));
@@ -149,7 +153,7 @@ impl Split {
             fasta: fasta.to_vec(),
             labels: self.labels.clone(),
             features: self.feature.clone(),
-            genes: self.genes,
+            genes,
             shape: self.shape(),
             both_strands: self.both_strands,
             balanced: self.class_weights == ClassWeights::Balanced,

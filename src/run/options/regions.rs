@@ -21,10 +21,10 @@ const LISTED: usize = 10_000;
 pub struct RegionOptions {
     /// Only this region, as in samtools: chr, chr:beg-end, 1-based, end included. Of reads and
     /// variants, those that overlap it. Repeatable.
-    #[arg(long, value_name = "REGION", help_heading = "Input")]
+    #[arg(long, value_name = "REGION")]
     region: Vec<String>,
     /// Only the regions of this BED file.
-    #[arg(long, value_name = "BED", help_heading = "Input")]
+    #[arg(short = 'R', long, visible_short_alias = 'L', value_name = "BED")]
     #[serde(skip)]
     regions_file: Option<PathBuf>,
 }
