@@ -28,6 +28,9 @@ pub use config::Config;
 pub use convert::{convert_as_child, convert_in_child};
 pub use create::{Created, Weighed, create, untrained, weighed};
 pub use derive::{Changes, derive, read_tensors, write_directory, write_model};
+pub use hub::Name;
+#[cfg(feature = "hub")]
+pub use hub::{Plan, plan};
 pub use open::{Checkpoint, files};
 pub use presets::{preset, presets};
 pub use published::{Published, published};

@@ -105,7 +105,7 @@ pub fn main() -> ExitCode {
             Command::Score(score) => run::run(&*score, cli.logging.progress()),
             Command::Reads(reads) => run::run(&*reads, cli.logging.progress()),
             Command::Fit(fit) => fit.run(&cli.logging),
-            Command::Models(models) => models.run(),
+            Command::Models(models) => models.run(cli.logging.progress()),
             Command::Table(table) => table.run(),
             Command::Check(check) => check.run(),
             Command::Completions(completions) => completions.run(),

@@ -18,6 +18,7 @@ pub mod input;
 pub mod intervals;
 pub mod labels;
 mod lines;
+pub mod other;
 pub mod panics;
 pub mod picture;
 pub mod pileup;

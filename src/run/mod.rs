@@ -28,6 +28,7 @@ pub use score::Score;
 
 use crate::error::{Error, Kind, Result};
 use crate::ops::math;
+use crate::sequence::region::Query;
 use crate::stream::{Journal, Progress, Style, stop_after};
 use inputs::Inputs;
 use options::{Compute, Output, Sharding};
@@ -85,6 +86,23 @@ pub trait Job {
     fn describe(&self, opened: &mut Self::Opened) -> Result<String>;
 }
 
+/// Fails where a region stands in the place of the reference: `-r` is of samtools, but not there.
+fn must_not_be_a_region(inputs: &[(&'static str, PathBuf)]) -> Result<()> {
+    let reference = inputs.iter().find(|(what, _)| *what == "reference");
+    let Some((_, path)) = reference.filter(|(_, path)| !path.exists()) else {
+        return Ok(());
+    };
+    let text = path.to_string_lossy();
+    if !Query::parse(&text).is_ok_and(|query| query.names().count() > 1) {
+        return Ok(());
+    }
+    Err(Error::usage("no such file, but a region")
+        .file(path.display())
+        .todo(format!(
+            "write --region {text}: -r is the reference's FASTA"
+        )))
+}
+
 /// Whether a command keeps checkpoints.
 pub fn resumes<J: Job>(job: &J) -> bool {
     job.shared().1.resume
@@ -103,6 +121,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     }
     compute.workers.start()?;
     let inputs = job.inputs();
+    must_not_be_a_region(&inputs)?;
     for (what, path) in &inputs {
         tracing::debug!("{what}: {}", path.display());
     }
@@ -168,6 +187,7 @@ pub fn check<J: Job>(job: &J, print: impl FnOnce(&str) -> Result<()>) -> Result<
     let (compute, output) = job.shared();
     job.check_options()?;
     compute.workers.start()?;
+    must_not_be_a_region(&job.inputs())?;
     let mut opened = job.open()?;
     J::session(&opened).warn();
     let text = job.describe(&mut opened)?;

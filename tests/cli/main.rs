@@ -12,6 +12,7 @@ mod genes;
 mod inputs;
 mod intervals;
 mod layers;
+mod messages;
 mod models;
 mod params;
 mod predict;

@@ -5,13 +5,14 @@ use crate::adapter::Scale;
 use crate::checkpoint::{self, Checkpoint, Config};
 use crate::error::{Error, Result};
 use crate::head::Shape;
-use crate::io::bed;
+use crate::io::bed::{self, Record};
 use crate::ops::Device;
 use crate::run::device;
 use crate::run::options::Precision;
 use crate::sequence::region::Query;
 use crate::train::{Lesson, Steps, Tracking, Trained};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 impl Start {
     /// The model, read or made.
@@ -36,8 +37,10 @@ impl Split {
             let queries = regions.iter().map(|text| Query::parse(text));
             let mut queries = queries.collect::<Result<Vec<_>>>()?;
             if let Some(path) = file {
-                let records = bed::read(path)?.warned().into_iter();
-                queries.extend(records.map(|record| Query::exact(record.region)));
+                let file = Arc::from(path.display().to_string());
+                let query =
+                    |record: Record| Query::exact(record.region).of_line(&file, record.line);
+                queries.extend(bed::read(path)?.warned().into_iter().map(query));
             }
             Ok(queries)
         };

@@ -1,6 +1,7 @@
 //! `models`: list, show, make, verify, convert, merge.
 
 mod list;
+mod pull;
 
 use super::process::print;
 use crate::adapter;
@@ -10,6 +11,7 @@ use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Result};
 use crate::io::genome::{self, Genome};
 use crate::run::units::{readable, size};
+use crate::stream;
 use candle_core::DType;
 use serde_json::{Map, json};
 use std::path::{Path, PathBuf};
@@ -60,6 +62,15 @@ pub enum Models {
         #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4G")]
         max_size: u64,
     },
+    /// Bring a published model from Hugging Face's hub into its cache, where -m hf:owner/name finds
+    /// it. It goes on where it was cut off. HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and
+    /// proxies are honoured. Nothing else in crocuta opens a connection.
+    #[command(
+        after_help = "Examples:\n  crocuta models pull LongSafari/hyenadna-small-32k-seqlen-hf\n  \
+crocuta models pull kuleshov-group/PlantCaduceus_l24 --convert\n  \
+crocuta models list --published"
+    )]
+    Pull(pull::Pull),
     /// Check a model's files: complete, undamaged, finite numbers, and the digests in SHA256SUMS if
     /// that lies beside them, as at the start of every run. Prints their digests.
     #[command(after_help = "Examples:\n  crocuta models verify model\n  \
@@ -135,8 +146,9 @@ pub enum Stored {
 
 impl Models {
     /// Runs the command.
-    pub fn run(&self) -> Result<()> {
+    pub fn run(&self, progress: stream::Style) -> Result<()> {
         match self {
+            Self::Pull(pull) => pull.run(progress),
             Self::List { published: true } => print(&list::published()),
             Self::List { published: false } => print(&list::known()?),
             Self::Show { model } => show(model),
@@ -182,11 +194,8 @@ impl Models {
                 config,
                 ..
             } => {
-                let own =
-                    std::env::current_exe().map_err(|e| Error::io(Path::new("crocuta"), &e))?;
-                let mut child = Command::new(own);
-                child.args(["--quiet", "models", "convert-child"]);
-                let digest = checkpoint::convert_in_child(child, file, output, config.as_deref())?;
+                let config = config.as_deref();
+                let digest = checkpoint::convert_in_child(child()?, file, output, config)?;
                 print(&format!(
                     "{digest}  {}\n",
                     output.join("model.safetensors").display()
@@ -204,6 +213,14 @@ impl Models {
             } => checkpoint::convert_as_child(file, output, config),
         }
     }
+}
+
+/// The child process that converts, without its arguments.
+fn child() -> Result<Command> {
+    let own = std::env::current_exe().map_err(|e| Error::io(Path::new("crocuta"), &e))?;
+    let mut child = Command::new(own);
+    child.args(["--quiet", "models", "convert-child"]);
+    Ok(child)
 }
 
 fn verify(path: &Path, digests: Option<&Path>) -> Result<()> {

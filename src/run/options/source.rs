@@ -17,6 +17,7 @@ use crate::sequence::shard::{By, Cut, Shard};
 use crate::stream::Strand;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What is read of the sequences that are asked for.
 pub struct Wanted<'a> {
@@ -145,7 +146,11 @@ impl Source {
             bin,
         });
         let mut regions = regions.to_vec();
-        let exact = |interval: &Interval| Query::exact(interval.region.clone());
+        let file = self.intervals.intervals.as_deref().unwrap_or(Path::new(""));
+        let file = Arc::from(file.display().to_string());
+        let exact = |interval: &Interval| {
+            Query::exact(interval.region.clone()).of_line(&file, interval.line)
+        };
         regions.extend(intervals.iter().map(exact));
         let context = self.context(facts);
         let (left, right) = match strand {
