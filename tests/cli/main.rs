@@ -16,6 +16,8 @@ mod messages;
 mod models;
 mod params;
 mod predict;
+#[cfg(feature = "hub")]
+mod pull;
 mod readers;
 mod reads;
 mod score;

@@ -331,7 +331,7 @@ fn a_preset_runs() {
 }
 
 /// A pickle of a dictionary with this name for each tensor, all float32 in storages of their own.
-fn checkpoint() -> Vec<u8> {
+pub fn checkpoint() -> Vec<u8> {
     let file = model_file("model.safetensors");
     let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
     let text = |s: &str| [b"X", &(s.len() as u32).to_le_bytes()[..], s.as_bytes()].concat();
@@ -459,6 +459,15 @@ fn a_model_that_is_not_in_the_cache_says_how_it_gets_there() {
         assert_eq!(found, Some(code), "{said}");
         assert!(said.contains(words) && said.contains(name), "{said}");
     }
+}
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn a_build_without_a_client_of_the_hub_says_which_has_one() {
+    Case::new("models pull zoo/hyena@v2").run().fails(
+        2,
+        &["--features hub", "hf download zoo/hyena --revision v2"],
+    );
 }
 
 #[test]

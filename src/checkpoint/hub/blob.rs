@@ -26,13 +26,13 @@ pub fn persist<T>(mut work: impl FnMut() -> Result<T, Failed>) -> Result<T> {
     for _ in 1..TRIES {
         match work() {
             Ok(done) => return Ok(done),
-            Err(Failed { error, passing }) if !passing => return Err(error),
+            Err(Failed { error, passing }) if !passing => return Err(*error),
             Err(Failed { error, .. }) => tracing::debug!("{error}: trying again"),
         }
         std::thread::sleep(wait);
         wait *= 2;
     }
-    work().map_err(|failed| failed.error)
+    work().map_err(|failed| *failed.error)
 }
 
 /// Brings a file to `blobs`, unless it is there, and says where it lies; `arrived` is told of
@@ -59,11 +59,11 @@ pub fn fetch(
         let before = part.length;
         match part.go_on(client, name, remote, arrived) {
             Ok(()) => {}
-            Err(Failed { error, passing }) if !passing => return Err(error),
+            Err(Failed { error, passing }) if !passing => return Err(*error),
             Err(Failed { error, .. }) => {
                 tries = if part.length > before { 1 } else { tries + 1 };
                 if tries >= TRIES {
-                    return Err(error);
+                    return Err(*error);
                 }
                 tracing::info!("{error}: going on at byte {}", part.length);
                 std::thread::sleep(WAIT * 2u32.pow(tries));

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fs;
 use std::io::Read;
 use std::time::Duration;
-use ureq::http::Response;
+use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
 /// The hub, if `HF_ENDPOINT` names no other.
@@ -42,7 +42,7 @@ pub struct Remote {
 /// Why the hub did not give what was asked for.
 pub struct Failed {
     /// The error.
-    pub error: Error,
+    pub error: Box<Error>,
     /// It may do so when it is asked once more.
     pub passing: bool,
 }
@@ -51,7 +51,7 @@ impl Failed {
     /// For good.
     pub fn last(error: Error) -> Self {
         Self {
-            error,
+            error: Box::new(error),
             passing: false,
         }
     }
@@ -59,7 +59,7 @@ impl Failed {
     /// For now.
     pub fn passing(error: Error) -> Self {
         Self {
-            error,
+            error: Box::new(error),
             passing: true,
         }
     }
@@ -137,9 +137,13 @@ impl Client {
             };
             let response = request.call().map_err(|e| unreachable(&url, e))?;
             // Within the hub, as of a repository that was renamed; elsewhere its bytes lie.
-            match header(&response, "Location").filter(|to| to.starts_with('/')) {
-                Some(to) if response.status().is_redirection() => url = joined(&url, to),
-                _ => return self.described(response, name, file, url),
+            let onward = header(&response, "Location").filter(|to| {
+                let described = header(&response, "X-Linked-Etag").is_some();
+                response.status().is_redirection() && to.starts_with('/') && !described
+            });
+            match onward {
+                Some(to) => url = joined(&url, to),
+                None => return self.described(response, name, file, url),
             }
         }
         Err(Failed::last(circle(&url)))
@@ -152,9 +156,10 @@ impl Client {
         file: &str,
         url: String,
     ) -> Result<Remote, Failed> {
-        let response = match response.status().is_redirection() {
-            true => response,
-            false => self.expect(response, name, file)?,
+        let response = if response.status().is_redirection() {
+            response
+        } else {
+            self.expect(response, name, file)?
         };
         let either = |linked, own| header(&response, linked).or_else(|| header(&response, own));
         let etag = either("X-Linked-Etag", "ETag");
@@ -183,7 +188,10 @@ impl Client {
         remote: &Remote,
         from: u64,
     ) -> Result<(u64, impl Read), Failed> {
-        let response = self.get(&remote.url, from)?;
+        let mut response = self.get(&remote.url, from)?;
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            response = self.get(&remote.url, 0)?;
+        }
         let response = self.expect(response, name, &remote.url)?;
         let range = header(&response, "Content-Range").and_then(|range| {
             let (start, _) = range.strip_prefix("bytes ")?.split_once('-')?;
@@ -275,7 +283,10 @@ impl Client {
                 (Error::new(Kind::Io, what).file(name), false)
             }
         };
-        Err(Failed { error, passing })
+        Err(Failed {
+            error: Box::new(error),
+            passing,
+        })
     }
 }
 

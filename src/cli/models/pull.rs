@@ -1,6 +1,5 @@
 //! `models pull`: a model from Hugging Face's hub into its cache.
 
-use crate::error::Result;
 use std::path::PathBuf;
 
 /// Options of `crocuta models pull`.
@@ -23,7 +22,7 @@ impl Pull {
     ///
     /// # Errors
     /// Usage.
-    pub fn run(&self, _progress: crate::stream::Style) -> Result<()> {
+    pub fn run(&self, _progress: crate::stream::Style) -> crate::error::Result<()> {
         let name = crate::checkpoint::Name::parse(&self.model)?;
         let error = crate::error::Error::usage("this build has no client of Hugging Face's hub");
         Err(error.todo(format!(
