@@ -54,9 +54,9 @@ static ALL: &[Published] = &[
     model("LongSafari/hyenadna-tiny-1k-seqlen-d256-hf", HUMAN, Some(1.64), Some(6_632_032), Some(1024)),
     model("LongSafari/hyenadna-tiny-16k-seqlen-d128-hf", HUMAN, Some(0.436), Some(2_540_128), Some(16_384)),
     model("LongSafari/hyenadna-small-32k-seqlen-hf", HUMAN, Some(3.28), Some(16_276_672), Some(32_768)),
-    model("LongSafari/hyenadna-medium-160k-seqlen-hf", HUMAN, Some(6.55), Some(56_947_072), Some(160_000)),
-    model("LongSafari/hyenadna-medium-450k-seqlen-hf", HUMAN, Some(6.55), Some(112_627_072), Some(450_000)),
-    model("LongSafari/hyenadna-large-1m-seqlen-hf", HUMAN, Some(6.55), Some(218_227_072), Some(1_000_000)),
+    model("LongSafari/hyenadna-medium-160k-seqlen-hf", HUMAN, Some(6.551), Some(56_947_072), Some(160_000)),
+    model("LongSafari/hyenadna-medium-450k-seqlen-hf", HUMAN, Some(6.551), Some(112_627_072), Some(450_000)),
+    model("LongSafari/hyenadna-large-1m-seqlen-hf", HUMAN, Some(6.551), Some(218_227_072), Some(1_000_000)),
     model("kuleshov-group/caduceus-ph_seqlen-1k_d_model-256_n_layer-4_lr-8e-3", HUMAN, Some(1.93), Some(7_746_792), Some(1024)),
     model("kuleshov-group/caduceus-ps_seqlen-1k_d_model-256_n_layer-4_lr-8e-3", HUMAN, Some(1.93), None, Some(1024)),
     model("kuleshov-group/caduceus-ph_seqlen-131k_d_model-256_n_layer-16", HUMAN, Some(7.73), None, Some(131_072)),
@@ -104,7 +104,7 @@ mod tests {
             ("evo2-7b", 18),
         ];
         for (name, place) in presets {
-            let weights = weighed(&Config::new(name, preset(name).unwrap())).unwrap();
+            let weights = weighed(&Config::new(name, preset(name).unwrap()), &[]).unwrap();
             let Published {
                 bytes, millions, ..
             } = ALL[place];
@@ -113,7 +113,7 @@ mod tests {
             assert!(header < 20_000, "{name}: {weights:?}");
             // HyenaDNA stores positions and a copy of the embedding besides what was trained.
             if !name.starts_with("hyenadna") {
-                let found = weights.values as f64 / 1e6;
+                let found = weights.parameters as f64 / 1e6;
                 assert!(
                     (found / millions.unwrap() - 1.0).abs() < 0.01,
                     "{name}: {found}"

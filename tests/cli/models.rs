@@ -135,7 +135,8 @@ fn models_are_listed_with_their_sizes() {
         "{context}"
     );
     for (name, parameters, context) in [
-        ("hyenadna-tiny-1k ", "0.5 M", "1,024"),
+        ("hyenadna-tiny-1k ", "0.4 M", "1,024"),
+        ("hyenadna-large-1m", "6.6 M", "1,000,000"),
         ("caduceus-ps-131k", "7.7 M", "-"),
         ("mamba-d256-l16", "7.0 M", "-"),
         ("evo2-7b", "6.6 B", "1,048,576"),

@@ -21,27 +21,27 @@ pub fn known() -> Result<String> {
     let mut rows = vec![heads.map(str::to_string)];
     for name in checkpoint::bundled() {
         let opened = Checkpoint::open(name.as_ref())?;
-        let context = Model::describe(&opened.config, &opened.tokenizer)?.context;
+        let facts = Model::describe(&opened.config, &opened.tokenizer)?;
         let bytes = opened.weights.bytes() as u64;
-        let parameters = opened.weights.values() as u64;
+        let parameters = opened.weights.parameters(facts.fixed) as u64;
         rows.push(row(
             name,
             ["bundled", organism(name)],
             parameters,
-            context,
+            facts.context,
             bytes,
         ));
     }
     let others = |name: &&str| !checkpoint::bundled().any(|bundled| bundled == *name);
     for name in checkpoint::presets().filter(others) {
         let config = Config::new(name, checkpoint::preset(name)?);
-        let context = Model::describe(&config, &Tokenizer::default())?.context;
-        let weights = checkpoint::weighed(&config)?;
+        let facts = Model::describe(&config, &Tokenizer::default())?;
+        let weights = checkpoint::weighed(&config, facts.fixed)?;
         rows.push(row(
             name,
             ["untrained", "-"],
-            weights.values,
-            context,
+            weights.parameters,
+            facts.context,
             weights.bytes,
         ));
     }

@@ -359,7 +359,7 @@ fn show(path: &Path) -> Result<()> {
         checkpoint.name,
         checkpoint.architecture,
         checkpoint.digest,
-        checkpoint.weights.values(),
+        checkpoint.weights.parameters(facts.fixed),
         facts.layers,
         facts.width,
         facts

@@ -210,8 +210,8 @@ impl Served {
             bytes.len() as u64
         };
         let headers = format!(
-            "{commit}Location: http://{}/cdn/{digest}\r\nX-Linked-Etag: \"{digest}\"\r\nX-Linked-Size: {size}\r\n",
-            self.address
+            "{commit}Location: http://localhost:{}/cdn/{digest}\r\nX-Linked-Etag: \"{digest}\"\r\nX-Linked-Size: {size}\r\n",
+            self.address.port()
         );
         assert!(method == "HEAD" || method == "GET");
         plain("302 Found", &headers, Vec::new())
