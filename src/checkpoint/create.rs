@@ -79,6 +79,34 @@ pub fn untrained(config: Config, seed: u64, dir: &Path, max_bytes: u64) -> Resul
     })
 }
 
+/// How much the weights of a configuration are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weighed {
+    /// Values that training changes.
+    pub parameters: u64,
+    /// Bytes of all values.
+    pub bytes: u64,
+}
+
+/// How much [`create`] would write for `config`. `fixed`: parts of the names of tensors that belong
+/// to the architecture.
+///
+/// # Errors
+/// Model: not a configuration that is understood.
+pub fn weighed(config: &Config, fixed: &[&str]) -> Result<Weighed> {
+    let plan = layout::plan(config)?;
+    let trained = |planned: &&Planned| {
+        let name = &planned.entry.name;
+        !fixed.iter().any(|part| name.contains(part))
+    };
+    let values = |planned: &Planned| planned.entry.shape.iter().product::<usize>() as u64;
+    let bytes = plan.iter().map(|planned| planned.entry.bytes() as u64);
+    Ok(Weighed {
+        parameters: plan.iter().filter(trained).map(values).sum(),
+        bytes: bytes.sum(),
+    })
+}
+
 /// The plan for `config`, unless it takes more than `max_bytes`.
 fn affordable(config: &Config, max_bytes: u64) -> Result<Vec<Planned>> {
     let plan = layout::plan(config)?;

@@ -116,8 +116,10 @@ fn parent(target: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// How the names of temporary directories for `target` begin; a process's id follows.
+/// How the names of temporary directories for `target` begin; a process's id follows. An error if
+/// there can be none.
 fn prefix(target: &Path) -> Result<OsString> {
+    atomic::must_be_in_a_directory(target)?;
     let prefix = atomic::hidden(target, ".tmp-");
     prefix.ok_or_else(|| Error::usage("not the name of a directory").file(target.display()))
 }

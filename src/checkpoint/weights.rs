@@ -229,6 +229,20 @@ impl Weights {
         self.all.tensors.values().map(Tensor::elem_count).sum()
     }
 
+    /// The number of values in tensors whose names have none of these parts: those that belong to
+    /// the architecture.
+    pub fn parameters(&self, fixed: &[&str]) -> usize {
+        let trained = |name: &str| !fixed.iter().any(|part| name.contains(part));
+        let tensors = self.all.tensors.iter().filter(|(name, _)| trained(name));
+        tensors.map(|(_, tensor)| tensor.elem_count()).sum()
+    }
+
+    /// Bytes of all tensors, as they are held.
+    pub fn bytes(&self) -> usize {
+        let size = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
+        self.all.tensors.values().map(size).sum()
+    }
+
     /// An error about the tensor of that full name.
     pub fn error(&self, name: &str, what: impl Display) -> Error {
         Error::model(what)

@@ -22,7 +22,7 @@ pub struct Completions {
     /// Write the manual's pages into this directory, one for each command.
     #[arg(long, value_name = "DIR", conflicts_with = "shell")]
     man: Option<PathBuf>,
-    /// Replace pages that are there.
+    /// Replace the output if it exists.
     #[arg(long, requires = "man")]
     force: bool,
 }

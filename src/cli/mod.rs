@@ -3,14 +3,19 @@
 mod check;
 mod completions;
 mod fit;
+mod log;
 mod models;
+mod params;
 mod process;
 mod table;
+#[cfg(test)]
+mod tests;
+mod version;
 
 pub use process::Allocator;
 
 use crate::run::{self, Embed, Predict, Reads, Score};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Long-context DNA models over whole genomes: exact at any chunk size, in bounded memory.
@@ -30,7 +35,9 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    logging: process::Logging,
+    logging: log::Logging,
+    #[command(flatten)]
+    params: params::Params,
 }
 
 #[derive(Subcommand)]
@@ -56,18 +63,30 @@ enum Command {
     Check(check::Check),
     /// Print a completion script for a shell, or write the manual's pages.
     Completions(completions::Completions),
+    /// Say what this program is, and what it finds on this machine: commit, SIMD, CUDA, features.
+    Version(version::Version),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     process::set_up();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return process::explain(&error),
+    let (words, params) = match params::expand(std::env::args_os().collect()) {
+        Ok(expanded) => expanded,
+        Err(error) => return process::finish(|| Err(error)),
+    };
+    let parsed = Cli::command().try_get_matches_from(words);
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return process::explain(&error, params.as_deref()),
     };
     let steps = !matches!(
         cli.command,
-        Command::Models(_) | Command::Table(_) | Command::Check(_) | Command::Completions(_)
+        Command::Models(_)
+            | Command::Table(_)
+            | Command::Check(_)
+            | Command::Completions(_)
+            | Command::Version(_)
     );
     let saves = match &cli.command {
         Command::Embed(embed) => run::resumes(&embed.job()),
@@ -79,27 +98,19 @@ pub fn main() -> ExitCode {
     };
     process::finish(|| {
         process::start(&cli.logging, steps, saves)?;
+        let params = cli.params.write(&matches)?;
         match cli.command {
             Command::Embed(embed) => run::run(&embed.job(), cli.logging.progress()),
             Command::Predict(predict) => run::run(&predict.job(), cli.logging.progress()),
             Command::Score(score) => run::run(&*score, cli.logging.progress()),
             Command::Reads(reads) => run::run(&*reads, cli.logging.progress()),
             Command::Fit(fit) => fit.run(&cli.logging),
-            Command::Models(models) => models.run(),
+            Command::Models(models) => models.run(cli.logging.progress()),
             Command::Table(table) => table.run(),
             Command::Check(check) => check.run(),
             Command::Completions(completions) => completions.run(),
-        }
+            Command::Version(version) => version.run(),
+        }?;
+        params.commit()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
 }

@@ -1,5 +1,6 @@
 //! The process around a command: memory, threads, signals, logging, exit code.
 
+use super::log::{self, Logging};
 use crate::error::{Error, Kind, Result};
 use crate::io::atomic::{self, STDOUT_CLOSED};
 use crate::io::panics::is_contained;
@@ -7,12 +8,12 @@ use crate::io::threads;
 use crate::run;
 use crate::stream;
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tracing::Level;
 
 /// The system's allocator; when it has no memory left, the process ends with exit code 137, on
 /// which schedulers retry with more memory, instead of an abort.
@@ -51,43 +52,6 @@ fn or_exit(block: *mut u8, size: usize) -> *mut u8 {
         }
     }
     block
-}
-
-/// What is said on stderr.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Logging {
-    /// Say only warnings and errors, show no progress.
-    #[arg(short, long, global = true, help_heading = "Messages")]
-    pub quiet: bool,
-    /// How log lines look.
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value = "text",
-        help_heading = "Messages"
-    )]
-    pub log_format: LogFormat,
-}
-
-/// The form of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-impl Logging {
-    /// How progress is shown under these options.
-    pub fn progress(&self) -> stream::Style {
-        match (self.quiet, self.log_format) {
-            (true, _) => stream::Style::None,
-            (false, LogFormat::Text) if std::io::stderr().is_terminal() => stream::Style::Bar,
-            _ => stream::Style::Lines,
-        }
-    }
 }
 
 /// Runs before `main`: Rust's own start replaces a closed standard output by /dev/null, and what is
@@ -143,8 +107,8 @@ pub fn set_up() {
         let place = panic
             .location()
             .map(|l| format!(" at {}:{}", l.file(), l.line()));
-        say(&format!(
-            "crocuta: error: internal error (a bug){}: please report it with the command line (version {})",
+        log::fail(format!(
+            "internal error (a bug){}: please report it with the command line (version {})",
             place.unwrap_or_default(),
             env!("CARGO_PKG_VERSION")
         ));
@@ -158,26 +122,10 @@ const PATIENCE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(25)
 /// between its steps, others end as soon as one comes; `saves`: it makes a checkpoint then.
 ///
 /// # Errors
-/// Memory: no thread can be started.
+/// Memory: no thread can be started; those of [`Logging::start`].
 pub fn start(logging: &Logging, steps: bool, saves: bool) -> Result<()> {
     let patience = PATIENCE[usize::from(saves)];
-    let level = if logging.quiet {
-        Level::WARN
-    } else {
-        Level::INFO
-    };
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(level)
-        .with_target(false)
-        // A log that cannot be written is lost; to say so on stderr would panic.
-        .log_internal_errors(false)
-        .with_ansi(false);
-    // Fails only if a logger was set before.
-    let _ = match logging.log_format {
-        LogFormat::Text => subscriber.without_time().event_format(Lines).try_init(),
-        LogFormat::Json => subscriber.json().try_init(),
-    };
+    logging.start()?;
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]) {
         threads::start(move || {
             for signal in signals.forever() {
@@ -203,45 +151,22 @@ pub fn start(logging: &Logging, steps: bool, saves: bool) -> Result<()> {
 fn exit_interrupted() {
     atomic::remove_all_temporaries();
     let error = stream::interrupted();
-    say(&format!("crocuta: error: {error}"));
+    log::fail(&error);
     // SAFETY: ends the process; temporary files are gone, and other threads' work with it.
     unsafe { libc::_exit(i32::from(error.exit_code())) }
 }
 
-/// `crocuta: warning: …`, one line an event.
-struct Lines;
-
-impl<S, N> tracing_subscriber::fmt::FormatEvent<S, N> for Lines
-where
-    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
-    N: for<'a> tracing_subscriber::fmt::FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &tracing_subscriber::fmt::FmtContext<'_, S, N>,
-        mut writer: tracing_subscriber::fmt::format::Writer<'_>,
-        event: &tracing::Event<'_>,
-    ) -> std::fmt::Result {
-        let level = match *event.metadata().level() {
-            Level::ERROR => "error: ",
-            Level::WARN => "warning: ",
-            _ => "",
-        };
-        let mut fields = String::new();
-        use tracing_subscriber::fmt::FormatFields as _;
-        let plain = tracing_subscriber::fmt::format::Writer::new(&mut fields);
-        context.format_fields(plain, event)?;
-        writeln!(
-            writer,
-            "crocuta: {level}{}",
-            crate::error::printable(&fields)
-        )
-    }
-}
-
-/// What clap has to say: help and versions on stdout, usage errors on stderr.
-pub fn explain(error: &clap::Error) -> ExitCode {
+/// What clap has to say: help and versions on stdout, usage errors on stderr. `params`: a file from
+/// which some of the options came.
+pub fn explain(error: &clap::Error, params: Option<&Path>) -> ExitCode {
     let printed = error.print();
+    if let (true, Some(path)) = (error.use_stderr(), params) {
+        let path = crate::error::printable(&path.display().to_string());
+        let _ = writeln!(
+            std::io::stderr(),
+            "Options were read from {path} too (--params)."
+        );
+    }
     match (error.use_stderr(), printed) {
         (false, Err(e)) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             ExitCode::from(Kind::Io as u8)
@@ -262,16 +187,11 @@ fn exit_code(command: impl FnOnce() -> Result<()>) -> u8 {
         Ok(Ok(())) => 0,
         Ok(Err(error)) if error.kind() == Kind::Unread => 0,
         Ok(Err(error)) => {
-            say(&format!("crocuta: error: {error}"));
+            log::fail(&error);
             error.exit_code()
         }
         Err(_) => Kind::Internal as u8,
     }
-}
-
-/// A line on stderr, which may be closed.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints a command's output.
@@ -283,7 +203,7 @@ pub fn print(text: &str) -> Result<()> {
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
-    written.map_err(|e| Error::io(std::path::Path::new("stdout"), &e))
+    written.map_err(|e| Error::io(Path::new("stdout"), &e))
 }
 
 #[cfg(test)]

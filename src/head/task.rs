@@ -169,7 +169,7 @@ impl Task {
                 "head \"{}\": attention of {heads} heads and window {window} to vectors of {width}",
                 self.name
             );
-            return Err(Error::model(what).todo("take --head linear"));
+            return Err(Error::model(what).todo("take --head-shape linear"));
         }
         Ok(Some(LocalSizes {
             width,

@@ -1,7 +1,8 @@
 //! BED files: regions to read, one a line, 0-based and half-open.
 
 use super::input::Input;
-use super::lines;
+use super::other::other_format;
+use super::{gff, lines, read};
 use crate::error::{Error, Result};
 use crate::sequence::region::Region;
 use std::io::BufRead;
@@ -56,7 +57,11 @@ pub fn read(path: &Path) -> Result<Regions> {
     parse(input).map_err(|error| error.file(name))
 }
 
-fn parse(input: impl BufRead) -> Result<Regions> {
+fn parse(mut input: impl BufRead) -> Result<Regions> {
+    let start = input.fill_buf().map_err(read::error)?;
+    if let Some(error) = other_format(start, "BED") {
+        return Err(error);
+    }
     let mut regions = Regions::default();
     lines::each(input, MAX_LINE, |line, number| {
         match parse_line(line, number)? {
@@ -114,6 +119,13 @@ pub(super) fn columns(line: &str) -> Result<Option<(Region, Vec<&str>)>, String>
     }
     if fields[0].is_empty() {
         return Err("the contig's name is empty".to_string());
+    }
+    if !is_region && gff::is_feature(&fields) {
+        return Err(
+            "a feature of GFF3 or GTF, not a region: annotations go to --intervals of \
+                    crocuta embed, or to --labels of crocuta fit"
+                .to_string(),
+        );
     }
     let (start, end) = (position(fields[1])?, position(fields[2])?);
     if end < start {

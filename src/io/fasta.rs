@@ -2,6 +2,7 @@
 //! of a sequence or of a line.
 
 use super::bases::{Counts, decode};
+use super::other::other_format;
 use super::read;
 use crate::error::{Error, Result, printable};
 use std::collections::HashMap;
@@ -117,6 +118,9 @@ impl<R: BufRead> Reader<R> {
                 Some(b'>') if self.at_line_start => self.end_sequence(),
                 Some(byte) => {
                     let place = format!("{}:{}", self.name, self.length + 1);
+                    if is_residue(byte) {
+                        return Err(protein().place(place));
+                    }
                     let what = format!("{} is not a base", show(byte));
                     let todo = format!("see line {}", self.line);
                     return Err(Error::input(what).place(place).todo(todo));
@@ -253,6 +257,43 @@ impl<R: BufRead> Reader<R> {
     fn place(&self) -> String {
         format!("line {}", self.line)
     }
+}
+
+/// What is looked at before any work.
+const LOOKED_AT: usize = 1 << 12;
+
+/// Looks at the first bytes of an input, so that what is no FASTA of bases is known before any work.
+///
+/// # Errors
+/// Input: it is of another format, or holds proteins; those of the reader.
+pub fn look(input: &mut impl BufRead) -> Result<()> {
+    let start = input.fill_buf().map_err(read::error)?;
+    let text = start[..start.len().min(LOOKED_AT)].trim_ascii_start();
+    if let Some(error) = other_format(text, "FASTA") {
+        return Err(error);
+    }
+    let Some((b'>', record)) = text.split_first() else {
+        return Ok(());
+    };
+    let end = record.iter().position(|byte| *byte == b'\n');
+    let (header, bases) = record.split_at(end.unwrap_or(record.len()));
+    let bases = bases.split(|byte| *byte == b'>').next().unwrap_or_default();
+    let mut bases = bases.iter().filter(|byte| !byte.is_ascii_whitespace());
+    let Some(at) = bases.position(|byte| is_residue(*byte)) else {
+        return Ok(());
+    };
+    let name = header.split(u8::is_ascii_whitespace).next();
+    let name = String::from_utf8_lossy(name.unwrap_or_default());
+    Err(protein().place(format!("{name}:{}", at + 1)))
+}
+
+/// A letter that stands for an amino acid, and for no base.
+fn is_residue(byte: u8) -> bool {
+    b"EFILPQZ".contains(&byte.to_ascii_uppercase())
+}
+
+fn protein() -> Error {
+    Error::input("letters of a protein").todo("give the DNA: crocuta reads no amino acids")
 }
 
 /// A byte as hex, and as a character if it can be seen.

@@ -30,6 +30,13 @@ pub struct Feature {
     pub line: u64,
 }
 
+/// Whether columns are a feature's: nine, of which the second and third are no positions, but the
+/// fourth and fifth are.
+pub(super) fn is_feature(columns: &[&str]) -> bool {
+    let position = |at: usize| columns[at].parse::<u64>().is_ok();
+    columns.len() == 9 && !(position(1) && position(2)) && position(3) && position(4)
+}
+
 impl Feature {
     /// The value of an attribute.
     pub fn attribute(&self, key: &str) -> Option<&str> {

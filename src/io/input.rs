@@ -13,6 +13,10 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 const BUFFER: usize = 1 << 18;
+
+/// What is read to know a format, and is seen of a text before any of it is used.
+const START: usize = 1 << 12;
+
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
@@ -31,7 +35,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format of a file that starts with `start` (18 bytes, or the whole file).
+    /// The format of a file that starts with `start` (18 bytes or more, or the whole file).
     fn of(start: &[u8]) -> Self {
         let begins = |magic: &[u8]| start.starts_with(magic);
         // Skippable frames, which pzstd puts first: 0x184D2A50 to 0x184D2A5F.
@@ -125,7 +129,7 @@ impl Input {
         mut source: Box<dyn Read + Send>,
         allow_missing_eof: bool,
     ) -> Result<Self> {
-        let mut start = vec![0; bgzf::HEADER];
+        let mut start = vec![0; START];
         let got = read::up_to(&mut source, &mut start).map_err(|error| error.file(name))?;
         start.truncate(got);
         let format = Format::of(&start);

@@ -76,12 +76,10 @@ fn passed_over(line: &[u8]) -> bool {
     line.trim_ascii().is_empty() || words.iter().any(|word| line.starts_with(word))
 }
 
-/// Nine columns of which the second and third are no positions, but the fourth and fifth are.
+/// Whether a line is of GFF.
 fn is_gff(line: &[u8]) -> bool {
     let line = String::from_utf8_lossy(line);
-    let columns: Vec<&str> = line.trim_end().split('\t').collect();
-    let position = |at: usize| columns[at].parse::<u64>().is_ok();
-    columns.len() == 9 && !(position(1) && position(2)) && position(3) && position(4)
+    gff::is_feature(&line.trim_end().split('\t').collect::<Vec<_>>())
 }
 
 fn features(input: impl BufRead, wanted: &str) -> Result<Annotation> {
@@ -109,6 +107,7 @@ fn features(input: impl BufRead, wanted: &str) -> Result<Annotation> {
             score: score(column(5)),
             strand: Orientation::of(column(6)),
             record: found.len() as u64,
+            line: feature.line,
             region: feature.region,
         });
     })?;
@@ -126,7 +125,7 @@ fn features(input: impl BufRead, wanted: &str) -> Result<Annotation> {
 
 fn bed_lines(input: impl BufRead) -> Result<Annotation> {
     let (mut found, mut empty) = (Vec::new(), 0);
-    lines::each(input, MAX_LINE, |line, _| {
+    lines::each(input, MAX_LINE, |line, number| {
         let Some((region, columns)) = bed::columns(line)? else {
             return Ok(ControlFlow::Continue(()));
         };
@@ -141,6 +140,7 @@ fn bed_lines(input: impl BufRead) -> Result<Annotation> {
             score: score(column(4)),
             strand: Orientation::of(column(5)),
             record: found.len() as u64,
+            line: number,
             region,
         });
         Ok(ControlFlow::Continue(()))

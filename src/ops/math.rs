@@ -21,17 +21,11 @@ macro_rules! simd {
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
 
-                if std::arch::is_x86_feature_detected!("avx512f")
-                    && std::arch::is_x86_feature_detected!("avx512bw")
-                    && std::arch::is_x86_feature_detected!("avx512dq")
-                    && std::arch::is_x86_feature_detected!("avx512vl")
-                {
+                if $crate::ops::math::has_avx512() {
                     // SAFETY: the features were detected just above.
                     return unsafe { avx512($($arg),*) };
                 }
-                if std::arch::is_x86_feature_detected!("avx2")
-                    && std::arch::is_x86_feature_detected!("fma")
-                {
+                if $crate::ops::math::has_avx2() {
                     // SAFETY: the features were detected just above.
                     return unsafe { avx2($($arg),*) };
                 }
@@ -41,6 +35,36 @@ macro_rules! simd {
     };
 }
 pub(crate) use simd;
+
+/// Whether the processor has what `simd!` takes for AVX-512.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx512() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+}
+
+/// Whether the processor has what `simd!` takes for AVX2.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+/// The widest instructions that `simd!` chooses on this processor.
+pub fn instructions() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        return "AVX-512";
+    } else if has_avx2() {
+        return "AVX2";
+    }
+    if cfg!(target_arch = "aarch64") {
+        "NEON"
+    } else {
+        "baseline"
+    }
+}
 
 /// A function of each value, often of what a matrix product gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,13 +36,13 @@ use std::path::PathBuf;
 pub struct Embed {
     #[command(flatten)]
     #[serde(flatten)]
+    binning: Binning,
+    #[command(flatten)]
+    #[serde(flatten)]
     inputs: Inputs,
     #[command(flatten)]
     #[serde(flatten)]
     layers: Layers,
-    #[command(flatten)]
-    #[serde(flatten)]
-    binning: Binning,
     /// Numbers of the vectors.
     #[arg(long, value_enum, default_value = "f16", help_heading = "Output")]
     dtype: Dtype,
@@ -55,16 +55,16 @@ pub struct Embed {
 crocuta predict genome.fa.gz --genes genes.gff3"
 )]
 pub struct Predict {
+    /// One row for every BASES bases, at multiples of it.
+    #[arg(long, value_name = "BASES", conflicts_with = "intervals",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    bin: Option<u32>,
     #[command(flatten)]
     #[serde(flatten)]
     inputs: Inputs,
     #[command(flatten)]
     #[serde(flatten)]
     heads: Heads,
-    /// One row for every BASES bases, at multiples of it: means of what is said of them.
-    #[arg(long, value_name = "BASES", conflicts_with = "intervals", help_heading = "Output",
-          value_parser = clap::value_parser!(u32).range(1..))]
-    bin: Option<u32>,
     /// Write the raw logits too, as a float32 vector over the model's tokens.
     #[arg(long, help_heading = "Output")]
     logits: bool,

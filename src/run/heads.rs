@@ -133,8 +133,9 @@ impl Heads {
         };
         if self.genes.is_some() && !task.as_ref().is_some_and(is_of_genes) {
             let what = "--genes needs a model with a gene head";
-            return Err(Error::usage(what)
-                .todo("leave -m out for the bundled one, or train one with crocuta fit --genes"));
+            return Err(Error::usage(what).todo(
+                "leave -m out for the bundled one, or train one with crocuta fit --objective genes",
+            ));
         }
         if self.bed.is_some() && task.is_none() {
             let what = "--bed is for heads of tasks";

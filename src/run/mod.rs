@@ -23,11 +23,13 @@ pub(crate) mod units;
 
 pub use genome::{Embed, Predict};
 pub use memory::{address_limit, available_memory, peak_memory};
-pub use options::use_threads;
+pub use options::Workers;
 pub use reads::Reads;
 pub use score::Score;
 
 use crate::error::{Error, Kind, Result};
+use crate::ops::math;
+use crate::sequence::region::Query;
 use crate::stream::{Journal, Progress, Style, stop_after};
 use inputs::Inputs;
 use options::{Compute, Output, Sharding};
@@ -85,6 +87,23 @@ pub trait Job {
     fn describe(&self, opened: &mut Self::Opened) -> Result<String>;
 }
 
+/// Fails where a region stands in the place of the reference: `-r` is of samtools, but not there.
+fn must_not_be_a_region(inputs: &[(&'static str, PathBuf)]) -> Result<()> {
+    let reference = inputs.iter().find(|(what, _)| *what == "reference");
+    let Some((_, path)) = reference.filter(|(_, path)| !path.exists()) else {
+        return Ok(());
+    };
+    let text = path.to_string_lossy();
+    if !Query::parse(&text).is_ok_and(|query| query.names().count() > 1) {
+        return Ok(());
+    }
+    Err(Error::usage("no such file, but a region")
+        .file(path.display())
+        .todo(format!(
+            "write --region {text}: -r is the reference's FASTA"
+        )))
+}
+
 /// Whether a command keeps checkpoints.
 pub fn resumes<J: Job>(job: &J) -> bool {
     job.shared().1.resume
@@ -101,8 +120,12 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     if let Some(limit) = output.time_limit {
         stop_after(limit)?;
     }
-    use_threads(compute.threads)?;
+    compute.workers.start()?;
     let inputs = job.inputs();
+    must_not_be_a_region(&inputs)?;
+    for (what, path) in &inputs {
+        tracing::debug!("{what}: {}", path.display());
+    }
     let mut read: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
     read.extend(compute.files()?);
     let unchanged = Inputs::of(inputs.iter().map(|(_, path)| path));
@@ -117,6 +140,11 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     session.estimate.check_memory()?;
     session.estimate.check_output(output.max_output)?;
     tracing::info!("on {}; {}", session.place(), session.estimate);
+    let instructions = math::instructions();
+    tracing::debug!("steps of {} bases, {instructions}", session.chunk);
+    for (path, _) in &declared {
+        tracing::debug!("writes {}", path.display());
+    }
     let summary = output.summary.as_deref();
     let summary = summary.map(|path| outputs.create(path, Format::Json));
     let summary = summary.transpose()?;
@@ -159,7 +187,8 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
 pub fn check<J: Job>(job: &J, print: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let (compute, output) = job.shared();
     job.check_options()?;
-    use_threads(compute.threads)?;
+    compute.workers.start()?;
+    must_not_be_a_region(&job.inputs())?;
     let mut opened = job.open()?;
     J::session(&opened).warn();
     let text = job.describe(&mut opened)?;

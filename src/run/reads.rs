@@ -60,11 +60,11 @@ pub struct Reads {
     /// Which way reads that are stored as their reverse complement are read.
     #[arg(long, value_enum, default_value = "sequenced", help_heading = "Input")]
     orientation: Orientation,
-    /// Write an empty table if there are no reads.
+    /// Write an empty table if there is nothing to read.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
     allow_empty: bool,
-    /// Read a BGZF file without its end marker.
+    /// Read BGZF files without their end marker.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
     allow_missing_eof: bool,

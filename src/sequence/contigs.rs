@@ -106,6 +106,18 @@ pub fn nearest<'a>(name: &str, contigs: &'a [Contig]) -> Option<&'a str> {
     same.or_else(alike).map(|contig| contig.name.as_str())
 }
 
+/// The first names, and how many more there are.
+pub fn listed(contigs: &[Contig]) -> String {
+    let first = contigs.iter().take(LISTED);
+    let names: Vec<String> = first
+        .map(|contig| format!("\"{}\"", printable(&contig.name)))
+        .collect();
+    match contigs.len() - names.len() {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
 /// A name without what differs between the conventions of naming.
 fn plain(name: &str) -> String {
     let name = name.to_ascii_lowercase();
@@ -120,7 +132,24 @@ fn plain(name: &str) -> String {
     };
     match unversioned {
         "mt" | "mito" | "mitochondrion" => "m".to_string(),
-        other => other.to_string(),
+        other => human(other).unwrap_or_else(|| other.to_string()),
+    }
+}
+
+/// The chromosome of the human genome that RefSeq or GenBank call so.
+fn human(accession: &str) -> Option<String> {
+    let number = |prefix: &str| accession.strip_prefix(prefix)?.parse::<u32>().ok();
+    let chromosome = match (number("nc_"), number("cm")) {
+        (Some(12_920), _) => return Some("m".to_string()),
+        (Some(number), _) => number,
+        (_, Some(number)) => number.checked_sub(662)?,
+        _ => return None,
+    };
+    match chromosome {
+        1..=22 => Some(chromosome.to_string()),
+        23 => Some("x".to_string()),
+        24 => Some("y".to_string()),
+        _ => None,
     }
 }
 
@@ -160,6 +189,9 @@ mod tests {
             ("x", "chrX"),
             ("MT", "chrM"),
             ("Chr2", "chr2"),
+            ("NC_000011.10", "chr11"),
+            ("CM000685.2", "chrX"),
+            ("NC_012920.1", "chrM"),
         ] {
             assert_eq!(nearest(name, &ucsc), Some(meant), "{name}");
         }

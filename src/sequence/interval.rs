@@ -18,6 +18,8 @@ pub struct Interval {
     pub strand: Orientation,
     /// Its place in the file, from 0.
     pub record: u64,
+    /// Its line there, from 1.
+    pub line: u64,
 }
 
 /// The strand of an interval.
@@ -113,6 +115,7 @@ mod tests {
             name: None,
             score: None,
             strand: Orientation::of(strand),
+            line: 1,
             record: 0,
         }
     }

@@ -3,10 +3,11 @@
 //! Inside, spans are 0-based and half-open; text is 1-based and closed, as samtools has it.
 
 use super::Contig;
-use super::contigs::nearest;
+use super::contigs::{listed, nearest};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// The end of a region that goes to the end of its contig, whatever its length.
 pub const TO_END: u64 = u64::MAX;
@@ -119,6 +120,8 @@ pub struct Query {
     readings: Vec<Region>,
     /// Why it is no region, unless a contig has the whole text for its name.
     fault: Option<String>,
+    /// The file and the line that ask for it, if it is not the command line.
+    origin: Option<(Arc<str>, u64)>,
 }
 
 impl Query {
@@ -132,6 +135,7 @@ impl Query {
             text: text.to_string(),
             readings: vec![],
             fault: None,
+            origin: None,
         };
         if text.is_empty() {
             return Err(query.error("the name is empty"));
@@ -169,7 +173,15 @@ impl Query {
             text: region.to_string(),
             readings: vec![region],
             fault: None,
+            origin: None,
         }
+    }
+
+    /// The same as a line of a file asks for it.
+    #[must_use]
+    pub fn of_line(mut self, file: &Arc<str>, line: u64) -> Self {
+        self.origin = Some((Arc::clone(file), line));
+        self
     }
 
     /// The text as it was given.
@@ -258,7 +270,7 @@ impl Query {
             self.text,
             start + 1
         );
-        Err(Error::usage(what))
+        Err(self.refused(what))
     }
 
     /// Warns if `end` lies beyond the contig.
@@ -286,11 +298,24 @@ impl Query {
     /// The error for a text that none of `contigs` answers to.
     pub fn unknown(&self, contigs: &[Contig]) -> Error {
         let wanted = self.readings.last().map_or("", |region| &region.contig);
-        let todo = match nearest(wanted, contigs) {
-            Some(name) => format!("did you mean \"{name}\"? {RULE}"),
-            None => RULE.to_string(),
+        let mut todo = match nearest(wanted, contigs) {
+            Some(name) => format!("did you mean \"{name}\"?"),
+            None if contigs.is_empty() => String::new(),
+            None => format!("is it of another assembly? There are {}", listed(contigs)),
         };
-        Error::usage(format!("region \"{}\": no such contig", self.text)).todo(todo)
+        if self.text.contains([':', '{', ' ']) && self.origin.is_none() {
+            todo = format!("{todo} {RULE}").trim_start().to_string();
+        }
+        self.refused(format!("region \"{}\": no such contig", self.text))
+            .todo(todo)
+    }
+
+    /// The error for what cannot be: of the command line, or of a line of a file.
+    fn refused(&self, what: String) -> Error {
+        match &self.origin {
+            None => Error::usage(what),
+            Some((file, line)) => Error::input(what).file(file).place(format!("line {line}")),
+        }
     }
 
     fn error(&self, fault: impl fmt::Display) -> Error {

@@ -158,7 +158,7 @@ fn the_seed_decides_every_byte_and_threads_none() {
     let first = weights(args);
     assert!(first != model_file("model.safetensors"));
     assert!(weights(&format!("{args} -t 1")) == first);
-    assert!(weights(&format!("{args} -t 2 --save-every 0")) == first);
+    assert!(weights(&format!("{args} -t 2 --checkpoint-every 0")) == first);
     assert!(weights(&format!("{args} --seed 1")) != first);
 }
 
@@ -193,7 +193,7 @@ fn a_step_in_parts_is_the_same_step_but_for_rounding() {
 
 #[test]
 fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
-    let args = "--steps 60 --validate b --evaluate-every 20 --save-every 0";
+    let args = "--steps 60 --validate b --evaluate-every 20 --checkpoint-every 0";
     let whole = weights(args);
     let case = small(args);
     let mut child = case

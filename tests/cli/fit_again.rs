@@ -101,7 +101,7 @@ fn genomes(seed: u64) -> String {
     record("a", &bases(seed, 3000), 60) + &record("b", &bases(seed + 1, 600), 60)
 }
 
-const STEPS: &str = "--steps 100000 --evaluate-every 100000 --save-every 0 --batch 2";
+const STEPS: &str = "--steps 100000 --evaluate-every 100000 --checkpoint-every 0 --batch 2";
 
 #[test]
 fn a_run_on_genomes_goes_on_only_as_what_it_was() {
@@ -171,7 +171,7 @@ fn a_run_on_labels_goes_on_only_as_what_it_was() {
     files.extend(other_models());
     let options = [
         ("--feature gene", "head differs"),
-        ("--head mlp", "head differs"),
+        ("--head-shape mlp", "head differs"),
         ("--both-strands", "head differs"),
         (
             "--class-weights balanced",

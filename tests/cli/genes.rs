@@ -42,13 +42,13 @@ const MADE: [&str; 6] = [
     "out/model.safetensors",
 ];
 
-const FIT: &str = "fit a.fa --objective tracks --labels a.gff3 -m model -o out --head-only \
+const FIT: &str = "fit a.fa --labels a.gff3 -m model -o out --head-only \
                    --length 500 --batch 4 --learning-rate 3e-2 --validate c:8001-9500";
 
 /// A head trained on genes of so many codons.
-fn trained(codons: usize, args: &str) -> Case {
+fn trained(objective: &str, codons: usize, args: &str) -> Case {
     let (fasta, annotation) = genome(codons);
-    let mut case = Case::new(&format!("{FIT} {args}"))
+    let mut case = Case::new(&format!("{FIT} --objective {objective} {args}"))
         .file("a.fa", fasta)
         .file("a.gff3", annotation)
         .seconds(300);
@@ -69,12 +69,12 @@ fn heads_of_every_kind_learn_and_say_the_same_at_any_chunk() {
     for args in [
         "",
         "--both-strands --class-weights balanced",
-        "--head mlp --head-width 7",
-        "--head mlp --both-strands",
-        "--head local-attention --head-window 5",
-        "--both-strands --head local-attention",
+        "--head-shape mlp --head-width 7",
+        "--head-shape mlp --both-strands",
+        "--head-shape local-attention --head-window 5",
+        "--both-strands --head-shape local-attention",
     ] {
-        let mut case = trained(40, &format!("{args} --steps 60"));
+        let mut case = trained("tracks", 40, &format!("{args} --steps 60"));
         let auroc = metrics(&case)["auroc_CDS"].as_f64().unwrap();
         assert!(auroc > 0.9, "{args}: {auroc}");
         let mut tables = Vec::new();
@@ -111,7 +111,7 @@ fn features(outcome: &Outcome, name: &str) -> Vec<String> {
 #[test]
 fn genes_are_learned_and_found_again() {
     // Long ones: this head is unsure of each base.
-    let case = trained(120, "--genes --both-strands --steps 200");
+    let case = trained("genes", 120, "--both-strands --steps 200");
     let args = "predict a.fa -m out --genes g.gff3 --bed g.bed --threshold 0.4 --bigwig w -t 2";
     let mut case = case.args(args);
     let wigs = GENE_CLASSES.map(|class| format!("w.{class}.bw"));
@@ -153,8 +153,8 @@ fn genes_are_learned_and_found_again() {
 fn only_contigs_that_no_file_annotates_are_warned_of() {
     let (fasta, annotation) = genome(40);
     let other = |text: &str| text.replace(">c", ">d").replace("c\t", "d\t");
-    let args = "--labels d.gff3 --genes --steps 1";
-    let fit = FIT.replace("a.fa --objective", "a.fa d.fa --objective");
+    let args = "--labels d.gff3 --objective genes --steps 1";
+    let fit = FIT.replace("a.fa", "a.fa d.fa");
     let outcome = Case::new(&format!("{fit} {args}"))
         .file("d.fa", other(&fasta) + ">bare\nACGTACGTACGT\n")
         .file("d.gff3", other(&annotation))
@@ -174,7 +174,8 @@ fn only_contigs_that_no_file_annotates_are_warned_of() {
 
 #[test]
 fn the_language_model_is_still_there() {
-    let mut case = trained(40, "--steps 2").args("predict a.fa -m out -o out.parquet --head lm");
+    let mut case =
+        trained("tracks", 40, "--steps 2").args("predict a.fa -m out -o out.parquet --head lm");
     let with = case.run().succeeds(&["out.parquet"]).table();
     let mut case = Case::new("predict a.fa -m model -o out.parquet").file("a.fa", genome(40).0);
     let without = case.run().succeeds(&["out.parquet"]).table();
@@ -186,7 +187,7 @@ fn the_language_model_is_still_there() {
 fn what_cannot_be_is_refused() {
     let (fasta, annotation) = genome(40);
     let fit = |args: &str| {
-        let fixed = "fit a.fa -m model -o out --objective tracks --steps 1";
+        let fixed = "fit a.fa -m model -o out --steps 1 --objective";
         Case::new(&format!("{fixed} {args}"))
             .file("a.fa", &fasta)
             .file("a.gff3", &annotation)
@@ -201,23 +202,26 @@ fn what_cannot_be_is_refused() {
                 annotation.clone() + "c\tx\tCDS\t99991\t99999\t.\t+\t0\tID=far\n",
             )
     };
-    fit("--labels broken.gff3")
+    fit("tracks --labels broken.gff3")
         .run()
         .fails(3, &["broken.gff3: line 5: ", "9 columns"]);
-    fit("--labels other.gff3")
+    fit("tracks --labels other.gff3")
         .run()
         .fails(3, &["other.gff3", "\"chrC\" (\"c\"?)"]);
-    fit("--labels far.gff3 --genes")
+    fit("genes --labels far.gff3")
         .run()
         .fails(3, &["far.gff3: line 42: ", "99999"]);
-    fit("--labels a.gff3 --feature exon")
+    fit("tracks --labels a.gff3 --feature exon")
         .run()
         .fails(3, &["exon"]);
-    fit("--labels a.bed --genes")
+    fit("genes --labels a.bed").run().fails(2, &["GFF3 or GTF"]);
+    fit("genes --labels a.gff3 --feature exon")
         .run()
-        .fails(2, &["GFF3 or GTF"]);
-    fit("--labels a.fa").run().fails(2, &["a.fa", ".gff3"]);
-    fit("").run().fails(2, &["--labels"]);
+        .fails(2, &["CDS"]);
+    fit("tracks --labels a.fa")
+        .run()
+        .fails(2, &["a.fa", ".gff3"]);
+    fit("tracks").run().fails(2, &["--labels"]);
     let predict = |args: &str| {
         Case::new(&format!("predict a.fa -m model {args}"))
             .file("a.fa", &fasta)

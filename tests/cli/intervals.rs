@@ -344,8 +344,16 @@ fn what_does_not_go_with_intervals_is_refused() {
     }
     let line = "embed a.fa -m model -o out.parquet --intervals r.bed";
     for (bed, code, said) in [
-        ("e\t1\t5\n", 2, "\"e:2-5\": no such contig"),
-        ("c\t7000\t7001\n", 2, "c:7001-7001"),
+        (
+            "e\t1\t5\n",
+            3,
+            "r.bed: line 1: region \"e:2-5\": no such contig",
+        ),
+        (
+            "c\t7000\t7001\n",
+            3,
+            "r.bed: line 1: region \"c:7001-7001\"",
+        ),
         ("", 3, "no intervals"),
         ("c\t9\t5\n", 3, "line 1"),
     ] {

@@ -12,8 +12,12 @@ mod genes;
 mod inputs;
 mod intervals;
 mod layers;
+mod messages;
 mod models;
+mod params;
 mod predict;
+#[cfg(feature = "hub")]
+mod pull;
 mod readers;
 mod reads;
 mod score;

@@ -69,10 +69,9 @@ fn a_wrong_command_line_is_a_usage_error() {
 #[test]
 fn bundled_models_need_no_files() {
     let list = said("models list");
-    let bundled = list
-        .lines()
-        .filter_map(|line| line.strip_suffix("  bundled"));
-    let bundled: Vec<&str> = bundled.collect();
+    let bundled = list.lines().map(|line| line.split_whitespace().collect());
+    let bundled = bundled.filter(|words: &Vec<&str>| words[1] == "bundled");
+    let bundled: Vec<&str> = bundled.map(|words| words[0]).collect();
     assert_eq!(
         bundled,
         [
@@ -137,16 +136,112 @@ fn int8_takes_half_of_float16_and_is_opened_as_any_other_type() {
 }
 
 #[test]
-fn presets_are_listed() {
+fn models_are_listed_with_their_sizes() {
     let list = said("models list");
-    for name in [
-        "hyenadna-tiny-1k",
-        "caduceus-ps-131k",
-        "mamba-d256-l16",
-        "evo2-7b",
+    let cells = |name: &str| {
+        let line = list.lines().find(|line| line.starts_with(name)).unwrap();
+        let cells = line
+            .split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty());
+        cells.map(str::to_string).collect::<Vec<_>>()
+    };
+    let heads = [
+        "name",
+        "weights",
+        "parameters",
+        "context",
+        "organism",
+        "size",
+    ];
+    assert_eq!(cells("name"), heads);
+    let [_, weights, parameters, context, organism, _] = &cells("crocuta-human")[..] else {
+        panic!("{list}")
+    };
+    assert_eq!(
+        [weights, parameters, organism],
+        ["bundled", "1.7 M", "human"],
+        "{context}"
+    );
+    for (name, parameters, context) in [
+        ("hyenadna-tiny-1k ", "0.4 M", "1,024"),
+        ("hyenadna-large-1m", "6.6 M", "1,000,000"),
+        ("caduceus-ps-131k", "7.7 M", "-"),
+        ("mamba-d256-l16", "7.0 M", "-"),
+        ("evo2-7b", "6.6 B", "1,048,576"),
     ] {
-        assert!(list.lines().any(|line| line == name), "{name}");
+        let cells = cells(name);
+        assert_eq!(
+            [&*cells[1], &*cells[2], &*cells[3]],
+            ["untrained", parameters, context],
+            "{name}"
+        );
     }
+}
+
+#[test]
+fn published_models_are_listed_with_the_commands_that_bring_them() {
+    let list = said("models list --published");
+    let models = list.lines().skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<&str> = models
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(
+        names.contains(&"LongSafari/hyenadna-small-32k-seqlen-hf"),
+        "{list}"
+    );
+    for name in names {
+        let command = format!("  crocuta models pull {name}");
+        assert!(
+            list.lines().any(|line| line.starts_with(&command)),
+            "{name}\n{list}"
+        );
+    }
+    let size = "LongSafari/hyenadna-large-1m-seqlen-hf";
+    let line = list.lines().find(|line| line.starts_with(size)).unwrap();
+    assert!(
+        line.contains("1,000,000") && line.ends_with("218.2 MB"),
+        "{line}"
+    );
+}
+
+#[test]
+fn the_program_says_what_it_is_and_what_it_finds() {
+    let text = said("version");
+    assert!(
+        text.starts_with(&format!("version: {}\n", env!("CARGO_PKG_VERSION"))),
+        "{text}"
+    );
+    for line in ["commit: ", "simd: ", "features: ", "GPUs: ", "libnvrtc: "] {
+        assert!(
+            text.lines().any(|found| found.starts_with(line)),
+            "{line}\n{text}"
+        );
+    }
+    let found: serde_json::Value = serde_json::from_str(&said("version --json")).unwrap();
+    assert_eq!(found["version"], env!("CARGO_PKG_VERSION"));
+    assert!(found["commit"].is_null() || found["commit"].as_str().unwrap().len() >= 7);
+    assert!(found["simd"].is_string() && found["features"].is_array());
+    let libraries = found["cuda"]["libraries"].as_array().unwrap();
+    assert_eq!(libraries.len(), 5);
+    for library in libraries {
+        assert_eq!(
+            library["found"] == false,
+            library["path"].is_null(),
+            "{library}"
+        );
+    }
+}
+
+#[test]
+fn sizes_have_suffixes() {
+    let new = |size: &str| {
+        let args = format!("models new --preset hyenadna-tiny-1k -o new --max-size {size}");
+        Case::new(&args).run()
+    };
+    new("1.7M").fails(2, &["--max-size"]);
+    new("large").fails(2, &["--max-size", "1.5G"]);
+    new("2M").succeeds(&["new", "new/config.json", "new/model.safetensors"]);
 }
 
 #[test]
@@ -266,7 +361,7 @@ fn a_preset_runs() {
 }
 
 /// A pickle of a dictionary with this name for each tensor, all float32 in storages of their own.
-fn checkpoint() -> Vec<u8> {
+pub fn checkpoint() -> Vec<u8> {
     let file = model_file("model.safetensors");
     let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
     let text = |s: &str| [b"X", &(s.len() as u32).to_le_bytes()[..], s.as_bytes()].concat();
@@ -394,6 +489,15 @@ fn a_model_that_is_not_in_the_cache_says_how_it_gets_there() {
         assert_eq!(found, Some(code), "{said}");
         assert!(said.contains(words) && said.contains(name), "{said}");
     }
+}
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn a_build_without_a_client_of_the_hub_says_which_has_one() {
+    Case::new("models pull zoo/hyena@v2").run().fails(
+        2,
+        &["--features hub", "hf download zoo/hyena --revision v2"],
+    );
 }
 
 #[test]

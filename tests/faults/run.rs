@@ -16,7 +16,7 @@ pub const LINES: [&str; 14] = [
     "reads r.sam -m model -o out.parquet -t 2 --chunk 200 --resume --checkpoint-every 0",
     "score v.vcf -r a.fa -m model -o out.parquet -t 2 --after 20 --vcf-out out.vcf.gz",
     "score v.vcf -r a.fa -m model -o out.parquet -t 2 --after 20 --resume --checkpoint-every 0",
-    "fit a.fa -m model -o out -t 1 --steps 2 --batch 1 --length 128 --seed 1 --save-every 0",
+    "fit a.fa -m model -o out -t 1 --steps 2 --batch 1 --length 128 --seed 1 --checkpoint-every 0",
     "models new --config model/config.json --seed 1 -o out",
     "models convert model --dtype f16 -o out",
     "table concat one.parquet two.parquet -o out.parquet",

@@ -37,18 +37,19 @@ pub fn aligned(name: &str) -> Vec<u8> {
 
 /// The small model's directory with a head of genes, and an adapter of it with a head of classes.
 static TRAINED: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
-    let fixed =
-        "fit a.fa -m model --objective tracks --steps 1 --batch 1 --length 90 --chunk 90 -t 1";
+    let fixed = "fit a.fa -m model --steps 1 --batch 1 --length 90 --chunk 90 -t 1";
     let gff = "##gff-version 3\nc\tx\tCDS\t31\t120\t.\t+\t0\tID=g\n";
     let mut case = Case::new(&format!(
-        "{fixed} --labels a.gff3 --genes --head-only -o genes"
+        "{fixed} --objective genes --labels a.gff3 --head-only -o genes"
     ))
     .file("a.fa", fasta())
     .file("a.gff3", gff)
     .file("l.bed", "c\t0\t40\tx\nc\t40\t90\ty\n")
     .seconds(60);
     assert_eq!(case.run().code, Some(0));
-    case = case.args(&format!("{fixed} --labels l.bed --lora 2 -o adapter"));
+    case = case.args(&format!(
+        "{fixed} --objective tracks --labels l.bed --lora 2 -o adapter"
+    ));
     assert_eq!(case.run().code, Some(0));
     let files = crate::harness::listing(&case.path("")).into_iter();
     let files = files.filter_map(|(name, content)| Some((name, content?.0)));

@@ -329,7 +329,7 @@ fn scores_go_on_only_with_the_same_inputs_and_options() {
         option("-t 2", "-t 2 --strand both", &["strand"]),
         option("-t 2", "-t 2 --embeddings site", &["embeddings"]),
         option("-t 2", "-t 2 --layer 1", &["layer"]),
-        option("-t 2", "-t 2 --around 10", &["around"]),
+        option("-t 2", "-t 2 --flank 10", &["flank"]),
         option(
             "--after 50",
             "--mode window --window 100",
@@ -352,7 +352,7 @@ fn genome_and(args: &str, variants: String) -> Case {
 #[test]
 fn training_goes_on_only_with_the_same_inputs() {
     let line = "fit a.fa -m model -o out --objective tracks --labels l.bed --validate-file held.bed \
-                --batch 4 --length 500 --chunk 250 --steps 2000 --save-every 0 --resume -t 2";
+                --batch 4 --length 500 --chunk 250 --steps 2000 --checkpoint-every 0 --resume -t 2";
     let labels: String = (0..100)
         .map(|i| format!("c\t{}\t{}\tx\n", i * 100, i * 100 + 40))
         .collect();

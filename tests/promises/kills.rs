@@ -59,7 +59,7 @@ pub fn commands_on(
             scored.clone(),
         ),
         (
-            "score v.vcf -r a.fa -m model --chunk 256 --after 40 --preset marin --shard 2/2",
+            "score v.vcf -r a.fa -m model --chunk 256 --after 40 --protocol marin --shard 2/2",
             scored.clone(),
         ),
         (

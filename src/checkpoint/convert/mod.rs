@@ -3,6 +3,7 @@
 use super::pickle::Pickle;
 use super::safetensors::{self, Entry};
 use super::staging::Staging;
+use super::tokenizer::TOKENIZERS;
 use super::torch::{Archive, View};
 use super::{Architecture, Config, child, presets};
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ use std::process::Command;
 /// DIR and CONFIG, print an error as one line to stderr and exit with its code.
 ///
 /// The process may use 2 GiB of address space, or four times the file if that is more, and 10 s
-/// and a second for each 20 MB. Whatever goes wrong there is one error here, and leaves nothing
+/// and a second for each 20 MB. A tokenizer beside the configuration is kept. Whatever goes wrong there is one error here, and leaves nothing
 /// behind. `config` is the model's configuration; by default the `config.json` beside the file.
 /// Returns the SHA-256 of `model.safetensors`.
 pub fn convert_in_child(
@@ -36,7 +37,14 @@ pub fn convert_in_child(
         .map_err(|e| Error::io(file, &e))?
         .len();
     let staging = Staging::begin(out)?;
-    child.arg(file).arg(staging.path()).arg(config);
+    child.arg(file).arg(staging.path()).arg(&config);
+    for name in TOKENIZERS {
+        let path = config.with_file_name(name);
+        if path.is_file() {
+            let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, &e))?;
+            staging.write(name, &bytes)?;
+        }
+    }
     child::run(child, file, child::time_limit(size))?;
     let digest = sha256::digest(&staging.path().join("model.safetensors"))?;
     staging.commit()?;

@@ -4,11 +4,11 @@ mod options;
 mod progress;
 mod request;
 
-use super::process::{Logging, print};
+use super::log::Logging;
+use super::process::print;
 use crate::checkpoint::{self, Checkpoint, Staging};
 use crate::error::Result;
 use crate::run::units::readable;
-use crate::run::use_threads;
 use crate::stream;
 use crate::train::{self, Prepared, Request, Saving};
 use options::{Output, Schedules, Split, Start, Strands, Task};
@@ -26,7 +26,7 @@ use std::time::Duration;
     after_help = "Examples:\n  crocuta fit genome.fa.gz --preset crocuta-bacteria --validate chr:3713323-4641652 -o model\n  \
 crocuta fit genome.fa.gz -m model --learning-rate 3e-4 --validate-file held_out.bed -o better\n  \
 crocuta fit --objective sequences --table t.csv --validate-table v.csv -m model --lora 8 -o lora\n  \
-crocuta fit --objective tracks --genes --labels a.gff3 --both-strands a.fa -m model -o finder"
+crocuta fit --objective genes --labels a.gff3 --both-strands a.fa -m model -o finder"
 )]
 pub struct Fit {
     /// FASTA files to train on: plain, gzip, BGZF or zstd.
@@ -50,7 +50,7 @@ impl Fit {
         if let Some(limit) = self.output.time_limit {
             stream::stop_after(limit)?;
         }
-        use_threads(self.schedule.threads)?;
+        self.schedule.workers.start()?;
         checkpoint::must_be_free(&self.output.output)?;
         let mut fit = self.prepare()?;
         let mut saving = self.saving(&fit)?;
@@ -76,7 +76,7 @@ impl Fit {
 
     /// What the command would take, in lines of `name: value`.
     pub fn check(&self) -> Result<String> {
-        use_threads(self.schedule.threads)?;
+        self.schedule.workers.start()?;
         let fit = self.prepare()?;
         let estimate = fit.estimate();
         let speed = fit.measure()?;
@@ -116,11 +116,11 @@ impl Fit {
     fn saving(&self, fit: &Prepared) -> Result<Saving> {
         let Output {
             output,
-            save_every,
+            checkpoint_every,
             resume,
             ..
         } = &self.output;
-        let every = Duration::from_secs(*save_every);
+        let every = Duration::from_secs(*checkpoint_every);
         Saving::open(output, fit.identity(), every, *resume)
     }
 }

@@ -1,7 +1,7 @@
 //! Options of `fit`.
 
-use crate::run::options::{Precision, Target};
-use crate::run::units::duration;
+use crate::run::options::{Precision, Target, Workers};
+use crate::run::units::{duration, size};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ pub enum Task {
     Sequences,
     /// Classes or values of each base.
     Tracks,
+    /// Genes of prokaryotes: from CDS the strand and the codon position of each base, and where
+    /// genes start and stop, for `crocuta predict --genes`.
+    Genes,
 }
 
 /// Which strands are read.
@@ -51,12 +54,12 @@ pub enum ClassWeights {
 pub struct Start {
     /// Go on with this model: a bundled one by its name, or a directory with config.json and
     /// model.safetensors.
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
-    /// From random weights of a published configuration: see `crocuta models list`.
-    #[arg(long)]
+    /// Random weights of a published configuration: see `crocuta models list`.
+    #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// From random weights of your own config.json.
+    /// Random weights of your own config.json.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -104,23 +107,13 @@ pub struct Split {
     /// Labels are values, not classes.
     #[arg(long, help_heading = "Task", requires = "table")]
     pub values: bool,
-    /// What is known of each base, for --objective tracks: GFF3 or GTF, whose types of features are
+    /// What is known of each base, for --objective tracks and genes: GFF3 or GTF, whose types of features are
     /// classes; BED, whose names are; bedGraph or bigWig, which have values. Repeatable.
     #[arg(long, value_name = "FILE", help_heading = "Task")]
     pub labels: Vec<PathBuf>,
     /// Of GFF3 and GTF, only features of this type. Repeatable.
-    #[arg(
-        long,
-        value_name = "TYPE",
-        help_heading = "Task",
-        requires = "labels",
-        conflicts_with = "genes"
-    )]
+    #[arg(long, value_name = "TYPE", help_heading = "Task", requires = "labels")]
     pub feature: Vec<String>,
-    /// Learn genes of prokaryotes: from the CDS of the labels the strand and the codon position of
-    /// each base, and where genes start and stop, for `crocuta predict --genes`.
-    #[arg(long, help_heading = "Task", requires = "labels")]
-    pub genes: bool,
     /// How the classes of a base are computed from the encoder's hidden vectors.
     #[arg(
         long,
@@ -129,7 +122,7 @@ pub struct Split {
         help_heading = "Task",
         requires = "labels"
     )]
-    pub head: HeadShape,
+    pub head_shape: HeadShape,
     /// Bases to either side that a local-attention head looks at.
     #[arg(long, value_name = "BASES", default_value_t = 16, help_heading = "Task", requires = "labels",
           value_parser = clap::value_parser!(u16).range(0..=4096))]
@@ -242,15 +235,13 @@ pub struct Schedules {
     pub patience: Option<u64>,
     /// Where to compute: auto, cpu, cuda, cuda:N, or several GPUs, as cuda:0,1 or cuda:all: each
     /// has a part of each step. CUDA's libraries are opened at run time.
-    #[arg(long, default_value = "auto", help_heading = "Steps")]
+    #[arg(long, default_value = "auto", help_heading = "Run")]
     pub device: Target,
     /// What matrix products multiply; they sum in f32.
-    #[arg(long, value_enum, default_value = "f32", help_heading = "Steps")]
+    #[arg(long, value_enum, default_value = "f32", help_heading = "Run")]
     pub precision: Precision,
-    /// Worker threads [default: all processors that the process may use]. Changes no number.
-    #[arg(short, long, value_name = "N", help_heading = "Steps",
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub workers: Workers,
 }
 
 /// What is written.
@@ -263,22 +254,22 @@ pub struct Output {
     /// run that was not.
     #[arg(long, help_heading = "Output")]
     pub resume: bool,
-    /// Seconds between saves; the file lies hidden beside the output until the run ends.
+    /// Seconds between checkpoints.
     #[arg(
         long,
         value_name = "SECONDS",
         default_value_t = 300,
         help_heading = "Output"
     )]
-    pub save_every: u64,
-    /// End after so much time, such as 3h50m, 90s or 3:50:00, saved and with exit code 143: the
-    /// same command with --resume goes on from there.
+    pub checkpoint_every: u64,
+    /// End after so much time, such as 3h50m, 90s or 3:50:00, with a checkpoint and exit code 143:
+    /// the same command with --resume goes on from there.
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
     pub time_limit: Option<Duration>,
     /// The licence of the weights, for the model card: an SPDX identifier such as mit.
     #[arg(long, value_name = "ID", help_heading = "Output")]
     pub license: Option<String>,
-    /// Refuse a model with more bytes of weights than this.
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 30, help_heading = "Output")]
+    /// Refuse to make weights of more bytes than this, such as 60G.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4G", help_heading = "Output")]
     pub max_size: u64,
 }

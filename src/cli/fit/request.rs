@@ -5,13 +5,14 @@ use crate::adapter::Scale;
 use crate::checkpoint::{self, Checkpoint, Config};
 use crate::error::{Error, Result};
 use crate::head::Shape;
-use crate::io::bed;
+use crate::io::bed::{self, Record};
 use crate::ops::Device;
 use crate::run::device;
 use crate::run::options::Precision;
 use crate::sequence::region::Query;
 use crate::train::{Lesson, Steps, Tracking, Trained};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 impl Start {
     /// The model, read or made.
@@ -36,8 +37,10 @@ impl Split {
             let queries = regions.iter().map(|text| Query::parse(text));
             let mut queries = queries.collect::<Result<Vec<_>>>()?;
             if let Some(path) = file {
-                let records = bed::read(path)?.warned().into_iter();
-                queries.extend(records.map(|record| Query::exact(record.region)));
+                let file = Arc::from(path.display().to_string());
+                let query =
+                    |record: Record| Query::exact(record.region).of_line(&file, record.line);
+                queries.extend(bed::read(path)?.warned().into_iter().map(query));
             }
             Ok(queries)
         };
@@ -58,7 +61,7 @@ impl Split {
 
     /// How the head computes.
     fn shape(&self) -> Shape {
-        match self.head {
+        match self.head_shape {
             HeadShape::Linear => Shape::Linear,
             HeadShape::Mlp => Shape::Mlp {
                 hidden: usize::from(self.head_width),
@@ -103,7 +106,11 @@ impl Split {
         match task {
             Task::NextBase => self.next_base(fasta),
             Task::Sequences => self.sequences(fasta),
-            Task::Tracks => self.tracks(fasta),
+            Task::Tracks => self.tracks(fasta, false),
+            Task::Genes if self.feature.is_empty() => self.tracks(fasta, true),
+            Task::Genes => Err(Error::usage(
+                "genes are learned from CDS, not from --feature",
+            )),
         }
     }
 
@@ -140,7 +147,7 @@ impl Split {
         })
     }
 
-    fn tracks(&self, fasta: &[PathBuf]) -> Result<Lesson> {
+    fn tracks(&self, fasta: &[PathBuf], genes: bool) -> Result<Lesson> {
         if fasta.is_empty() || self.labels.is_empty() || self.table.is_some() {
             let what = "tracks are learned from FASTA files and labels of their bases";
             return Err(Error::usage(what).todo("give the files and --labels"));
@@ -149,7 +156,7 @@ impl Split {
             fasta: fasta.to_vec(),
             labels: self.labels.clone(),
             features: self.feature.clone(),
-            genes: self.genes,
+            genes,
             shape: self.shape(),
             both_strands: self.both_strands,
             balanced: self.class_weights == ClassWeights::Balanced,

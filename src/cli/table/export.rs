@@ -1,8 +1,7 @@
 //! `table export`: rows of a table in another format.
 
-use super::Workers;
 use crate::error::Result;
-use crate::run::use_threads;
+use crate::run::Workers;
 use crate::tables::export;
 use crate::tables::export::{Export, Form};
 use std::path::PathBuf;
@@ -20,7 +19,8 @@ pub struct Exported {
     /// Only these columns, in this order.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     columns: Vec<String>,
-    /// Only rows that overlap these regions, chr:beg-end, counted from 1.
+    /// Only this region, as in samtools: chr, chr:beg-end, 1-based, end included. Of reads and
+    /// variants, those that overlap it. Repeatable.
     #[arg(long, value_name = "REGION")]
     region: Vec<String>,
     /// Replace the output if it exists.
@@ -53,7 +53,7 @@ impl Exported {
     /// # Errors
     /// Those of [`export`].
     pub fn run(&self) -> Result<()> {
-        use_threads(self.workers.threads)?;
+        self.workers.start()?;
         let Forms { tsv, csv, ipc, npy } = self.form;
         let given = [
             (tsv, Form::Tsv),

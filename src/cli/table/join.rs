@@ -1,10 +1,9 @@
 //! `table join`: rows beside labels.
 
-use super::Workers;
 use crate::cli::process::print;
 use crate::error::{Error, Result};
 use crate::io::atomic::is_stdout;
-use crate::run::use_threads;
+use crate::run::Workers;
 use crate::tables::join::{Join, Question, described, join};
 use std::path::PathBuf;
 
@@ -46,7 +45,7 @@ pub struct Joined {
     /// Write the judgement to this file as JSON.
     #[arg(long, value_name = "FILE", requires = "label")]
     summary: Option<PathBuf>,
-    /// Replace the outputs if they exist.
+    /// Replace the output if it exists.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -63,7 +62,7 @@ impl Joined {
             let error = Error::usage("--label prints to stdout, where the table would go");
             return Err(error.todo("give a file to -o"));
         }
-        use_threads(self.workers.threads)?;
+        self.workers.start()?;
         let question = self.label.as_deref().map(|label| Question {
             label,
             positive: &self.positive,

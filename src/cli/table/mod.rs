@@ -6,7 +6,7 @@ mod summarise;
 
 use super::process::print;
 use crate::error::Result;
-use crate::run::use_threads;
+use crate::run::Workers;
 use crate::tables::{concat, show};
 use export::Exported;
 use join::Joined;
@@ -70,14 +70,6 @@ crocuta table summarise scores.parquet --by type --columns delta_ll,llr -o types
     Summarise(Box<Summarised>),
 }
 
-/// How many work.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Workers {
-    /// Worker threads [default: all processors that the process may use].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-}
-
 impl Table {
     /// Runs the command.
     ///
@@ -93,7 +85,7 @@ impl Table {
                 force,
                 workers,
             } => {
-                use_threads(workers.threads)?;
+                workers.start()?;
                 concat(tables, output, *allow_gaps, *force)
             }
             Self::Export(exported) => exported.run(),

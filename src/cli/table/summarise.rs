@@ -1,8 +1,7 @@
 //! `table summarise`: the numbers of groups of rows.
 
-use super::Workers;
 use crate::error::Result;
-use crate::run::use_threads;
+use crate::run::Workers;
 use crate::tables::summarise::{Summarise, summarise};
 use std::path::PathBuf;
 
@@ -34,7 +33,7 @@ impl Summarised {
     /// # Errors
     /// Those of [`summarise`].
     pub fn run(&self) -> Result<()> {
-        use_threads(self.workers.threads)?;
+        self.workers.start()?;
         summarise(&Summarise {
             table: &self.table,
             by: &self.by,

@@ -73,6 +73,22 @@ pub struct Written {
     pub sha256: String,
 }
 
+/// Fails unless the directory around `path` is there.
+///
+/// # Errors
+/// Io.
+pub fn must_be_in_a_directory(path: &Path) -> Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    match parent.filter(|parent| !parent.exists()) {
+        Some(parent) => Err(Error::new(Kind::Io, "no such directory")
+            .file(parent.display())
+            .todo("make it first (mkdir -p), or name another")),
+        None => Ok(()),
+    }
+}
+
 impl AtomicFile {
     /// Opens `path` for writing; call it before any work, so that a run does not compute for hours
     /// and then find that it may not write.
@@ -107,6 +123,7 @@ impl AtomicFile {
             }
             Err(_) => path.to_path_buf(),
         };
+        must_be_in_a_directory(path)?;
         let (file, temporary) = Temporary::create(path, target)?;
         Ok(Self::new((path, path), file, Some(temporary), force))
     }

@@ -8,6 +8,7 @@ mod stream;
 pub use super::sequences::{Planned, Sequence};
 
 use super::bases::Counts;
+use super::fasta;
 use super::indexed::{Access, Indexed};
 use super::input::{Format, Input};
 use super::pileup::Consensus;
@@ -75,9 +76,11 @@ impl Genome {
     /// Io when it cannot be opened, Input when it or an index is damaged, Usage when a region
     /// cannot be (at once with an index, else when the file has been read).
     pub fn open(path: &Path, options: Options) -> Result<Self> {
-        let input = Input::open(path, options.allow_missing_eof)?;
+        let mut input = Input::open(path, options.allow_missing_eof)?;
         let name = input.name().to_string();
-        Self::with_input(path, input, options).map_err(|error| error.file(name))
+        let looked = fasta::look(&mut input);
+        let opened = looked.and_then(|()| Self::with_input(path, input, options));
+        opened.map_err(|error| error.file(name))
     }
 
     fn with_input(path: &Path, input: Input, options: Options) -> Result<Self> {

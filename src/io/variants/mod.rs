@@ -18,6 +18,7 @@ pub use header::Header;
 pub use info::InfoFields;
 
 use super::input::Input;
+use super::other::other_format;
 use super::read;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -108,7 +109,8 @@ impl Reader {
             return Err(Error::input("empty: neither VCF nor BCF").file(name));
         }
         if !is_bcf && !header::VERSION.starts_with(&start) {
-            return Err(header::no_version().place("line 1").file(name));
+            let other = other_format(&start, "VCF").unwrap_or_else(header::no_version);
+            return Err(other.place("line 1").file(name));
         }
         let mut reader = Self {
             input: Cursor::new(start).chain(input),

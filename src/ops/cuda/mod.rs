@@ -14,6 +14,7 @@ mod compile;
 mod element;
 mod error;
 pub(super) mod fft;
+mod found;
 mod kept;
 pub(super) mod launch;
 pub(super) mod matmul;
@@ -25,6 +26,7 @@ pub(super) mod testing;
 
 pub(super) use compile::{Source, compile};
 pub(super) use element::{Element, Operand, vector};
+pub use found::libraries_found;
 pub(super) use kept::{Carried, OnGpu};
 pub use packed::Packed;
 pub use saved::{Saved, Stored};

@@ -57,18 +57,51 @@ pub enum Precision {
     Bf16,
 }
 
+/// How many work.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Workers {
+    /// Worker threads [default: all processors that the process may use]. Changes no number.
+    #[arg(short, long, visible_short_alias = '@', value_name = "N", help_heading = "Run",
+          env = "CROCUTA_THREADS", hide_env_values = true,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl Workers {
+    /// Works with so many threads from now on, or with as many as there are processors.
+    ///
+    /// # Errors
+    /// Memory: they cannot be started; Usage: others were started before.
+    pub fn start(self) -> Result<()> {
+        let threads = self.threads;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from));
+        match pool.build_global() {
+            // Without a cause there is a pool already.
+            Err(e) if e.source().is_some() => Err(threads::none(e)),
+            Err(e) if threads.is_some() => Err(Error::usage(format!("--threads: {e}"))),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The model and how it runs.
 #[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct Compute {
     /// The model: a bundled one by its name, a directory with config.json and model.safetensors,
-    /// or hf:owner/name[@revision] out of Hugging Face's cache [default: crocuta-bacteria, bundled;
-    /// with --genes crocuta-bacteria-genes].
-    #[arg(short, long, value_name = "MODEL")]
+    /// or hf:owner/name[@revision] out of Hugging Face's cache [default: crocuta-bacteria, or for
+    /// genes crocuta-bacteria-genes, which are bundled].
+    #[arg(
+        short,
+        long,
+        value_name = "MODEL",
+        env = "CROCUTA_MODEL",
+        hide_env_values = true
+    )]
     #[serde(skip)]
     pub model: Option<PathBuf>,
     /// Apply an adapter to the model: a directory in PEFT's layout, as `crocuta fit --lora` makes
     /// them. Repeatable: several add up, and each brings its heads.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
     #[serde(skip)]
     pub adapter: Vec<PathBuf>,
     /// Bases that the model reads at a time. Changes speed and memory, not the numbers [default:
@@ -78,7 +111,7 @@ pub struct Compute {
     #[serde(skip)]
     pub chunk: Option<u32>,
     /// Strands to read; - rows have their context on the right.
-    #[arg(long, value_enum, default_value = "forward", help_heading = "Run")]
+    #[arg(long, value_enum, default_value = "forward")]
     pub strand: Strand,
     /// Read windows of so many bases, each with an empty state, instead of carrying it.
     /// Bidirectional models always do [default for them: the trained length, or 65,536 if the
@@ -112,30 +145,14 @@ pub struct Compute {
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Run")]
     #[serde(skip)]
     pub device_memory: Option<u64>,
-    /// Worker threads [default: all processors that the process may use].
-    #[arg(short, long, value_name = "N", help_heading = "Run",
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[command(flatten)]
     #[serde(skip)]
-    pub threads: Option<u16>,
-    /// Directory for scratch files, needed by --exact and by --strand other than forward
-    /// [default: $TMPDIR, or the output's].
+    pub workers: Workers,
+    /// Directory for scratch files, which strands other than forward and whole sequences of
+    /// bidirectional models need [default: $TMPDIR, or the output's].
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     #[serde(skip)]
     pub scratch: Option<PathBuf>,
-}
-
-/// Works with so many threads from now on, or with as many as there are processors.
-///
-/// # Errors
-/// Memory: they cannot be started; Usage: others were started before.
-pub fn use_threads(threads: Option<u16>) -> Result<()> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from));
-    match pool.build_global() {
-        // Without a cause there is a pool already.
-        Err(e) if e.source().is_some() => Err(threads::none(e)),
-        Err(e) if threads.is_some() => Err(Error::usage(format!("--threads: {e}"))),
-        _ => Ok(()),
-    }
 }
 
 impl Compute {

@@ -8,7 +8,7 @@ mod regions;
 mod shard;
 mod source;
 
-pub use compute::{Compute, Precision, Target, use_threads};
+pub use compute::{Compute, Precision, Target, Workers};
 pub use output::{Binning, Output};
 pub use regions::{RegionOptions, selection_of_intervals, selection_of_spans};
 pub use shard::Sharding;

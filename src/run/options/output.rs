@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct Binning {
     /// One row for every BASES bases, at multiples of it.
-    #[arg(long, value_name = "BASES", group = "pooled", help_heading = "Output",
+    #[arg(long, value_name = "BASES", group = "pooled",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub bin: Option<u32>,
     /// How the bases of a bin, or of an interval, become one vector.
@@ -65,7 +65,7 @@ pub struct Output {
     #[serde(skip)]
     pub checkpoint_dir: Option<PathBuf>,
     /// End after so much time, such as 3h50m, 90s or 3:50:00, with a checkpoint and exit code 143:
-    /// the same command goes on from there.
+    /// the same command with --resume goes on from there.
     #[arg(long, value_name = "TIME", value_parser = duration, requires = "resume",
           help_heading = "Output")]
     #[serde(skip)]

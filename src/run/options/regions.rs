@@ -1,7 +1,7 @@
 //! The regions that are read, and what a footer says of them.
 
 use crate::error::Result;
-use crate::io::bed;
+use crate::io::bed::{self, Record};
 use crate::io::sha256::hex;
 use crate::run::file_name;
 use crate::sequence::Contig;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// RegionOptions that a footer lists: some 300 kB.
 const LISTED: usize = 10_000;
@@ -21,10 +22,10 @@ const LISTED: usize = 10_000;
 pub struct RegionOptions {
     /// Only this region, as in samtools: chr, chr:beg-end, 1-based, end included. Of reads and
     /// variants, those that overlap it. Repeatable.
-    #[arg(long, value_name = "REGION", help_heading = "Input")]
+    #[arg(long, value_name = "REGION")]
     region: Vec<String>,
     /// Only the regions of this BED file.
-    #[arg(long, value_name = "BED", help_heading = "Input")]
+    #[arg(short = 'R', long, visible_short_alias = 'L', value_name = "BED")]
     #[serde(skip)]
     regions_file: Option<PathBuf>,
 }
@@ -59,8 +60,9 @@ impl RegionOptions {
         if let Some(path) = &self.regions_file {
             let read = bed::read(path)?;
             empty = read.empty;
-            let regions = read.records.into_iter().map(|record| record.region);
-            queries.extend(regions.map(Query::exact));
+            let file = Arc::from(path.display().to_string());
+            let query = |record: Record| Query::exact(record.region).of_line(&file, record.line);
+            queries.extend(read.records.into_iter().map(query));
         }
         Ok((queries, empty))
     }

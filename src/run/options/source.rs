@@ -17,6 +17,7 @@ use crate::sequence::shard::{By, Cut, Shard};
 use crate::stream::Strand;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What is read of the sequences that are asked for.
 pub struct Wanted<'a> {
@@ -38,13 +39,13 @@ pub struct Source {
     /// FASTA: plain, gzip, BGZF or zstd; - is stdin. With --reference, sorted alignments.
     #[serde(skip)]
     pub fasta: PathBuf,
-    /// A sample's own sequence instead.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub sample: Sample,
     #[command(flatten)]
     #[serde(flatten)]
     pub regions: RegionOptions,
+    /// A row for each interval of a file instead.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub intervals: Intervals,
     /// Bases read before a region, so that its rows know their context [default: the model's
     /// trained length, or 65,536 if its files do not state it].
     #[arg(long, value_name = "BASES", help_heading = "Input")]
@@ -65,18 +66,18 @@ pub struct Source {
         help_heading = "Input"
     )]
     pub shard_by: By,
-    /// A row for each interval of a file instead.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub intervals: Intervals,
-    /// Write an empty table if there are no sequences.
+    /// Write an empty table if there is nothing to read.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
     pub allow_empty: bool,
-    /// Read a BGZF file without its end marker.
+    /// Read BGZF files without their end marker.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
     pub allow_missing_eof: bool,
+    /// A sample's own sequence instead.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub sample: Sample,
 }
 
 impl Source {
@@ -145,7 +146,11 @@ impl Source {
             bin,
         });
         let mut regions = regions.to_vec();
-        let exact = |interval: &Interval| Query::exact(interval.region.clone());
+        let file = self.intervals.intervals.as_deref().unwrap_or(Path::new(""));
+        let file = Arc::from(file.display().to_string());
+        let exact = |interval: &Interval| {
+            Query::exact(interval.region.clone()).of_line(&file, interval.line)
+        };
         regions.extend(intervals.iter().map(exact));
         let context = self.context(facts);
         let (left, right) = match strand {

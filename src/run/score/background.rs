@@ -20,7 +20,7 @@ const FREE: [&str; 7] = [
     "sample",
     "embeddings",
     "max-allele",
-    "preset",
+    "protocol",
     "background",
 ];
 

@@ -4,7 +4,7 @@ mod annotate;
 mod background;
 mod check;
 mod options;
-mod preset;
+mod protocol;
 mod report;
 mod settings;
 mod shards;

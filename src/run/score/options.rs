@@ -1,6 +1,6 @@
 //! The options of `crocuta score`.
 
-use super::preset::Preset;
+use super::protocol::Protocol;
 use crate::run::options::{Compute, Output, RegionOptions, Sharding};
 use crate::score::Embeddings;
 use serde::Serialize;
@@ -85,10 +85,10 @@ pub struct Score {
     pub(super) max_allele: u32,
     /// Bases on either side of a variant in the mean vectors of the columns _win [default: 768].
     #[arg(long, value_name = "BASES", help_heading = "Run")]
-    pub(super) around: Option<u32>,
+    pub(super) flank: Option<u32>,
     /// Options of a published protocol; those given beside it win.
     #[arg(long, value_enum, help_heading = "Run")]
-    pub(super) preset: Option<Preset>,
+    pub(super) protocol: Option<Protocol>,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) output: Output,

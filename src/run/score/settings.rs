@@ -1,4 +1,4 @@
-//! How a run scores: what was asked for, what a preset says, and the defaults.
+//! How a run scores: what was asked for, what a protocol says, and the defaults.
 
 use super::options::{Context, ModeName, Score};
 use crate::encoder::Facts;
@@ -13,29 +13,29 @@ pub(super) fn trained(facts: &Facts) -> u64 {
 }
 
 impl Score {
-    /// How a run scores, from the options and the preset.
+    /// How a run scores, from the options and the protocol.
     ///
     /// # Errors
     /// Usage: a bidirectional model is asked for a stream.
     pub(super) fn settings(&self, facts: &Facts) -> Result<Settings> {
-        let preset = self
-            .preset
-            .map(|preset| preset.options(facts))
+        let protocol = self
+            .protocol
+            .map(|protocol| protocol.options(facts))
             .transpose()?;
-        let preset = preset.unwrap_or_default();
+        let protocol = protocol.unwrap_or_default();
         let asked = self.compute.window.map(|size| size as usize);
         let windowed = match self.mode {
             Some(mode) => mode == ModeName::Window,
-            None => !facts.causal || asked.or(preset.window).is_some(),
+            None => !facts.causal || asked.or(protocol.window).is_some(),
         };
         if !windowed && !facts.causal {
             let error = Error::usage("a bidirectional model has no stream to fork");
             return Err(error.todo("use --mode window"));
         }
         let mode = if windowed {
-            let size = asked.or(preset.window).or(facts.context).unwrap_or(8192);
+            let size = asked.or(protocol.window).or(facts.context).unwrap_or(8192);
             let left = match asked {
-                None => preset.left,
+                None => protocol.left,
                 Some(_) => None,
             };
             Mode::Window(Window {
@@ -45,16 +45,16 @@ impl Score {
         } else {
             Mode::Stream
         };
-        let around = self.around.map(|bases| bases as usize);
+        let around = self.flank.map(|bases| bases as usize);
         Ok(Settings {
             mode,
             after: self.after as usize,
             context: self.context(facts),
-            around: around.or(preset.around).unwrap_or(768),
+            around: around.or(protocol.around).unwrap_or(768),
             longest: self.max_allele as usize,
             both_strands: self.strand() != Strand::Forward,
-            four: preset.four,
-            embeddings: self.embeddings.or(preset.embeddings),
+            four: protocol.four,
+            embeddings: self.embeddings.or(protocol.embeddings),
             shard: self.sharding.one().is_some_and(|shard| shard.of > 1),
             chunk: 0,
             scratch: self.compute.scratch(&self.output.output),
@@ -98,10 +98,10 @@ impl Score {
         }
     }
 
-    /// The strand asked for, or the preset's.
+    /// The strand asked for, or the protocol's.
     pub(super) fn strand(&self) -> Strand {
-        match (self.compute.strand, self.preset) {
-            (Strand::Forward, Some(preset)) => preset.strand(),
+        match (self.compute.strand, self.protocol) {
+            (Strand::Forward, Some(protocol)) => protocol.strand(),
             (strand, _) => strand,
         }
     }

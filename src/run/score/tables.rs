@@ -136,7 +136,7 @@ impl Score {
                 Some(window.size as u64)
             }
         };
-        params.push(("around", json!(settings.around)));
+        params.push(("flank", json!(settings.around)));
         params.push(("max-allele", json!(settings.longest)));
         if let Some(embeddings) = settings.embeddings {
             params.push(("embeddings", json!(name_of(embeddings))));
@@ -144,8 +144,8 @@ impl Score {
         if let Some(layer) = &self.layer {
             params.push(("layer", json!([layer])));
         }
-        if let Some(preset) = self.preset {
-            params.push(("preset", json!(name_of(preset))));
+        if let Some(protocol) = self.protocol {
+            params.push(("protocol", json!(name_of(protocol))));
         }
         if let Some(background) = &self.background {
             params.push(("background", json!(file_name(background))));

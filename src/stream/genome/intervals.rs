@@ -248,6 +248,7 @@ mod tests {
             name: None,
             score: None,
             strand: Orientation::of(strand),
+            line: 1,
             record: 0,
         }
     }

@@ -88,7 +88,7 @@ fn a_table_of_an_earlier_run_is_a_background_too() {
     }
     for (args, said) in [
         ("", "--context differs"),
-        ("--context all --around 9", "--around differs"),
+        ("--context all --flank 9", "--flank differs"),
         ("--window 80", "inference.mode differs"),
     ] {
         run(args).fails(2, &["b.parquet", "made otherwise", said]);

@@ -420,21 +420,24 @@ fn vectors_of_both_alleles_are_kept_if_asked_for() {
 }
 
 #[test]
-fn presets_say_in_the_footer_what_they_did() {
+fn protocols_say_in_the_footer_what_they_did() {
     let genome = genome();
     let records = [snv("chr1", &genome, 450)];
-    for (preset, window, column) in [
+    for (protocol, window, column) in [
         ("evo2-brca1", 8192, "delta_ll_mean"),
         ("hyenadna-llr", 128, "delta_ll_mean_avg"),
         ("bend", 512, "cos_dist"),
         ("lrb-embed", 131_072, "ref_emb_rc"),
     ] {
-        let table = table(&records, &format!("--preset {preset}"));
-        assert_eq!(table.footer["inference"]["mode"], "window", "{preset}");
-        assert_eq!(table.footer["inference"]["window"], window, "{preset}");
-        assert!(table.columns.iter().any(|name| name == column), "{preset}");
+        let table = table(&records, &format!("--protocol {protocol}"));
+        assert_eq!(table.footer["inference"]["mode"], "window", "{protocol}");
+        assert_eq!(table.footer["inference"]["window"], window, "{protocol}");
+        assert!(
+            table.columns.iter().any(|name| name == column),
+            "{protocol}"
+        );
     }
-    case(&records, "--preset gpn")
+    case(&records, "--protocol gpn")
         .run()
         .fails(2, &["bidirectional"]);
 }

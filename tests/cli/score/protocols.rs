@@ -6,7 +6,7 @@ use crate::harness::{Case, PROGRAM, bases, record, skipped};
 use std::path::Path;
 use std::process::Command;
 
-const PRESETS: [&str; 6] = [
+const PROTOCOLS: [&str; 6] = [
     "evo2-brca1",
     "hyenadna-llr",
     "gpn",
@@ -16,15 +16,15 @@ const PRESETS: [&str; 6] = [
 ];
 
 #[test]
-fn presets_equal_a_plain_script_s_numbers() {
+fn protocols_equal_a_plain_script_s_numbers() {
     let Some(python) = std::env::var_os("CROCUTA_PYTHON") else {
         return skipped("set CROCUTA_PYTHON to a Python with numpy and pyarrow");
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/protocols.py");
     let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/caduceus-ph");
-    for preset in PRESETS {
+    for protocol in PROTOCOLS {
         // In the middle, and where windows are cut at either end; masks are many runs each.
-        let (length, places): (_, &[usize]) = match preset {
+        let (length, places): (_, &[usize]) = match protocol {
             "gpn" => (300, &[21, 281]),
             _ => (12_000, &[5000, 6001, 100, 11_900]),
         };
@@ -33,12 +33,12 @@ fn presets_equal_a_plain_script_s_numbers() {
             .iter()
             .map(|&pos| snv("chr1", &genome, pos))
             .collect();
-        let (model, options) = match preset {
+        let (model, options) = match protocol {
             "gpn" => ("cph", ""),
             "marin" => ("model", "--after 50 --context all"),
             _ => ("model", ""),
         };
-        let line = format!("score v.vcf -r a.fa -m {model} -o out.parquet --preset {preset}");
+        let line = format!("score v.vcf -r a.fa -m {model} -o out.parquet --protocol {protocol}");
         let mut case = Case::new(&format!("{line} {options}"))
             .file("a.fa", record("chr1", &genome, 60))
             .file("v.vcf", vcf(&records))
@@ -49,7 +49,7 @@ fn presets_equal_a_plain_script_s_numbers() {
         }
         case.run().succeeds(&["out.parquet"]);
         let out = Command::new(&python)
-            .args([script, preset])
+            .args([script, protocol])
             .args([
                 case.path("out.parquet"),
                 case.path("a.fa"),
@@ -60,7 +60,7 @@ fn presets_equal_a_plain_script_s_numbers() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success(), "{preset}\n{said}");
+        assert!(out.status.success(), "{protocol}\n{said}");
     }
 }
 
@@ -76,7 +76,7 @@ fn four_bases_of_a_site_are_scored_whichever_alleles_there_are() {
         .iter()
         .map(|other| format!("chr1\t300\t.\t{letter}\t{other}"))
         .collect();
-    let options = "--preset marin --context all";
+    let options = "--protocol marin --context all";
     let alone = table(&[one, deletion], options);
     let whole = table(&all, options);
     assert_eq!((alone.rows(), whole.rows()), (2, 3));
@@ -103,10 +103,10 @@ fn four_bases_of_a_site_are_scored_whichever_alleles_there_are() {
 #[test]
 fn check_announces_the_alternates_of_all_four_bases() {
     let records = [300, 301, 500].map(|pos| snv("chr1", &genome(), pos));
-    let outcome = case(&records, "--preset marin --summary s.json").run();
+    let outcome = case(&records, "--protocol marin --summary s.json").run();
     let outcome = outcome.succeeds(&["out.parquet", "s.json"]);
     let summary: serde_json::Value = serde_json::from_slice(outcome.file("s.json")).unwrap();
-    let line = "check score v.vcf -r a.fa -m model --after 50 --preset marin";
+    let line = "check score v.vcf -r a.fa -m model --after 50 --protocol marin";
     let case = Case::new(line)
         .file("a.fa", super::fasta())
         .file("v.vcf", vcf(&records));

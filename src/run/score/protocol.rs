@@ -7,7 +7,7 @@ use crate::stream::Strand;
 
 /// A published protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
-pub(super) enum Preset {
+pub(super) enum Protocol {
     /// Evo 2's BRCA1 notebook: windows of 8192 bases; delta_ll_mean is its evo2_delta_score.
     #[value(name = "evo2-brca1")]
     Evo2Brca1,
@@ -28,7 +28,7 @@ pub(super) enum Preset {
     Marin,
 }
 
-/// What a preset fixes.
+/// What a protocol fixes.
 #[derive(Default)]
 pub(super) struct Options {
     pub window: Option<usize>,
@@ -38,14 +38,14 @@ pub(super) struct Options {
     pub four: bool,
 }
 
-impl Preset {
+impl Protocol {
     pub fn options(self, facts: &Facts) -> Result<Options> {
         if self == Self::Gpn && facts.causal {
-            let error = Error::usage("the preset gpn masks the site of a bidirectional model");
+            let error = Error::usage("the protocol gpn masks the site of a bidirectional model");
             return Err(error.todo("for this model use hyenadna-llr"));
         }
         if self == Self::Marin && !facts.causal {
-            let error = Error::usage("the preset marin is for causal models");
+            let error = Error::usage("the protocol marin is for causal models");
             return Err(error.todo("for this model use gpn"));
         }
         let (window, left) = match self {

@@ -1,5 +1,8 @@
 //! `models`: list, show, make, verify, convert, merge.
 
+mod list;
+mod pull;
+
 use super::process::print;
 use crate::adapter;
 use crate::checkpoint::{self, Checkpoint, Config, Tokenizer};
@@ -7,7 +10,8 @@ use crate::distil::{self, Check};
 use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Result};
 use crate::io::genome::{self, Genome};
-use crate::run::units::readable;
+use crate::run::units::{readable, size};
+use crate::stream;
 use candle_core::DType;
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
@@ -21,8 +25,12 @@ use std::process::Command;
 )]
 pub enum Models {
     /// List the bundled models, which need no files, and the configurations that crocuta knows.
-    #[command(after_help = "Example:\n  crocuta models list")]
-    List,
+    #[command(after_help = "Examples:\n  crocuta models list\n  crocuta models list --published")]
+    List {
+        /// List published checkpoints instead, and how they come here.
+        #[arg(long)]
+        published: bool,
+    },
     /// Show a model's architecture and sizes.
     #[command(after_help = "Example:\n  crocuta models show model")]
     Show {
@@ -34,10 +42,15 @@ pub enum Models {
         after_help = "Example:\n  crocuta models new --preset hyenadna-small-32k --seed 1 -o model"
     )]
     New {
-        /// A published configuration: see `crocuta models list`.
-        #[arg(long, conflicts_with = "config", required_unless_present = "config")]
+        /// Random weights of a published configuration: see `crocuta models list`.
+        #[arg(
+            long,
+            value_name = "NAME",
+            conflicts_with = "config",
+            required_unless_present = "config"
+        )]
         preset: Option<String>,
-        /// Your own config.json.
+        /// Random weights of your own config.json.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// Equal seeds give equal weights.
@@ -46,10 +59,19 @@ pub enum Models {
         /// The directory to make.
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
-        /// Refuse to write more than this many bytes.
-        #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
+        /// Refuse to make weights of more bytes than this, such as 60G.
+        #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4G")]
         max_size: u64,
     },
+    /// Bring a published model from Hugging Face's hub into its cache, where -m hf:owner/name finds
+    /// it. It goes on where it was cut off. HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE and
+    /// proxies are honoured. Nothing else in crocuta opens a connection.
+    #[command(
+        after_help = "Examples:\n  crocuta models pull LongSafari/hyenadna-small-32k-seqlen-hf\n  \
+crocuta models pull kuleshov-group/PlantCaduceus_l24 --convert\n  \
+crocuta models list --published"
+    )]
+    Pull(pull::Pull),
     /// Check a model's files: complete, undamaged, finite numbers, and the digests in SHA256SUMS if
     /// that lies beside them, as at the start of every run. Prints their digests.
     #[command(after_help = "Examples:\n  crocuta models verify model\n  \
@@ -127,15 +149,11 @@ pub enum Stored {
 
 impl Models {
     /// Runs the command.
-    pub fn run(&self) -> Result<()> {
+    pub fn run(&self, progress: stream::Style) -> Result<()> {
         match self {
-            Self::List => {
-                let bundled = checkpoint::bundled().map(|name| format!("{name}  bundled\n"));
-                let others = |name: &&str| !checkpoint::bundled().any(|bundled| bundled == *name);
-                let presets = checkpoint::presets().filter(others);
-                let presets = presets.map(|name| format!("{name}\n"));
-                print(&bundled.chain(presets).collect::<String>())
-            }
+            Self::Pull(pull) => pull.run(progress),
+            Self::List { published: true } => print(&list::published()),
+            Self::List { published: false } => print(&list::known()?),
             Self::Show { model } => show(model),
             Self::New {
                 preset,
@@ -179,11 +197,8 @@ impl Models {
                 config,
                 ..
             } => {
-                let own =
-                    std::env::current_exe().map_err(|e| Error::io(Path::new("crocuta"), &e))?;
-                let mut child = Command::new(own);
-                child.args(["--quiet", "models", "convert-child"]);
-                let digest = checkpoint::convert_in_child(child, file, output, config.as_deref())?;
+                let config = config.as_deref();
+                let digest = checkpoint::convert_in_child(child()?, file, output, config)?;
                 print(&format!(
                     "{digest}  {}\n",
                     output.join("model.safetensors").display()
@@ -201,6 +216,14 @@ impl Models {
             } => checkpoint::convert_as_child(file, output, config),
         }
     }
+}
+
+/// The child process that converts, without its arguments.
+fn child() -> Result<Command> {
+    let own = std::env::current_exe().map_err(|e| Error::io(Path::new("crocuta"), &e))?;
+    let mut child = Command::new(own);
+    child.args(["--quiet", "models", "convert-child"]);
+    Ok(child)
 }
 
 fn verify(path: &Path, digests: Option<&Path>) -> Result<()> {
@@ -223,7 +246,11 @@ fn verify(path: &Path, digests: Option<&Path>) -> Result<()> {
         lines.push_str(&format!("{digest}  {}\n", crate::error::printable(file)));
     }
     print(&lines)?;
-    tracing::info!("{} tensors, {} values", verified.tensors, verified.values);
+    tracing::info!(
+        "{} tensors, {} parameters",
+        verified.tensors,
+        verified.values
+    );
     Ok(())
 }
 
@@ -339,13 +366,13 @@ fn show(path: &Path) -> Result<()> {
         note.push_str(&format!("note: {text}\n"));
     }
     print(&format!(
-        "name: {}\narchitecture: {}\nsha256: {}\nvalues: {}\nlayers: {}\nwidth: {}\ncontext: {}\n\
+        "name: {}\narchitecture: {}\nsha256: {}\nparameters: {}\nlayers: {}\nwidth: {}\ncontext: {}\n\
          tokens: {}\nstate of a lane: {}\nkept besides weights and state: {}\n\
          matrix products: {:.2} MFLOP a base\ntensors not used by the encoder: {unused}\n{note}{}",
         checkpoint.name,
         checkpoint.architecture,
         checkpoint.digest,
-        checkpoint.weights.values(),
+        checkpoint.weights.parameters(facts.fixed),
         facts.layers,
         facts.width,
         facts
