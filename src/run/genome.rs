@@ -6,6 +6,7 @@ mod report;
 mod shards;
 
 use super::Job;
+use super::device::Load;
 use super::heads::Heads;
 use super::layers::{self, Layers};
 use super::options::{Binning, Compute, Output, Sharding, Source};
@@ -257,7 +258,11 @@ impl Job for GenomeJob<'_> {
         let genome = source.open(&loaded.facts, strand, together, wanted)?;
         let note = source.note(&loaded.facts);
         let exact = compute.exact.then_some("--exact runs on the CPU");
-        let mut session = Session::open(loaded, compute, exact, genome.bases_hint())?;
+        let load = Load {
+            bases: genome.bases_hint(),
+            vectors: matches!(self.rows, RowsOf::Embeddings(_)) && self.bins().is_none(),
+        };
+        let mut session = Session::open(loaded, compute, exact, load)?;
         session.notes.extend(note);
         let checkpoint = &session.checkpoint;
         let head = self.head(checkpoint, &session.engine, task.as_ref())?;

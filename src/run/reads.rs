@@ -2,6 +2,7 @@
 
 mod check;
 
+use super::device::Load;
 use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
@@ -210,7 +211,11 @@ impl Job for Reads {
         });
         // The likelihoods come from the last norm, whichever layers are asked for.
         loaded.layers.splice(0..0, asked);
-        let mut session = Session::open(loaded, &self.compute, None, None)?;
+        let load = Load {
+            bases: None,
+            vectors: pool.is_some(),
+        };
+        let mut session = Session::open(loaded, &self.compute, None, load)?;
         let head = |engine: &Engine| {
             let Engine { model, facts, .. } = engine;
             Ok(ReadHead {

@@ -1,6 +1,6 @@
 //! What every command has open: the model on its device.
 
-use super::device;
+use super::device::{self, Load};
 use super::estimate::Estimate;
 use super::options::Compute;
 use crate::adapter;
@@ -70,7 +70,6 @@ pub struct Session {
 
 impl Session {
     /// Brings a model to the devices that were asked for. `on_cpu`: this run cannot be on a GPU.
-    /// `input`: bases of the input, if known.
     ///
     /// # Errors
     /// As [`device::open`] and [`device::chunk`].
@@ -78,7 +77,7 @@ impl Session {
         loaded: Loaded,
         compute: &Compute,
         on_cpu: Option<&str>,
-        input: Option<u64>,
+        load: Load,
     ) -> Result<Self> {
         let Loaded {
             checkpoint,
@@ -94,7 +93,7 @@ impl Session {
             facts,
             layers,
         };
-        let mut chunk = device::chunk(compute.chunk, &engine, input)?;
+        let mut chunk = device::chunk(compute.chunk, &engine, load)?;
         let others = others.into_iter().map(|device| {
             // What ops keep on a device is their model's.
             let (model, facts) = encoder(&checkpoint, compute)?;
@@ -104,7 +103,7 @@ impl Session {
                 facts,
                 layers: engine.layers.clone(),
             };
-            chunk = chunk.min(device::chunk(compute.chunk, &engine, input)?);
+            chunk = chunk.min(device::chunk(compute.chunk, &engine, load)?);
             Ok(engine)
         });
         let others = others.collect::<Result<_>>()?;

@@ -12,6 +12,7 @@ mod tables;
 
 pub use options::Score;
 
+use super::device::Load;
 use super::layers;
 use super::options::{Compute, Output, Sharding, indexed};
 use super::outputs::{Format, Outputs};
@@ -159,7 +160,11 @@ impl Job for Score {
         let forks = "this model's alternates fork a stream on the CPU only";
         let on_cpu = (streams && !loaded.facts.branches_on_gpu).then_some(forks);
         let most = if streams { GPU_STREAM } else { GPU_WINDOWS };
-        let mut session = Session::open(loaded, &asked, on_cpu, Some(most as u64))?;
+        let load = Load {
+            bases: Some(most as u64),
+            vectors: false,
+        };
+        let mut session = Session::open(loaded, &asked, on_cpu, load)?;
         let heads = session
             .engines()
             .map(|engine| LanguageModel::load(&session.checkpoint, &engine.model, &engine.facts));
