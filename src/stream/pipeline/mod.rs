@@ -1,7 +1,7 @@
 //! Read → compute → rows → write, once for all commands.
 //!
 //! Four threads: one reads and packs steps, one computes (with rayon inside the ops, or on a GPU;
-//! on several GPUs there is one for each: [`lanes`]), one makes rows of what was
+//! on several GPUs there is one for each: `lanes`), one makes rows of what was
 //! computed, one writes. They are joined by channels that hold a few steps, so memory does not
 //! depend on the input.
 //!
