@@ -1,10 +1,8 @@
 """Makes the goldens caduceus-ph-mamba2 and caduceus-ps-mamba2: Caduceus with Mamba-2's mixers.
 
-Small models with random weights and, with numpy in float64, what they give. mamba_ssm's Mamba-2 runs
-on CUDA alone, so both are written out below: the Caduceus of PlantCAD2's code (the branch
-cad-dev-2-mamba2 of github.com/eric-czech/caduceus, whose block for both strands exchanges them
-before each layer), and the recurrence of Dao & Gu 2024, token by token, with Mamba-2's parameters as
-github.com/state-spaces/mamba has them.
+Small models with random weights and, with numpy in float64, what they give: Caduceus as published,
+which exchanges the strands before each layer, and the recurrence of Dao & Gu 2024, token by token,
+with Mamba-2's parameters as mamba_ssm has them. caduceus_mamba2_published.py holds them to both codes.
 
 `expected.safetensors` has `input_ids` (2, L), `last_hidden_state` and `logits`;
 `layers.safetensors` the residual stream `after.i` of the first sequence.
