@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 /// A preset, what its configuration has instead, and bases to run: beyond the filters' length, or
 /// the window, or where pieces of any length begin.
-const MODELS: [(&str, &str, usize); 14] = [
+const MODELS: [(&str, &str, usize); 15] = [
     ("hyenadna-tiny-1k", "{}", 5_000),
     ("hyenadna-tiny-1k-d256", "{}", 3_000),
     ("hyenadna-small-32k", "{}", 70_000),
@@ -24,6 +24,11 @@ const MODELS: [(&str, &str, usize); 14] = [
     ("mamba2-d256-l16", "{}", 10_000),
     ("caduceus-ph-1k", "{}", 1_024),
     ("caduceus-ps-1k", "{}", 1_024),
+    (
+        "plantcad2-small",
+        r#"{"d_model": 256, "n_layer": 4}"#,
+        1_024,
+    ),
     ("s4d-d256-l8", "{}", 20_000),
     ("transformer-d256-l8", "{}", 3_000),
     (

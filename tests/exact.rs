@@ -100,7 +100,7 @@ fn close(found: &[Row], expected: &[Row], column: &str) {
 
 #[test]
 fn exact_embeddings_are_those_of_a_window_over_the_whole_sequence() {
-    for name in ["caduceus-ph", "caduceus-ps"] {
+    for name in ["caduceus-ph", "caduceus-ps", "caduceus-ps-mamba2"] {
         let window = ["--dtype", "f32", "--window", "1000"];
         let (expected, _) = table("embed", name, &window);
         assert_eq!(expected.len(), LENGTHS.iter().sum::<usize>());

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bundled;
+mod caduceus;
 mod child;
 mod config;
 mod convert;
@@ -25,6 +26,7 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use bundled::{DEFAULT, GENES, bundled};
+pub use caduceus::CaduceusLayers;
 pub use config::Config;
 pub use convert::{convert_as_child, convert_in_child};
 pub use create::{Created, Weighed, create, untrained, weighed};

@@ -18,6 +18,9 @@ const PRESETS: &[(&str, Make)] = &[
     ("caduceus-ps-131k", || caduceus(true, 16)),
     ("caduceus-ph-1k", || caduceus(false, 4)),
     ("caduceus-ps-1k", || caduceus(true, 4)),
+    ("plantcad2-small", || plantcad2(768, 24)),
+    ("plantcad2-medium", || plantcad2(1024, 48)),
+    ("plantcad2-large", || plantcad2(1536, 48)),
     ("mamba-d256-l16", mamba),
     ("mamba2-d256-l16", mamba2),
     ("transformer-d256-l8", transformer),
@@ -131,6 +134,46 @@ fn caduceus(per_strand: bool, layers: usize) -> Value {
         "torch_dtype": "float32",
         "transformers_version": "4.38.1",
         "vocab_size": 16
+    })
+}
+
+/// kuleshov-group/PlantCAD2-{Small,Medium,Large}-*. Widths and layers are in their names; the sizes
+/// of the mixers follow from the printed modules of the smallest and the number of parameters of
+/// all three, with the one group that is mamba_ssm's default. The rest are the code's defaults.
+fn plantcad2(width: usize, layers: usize) -> Value {
+    // A 3 with T 6, C 4 with G 5; every other token is its own complement.
+    let complement = |token: usize| match token {
+        3..=6 => 9 - token,
+        other => other,
+    };
+    let complements = (0..8).map(|token| (token.to_string(), json!(complement(token))));
+    json!({
+        "model_type": "caduceus",
+        "architectures": ["CaduceusForMaskedLM"],
+        "bidirectional": true,
+        "bidirectional_strategy": "add",
+        "bidirectional_weight_tie": true,
+        "complement_map": Value::Object(complements.collect()),
+        "d_model": width,
+        "initializer_cfg": {
+            "initializer_range": 0.02,
+            "n_residuals_per_layer": 1,
+            "rescale_prenorm_residual": true
+        },
+        "layer_cfg": {
+            "mode": "mamba-only",
+            "mamba_cfg": {
+                "version": "v2",
+                "ssm_cfg": {"d_conv": 4, "d_state": 64, "expand": 2, "headdim": 64, "ngroups": 1}
+            }
+        },
+        "n_layer": layers,
+        "norm_cfg": {"fused_add_norm": true, "norm_epsilon": 1e-5, "rms_norm": true},
+        "pad_vocab_size_multiple": 8,
+        "rcps": true,
+        "residual_in_fp32": true,
+        "torch_dtype": "float32",
+        "vocab_size": 7
     })
 }
 
@@ -419,7 +462,7 @@ mod tests {
             let architecture = Architecture::of(&config).unwrap();
             let expected = match name.split('-').next().unwrap() {
                 "hyenadna" => Architecture::HyenaDna,
-                "caduceus" => Architecture::Caduceus,
+                "caduceus" | "plantcad2" => Architecture::Caduceus,
                 "mamba" => Architecture::Mamba,
                 "mamba2" => Architecture::Mamba2,
                 "transformer" => Architecture::Transformer,

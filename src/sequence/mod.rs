@@ -80,6 +80,22 @@ pub struct Segment {
     pub ends: bool,
 }
 
+/// The row of each row's mirror image within its segment: a step read from each segment's end.
+///
+/// ```
+/// use crocuta::sequence::{Segment, mirrored};
+/// let segment = |len| Segment { lane: 0, len, starts: true, ends: true };
+/// assert_eq!(mirrored(&[segment(3), segment(2)]), [2, 1, 0, 4, 3]);
+/// ```
+pub fn mirrored(segments: &[Segment]) -> Vec<u32> {
+    let mut rows = Vec::new();
+    for segment in segments {
+        let from = rows.len() as u32;
+        rows.extend((from..from + segment.len as u32).rev());
+    }
+    rows
+}
+
 /// Rows of a step that go on as one of its sequences would behind a certain row: with a variant's
 /// alternate, say. Branches' rows follow those of the segments, branch after branch, and leave no
 /// state.

@@ -47,6 +47,7 @@ fn inner_layers_equal_the_published_model_s() {
     for name in [
         "caduceus-ph",
         "caduceus-ps",
+        "caduceus-ps-mamba2",
         "mamba1-untied",
         "mamba2-groups",
     ] {

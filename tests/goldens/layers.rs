@@ -46,7 +46,12 @@ fn layers_of_mamba_equal_the_published_model_s() {
 /// Of both strands, the second one's rows and channels as published.
 #[test]
 fn layers_of_caduceus_equal_the_published_model_s() {
-    for name in ["caduceus-ph", "caduceus-ps"] {
+    for name in [
+        "caduceus-ph",
+        "caduceus-ps",
+        "caduceus-ph-mamba2",
+        "caduceus-ps-mamba2",
+    ] {
         layers_equal_published(name);
     }
 }

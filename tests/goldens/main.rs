@@ -195,6 +195,14 @@ fn caduceus_ps_equals_the_published_model() {
     equals_published("caduceus-ps");
 }
 
+/// By plain loops in f64 (caduceus_mamba2.py), which are held to the published code.
+#[test]
+fn caduceus_with_mamba_2_equals_the_published_model() {
+    for name in ["caduceus-ph-mamba2", "caduceus-ps-mamba2"] {
+        equals_published(name);
+    }
+}
+
 #[test]
 fn mamba_in_the_original_layout_equals_candle_s_token_by_token() {
     use candle_transformers::models::mamba as oracle;

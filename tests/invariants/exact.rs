@@ -1,7 +1,7 @@
 //! What is promised of sequences that run layer by layer, tile by tile.
 
 use super::layers::At;
-use super::{LENGTH, close, open, sequence, whole};
+use super::{BIDIRECTIONAL, LENGTH, close, load, open, sequence, whole};
 use crocuta::encoder::Layer;
 use crocuta::encoder::caduceus::{Exact, Model, Store};
 use std::cell::RefCell;
@@ -67,7 +67,7 @@ fn layer_by_tiles(
 
 #[test]
 fn tiles_of_any_size_give_what_one_call_gives() {
-    for name in ["caduceus-ph", "caduceus-ps"] {
+    for name in BIDIRECTIONAL {
         let model = open(name);
         let layered = model.layered().unwrap();
         let tokens = sequence(LENGTH, 9);
@@ -84,10 +84,10 @@ fn tiles_of_any_size_give_what_one_call_gives() {
 
 #[test]
 fn tiles_give_the_layers_within_too() {
-    for name in ["caduceus-ph", "caduceus-ps"] {
-        let model = &open(name);
+    for name in BIDIRECTIONAL {
+        let (model, facts) = &load(name);
         let tokens = sequence(LENGTH, 9);
-        for layer in [0, 1, 2, 4].map(Layer::After) {
+        for layer in [0, 1, 2, facts.layers].map(Layer::After) {
             let expected = whole(&At { model, layer }, &tokens);
             let layered = model.layered().unwrap();
             let (found, _) = layer_by_tiles(layered, layer, &tokens, 64, 11);

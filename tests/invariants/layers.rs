@@ -1,6 +1,8 @@
 //! The layers within an encoder promise what the last one does.
 
-use super::{LENGTH, MODELS, close, even, folder, open, pieces, sequence, split, step, whole};
+use super::{
+    BIDIRECTIONAL, LENGTH, MODELS, close, even, folder, open, pieces, sequence, split, step, whole,
+};
 use crocuta::checkpoint::Checkpoint;
 use crocuta::encoder::{Encoder, Layer, Model, Segment, State};
 use crocuta::error::{Kind, Result};
@@ -109,7 +111,7 @@ fn layers_within_are_the_same_in_forks() {
 
 #[test]
 fn layers_asked_for_together_equal_those_asked_for_alone() {
-    let bidirectional = ["caduceus-ph", "caduceus-ps"].map(|name| (name, open(name)));
+    let bidirectional = BIDIRECTIONAL.map(|name| (name, open(name)));
     for (name, model) in MODELS.iter().chain(&bidirectional) {
         let mut layers = within(name);
         layers.extend([Layer::Norm, Layer::After(1)]);

@@ -64,6 +64,14 @@ static MODELS: LazyLock<Vec<(&str, Model)>> = LazyLock::new(|| {
     models
 });
 
+/// Every bidirectional encoder's goldens.
+const BIDIRECTIONAL: [&str; 4] = [
+    "caduceus-ph",
+    "caduceus-ps",
+    "caduceus-ph-mamba2",
+    "caduceus-ps-mamba2",
+];
+
 /// A new model: the preset with some keys changed.
 fn new(name: &str, changes: Value) -> Model {
     let mut config = preset(name).unwrap();
@@ -247,7 +255,7 @@ fn any_number_of_threads_gives_the_same_bits() {
 
 #[test]
 fn a_sequence_gives_the_same_bits_in_any_company() {
-    let bidirectional = ["caduceus-ph", "caduceus-ps"].map(|name| (name, open(name)));
+    let bidirectional = BIDIRECTIONAL.map(|name| (name, open(name)));
     for (name, model) in MODELS.iter().chain(&bidirectional) {
         let lengths = [1, 130, 2, 61, 3, 64, 16, 300, 5];
         let segments = lengths.map(|len| Segment {
@@ -276,7 +284,13 @@ fn a_sequence_gives_the_same_bits_in_any_company() {
 
 #[test]
 fn both_strands_give_the_same_bits_whichever_is_given() {
-    let checkpoint = Checkpoint::open(&folder("caduceus-ps")).unwrap();
+    for name in ["caduceus-ps", "caduceus-ps-mamba2"] {
+        both_strands_give_the_same_bits(name);
+    }
+}
+
+fn both_strands_give_the_same_bits(name: &str) {
+    let checkpoint = Checkpoint::open(&folder(name)).unwrap();
     let (model, facts) = Model::load(&checkpoint).unwrap();
     let head = LanguageModel::load(&checkpoint, &model, &facts).unwrap();
     let complement = model.complement().unwrap();
@@ -332,7 +346,7 @@ fn split<'a, T>(all: &'a [T], lengths: &'a [usize]) -> impl Iterator<Item = &'a 
 
 #[test]
 fn whole_sequences_do_not_see_each_other_in_either_direction() {
-    for name in ["caduceus-ph", "caduceus-ps"] {
+    for name in BIDIRECTIONAL {
         let model = open(name);
         let lengths = [70, 1, 200, 3];
         let segments = lengths.map(|len| Segment {
@@ -359,7 +373,7 @@ fn whole_sequences_do_not_see_each_other_in_either_direction() {
 
 #[test]
 fn a_bidirectional_encoder_refuses_pieces() {
-    for name in ["caduceus-ph", "caduceus-ps"] {
+    for name in BIDIRECTIONAL {
         let model = open(name);
         for (starts, ends) in [(true, false), (false, true)] {
             let piece = Segment {

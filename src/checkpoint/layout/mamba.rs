@@ -1,7 +1,7 @@
 //! Mamba and Mamba-2 in the layout of transformers, and Caduceus in its own.
 
 use super::{Fill, LAYERS, Plan, WIDTH, vocabulary};
-use crate::checkpoint::Config;
+use crate::checkpoint::{CaduceusLayers, Config};
 use crate::error::Result;
 
 /// The selective state space layer: sizes and how its step sizes begin.
@@ -182,33 +182,120 @@ pub fn mamba(config: &Config, plan: &mut Plan) -> Result<()> {
     Ok(())
 }
 
+/// The layer of Mamba-2: sizes and how its step sizes begin.
+struct Mixer2 {
+    width: usize,
+    heads: usize,
+    inner: usize,
+    /// Of x, B and C side by side.
+    columns: usize,
+    taps: usize,
+    bias: bool,
+    conv_bias: bool,
+    step: TimeSteps,
+    /// The output projection is divided by the root of this.
+    residuals: usize,
+}
+
+impl Mixer2 {
+    /// Adds the tensors below `at`; the projections in and out only if they are not shared.
+    fn add(&self, plan: &mut Plan, at: &str, projections: bool) {
+        let (heads, inner) = (self.heads, self.inner);
+        plan.add(format!("{at}.dt_bias"), &[heads], self.step.bias());
+        let log_decay = Fill::Each(Box::new(|head| ((head + 1) as f64).ln()));
+        plan.add(format!("{at}.A_log"), &[heads], log_decay);
+        plan.add(format!("{at}.D"), &[heads], Fill::constant(1.0));
+        convolution(plan, at, self.columns, self.taps, self.conv_bias);
+        plan.add(format!("{at}.norm.weight"), &[inner], Fill::constant(1.0));
+        if projections {
+            let (rows, width) = (inner + self.columns + heads, self.width);
+            let fill = Fill::torch(width);
+            plan.linear(format!("{at}.in_proj"), [rows, width], fill, self.bias);
+            let fill = Fill::torch(inner * self.residuals);
+            plan.linear(format!("{at}.out_proj"), [width, inner], fill, self.bias);
+        }
+    }
+}
+
 /// Mamba-2 in the layout of transformers' `Mamba2ForCausalLM`.
 pub fn mamba2(config: &Config, plan: &mut Plan) -> Result<()> {
     let stack = Stack::new(config)?;
     let heads = config.size("num_heads", WIDTH, None)?;
     let inner = heads * config.size("head_dim", WIDTH, Some(64))?;
     let groups = config.size("n_groups", WIDTH, Some(8))?;
-    let channels = inner + 2 * groups * config.size("state_size", WIDTH, Some(128))?;
-    let taps = config.size("conv_kernel", 1..=1024, Some(4))?;
-    let bias = config.flag("use_bias", Some(false))?;
-    let conv_bias = config.flag("use_conv_bias", Some(true))?;
-    let step = time_steps(config)?;
+    let mixer = Mixer2 {
+        width: stack.width,
+        heads,
+        inner,
+        columns: inner + 2 * groups * config.size("state_size", WIDTH, Some(128))?,
+        taps: config.size("conv_kernel", 1..=1024, Some(4))?,
+        bias: config.flag("use_bias", Some(false))?,
+        conv_bias: config.flag("use_conv_bias", Some(true))?,
+        step: time_steps(config)?,
+        residuals: stack.residuals,
+    };
     stack.add(config, plan, false)?;
     for layer in 0..stack.layers {
-        let at = format!("backbone.layers.{layer}.mixer");
-        plan.add(format!("{at}.dt_bias"), &[heads], step.bias());
-        let log_decay = Fill::Each(Box::new(|head| ((head + 1) as f64).ln()));
-        plan.add(format!("{at}.A_log"), &[heads], log_decay);
-        plan.add(format!("{at}.D"), &[heads], Fill::constant(1.0));
-        convolution(plan, &at, channels, taps, conv_bias);
-        plan.add(format!("{at}.norm.weight"), &[inner], Fill::constant(1.0));
-        let rows = inner + channels + heads;
-        let fill = Fill::torch(stack.width);
-        plan.linear(format!("{at}.in_proj"), [rows, stack.width], fill, bias);
-        let fill = Fill::torch(inner * stack.residuals);
-        plan.linear(format!("{at}.out_proj"), [stack.width, inner], fill, bias);
+        mixer.add(plan, &format!("backbone.layers.{layer}.mixer"), true);
     }
     Ok(())
+}
+
+/// The mixers of a Caduceus.
+enum BiMixer {
+    Mamba(Mixer),
+    Mamba2(Mixer2),
+}
+
+impl BiMixer {
+    /// Reads `ssm_cfg`.
+    fn new(layers: &CaduceusLayers, width: usize, residuals: usize) -> Result<Self> {
+        let ssm = &layers.mixer;
+        let min = positive(ssm, "dt_min", 0.001)?;
+        let step = TimeSteps {
+            min,
+            max: positive(ssm, "dt_max", 0.1)?.max(min),
+            floor: positive(ssm, "dt_init_floor", 1e-4)?,
+            scale: positive(ssm, "dt_scale", 1.0)?,
+        };
+        let inner = ssm.size("expand", 1..=64, Some(2))? * width;
+        let taps = ssm.size("d_conv", 1..=1024, Some(4))?;
+        let bias = ssm.flag("bias", Some(false))?;
+        let conv_bias = ssm.flag("conv_bias", Some(true))?;
+        if !layers.mamba2 {
+            return Ok(Self::Mamba(Mixer {
+                width,
+                inner,
+                state: ssm.size("d_state", WIDTH, Some(16))?,
+                taps,
+                rank: rank(ssm, "dt_rank", width)?,
+                bias,
+                conv_bias,
+                step,
+                residuals,
+            }));
+        }
+        let groups = ssm.size("ngroups", WIDTH, Some(1))?;
+        Ok(Self::Mamba2(Mixer2 {
+            width,
+            heads: inner / ssm.size("headdim", WIDTH, Some(64))?,
+            inner,
+            columns: inner + 2 * groups * ssm.size("d_state", WIDTH, Some(128))?,
+            taps,
+            bias,
+            conv_bias,
+            step,
+            residuals,
+        }))
+    }
+
+    /// Adds the tensors below `at`; the projections in and out only if they are not shared.
+    fn add(&self, plan: &mut Plan, at: &str, projections: bool) {
+        match self {
+            Self::Mamba(mixer) => mixer.add(plan, at, projections),
+            Self::Mamba2(mixer) => mixer.add(plan, at, projections),
+        }
+    }
 }
 
 /// Caduceus: tensors that are tied are not stored; with a stream for each strand (PS) the mixer
@@ -216,28 +303,13 @@ pub fn mamba2(config: &Config, plan: &mut Plan) -> Result<()> {
 pub fn caduceus(config: &Config, plan: &mut Plan) -> Result<()> {
     let width = config.size("d_model", WIDTH, None)?;
     let layers = config.size("n_layer", LAYERS, None)?;
-    let (ssm, init) = (config.object("ssm_cfg")?, config.object("initializer_cfg")?);
-    let min = positive(&ssm, "dt_min", 0.001)?;
+    let parts = CaduceusLayers::of(config)?;
+    let init = config.object("initializer_cfg")?;
     let residuals = init.size("n_residuals_per_layer", 1..=16, Some(1))? * layers;
     let rescale = init.flag("rescale_prenorm_residual", Some(true))?;
-    let mixer = Mixer {
-        width,
-        inner: ssm.size("expand", 1..=64, Some(2))? * width,
-        state: ssm.size("d_state", WIDTH, Some(16))?,
-        taps: ssm.size("d_conv", 1..=1024, Some(4))?,
-        rank: rank(&ssm, "dt_rank", width)?,
-        bias: ssm.flag("bias", Some(false))?,
-        conv_bias: ssm.flag("conv_bias", Some(true))?,
-        step: TimeSteps {
-            min,
-            max: positive(&ssm, "dt_max", 0.1)?.max(min),
-            floor: positive(&ssm, "dt_init_floor", 1e-4)?,
-            scale: positive(&ssm, "dt_scale", 1.0)?,
-        },
-        residuals: if rescale { residuals } else { 1 },
-    };
+    let mixer = BiMixer::new(&parts, width, if rescale { residuals } else { 1 })?;
     let per_strand = config.flag("rcps", Some(false))?;
-    let fused = config.flag("fused_add_norm", Some(true))?;
+    let fused = parts.norms.flag("fused_add_norm", Some(true))?;
     let tied = config.flag("bidirectional_weight_tie", Some(true))?;
     let bidirectional = config.flag("bidirectional", Some(true))?;
 

@@ -12,14 +12,15 @@
 //! 8 D bytes a base and strand. Its products grow from the projections' 6 I D operations a base to
 //! 12 I D; the scans do not. In memory: the activations of a tile, and one scan's state.
 
-use super::{Block, Model, flip};
+use super::mixer::{Carry, Direction};
+use super::{Block, Model};
 use crate::encoder::Segment;
 use crate::encoder::facts::Layer;
 use crate::encoder::layers::depth;
-use crate::encoder::mamba::{Carry, StateSpace};
 use crate::error::{Error, Kind, Result};
 use crate::ops::with_slices;
 use crate::ops::{Device, Tensor};
+use crate::sequence::mirrored;
 use std::ops::Range;
 
 /// Values outside memory, addressed from 0. None is read before it was written.
@@ -118,7 +119,7 @@ impl Exact<'_> {
             };
         }
         let g = self.read(1, &self.mirror(&rows))?;
-        let flip = Tensor::new(flip(&[self.segment(&rows, false)]), &Device::Cpu)?;
+        let flip = Tensor::new(mirrored(&[self.segment(&rows, false)]), &Device::Cpu)?;
         self.model.join(f, g, &flip, self.layer)
     }
 
@@ -129,19 +130,19 @@ impl Exact<'_> {
         passed: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<()> {
         let shares = self.model.strands(); // behind the strands
-        let mut carry = block.rightward.start(1);
+        let mut carry = block.mixer.start(Direction::Rightward);
         for tile in self.tiles() {
             let segment = self.segment(&tile, false);
             let x = self.read(strand, &tile)?;
-            let share = block.share(&x, &block.rightward, &mut carry, segment)?;
+            let share = block.share(&x, Direction::Rightward, &mut carry, segment)?;
             self.write(shares, &tile, &share)?;
             passed(segment.len)?;
         }
-        let mut carry = block.leftward.start(1);
+        let mut carry = block.mixer.start(Direction::Leftward);
         for tile in self.tiles().rev() {
             let segment = self.segment(&tile, true);
             let x = self.read(strand, &tile)?;
-            let left = block.share(&x, &block.leftward, &mut carry, segment)?;
+            let left = block.share(&x, Direction::Leftward, &mut carry, segment)?;
             let right = self.read(shares, &tile)?;
             let both = if block.multiply {
                 right.mul(&left)?
@@ -209,14 +210,12 @@ impl Block {
     fn share(
         &self,
         x: &Tensor,
-        direction: &StateSpace,
+        direction: Direction,
         carry: &mut Carry,
         segment: Segment,
     ) -> Result<Tensor> {
         let y = self.norm.forward(x)?;
-        let u = self.in_u.forward(&y)?; // (T, I)
-        let z = self.in_z.forward(&y)?; // (T, I)
-        let y = direction.forward(&u, None, Some(&z), carry, &[segment])?; // (T, I)
+        let y = self.mixer.one(&y, direction, carry, &[segment])?; // (T, I)
         self.out_proj.forward(&y)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Symbols: T tokens in a step, D width of a strand, I inner width, V tokens.
 //! Keys: `caduceus.backbone.layers.{i}.mixer.mamba_fwd.…`, for PS `….mixer.submodule.…`; below any
-//! prefix, as of PlantCaduceus, which was saved without `caduceus.`.
+//! prefix, as of PlantCaduceus, which was saved without `caduceus.`. The mixers are Mamba's, those
+//! of PlantCAD2 Mamba-2's.
 //!
 //! Differences from the published code: the projections in and out, which both directions share,
 //! run once; the two strands of PS run side by side, each in its own direction of reading, with
@@ -10,28 +11,36 @@
 //! weights of every other layer (see `Block::load`).
 
 mod exact;
+mod mixer;
 
 pub use exact::{Exact, Store};
+pub use mixer::MixerSizes;
 
 use super::facts::Layer;
 use super::layers::{LayerTaps, depth};
-use super::mamba::{Carry, MixerSizes, Norm, StateSpace, halves, projection};
+use super::mamba::{Norm, projection};
 use super::{Encoder, Facts, Segment, Vocabulary};
-use crate::checkpoint::{Config, Weights};
+use crate::checkpoint::{CaduceusLayers, Config, Weights};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Linear, Tensor};
+use crate::sequence::mirrored;
+use mixer::Mixer;
 use serde::{Deserialize, Serialize};
 
 /// Keys of the configuration. Those that are not read concern training and kernels.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 19] = [
     "bidirectional",
     "bidirectional_strategy",
     "bidirectional_weight_tie",
     "complement_map",
     "d_model",
+    "flip_lm_head_channels",
     "fused_add_norm",
+    "gradient_checkpointing_stride",
     "initializer_cfg",
+    "layer_cfg",
     "n_layer",
+    "norm_cfg",
     "norm_epsilon",
     "pad_vocab_size_multiple",
     "rcps",
@@ -54,7 +63,7 @@ pub struct Hyperparameters {
     pub eps: f64,
     /// Are they RMS norms, as in all published models? Else layer norms.
     pub rms_norm: bool,
-    /// The mixer's sizes, `ssm_cfg`.
+    /// The mixers' sizes, `ssm_cfg`.
     pub mixer: MixerSizes,
     /// `bidirectional_strategy`: directions are multiplied, not added.
     pub multiply: bool,
@@ -69,7 +78,11 @@ impl Hyperparameters {
     pub fn read(config: &Config) -> Result<Self> {
         config.deny_unknown(&KEYS)?;
         let width = config.size("d_model", 1..=1 << 16, None)?;
-        for key in ["bidirectional", "bidirectional_weight_tie"] {
+        for key in [
+            "bidirectional",
+            "bidirectional_weight_tie",
+            "flip_lm_head_channels",
+        ] {
             if !config.flag(key, Some(true))? {
                 return Err(config.error(key, "only true, as published, is supported"));
             }
@@ -93,15 +106,16 @@ impl Hyperparameters {
         } else {
             return Err(config.error("complement_map", "missing, but rcps is true"));
         };
+        let layers = CaduceusLayers::of(config)?;
         Ok(Self {
             width,
             layers: config.size("n_layer", 1..=1 << 12, None)?,
             vocabulary,
-            eps: config.number("norm_epsilon", Some(1e-5))?,
-            rms_norm: config.flag("rms_norm", Some(true))?,
-            mixer: MixerSizes::read(&config.object("ssm_cfg")?, width)?,
+            eps: layers.norms.number("norm_epsilon", Some(1e-5))?,
+            rms_norm: layers.norms.flag("rms_norm", Some(true))?,
+            mixer: MixerSizes::read(&layers, width)?,
             multiply,
-            exchange: complement.is_some() && config.flag("fused_add_norm", Some(true))?,
+            exchange: complement.is_some() && layers.norms.flag("fused_add_norm", Some(true))?,
             complement,
         })
     }
@@ -109,10 +123,11 @@ impl Hyperparameters {
     /// What a user wants to know of the model.
     pub fn facts(&self, vocabulary: Vocabulary) -> Facts {
         let strands = 1 + usize::from(self.complement.is_some());
-        let products = 2 * self.mixer.flops() + self.mixer.flops_in_out();
-        let flops = strands * self.layers * products;
+        let flops = strands * self.layers * self.mixer.flops();
         Facts {
             causal: false,
+            // The scan of Mamba-2 has no gradient there yet.
+            trains_on_gpu: matches!(self.mixer, MixerSizes::Mamba(_)),
             ..Facts::state_space(strands * self.width, self.layers, flops, vocabulary)
         }
     }
@@ -152,12 +167,7 @@ pub struct Model {
 /// One layer, scanned in both directions.
 struct Block {
     norm: Norm,
-    in_u: Linear,
-    in_z: Linear,
-    /// From the first token to the last.
-    rightward: StateSpace,
-    /// From the last token to the first.
-    leftward: StateSpace,
+    mixer: Mixer,
     /// Of one direction.
     out_proj: Linear,
     /// Of the sum of both, each of which adds the bias.
@@ -237,7 +247,7 @@ impl Encoder for Model {
         };
         let ids = tokens.to_vec1::<u32>()?;
         let (rows, beyond) = (ids.len(), complement.len() as u32);
-        let flip = flip(segments);
+        let flip = mirrored(segments);
         let other = flip.iter().map(|&row| ids.get(row as usize));
         let other = other.map(|id| complement.get(*id? as usize).copied());
         let other = other.map(|id| id.unwrap_or(beyond));
@@ -279,8 +289,7 @@ impl Model {
         let mut x = self.embedding.index_select(tokens, 0)?; // (T, D)
         for (i, block) in self.blocks.iter().enumerate().take(taps.depth()) {
             taps.put(Layer::After(i), &x);
-            let (mut right, mut left) = (block.rightward.start(1), block.leftward.start(1));
-            x = block.forward(&x, &mut right, &mut left, segments)?; // (T, D)
+            x = block.forward(&x, segments)?; // (T, D)
         }
         Ok(x)
     }
@@ -294,34 +303,27 @@ impl Block {
     /// the strands stay in place where every even layer, from 0, is `exchanged`: norm, columns of
     /// the projection in and rows of the projection out reversed, and its directions exchanged.
     fn load(sizes: &Hyperparameters, weights: &Weights, exchanged: bool) -> Result<Self> {
-        let (width, inner) = (sizes.width, sizes.mixer.inner);
+        let (width, bias) = (sizes.width, sizes.mixer.bias());
         let mixer = match sizes.complement {
             Some(_) => weights.at("mixer.submodule"),
             None => weights.at("mixer"),
         };
         let (fwd, rev) = (mixer.at("mamba_fwd"), mixer.at("mamba_rev"));
-        let tied = |name, shape| tied([fwd.at(name), rev.at(name)], shape, sizes.mixer.bias);
+        let tied = |name, shape| tied([fwd.at(name), rev.at(name)], shape, bias);
         let norm = norm(sizes, &weights.at("norm"), exchanged)?;
-        let (mut into, into_bias) = tied("in_proj", [2 * inner, width])?;
-        let (mut out, mut out_bias) = tied("out_proj", [width, inner])?;
-        let (mut rightward, mut leftward) = (
-            StateSpace::load(&sizes.mixer, &fwd)?,
-            StateSpace::load(&sizes.mixer, &rev)?,
-        );
+        let (mut into, into_bias) = tied("in_proj", [sizes.mixer.projected(), width])?;
+        let (mut out, mut out_bias) = tied("out_proj", [width, sizes.mixer.inner()])?;
+        let mut directions = [&fwd, &rev];
         if exchanged {
             into = into.flip(1)?;
             out = out.flip(0)?;
             out_bias = out_bias.map(|bias| bias.flip(0)).transpose()?;
-            std::mem::swap(&mut rightward, &mut leftward);
+            directions.reverse();
         }
-        let (in_u, in_z) = halves((into, into_bias))?;
         let twice = out_bias.as_ref().map(|bias| bias.affine(2.0, 0.0));
         Ok(Self {
             norm,
-            in_u,
-            in_z,
-            rightward,
-            leftward: leftward.reversed(),
+            mixer: Mixer::load(&sizes.mixer, (into, into_bias), directions)?,
             out_sum: Linear::new(out.clone(), twice.transpose()?),
             out_proj: Linear::new(out, out_bias),
             multiply: sizes.multiply,
@@ -329,41 +331,20 @@ impl Block {
     }
 
     /// (T, D) to (T, D), residual included.
-    fn forward(
-        &self,
-        x: &Tensor,
-        right: &mut Carry,
-        left: &mut Carry,
-        segments: &[Segment],
-    ) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, segments: &[Segment]) -> Result<Tensor> {
         let y = self.norm.forward_to_product(x)?;
-        let u = self.in_u.forward(&y)?; // (T, I)
-        let z = self.in_z.forward(&y)?; // (T, I)
-        let (rightward, leftward) = (&self.rightward, &self.leftward);
         if self.multiply {
-            let right = rightward.forward(&u, None, Some(&z), right, segments)?; // (T, I)
-            let left = leftward.forward(&u, None, Some(&z), left, segments)?; // (T, I)
-            let product = self
-                .out_proj
-                .forward(&right)?
-                .mul(&self.out_proj.forward(&left)?)?;
-            return product.add(x);
+            let [right, left] = self.mixer.both(&y, segments)?; // (T, I)
+            let (right, left) = (
+                self.out_proj.forward(&right)?,
+                self.out_proj.forward(&left)?,
+            );
+            return right.mul(&left)?.add(x);
         }
-        // Gate and weight of the projection out are the same for both directions.
-        let y = rightward.forward(&u, None, None, right, segments)?; // (T, I)
-        let y = leftward.forward(&u, Some(&y), Some(&z), left, segments)?; // (T, I)
-        self.out_sum.forward_residual(&y, x)
+        // The weight of the projection out is the same for both directions.
+        self.out_sum
+            .forward_residual(&self.mixer.sum(&y, segments)?, x)
     }
-}
-
-/// The row of each row's mirror image within its segment.
-fn flip(segments: &[Segment]) -> Vec<u32> {
-    let mut rows = Vec::new();
-    for segment in segments {
-        let from = rows.len() as u32;
-        rows.extend((from..from + segment.len as u32).rev());
-    }
-    rows
 }
 
 /// A norm, which PS models without fused norms save one level deeper; its channels in reverse order

@@ -21,8 +21,12 @@ fn flat(x: &Tensor) -> Vec<f32> {
 
 #[test]
 fn any_number_of_layers_equals_exchanging_the_strands_before_each() {
-    let checkpoint = checkpoint("caduceus-ps");
-    for layers in 1..=4 {
+    let caduceus = ["caduceus-ps", "caduceus-ps-mamba2"];
+    for (name, layers) in caduceus
+        .into_iter()
+        .flat_map(|name| (1..=3).map(move |n| (name, n)))
+    {
+        let checkpoint = checkpoint(name);
         let mut sizes = Hyperparameters::read(&checkpoint.config).unwrap();
         sizes.layers = layers;
         let folded = Model::load(&sizes, &checkpoint.weights).unwrap();
@@ -45,17 +49,14 @@ fn any_number_of_layers_equals_exchanging_the_strands_before_each() {
         let mut g = plain.embedding.index_select(&other, 0).unwrap();
         for block in &plain.blocks {
             (f, g) = (turned(&g), turned(&f));
-            let run = |x: &Tensor| {
-                let (mut right, mut left) = (block.rightward.start(1), block.leftward.start(1));
-                block.forward(x, &mut right, &mut left, &[segment]).unwrap()
-            };
+            let run = |x: &Tensor| block.forward(x, &[segment]).unwrap();
             (f, g) = (run(&f), run(&g));
         }
         let (f, g) = (plain.norm.forward(&f), plain.norm.forward(&g));
         let expected = Tensor::cat(&[f.unwrap(), turned(&g.unwrap())], 1).unwrap();
         assert!(
             apart(&flat(&found), &flat(&expected)) < 2e-5,
-            "{layers} layers"
+            "{name}, {layers} layers"
         );
     }
 }
@@ -67,10 +68,16 @@ fn tiles_give_the_same_with_odd_layers_multiplied_directions_and_biases() {
         ("caduceus-ps", 3, true),
         ("caduceus-ph", 2, true),
         ("caduceus-ph", 2, false),
+        ("caduceus-ps-mamba2", 3, false),
+        ("caduceus-ps-mamba2", 2, true),
     ] {
         let checkpoint = checkpoint(name);
         let mut sizes = Hyperparameters::read(&checkpoint.config).unwrap();
-        (sizes.layers, sizes.multiply, sizes.mixer.bias) = (layers, multiply, true);
+        (sizes.layers, sizes.multiply) = (layers, multiply);
+        match &mut sizes.mixer {
+            MixerSizes::Mamba(mixer) => mixer.bias = true,
+            MixerSizes::Mamba2(mixer) => mixer.bias = true,
+        }
         let mut tensors = checkpoint.weights.stored().clone();
         for name in checkpoint
             .weights

@@ -1,4 +1,6 @@
 use super::*;
+use crate::checkpoint::Config;
+use crate::encoder::Vocabulary;
 use crate::ops::Device;
 use std::collections::BTreeMap;
 
@@ -25,7 +27,7 @@ fn original(groups: usize) -> Config {
 }
 
 fn weights(sizes: &Hyperparameters, words: &str) -> Weights {
-    let (scan, d) = (sizes.scan, sizes.width);
+    let (scan, d) = (sizes.mixer.scan, sizes.width);
     let mut tensors = BTreeMap::new();
     let mut add = |name: String, shape: &[usize], scale: f64, shift: f64| {
         let n = shape.iter().product::<usize>();
@@ -43,7 +45,7 @@ fn weights(sizes: &Hyperparameters, words: &str) -> Weights {
         let (inner, columns, heads) = (scan.inner(), scan.columns(), scan.heads);
         add(
             format!("{at}.in_proj.weight"),
-            &[sizes.projected(), d],
+            &[sizes.mixer.projected(), d],
             0.3,
             0.0,
         );
@@ -83,7 +85,7 @@ fn both_styles_are_one_model_with_one_group_and_differ_in_the_norm_with_more() {
         let sizes = Hyperparameters::read(&original(groups)).unwrap();
         let model = Model::load(&sizes, &weights(&sizes, "embedding")).unwrap();
         let other = Hyperparameters::read(&config(groups)).unwrap();
-        assert_eq!(sizes.gate_groups, groups);
+        assert_eq!(sizes.mixer.gate_groups, groups);
         assert_eq!(sizes == other, groups == 1);
         assert_eq!(
             other.facts(Vocabulary::characters(16)).note.is_some(),
@@ -110,7 +112,7 @@ fn the_release_that_wrote_the_configuration_decides_which_channels_are_normalise
         let mut json = config(2).as_json().clone();
         json.insert("transformers_version".into(), version.into());
         let sizes = Hyperparameters::read(&Config::new("config.json", json)).unwrap();
-        assert_eq!(sizes.gate_groups, gate_groups, "{version:?}");
+        assert_eq!(sizes.mixer.gate_groups, gate_groups, "{version:?}");
     }
 }
 

@@ -21,7 +21,7 @@ use super::matrix::{Matrix, multiply};
 use super::{Device, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
-use crate::sequence::Segment;
+use crate::sequence::{Segment, mirrored};
 use chunk::{CHUNK, Chunk, Scratch, add, chunks, scale, weigh};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,7 @@ pub struct Ssd {
     bias: Vec<f32>, // (H)
     skip: Vec<f32>, // (H), D
     limit: (f32, f32),
+    reversed: bool,
     /// a_log, bias and skip as tensors, if gradients pass to any of them.
     tracked: Option<[Tensor; 3]>,
     on_gpu: OnGpu<cuda::Ssd>,
@@ -126,9 +127,18 @@ impl Ssd {
             bias: bias.to_vec1()?,
             skip: skip.to_vec1()?,
             limit: (limit.0 as f32, limit.1 as f32),
+            reversed: false,
             tracked: tracked.then(|| [a_log, bias, skip].map(Tensor::clone)),
             on_gpu: OnGpu::default(),
         })
+    }
+
+    /// The same scan from the last row of each segment to its first. A segment then `starts`
+    /// where the scan does: at the sequence's right end.
+    #[must_use]
+    pub fn reversed(mut self) -> Self {
+        self.reversed = true;
+        self
     }
 
     /// Zeros for `lanes` sequences.
@@ -162,9 +172,29 @@ impl Ssd {
         state: &mut SsdState,
         segments: &[Segment],
     ) -> Result<Tensor> {
-        let (rows, inner) = (xbc.dim(0)?, self.sizes.inner());
+        let rows = xbc.dim(0)?;
         expect_shape("scan", xbc, &[rows, self.sizes.columns()])?;
         expect_shape("time steps", steps, &[rows, self.sizes.heads])?;
+        if rows != segments.iter().map(|segment| segment.len).sum::<usize>() {
+            return Err(Error::new(Kind::Internal, "the segments are not the rows"));
+        }
+        if !self.reversed {
+            return self.scan(xbc, steps, state, segments);
+        }
+        let mirrored = Tensor::new(mirrored(segments), xbc.device())?;
+        let turned = |x: &Tensor| x.index_select(&mirrored, 0);
+        turned(&self.scan(&turned(xbc)?, &turned(steps)?, state, segments)?)
+    }
+
+    /// From the first row of each segment to its last.
+    fn scan(
+        &self,
+        xbc: &Tensor,
+        steps: &Tensor,
+        state: &mut SsdState,
+        segments: &[Segment],
+    ) -> Result<Tensor> {
+        let (rows, inner) = (xbc.dim(0)?, self.sizes.inner());
         if let Device::Cuda(gpu) = xbc.device() {
             return self.forward_on_gpu(gpu, [xbc, steps], state, segments);
         }

@@ -131,6 +131,27 @@ fn one_huge_step_does_not_blur_the_steps_after_it() {
     );
 }
 
+/// Pieces come from the right end on.
+#[test]
+fn reversed_scans_equal_a_plain_recurrence_over_the_mirrored_rows() {
+    let (scan, rows) = (scan(2), 200);
+    let ours = inputs(rows, 2, 1);
+    let mirror = |x: &Tensor| x.flip(0).unwrap();
+    let expected = plain(&scan, &(mirror(&ours.0), mirror(&ours.1)));
+    let scan = scan.reversed();
+    let mut state = scan.start(1);
+    let (mut found, mut to) = (Vec::new(), rows);
+    for (i, len) in [70, 1, 129].into_iter().enumerate() {
+        let part = |x: &Tensor| x.narrow(0, to - len, len).unwrap();
+        let (xbc, steps) = (part(&ours.0), part(&ours.1));
+        let segment = piece(0, len, i == 0, i == 2);
+        let out = scan.forward(&xbc, &steps, &mut state, &[segment]);
+        found.extend(values(&mirror(&out.unwrap())));
+        to -= len;
+    }
+    close("reversed", &found, &expected, 1e-5);
+}
+
 proptest! {
     #[test]
     fn any_split_among_any_neighbours_changes_rounding_only(

@@ -111,6 +111,42 @@ fn gradients_equal_differences_of_a_plain_f64_loop() {
     }
 }
 
+#[test]
+fn gradients_of_a_reversed_scan_equal_differences_of_a_plain_f64_loop() {
+    let sizes = SsdSizes {
+        heads: 2,
+        channels: 2,
+        groups: 1,
+        states: 3,
+    };
+    let lens = [3, CHUNK + 2];
+    let segments = lens.map(|len| segment(0, len, true, true));
+    let open = (0.0, f64::INFINITY);
+    let op = |x: &[Tensor]| {
+        let scan = scan(sizes, x, open).reversed();
+        scan.forward(&x[0], &x[1], &mut scan.start(1), &segments)
+    };
+    let rows = crate::sequence::mirrored(&segments);
+    let turned = |x: &[f64]| -> Vec<f64> {
+        let width = x.len() / rows.len();
+        let row = |&row: &u32| x[row as usize * width..][..width].to_vec();
+        rows.iter().flat_map(row).collect()
+    };
+    check(&inputs(sizes, rows.len(), 1), 5e-5, op, |x| {
+        let mut x = x.to_vec();
+        for rows in &mut x[..2] {
+            *rows = turned(rows);
+        }
+        let mut from = 0;
+        let out = lens.map(|len| {
+            from += len;
+            let mut s = vec![0.0; sizes.inner() * sizes.states];
+            plain(sizes, &x, from - len..from, open, &mut s)
+        });
+        turned(&out.concat())
+    });
+}
+
 /// Several bands: from differences along one random direction of each input.
 #[test]
 fn bands_leave_nothing_out() {
