@@ -5,7 +5,6 @@ use crate::error::{Error, Kind, Result};
 use crate::io::atomic::{self, STDOUT_CLOSED};
 use crate::io::panics::is_contained;
 use crate::io::threads;
-use crate::run;
 use crate::stream;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
@@ -88,7 +87,7 @@ pub fn set_up() {
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
-        if run::address_limit().is_some_and(|limit| limit < SCARCE) {
+        if crate::run::address_limit().is_some_and(|limit| limit < SCARCE) {
             libc::mallopt(libc::M_ARENA_MAX, 1);
             libc::mallopt(libc::M_TOP_PAD, 1 << 20);
         } else {
