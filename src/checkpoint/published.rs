@@ -108,9 +108,9 @@ mod tests {
             let Published {
                 bytes, millions, ..
             } = ALL[place];
-            // Files have a header besides.
+            // Files have a header besides, of about 100 bytes a tensor.
             let header = bytes.map_or(0, |bytes| bytes.abs_diff(weights.bytes));
-            assert!(header < 20_000, "{name}: {weights:?}");
+            assert!(header < 40_000, "{name}: {weights:?}");
             // HyenaDNA stores positions and a copy of the embedding besides what was trained.
             if !name.starts_with("hyenadna") {
                 let found = weights.parameters as f64 / 1e6;

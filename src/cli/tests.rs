@@ -11,10 +11,6 @@ fn the_command_line_is_well_formed() {
 
 /// Options of which commands say different things, and why.
 const SAID_DIFFERENTLY: &[(&str, &str)] = &[
-    (
-        "checkpoint-every",
-        "with its default, which is a shorter time in training",
-    ),
     ("chunk", "in training gradients flow over it"),
     (
         "columns",
@@ -22,6 +18,10 @@ const SAID_DIFFERENTLY: &[(&str, &str)] = &[
     ),
     ("config", "to make weights, or to convert some"),
     ("context", "before a region, or before a variant"),
+    (
+        "device",
+        "says what each of several GPUs takes, or learns from",
+    ),
     ("dtype", "of vectors, or of weights"),
     (
         "feature",
@@ -30,7 +30,6 @@ const SAID_DIFFERENTLY: &[(&str, &str)] = &[
     ("json", "says what is printed"),
     ("layer", "one that is compared, or several that are written"),
     ("mask-every", "to predict bases, or to score them"),
-    ("max-size", "with its default"),
     ("model", "one that runs, or one that is trained further"),
     ("output", "says what is written"),
     ("pool", "of a bin, or of a read"),

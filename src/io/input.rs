@@ -130,7 +130,8 @@ impl Input {
         allow_missing_eof: bool,
     ) -> Result<Self> {
         let mut start = vec![0; START];
-        let got = read::up_to(&mut source, &mut start).map_err(|error| error.file(name))?;
+        let got = read::at_least(&mut source, &mut start, bgzf::HEADER);
+        let got = got.map_err(|error| error.file(name))?;
         start.truncate(got);
         let format = Format::of(&start);
         let source: Source = Cursor::new(start).chain(source);

@@ -13,8 +13,14 @@ pub fn error(error: io::Error) -> Error {
 
 /// Fills `out` as far as `input` goes; returns how far.
 pub(super) fn up_to(input: &mut impl Read, out: &mut [u8]) -> Result<usize> {
+    at_least(input, out, out.len())
+}
+
+/// Fills `out` with `least` bytes, if `input` has them, and with those that come at the same time:
+/// a pipe may hold no more for long.
+pub(super) fn at_least(input: &mut impl Read, out: &mut [u8], least: usize) -> Result<usize> {
     let mut got = 0;
-    while got < out.len() {
+    while got < least {
         match input.read(&mut out[got..]) {
             Ok(0) => break,
             Ok(n) => got += n,

@@ -168,7 +168,7 @@ mod tests {
             ("a: 1\n---\nb: 2\n", 2, "names with values"),
             ("a: [1, [2]]\n", 1, "names with values"),
             ("a: *b\n", 1, ""),
-            ("a: \"x\n", 2, "not YAML"),
+            ("a: \"x\n", 1, "not YAML"),
             ("bin = 128\n", 1, "names with values"),
         ] {
             let error = parse(text).unwrap_err();

@@ -143,7 +143,8 @@ fn a_wrong_header_is_an_error_that_names_the_line() {
             format!("##fileformat=VCFv4.2\n{columns}\tGT\ta\n"),
             "column 9 is \"GT\"",
         ),
-        (">a\nACGT\n".to_string(), "neither VCF nor BCF"),
+        (">a\nACGT\n".to_string(), "this is FASTA, not VCF"),
+        ("a\tb\n".to_string(), "neither VCF nor BCF"),
         (
             "##fileformat=VCFv4.2\n##a=b".to_string(),
             "no #CHROM line: the header does not end",
