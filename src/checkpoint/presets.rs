@@ -91,19 +91,13 @@ pub fn hyenadna(width: usize, layers: usize, length: usize) -> Value {
 /// kuleshov-group/caduceus-{ph,ps}_seqlen-*_d_model-256_n_layer-*. The trained length is not part
 /// of the configuration.
 fn caduceus(per_strand: bool, layers: usize) -> Value {
-    // A 7 with T 10, C 8 with G 9; every other token is its own complement.
-    let complement = |token: usize| match token {
-        7..=10 => 17 - token,
-        other => other,
-    };
-    let complements = (0..16).map(|token| (token.to_string(), json!(complement(token))));
     json!({
         "model_type": "caduceus",
         "architectures": ["CaduceusForMaskedLM"],
         "bidirectional": true,
         "bidirectional_strategy": "add",
         "bidirectional_weight_tie": true,
-        "complement_map": Value::Object(complements.collect()),
+        "complement_map": complements(16, 7),
         "d_model": 256,
         "fused_add_norm": true,
         "initializer_cfg": {
@@ -137,23 +131,31 @@ fn caduceus(per_strand: bool, layers: usize) -> Value {
     })
 }
 
+/// The complement of each of so many tokens, of which A is the `a`-th, and C, G and T follow it;
+/// each of the others is its own.
+fn complements(tokens: usize, a: usize) -> Value {
+    let complement = |token: usize| {
+        if (a..a + 4).contains(&token) {
+            2 * a + 3 - token
+        } else {
+            token
+        }
+    };
+    let each = (0..tokens).map(|token| (token.to_string(), json!(complement(token))));
+    Value::Object(each.collect())
+}
+
 /// kuleshov-group/PlantCAD2-{Small,Medium,Large}-*. Widths and layers are in their names; the sizes
 /// of the mixers follow from the printed modules of the smallest and the number of parameters of
 /// all three, with the one group that is mamba_ssm's default. The rest are the code's defaults.
 fn plantcad2(width: usize, layers: usize) -> Value {
-    // A 3 with T 6, C 4 with G 5; every other token is its own complement.
-    let complement = |token: usize| match token {
-        3..=6 => 9 - token,
-        other => other,
-    };
-    let complements = (0..8).map(|token| (token.to_string(), json!(complement(token))));
     json!({
         "model_type": "caduceus",
         "architectures": ["CaduceusForMaskedLM"],
         "bidirectional": true,
         "bidirectional_strategy": "add",
         "bidirectional_weight_tie": true,
-        "complement_map": Value::Object(complements.collect()),
+        "complement_map": complements(8, 3),
         "d_model": width,
         "initializer_cfg": {
             "initializer_range": 0.02,

@@ -36,7 +36,6 @@ use std::sync::Arc;
 #[command(
     mut_arg("strand", |arg| arg.hide(true)),
     mut_arg("exact", |arg| arg.hide(true)),
-    mut_arg("scratch", |arg| arg.hide(true)),
     after_help = "Example:\n  crocuta reads sample.bam -m MODEL -o reads.parquet --bam-out tagged.bam"
 )]
 pub struct Reads {

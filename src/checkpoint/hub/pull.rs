@@ -7,9 +7,7 @@ use super::client::{Client, Remote};
 use super::{CONVERTED, Name, cache};
 use crate::error::{Error, Kind, Result};
 use serde_json::Value;
-use std::ffi::CString;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -277,15 +275,7 @@ fn link(path: &Path, to: &Path) -> Result<()> {
 
 /// Bytes that a directory's disk has free.
 fn free(directory: &Path) -> Result<u64> {
-    let failed = |e: std::io::Error| Error::io(directory, &e);
-    let path = CString::new(directory.as_os_str().as_bytes());
-    let path = path.map_err(|e| failed(std::io::Error::other(e)))?;
-    // SAFETY: all zeros are a value of this structure of numbers.
-    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: reads a string that ends with zero, and writes the structure, which is alive.
-    if unsafe { libc::statvfs(path.as_ptr(), &raw mut found) } != 0 {
-        return Err(failed(std::io::Error::last_os_error()));
-    }
-    #[allow(clippy::unnecessary_cast, reason = "types differ between systems")]
-    Ok((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
+    let found = rustix::fs::statvfs(directory);
+    let found = found.map_err(|e| Error::io(directory, &e.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }

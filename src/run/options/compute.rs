@@ -148,8 +148,8 @@ pub struct Compute {
     #[command(flatten)]
     #[serde(skip)]
     pub workers: Workers,
-    /// Directory for scratch files, which strands other than forward and whole sequences of
-    /// bidirectional models need [default: $TMPDIR, or the output's].
+    /// Directory for scratch files, which strands other than forward, whole sequences of
+    /// bidirectional models and several GPUs need [default: $TMPDIR, or the output's].
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     #[serde(skip)]
     pub scratch: Option<PathBuf>,
