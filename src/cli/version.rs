@@ -3,6 +3,7 @@
 use super::process::print;
 use crate::error::Result;
 use crate::ops::{cuda, math};
+use crate::run::libraries;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -31,6 +32,7 @@ impl Version {
 }
 
 fn found() -> Value {
+    libraries::open();
     let (gpus, problem) = match cuda::devices() {
         Ok(names) => (names, None),
         Err(error) => (Vec::new(), Some(error.to_string())),

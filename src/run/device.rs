@@ -50,7 +50,7 @@ pub fn open_unless(
     memory: Option<u64>,
 ) -> Result<(Device, Vec<Device>)> {
     if *target != Target::Cpu {
-        libraries::open();
+        libraries::open_with_driver();
     }
     let gpu = |ordinal| {
         let gpu = Gpu::open(ordinal, precision == Precision::Bf16)?;

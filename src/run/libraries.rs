@@ -17,14 +17,19 @@ const NAMES: [&str; 6] = [
 ];
 
 /// Opens what the environment of this program has of CUDA's libraries, once, where there is a
-/// driver. Whoever asks the loader for one of them by its name is then given this one.
+/// driver: without one they are of no use, and take half a gigabyte.
+pub fn open_with_driver() {
+    // SAFETY: the driver has no side effects when it is opened.
+    if unsafe { Library::open(Some("libcuda.so.1"), RTLD_NOW) }.is_ok() {
+        open();
+    }
+}
+
+/// The same, driver or not. Whoever asks the loader for one of them by its name is then given
+/// this one.
 pub fn open() {
     static OPENED: Once = Once::new();
     OPENED.call_once(|| {
-        // SAFETY: the driver has no side effects when it is opened.
-        if unsafe { Library::open(Some("libcuda.so.1"), RTLD_NOW) }.is_err() {
-            return;
-        }
         let program = std::env::current_exe().and_then(fs::canonicalize);
         for path in program.iter().flat_map(|program| found(program)) {
             // SAFETY: CUDA's libraries have no side effects when they are opened.

@@ -9,7 +9,7 @@ mod heads;
 mod identity;
 mod inputs;
 mod layers;
-mod libraries;
+pub mod libraries;
 mod memory;
 pub(crate) mod options;
 pub(crate) mod outputs;

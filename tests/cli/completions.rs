@@ -53,6 +53,32 @@ fn each_command_has_a_page_and_all_are_written_or_none() {
         let text = String::from_utf8_lossy(out.file(page));
         assert!(text.contains(".SH SYNOPSIS"), "{page}\n{text}");
     }
+    let scripts = [
+        "share/bash-completion/completions/crocuta",
+        "share/zsh/site-functions/_crocuta",
+        "share/fish/vendor_completions.d/crocuta.fish",
+    ];
+    let folders = [
+        "share",
+        "share/bash-completion",
+        "share/bash-completion/completions",
+        "share/fish",
+        "share/fish/vendor_completions.d",
+        "share/man",
+        "share/man/man1",
+        "share/zsh",
+        "share/zsh/site-functions",
+    ];
+    let shared: Vec<_> = names
+        .iter()
+        .map(|name| format!("share/man/man1/{name}"))
+        .chain(scripts.map(String::from))
+        .chain(folders.map(String::from))
+        .collect();
+    let shared: Vec<_> = shared.iter().map(String::as_str).collect();
+    Case::new("completions --share share")
+        .run()
+        .succeeds(&shared);
     let there = || Case::new("completions --man .").file("crocuta-score.1", "x");
     there().run().fails(2, &["crocuta-score.1", "--force"]);
     assert_eq!(
