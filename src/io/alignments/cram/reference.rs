@@ -65,7 +65,8 @@ impl Reference {
     pub(super) fn of(mut self, header: &Header) -> Self {
         let md5s = header.values("@SQ", "M5:");
         let contigs = header.contigs.iter().zip(md5s).map(|(contig, md5)| {
-            let md5 = md5.map(str::to_ascii_lowercase);
+            // Some writers leave the field empty.
+            let md5 = md5.filter(|md5| !md5.is_empty()).map(str::to_ascii_lowercase);
             (contig.name.clone(), (md5, contig.length))
         });
         self.expected = contigs.collect();
@@ -133,5 +134,25 @@ impl fasta::repository::Adapter for Reference {
             fasta::Record::new(definition, Sequence::from(letters))
         });
         Some(record.map_err(io::Error::other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::alignments::tests::data;
+
+    #[test]
+    fn an_empty_digest_of_a_contig_says_nothing_and_another_one_is_refused() {
+        let load = |md5: &str| {
+            let text = format!("@SQ\tSN:17\tLN:4200\t{md5}\n");
+            let reference = Reference::open(Some(&data("ref.fa")), false).unwrap();
+            let header = Header::of_text(text).unwrap();
+            reference.of(&header).load("17").map(|letters| letters.len())
+        };
+        assert_eq!(load("M5:").unwrap(), 4200);
+        assert_eq!(load("AS:x").unwrap(), 4200);
+        let error = load("M5:00").unwrap_err().to_string();
+        assert!(error.contains("has MD5"), "{error}");
     }
 }
