@@ -1,6 +1,7 @@
 //! `config.json`, read key by key with checked types and ranges.
 
 use crate::error::{Error, Result};
+use crate::io::input::without_mark;
 use serde_json::{Map, Value};
 use std::fmt::Display;
 use std::fs::File;
@@ -52,7 +53,8 @@ impl Config {
         if text.len() as u64 > MAX_BYTES {
             return Err(Error::model(format!("longer than {MAX_BYTES} bytes")).file(file));
         }
-        let mut object: Map<String, Value> = serde_json::from_str(&quote_bare_numbers(text))
+        let text = quote_bare_numbers(without_mark(text));
+        let mut object: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|e| {
                 let what = format!("not a JSON object: {e}");
                 Error::model(what).file(&file).caused_by(e)
@@ -86,15 +88,25 @@ impl Config {
             })
     }
 
-    /// A finite number.
+    /// A number that float32 can hold: what is computed is that.
     pub fn number(&self, key: &str, default: Option<f64>) -> Result<f64> {
         let Some(value) = self.get(key) else {
             return default.ok_or_else(|| self.missing(key));
         };
         value
             .as_f64()
-            .filter(|x| x.is_finite())
+            .filter(|x| (*x as f32).is_finite())
             .ok_or_else(|| self.wrong(key, value, "a number"))
+    }
+
+    /// What a norm adds to the variance: from 0 to 1.
+    pub fn epsilon(&self, key: &str, default: f64) -> Result<f64> {
+        let epsilon = self.number(key, Some(default))?;
+        if (0.0..=1.0).contains(&epsilon) {
+            Ok(epsilon)
+        } else {
+            Err(self.error(key, format!("{epsilon}, but expected a number from 0 to 1")))
+        }
     }
 
     /// A truth value.
@@ -328,6 +340,12 @@ mod tests {
             let error = error.to_string();
             assert!(error.contains(&format!("key {key}")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let config = parse("\u{feff}{\"d\": 1}").unwrap();
+        assert_eq!(config.size("d", 1..=1, None).unwrap(), 1);
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub fn create(config: &Config, seed: u64, out: &Path, max_bytes: u64) -> Result<
                 .map(|planned| values(planned, seed))
                 .unwrap_or_default())
         },
-    )?;
+    )
+    .map_err(|error| error.file(out.display()))?;
     staging.commit()?;
     let values = plan
         .values()

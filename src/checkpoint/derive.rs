@@ -23,20 +23,31 @@ pub struct Changes {
 }
 
 /// Writes the new directory `out`: the source's configuration and tensors with the changes that
-/// `make` returns, as [`write_model`] does. Whether it is free is found out before `make` is called.
+/// `make` returns, as [`write_model`] does. Whether it is free is found out before `make` is called;
+/// what `check` finds wrong with the directory, before it has its name.
 pub fn derive(
     source: &Checkpoint,
     out: &Path,
     make: impl FnOnce() -> Result<Changes>,
+    check: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<String> {
     let staging = Staging::begin(out)?;
-    write_model(staging, source, make()?)
+    let digest = fill(&staging, source, make()?)?;
+    check(staging.path())?;
+    staging.commit()?;
+    Ok(digest)
 }
 
 /// Completes a directory: the source's configuration and tensors with changes; a head that differs
 /// from the embedding is no longer said to be tied to it. Returns the SHA-256 of
 /// `model.safetensors`. Memory: one tensor.
 pub fn write_model(staging: Staging, source: &Checkpoint, changes: Changes) -> Result<String> {
+    let digest = fill(&staging, source, changes)?;
+    staging.commit()?;
+    Ok(digest)
+}
+
+fn fill(staging: &Staging, source: &Checkpoint, changes: Changes) -> Result<String> {
     let mut tensors: BTreeMap<_, _> = source.weights.stored().iter().collect();
     tensors.extend(&changes.tensors);
     let mut object = source.config.as_json().clone();
@@ -58,9 +69,7 @@ pub fn write_model(staging: Staging, source: &Checkpoint, changes: Changes) -> R
             staging.write(name, &bytes)?;
         }
     }
-    let digest = put(&staging, "model.safetensors", &tensors)?;
-    staging.commit()?;
-    Ok(digest)
+    put(staging, "model.safetensors", &tensors)
 }
 
 /// Completes a directory with a file of tensors and some texts; as [`write_model`].
@@ -112,4 +121,5 @@ fn put(staging: &Staging, name: &str, tensors: &BTreeMap<&String, &Tensor>) -> R
             Ok(bytes)
         },
     )
+    .map_err(|error| error.file(staging.target().display()))
 }

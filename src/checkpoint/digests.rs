@@ -2,6 +2,7 @@
 //! `crocuta models verify` print.
 
 use crate::error::{Error, Result};
+use crate::io::input::without_mark;
 use crate::io::sha256;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -59,7 +60,7 @@ fn read(path: &Path) -> Result<BTreeMap<String, String>> {
     if let Err(e) = file.take(MAX_BYTES).read_to_string(&mut text) {
         return Err(Error::io(path, &e));
     }
-    let lines = text.lines().enumerate();
+    let lines = without_mark(&text).lines().enumerate();
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let entry = |(i, line): (usize, &str)| {
         let (digest, name) = line.split_once(' ').unwrap_or_default();

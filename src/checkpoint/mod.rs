@@ -6,6 +6,7 @@ mod caduceus;
 mod child;
 mod config;
 mod convert;
+mod copies;
 mod create;
 mod derive;
 mod digests;

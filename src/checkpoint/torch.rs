@@ -1,11 +1,12 @@
 //! PyTorch's file: a zip of one pickle, `<root>/data.pkl`, and of raw storages,
 //! `<root>/data/<key>`. Entries are only looked up by name; no name becomes a path.
 
+use super::copies::two_copies;
 use super::pickle::{Id, Pickle, Value};
 use super::safetensors::{Entry, is_pickle_or_zip};
 use crate::error::{Error, Result};
 use ::safetensors::Dtype;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -115,17 +116,30 @@ impl Archive {
     }
 
     /// The tensors of the state dictionary: the dictionary in the pickle, or its item
-    /// `state_dict` (Lightning) or `model_state_dict`. Items that are not tensors are left out.
+    /// `state_dict` (Lightning) or `model_state_dict`. Items that are not tensors are left out; a
+    /// second dictionary of the same tensors, such as of their means, is an error.
     pub fn views(&self, pickle: &Pickle) -> Result<BTreeMap<String, View>> {
         let root = pickle.root();
         let inner = ["state_dict", "model_state_dict"].into_iter();
-        let state = inner
-            .filter_map(|key| pickle.get(root, key))
-            .next()
-            .unwrap_or(root);
+        let inner = inner.filter_map(|key| Some((key, pickle.get(root, key)?)));
+        let (place, state) = inner.into_iter().next().unwrap_or(("", root));
         let Value::Dict(items) = state else {
             return Err(self.wrong("the pickle is not a dictionary of tensors"));
         };
+        if let (false, Value::Dict(all)) = (place.is_empty(), root) {
+            let others = all.iter().filter_map(|(key, value)| match pickle.at(*key) {
+                &Value::Text(other) if other != place => Some((other, pickle.at(*value))),
+                _ => None,
+            });
+            let names = tensors(pickle, state);
+            for (other, value) in others {
+                let theirs = tensors(pickle, value);
+                let both = names.intersection(&theirs).count();
+                if both > 1 && 2 * both >= names.len().min(theirs.len()) {
+                    return Err(two_copies(place, other).file(self.path.display()));
+                }
+            }
+        }
         let mut views = BTreeMap::new();
         for (key, value) in items {
             let &Value::Text(name) = pickle.at(*key) else {
@@ -354,6 +368,18 @@ fn fits(shape: &[usize], strides: &[usize], offset: usize, length: usize) -> boo
             (Some(values), Some(end)) => values <= length && end < length,
             _ => false,
         }
+}
+
+/// The names of the tensors in a dictionary; none in anything else.
+fn tensors<'p>(pickle: &'p Pickle, value: &Value<'p>) -> BTreeSet<&'p str> {
+    let Value::Dict(items) = value else {
+        return BTreeSet::new();
+    };
+    let names = items.iter().filter_map(|(key, value)| match pickle.at(*key) {
+        &Value::Text(name) => rebuilt(pickle, *value).map(|_| name),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// The arguments with which a tensor was to be rebuilt; a parameter wraps a tensor.

@@ -9,7 +9,7 @@
 mod fit;
 mod hankel;
 
-pub use fit::{Errors, Modes, fit};
+pub use fit::{Errors, Modes, counts, fit};
 
 use crate::checkpoint::{self, Architecture, Changes, Checkpoint, Weights};
 use crate::encoder::{Encoder, Segment, Vocabulary, hyena};
@@ -33,6 +33,8 @@ const STEP: usize = 4096;
 pub struct Report {
     /// Exponentials of a channel.
     pub modes: usize,
+    /// How many it might have had.
+    pub allowed: usize,
     /// L, taps of the original filters.
     pub length: usize,
     /// Of each layer.
@@ -93,8 +95,13 @@ impl Check {
 /// the source's, with `filter_fn.modal.{poles,residues,h0}` in each layer, `"filter": "modal"`
 /// and `"modes"` in the configuration, and `distillation.json`.
 ///
+/// A filter's error does not say what it makes of the hidden vectors: of all numbers of modes that
+/// were fitted the one is kept with which these differ least, by [`OutputError::rms`]. So that
+/// error never rises with `modes`.
+///
 /// Returns the report and the SHA-256 of `model.safetensors`. A usage error where the source has
-/// no implicit filters. Memory: the weights twice, and 32 filters with what [`fit`] needs.
+/// no implicit filters. Memory: the weights twice, 32 filters with what [`fit`] needs, and four
+/// times the exponentials of all filters.
 pub fn distil(
     source: &Checkpoint,
     modes: usize,
@@ -114,76 +121,119 @@ pub fn distil(
         return Err(Error::usage(what).todo("give from 1 to half as many"));
     }
     let mut report = None;
-    let digest = checkpoint::derive(source, out, || {
+    let make = || {
         let check = check.unwrap_or_else(|| Check::random(CHECK_BASES.min(sizes.length - 2)));
-        let (tensors, layers) = filters(source, &sizes, modes)?;
-        let changed = hyena::Hyperparameters {
-            modes: Some(modes),
-            ..sizes.clone()
-        };
-        let stored = source.weights.stored();
-        let all = stored.iter().chain(&tensors);
-        let all = all.map(|(name, tensor)| (name.clone(), tensor.clone()));
-        let weights = Weights::new(out.display(), all.collect());
+        let candidates = filters(source, &sizes, modes)?;
+        let models = candidates
+            .iter()
+            .map(|candidate| candidate.model(source, &sizes, out))
+            .collect::<Result<Vec<_>>>()?;
         let original = hyena::Model::load(&sizes, &source.weights)?;
-        let distilled = hyena::Model::load(&changed, &weights)?;
         let vocabulary = Vocabulary::characters(sizes.vocabulary);
+        let outputs = output_errors(&original, &models, &vocabulary, &check)?;
+        let measured = candidates.into_iter().zip(outputs);
+        let best = measured.min_by(|(_, a), (_, b)| a.rms.total_cmp(&b.rms));
+        let (best, output) =
+            best.ok_or_else(|| Error::new(Kind::Internal, "nothing was fitted"))?;
+        if !output.largest.is_finite() {
+            return Err(Error::model("hidden vectors that are zero or not finite"));
+        }
         let measured = Report {
-            modes,
+            modes: best.modes,
+            allowed: modes,
             length: sizes.length,
-            layers,
-            output: output_error(&original, &distilled, &vocabulary, check)?,
+            layers: best.layers,
+            output,
         };
         let text = format!("{:#}\n", measured.to_json(source));
         report = Some(measured);
-        let config = [("filter", json!("modal")), ("modes", json!(modes))];
+        let config = [("filter", json!("modal")), ("modes", json!(best.modes))];
         Ok(Changes {
             config: config
                 .map(|(key, value)| (key.into(), value))
                 .into_iter()
                 .collect(),
-            tensors,
+            tensors: best.tensors,
             files: vec![("distillation.json", text)],
         })
-    })?;
+    };
+    let digest = checkpoint::derive(source, out, make, |_| Ok(()))?;
     let report = report.ok_or_else(|| Error::new(Kind::Internal, "nothing was measured"))?;
     Ok((report, digest))
 }
 
-/// The new tensors of all layers, and each layer's errors.
+/// All filters as sums of so many exponentials.
+struct Candidate {
+    modes: usize,
+    /// The new tensors of all layers, by name.
+    tensors: BTreeMap<String, candle_core::Tensor>,
+    layers: Vec<LayerErrors>,
+}
+
+impl Candidate {
+    /// The model with these filters.
+    fn model(
+        &self,
+        source: &Checkpoint,
+        sizes: &hyena::Hyperparameters,
+        out: &Path,
+    ) -> Result<hyena::Model> {
+        let all = source.weights.stored().iter().chain(&self.tensors);
+        let all = all.map(|(name, tensor)| (name.clone(), tensor.clone()));
+        let sizes = hyena::Hyperparameters {
+            modes: Some(self.modes),
+            ..sizes.clone()
+        };
+        hyena::Model::load(&sizes, &Weights::new(out.display(), all.collect()))
+    }
+}
+
+/// The filters of all layers, for each number of modes that is tried.
 fn filters(
     source: &Checkpoint,
     sizes: &hyena::Hyperparameters,
     modes: usize,
-) -> Result<(BTreeMap<String, candle_core::Tensor>, Vec<LayerErrors>)> {
-    let (mut tensors, mut layers) = (BTreeMap::new(), Vec::new());
+) -> Result<Vec<Candidate>> {
+    let mut candidates: Vec<Candidate> = counts(modes)
+        .map(|modes| Candidate {
+            modes,
+            tensors: BTreeMap::new(),
+            layers: Vec::new(),
+        })
+        .collect();
     for (i, (weights, filter)) in hyena::filters(sizes, &source.weights)?.iter().enumerate() {
         let mut fitted = Vec::with_capacity(sizes.width);
         for first in (0..sizes.width).step_by(CHANNELS) {
             let channels = first..sizes.width.min(first + CHANNELS);
             let taps = filter.taps(channels, sizes.length)?;
             fitted.par_extend(taps.par_chunks(sizes.length).map(|h| {
-                let modes = fit(h, modes);
-                let errors = modes.errors(h);
-                (h[0], modes, errors)
+                let fits = fit(h, modes).into_iter();
+                let fits = fits.map(|modes| (modes.errors(h), modes));
+                (h[0], fits.collect::<Vec<_>>())
             }));
         }
-        let h0: Vec<f32> = fitted.iter().map(|(h0, ..)| *h0).collect();
-        let flat = |part: fn(&Modes) -> &Vec<[f32; 2]>| -> Vec<f32> {
-            let all = fitted.iter().flat_map(|(_, modes, _)| part(modes));
-            all.flatten().copied().collect()
-        };
-        let (shape, modal) = ((sizes.width, modes, 2), weights.at("modal"));
-        let poles = Tensor::from_vec(flat(|modes| &modes.poles), shape, &Device::Cpu)?;
-        let residues = Tensor::from_vec(flat(|modes| &modes.residues), shape, &Device::Cpu)?;
-        tensors.insert(modal.full("poles"), poles.stored()?);
-        tensors.insert(modal.full("residues"), residues.stored()?);
-        tensors.insert(modal.full("h0"), Tensor::new(h0, &Device::Cpu)?.stored()?);
-        let errors: Vec<Errors> = fitted.iter().map(|(.., errors)| *errors).collect();
-        layers.push(LayerErrors::of(&errors));
+        let h0: Vec<f32> = fitted.iter().map(|(h0, _)| *h0).collect();
+        let modal = weights.at("modal");
+        for (nth, candidate) in candidates.iter_mut().enumerate() {
+            let flat = |part: fn(&Modes) -> &Vec<[f32; 2]>| -> Vec<f32> {
+                let all = fitted.iter().flat_map(|(_, fits)| part(&fits[nth].1));
+                all.flatten().copied().collect()
+            };
+            let shape = (sizes.width, candidate.modes, 2);
+            let poles = Tensor::from_vec(flat(|modes| &modes.poles), shape, &Device::Cpu)?;
+            let residues = Tensor::from_vec(flat(|modes| &modes.residues), shape, &Device::Cpu)?;
+            let h0 = Tensor::new(h0.clone(), &Device::Cpu)?;
+            candidate.tensors.extend([
+                (modal.full("poles"), poles.stored()?),
+                (modal.full("residues"), residues.stored()?),
+                (modal.full("h0"), h0.stored()?),
+            ]);
+            let errors: Vec<Errors> = fitted.iter().map(|(_, fits)| fits[nth].0).collect();
+            candidate.layers.push(LayerErrors::of(&errors));
+        }
         tracing::info!("distilled layer {} of {}", i + 1, sizes.layers);
     }
-    Ok((tensors, layers))
+    Ok(candidates)
 }
 
 impl LayerErrors {
@@ -224,6 +274,7 @@ impl Report {
         json!({
             "original": { "name": source.name, "sha256": source.digest },
             "modes": self.modes,
+            "modes_allowed": self.allowed,
             "length": self.length,
             "filters": layers,
             "output": {
@@ -238,10 +289,21 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            length,
+            modes,
+            allowed,
+            ..
+        } = self;
+        let fewer = if modes < allowed {
+            format!(", of {allowed} allowed: with more the hidden vectors differ no less")
+        } else {
+            String::new()
+        };
         writeln!(
             f,
-            "filters of {} taps as {} modes; errors relative to the filter, max/median of channels",
-            self.length, self.modes
+            "filters of {length} taps as {modes} modes{fewer}; errors relative to the filter, \
+             max/median of channels"
         )?;
         writeln!(f, "layer\tL1\tL2\tbeyond its length")?;
         for (i, LayerErrors { max, median }) in self.layers.iter().enumerate() {
@@ -261,16 +323,20 @@ impl fmt::Display for Report {
     }
 }
 
-fn output_error(
+/// How far the hidden vectors of each of `distilled` are from the original's.
+fn output_errors(
     original: &hyena::Model,
-    distilled: &hyena::Model,
+    distilled: &[hyena::Model],
     vocabulary: &Vocabulary,
-    check: Check,
-) -> Result<OutputError> {
-    let (mut largest, mut difference) = (0f64, 0f64);
-    let (mut squares, mut difference_squares) = (0f64, 0f64);
+    check: &Check,
+) -> Result<Vec<OutputError>> {
+    let (mut largest, mut squares) = (0f64, 0f64);
+    // Of each model: the largest difference, and the sum of their squares.
+    let mut differences = vec![(0f64, 0f64); distilled.len()];
     for codes in &check.sequences {
-        let (mut a, mut b) = (original.start(1)?, distilled.start(1)?);
+        let mut state = original.start(1)?;
+        let states = distilled.iter().map(|model| model.start(1));
+        let mut states = states.collect::<Result<Vec<_>>>()?;
         for (i, piece) in codes.chunks(STEP).enumerate() {
             let tokens: Vec<u32> = piece.iter().map(|code| vocabulary.token(*code)).collect();
             let tokens = Tensor::new(tokens, &Device::Cpu)?;
@@ -284,29 +350,29 @@ fn output_error(
                 let hidden = model.forward(&tokens, &[segment], state)?;
                 hidden.to_vec1()
             };
-            for (x, y) in run(original, &mut a)?.iter().zip(run(distilled, &mut b)?) {
-                let (x, d) = (f64::from(*x), f64::from(y - x));
-                // A maximum that keeps not-a-number.
-                difference = if d.abs() <= difference {
-                    difference
-                } else {
-                    d.abs()
-                };
+            let expected = run(original, &mut state)?;
+            for x in expected.iter().map(|x| f64::from(*x)) {
                 largest = largest.max(x.abs());
                 squares += x * x;
-                difference_squares += d * d;
+            }
+            let models = distilled.iter().zip(&mut states).zip(&mut differences);
+            for ((model, state), (most, sum)) in models {
+                for (x, y) in expected.iter().zip(run(model, state)?) {
+                    let d = f64::from(y - x).abs();
+                    // A maximum that keeps not-a-number.
+                    *most = if d <= *most { *most } else { d };
+                    *sum += d * d;
+                }
             }
         }
     }
-    if !difference.is_finite() || largest == 0.0 {
-        return Err(Error::model("hidden vectors that are zero or not finite"));
-    }
-    Ok(OutputError {
-        sequence: check.name,
+    let errors = differences.into_iter().map(|(most, sum)| OutputError {
+        sequence: check.name.clone(),
         bases: check.sequences.iter().map(Vec::len).sum(),
-        largest: difference / largest,
-        rms: (difference_squares / squares).sqrt(),
-    })
+        largest: most / largest,
+        rms: (sum / squares).sqrt(),
+    });
+    Ok(errors.collect())
 }
 
 #[cfg(test)]

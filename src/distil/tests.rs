@@ -74,7 +74,7 @@ fn a_distilled_model_is_small_close_and_the_original_untouched() {
     assert_eq!(checkpoint.weights.unused(), ["lm_head.weight"]);
     assert!(facts.state_bytes < exact_facts.state_bytes / 2);
     assert_eq!(facts.kept_bytes, 0);
-    assert!(facts.note.unwrap().contains("16 exponentials"));
+    assert!(facts.note.unwrap().contains(&format!("{} exponentials", report.modes)));
 
     // Chunks change nothing, beyond the filter's length too.
     let check = Check::random(700);
@@ -104,7 +104,7 @@ fn more_modes_are_never_worse_and_the_tail_of_a_filter_is_bounded_by_its_end() {
     let sizes = hyena::Hyperparameters::read(&source.config).unwrap();
     let mut before: Vec<LayerErrors> = Vec::new();
     for modes in [2, 8, 24, 100] {
-        let (_, layers) = filters(&source, &sizes, modes).unwrap();
+        let layers = filters(&source, &sizes, modes).unwrap().pop().unwrap().layers;
         for (now, before) in layers.iter().zip(&before) {
             assert!(now.max.l1 <= before.max.l1, "{modes}: {now:?}, {before:?}");
             assert!(
@@ -128,11 +128,8 @@ fn more_modes_are_never_worse_and_the_tail_of_a_filter_is_bounded_by_its_end() {
             .output
             .rms
     };
-    let errors = [8, 32, 64].map(error);
-    assert!(
-        errors[1] <= 1.05 * errors[0] && errors[2] <= 1.05 * errors[1],
-        "{errors:?}"
-    );
+    let errors = [8, 32, 48, 64].map(error);
+    assert!(errors.is_sorted_by(|a, b| a >= b), "{errors:?}");
 }
 
 #[test]
@@ -159,7 +156,7 @@ fn stored_figures_equal_those_of_the_stored_modes() {
         let pairs = |name: &str| -> Vec<Vec<[f32; 2]>> {
             let tensor = weights
                 .at("modal")
-                .tensor(name, &[sizes.width, 4, 2])
+                .tensor(name, &[sizes.width, report.modes, 2])
                 .unwrap();
             let rows = tensor.stored().unwrap().to_vec3::<f32>().unwrap();
             rows.iter()
@@ -213,7 +210,7 @@ fn poles_that_do_not_decay_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let source = Checkpoint::open(&original(dir.path())).unwrap();
     let sizes = hyena::Hyperparameters::read(&source.config).unwrap();
-    let (mut tensors, _) = filters(&source, &sizes, 2).unwrap();
+    let mut tensors = filters(&source, &sizes, 2).unwrap().pop().unwrap().tensors;
     for value in [1.0f32, f32::NAN] {
         for (name, tensor) in &mut tensors {
             if name.ends_with("poles") {

@@ -44,6 +44,13 @@ pub fn read(config: &Config) -> Result<Hyperparameters> {
     }
     let bias = config.flag("qkv_proj_bias", Some(false))?;
     let shared = Hyperparameters::read(config, mixers(config, &lists)?, &KEYS)?;
+    for key in ["hcm_filter_groups", "hcs_filter_groups"] {
+        let groups = config.size(key, 1..=shared.width, Some(shared.width))?;
+        if !shared.width.is_multiple_of(groups) {
+            let what = format!("{groups} groups do not divide a width of {}", shared.width);
+            return Err(config.error(key, what));
+        }
+    }
     let of_7b = (shared.width, shared.mixers.len()) == (4096, 32);
     let recommended = of_7b.then_some(Recommended {
         layer: Layer::Within(28, ADDED),

@@ -95,7 +95,7 @@ impl Hyperparameters {
             inner: config.size("inner_size", 1..=1 << 20, Some(4 * width))?,
             vocabulary: config.size("vocab_size", 1..=1 << 20, Some(16))?,
             context: sized("max_seq_len")?,
-            eps: config.number("norm_eps", Some(1e-5))?,
+            eps: config.epsilon("norm_eps", 1e-5)?,
             base,
             attention: match config.text("attention", None)?.as_str() {
                 "causal" => AttentionKind::Causal(None),

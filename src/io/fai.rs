@@ -2,6 +2,7 @@
 //! `.gzi` (where each block lies in the file). Both are checked before a number is used.
 
 use super::fasta::MAX_NAME;
+use super::input::without_mark;
 use super::read;
 use crate::error::{Error, Result};
 use std::collections::HashSet;
@@ -133,7 +134,10 @@ pub fn read_fai(path: &Path, text_size: u64) -> Result<Vec<Entry>> {
         let entry = match std::str::from_utf8(&line) {
             _ if !whole => Err("line too long".to_string()),
             Err(_) => Err("not UTF-8".to_string()),
-            Ok(line) => Entry::parse(line.trim_end_matches(['\n', '\r']), text_size),
+            Ok(line) => {
+                let line = if number == 1 { without_mark(line) } else { line };
+                Entry::parse(line.trim_end_matches(['\n', '\r']), text_size)
+            }
         };
         let entry = entry.and_then(|entry| {
             if names.insert(entry.name.clone()) {

@@ -189,7 +189,12 @@ impl BufRead for Input {
     }
 }
 
-/// Skips the byte-order mark that some editors put before a text.
+/// A text without the byte-order mark that some editors put before it.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Skips the byte-order mark before a text.
 fn begin(text: &mut (dyn BufRead + Send)) -> io::Result<()> {
     if text.fill_buf()?.starts_with(&BYTE_ORDER_MARK) {
         text.consume(BYTE_ORDER_MARK.len());

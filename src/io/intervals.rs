@@ -6,6 +6,7 @@ use super::{bed, gff, lines};
 use crate::error::{Error, Result};
 use crate::sequence::interval::{Interval, Orientation};
 use crate::sequence::region::Region;
+use std::collections::HashMap;
 use std::io::{BufRead, Cursor, Read};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
@@ -25,6 +26,8 @@ pub struct Annotation {
     pub feature: Option<String>,
     /// How many have no base (start = end), and are left out.
     pub empty: u64,
+    /// Contigs that are circles, with their bases: GFF3 says so of the feature that is all of one.
+    pub circles: HashMap<String, u64>,
 }
 
 /// The features that are intervals where none are asked for.
@@ -84,7 +87,11 @@ fn is_gff(line: &[u8]) -> bool {
 
 fn features(input: impl BufRead, wanted: &str) -> Result<Annotation> {
     let (mut found, mut others) = (Vec::new(), Vec::new());
+    let mut circles = HashMap::new();
     gff::each(input, |feature, line| {
+        if feature.says("Is_circular") {
+            circles.insert(feature.region.contig.clone(), feature.region.end);
+        }
         if feature.kind != wanted {
             if !others.contains(&feature.kind) {
                 others.push(feature.kind);
@@ -116,6 +123,7 @@ fn features(input: impl BufRead, wanted: &str) -> Result<Annotation> {
             intervals: found,
             feature: Some(wanted.to_string()),
             empty: 0,
+            circles,
         });
     }
     others.truncate(10);
@@ -152,6 +160,7 @@ fn bed_lines(input: impl BufRead) -> Result<Annotation> {
         intervals: found,
         feature: None,
         empty,
+        circles: HashMap::new(),
     })
 }
 

@@ -7,6 +7,7 @@ pub mod bed;
 pub mod bedgraph;
 pub mod bgzf;
 pub mod bigwig;
+pub mod chunks;
 pub mod delimited;
 pub mod fai;
 pub mod fasta;

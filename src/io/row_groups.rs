@@ -1,7 +1,8 @@
 //! Row groups copied from one table to another as they are, without decoding them.
 
+use super::chunks::Chunks;
 use super::table_writer::TableWriter;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use parquet::basic::SortOrder;
 use parquet::bloom_filter::Sbbf;
 use parquet::column::writer::ColumnCloseResult;
@@ -11,7 +12,6 @@ use parquet::file::metadata::{
     ParquetMetaDataReader,
 };
 use parquet::file::statistics::Statistics;
-use std::fs::File;
 use std::path::Path;
 
 impl TableWriter {
@@ -21,10 +21,10 @@ impl TableWriter {
     /// `Io` if it cannot be read, or the disk refuses the output, and the error names which;
     /// `Input` if it is not such a table.
     pub fn append(&mut self, path: &Path) -> Result<()> {
-        let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-        let metadata = metadata(&file).map_err(|error| self.copy_failed(path, error))?;
+        let file = Chunks::open(path)?;
+        let metadata = metadata(&file).map_err(|error| self.copy_failed((path, &file), error))?;
         for group in 0..metadata.num_row_groups() {
-            self.append_group(path, &file, &metadata, group)?;
+            self.append_group((path, &file), &metadata, group)?;
         }
         Ok(())
     }
@@ -36,21 +36,20 @@ impl TableWriter {
     /// As [`Self::append`].
     pub fn append_group(
         &mut self,
-        path: &Path,
-        file: &File,
+        from: (&Path, &Chunks),
         metadata: &ParquetMetaData,
         group: usize,
     ) -> Result<()> {
         self.close_group()?;
-        let copied = self.copy_group(file, metadata, group);
-        copied.map_err(|error| self.copy_failed(path, error))?;
+        let copied = self.copy_group(from.1, metadata, group);
+        copied.map_err(|error| self.copy_failed(from, error))?;
         self.count(metadata.row_group(group).num_rows().unsigned_abs());
         Ok(())
     }
 
     fn copy_group(
         &mut self,
-        file: &File,
+        file: &Chunks,
         metadata: &ParquetMetaData,
         group: usize,
     ) -> Result<(), ParquetError> {
@@ -77,7 +76,7 @@ impl TableWriter {
 ///
 /// # Errors
 /// Those of the decoder.
-pub fn metadata(file: &File) -> Result<ParquetMetaData, ParquetError> {
+pub fn metadata(file: &Chunks) -> Result<ParquetMetaData, ParquetError> {
     let options = ParquetMetaDataOptions::new().with_encoding_stats_as_mask(false);
     ParquetMetaDataReader::new()
         .with_metadata_options(Some(options))

@@ -1,6 +1,7 @@
 //! A finished table, open: what its footer says, and its rows a row group at a time.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::io::chunks::Chunks;
 use crate::io::input::is_stdin;
 use crate::io::panics::contain;
 use crate::io::row_groups;
@@ -16,11 +17,11 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::ChunkReader;
 use parquet::file::statistics::Statistics;
 use serde_json::Value;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// The bytes with which a Parquet file begins and ends.
@@ -49,9 +50,7 @@ pub struct TableFile {
     /// Its path, as given.
     pub path: PathBuf,
     /// Its file.
-    pub file: File,
-    /// Its size in bytes.
-    pub bytes: u64,
+    pub file: Chunks,
     /// What its footer says under the key `crocuta`.
     pub footer: Value,
     metadata: ArrowReaderMetadata,
@@ -68,25 +67,20 @@ impl TableFile {
             let what = "a table is read from its end, so it cannot come through a pipe";
             return Err(Error::usage(what).todo("name a file"));
         }
-        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
-        let (about, file) = opened.map_err(|e| Error::io(path, &e))?;
-        let bytes = about.len();
+        let file = Chunks::open(path)?;
         let here = |error: Error| error.file(path.display());
-        if about.is_dir() {
-            return Err(here(Error::input("is a directory, not a table")));
-        }
-        check_magic(&file, bytes).map_err(here)?;
+        check_magic(&file, path).map_err(here)?;
         let read = || {
-            let metadata = row_groups::metadata(&file).map_err(|e| damaged(path, e))?;
+            let damaged = |error| file.error(path, error);
+            let metadata = row_groups::metadata(&file).map_err(damaged)?;
             let options = ArrowReaderOptions::new();
-            ArrowReaderMetadata::try_new(metadata.into(), options).map_err(|e| damaged(path, e))
+            ArrowReaderMetadata::try_new(metadata.into(), options).map_err(damaged)
         };
         let metadata = contain(read).map_err(here)?;
         let footer = footer(metadata.metadata()).map_err(here)?;
         Ok(Self {
             path: path.to_path_buf(),
             file,
-            bytes,
             footer,
             metadata,
         })
@@ -129,10 +123,8 @@ impl TableFile {
     /// # Errors
     /// Input: the file is damaged.
     pub fn read(&self, group: usize, columns: &[usize], rows: usize) -> Result<Batches<'_>> {
-        let file = self.file.try_clone();
-        let file = file.map_err(|e| Error::io(&self.path, &e))?;
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
+        let (file, metadata) = (self.file.clone(), self.metadata.clone());
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
         let schema = self.parquet().file_metadata().schema_descr();
         let mask = ProjectionMask::roots(schema, columns.iter().copied());
         let reader = builder
@@ -141,8 +133,8 @@ impl TableFile {
             .with_batch_size(rows.max(1))
             .build();
         Ok(Batches {
-            reader: reader.map_err(|e| damaged(&self.path, e))?,
-            path: &self.path,
+            reader: reader.map_err(|e| self.file.error(&self.path, e))?,
+            table: self,
         })
     }
 
@@ -226,30 +218,32 @@ impl TableFile {
 /// Rows of a row group.
 pub struct Batches<'a> {
     reader: ParquetRecordBatchReader,
-    path: &'a Path,
+    table: &'a TableFile,
 }
 
 impl Iterator for Batches<'_> {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Result<RecordBatch>> {
+        let TableFile { path, file, .. } = self.table;
         let read = || {
             let batch = self.reader.next().transpose();
-            batch.map_err(|e| damaged(self.path, e.into()))
+            batch.map_err(|e| file.error(path, e.into()))
         };
         contain(read)
-            .map_err(|error| error.file(self.path.display()))
+            .map_err(|error| error.file(path.display()))
             .transpose()
     }
 }
 
-fn check_magic(file: &File, bytes: u64) -> Result<()> {
-    let mut ends = [[0; 4]; 2];
-    let [begin, end] = &mut ends;
-    let read = file
-        .read_exact_at(begin, 0)
-        .and_then(|()| file.read_exact_at(end, bytes.saturating_sub(4)));
-    match (read.is_ok() && ends[0] == *MAGIC, ends[1] == *MAGIC) {
+fn check_magic(file: &Chunks, path: &Path) -> Result<()> {
+    let is_there = |at: u64| match file.get_bytes(at, MAGIC.len()) {
+        Ok(found) => Ok(found[..] == MAGIC[..]),
+        Err(ParquetError::EOF(_)) => Ok(false),
+        Err(error) => Err(file.error(path, error)),
+    };
+    let end = file.bytes().saturating_sub(MAGIC.len() as u64);
+    match (is_there(0)?, is_there(end)?) {
         (true, true) => Ok(()),
         (true, false) => Err(Error::input("damaged: the Parquet file is cut short")),
         _ => Err(Error::input("not a Parquet file").todo(OURS)),
@@ -271,17 +265,4 @@ fn footer(metadata: &ParquetMetaData) -> Result<Value> {
         return Err(Error::input(what).todo("use a newer crocuta"));
     }
     Ok(footer)
-}
-
-/// What the decoder says of a file: the system's errors are the system's.
-fn damaged(path: &Path, error: ParquetError) -> Error {
-    match error {
-        ParquetError::External(source) => match source.downcast_ref::<std::io::Error>() {
-            Some(io) => Error::io(path, io),
-            None => Error::new(Kind::Input, format!("damaged: {source}")).file(path.display()),
-        },
-        other => Error::input(format!("damaged: {other}"))
-            .file(path.display())
-            .caused_by(other),
-    }
 }

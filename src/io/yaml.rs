@@ -1,6 +1,7 @@
 //! YAML of names and values, and so JSON of them, as workflows write parameters: `name: value` or
 //! `name: [value, value]`.
 
+use super::input::without_mark;
 use crate::error::{Error, Result};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use std::fs::File;
@@ -31,7 +32,7 @@ pub fn read(path: &Path) -> Result<Vec<Named>> {
     if let Err(e) = file.take(MAX_BYTES).read_to_string(&mut text) {
         return Err(Error::io(path, &e));
     }
-    parse(&text).map_err(|error| error.file(path.display()))
+    parse(without_mark(&text)).map_err(|error| error.file(path.display()))
 }
 
 fn parse(text: &str) -> Result<Vec<Named>> {

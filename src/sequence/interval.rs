@@ -22,6 +22,28 @@ pub struct Interval {
     pub line: u64,
 }
 
+impl Interval {
+    /// The interval on a circle of so many bases: what lies beyond its origin is a block at its
+    /// start. As it is if it is longer than the circle, or does not reach that far.
+    #[must_use]
+    pub fn around(mut self, bases: u64) -> Self {
+        let Region { start, end, .. } = self.region;
+        if end <= bases || start >= bases || end - start > bases {
+            return self;
+        }
+        let parts = self.blocks.into_iter().flat_map(|block| {
+            let before = block.start.min(bases)..block.end.min(bases);
+            let beyond = block.start.max(bases) - bases..block.end.max(bases) - bases;
+            [before, beyond]
+        });
+        self.blocks = parts.filter(|part| !part.is_empty()).collect();
+        self.blocks.sort_by_key(|block| block.start);
+        self.region.start = self.blocks.first().map_or(start, |block| block.start);
+        self.region.end = self.blocks.last().map_or(end, |block| block.end);
+        self
+    }
+}
+
 /// The strand of an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Orientation {
@@ -138,6 +160,21 @@ mod tests {
         assert_eq!(blocks(shape, "+"), [70..120, 150..205]);
         assert_eq!(blocks(shape, "."), [70..120, 150..205]);
         assert_eq!(blocks(shape, "-"), [95..120, 150..230]);
+    }
+
+    #[test]
+    fn on_a_circle_an_interval_goes_on_behind_the_origin() {
+        let on = |bases, blocks: &[Range<u64>]| {
+            let around = interval("+", blocks).around(bases);
+            assert_eq!(around.region.start, around.blocks[0].start);
+            assert_eq!(around.region.end, around.blocks[around.blocks.len() - 1].end);
+            around.blocks
+        };
+        assert_eq!(on(110, &[100..130]), [0..20, 100..110]);
+        assert_eq!(on(110, &[90..95, 100..112, 120..130]), [0..2, 10..20, 90..95, 100..110]);
+        for same in [[100..110], [120..130], [100..230]] {
+            assert_eq!(on(110, &same), same);
+        }
     }
 
     #[test]

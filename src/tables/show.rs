@@ -19,7 +19,7 @@ pub fn show(path: &Path, json: bool) -> Result<String> {
     if json {
         let about = json!({
             "file": path.display().to_string(),
-            "bytes": table.bytes,
+            "bytes": table.file.bytes(),
             "rows": table.rows(),
             "row_groups": table.parquet().num_row_groups(),
             "columns": columns(&table),
@@ -144,7 +144,7 @@ fn described(table: &TableFile) -> String {
             "row groups",
             number(table.parquet().num_row_groups() as u64),
         ),
-        ("size", readable(table.bytes)),
+        ("size", readable(table.file.bytes())),
         ("coordinates", words(&footer["coordinates"]["system"])),
     ];
     let model = &footer["model"];

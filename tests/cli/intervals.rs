@@ -362,3 +362,34 @@ fn what_does_not_go_with_intervals_is_refused() {
         outcome.fails(code, &[said]);
     }
 }
+
+#[test]
+fn a_feature_over_the_origin_of_a_circular_contig_goes_on_at_its_start() {
+    let circle = "c\ts\tregion\t1\t6000\t.\t+\t.\tID=c;Is_circular=true\n";
+    let gene = |start: i64, end: i64| format!("c\ts\tgene\t{start}\t{end}\t.\t-\t.\tID=g\n");
+    let pooled = |gff: String| run("embed a.fa --dtype f32 --intervals g.gff3", &[("g.gff3", gff)]);
+    let whole = run("embed a.fa --dtype f32", &[]);
+    let found = pooled(circle.to_string() + &gene(5_951, 6_030));
+    assert_eq!((found.rows(), found.integers("bases")[0]), (1, 80));
+    equal_pooled(&found, &whole, &[vec![0..30, 5_950..6_000]], "mean");
+    // Of a contig that is no circle only what there is of it.
+    let clipped = pooled(gene(5_951, 6_030));
+    assert_eq!(clipped.integers("bases")[0], 50);
+}
+
+#[test]
+fn an_interval_beyond_its_contig_is_an_error_of_its_own_file() {
+    for index in [true, false] {
+        let case = Case::new("embed a.fa -m model -o out.parquet --intervals r.bed")
+            .file("a.fa", text())
+            .file("r.bed", "d\t10\t20\nd\t900\t950\n");
+        let case = if index {
+            case.file("a.fa.fai", fai(&text()))
+        } else {
+            case
+        };
+        let outcome = { case }.run();
+        let outcome = outcome.fails(3, &["r.bed: line 2: ", "begins at 901 of a contig of 900"]);
+        assert!(!outcome.stderr.contains("start"), "{}", outcome.stderr);
+    }
+}

@@ -1,8 +1,7 @@
 //! `models`, versions and help.
 
-use crate::harness::bytes::torch;
 use crate::harness::table::Table;
-use crate::harness::{CONFIG, Case, bases, compare, model_file, record};
+use crate::harness::{CONFIG, Case, bases, compare, model_file, record, torch};
 
 fn said(args: &str) -> String {
     String::from_utf8(Case::new(args).run().succeeds(&[]).stdout).unwrap()
@@ -344,6 +343,43 @@ fn weights_that_are_not_finite_are_an_error_in_every_command_that_computes() {
 }
 
 #[test]
+fn weights_that_are_not_finite_are_not_converted() {
+    let mut weights = model_file("model.safetensors");
+    let end = weights.len();
+    weights[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let convert = |args: &str| Case::new(&format!("models convert {args} -o new"));
+    for args in ["--dtype f32", "--dtype bf16", "--distil 2"] {
+        let case = convert(&format!("model {args}")).file("model/model.safetensors", &weights);
+        { case }.run().fails(4, &["tensor ", "is not a finite number"]);
+    }
+    // More than float16 holds.
+    let mut weights = model_file("model.safetensors");
+    weights[end - 4..].copy_from_slice(&1e5f32.to_le_bytes());
+    let case = |dtype| {
+        let case = convert(&format!("model --dtype {dtype}"));
+        case.file("model/model.safetensors", &weights)
+    };
+    let file = safetensors::SafeTensors::deserialize(&weights).unwrap();
+    let tensors = file.tensors();
+    let last = tensors.iter().max_by_key(|(_, view)| view.data().as_ptr());
+    let (name, view) = last.unwrap();
+    if name.ends_with(".weight") && view.shape().len() == 2 {
+        case("f16").run().fails(4, &[name, "is not a finite number", "float16"]);
+    }
+    case("bf16").run().succeeds(&["new", "new/config.json", "new/model.safetensors"]);
+}
+
+#[test]
+fn a_torch_file_with_two_copies_of_the_weights_is_refused_until_one_is_taken_out() {
+    for prefixes in [&["", "ema."][..], &["model.", "ema."]] {
+        let case = Case::new("models convert m.pt --config c.json -o new")
+            .file("m.pt", torch::checkpoint(prefixes))
+            .file("c.json", CONFIG);
+        { case }.run().fails(4, &["m.pt: two copies of the weights", "ema."]);
+    }
+}
+
+#[test]
 fn a_preset_runs() {
     let mut case = Case::new("models new --preset hyenadna-tiny-1k -o new");
     let out = case
@@ -360,54 +396,10 @@ fn a_preset_runs() {
         .fails(2, &["hyenadna-tiny-1k"]);
 }
 
-/// A pickle of a dictionary with this name for each tensor, all float32 in storages of their own.
-pub fn checkpoint() -> Vec<u8> {
-    let file = model_file("model.safetensors");
-    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
-    let text = |s: &str| [b"X", &(s.len() as u32).to_le_bytes()[..], s.as_bytes()].concat();
-    let number = |n: usize| [b"J", &(n as u32).to_le_bytes()[..]].concat();
-    let numbers = |list: &[usize]| {
-        let items: Vec<u8> = list.iter().flat_map(|&n| number(n)).collect();
-        [&b"("[..], &items, b"t"].concat()
-    };
-    let mut pickle = b"\x80\x02}(".to_vec();
-    let mut entries = Vec::new();
-    for (i, (name, view)) in tensors.tensors().into_iter().enumerate() {
-        let shape = view.shape().to_vec();
-        let strides: Vec<usize> = (0..shape.len())
-            .map(|k| shape[k + 1..].iter().product())
-            .collect();
-        let (key, count) = (i.to_string(), shape.iter().product::<usize>());
-        for part in [
-            text(&name),
-            b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
-            text("storage"),
-            b"ctorch\nFloatStorage\n".to_vec(),
-            text(&key),
-            text("cpu"),
-            number(count),
-            b"tQ".to_vec(),
-            number(0),
-            numbers(&shape),
-            numbers(&strides),
-            b"\x89ccollections\nOrderedDict\n)RtR".to_vec(),
-        ] {
-            pickle.extend(part);
-        }
-        entries.push((format!("archive/data/{key}"), view.data().to_vec()));
-    }
-    pickle.extend(b"u.");
-    let entries: Vec<_> = entries
-        .iter()
-        .map(|(name, data)| (name.as_str(), &data[..]))
-        .collect();
-    torch(&pickle, &entries)
-}
-
 #[test]
 fn a_converted_checkpoint_gives_the_same_table() {
     let mut case = Case::new("models convert m.pt --config c.json -o new")
-        .file("m.pt", checkpoint())
+        .file("m.pt", torch::checkpoint(&[""]))
         .file("c.json", CONFIG)
         .file("a.fa", ">a\nACGTACGTTTGACCA\n");
     let out = case
@@ -415,14 +407,16 @@ fn a_converted_checkpoint_gives_the_same_table() {
         .succeeds(&["new", "new/config.json", "new/model.safetensors"]);
     assert!(out.stdout.ends_with(b"  new/model.safetensors\n"));
     // Less address space than the child may use at most.
-    let mut small = Case::new("models convert m.pt --config c.json -o new")
-        .file("m.pt", checkpoint())
-        .file("c.json", CONFIG)
-        .memory(1 << 30);
-    let again = small
-        .run()
-        .succeeds(&["new", "new/config.json", "new/model.safetensors"]);
-    assert!(again.file("new/model.safetensors") == out.file("new/model.safetensors"));
+    for memory in [1 << 30, 512 << 20] {
+        let mut small = Case::new("models convert m.pt --config c.json -o new")
+            .file("m.pt", torch::checkpoint(&[""]))
+            .file("c.json", CONFIG)
+            .memory(memory);
+        let again = small
+            .run()
+            .succeeds(&["new", "new/config.json", "new/model.safetensors"]);
+        assert!(again.file("new/model.safetensors") == out.file("new/model.safetensors"));
+    }
     let mut rows = Vec::new();
     for model in ["new", "model"] {
         case = case.args(&format!("embed a.fa -m {model} -o {model}.parquet"));
@@ -543,11 +537,14 @@ fn a_distilled_model_says_its_errors_and_works_everywhere() {
         assert!(said.ends_with("  small/model.safetensors\n"), "{said}");
         let errors: serde_json::Value =
             serde_json::from_slice(out.file("small/distillation.json")).unwrap();
+        let modes = errors["modes"].as_u64().unwrap();
+        assert!((1..=8).contains(&modes), "{errors}");
+        assert_eq!(errors["modes_allowed"], 8);
         let relative = errors["output"]["rms_difference"].as_f64().unwrap();
         assert!(relative > 0.0 && relative < 1.0, "{errors}");
         assert_eq!(errors["filters"].as_array().unwrap().len(), 2, "{errors}");
         for line in [
-            "filters of 130 taps as 8 modes",
+            &format!("filters of 130 taps as {modes} modes"),
             "\n0\t",
             "\n1\t",
             "on 300 bases (a.fa)",
@@ -558,7 +555,7 @@ fn a_distilled_model_says_its_errors_and_works_everywhere() {
         for (args, words) in [
             (
                 "models show small",
-                "note: filters are sums of 8 exponentials",
+                &*format!("note: filters are sums of {modes} exponentials"),
             ),
             ("models verify small", "  model.safetensors\n"),
             ("check embed a.fa -m small", "memory besides the weights: "),

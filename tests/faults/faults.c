@@ -18,9 +18,9 @@
 #include <unistd.h>
 #include <pthread.h>
 
-enum kind { READ, WRITE, SYNC, RENAME, UNLINK, CREATE, OPEN, SPAWN, THREAD, KINDS };
+enum kind { READ, WRITE, SYNC, RENAME, UNLINK, CREATE, OPEN, STAT, SPAWN, THREAD, KINDS };
 static const char *const names[KINDS] = {"read",   "write", "sync",  "rename", "unlink",
-                                         "create", "open",  "spawn", "thread"};
+                                         "create", "open",  "stat",  "spawn",  "thread"};
 static atomic_long calls[KINDS];
 static int chosen = -1, error_number, goes_on;
 static long number;
@@ -98,6 +98,9 @@ WRAP(RENAME, int, -1, linkat, (int a, const char *from, int b, const char *to, i
 WRAP(UNLINK, int, -1, unlink, (const char *path), (path))
 WRAP(UNLINK, int, -1, unlinkat, (int a, const char *path, int flags), (a, path, flags))
 WRAP(UNLINK, int, -1, rmdir, (const char *path), (path))
+WRAP(STAT, int, -1, statx,
+     (int at, const char *path, int flags, unsigned mask, struct statx *found),
+     (at, path, flags, mask, found))
 WRAP(CREATE, int, -1, mkdir, (const char *path, mode_t mode), (path, mode))
 WRAP(SPAWN, int, error_number, posix_spawn,
      (pid_t * id, const char *path, const posix_spawn_file_actions_t *actions,

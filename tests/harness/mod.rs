@@ -16,6 +16,7 @@ pub mod bytes;
 #[path = "../../src/ops/testing/compare.rs"]
 pub mod compare;
 pub mod table;
+pub mod torch;
 
 use std::collections::BTreeMap;
 use std::fs::File;

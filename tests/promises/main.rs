@@ -5,6 +5,7 @@
 mod harness;
 
 mod changed;
+mod created;
 mod described;
 mod estimates;
 mod finite;

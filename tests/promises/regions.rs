@@ -105,3 +105,17 @@ fn bins_end_where_a_region_does() {
         assert_eq!(table.rows(), rows * (2 + 1 + 44 + 1 + 1 + 2), "{options}");
     }
 }
+
+#[test]
+fn a_region_that_cannot_be_is_said_before_any_work() {
+    let text = record("c", &bases(1, 900), 60);
+    for region in ["x:1-5", "c:901-950"] {
+        let line = format!("embed a.fa -m model -o out.parquet --region {region}");
+        let mut case = Case::new(&line).file("a.fa", &text);
+        let outcome = case.run().fails(2, &[region]);
+        let lines: Vec<_> = outcome.stderr.lines().collect();
+        let error = lines.iter().position(|line| line.contains("error:")).unwrap();
+        let begun = lines.iter().position(|line| line.contains("start"));
+        assert!(begun.is_none() && error == lines.len() - 1, "{lines:?}");
+    }
+}

@@ -1,5 +1,6 @@
 //! `models convert`: PyTorch files into a directory in Hugging Face layout.
 
+use super::copies::one_copy;
 use super::pickle::Pickle;
 use super::safetensors::{self, Entry};
 use super::staging::Staging;
@@ -80,6 +81,7 @@ fn convert(file: &Path, dir: &Path, config_path: &Path) -> Result<()> {
     let bytes = archive.pickle()?;
     let pickle = Pickle::read(&bytes).map_err(|e| e.file(file.display()))?;
     let mut views = archive.views(&pickle)?;
+    one_copy(views.keys().map(String::as_str)).map_err(|e| e.file(file.display()))?;
     // Transformer Engine's scaling history (Evo 2): not weights.
     views.retain(|name, _| !name.ends_with("._extra_state"));
     if architecture == Architecture::HyenaDna {
@@ -116,10 +118,11 @@ fn convert(file: &Path, dir: &Path, config_path: &Path) -> Result<()> {
         &dir.join("model.safetensors"),
         entries,
         |entry| match views.get(&entry.name) {
-            Some(view) => archive.read(view).map_err(|e| e.file(file.display())),
+            Some(view) => archive.read(view),
             None => Ok(Vec::new()),
         },
-    )?;
+    )
+    .map_err(|error| error.file(file.display()))?;
     Ok(())
 }
 

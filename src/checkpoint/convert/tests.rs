@@ -267,6 +267,46 @@ fn tensors_that_do_not_fit_their_storage_are_errors() {
 }
 
 #[test]
+fn two_copies_of_the_weights_are_an_error_that_names_both() {
+    let tensors = |prefix: &str| {
+        ["b.embeddings.weight", "b.norm", "b.x"]
+            .map(|name| (format!("{prefix}{name}"), tensor("0", 6, 0, &[6], &[1])))
+    };
+    let dict_of = |tensors: &[(String, Vec<u8>)]| {
+        let items = tensors.iter();
+        let items = items.map(|(name, tensor)| (name.as_str(), tensor.clone()));
+        dict(&items.collect::<Vec<_>>())
+    };
+    let (model, ema) = (tensors("model."), tensors("ema."));
+    let both = [&model[..], &ema].concat();
+    refused(&with_pickle(&pickle(dict_of(&both))), "ema.* and model.*");
+    let apart = dict(&[
+        ("state_dict", dict_of(&model)),
+        ("state_dict_ema", dict_of(&model)),
+    ]);
+    refused(
+        &with_pickle(&pickle(apart)),
+        "state_dict and state_dict_ema",
+    );
+    // The state of an optimiser is no copy of the weights.
+    let beside = dict(&[
+        ("optimizer", dict_of(&tensors("exp_avg."))),
+        ("state_dict", dict_of(&model)),
+    ]);
+    assert!(converted(&with_pickle(&pickle(beside)), CONFIG).is_ok());
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_an_error_that_names_the_tensor() {
+    let data = pickle(dict(&[("a", tensor("0", 2, 0, &[2], &[1]))]));
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let storage = [1f32, bad].map(f32::to_le_bytes).concat();
+        let file = archive(&[("w/data.pkl", &data), ("w/data/0", &storage)]);
+        refused(&file, "tensor a: value 1 is not a finite number");
+    }
+}
+
+#[test]
 fn hostile_pickles_end_in_one_line() {
     let nested = [&b"\x80\x02)"[..], &vec![0x85; 2_000_000], b"."].concat();
     refused(&with_pickle(&nested), "not a dictionary");

@@ -36,6 +36,8 @@ struct Sizes {
     features: usize,
     /// The filter network's width.
     hidden: usize,
+    /// Its hidden layers after the first one.
+    depth: usize,
     taps: usize,
     frequency: f64,
     /// Rows of the embedding.
@@ -46,6 +48,10 @@ struct Sizes {
 impl Sizes {
     fn read(config: &Config) -> Result<Self> {
         let width = config.size("d_model", WIDTH, None)?;
+        if config.text("filter", Some("implicit"))? != "implicit" {
+            let error = config.error("filter", "only implicit filters can be made anew");
+            return Err(error.todo("distil a model with models convert --distil"));
+        }
         let features = config.size("emb_dim", 3..=1023, None)?;
         if features.is_multiple_of(2) {
             let what = "must be odd: a position, and a sine and a cosine for each frequency";
@@ -58,6 +64,7 @@ impl Sizes {
             length: config.size("max_seq_len", 2..=1 << 31, None)?,
             features,
             hidden: config.size("filter_order", WIDTH, None)?,
+            depth: config.size("num_inner_mlps", 0..=256, Some(2))?,
             taps: config.size("short_filter_order", 1..=1024, Some(3))?,
             frequency: config.number("activation_freq", Some(1.0))?,
             rows: vocabulary(config, 8)?,
@@ -106,10 +113,12 @@ impl Sizes {
             &[1, hidden],
             Fill::constant(self.frequency),
         );
-        plan.torch(format!("{at}.2"), &[hidden, hidden]);
-        plan.torch(format!("{at}.4"), &[hidden, hidden]);
-        let last = [width, hidden];
-        plan.add(format!("{at}.6.weight"), &last, Fill::torch(hidden));
+        // Linear layers and sines take turns.
+        for layer in 1..=self.depth {
+            plan.torch(format!("{at}.{}", 2 * layer), &[hidden, hidden]);
+        }
+        let last = format!("{at}.{}.weight", 2 * (self.depth + 1));
+        plan.add(last, &[width, hidden], Fill::torch(hidden));
     }
 }
 

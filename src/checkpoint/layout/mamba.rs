@@ -310,6 +310,7 @@ pub fn caduceus(config: &Config, plan: &mut Plan) -> Result<()> {
     let mixer = BiMixer::new(&parts, width, if rescale { residuals } else { 1 })?;
     let per_strand = config.flag("rcps", Some(false))?;
     let fused = parts.norms.flag("fused_add_norm", Some(true))?;
+    let rms = parts.norms.flag("rms_norm", Some(true))?;
     let tied = config.flag("bidirectional_weight_tie", Some(true))?;
     let bidirectional = config.flag("bidirectional", Some(true))?;
 
@@ -334,24 +335,23 @@ pub fn caduceus(config: &Config, plan: &mut Plan) -> Result<()> {
         );
     }
     let inside = if per_strand { ".submodule" } else { "" };
-    let norm = if fused { "" } else { inside };
+    let within = if fused { "" } else { inside };
+    let norm = |plan: &mut Plan, name: String| {
+        let name = format!("{name}{within}");
+        plan.add(format!("{name}.weight"), &[width], Fill::constant(1.0));
+        if !rms {
+            plan.add(format!("{name}.bias"), &[width], Fill::constant(0.0));
+        }
+    };
     for layer in 0..layers {
         let at = format!("{backbone}.layers.{layer}");
-        plan.add(
-            format!("{at}.norm{norm}.weight"),
-            &[width],
-            Fill::constant(1.0),
-        );
+        norm(plan, format!("{at}.norm"));
         mixer.add(plan, &format!("{at}.mixer{inside}.mamba_fwd"), true);
         if bidirectional {
             mixer.add(plan, &format!("{at}.mixer{inside}.mamba_rev"), !tied);
         }
     }
-    plan.add(
-        format!("{backbone}.norm_f{norm}.weight"),
-        &[width],
-        Fill::constant(1.0),
-    );
+    norm(plan, format!("{backbone}.norm_f"));
     Ok(())
 }
 

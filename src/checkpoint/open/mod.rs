@@ -1,13 +1,12 @@
 //! Opens a model's directory in Hugging Face layout.
 
-mod copies;
 mod weight_files;
 
 use super::bundled::{self, Bundled};
+use super::copies::one_copy;
 use super::{Architecture, Config, Tokenizer, Weights, digests, hub, int8, layout, safetensors};
 use crate::error::{Error, Result};
 use crate::io::sha256::hex;
-use copies::one_copy;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -97,7 +96,7 @@ impl Checkpoint {
             check_index(&path.join(INDEX), &tensors)?;
         }
         int8::widen(&mut tensors).map_err(|error| error.file(path.display()))?;
-        one_copy(&tensors).map_err(|error| error.file(path.display()))?;
+        one_copy(tensors.keys().map(String::as_str)).map_err(|error| error.file(path.display()))?;
         let absolute = fs::canonicalize(path).map_err(|e| Error::io(path, &e))?;
         let name = absolute.file_name().unwrap_or(path.as_os_str());
         Ok(Self {

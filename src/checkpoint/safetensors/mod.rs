@@ -76,6 +76,9 @@ pub fn read_from(
 /// Writes a file at `path`: `data` gives each entry's little-endian bytes, in any order of names.
 /// Laid out as the reference writer does, by falling width of the values, then by name; fsynced.
 /// Memory: one tensor. Returns the SHA-256 in hex.
+///
+/// # Errors
+/// Those of `data`; Io; Model, without a file: a value would not be a finite number when it is read.
 pub fn write(
     path: &Path,
     mut entries: Vec<Entry>,
@@ -117,11 +120,34 @@ pub fn write(
             );
             return Err(Error::new(crate::error::Kind::Internal, what));
         }
+        if let Some(place) = not_finite(entry.dtype, &bytes) {
+            let error = Error::model(format!("value {place} is not a finite number"));
+            return Err(error.place(format!("tensor {}", entry.name)));
+        }
         put(&bytes)?;
     }
     let file = out.into_inner().map_err(|e| Error::io(path, e.error()))?;
     file.sync_all().map_err(io)?;
     Ok(hex(&sum.finalize()))
+}
+
+/// The place of the first value that is not a finite number, as float32: what is read is that.
+fn not_finite(dtype: Dtype, bytes: &[u8]) -> Option<usize> {
+    /// Where an exponent of all ones, of values of so many bytes, stands first.
+    fn place<const N: usize>(bytes: &[u8], exponent: [u8; 2]) -> Option<usize> {
+        let mut values = bytes.as_chunks::<N>().0.iter();
+        values.position(|v| [v[N - 2] & exponent[0], v[N - 1] & exponent[1]] == exponent)
+    }
+    match dtype {
+        Dtype::F16 => place::<2>(bytes, [0, 0x7c]),
+        Dtype::BF16 => place::<2>(bytes, [0x80, 0x7f]),
+        Dtype::F32 => place::<4>(bytes, [0x80, 0x7f]),
+        Dtype::F64 => {
+            let mut values = bytes.as_chunks().0.iter();
+            values.position(|value| !(f64::from_le_bytes(*value) as f32).is_finite())
+        }
+        _ => None,
+    }
 }
 
 /// The type that tensors have in memory: truth values are bytes there, and int8 is i16.

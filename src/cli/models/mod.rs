@@ -8,8 +8,9 @@ use crate::adapter;
 use crate::checkpoint::{self, Checkpoint, Config, Tokenizer};
 use crate::distil::{self, Check};
 use crate::encoder::{Facts, Layer, Model};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::io::genome::{self, Genome};
+use crate::run::Workers;
 use crate::run::units::{readable, size};
 use crate::stream;
 use candle_core::DType;
@@ -150,6 +151,12 @@ pub enum Stored {
 impl Models {
     /// Runs the command.
     pub fn run(&self, progress: stream::Style) -> Result<()> {
+        // What computes: an error if no thread can be started.
+        if let Self::Show { .. } | Self::Verify { .. } | Self::Convert { .. } | Self::Merge { .. } =
+            self
+        {
+            Workers::default().start()?;
+        }
         match self {
             Self::Pull(pull) => pull.run(progress),
             Self::List { published: true } => print(&list::published()),
@@ -256,18 +263,22 @@ fn verify(path: &Path, digests: Option<&Path>) -> Result<()> {
 
 fn merge(model: &Path, adapter: &Path, output: &Path) -> Result<()> {
     let base = Checkpoint::open(model)?;
-    let digest = checkpoint::derive(&base, output, || {
+    let make = || {
         let adapter = adapter::read(adapter, &base.weights)?;
         Ok(checkpoint::Changes {
             config: adapter.config,
             tensors: adapter.tensors,
             files: Vec::new(),
         })
-    })?;
-    // What was written must be a model.
-    Model::load(&Checkpoint::open(output)?)?;
+    };
+    let digest = checkpoint::derive(&base, output, make, is_a_model)?;
     let path = output.join("model.safetensors");
     print(&format!("{digest}  {}\n", path.display()))
+}
+
+/// What was written must be a model.
+fn is_a_model(directory: &Path) -> Result<()> {
+    Model::load(&Checkpoint::open(directory)?).map(drop)
 }
 
 /// The same model, its matrices stored as `dtype`, with its card.
@@ -279,7 +290,7 @@ fn stored_as(model: &Path, dtype: Stored, output: &Path) -> Result<()> {
         Stored::Bf16 => (DType::BF16, "bfloat16"),
     };
     let int8 = dtype == Stored::Int8;
-    let digest = checkpoint::derive(&source, output, || {
+    let make = || {
         let matrices = source.weights.stored().iter().filter(|(name, tensor)| {
             let matrix = name.ends_with(".weight") && tensor.rank() == 2;
             let filter = int8 && name.ends_with(".filter.h");
@@ -310,7 +321,12 @@ fn stored_as(model: &Path, dtype: Stored, output: &Path) -> Result<()> {
             tensors,
             files,
         })
-    })?;
+    };
+    let digest = checkpoint::derive(&source, output, make, is_a_model)
+        .map_err(|error| match error.kind() {
+            Kind::Model => error.todo(format!("is it more than {name} can hold? see models verify")),
+            _ => error,
+        })?;
     let path = output.join("model.safetensors");
     print(&format!("{digest}  {}\n", path.display()))
 }

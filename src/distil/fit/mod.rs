@@ -51,47 +51,45 @@ impl Errors {
     }
 }
 
-/// Fits up to `modes` (at least 1) exponentials to the taps `h[1..]`: the best of several fits, of
-/// none and of 1, 2, 3, 4, 6, 8, 12, … of them, so that more modes are never worse by
-/// [`Errors::l1`]. What the chosen one has beyond the taps' end is no larger than their last quarter
-/// and its own.
+/// Fits up to `modes` (at least 1) exponentials to the taps `h[1..]`. For each of [`counts`], the best
+/// of several fits of none and of so many and fewer, so that more modes are never worse by
+/// [`Errors::l1`]. What each has beyond the taps' end is no larger than their last quarter and its own.
 ///
 /// Deterministic. Memory: 32 modes or so a sample, of which there are 2048 where the filter is smooth
 /// and L at most.
-pub fn fit(h: &[f32], modes: usize) -> Modes {
+pub fn fit(h: &[f32], modes: usize) -> Vec<Modes> {
     let mut best = Modes {
-        poles: vec![[0.0; 2]; modes],
-        residues: vec![[0.0; 2]; modes],
+        poles: Vec::new(),
+        residues: Vec::new(),
     };
     let f: Vec<f64> = h.iter().skip(1).map(|&x| f64::from(x)).collect();
-    if f.iter().all(|x| *x == 0.0) || f.iter().any(|x| !x.is_finite()) {
-        return best;
-    }
-    let taps = SampledTaps::new(&f);
+    let fits = f.iter().any(|x| *x != 0.0) && f.iter().all(|x| x.is_finite());
+    let taps = fits.then(|| SampledTaps::new(&f));
     let mut error = best.errors(h).l1;
-    for count in counts().take_while(|count| *count <= modes) {
-        for mut found in taps.fits(count) {
-            found.poles.resize(modes, [0.0; 2]);
-            found.residues.resize(modes, [0.0; 2]);
-            let errors = found.errors(h);
-            if errors.is_bounded() && errors.l1 < error {
-                (error, best) = (errors.l1, found);
+    let mut found = Vec::new();
+    for count in counts(modes) {
+        if let Some(taps) = taps.as_ref().filter(|_| error >= EXACT) {
+            for tried in taps.fits(count) {
+                let errors = tried.errors(h);
+                if errors.is_bounded() && errors.l1 < error {
+                    (error, best) = (errors.l1, tried);
+                }
             }
         }
-        if error < EXACT {
-            break;
-        }
+        found.push(best.filled(count));
     }
-    best
+    found
 }
 
-/// How many exponentials are tried: powers of two, and numbers half way between them.
-fn counts() -> impl Iterator<Item = usize> {
+/// How many exponentials are tried where so many are allowed: powers of two, and numbers half way
+/// between them.
+pub fn counts(modes: usize) -> impl Iterator<Item = usize> {
     let octaves = (0..usize::BITS - 1).map(|octave| 1usize << octave);
-    octaves.flat_map(|n| {
+    let all = octaves.flat_map(|n| {
         let half = (n >= 2).then_some(n + n / 2);
         std::iter::once(n).chain(half)
-    })
+    });
+    all.take_while(move |count| *count <= modes)
 }
 
 /// The taps after the first one, and samples of them.
@@ -145,6 +143,14 @@ impl SampledTaps {
 }
 
 impl Modes {
+    /// The same as so many, the others zero.
+    fn filled(&self, count: usize) -> Self {
+        let mut filled = self.clone();
+        filled.poles.resize(count, [0.0; 2]);
+        filled.residues.resize(count, [0.0; 2]);
+        filled
+    }
+
     /// The errors of these modes as a stand-in for the taps `h`, the first of which is kept.
     pub fn errors(&self, h: &[f32]) -> Errors {
         let mut state: Vec<(Complex64, Complex64)> = self

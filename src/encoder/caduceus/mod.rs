@@ -111,7 +111,7 @@ impl Hyperparameters {
             width,
             layers: config.size("n_layer", 1..=1 << 12, None)?,
             vocabulary,
-            eps: layers.norms.number("norm_epsilon", Some(1e-5))?,
+            eps: layers.norms.epsilon("norm_epsilon", 1e-5)?,
             rms_norm: layers.norms.flag("rms_norm", Some(true))?,
             mixer: MixerSizes::read(&layers, width)?,
             multiply,

@@ -179,7 +179,7 @@ impl Hyperparameters {
             filter_width: operator.size("filter_order", 1..=1 << 14, Some(64))?,
             filter_layers: operator.size("num_inner_mlps", 0..=1 << 8, Some(2))?,
             short: operator.size("short_filter_order", 1..=1 << 10, Some(3))?,
-            eps: config.number("layer_norm_epsilon", Some(1e-5))?,
+            eps: config.epsilon("layer_norm_epsilon", 1e-5)?,
             shift: config.number("filter_shift", Some(0.05))?,
             modes: match config.text("filter", Some("implicit"))?.as_str() {
                 "implicit" => None,

@@ -124,7 +124,7 @@ impl Hyperparameters {
             width,
             layers: config.size("num_hidden_layers", 1..=1 << 12, Some(32))?,
             vocabulary: config.size("vocab_size", 1..=1 << 20, Some(50280))?,
-            eps: config.number("layer_norm_epsilon", Some(1e-5))?,
+            eps: config.epsilon("layer_norm_epsilon", 1e-5)?,
             rms_norm: true,
             mixer: MixerSizes {
                 width,
@@ -175,7 +175,7 @@ impl Original {
             width: config.size("d_model", 1..=1 << 16, None)?,
             layers: config.size("n_layer", 1..=1 << 12, Some(64))?,
             vocabulary: vocabulary.next_multiple_of(multiple),
-            eps: config.number("norm_epsilon", Some(1e-5))?,
+            eps: config.epsilon("norm_epsilon", 1e-5)?,
             rms_norm: config.flag("rms_norm", Some(true))?,
             mixer: config.object("ssm_cfg")?,
         })

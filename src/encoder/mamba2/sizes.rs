@@ -130,7 +130,7 @@ impl Hyperparameters {
         if !scan.heads.is_multiple_of(scan.groups) {
             return Err(config.error("n_groups", "does not divide num_heads"));
         }
-        let eps = config.number("layer_norm_epsilon", Some(1e-5))?;
+        let eps = config.epsilon("layer_norm_epsilon", 1e-5)?;
         Ok(Self {
             width,
             layers: config.size("num_hidden_layers", 1..=1 << 12, Some(64))?,

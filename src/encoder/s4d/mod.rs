@@ -48,7 +48,7 @@ impl Hyperparameters {
             layers: config.size("n_layer", 1..=1 << 12, None)?,
             vocabulary: config.size("vocab_size", 1..=1 << 20, None)?,
             modes: states / 2,
-            eps: config.number("layer_norm_epsilon", Some(1e-5))?,
+            eps: config.epsilon("layer_norm_epsilon", 1e-5)?,
         })
     }
 

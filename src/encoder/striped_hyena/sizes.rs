@@ -181,7 +181,7 @@ impl Hyperparameters {
                 .size("vocab_size", 128..=1 << 20, Some(512))?
                 .next_multiple_of(rows),
             context: config.size(length_key, 1..=1 << 40, Some(8192))?,
-            eps: config.number("eps", Some(1e-6))?,
+            eps: config.epsilon("eps", 1e-6)?,
             base: positive(config, "rotary_emb_base", 1e4)?,
             scale: if config.flag("use_interpolated_rotary_pos_emb", Some(false))? {
                 positive(config, "rotary_emb_scaling_factor", 1.0)?

@@ -322,16 +322,25 @@ pub fn remove_directory(directory: &Path) {
 }
 
 fn remove(path: &Path) {
-    if fs::remove_file(path).is_ok() {
-        return;
-    }
     // Another process may be writing into a directory while it is emptied.
     for _ in 0..10 {
-        match fs::remove_dir_all(path) {
+        match remove_blindly(path) {
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
             _ => break,
         }
     }
+}
+
+/// Asks of nothing what it is: where a disk fails that may not be known either.
+fn remove_blindly(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {}
+        removed => return removed,
+    }
+    for entry in fs::read_dir(path)?.flatten() {
+        let _ = remove_blindly(&entry.path());
+    }
+    fs::remove_dir(path)
 }
 
 /// A name for what belongs to `target` and lies beside it, hidden: `.<its name><ending>`. Of a name

@@ -7,9 +7,7 @@ use super::input::{Input, is_stdin};
 use super::table_file::is_parquet;
 use super::{lines, read};
 use crate::error::Result;
-use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::{BufRead, Cursor, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -29,7 +27,7 @@ enum Rows {
         input: Box<dyn BufRead>,
         separator: char,
     },
-    Parquet(ParquetRecordBatchReaderBuilder<File>),
+    Parquet(parquet::Rows),
 }
 
 impl ForeignTable {

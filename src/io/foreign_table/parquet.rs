@@ -1,6 +1,7 @@
 //! Parquet of any program, with columns of strings, numbers and truth values.
 
 use crate::error::{Error, Kind, Result};
+use crate::io::chunks::Chunks;
 use crate::io::panics::contain;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -11,30 +12,47 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::errors::ParquetError;
 use std::fmt::Display;
-use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Rows that can be read once.
+pub struct Rows {
+    builder: ParquetRecordBatchReaderBuilder<Chunks>,
+    file: Chunks,
+    path: PathBuf,
+}
 
 /// What Arrow would make of the columns is of no use: strings are strings.
-pub fn open(path: &Path) -> Result<(Vec<String>, ParquetRecordBatchReaderBuilder<File>)> {
-    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+pub fn open(path: &Path) -> Result<(Vec<String>, Rows)> {
+    let file = Chunks::open(path)?;
     contain(|| {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let rows = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options);
-        let rows = rows.map_err(damaged)?;
-        let fields = rows.schema().fields().iter();
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options);
+        let builder = builder.map_err(|error| file.error(path, error))?;
+        let fields = builder.schema().fields().iter();
         let names = fields.map(|field| field.name().clone()).collect();
+        let path = path.to_path_buf();
+        let rows = Rows {
+            builder,
+            file,
+            path,
+        };
         Ok((names, rows))
     })
 }
 
 /// Gives `take` the cells of these columns, row by row.
 pub fn each(
-    rows: ParquetRecordBatchReaderBuilder<File>,
+    rows: Rows,
     columns: &[usize],
     take: &mut dyn FnMut(&[&str]) -> Result<(), String>,
 ) -> Result<()> {
+    let Rows {
+        builder: rows,
+        file,
+        path,
+    } = rows;
+    let damaged = |error| file.error(&path, error);
     contain(|| {
         let mask = ProjectionMask::roots(rows.parquet_schema(), columns.iter().copied());
         let names: Vec<String> = columns
@@ -97,8 +115,4 @@ fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<String>> {
             return Err(Error::input(what).todo("name other columns"));
         }
     })
-}
-
-fn damaged(error: ParquetError) -> Error {
-    Error::input(format!("damaged: {error}")).caused_by(error)
 }

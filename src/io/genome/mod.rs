@@ -36,7 +36,7 @@ pub struct Options {
     /// contexts they would be more than the contig. Needs an index.
     pub together: bool,
     /// Reads only this shard of what is asked for. Which spans that is follows from the contigs'
-    /// lengths: without an index the file is read once for them.
+    /// lengths: without an index the file is read once more for them, as for regions.
     pub shard: Option<Cut>,
     /// The contigs, if they are known from an earlier reading; an index goes before them.
     pub contigs: Option<Vec<Contig>>,
@@ -74,7 +74,7 @@ impl Genome {
     ///
     /// # Errors
     /// Io when it cannot be opened, Input when it or an index is damaged, Usage when a region
-    /// cannot be (at once with an index, else when the file has been read).
+    /// cannot be (of a stream that is read once, when it has been read).
     pub fn open(path: &Path, options: Options) -> Result<Self> {
         let mut input = Input::open(path, options.allow_missing_eof)?;
         let name = input.name().to_string();
@@ -98,9 +98,9 @@ impl Genome {
                     let source = Source::Indexed(Box::new(spans));
                     return Ok(Self::planning(name, planned, names, source));
                 }
-                Access::Stream(why) if options.shard.is_some() => {
-                    tracing::info!("reading all of the input to find the shard: {why}");
-                    return Self::shard(path, input, options);
+                Access::Stream(why) if input.size().is_some() => {
+                    tracing::info!("reading all of the input first, for its contigs: {why}");
+                    return Self::known(path, input, options);
                 }
                 Access::Stream(why) => {
                     tracing::info!("reading all of the input to find the regions: {why}");
@@ -130,9 +130,11 @@ impl Genome {
         })
     }
 
-    /// A shard of a file that cannot be read at random.
-    fn shard(path: &Path, input: Input, mut options: Options) -> Result<Self> {
+    /// Regions, or a shard, of a file that cannot be read at random but twice: what cannot be is
+    /// said before any work.
+    fn known(path: &Path, input: Input, mut options: Options) -> Result<Self> {
         let name = input.name().to_string();
+        let is_shard = options.shard.is_some();
         let index = Index::of(path, &input)?;
         let contigs = match (&index, options.contigs.take()) {
             (Some(index), _) => index.contigs().to_vec(),
@@ -146,7 +148,7 @@ impl Genome {
         let names = names(&spans, &contigs);
         let stream = Stream::of_spans(input, options, index, &spans);
         let source = Source::Stream(Box::new(stream));
-        Ok(Self::planning(name, planned, Some(names), source))
+        Ok(Self::planning(name, planned, is_shard.then_some(names), source))
     }
 
     /// The contigs of a file, by reading all of it, whatever `options` ask for.

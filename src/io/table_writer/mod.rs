@@ -48,6 +48,7 @@ use parquet::file::writer::SerializedFileWriter;
 use rayon::prelude::*;
 
 use super::atomic::AtomicFile;
+use super::chunks::Chunks;
 use super::vector::VectorChunk;
 use crate::error::{Error, Kind, Result};
 use columns::rows_of;
@@ -266,20 +267,12 @@ impl TableWriter {
     }
 
     /// The error of a copy from `path`, which names the file that is at fault.
-    pub(super) fn copy_failed(&self, path: &Path, error: ParquetError) -> Error {
+    pub(super) fn copy_failed(&self, from: (&Path, &Chunks), error: ParquetError) -> Error {
         if self.refused.load(Ordering::Relaxed) {
             return failed(&self.file, error);
         }
-        let error = match error {
-            ParquetError::External(source) => match source.downcast_ref::<io::Error>() {
-                Some(io) => Error::io(path, io),
-                None => Error::new(Kind::Io, &source).caused_by(source),
-            },
-            other => Error::because(Kind::Input, other),
-        };
-        error
-            .file(path.display())
-            .place("while its rows are copied")
+        let (path, file) = from;
+        file.error(path, error).place("while its rows are copied")
     }
 
     pub(super) fn count(&mut self, rows: u64) {

@@ -64,7 +64,7 @@ impl Header {
 
     fn push_columns(&mut self, text: &[u8]) -> Result<()> {
         // Samples' names may be in another encoding; the line itself is kept as it is.
-        let text = String::from_utf8_lossy(text);
+        let text = decoded(text);
         let names: Vec<&str> = text.split('\t').collect();
         if names.len() < COLUMNS.len() || names[..COLUMNS.len()] != COLUMNS {
             let what = "the column line does not begin with the eight columns of VCF";
@@ -134,6 +134,14 @@ impl Header {
             }
         }
         self.text = text;
+    }
+}
+
+/// Text in UTF-8; if it is not, each byte is a letter of Latin-1, as in many older files.
+pub fn decoded(text: &[u8]) -> String {
+    match std::str::from_utf8(text) {
+        Ok(text) => text.to_string(),
+        Err(_) => text.iter().map(|&byte| char::from(byte)).collect(),
     }
 }
 

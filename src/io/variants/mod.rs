@@ -14,7 +14,7 @@ mod info;
 mod line;
 
 pub use genotype::Genotype;
-pub use header::Header;
+pub use header::{Header, decoded};
 pub use info::InfoFields;
 
 use super::input::Input;

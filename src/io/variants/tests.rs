@@ -76,6 +76,27 @@ fn records_hold_what_the_columns_say() {
 }
 
 #[test]
+fn a_sample_is_found_by_its_name_in_latin_1() {
+    let text = vcf().replace("\ta\tb\n", "\tJos\u{e9}\tb\n");
+    let latin1: Vec<u8> = text.chars().map(|c| c as u8).collect();
+    let sample = Options {
+        sample: Some("Jos\u{e9}".to_string()),
+        ..Options::default()
+    };
+    for bytes in [latin1, text.into_bytes()] {
+        let records = read_with(&bytes, &sample).unwrap();
+        assert!(records[0].genotype.is_some());
+        let other = Options {
+            sample: Some("Jos\u{fffd}".to_string()),
+            ..Options::default()
+        };
+        let missing = open(&bytes, &other).err().unwrap().to_string();
+        assert!(missing.contains("it has 2: Jos\u{e9}, b"), "{missing}");
+    }
+    assert_eq!(decoded(b"Jos\xe9"), decoded("Jos\u{e9}".as_bytes()));
+}
+
+#[test]
 fn lines_come_back_byte_for_byte() {
     for text in [vcf(), vcf().replace('\n', "\r\n")] {
         for bytes in [

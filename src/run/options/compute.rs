@@ -58,7 +58,7 @@ pub enum Precision {
 }
 
 /// How many work.
-#[derive(clap::Args, Clone, Copy, Debug)]
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct Workers {
     /// Worker threads [default: all processors that the process may use]. Changes no number.
     #[arg(short, long, visible_short_alias = '@', value_name = "N", help_heading = "Run",

@@ -1,8 +1,10 @@
 //! The options of `crocuta score`.
 
 use super::protocol::Protocol;
+use crate::io::variants::decoded;
 use crate::run::options::{Compute, Output, RegionOptions, Sharding};
 use crate::score::Embeddings;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -36,6 +38,7 @@ pub struct Score {
         visible_alias = "samples",
         value_name = "NAME",
         conflicts_with = "saturate",
+        value_parser = OsStringValueParser::new().map(|name| decoded(name.as_encoded_bytes())),
         help_heading = "Input"
     )]
     pub(super) sample: Option<String>,

@@ -176,9 +176,9 @@ impl<'a> Merge<'a> {
 
     fn copy(&mut self, from: usize, whole: &Whole) -> Result<()> {
         let table = self.sources[from].table;
-        let (path, file) = (&table.path, &table.file);
+        let rows = (&*table.path, &table.file);
         self.writer
-            .append_group(path, file, table.parquet(), whole.group)?;
+            .append_group(rows, table.parquet(), whole.group)?;
         self.sources[from].pass();
         self.last = Some((from, whole.last, whole.end));
         self.copied += 1;

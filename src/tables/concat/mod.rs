@@ -69,7 +69,7 @@ fn append(tables: &[TableFile], writer: &mut TableWriter) -> Result<u64> {
     let mut copied = 0;
     for table in tables {
         for group in 0..table.parquet().num_row_groups() {
-            writer.append_group(&table.path, &table.file, table.parquet(), group)?;
+            writer.append_group((&table.path, &table.file), table.parquet(), group)?;
             copied += 1;
         }
     }

@@ -2,8 +2,7 @@
 
 mod hub;
 
-use crate::harness::{CONFIG, Case, model_file, skipped};
-use crate::models::checkpoint;
+use crate::harness::{CONFIG, Case, model_file, skipped, torch};
 use hub::{COMMIT, Hub, Trouble, hex};
 
 /// The small model as it is published.
@@ -224,7 +223,7 @@ fn refusals_say_what_is_wrong_and_what_to_do() {
 
 #[test]
 fn pickles_are_converted_on_the_way_if_that_is_asked_for() {
-    let pickle = checkpoint();
+    let pickle = torch::checkpoint(&[""]);
     let (first, second) = pickle.split_at(pickle.len() / 2);
     let config = || ("config.json", CONFIG.as_bytes().to_vec());
     let tokenizer = (

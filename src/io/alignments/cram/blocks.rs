@@ -108,7 +108,7 @@ impl<'a, R: Read> Numbers<'a, R> {
     }
 
     /// LTF8; its value is not needed.
-    fn ltf8(&mut self) -> Result<()> {
+    pub fn ltf8(&mut self) -> Result<()> {
         let more = self.byte()?.leading_ones();
         (0..more).try_for_each(|_| self.byte().map(drop))
     }

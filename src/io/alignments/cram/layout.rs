@@ -15,11 +15,16 @@ pub mod bit {
     pub const DOWNSTREAM: u32 = 4;
 }
 
+/// The codec of byte arrays each of which ends with a byte (section 13).
+const BYTES_WITH_AN_END: i32 = 5;
+
 /// How records of a container are laid out.
 pub struct Layout {
     /// Bases are those of an external reference where nothing else is said.
     pub needs_reference: bool,
     flags: Flags,
+    /// The byte that ends each name, and the block that they lie in, if all are stored there.
+    names: Option<(u8, i32)>,
 }
 
 /// Where the flags of records lie.
@@ -43,11 +48,12 @@ impl Layout {
         let mut rest = &header[..];
         let mut numbers = Numbers::new(&mut rest);
         numbers.size()?;
-        let mut needs_reference = true;
+        let (mut needs_reference, mut has_names) = (true, true);
         for _ in 0..numbers.size()? {
             let key = [numbers.byte()?, numbers.byte()?];
             match &key {
-                b"RN" | b"AP" | b"QO" => drop(numbers.byte()?),
+                b"RN" => has_names = numbers.byte()? != 0,
+                b"AP" | b"QO" => drop(numbers.byte()?),
                 b"RR" => needs_reference = numbers.byte()? != 0,
                 b"SM" => numbers.skip(5)?,
                 _ => {
@@ -57,19 +63,36 @@ impl Layout {
             }
         }
         numbers.size()?;
-        let mut flags = Flags::Unknown;
+        let (mut flags, mut names) = (Flags::Unknown, None);
         for _ in 0..numbers.size()? {
             let key = [numbers.byte()?, numbers.byte()?];
             let (codec, size) = (numbers.itf8()?, numbers.size()?);
             let parameters = numbers.take(size)?;
-            if &key == b"CF" {
-                flags = Flags::of(codec, &parameters)?;
+            match (&key, codec) {
+                (b"CF", _) => flags = Flags::of(codec, &parameters)?,
+                (b"RN", BYTES_WITH_AN_END) => {
+                    let mut parameters = &parameters[..];
+                    let mut numbers = Numbers::new(&mut parameters);
+                    names = Some((numbers.byte()?, numbers.itf8()?));
+                }
+                _ => {}
             }
         }
         Ok(Self {
             needs_reference,
             flags,
+            names: names.filter(|_| has_names),
         })
+    }
+
+    /// Which of a slice's `records` have the name `*`, for which the decoder makes one up; if it can
+    /// be told.
+    pub fn nameless(&self, records: usize, blocks: &[(i32, Cow<'_, [u8]>)]) -> Option<Vec<bool>> {
+        let (end, id) = self.names?;
+        let (_, block) = blocks.iter().find(|(other, _)| *other == id)?;
+        let names = block.strip_suffix(&[end])?.split(|&byte| byte == end);
+        let nameless: Vec<bool> = names.map(|name| name == b"*").collect();
+        Some(nameless).filter(|all| all.len() == records)
     }
 
     /// The flags of a slice's `records`, if they can be told from its external blocks.

@@ -52,19 +52,23 @@ fn link_chain(records: &mut [Raw], chain: &[usize]) {
     let left = chain.iter().map(|&i| records[i].start()).min();
     let left = left.unwrap_or_default();
     let right = chain.iter().map(|&i| records[i].end()).max();
-    let leftmost = chain
-        .iter()
-        .filter(|&&i| records[i].start() == left)
-        .count();
+    let count = |at: &dyn Fn(&Raw) -> bool| chain.iter().filter(|&&i| at(&records[i])).count();
+    let leftmost = count(&|record| record.start() == left);
+    let rightmost = count(&|record| Some(record.end()) == right);
     let apart = chain.iter().any(|&i| records[i].contig() != contig);
     let length = if apart {
         0
     } else {
         right.unwrap_or_default() - left
     };
+    // The first one's sign is positive if it begins the template alone or ends before it does; of
+    // records with the same bases, if it is the first read. All others have the other sign.
+    let first = &records[chain[0]];
+    let ends_before = Some(first.end()) < right;
+    let is_first = rightmost > 1 && first.flag() & flag::FIRST != 0;
+    let positive = first.start() == left && (leftmost == 1 || ends_before || is_first);
     let of = |i: usize| {
-        let first = leftmost == 1 || records[i].flag() & flag::FIRST != 0;
-        if records[i].start() == left && first {
+        if (i == chain[0]) == positive {
             length
         } else {
             -length

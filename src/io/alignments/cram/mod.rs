@@ -2,6 +2,7 @@
 //! the file and panics on damage. So containers are cut out and their sizes checked here, and
 //! whatever it does with them is contained.
 
+mod beyond;
 mod blocks;
 mod crai;
 mod layout;
@@ -19,11 +20,14 @@ use crate::sequence::region::Span;
 use blocks::Container;
 use layout::Layout;
 use noodles::sam::alignment::io::Write as _;
+use noodles::sam::alignment::RecordBuf;
 use noodles::sam::alignment::record::data::field::{Tag, Value};
+use noodles::sam::alignment::record_buf::data::field::Value as OwnValue;
 use noodles::sam::header::record::value::Map;
 use noodles::sam::header::record::value::map::{ReadGroup, ReferenceSequence};
 use noodles::{bam, cram, fasta, sam};
 use raw::Raw;
+use reference::{Unneeded, within};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -92,7 +96,7 @@ impl<R: Read> Reader<R> {
     pub fn next_record(&mut self) -> Result<Option<Record>> {
         while self.records.is_empty() && !self.ended {
             match self.next_container()? {
-                Some(container) => self.decode(&container)?,
+                Some(container) => self.decode(container)?,
                 None => self.ended = true,
             }
         }
@@ -118,17 +122,23 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn decode(&mut self, container: &Container) -> Result<()> {
+    fn decode(&mut self, mut container: Container) -> Result<()> {
         let place = |error: Error| error.place(format!("container {}", self.containers));
         container.check().map_err(place)?;
-        let records = contain(|| self.records_of(container)).map_err(place)?;
+        let records = contain(|| self.records_of(&mut container)).map_err(place)?;
         self.records = records;
         self.reference.forget(&self.repository);
         Ok(())
     }
 
-    fn records_of(&self, container: &Container) -> Result<VecDeque<Record>> {
+    fn records_of(&self, container: &mut Container) -> Result<VecDeque<Record>> {
         let layout = Layout::of(container)?;
+        let repository = if layout.needs_reference {
+            beyond::mend(container, |contig| self.letters(contig))?;
+            self.repository.clone()
+        } else {
+            fasta::Repository::new(Unneeded)
+        };
         let mut reader = cram::io::Reader::new(&container.bytes[..]);
         let mut container = cram::io::reader::Container::default();
         reader.read_container(&mut container).map_err(input_error)?;
@@ -137,7 +147,7 @@ impl<R: Read> Reader<R> {
         for slice in container.slices() {
             let slice = slice.map_err(input_error)?;
             let (core, external) = slice.decode_blocks().map_err(input_error)?;
-            let repository = self.repository.clone();
+            let repository = repository.clone();
             let decoded = slice.records(repository, &self.header, &compression, &core, &external);
             let decoded = decoded.map_err(input_error)?;
             let raw = decoded.iter().map(|record| self.raw(record));
@@ -145,15 +155,19 @@ impl<R: Read> Reader<R> {
             let groups = decoded.iter().map(|record| self.group(record));
             let groups = groups.collect::<Result<Vec<_>>>()?;
             let flags = layout.flags(raw.len(), &external);
+            let nameless = layout.nameless(raw.len(), &external);
             mates::link(&mut raw, flags.as_deref());
             for (i, (mut record, group)) in raw.into_iter().zip(groups).enumerate() {
+                if nameless.as_ref().is_some_and(|nameless| nameless[i]) {
+                    record.forget_name();
+                }
                 record.mend_qualities(flags.as_ref().map(|flags| flags[i]));
                 let reference = if layout.needs_reference {
                     self.letters(record.contig())?
                 } else {
                     None
                 };
-                let reference = reference.as_deref().map(AsRef::as_ref);
+                let reference = reference.as_ref().map(AsRef::as_ref);
                 record.mend_tags(group, reference)?;
                 records.push_back(record.into_record()?);
             }
@@ -162,7 +176,32 @@ impl<R: Read> Reader<R> {
     }
 
     /// A record as BAM.
-    fn raw(&self, record: &dyn sam::alignment::Record) -> Result<Raw> {
+    fn raw(&self, record: &cram::Record) -> Result<Raw> {
+        let fields = sam::alignment::Record::data(record);
+        let mut hexadecimal = Vec::new();
+        for field in fields.iter() {
+            if let (tag, Value::Hex(_)) = field.map_err(input_error)? {
+                hexadecimal.push(tag);
+            }
+        }
+        if hexadecimal.is_empty() {
+            return self.encoded(record);
+        }
+        // The encoder refuses such values in lower case: it is given texts.
+        let mut record = RecordBuf::try_from_alignment_record(&self.header, record)
+            .map_err(input_error)?;
+        for tag in &hexadecimal {
+            if let Some(OwnValue::Hex(digits)) = record.data().get(tag).cloned() {
+                record.data_mut().insert(*tag, OwnValue::String(digits));
+            }
+        }
+        let mut raw = self.encoded(&record)?;
+        let names: Vec<[u8; 2]> = hexadecimal.into_iter().map(Into::into).collect();
+        raw.mark_hexadecimal(&names)?;
+        Ok(raw)
+    }
+
+    fn encoded(&self, record: &dyn sam::alignment::Record) -> Result<Raw> {
         let mut writer = bam::io::Writer::from(Vec::new());
         let written = writer.write_alignment_record(&self.header, record);
         written.map_err(input_error)?;
@@ -171,13 +210,13 @@ impl<R: Read> Reader<R> {
     }
 
     /// The letters of a contig, if there is one.
-    fn letters(&self, contig: i32) -> Result<Option<Arc<fasta::record::Sequence>>> {
+    fn letters(&self, contig: i32) -> Result<Option<Letters>> {
         let contigs = self.header.reference_sequences();
         let contig = usize::try_from(contig)
             .ok()
             .and_then(|i| contigs.get_index(i));
         let found = contig.and_then(|(name, _)| self.repository.get(name));
-        found.transpose().map_err(input_error)
+        found.transpose().map(|found| found.map(Letters)).map_err(input_error)
     }
 
     /// The name of the group of reads that a record is in by its number, if it is; empty for what
@@ -194,6 +233,15 @@ impl<R: Read> Reader<R> {
         let name = name.ok_or_else(|| Error::input("a read group that the header lacks"))?;
         let unknown = name == "UNKNOWN" && number + 1 == self.groups.len();
         Ok(Some(if unknown { "" } else { name }))
+    }
+}
+
+/// The letters of a contig, of those that the decoder has.
+struct Letters(Arc<fasta::record::Sequence>);
+
+impl AsRef<[u8]> for Letters {
+    fn as_ref(&self) -> &[u8] {
+        within(self.0.as_ref().as_ref())
     }
 }
 
@@ -293,7 +341,7 @@ impl Regions {
                     return Err(Error::input(what).todo("samtools index"));
                 }
             };
-            self.reader.decode(&container)?;
+            self.reader.decode(container)?;
         }
     }
 }

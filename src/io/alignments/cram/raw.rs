@@ -72,6 +72,26 @@ impl Raw {
         &self.bytes[32..32 + usize::from(self.bytes[8])]
     }
 
+    /// Takes away the name that the decoder made up.
+    pub fn forget_name(&mut self) {
+        let length = usize::from(self.bytes[8]);
+        self.bytes.splice(32..32 + length, *b"*\0");
+        self.bytes[8] = 2;
+        self.sequence = self.sequence + 2 - length;
+        self.tags = self.tags + 2 - length;
+    }
+
+    /// Marks the values of these tags, texts until now, as hexadecimal numbers.
+    pub fn mark_hexadecimal(&mut self, names: &[[u8; 2]]) -> Result<()> {
+        let record = Record::new(self.bytes.clone())?;
+        for (name, range) in record.tags() {
+            if names.contains(&name) {
+                self.bytes[range.start] = b'H';
+            }
+        }
+        Ok(())
+    }
+
     pub fn flag(&self) -> u16 {
         u16::from_le_bytes([self.bytes[14], self.bytes[15]])
     }

@@ -16,6 +16,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Contigs are forgotten once so many bases are held.
 const HELD: u64 = 600_000_000;
 
+/// Ns that stand behind each contig for the decoder: reads may reach beyond its end.
+pub(super) const BEYOND: usize = 1 << 20;
+
+/// The letters of a contig out of those that the decoder has.
+pub(super) fn within(letters: &[u8]) -> &[u8] {
+    &letters[..letters.len().saturating_sub(BEYOND)]
+}
+
+/// A reference for the decoder where it needs none, and asks for it nevertheless.
+#[derive(Clone)]
+pub(super) struct Unneeded;
+
+impl fasta::repository::Adapter for Unneeded {
+    fn get(&mut self, name: &[u8]) -> Option<io::Result<fasta::Record>> {
+        let name = Definition::new(name, None);
+        Some(Ok(fasta::Record::new(name, Sequence::from(Vec::new()))))
+    }
+}
+
 /// A FASTA file with its index, or none.
 ///
 /// Memory: contigs of 600 million bases together, at most, and the one that is added last.
@@ -65,7 +84,8 @@ impl Reference {
     pub(super) fn of(mut self, header: &Header) -> Self {
         let md5s = header.values("@SQ", "M5:");
         let contigs = header.contigs.iter().zip(md5s).map(|(contig, md5)| {
-            let md5 = md5.map(str::to_ascii_lowercase);
+            // Some writers leave the field empty.
+            let md5 = md5.filter(|md5| !md5.is_empty()).map(str::to_ascii_lowercase);
             (contig.name.clone(), (md5, contig.length))
         });
         self.expected = contigs.collect();
@@ -103,12 +123,17 @@ impl Reference {
             return wrong(format!("the reference has no \"{name}\""));
         };
         let (length, expected) = (fasta.contigs()[contig].length, self.expected.get(name));
-        if let Some((_, expected)) = expected
-            && *expected != length
-        {
-            return wrong(format!(
-                "\"{name}\" has {length} bases here, {expected} in the CRAM"
-            ));
+        match expected {
+            Some((None, expected)) if *expected > length => tracing::warn!(
+                "\"{name}\" has {length} bases in the reference, {expected} in the CRAM: what lies \
+                 beyond is N"
+            ),
+            Some((_, expected)) if *expected != length => {
+                return wrong(format!(
+                    "\"{name}\" has {length} bases here, {expected} in the CRAM"
+                ));
+            }
+            _ => {}
         }
         let letters = fasta.letters(contig)?;
         if let Some((Some(expected), _)) = expected {
@@ -120,7 +145,7 @@ impl Reference {
                 ));
             }
         }
-        self.held.fetch_add(length, Ordering::Relaxed);
+        self.held.fetch_add(length + BEYOND as u64, Ordering::Relaxed);
         Ok(letters)
     }
 }
@@ -128,10 +153,44 @@ impl Reference {
 impl fasta::repository::Adapter for Reference {
     fn get(&mut self, name: &[u8]) -> Option<io::Result<fasta::Record>> {
         let name = String::from_utf8_lossy(name).into_owned();
-        let record = self.load(&name).map(|letters| {
+        let record = self.load(&name).map(|mut letters| {
+            letters.resize(letters.len() + BEYOND, b'N');
             let definition = Definition::new(name, None);
             fasta::Record::new(definition, Sequence::from(letters))
         });
         Some(record.map_err(io::Error::other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::alignments::tests::data;
+
+    #[test]
+    fn a_reference_that_is_shorter_than_the_header_says_will_do_unless_a_digest_says_otherwise() {
+        let load = |length: u64| {
+            let text = format!("@SQ\tSN:17\tLN:{length}\n");
+            let reference = Reference::open(Some(&data("ref.fa")), false).unwrap();
+            let header = Header::of_text(text).unwrap();
+            reference.of(&header).load("17")
+        };
+        assert_eq!(load(5000).unwrap().len(), 4200);
+        let error = load(4000).unwrap_err().to_string();
+        assert!(error.contains("has 4200 bases here, 4000"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_digest_of_a_contig_says_nothing_and_another_one_is_refused() {
+        let load = |md5: &str| {
+            let text = format!("@SQ\tSN:17\tLN:4200\t{md5}\n");
+            let reference = Reference::open(Some(&data("ref.fa")), false).unwrap();
+            let header = Header::of_text(text).unwrap();
+            reference.of(&header).load("17").map(|letters| letters.len())
+        };
+        assert_eq!(load("M5:").unwrap(), 4200);
+        assert_eq!(load("AS:x").unwrap(), 4200);
+        let error = load("M5:00").unwrap_err().to_string();
+        assert!(error.contains("has MD5"), "{error}");
     }
 }

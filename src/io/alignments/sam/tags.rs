@@ -13,7 +13,8 @@ pub fn push_tag(bytes: &mut Vec<u8>, field: &[u8]) -> Result<()> {
         return Err(invalid("tag", format!("\"{shown}\" is not TAG:TYPE:VALUE")));
     };
     let tag = String::from_utf8_lossy(&[*first, *second]).into_owned();
-    let named = first.is_ascii_alphabetic() && second.is_ascii_alphanumeric();
+    // The second is a letter or a digit, says the specification; htslib takes other marks too.
+    let named = first.is_ascii_alphabetic() && second.is_ascii_graphic();
     bytes.extend([*first, *second]);
     let pushed = match kind {
         _ if !named => false,

@@ -1,17 +1,17 @@
 //! Two copies of a model's weights in one file.
 
-use super::super::is_embedding;
+use crate::checkpoint::is_embedding;
 use crate::error::{Error, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-/// An error if the tensors are two copies of a model's, as of its weights and of their means over
-/// the training: which is meant, only the user knows.
-pub(super) fn one_copy(tensors: &BTreeMap<String, candle_core::Tensor>) -> Result<()> {
+/// An error if tensors of these names are two copies of a model's, as of its weights and of their
+/// means over the training: which is meant, only the user knows.
+pub fn one_copy<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     let below = |prefix: &str| -> BTreeSet<&str> {
-        let names = tensors.keys();
+        let names = names.clone();
         names.filter_map(|name| name.strip_prefix(prefix)).collect()
     };
-    let embeddings: Vec<&String> = tensors.keys().filter(|name| is_embedding(name)).collect();
+    let embeddings: Vec<&str> = names.clone().filter(|name| is_embedding(name)).collect();
     for (i, a) in embeddings.iter().enumerate() {
         for b in &embeddings[i + 1..] {
             let (Some(a), Some(b)) = apart(a, b) else {
@@ -20,13 +20,17 @@ pub(super) fn one_copy(tensors: &BTreeMap<String, candle_core::Tensor>) -> Resul
             let (first, second) = (below(a), below(b));
             let both = first.intersection(&second).count();
             if both > 1 && 2 * both >= first.len().min(second.len()) {
-                let what = format!("two copies of the weights: {a}* and {b}*");
-                let todo = "keep the tensors of one of them in the file";
-                return Err(Error::model(what).todo(todo));
+                return Err(two_copies(&format!("{a}*"), &format!("{b}*")));
             }
         }
     }
     Ok(())
+}
+
+/// The error for weights that are there twice.
+pub fn two_copies(a: &str, b: &str) -> Error {
+    let error = Error::model(format!("two copies of the weights: {a} and {b}"));
+    error.todo("keep the tensors of one of them in the file")
 }
 
 /// The beginnings of two names, each with its dot or empty, before the parts that they end with
