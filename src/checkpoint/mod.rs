@@ -23,8 +23,9 @@ mod tokenizer;
 mod torch;
 mod verify;
 mod weights;
+mod words;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, Class};
 pub use bundled::{DEFAULT, GENES, bundled};
 pub use caduceus::CaduceusLayers;
 pub use config::Config;
@@ -43,3 +44,4 @@ pub use tied::{is_embedding, is_head, tied_key};
 pub use tokenizer::{Letters, TOKENIZERS, Tokenizer};
 pub use verify::{Verified, verify};
 pub use weights::Weights;
+pub use words::{Token, Words};

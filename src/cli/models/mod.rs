@@ -392,7 +392,7 @@ fn layers(facts: &Facts) -> String {
     for layer in facts.all_layers() {
         let number = match layer {
             Layer::After(blocks) => blocks.to_string(),
-            Layer::Within(..) | Layer::Norm => "-".to_string(),
+            Layer::Within(..) | Layer::Norm | Layer::Bases => "-".to_string(),
         };
         let mut about = String::new();
         if layer == Layer::Norm {
