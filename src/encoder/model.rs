@@ -167,6 +167,12 @@ impl Model {
         }
     }
 
+    /// The model, if its tokens may cover several bases.
+    pub fn with_words(&self) -> Option<&pretrained::Model> {
+        let model = self.pretrained()?;
+        (model.words().longest() > 1).then_some(model)
+    }
+
     /// The complement of each token, if the hidden vectors hold both strands: [`caduceus`].
     pub fn complement(&self) -> Option<&[u32]> {
         match self {

@@ -21,6 +21,7 @@ use class::Network;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The letters of this encoder's tokens.
@@ -263,10 +264,20 @@ impl Model {
         Ok(Tensor::from(self.network.logits(&hidden)?))
     }
 
+    /// The bases of the token of each base of a sequence, whose tokens for this encoder are `codes`.
+    ///
+    /// # Errors
+    /// Model: the tokenizer fails.
+    pub fn tokens_of_bases(&self, codes: &[u32]) -> Result<Vec<Range<usize>>> {
+        let tokens = self.words.tokens(&letters(codes))?;
+        let places = Words::of_bases(&tokens, codes.len())?;
+        let bases = |place: usize| tokens[place].bases.clone();
+        Ok(places.into_iter().map(bases).collect())
+    }
+
     /// One sequence: at each layer the values of its bases, row by row.
     fn sequence(&self, codes: &[u32], layers: &[Layer], out: &mut [Vec<f32>]) -> Result<()> {
-        let letter = |code: &u32| LETTERS.get(*code as usize).copied().unwrap_or(b'N');
-        let letters: Vec<u8> = codes.iter().map(letter).collect();
+        let letters = letters(codes);
         let mut tokens = self.words.tokens(&letters)?;
         if let Some(mask) = self.words.mask() {
             for token in &mut tokens {
@@ -330,6 +341,12 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// The letters of a sequence.
+fn letters(codes: &[u32]) -> Vec<u8> {
+    let letter = |code: &u32| LETTERS.get(*code as usize).copied().unwrap_or(b'N');
+    codes.iter().map(letter).collect()
 }
 
 impl Encoder for Model {
