@@ -328,7 +328,10 @@ impl Encoder for Model {
 /// How bases become tokens of a published Transformer.
 fn words(tokenizer: &Tokenizer) -> Result<&Arc<Words>> {
     let words = tokenizer.words.as_ref();
-    words.ok_or_else(|| Error::model("the model needs its tokenizer"))
+    words.ok_or_else(|| {
+        let error = Error::usage("a published Transformer is opened as it is, not made anew");
+        error.todo("crocuta models list --published names those that can be made")
+    })
 }
 
 fn foreign_state() -> Error {

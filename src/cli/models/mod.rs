@@ -348,7 +348,15 @@ fn check_sequences(path: &Path) -> Result<Check> {
 
 fn show(path: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(path)?;
-    let (_, facts) = Model::load(&checkpoint)?;
+    let (model, facts) = Model::load(&checkpoint)?;
+    let tokens = match model.pretrained() {
+        Some(model) => {
+            let words = model.words();
+            let tokens = model.embedding().dim(0)?;
+            format!("{tokens}, of up to {} bases", words.longest())
+        }
+        None => facts.vocabulary.size.to_string(),
+    };
     let unused = checkpoint.weights.unused();
     let unused = if unused.is_empty() {
         "none".to_string()
@@ -367,7 +375,7 @@ fn show(path: &Path) -> Result<()> {
     }
     print(&format!(
         "name: {}\narchitecture: {}\nsha256: {}\nparameters: {}\nlayers: {}\nwidth: {}\ncontext: {}\n\
-         tokens: {}\nstate of a lane: {}\nkept besides weights and state: {}\n\
+         tokens: {tokens}\nstate of a lane: {}\nkept besides weights and state: {}\n\
          matrix products: {:.2} MFLOP a base\ntensors not used by the encoder: {unused}\n{note}{}",
         checkpoint.name,
         checkpoint.architecture,
@@ -378,7 +386,6 @@ fn show(path: &Path) -> Result<()> {
         facts
             .context
             .map_or("not stated".to_string(), |n| format!("{n} bases")),
-        facts.vocabulary.size,
         readable(facts.state_bytes as u64),
         readable(facts.kept_bytes as u64),
         facts.flops as f64 / 1e6,

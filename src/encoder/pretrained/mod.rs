@@ -132,9 +132,9 @@ impl Hyperparameters {
                 "encoder"
             },
             note: Some(format!(
-                "its {} tokens are of up to {longest} bases, and a base has the vector of its token; \
-                 it reads windows of at most {} tokens, each alone, on the CPU",
-                self.vocabulary, self.positions
+                "it reads windows of at most {} tokens, each alone; a base has the vector of its \
+                 token",
+                self.positions
             )),
             ..Facts::state_space(
                 self.width,

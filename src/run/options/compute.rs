@@ -178,6 +178,9 @@ impl Compute {
                 Ok(values as u64 + 1) // and the base itself
             }
             (true, Some(_), _) => Err(Error::usage("--exact reads the forward strand only")),
+            (true, None, _) if model.pretrained().is_some() => Err(Error::usage(
+                "--exact is not for published Transformers, which read windows alone",
+            )),
             (true, None, _) => Err(Error::usage(
                 "--exact is for bidirectional models; causal ones are exact without it",
             )),
