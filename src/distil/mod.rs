@@ -4,29 +4,31 @@
 //!
 //! It is an approximation, and how good it is depends on the weights: each layer's filter errors
 //! and the error of the hidden vectors on a check sequence are measured, returned, and stored
-//! beside the weights in `distillation.json`.
+//! beside the weights in `distillation.json`. [`attention`] does the same with what a Transformer's
+//! tokens see.
 
+mod attention;
+mod compare;
 mod fit;
 mod hankel;
 
+pub use attention::{AttentionReport, Cheaper, cheaper_attention};
+pub use compare::{CHECK_BASES, Check, OutputError};
 pub use fit::{Errors, Modes, fit};
 
 use crate::checkpoint::{self, Architecture, Changes, Checkpoint, Weights};
-use crate::encoder::{Encoder, Segment, Vocabulary, hyena};
+use crate::encoder::{Model, hyena};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Device, Tensor};
+use compare::{Compared, compare};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-/// Bases of a random check sequence, at most.
-pub const CHECK_BASES: usize = 1 << 15;
 /// Channels whose taps are held at a time.
 const CHANNELS: usize = 32;
-/// Bases of a step of the check.
-const STEP: usize = 4096;
 
 /// How far the distilled model is from its original.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,44 +50,6 @@ pub struct LayerErrors {
     pub max: Errors,
     /// Median of each figure.
     pub median: Errors,
-}
-
-/// The error of the hidden vectors on a check sequence.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OutputError {
-    /// Where the sequence came from.
-    pub sequence: String,
-    /// Its bases.
-    pub bases: usize,
-    /// Largest difference of a value, relative to the largest magnitude.
-    pub largest: f64,
-    /// Root of the mean squared difference, relative to that of the values.
-    pub rms: f64,
-}
-
-/// What the hidden vectors are compared on.
-pub struct Check {
-    /// Where they came from, for the report.
-    pub name: String,
-    /// Base codes of one sequence or more, each run on its own; not empty.
-    pub sequences: Vec<Vec<u8>>,
-}
-
-impl Check {
-    /// Random bases: `bases` of them, always the same ones.
-    pub fn random(bases: usize) -> Self {
-        let mut state = 1u64;
-        let mut base = || {
-            // Knuth's MMIX generator; its upper bits are good.
-            state = state.wrapping_mul(6_364_136_223_846_793_005);
-            state = state.wrapping_add(1_442_695_040_888_963_407);
-            (state >> 62) as u8
-        };
-        Self {
-            name: "random bases".into(),
-            sequences: vec![(0..bases).map(|_| base()).collect()],
-        }
-    }
 }
 
 /// Fits up to `modes` exponentials to every filter of the HyenaDNA model `source`, measures the errors
@@ -127,12 +91,18 @@ pub fn distil(
         let weights = Weights::new(out.display(), all.collect());
         let original = hyena::Model::load(&sizes, &source.weights)?;
         let distilled = hyena::Model::load(&changed, &weights)?;
-        let vocabulary = Vocabulary::characters(sizes.vocabulary);
+        let [original, distilled] = [(original, &sizes), (distilled, &changed)];
+        let compared = |(model, sizes): (_, &hyena::Hyperparameters)| Compared {
+            model: Model::Hyena(model),
+            facts: sizes.facts(),
+            head: None,
+        };
+        let (output, _) = compare([&compared(original), &compared(distilled)], &check)?;
         let measured = Report {
             modes,
             length: sizes.length,
             layers,
-            output: output_error(&original, &distilled, &vocabulary, check)?,
+            output,
         };
         let text = format!("{:#}\n", measured.to_json(source));
         report = Some(measured);
@@ -259,54 +229,6 @@ impl fmt::Display for Report {
             output.bases, output.sequence, output.largest, output.rms
         )
     }
-}
-
-fn output_error(
-    original: &hyena::Model,
-    distilled: &hyena::Model,
-    vocabulary: &Vocabulary,
-    check: Check,
-) -> Result<OutputError> {
-    let (mut largest, mut difference) = (0f64, 0f64);
-    let (mut squares, mut difference_squares) = (0f64, 0f64);
-    for codes in &check.sequences {
-        let (mut a, mut b) = (original.start(1)?, distilled.start(1)?);
-        for (i, piece) in codes.chunks(STEP).enumerate() {
-            let tokens: Vec<u32> = piece.iter().map(|code| vocabulary.token(*code)).collect();
-            let tokens = Tensor::new(tokens, &Device::Cpu)?;
-            let segment = Segment {
-                lane: 0,
-                len: piece.len(),
-                starts: i == 0,
-                ends: i * STEP + piece.len() == codes.len(),
-            };
-            let run = |model: &hyena::Model, state: &mut _| -> Result<Vec<f32>> {
-                let hidden = model.forward(&tokens, &[segment], state)?;
-                hidden.to_vec1()
-            };
-            for (x, y) in run(original, &mut a)?.iter().zip(run(distilled, &mut b)?) {
-                let (x, d) = (f64::from(*x), f64::from(y - x));
-                // A maximum that keeps not-a-number.
-                difference = if d.abs() <= difference {
-                    difference
-                } else {
-                    d.abs()
-                };
-                largest = largest.max(x.abs());
-                squares += x * x;
-                difference_squares += d * d;
-            }
-        }
-    }
-    if !difference.is_finite() || largest == 0.0 {
-        return Err(Error::model("hidden vectors that are zero or not finite"));
-    }
-    Ok(OutputError {
-        sequence: check.name,
-        bases: check.sequences.iter().map(Vec::len).sum(),
-        largest: difference / largest,
-        rms: (difference_squares / squares).sqrt(),
-    })
 }
 
 #[cfg(test)]

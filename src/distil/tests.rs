@@ -1,6 +1,6 @@
 use super::*;
 use crate::checkpoint::{Config, create, preset};
-use crate::encoder::Model;
+use crate::encoder::{Encoder, Model, Segment};
 use crate::ops::testing::{close, difference};
 use std::fs;
 use std::path::PathBuf;

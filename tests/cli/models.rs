@@ -601,3 +601,64 @@ fn a_distilled_model_says_its_errors_and_works_everywhere() {
         );
     }
 }
+
+#[test]
+fn a_cheaper_attention_says_its_error_on_the_user_s_sequence_and_learns() {
+    let config = r#"{"model_type": "crocuta-transformer", "hidden_size": 16, "num_layers": 1,
+        "num_heads": 2, "initializer_range": 0.3, "max_seq_len": 128, "attention": "causal"}"#;
+    let text = record("a", &bases(3, 600), 60) + &record("b", &bases(4, 200), 60);
+    let mut case = Case::new("models new --config c.json -o m")
+        .file("c.json", config)
+        .file("a.fa", &text);
+    case.run()
+        .succeeds(&["m", "m/config.json", "m/model.safetensors"]);
+    for (kind, name) in [("sliding:16", "s"), ("performer:64", "p")] {
+        let files = ["", "/attention.json", "/config.json", "/model.safetensors"];
+        let files = files.map(|file| format!("{name}{file}"));
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        case = case.args(&format!(
+            "models convert m --attention {kind} --check a.fa -o {name}"
+        ));
+        let out = case.run().succeeds(&files);
+        let said = String::from_utf8(out.stdout.clone()).unwrap();
+        assert!(said.contains("on 800 bases (a.fa)"), "{said}");
+        assert!(said.contains("bits a base: "), "{said}");
+        let errors = out.file(&format!("{name}/attention.json"));
+        let errors: serde_json::Value = serde_json::from_slice(errors).unwrap();
+        let rms = errors["output"]["rms_difference"].as_f64().unwrap();
+        assert!(rms > 0.0 && rms < 2.0, "{errors}");
+        let bits = &errors["bits_per_base"];
+        assert!(
+            bits["original"].as_f64() != bits["converted"].as_f64(),
+            "{bits}"
+        );
+
+        let fit = format!(
+            "fit a.fa -m {name} --lora 2 --steps 3 --chunk 64 --batch 2 --length 128 --validate b \
+             --device cpu -o {name}-lora"
+        );
+        case = case.args(&fit);
+        let made = [
+            "",
+            "/README.md",
+            "/adapter_config.json",
+            "/adapter_model.safetensors",
+            "/loss.svg",
+            "/metrics.json",
+        ];
+        let made = made.map(|file| format!("{name}-lora{file}"));
+        case.run()
+            .succeeds(&made.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    case = case.args("models convert m --attention nystrom -o n");
+    case.run()
+        .fails(2, &["sees both sides", "sliding or performer"]);
+    case = case.args("models convert model --attention sliding -o n");
+    case.run()
+        .fails(2, &["crocuta-transformer", "--attention-window"]);
+    case = case.args("models convert m --attention linformer -o n");
+    case.run()
+        .fails(2, &["expected sliding, performer or nystrom"]);
+    case = case.args("models convert m --check a.fa -o n");
+    case.run().fails(2, &["--distil", "--attention"]);
+}
