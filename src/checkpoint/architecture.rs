@@ -23,11 +23,39 @@ pub enum Architecture {
     S4d,
     /// A Transformer: the baseline, with exact or approximate attention.
     Transformer,
+    /// A published Transformer in Hugging Face's layout.
+    Pretrained(Class),
 }
 
-/// The values of `model_type`. Of `mamba` and `stripedhyena` there are two, told apart by other
-/// keys.
-const TYPES: [(&str, Architecture); 7] = [
+/// The classes of published Transformers, by their names in the library transformers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Llama: GENERator.
+    Llama,
+    /// Mistral: GenomeOcean.
+    Mistral,
+    /// Mixtral, a mixture of experts.
+    Mixtral,
+    /// Qwen2.
+    Qwen2,
+    /// Qwen3: MarinDNA.
+    Qwen3,
+    /// BERT: DNABERT.
+    Bert,
+    /// BERT with linear biases for positions (ALiBi) and gated layers: DNABERT-2.
+    MosaicBert,
+}
+
+impl Class {
+    /// A token's vector depends on no later token.
+    pub fn causal(self) -> bool {
+        !matches!(self, Self::Bert | Self::MosaicBert)
+    }
+}
+
+/// The values of `model_type`. Of `mamba`, `stripedhyena` and `bert` there are two, told apart by
+/// other keys.
+const TYPES: [(&str, Architecture); 13] = [
     ("hyenadna", Architecture::HyenaDna),
     ("mamba", Architecture::Mamba),
     ("mamba2", Architecture::Mamba2),
@@ -35,6 +63,12 @@ const TYPES: [(&str, Architecture); 7] = [
     ("stripedhyena", Architecture::Evo1),
     ("s4d", Architecture::S4d),
     ("crocuta-transformer", Architecture::Transformer),
+    ("llama", Architecture::Pretrained(Class::Llama)),
+    ("mistral", Architecture::Pretrained(Class::Mistral)),
+    ("mixtral", Architecture::Pretrained(Class::Mixtral)),
+    ("qwen2", Architecture::Pretrained(Class::Qwen2)),
+    ("qwen3", Architecture::Pretrained(Class::Qwen3)),
+    ("bert", Architecture::Pretrained(Class::Bert)),
 ];
 
 fn known_types() -> String {
@@ -54,6 +88,9 @@ impl Architecture {
             return match known {
                 Self::Mamba => Self::of_mamba_ssm(config),
                 Self::Evo1 if config.has("hcl_layer_idxs") => Ok(Self::Evo2),
+                Self::Pretrained(Class::Bert) if config.has("alibi_starting_size") => {
+                    Ok(Self::Pretrained(Class::MosaicBert))
+                }
                 known => Ok(*known),
             };
         }
@@ -101,6 +138,13 @@ impl fmt::Display for Architecture {
             Self::Evo2 => "Evo 2",
             Self::S4d => "S4D",
             Self::Transformer => "Transformer",
+            Self::Pretrained(Class::Llama) => "Llama",
+            Self::Pretrained(Class::Mistral) => "Mistral",
+            Self::Pretrained(Class::Mixtral) => "Mixtral",
+            Self::Pretrained(Class::Qwen2) => "Qwen2",
+            Self::Pretrained(Class::Qwen3) => "Qwen3",
+            Self::Pretrained(Class::Bert) => "BERT",
+            Self::Pretrained(Class::MosaicBert) => "MosaicBERT",
         })
     }
 }
@@ -141,13 +185,21 @@ mod tests {
                 r#"{"model_type": "stripedhyena", "hyena_layer_idxs": [0]}"#,
                 Architecture::Evo1,
             ),
+            (
+                r#"{"model_type": "bert"}"#,
+                Architecture::Pretrained(Class::Bert),
+            ),
+            (
+                r#"{"model_type": "bert", "alibi_starting_size": 512}"#,
+                Architecture::Pretrained(Class::MosaicBert),
+            ),
         ] {
             let config = Config::parse("config.json", text).unwrap();
             assert_eq!(Architecture::of(&config).unwrap(), expected, "{text}");
         }
         for text in [
             "{}",
-            r#"{"model_type": "bert"}"#,
+            r#"{"model_type": "gpt2"}"#,
             r#"{"model_type": 1}"#,
             r#"{"layer": 1}"#,
         ] {

@@ -54,11 +54,10 @@ impl Config {
             return Err(Error::model(format!("longer than {MAX_BYTES} bytes")).file(file));
         }
         let text = quote_bare_numbers(without_mark(text));
-        let mut object: Map<String, Value> = serde_json::from_str(&text)
-            .map_err(|e| {
-                let what = format!("not a JSON object: {e}");
-                Error::model(what).file(&file).caused_by(e)
-            })?;
+        let mut object: Map<String, Value> = serde_json::from_str(&text).map_err(|e| {
+            let what = format!("not a JSON object: {e}");
+            Error::model(what).file(&file).caused_by(e)
+        })?;
         object.values_mut().for_each(untag);
         Ok(Self::new(file, object))
     }

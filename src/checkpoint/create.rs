@@ -68,11 +68,12 @@ pub fn untrained(config: Config, seed: u64, dir: &Path, max_bytes: u64) -> Resul
         let tensor = Tensor::from_raw_buffer(&bytes, dtype, &planned.entry.shape, &Device::Cpu)?;
         tensors.insert(planned.entry.name, tensor);
     }
+    let architecture = Architecture::of(&config)?;
     Ok(Checkpoint {
         dir: dir.to_path_buf(),
-        architecture: Architecture::of(&config)?,
+        architecture,
         config,
-        tokenizer: Tokenizer::read(dir)?,
+        tokenizer: Tokenizer::read(dir, architecture)?,
         weights: Weights::new(dir.display(), tensors),
         digest: String::new(),
         name: "untrained".to_string(),

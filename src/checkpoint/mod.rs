@@ -24,8 +24,9 @@ mod tokenizer;
 mod torch;
 mod verify;
 mod weights;
+mod words;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, Class};
 pub use bundled::{DEFAULT, GENES, bundled};
 pub use caduceus::CaduceusLayers;
 pub use config::Config;
@@ -44,3 +45,4 @@ pub use tied::{is_embedding, is_head, tied_key};
 pub use tokenizer::{Letters, TOKENIZERS, Tokenizer};
 pub use verify::{Verified, verify};
 pub use weights::Weights;
+pub use words::{Token, Words};

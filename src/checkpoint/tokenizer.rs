@@ -1,22 +1,31 @@
 //! What the tokenizer's files beside a model say.
 
-use super::Config;
+use super::words::Words;
+use super::{Architecture, Config};
 use crate::error::Result;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Files that say which token each base is, where a model has them; one derived from it needs them
 /// too.
-pub const TOKENIZERS: [&str; 3] = ["tokenizer.json", "vocab.json", "tokenizer_config.json"];
+pub const TOKENIZERS: [&str; 4] = [
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer_config.json",
+];
 
 /// Lengths that a tokenizer may state; without a limit it states 1e30.
 const LENGTHS: RangeInclusive<u64> = 2..=1 << 26;
 
 /// What the tokenizer's files say, as far as a model of DNA needs it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Tokenizer {
     /// Token ids, if one of the files lists letters.
     pub letters: Option<Letters>,
+    /// How bases become tokens of a published Transformer.
+    pub words: Option<Arc<Words>>,
     /// The longest input: the trained length of Caduceus, whose configuration has none.
     pub longest: Option<usize>,
 }
@@ -31,15 +40,20 @@ pub struct Letters {
 }
 
 impl Tokenizer {
-    /// Reads the files that lie in `dir`; none need.
+    /// Reads the files that lie in `dir`; none need, but for a published Transformer.
     ///
     /// # Errors
-    /// As [`Config::read`].
-    pub fn read(dir: &Path) -> Result<Self> {
+    /// As [`Config::read`] and [`Words::read`].
+    pub fn read(dir: &Path, architecture: Architecture) -> Result<Self> {
+        let words = match architecture {
+            Architecture::Pretrained(class) => Some(Arc::new(Words::read(dir, class)?)),
+            _ => None,
+        };
         let mut letters = None;
         for name in TOKENIZERS {
             let path = dir.join(name);
-            if letters.is_none() && path.is_file() {
+            let json = name.ends_with(".json");
+            if json && letters.is_none() && path.is_file() {
                 letters = Letters::of(&Config::read(&path)?);
             }
         }
@@ -50,7 +64,11 @@ impl Tokenizer {
             let length = file.get("model_max_length").and_then(|n| n.as_u64());
             longest = length.filter(|n| LENGTHS.contains(n)).map(|n| n as usize);
         }
-        Ok(Self { letters, longest })
+        Ok(Self {
+            letters,
+            words,
+            longest,
+        })
     }
 }
 
@@ -86,17 +104,19 @@ mod tests {
     #[test]
     fn letters_are_read_where_a_file_lists_them() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Tokenizer::read(dir.path()).unwrap(), Tokenizer::default());
+        let read = || Tokenizer::read(dir.path(), Architecture::Mamba).unwrap();
+        assert_eq!(read().letters, None);
         let text = r#"{"model": {"vocab": {"[UNK]": 0, "a": 1, "c": 2, "g": 3, "t": 4}}}"#;
         std::fs::write(dir.path().join("tokenizer.json"), text).unwrap();
-        let letters = Tokenizer::read(dir.path()).unwrap().letters.unwrap();
+        let letters = read().letters.unwrap();
         assert_eq!((letters.bases, letters.mask), ([1, 2, 3, 4, 0], None));
     }
 
     #[test]
     fn the_longest_input_is_read_unless_it_is_no_limit() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Tokenizer::read(dir.path()).unwrap().longest, None);
+        let read = || Tokenizer::read(dir.path(), Architecture::Caduceus).unwrap();
+        assert_eq!(read().longest, None);
         for (length, expected) in [
             ("131072", Some(131_072)),
             ("1000000000000000019884624838656", None),
@@ -106,8 +126,7 @@ mod tests {
         ] {
             let text = format!(r#"{{"model_max_length": {length}}}"#);
             std::fs::write(dir.path().join("tokenizer_config.json"), text).unwrap();
-            let tokenizer = Tokenizer::read(dir.path()).unwrap();
-            assert_eq!(tokenizer.longest, expected, "{length}");
+            assert_eq!(read().longest, expected, "{length}");
         }
     }
 }

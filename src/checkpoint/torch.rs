@@ -375,10 +375,12 @@ fn tensors<'p>(pickle: &'p Pickle, value: &Value<'p>) -> BTreeSet<&'p str> {
     let Value::Dict(items) = value else {
         return BTreeSet::new();
     };
-    let names = items.iter().filter_map(|(key, value)| match pickle.at(*key) {
-        &Value::Text(name) => rebuilt(pickle, *value).map(|_| name),
-        _ => None,
-    });
+    let names = items
+        .iter()
+        .filter_map(|(key, value)| match pickle.at(*key) {
+            &Value::Text(name) => rebuilt(pickle, *value).map(|_| name),
+            _ => None,
+        });
     names.collect()
 }
 

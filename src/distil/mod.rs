@@ -4,29 +4,31 @@
 //!
 //! It is an approximation, and how good it is depends on the weights: each layer's filter errors
 //! and the error of the hidden vectors on a check sequence are measured, returned, and stored
-//! beside the weights in `distillation.json`.
+//! beside the weights in `distillation.json`. [`attention`] does the same with what a Transformer's
+//! tokens see.
 
+mod attention;
+mod compare;
 mod fit;
 mod hankel;
 
+pub use attention::{AttentionReport, Cheaper, cheaper_attention};
+pub use compare::{CHECK_BASES, Check, OutputError};
 pub use fit::{Errors, Modes, counts, fit};
 
 use crate::checkpoint::{self, Architecture, Changes, Checkpoint, Weights};
-use crate::encoder::{Encoder, Segment, Vocabulary, hyena};
+use crate::encoder::{Model, hyena};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Device, Tensor};
+use compare::{Compared, compare};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-/// Bases of a random check sequence, at most.
-pub const CHECK_BASES: usize = 1 << 15;
 /// Channels whose taps are held at a time.
 const CHANNELS: usize = 32;
-/// Bases of a step of the check.
-const STEP: usize = 4096;
 
 /// How far the distilled model is from its original.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,44 +52,6 @@ pub struct LayerErrors {
     pub max: Errors,
     /// Median of each figure.
     pub median: Errors,
-}
-
-/// The error of the hidden vectors on a check sequence.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OutputError {
-    /// Where the sequence came from.
-    pub sequence: String,
-    /// Its bases.
-    pub bases: usize,
-    /// Largest difference of a value, relative to the largest magnitude.
-    pub largest: f64,
-    /// Root of the mean squared difference, relative to that of the values.
-    pub rms: f64,
-}
-
-/// What the hidden vectors are compared on.
-pub struct Check {
-    /// Where they came from, for the report.
-    pub name: String,
-    /// Base codes of one sequence or more, each run on its own; not empty.
-    pub sequences: Vec<Vec<u8>>,
-}
-
-impl Check {
-    /// Random bases: `bases` of them, always the same ones.
-    pub fn random(bases: usize) -> Self {
-        let mut state = 1u64;
-        let mut base = || {
-            // Knuth's MMIX generator; its upper bits are good.
-            state = state.wrapping_mul(6_364_136_223_846_793_005);
-            state = state.wrapping_add(1_442_695_040_888_963_407);
-            (state >> 62) as u8
-        };
-        Self {
-            name: "random bases".into(),
-            sequences: vec![(0..bases).map(|_| base()).collect()],
-        }
-    }
 }
 
 /// Fits up to `modes` exponentials to every filter of the HyenaDNA model `source`, measures the errors
@@ -124,20 +88,24 @@ pub fn distil(
     let make = || {
         let check = check.unwrap_or_else(|| Check::random(CHECK_BASES.min(sizes.length - 2)));
         let candidates = filters(source, &sizes, modes)?;
-        let models = candidates
-            .iter()
-            .map(|candidate| candidate.model(source, &sizes, out))
-            .collect::<Result<Vec<_>>>()?;
-        let original = hyena::Model::load(&sizes, &source.weights)?;
-        let vocabulary = Vocabulary::characters(sizes.vocabulary);
-        let outputs = output_errors(&original, &models, &vocabulary, &check)?;
-        let measured = candidates.into_iter().zip(outputs);
-        let best = measured.min_by(|(_, a), (_, b)| a.rms.total_cmp(&b.rms));
-        let (best, output) =
-            best.ok_or_else(|| Error::new(Kind::Internal, "nothing was fitted"))?;
-        if !output.largest.is_finite() {
-            return Err(Error::model("hidden vectors that are zero or not finite"));
+        let original = Compared {
+            model: Model::Hyena(hyena::Model::load(&sizes, &source.weights)?),
+            facts: sizes.facts(),
+            head: None,
+        };
+        let mut best = Err(Error::new(Kind::Internal, "nothing was fitted"));
+        for candidate in candidates {
+            let model = candidate.model(source, &sizes, out)?;
+            let next = compare([&original, &model], &check);
+            let next = next.map(|(output, _)| (candidate, output));
+            best = match (best, next) {
+                (Ok(a), Ok(b)) => Ok(if b.1.rms < a.1.rms { b } else { a }),
+                // Vectors that are not finite are no candidate while others are.
+                (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
+                (Err(_), Err(error)) => Err(error),
+            };
         }
+        let (best, output) = best?;
         let measured = Report {
             modes: best.modes,
             allowed: modes,
@@ -177,14 +145,19 @@ impl Candidate {
         source: &Checkpoint,
         sizes: &hyena::Hyperparameters,
         out: &Path,
-    ) -> Result<hyena::Model> {
+    ) -> Result<Compared> {
         let all = source.weights.stored().iter().chain(&self.tensors);
         let all = all.map(|(name, tensor)| (name.clone(), tensor.clone()));
         let sizes = hyena::Hyperparameters {
             modes: Some(self.modes),
             ..sizes.clone()
         };
-        hyena::Model::load(&sizes, &Weights::new(out.display(), all.collect()))
+        let weights = Weights::new(out.display(), all.collect());
+        Ok(Compared {
+            model: Model::Hyena(hyena::Model::load(&sizes, &weights)?),
+            facts: sizes.facts(),
+            head: None,
+        })
     }
 }
 
@@ -321,58 +294,6 @@ impl fmt::Display for Report {
             output.bases, output.sequence, output.largest, output.rms
         )
     }
-}
-
-/// How far the hidden vectors of each of `distilled` are from the original's.
-fn output_errors(
-    original: &hyena::Model,
-    distilled: &[hyena::Model],
-    vocabulary: &Vocabulary,
-    check: &Check,
-) -> Result<Vec<OutputError>> {
-    let (mut largest, mut squares) = (0f64, 0f64);
-    // Of each model: the largest difference, and the sum of their squares.
-    let mut differences = vec![(0f64, 0f64); distilled.len()];
-    for codes in &check.sequences {
-        let mut state = original.start(1)?;
-        let states = distilled.iter().map(|model| model.start(1));
-        let mut states = states.collect::<Result<Vec<_>>>()?;
-        for (i, piece) in codes.chunks(STEP).enumerate() {
-            let tokens: Vec<u32> = piece.iter().map(|code| vocabulary.token(*code)).collect();
-            let tokens = Tensor::new(tokens, &Device::Cpu)?;
-            let segment = Segment {
-                lane: 0,
-                len: piece.len(),
-                starts: i == 0,
-                ends: i * STEP + piece.len() == codes.len(),
-            };
-            let run = |model: &hyena::Model, state: &mut _| -> Result<Vec<f32>> {
-                let hidden = model.forward(&tokens, &[segment], state)?;
-                hidden.to_vec1()
-            };
-            let expected = run(original, &mut state)?;
-            for x in expected.iter().map(|x| f64::from(*x)) {
-                largest = largest.max(x.abs());
-                squares += x * x;
-            }
-            let models = distilled.iter().zip(&mut states).zip(&mut differences);
-            for ((model, state), (most, sum)) in models {
-                for (x, y) in expected.iter().zip(run(model, state)?) {
-                    let d = f64::from(y - x).abs();
-                    // A maximum that keeps not-a-number.
-                    *most = if d <= *most { *most } else { d };
-                    *sum += d * d;
-                }
-            }
-        }
-    }
-    let errors = differences.into_iter().map(|(most, sum)| OutputError {
-        sequence: check.name.clone(),
-        bases: check.sequences.iter().map(Vec::len).sum(),
-        largest: most / largest,
-        rms: (sum / squares).sqrt(),
-    });
-    Ok(errors.collect())
 }
 
 #[cfg(test)]

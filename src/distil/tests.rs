@@ -1,6 +1,6 @@
 use super::*;
 use crate::checkpoint::{Config, create, preset};
-use crate::encoder::Model;
+use crate::encoder::{Encoder, Model, Segment};
 use crate::ops::testing::{close, difference};
 use std::fs;
 use std::path::PathBuf;
@@ -74,7 +74,12 @@ fn a_distilled_model_is_small_close_and_the_original_untouched() {
     assert_eq!(checkpoint.weights.unused(), ["lm_head.weight"]);
     assert!(facts.state_bytes < exact_facts.state_bytes / 2);
     assert_eq!(facts.kept_bytes, 0);
-    assert!(facts.note.unwrap().contains(&format!("{} exponentials", report.modes)));
+    assert!(
+        facts
+            .note
+            .unwrap()
+            .contains(&format!("{} exponentials", report.modes))
+    );
 
     // Chunks change nothing, beyond the filter's length too.
     let check = Check::random(700);
@@ -104,7 +109,11 @@ fn more_modes_are_never_worse_and_the_tail_of_a_filter_is_bounded_by_its_end() {
     let sizes = hyena::Hyperparameters::read(&source.config).unwrap();
     let mut before: Vec<LayerErrors> = Vec::new();
     for modes in [2, 8, 24, 100] {
-        let layers = filters(&source, &sizes, modes).unwrap().pop().unwrap().layers;
+        let layers = filters(&source, &sizes, modes)
+            .unwrap()
+            .pop()
+            .unwrap()
+            .layers;
         for (now, before) in layers.iter().zip(&before) {
             assert!(now.max.l1 <= before.max.l1, "{modes}: {now:?}, {before:?}");
             assert!(

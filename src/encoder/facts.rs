@@ -24,6 +24,9 @@ pub enum Layer {
     Within(usize, &'static str),
     /// What the last norm returns: the default.
     Norm,
+    /// Of a published Transformer, whose tokens are not bases: the logarithms of the probabilities
+    /// of A, C, G, T and all else, and of a masked base where there is such a token.
+    Bases,
 }
 
 /// A layer that the authors of a model advise to use.
@@ -92,11 +95,31 @@ pub struct Facts {
     pub layer: &'static str,
     /// The layer that the model's authors advise to use, where they name one.
     pub recommended: Option<Recommended>,
+    /// A published Transformer as its library runs it: whole windows on the CPU, of which it gives
+    /// the last layer and [`Layer::Bases`]; it is not trained here.
+    pub pretrained: bool,
+    /// Bases from one token to the next; 1 where they differ.
+    pub token_step: usize,
     /// What a user should know of the numbers: where they differ from the published model's.
     pub note: Option<String>,
 }
 
 impl Facts {
+    /// Whether a sequence can be run in pieces, with a state carried from one to the next.
+    pub fn streams(&self) -> bool {
+        self.causal && !self.pretrained
+    }
+
+    /// The layers that a run computes unless others are asked for: the default, and last the one
+    /// that a language-model head reads.
+    pub fn default_layers(&self) -> Vec<Layer> {
+        if self.pretrained {
+            vec![Layer::Norm, Layer::Bases]
+        } else {
+            vec![Layer::Norm]
+        }
+    }
+
     /// A causal state-space model without a state, as it is unless it says otherwise: named as
     /// transformers names Mamba's parts.
     pub(super) fn state_space(
@@ -131,6 +154,8 @@ impl Facts {
             parts: &[],
             layer: "norm_f",
             recommended: None,
+            pretrained: false,
+            token_step: 1,
             note: None,
         }
     }

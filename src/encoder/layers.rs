@@ -15,6 +15,7 @@ impl Facts {
     /// Usage: the model has no such layer.
     pub fn find_layer(&self, text: &str) -> Result<Layer> {
         let found = match text.parse::<i64>() {
+            Ok(_) if self.pretrained => None,
             Ok(number) => {
                 let from = if number < 0 {
                     self.layers as i64 + 1
@@ -27,6 +28,10 @@ impl Facts {
             Err(_) => self.named_layer(text),
         };
         found.ok_or_else(|| {
+            if self.pretrained {
+                let what = format!("a published Transformer gives its last layer alone, not {text}");
+                return Error::usage(what).todo(format!("give --layer {}", self.layer));
+            }
             let last = self.layer_name(Layer::After(self.layers));
             Error::usage(format!("the model has no layer {text}")).todo(format!(
                 "give a number from 0 to {}, or a name from {} to {last}, or {}: crocuta models show \
@@ -52,6 +57,7 @@ impl Facts {
             Layer::After(n) => format!("{}.{}", self.block, n - 1),
             Layer::Within(i, part) => format!("{}.{i}.{part}", self.block),
             Layer::Norm => self.layer.to_string(),
+            Layer::Bases => "bases".to_string(),
         }
     }
 
@@ -62,11 +68,10 @@ impl Facts {
             let within = parts.iter().map(move |part| Layer::Within(i, part));
             within.chain([Layer::After(i + 1)])
         };
-        let blocks = (0..self.layers).flat_map(block);
-        [Layer::After(0)]
-            .into_iter()
-            .chain(blocks)
-            .chain([Layer::Norm])
+        let blocks = if self.pretrained { 0 } else { self.layers };
+        let blocks = (0..blocks).flat_map(block);
+        let first = (!self.pretrained).then_some(Layer::After(0));
+        first.into_iter().chain(blocks).chain([Layer::Norm])
     }
 
     /// The blocks that run for `layers`.
@@ -80,7 +85,7 @@ pub(super) fn depth(layers: &[Layer], all: usize) -> usize {
     let depth = layers.iter().map(|layer| match *layer {
         Layer::After(blocks) => blocks,
         Layer::Within(block, _) => block + 1,
-        Layer::Norm => all,
+        Layer::Norm | Layer::Bases => all,
     });
     depth.max().unwrap_or(0)
 }

@@ -10,6 +10,7 @@ mod layers;
 pub mod mamba;
 pub mod mamba2;
 mod model;
+pub mod pretrained;
 pub mod s4d;
 pub mod striped_hyena;
 pub mod transformer;

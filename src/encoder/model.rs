@@ -2,12 +2,13 @@
 
 use super::{
     Branch, Encoder, Facts, Layer, Segment, Vocabulary, caduceus, evo1, evo2, hyena, mamba, mamba2,
-    s4d, striped_hyena, transformer,
+    pretrained, s4d, striped_hyena, transformer,
 };
-use crate::checkpoint::{Architecture, Checkpoint, Config, Tokenizer};
+use crate::checkpoint::{Architecture, Checkpoint, Config, Tokenizer, Words};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// An encoder of any architecture.
 pub enum Model {
@@ -25,6 +26,8 @@ pub enum Model {
     S4d(s4d::Model),
     /// A Transformer.
     Transformer(transformer::Model),
+    /// A published Transformer.
+    Pretrained(pretrained::Model),
 }
 
 /// The state of a [`Model`].
@@ -44,6 +47,8 @@ pub enum State {
     S4d(s4d::State),
     /// A Transformer.
     Transformer(transformer::State),
+    /// A published Transformer.
+    Pretrained(pretrained::State),
 }
 
 impl Model {
@@ -88,6 +93,10 @@ impl Model {
                 let sizes = transformer::Hyperparameters::read(config)?;
                 sizes.facts(tokens(sizes.vocabulary)?)
             }
+            Architecture::Pretrained(class) => {
+                let sizes = pretrained::Hyperparameters::read(config, class)?;
+                sizes.facts(words(tokenizer)?, tokenizer.longest)?
+            }
         };
         let Vocabulary { size, bases, mask } = &facts.vocabulary;
         if let Some(id) = bases.iter().chain(mask).find(|id| **id as usize >= *size) {
@@ -128,6 +137,11 @@ impl Model {
                 let sizes = transformer::Hyperparameters::read(config)?;
                 Self::Transformer(transformer::Model::load(sizes, weights)?)
             }
+            Architecture::Pretrained(class) => {
+                let sizes = pretrained::Hyperparameters::read(config, class)?;
+                let words = Arc::clone(words(&checkpoint.tokenizer)?);
+                Self::Pretrained(pretrained::Model::load(sizes, words, weights)?)
+            }
         })
     }
 
@@ -141,7 +155,22 @@ impl Model {
             Self::StripedHyena(model) => model.embedding(),
             Self::S4d(model) => model.embedding(),
             Self::Transformer(model) => model.embedding(),
+            Self::Pretrained(model) => model.embedding(),
         }
+    }
+
+    /// The model, if it is a published Transformer, whose tokens are not bases.
+    pub fn pretrained(&self) -> Option<&pretrained::Model> {
+        match self {
+            Self::Pretrained(model) => Some(model),
+            _ => None,
+        }
+    }
+
+    /// The model, if its tokens may cover several bases.
+    pub fn with_words(&self) -> Option<&pretrained::Model> {
+        let model = self.pretrained()?;
+        (model.words().longest() > 1).then_some(model)
     }
 
     /// The complement of each token, if the hidden vectors hold both strands: [`caduceus`].
@@ -153,7 +182,8 @@ impl Model {
             | Self::Mamba2(_)
             | Self::StripedHyena(_)
             | Self::S4d(_)
-            | Self::Transformer(_) => None,
+            | Self::Transformer(_)
+            | Self::Pretrained(_) => None,
         }
     }
 
@@ -166,7 +196,8 @@ impl Model {
             | Self::Mamba2(_)
             | Self::StripedHyena(_)
             | Self::S4d(_)
-            | Self::Transformer(_) => None,
+            | Self::Transformer(_)
+            | Self::Pretrained(_) => None,
         }
     }
 
@@ -184,6 +215,10 @@ impl Model {
             | Self::S4d(_) => Err(Error::usage(
                 "the model has no attention to set a window for",
             )),
+            Self::Pretrained(_) => {
+                let error = Error::usage("a published Transformer has the attention it came with");
+                Err(error.todo("give --window for shorter windows"))
+            }
         }
     }
 
@@ -211,7 +246,8 @@ impl Model {
                 | Self::Mamba2(_)
                 | Self::Caduceus(_)
                 | Self::S4d(_)
-                | Self::Transformer(_),
+                | Self::Transformer(_)
+                | Self::Pretrained(_),
                 _,
             ) => Err(Error::new(Kind::Internal, "the model has no branches")),
         }
@@ -230,6 +266,7 @@ impl Encoder for Model {
             Self::StripedHyena(model) => model.start(lanes).map(State::StripedHyena),
             Self::S4d(model) => model.start(lanes).map(State::S4d),
             Self::Transformer(model) => model.start(lanes).map(State::Transformer),
+            Self::Pretrained(model) => model.start(lanes).map(State::Pretrained),
         }
     }
 
@@ -253,6 +290,7 @@ impl Encoder for Model {
             Self::StripedHyena(model) => fork!(model, StripedHyena),
             Self::S4d(model) => fork!(model, S4d),
             Self::Transformer(model) => fork!(model, Transformer),
+            Self::Pretrained(model) => fork!(model, Pretrained),
         }
     }
 
@@ -282,8 +320,18 @@ impl Encoder for Model {
             Self::StripedHyena(model) => forward!(model, StripedHyena),
             Self::S4d(model) => forward!(model, S4d),
             Self::Transformer(model) => forward!(model, Transformer),
+            Self::Pretrained(model) => forward!(model, Pretrained),
         }
     }
+}
+
+/// How bases become tokens of a published Transformer.
+fn words(tokenizer: &Tokenizer) -> Result<&Arc<Words>> {
+    let words = tokenizer.words.as_ref();
+    words.ok_or_else(|| {
+        let error = Error::usage("a published Transformer is opened as it is, not made anew");
+        error.todo("crocuta models list --published names those that can be made")
+    })
 }
 
 fn foreign_state() -> Error {

@@ -168,6 +168,8 @@ impl Hyperparameters {
             parts: &[],
             layer: "norm",
             recommended: None,
+            pretrained: false,
+            token_step: 1,
             note: None,
         }
     }

@@ -91,7 +91,7 @@ mod tests {
         };
         let own = Tokenizer {
             letters: Some(letters),
-            longest: None,
+            ..Tokenizer::default()
         };
         assert_eq!(bases(&own, 16).unwrap(), letters.bases);
         assert_eq!(bases(&own, 4).unwrap_err().kind(), Kind::Model);

@@ -3,14 +3,15 @@
 
 use crate::checkpoint::{Checkpoint, tied_key};
 use crate::encoder::{Facts, Model, Vocabulary};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::{self, Linear, Tensor};
 use crate::sequence::{A, C, G, N, T, base, complement};
 use rayon::prelude::*;
 
 /// Hidden vectors (T, D) to logits (T, V).
 pub struct LanguageModel {
-    linear: Linear,
+    /// None of a published Transformer, which says itself what its tokens mean for bases.
+    linear: Option<Linear>,
     vocabulary: Vocabulary,
     /// For hidden vectors (T, 2D) of both strands: the rows of complementary tokens exchanged.
     complement: Option<Linear>,
@@ -19,19 +20,22 @@ pub struct LanguageModel {
 impl LanguageModel {
     /// The head stored in the checkpoint, or the embedding where the two are tied.
     pub fn load(checkpoint: &Checkpoint, model: &Model, facts: &Facts) -> Result<Self> {
+        if let Some(pretrained) = model.pretrained() {
+            if !pretrained.has_head() {
+                return Err(no_head(checkpoint, facts.head));
+            }
+            return Ok(Self {
+                linear: None,
+                vocabulary: facts.vocabulary.clone(),
+                complement: None,
+            });
+        }
         let shape = [facts.vocabulary.size, model.embedding().dim(1)?];
         let name = facts.head;
         let weight = match checkpoint.weights.below(&[name]) {
             Some(weights) => weights.tensor(name, &shape)?,
             None if facts.always_tied || tied(checkpoint)? => model.embedding().clone(),
-            None => {
-                let what =
-                    "no such tensor, but the configuration says that it is not the embedding";
-                return Err(checkpoint
-                    .weights
-                    .error(name, what)
-                    .todo("give a checkpoint that was saved with its language-model head"));
-            }
+            None => return Err(no_head(checkpoint, name)),
         };
         let complement = match model.complement() {
             Some(complement) => {
@@ -41,7 +45,7 @@ impl LanguageModel {
             None => None,
         };
         Ok(Self {
-            linear: Linear::new(weight, None),
+            linear: Some(Linear::new(weight, None)),
             vocabulary: facts.vocabulary.clone(),
             complement,
         })
@@ -52,13 +56,16 @@ impl LanguageModel {
     /// The strands' logits are added, the other strand's at the complementary tokens: the reverse
     /// complement of a sequence has the same logits, reversed and complemented, to the bit.
     pub fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
+        let Some(linear) = &self.linear else {
+            return Ok(hidden.clone());
+        };
         let Some(complement) = &self.complement else {
-            return self.linear.forward(hidden);
+            return linear.forward(hidden);
         };
         let width = hidden.dim(1)? / 2;
         let strand = hidden.narrow(1, 0, width)?;
         let other = hidden.narrow(1, width, width)?.flip(1)?;
-        let logits = self.linear.forward(&strand)?;
+        let logits = linear.forward(&strand)?;
         complement.forward_residual(&other, &logits)
     }
 
@@ -118,6 +125,12 @@ impl LanguageModel {
     }
 }
 
+fn no_head(checkpoint: &Checkpoint, name: &str) -> Error {
+    let what = "no such tensor, but the configuration says that it is not the embedding";
+    let error = checkpoint.weights.error(name, what);
+    error.todo("give a checkpoint that was saved with its language-model head")
+}
+
 /// Does the configuration say that the head is the embedding, where none is stored?
 fn tied(checkpoint: &Checkpoint) -> Result<bool> {
     let config = &checkpoint.config;
@@ -134,7 +147,7 @@ mod tests {
         let vocabulary = Vocabulary::characters(16);
         let weight = Tensor::zeros((16, 4), &Device::Cpu).unwrap();
         let head = LanguageModel {
-            linear: Linear::new(weight, None),
+            linear: Some(Linear::new(weight, None)),
             vocabulary,
             complement: None,
         };

@@ -135,7 +135,11 @@ pub fn read_fai(path: &Path, text_size: u64) -> Result<Vec<Entry>> {
             _ if !whole => Err("line too long".to_string()),
             Err(_) => Err("not UTF-8".to_string()),
             Ok(line) => {
-                let line = if number == 1 { without_mark(line) } else { line };
+                let line = if number == 1 {
+                    without_mark(line)
+                } else {
+                    line
+                };
                 Entry::parse(line.trim_end_matches(['\n', '\r']), text_size)
             }
         };

@@ -28,7 +28,11 @@ pub fn open(
     facts: &Facts,
     on_cpu: Option<&str>,
 ) -> Result<(Device, Vec<Device>)> {
-    let layers = "the model has layers that do not run on the GPU yet";
+    let layers = if facts.pretrained {
+        "published Transformers run on the CPU"
+    } else {
+        "the model has layers that do not run on the GPU yet"
+    };
     let without = on_cpu.or((!facts.runs_on_gpu).then_some(layers));
     open_unless(
         without,

@@ -155,15 +155,18 @@ impl Estimate {
             Device::Cpu => 8192,
             Device::Cuda(_) => self.chunk,
         };
-        let len = self.chunk.min(longest) as usize;
+        let mut len = self.chunk.min(longest) as usize;
         let mut state = engine.model.start(1)?;
-        let causal = engine.facts.causal;
+        let streams = engine.facts.streams();
+        if engine.facts.pretrained {
+            len = len.min(engine.facts.context.unwrap_or(len));
+        }
         let mut step = |starts| {
             let segment = Segment {
                 lane: 0,
                 len,
                 starts,
-                ends: !causal,
+                ends: !streams,
             };
             engine.forward(tokens(len, &engine.facts), &[segment], &mut state)?;
             engine.device.synchronize()
@@ -171,7 +174,7 @@ impl Estimate {
         // The first call computes what is kept for the later ones.
         step(true)?;
         let start = Instant::now();
-        step(!causal)?;
+        step(!streams)?;
         Ok(len as f64 / start.elapsed().as_secs_f64())
     }
 

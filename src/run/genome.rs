@@ -278,6 +278,10 @@ impl Job for GenomeJob<'_> {
             Some(intervals) => self.interval_columns(&session, intervals),
             None => self.columns(&session, &head, task.as_ref()),
         };
+        let of_bases = unit == RowUnit::Base && intervals.is_none();
+        if of_bases && strand != Strand::Mean && session.engine.model.with_words().is_some() {
+            columns = table::with_tokens(columns);
+        }
         if genome.consensus().is_some() {
             columns = table::with_depth(columns, unit);
         }

@@ -55,7 +55,9 @@ pub fn named(facts: &Facts, layers: &[Layer]) -> Vec<LayerName> {
         suffix: match layer {
             Layer::After(blocks) => blocks.to_string(),
             // Column names are words in SQL.
-            Layer::Within(..) | Layer::Norm => facts.layer_name(*layer).replace('.', "_"),
+            Layer::Within(..) | Layer::Norm | Layer::Bases => {
+                facts.layer_name(*layer).replace('.', "_")
+            }
         },
     };
     layers.iter().map(name).collect()

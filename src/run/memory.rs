@@ -109,7 +109,10 @@ mod tests {
             let write = |name: &str, text: String| std::fs::write(folder.join(name), text).unwrap();
             write(files.limit, format!("{limit}\n"));
             write(files.used, format!("{used}\n"));
-            write("memory.stat", format!("anon 7\n{} {idle}\nfile 9\n", files.idle));
+            write(
+                "memory.stat",
+                format!("anon 7\n{} {idle}\nfile 9\n", files.idle),
+            );
         };
         for files in [&VERSION_2, &VERSION_1] {
             let left = |path: &str| left_in(root.path(), path, files);

@@ -208,8 +208,9 @@ impl Job for Reads {
             pool: Some(name_of(pool)),
             causal: facts.causal,
         });
-        // The likelihoods come from the last norm, whichever layers are asked for.
-        loaded.layers.splice(0..0, asked);
+        // The likelihoods come from the last of them, whichever layers are asked for.
+        let last = loaded.layers.len() - 1;
+        loaded.layers.splice(..last, asked);
         let load = Load {
             bases: None,
             vectors: pool.is_some(),

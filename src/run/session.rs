@@ -33,10 +33,10 @@ impl Loaded {
         let checkpoint = adapter::with_adapters(Checkpoint::open(model)?, &compute.adapter)?;
         let (model, facts) = encoder(&checkpoint, compute)?;
         Ok(Self {
+            layers: facts.default_layers(),
             checkpoint,
             model,
             facts,
-            layers: vec![Layer::Norm],
         })
     }
 }

@@ -167,11 +167,17 @@ mod tests {
         let on = |bases, blocks: &[Range<u64>]| {
             let around = interval("+", blocks).around(bases);
             assert_eq!(around.region.start, around.blocks[0].start);
-            assert_eq!(around.region.end, around.blocks[around.blocks.len() - 1].end);
+            assert_eq!(
+                around.region.end,
+                around.blocks[around.blocks.len() - 1].end
+            );
             around.blocks
         };
         assert_eq!(on(110, &[100..130]), [0..20, 100..110]);
-        assert_eq!(on(110, &[90..95, 100..112, 120..130]), [0..2, 10..20, 90..95, 100..110]);
+        assert_eq!(
+            on(110, &[90..95, 100..112, 120..130]),
+            [0..2, 10..20, 90..95, 100..110]
+        );
         for same in [[100..110], [120..130], [100..230]] {
             assert_eq!(on(110, &same), same);
         }

@@ -20,7 +20,7 @@ pub use footer::Footer;
 pub use groups::{GROUP_POSITIONS, Groups};
 pub use intervals::{AllIntervals, interval_embeddings, interval_predictions};
 pub use known::Known;
-pub use positions::{Positions, RowUnit, flag, with_depth};
+pub use positions::{Positions, RowUnit, flag, with_depth, with_tokens};
 pub use predictions::{
     HeadOutputs, PROBABILITIES, TRACKS, bin_predictions, head_outputs, predictions,
 };

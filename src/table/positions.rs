@@ -33,7 +33,8 @@ pub enum RowUnit {
 }
 
 /// Rows of one contig. Fields of equal length, but for `values`, which is (rows, width), `depth`,
-/// which is empty unless the sequence is a sample's, and `intervals`, unless rows are intervals.
+/// which is empty unless the sequence is a sample's, `tokens`, unless tokens cover several bases,
+/// and `intervals`, unless rows are intervals.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Positions {
     /// The contig's name.
@@ -52,6 +53,8 @@ pub struct Positions {
     pub context: Vec<i32>,
     /// Reads at each row's bases in the mean.
     pub depth: Vec<f32>,
+    /// First base and end of each row's token.
+    pub tokens: Vec<[i64; 2]>,
     /// Of rows that are intervals, their places among all.
     pub intervals: Vec<u32>,
     /// (rows, width); NaN is NULL.
@@ -74,6 +77,7 @@ impl Positions {
         self.flags.reverse();
         self.context.reverse();
         self.depth.reverse();
+        self.tokens.reverse();
         self.intervals.reverse();
         let (rows, mut values) = (self.starts.len(), std::mem::take(&mut self.values));
         for row in 0..rows / 2 {
@@ -96,6 +100,9 @@ impl Positions {
         if !other.depth.is_empty() {
             self.depth.extend_from_slice(&other.depth[rows.clone()]);
         }
+        if !other.tokens.is_empty() {
+            self.tokens.extend_from_slice(&other.tokens[rows.clone()]);
+        }
         if !other.intervals.is_empty() {
             let places = &other.intervals[rows.clone()];
             self.intervals.extend_from_slice(places);
@@ -112,9 +119,14 @@ impl Positions {
 
     /// The rows as bytes for a scratch file, without name and depth.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let sizes = [self.starts.len(), self.intervals.len(), self.values.len()];
+        let sizes = [
+            self.starts.len(),
+            self.tokens.len(),
+            self.intervals.len(),
+            self.values.len(),
+        ];
         let sizes = sizes.map(|size| size as u64);
-        let columns: [&[u8]; 9] = [
+        let columns: [&[u8]; 10] = [
             cast_slice(&sizes),
             cast_slice(&self.starts),
             cast_slice(&self.ends),
@@ -122,6 +134,7 @@ impl Positions {
             &self.bases,
             &self.flags,
             cast_slice(&self.context),
+            cast_slice(&self.tokens),
             cast_slice(&self.intervals),
             cast_slice(&self.values),
         ];
@@ -136,8 +149,8 @@ impl Positions {
             rest = tail;
             head
         };
-        let sizes: Vec<u64> = pod_collect_to_vec(next(24));
-        let [rows, intervals, values] = [0, 1, 2].map(|at| sizes[at] as usize);
+        let sizes: Vec<u64> = pod_collect_to_vec(next(32));
+        let [rows, tokens, intervals, values] = [0, 1, 2, 3].map(|at| sizes[at] as usize);
         Self {
             name: Arc::clone(name),
             starts: pod_collect_to_vec(next(8 * rows)),
@@ -147,6 +160,7 @@ impl Positions {
             flags: next(rows).to_vec(),
             context: pod_collect_to_vec(next(4 * rows)),
             depth: Vec::new(),
+            tokens: pod_collect_to_vec(next(16 * tokens)),
             intervals: pod_collect_to_vec(next(4 * intervals)),
             values: pod_collect_to_vec(next(4 * values)),
         }
@@ -178,6 +192,7 @@ impl Batch for Positions {
         let width = self.width();
         // Of some rows only some tables have these.
         let depth = row.min(self.depth.len());
+        let tokens = row.min(self.tokens.len());
         let intervals = row.min(self.intervals.len());
         Self {
             name: Arc::clone(&self.name),
@@ -188,6 +203,7 @@ impl Batch for Positions {
             flags: self.flags.split_off(row),
             context: self.context.split_off(row),
             depth: self.depth.split_off(depth),
+            tokens: self.tokens.split_off(tokens),
             intervals: self.intervals.split_off(intervals),
             values: self.values.split_off(row * width),
         }
@@ -300,6 +316,25 @@ pub fn with_depth(mut columns: Vec<Column<Positions>>, unit: RowUnit) -> Vec<Col
     };
     let after = keys(unit).len();
     columns.insert(after, depth);
+    columns
+}
+
+/// The columns of a table of bases whose tokens may cover several: after `context_left`, the bases of
+/// each row's token. The rows of one token have the same vector.
+pub fn with_tokens(mut columns: Vec<Column<Positions>>) -> Vec<Column<Positions>> {
+    let place = |name, side: usize, meaning| {
+        Column::new(name, ColumnKind::I64, meaning, move |rows: &Positions| {
+            Values::I64(rows.tokens.iter().map(|token| token[side]).collect())
+        })
+    };
+    let start = place(
+        "token_start",
+        0,
+        "the first base of the model's token that the row's base belongs to, counted from 0",
+    );
+    let end = place("token_end", 1, "one past the last base of that token");
+    let after = keys(RowUnit::Base).len();
+    columns.splice(after..after, [start, end]);
     columns
 }
 

@@ -64,6 +64,10 @@ fn the_documented_columns_are_those_of_the_code() {
         ("bins", rows(&bin_predictions(true))),
         ("samples", rows(&depth)),
         (
+            "tokens",
+            rows(&with_tokens(embeddings(RowUnit::Base, &half))),
+        ),
+        (
             "interval_embeddings",
             rows(&interval_embeddings(&none, &half)),
         ),

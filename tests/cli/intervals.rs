@@ -367,7 +367,12 @@ fn what_does_not_go_with_intervals_is_refused() {
 fn a_feature_over_the_origin_of_a_circular_contig_goes_on_at_its_start() {
     let circle = "c\ts\tregion\t1\t6000\t.\t+\t.\tID=c;Is_circular=true\n";
     let gene = |start: i64, end: i64| format!("c\ts\tgene\t{start}\t{end}\t.\t-\t.\tID=g\n");
-    let pooled = |gff: String| run("embed a.fa --dtype f32 --intervals g.gff3", &[("g.gff3", gff)]);
+    let pooled = |gff: String| {
+        run(
+            "embed a.fa --dtype f32 --intervals g.gff3",
+            &[("g.gff3", gff)],
+        )
+    };
     let whole = run("embed a.fa --dtype f32", &[]);
     let found = pooled(circle.to_string() + &gene(5_951, 6_030));
     assert_eq!((found.rows(), found.integers("bases")[0]), (1, 80));

@@ -16,6 +16,7 @@ mod messages;
 mod models;
 mod params;
 mod predict;
+mod published;
 #[cfg(feature = "hub")]
 mod pull;
 mod readers;

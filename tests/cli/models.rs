@@ -350,7 +350,9 @@ fn weights_that_are_not_finite_are_not_converted() {
     let convert = |args: &str| Case::new(&format!("models convert {args} -o new"));
     for args in ["--dtype f32", "--dtype bf16", "--distil 2"] {
         let case = convert(&format!("model {args}")).file("model/model.safetensors", &weights);
-        { case }.run().fails(4, &["tensor ", "is not a finite number"]);
+        { case }
+            .run()
+            .fails(4, &["tensor ", "is not a finite number"]);
     }
     // More than float16 holds.
     let mut weights = model_file("model.safetensors");
@@ -364,9 +366,13 @@ fn weights_that_are_not_finite_are_not_converted() {
     let last = tensors.iter().max_by_key(|(_, view)| view.data().as_ptr());
     let (name, view) = last.unwrap();
     if name.ends_with(".weight") && view.shape().len() == 2 {
-        case("f16").run().fails(4, &[name, "is not a finite number", "float16"]);
+        case("f16")
+            .run()
+            .fails(4, &[name, "is not a finite number", "float16"]);
     }
-    case("bf16").run().succeeds(&["new", "new/config.json", "new/model.safetensors"]);
+    case("bf16")
+        .run()
+        .succeeds(&["new", "new/config.json", "new/model.safetensors"]);
 }
 
 #[test]
@@ -375,7 +381,9 @@ fn a_torch_file_with_two_copies_of_the_weights_is_refused_until_one_is_taken_out
         let case = Case::new("models convert m.pt --config c.json -o new")
             .file("m.pt", torch::checkpoint(prefixes))
             .file("c.json", CONFIG);
-        { case }.run().fails(4, &["m.pt: two copies of the weights", "ema."]);
+        { case }
+            .run()
+            .fails(4, &["m.pt: two copies of the weights", "ema."]);
     }
 }
 
@@ -597,4 +605,65 @@ fn a_distilled_model_says_its_errors_and_works_everywhere() {
                 .all(|p| p.is_some_and(|p| (0.0..=1.0).contains(&p)))
         );
     }
+}
+
+#[test]
+fn a_cheaper_attention_says_its_error_on_the_user_s_sequence_and_learns() {
+    let config = r#"{"model_type": "crocuta-transformer", "hidden_size": 16, "num_layers": 1,
+        "num_heads": 2, "initializer_range": 0.3, "max_seq_len": 128, "attention": "causal"}"#;
+    let text = record("a", &bases(3, 600), 60) + &record("b", &bases(4, 200), 60);
+    let mut case = Case::new("models new --config c.json -o m")
+        .file("c.json", config)
+        .file("a.fa", &text);
+    case.run()
+        .succeeds(&["m", "m/config.json", "m/model.safetensors"]);
+    for (kind, name) in [("sliding:16", "s"), ("performer:64", "p")] {
+        let files = ["", "/attention.json", "/config.json", "/model.safetensors"];
+        let files = files.map(|file| format!("{name}{file}"));
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        case = case.args(&format!(
+            "models convert m --attention {kind} --check a.fa -o {name}"
+        ));
+        let out = case.run().succeeds(&files);
+        let said = String::from_utf8(out.stdout.clone()).unwrap();
+        assert!(said.contains("on 800 bases (a.fa)"), "{said}");
+        assert!(said.contains("bits a base: "), "{said}");
+        let errors = out.file(&format!("{name}/attention.json"));
+        let errors: serde_json::Value = serde_json::from_slice(errors).unwrap();
+        let rms = errors["output"]["rms_difference"].as_f64().unwrap();
+        assert!(rms > 0.0 && rms < 2.0, "{errors}");
+        let bits = &errors["bits_per_base"];
+        assert!(
+            bits["original"].as_f64() != bits["converted"].as_f64(),
+            "{bits}"
+        );
+
+        let fit = format!(
+            "fit a.fa -m {name} --lora 2 --steps 3 --chunk 64 --batch 2 --length 128 --validate b \
+             --device cpu -o {name}-lora"
+        );
+        case = case.args(&fit);
+        let made = [
+            "",
+            "/README.md",
+            "/adapter_config.json",
+            "/adapter_model.safetensors",
+            "/loss.svg",
+            "/metrics.json",
+        ];
+        let made = made.map(|file| format!("{name}-lora{file}"));
+        case.run()
+            .succeeds(&made.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    case = case.args("models convert m --attention nystrom -o n");
+    case.run()
+        .fails(2, &["sees both sides", "sliding or performer"]);
+    case = case.args("models convert model --attention sliding -o n");
+    case.run()
+        .fails(2, &["crocuta-transformer", "--attention-window"]);
+    case = case.args("models convert m --attention linformer -o n");
+    case.run()
+        .fails(2, &["expected sliding, performer or nystrom"]);
+    case = case.args("models convert m --check a.fa -o n");
+    case.run().fails(2, &["--distil", "--attention"]);
 }

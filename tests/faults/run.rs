@@ -110,8 +110,14 @@ impl Small {
             .file("r.bed", "a\t10\t200\na\t500\t700\n")
             .file("r.sam", sam)
             .file("v.vcf", vcf)
-            .file("r.fq", "@r1\nACGTACGTTT\n+\nIIIIIIIIII\n@r2\nGGCATTA\n+\nIIIIIII\n")
-            .file("labels.tsv", "chrom\tstart\tend\tlabel\na\t10\t11\t1\na\t20\t21\t0\n")
+            .file(
+                "r.fq",
+                "@r1\nACGTACGTTT\n+\nIIIIIIIIII\n@r2\nGGCATTA\n+\nIIIIIII\n",
+            )
+            .file(
+                "labels.tsv",
+                "chrom\tstart\tend\tlabel\na\t10\t11\t1\na\t20\t21\t0\n",
+            )
             .file("t.csv", sequences(&sequence))
             .file("m.pt", torch::checkpoint(&[""]))
             .file("adapter/adapter_config.json", ADAPTER)
@@ -121,7 +127,13 @@ impl Small {
             let bytes = std::fs::read(root.join(from)).unwrap();
             case.file(to, bytes)
         };
-        for name in ["small.bam", "small.bam.bai", "small.cram", "ref.fa", "ref.fa.fai"] {
+        for name in [
+            "small.bam",
+            "small.bam.bai",
+            "small.cram",
+            "ref.fa",
+            "ref.fa.fai",
+        ] {
             case = copied(case, &format!("data/reads/{name}"), name);
         }
         for name in ["config.json", "model.safetensors"] {

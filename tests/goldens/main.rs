@@ -8,6 +8,7 @@
 mod compare;
 mod layers;
 mod plain;
+mod published;
 
 use candle_core::{DType, Device, Tensor};
 use crocuta::checkpoint::Checkpoint;

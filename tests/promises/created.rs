@@ -99,5 +99,8 @@ fn what_models_new_makes_is_opened_whatever_the_configuration_says() {
             }
         }
     }
-    assert!(made > 300 && refused > 300, "{made} made, {refused} refused");
+    assert!(
+        made > 300 && refused > 300,
+        "{made} made, {refused} refused"
+    );
 }

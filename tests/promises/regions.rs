@@ -114,7 +114,10 @@ fn a_region_that_cannot_be_is_said_before_any_work() {
         let mut case = Case::new(&line).file("a.fa", &text);
         let outcome = case.run().fails(2, &[region]);
         let lines: Vec<_> = outcome.stderr.lines().collect();
-        let error = lines.iter().position(|line| line.contains("error:")).unwrap();
+        let error = lines
+            .iter()
+            .position(|line| line.contains("error:"))
+            .unwrap();
         let begun = lines.iter().position(|line| line.contains("start"));
         assert!(begun.is_none() && error == lines.len() - 1, "{lines:?}");
     }

@@ -8,7 +8,7 @@ mod transformer;
 
 use super::safetensors::Entry;
 use super::{Architecture, Config};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use ::safetensors::Dtype;
 use std::fmt::Display;
 
@@ -65,6 +65,11 @@ pub fn plan(config: &Config) -> Result<Vec<Planned>> {
         Architecture::Evo2 => evo::evo2(config, &mut plan)?,
         Architecture::S4d => s4d::plan(config, &mut plan)?,
         Architecture::Transformer => transformer::plan(config, &mut plan)?,
+        Architecture::Pretrained(_) => {
+            let what = "a published Transformer is opened as it is, not made anew";
+            return Err(Error::usage(what)
+                .todo("crocuta models list --published names those that can be made"));
+        }
     }
     Ok(plan.0)
 }

@@ -103,7 +103,7 @@ impl Checkpoint {
             dir: path.to_path_buf(),
             architecture,
             config,
-            tokenizer: Tokenizer::read(path)?,
+            tokenizer: Tokenizer::read(path, architecture)?,
             weights: Weights::new(path.display(), tensors),
             digest: hex(&sum.finalize()),
             name: published.unwrap_or_else(|| name.to_string_lossy().into_owned()),
@@ -199,7 +199,9 @@ impl Checkpoint {
 /// Whether a tensor of this name is a head's, which encoders leave alone.
 fn is_of_a_head(name: &str) -> bool {
     let language_model = name.contains("lm_head") || name.contains("unembed");
-    language_model || name.starts_with("crocuta_heads.")
+    // BERT's: over masked tokens, and of its first token.
+    let bert = name.starts_with("cls.") || name.contains("pooler.");
+    language_model || bert || name.starts_with("crocuta_heads.")
 }
 
 #[cfg(test)]

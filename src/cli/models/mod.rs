@@ -6,7 +6,7 @@ mod pull;
 use super::process::print;
 use crate::adapter;
 use crate::checkpoint::{self, Checkpoint, Config, Tokenizer};
-use crate::distil::{self, Check};
+use crate::distil::{self, Cheaper, Check};
 use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Kind, Result};
 use crate::io::genome::{self, Genome};
@@ -85,15 +85,17 @@ crocuta models verify model --digests published.sha256")]
         digests: Option<PathBuf>,
     },
     /// Convert a PyTorch checkpoint (.ckpt, .pt, .pth, .bin) to safetensors, a HyenaDNA model to
-    /// one with a small state (--distil), or a model's matrices to fewer bytes (--dtype).
+    /// one with a small state (--distil), a Transformer's attention to a cheaper one (--attention),
+    /// or a model's matrices to fewer bytes (--dtype).
     #[command(
         after_help = "Examples:\n  crocuta models convert weights.ckpt -o model\n  \
 crocuta models convert hyenadna-small-32k --distil 16 --check genome.fa -o small\n  \
+crocuta models convert transformer --attention sliding:512 --check genome.fa -o sliding\n  \
 crocuta models convert trained --dtype int8 -o model"
     )]
     Convert {
         /// The checkpoint: it is read by a child process with limits, and nothing in it is run.
-        /// With --distil or --dtype, the model's directory.
+        /// With --distil, --attention or --dtype, the model's directory.
         file: PathBuf,
         /// The directory to make.
         #[arg(short, long, value_name = "DIR")]
@@ -103,13 +105,29 @@ crocuta models convert trained --dtype int8 -o model"
         config: Option<PathBuf>,
         /// Replace each filter by this many exponentials: constant state, but an approximation.
         /// Prints its errors, and stores them in distillation.json.
-        #[arg(long, value_name = "MODES", conflicts_with = "config")]
+        #[arg(
+            long,
+            value_name = "MODES",
+            conflicts_with = "config",
+            group = "approximation"
+        )]
         distil: Option<usize>,
-        /// FASTA on whose first 262,144 bases the hidden vectors are compared; else random bases.
-        #[arg(long, value_name = "FASTA", requires = "distil")]
+        /// Put a cheaper attention into a crocuta-transformer, with the same weights: sliding[:W], the
+        /// W last tokens [256]; performer[:F], F random features [256]; nystrom[:M], M landmarks of
+        /// a bidirectional one [64]. Prints its errors, and stores them in attention.json.
+        #[arg(
+            long,
+            value_name = "KIND",
+            conflicts_with = "config",
+            group = "approximation"
+        )]
+        attention: Option<Cheaper>,
+        /// FASTA on whose first 262,144 bases the approximation is compared with its original; else
+        /// random bases.
+        #[arg(long, value_name = "FASTA", requires = "approximation")]
         check: Option<PathBuf>,
         /// Store the matrices as this type; all else keeps its own.
-        #[arg(long, value_enum, conflicts_with_all = ["config", "distil"])]
+        #[arg(long, value_enum, conflicts_with_all = ["config", "approximation"])]
         dtype: Option<Stored>,
     },
     /// Make a model of a base model and a LoRA adapter: PEFT's, or one of `crocuta fit --lora`.
@@ -192,6 +210,13 @@ impl Models {
                 check,
                 ..
             } => distilled(file, *modes, check.as_deref(), output),
+            Self::Convert {
+                file,
+                output,
+                attention: Some(attention),
+                check,
+                ..
+            } => with_attention(file, *attention, check.as_deref(), output),
             Self::Convert {
                 file,
                 output,
@@ -322,10 +347,14 @@ fn stored_as(model: &Path, dtype: Stored, output: &Path) -> Result<()> {
             files,
         })
     };
-    let digest = checkpoint::derive(&source, output, make, is_a_model)
-        .map_err(|error| match error.kind() {
-            Kind::Model => error.todo(format!("is it more than {name} can hold? see models verify")),
-            _ => error,
+    let digest =
+        checkpoint::derive(&source, output, make, is_a_model).map_err(|error| {
+            match error.kind() {
+                Kind::Model => error.todo(format!(
+                    "is it more than {name} can hold? see models verify"
+                )),
+                _ => error,
+            }
         })?;
     let path = output.join("model.safetensors");
     print(&format!("{digest}  {}\n", path.display()))
@@ -338,6 +367,19 @@ fn distilled(model: &Path, modes: usize, check: Option<&Path>, output: &Path) ->
     let source = Checkpoint::open(model)?;
     let check = check.map(check_sequences).transpose()?;
     let (report, digest) = distil::distil(&source, modes, check, output)?;
+    let path = output.join("model.safetensors");
+    print(&format!("{report}{digest}  {}\n", path.display()))
+}
+
+fn with_attention(
+    model: &Path,
+    attention: Cheaper,
+    check: Option<&Path>,
+    output: &Path,
+) -> Result<()> {
+    let source = Checkpoint::open(model)?;
+    let check = check.map(check_sequences).transpose()?;
+    let (report, digest) = distil::cheaper_attention(&source, attention, check, output)?;
     let path = output.join("model.safetensors");
     print(&format!("{report}{digest}  {}\n", path.display()))
 }
@@ -364,7 +406,15 @@ fn check_sequences(path: &Path) -> Result<Check> {
 
 fn show(path: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(path)?;
-    let (_, facts) = Model::load(&checkpoint)?;
+    let (model, facts) = Model::load(&checkpoint)?;
+    let tokens = match model.pretrained() {
+        Some(model) => {
+            let words = model.words();
+            let tokens = model.embedding().dim(0)?;
+            format!("{tokens}, of up to {} bases", words.longest())
+        }
+        None => facts.vocabulary.size.to_string(),
+    };
     let unused = checkpoint.weights.unused();
     let unused = if unused.is_empty() {
         "none".to_string()
@@ -383,7 +433,7 @@ fn show(path: &Path) -> Result<()> {
     }
     print(&format!(
         "name: {}\narchitecture: {}\nsha256: {}\nparameters: {}\nlayers: {}\nwidth: {}\ncontext: {}\n\
-         tokens: {}\nstate of a lane: {}\nkept besides weights and state: {}\n\
+         tokens: {tokens}\nstate of a lane: {}\nkept besides weights and state: {}\n\
          matrix products: {:.2} MFLOP a base\ntensors not used by the encoder: {unused}\n{note}{}",
         checkpoint.name,
         checkpoint.architecture,
@@ -394,7 +444,6 @@ fn show(path: &Path) -> Result<()> {
         facts
             .context
             .map_or("not stated".to_string(), |n| format!("{n} bases")),
-        facts.vocabulary.size,
         readable(facts.state_bytes as u64),
         readable(facts.kept_bytes as u64),
         facts.flops as f64 / 1e6,
@@ -408,7 +457,7 @@ fn layers(facts: &Facts) -> String {
     for layer in facts.all_layers() {
         let number = match layer {
             Layer::After(blocks) => blocks.to_string(),
-            Layer::Within(..) | Layer::Norm => "-".to_string(),
+            Layer::Within(..) | Layer::Norm | Layer::Bases => "-".to_string(),
         };
         let mut about = String::new();
         if layer == Layer::Norm {

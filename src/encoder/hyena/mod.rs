@@ -234,6 +234,8 @@ impl Hyperparameters {
             parts: &[],
             layer: "ln_f",
             recommended: None,
+            pretrained: false,
+            token_step: 1,
             note: self.modes.map(|modes| {
                 format!(
                     "filters are sums of {modes} exponentials fitted to the original ones: \

@@ -254,6 +254,8 @@ impl Hyperparameters {
             parts: &[ADDED],
             layer: "norm",
             recommended: self.recommended.clone(),
+            pretrained: false,
+            token_step: 1,
             note: self.note.map(str::to_string),
         }
     }

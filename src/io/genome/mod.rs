@@ -148,7 +148,12 @@ impl Genome {
         let names = names(&spans, &contigs);
         let stream = Stream::of_spans(input, options, index, &spans);
         let source = Source::Stream(Box::new(stream));
-        Ok(Self::planning(name, planned, is_shard.then_some(names), source))
+        Ok(Self::planning(
+            name,
+            planned,
+            is_shard.then_some(names),
+            source,
+        ))
     }
 
     /// The contigs of a file, by reading all of it, whatever `options` ask for.

@@ -114,8 +114,8 @@ pub struct Compute {
     #[arg(long, value_enum, default_value = "forward")]
     pub strand: Strand,
     /// Read windows of so many bases, each with an empty state, instead of carrying it.
-    /// Bidirectional models always do [default for them: the trained length, or 65,536 if the
-    /// model's files do not state it].
+    /// Bidirectional models and published Transformers always do [default for them: the trained
+    /// length, or 65,536 if the model's files do not state it].
     #[arg(long, value_name = "BASES", help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(2..=1 << 26))]
     pub window: Option<u32>,
@@ -178,6 +178,9 @@ impl Compute {
                 Ok(values as u64 + 1) // and the base itself
             }
             (true, Some(_), _) => Err(Error::usage("--exact reads the forward strand only")),
+            (true, None, _) if model.pretrained().is_some() => Err(Error::usage(
+                "--exact is not for published Transformers, which read windows alone",
+            )),
             (true, None, _) => Err(Error::usage(
                 "--exact is for bidirectional models; causal ones are exact without it",
             )),
@@ -193,7 +196,11 @@ impl Compute {
         if self.exact {
             return Ok((None, notes));
         }
-        let size = match (self.window, facts.causal, facts.context) {
+        if facts.pretrained && self.chunk.is_some() {
+            let error = Error::usage("--chunk is for models that carry a state from step to step");
+            return Err(error.todo("a published Transformer reads windows: give --window"));
+        }
+        let size = match (self.window, facts.streams(), facts.context) {
             (Some(size), ..) => size as usize,
             (None, true, _) if self.overlap.is_some() => {
                 return Err(Error::usage("--overlap needs --window"));
@@ -208,7 +215,9 @@ impl Compute {
                 CONTEXT
             }
         };
-        let overlap = self.overlap.map_or(size / 2, |overlap| overlap as usize);
+        // Tokens of several bases stand at the same places in all windows.
+        let half = size / 2 / facts.token_step * facts.token_step;
+        let overlap = self.overlap.map_or(half, |overlap| overlap as usize);
         if overlap >= size {
             return Err(Error::usage("--overlap must be less than --window"));
         }

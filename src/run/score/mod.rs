@@ -148,7 +148,8 @@ impl Job for Score {
         let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
         if let Some(layer) = &self.layer {
             let layer = loaded.facts.find_layer(layer)?;
-            loaded.layers.insert(0, layer);
+            let last = loaded.layers.len() - 1;
+            loaded.layers.splice(..last, [layer]);
         }
         let mut settings = self.settings(&loaded.facts)?;
         let reference = Reference::open(&self.reference, self.allow_missing_eof)?;

@@ -26,10 +26,15 @@ impl Score {
         let asked = self.compute.window.map(|size| size as usize);
         let windowed = match self.mode {
             Some(mode) => mode == ModeName::Window,
-            None => !facts.causal || asked.or(protocol.window).is_some(),
+            None => !facts.streams() || asked.or(protocol.window).is_some(),
         };
-        if !windowed && !facts.causal {
-            let error = Error::usage("a bidirectional model has no stream to fork");
+        if !windowed && !facts.streams() {
+            let kind = if facts.pretrained {
+                "published Transformer"
+            } else {
+                "bidirectional model"
+            };
+            let error = Error::usage(format!("a {kind} has no stream to fork"));
             return Err(error.todo("use --mode window"));
         }
         let mode = if windowed {

@@ -96,6 +96,7 @@ impl Stage for GenomeRows<'_> {
                 self.before.logits.clear();
             }
             let mut rows = keys(piece, self.pooled.unwrap_or(1));
+            rows.tokens = self.tokens(piece)?;
             rows.values = self.values(piece, &step, &mut outputs, done)?;
             done += match self.pooled {
                 Some(_) => rows.starts.len(),
@@ -137,6 +138,26 @@ impl Stage for GenomeRows<'_> {
 }
 
 impl GenomeRows<'_> {
+    /// The bases of the token of each row of a piece, where rows are bases and tokens may cover
+    /// several.
+    fn tokens(&self, piece: &Piece) -> Result<Vec<[i64; 2]>> {
+        let Reading {
+            engine, settings, ..
+        } = self.reading;
+        let pooled = settings.bins.is_some() || settings.intervals.is_some();
+        let Some(model) = engine.model.with_words().filter(|_| !pooled) else {
+            return Ok(Vec::new());
+        };
+        let tokens = model.tokens_of_bases(&engine.tokens(&piece.codes))?;
+        let rows = piece.stretches().into_iter().flatten();
+        let place = |i: usize| {
+            let token = &tokens[i];
+            let ends = [token.start, token.end - 1].map(|i| piece.position(i).cast_signed());
+            [ends[0].min(ends[1]), ends[0].max(ends[1]) + 1]
+        };
+        Ok(rows.map(place).collect())
+    }
+
     /// The numbers of a piece's rows; its first token is token, or run, `from` of the outputs.
     fn values(
         &mut self,

@@ -86,6 +86,7 @@ impl Strands {
 
 fn mean(mut block: Positions, other: &Positions) -> Positions {
     block.strands.fill(b'.');
+    block.tokens.clear();
     for (x, y) in block.values.iter_mut().zip(&other.values) {
         *x = (*x + y) / 2.0;
     }
@@ -101,6 +102,7 @@ fn mean(mut block: Positions, other: &Positions) -> Positions {
 /// One row a position: the forward strand's values, then the other's.
 fn joined(mut block: Positions, other: &Positions) -> Positions {
     block.strands.fill(b'.');
+    block.tokens.clear();
     let width = block.width().max(1);
     let rows = block
         .values

@@ -50,6 +50,10 @@ impl Lesson {
 
     /// An error unless a model can learn it.
     pub(super) fn suits(&self, facts: &Facts) -> Result<()> {
+        if facts.pretrained {
+            let error = Error::usage("a published Transformer runs as it was published");
+            return Err(error.todo("train a crocuta-transformer, or another architecture"));
+        }
         match self {
             Self::NextBase { .. } if !facts.causal => {
                 let what = "next-base needs a model that reads in one direction";

@@ -19,8 +19,8 @@ use crate::io::panics::contain;
 use crate::sequence::region::Span;
 use blocks::Container;
 use layout::Layout;
-use noodles::sam::alignment::io::Write as _;
 use noodles::sam::alignment::RecordBuf;
+use noodles::sam::alignment::io::Write as _;
 use noodles::sam::alignment::record::data::field::{Tag, Value};
 use noodles::sam::alignment::record_buf::data::field::Value as OwnValue;
 use noodles::sam::header::record::value::Map;
@@ -188,8 +188,8 @@ impl<R: Read> Reader<R> {
             return self.encoded(record);
         }
         // The encoder refuses such values in lower case: it is given texts.
-        let mut record = RecordBuf::try_from_alignment_record(&self.header, record)
-            .map_err(input_error)?;
+        let mut record =
+            RecordBuf::try_from_alignment_record(&self.header, record).map_err(input_error)?;
         for tag in &hexadecimal {
             if let Some(OwnValue::Hex(digits)) = record.data().get(tag).cloned() {
                 record.data_mut().insert(*tag, OwnValue::String(digits));
@@ -216,7 +216,10 @@ impl<R: Read> Reader<R> {
             .ok()
             .and_then(|i| contigs.get_index(i));
         let found = contig.and_then(|(name, _)| self.repository.get(name));
-        found.transpose().map(|found| found.map(Letters)).map_err(input_error)
+        found
+            .transpose()
+            .map(|found| found.map(Letters))
+            .map_err(input_error)
     }
 
     /// The name of the group of reads that a record is in by its number, if it is; empty for what

@@ -85,7 +85,9 @@ impl Reference {
         let md5s = header.values("@SQ", "M5:");
         let contigs = header.contigs.iter().zip(md5s).map(|(contig, md5)| {
             // Some writers leave the field empty.
-            let md5 = md5.filter(|md5| !md5.is_empty()).map(str::to_ascii_lowercase);
+            let md5 = md5
+                .filter(|md5| !md5.is_empty())
+                .map(str::to_ascii_lowercase);
             (contig.name.clone(), (md5, contig.length))
         });
         self.expected = contigs.collect();
@@ -145,7 +147,8 @@ impl Reference {
                 ));
             }
         }
-        self.held.fetch_add(length + BEYOND as u64, Ordering::Relaxed);
+        self.held
+            .fetch_add(length + BEYOND as u64, Ordering::Relaxed);
         Ok(letters)
     }
 }
@@ -186,7 +189,10 @@ mod tests {
             let text = format!("@SQ\tSN:17\tLN:4200\t{md5}\n");
             let reference = Reference::open(Some(&data("ref.fa")), false).unwrap();
             let header = Header::of_text(text).unwrap();
-            reference.of(&header).load("17").map(|letters| letters.len())
+            reference
+                .of(&header)
+                .load("17")
+                .map(|letters| letters.len())
         };
         assert_eq!(load("M5:").unwrap(), 4200);
         assert_eq!(load("AS:x").unwrap(), 4200);

@@ -9,7 +9,8 @@
 //!
 //! Keys and values of earlier steps are constants (truncated back-propagation).
 
-use super::{Attention, Matrix, PAGE, QUERIES, Sequence, math, multiply, only, rotary};
+use super::rotary::{self, Rotary};
+use super::{Attention, Matrix, PAGE, QUERIES, Sequence, math, multiply, only};
 use crate::error::Result;
 use crate::ops::{Tensor, math::simd, unwritten, with_slices};
 use rayon::prelude::*;
@@ -26,10 +27,58 @@ pub(super) struct Step {
 }
 
 /// The gradients of one head of one sequence's rows, before they are turned back: (rows, d) each.
-struct Head {
-    queries: Vec<f32>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+pub(super) struct Head {
+    pub queries: Vec<f32>,
+    pub keys: Vec<f32>,
+    pub values: Vec<f32>,
+}
+
+impl Head {
+    /// Zeros, of so many rows of `width` columns.
+    pub fn zeros(rows: usize, width: usize) -> Self {
+        let zeros = || vec![0.0; rows * width];
+        Self {
+            queries: zeros(),
+            keys: zeros(),
+            values: zeros(),
+        }
+    }
+}
+
+/// The gradients of the columns `[q | k | v]` (T, 3D), from those of all `heads` of each sequence, one
+/// after the other. `positions`: of each row.
+pub(super) fn together(
+    found: &[Head],
+    heads: usize,
+    width: usize,
+    (rotary, positions): (Option<&Rotary>, &[usize]),
+) -> Vec<f32> {
+    let d = heads * width;
+    let mut to_rows = unwritten(positions.len() * 3 * d);
+    let (mut rest, mut positions) = (&mut to_rows[..], positions);
+    for found in found.chunks_exact(heads) {
+        let rows = found[0].queries.len() / width;
+        let (here, later) = rest.split_at_mut(rows * 3 * d);
+        let (places, others) = positions.split_at(rows);
+        (rest, positions) = (later, others);
+        here.par_chunks_exact_mut(3 * d)
+            .zip(places)
+            .with_min_len(16)
+            .enumerate()
+            .for_each(|(i, (row, position))| {
+                for (head, found) in found.iter().enumerate() {
+                    let parts = [&found.queries, &found.keys, &found.values];
+                    for (part, from) in row.chunks_exact_mut(d).zip(parts) {
+                        part[head * width..][..width].copy_from_slice(&from[i * width..][..width]);
+                    }
+                }
+                if let Some(rotary) = rotary {
+                    let turn = rotary.turn(*position);
+                    rotary::turn_back(&mut row[..2 * d], &turn, width);
+                }
+            });
+    }
+    to_rows
 }
 
 impl Step {
@@ -38,8 +87,7 @@ impl Step {
         let Attention { heads, width, .. } = self.attention;
         let d = heads * width;
         let rows = self.turned.len() / (2 * d);
-        let mut to_rows = unwritten(rows * 3 * d);
-        with_slices([grad, &self.out], |[grad, out]| {
+        let to_rows = with_slices([grad, &self.out], |[grad, out]| {
             let sequences = self.sequences.iter();
             let tasks: Vec<_> = sequences
                 .flat_map(|sequence| (0..heads).map(move |head| (sequence, head)))
@@ -48,28 +96,11 @@ impl Step {
                 .into_par_iter()
                 .map(|(sequence, head)| self.head(sequence, head, grad, out))
                 .collect();
-            let mut rest = &mut to_rows[..];
-            for (sequence, found) in self.sequences.iter().zip(found.chunks_exact(heads)) {
-                let (here, later) = rest.split_at_mut(sequence.rows.len() * 3 * d);
-                rest = later;
-                here.par_chunks_exact_mut(3 * d)
-                    .with_min_len(16)
-                    .enumerate()
-                    .for_each(|(i, row)| {
-                        for (head, found) in found.iter().enumerate() {
-                            let parts = [&found.queries, &found.keys, &found.values];
-                            for (part, from) in row.chunks_exact_mut(d).zip(parts) {
-                                part[head * width..][..width]
-                                    .copy_from_slice(&from[i * width..][..width]);
-                            }
-                        }
-                        if let Some(rotary) = &self.attention.rotary {
-                            let turn = rotary.turn(sequence.from + i);
-                            rotary::turn_back(&mut row[..2 * d], &turn, width);
-                        }
-                    });
-            }
-            Ok(())
+            let sequences = self.sequences.iter();
+            let positions = sequences.flat_map(|of| of.from..of.from + of.rows.len());
+            let positions: Vec<usize> = positions.collect();
+            let rotary = self.attention.rotary.as_ref();
+            Ok(together(&found, heads, width, (rotary, &positions)))
         })?;
         Tensor::from_vec(to_rows, (rows, 3 * d), grad.device())
     }
@@ -77,12 +108,7 @@ impl Step {
     /// One head of one sequence, tile by tile.
     fn head(&self, sequence: &Sequence, head: usize, grad: &[f32], out: &[f32]) -> Head {
         let rows = sequence.rows.len();
-        let zeros = || vec![0.0; rows * self.attention.width];
-        let mut found = Head {
-            queries: zeros(),
-            keys: zeros(),
-            values: zeros(),
-        };
+        let mut found = Head::zeros(rows, self.attention.width);
         for first in (0..rows).step_by(QUERIES) {
             self.tile(&mut found, sequence, head, first, grad, out);
         }

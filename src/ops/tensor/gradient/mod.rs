@@ -152,16 +152,5 @@ pub(in crate::ops) fn refuse(op: &str, tracked: bool) -> Result<()> {
     }
 }
 
-/// An error if gradients should pass through a layer that has none: they would be lost in silence.
-pub(crate) fn constant_only(layer: &str, x: &Tensor) -> Result<()> {
-    if x.is_tracked() {
-        Err(Error::usage(format!(
-            "{layer} cannot be trained: no gradient passes through it"
-        )))
-    } else {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests;

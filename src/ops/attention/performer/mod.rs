@@ -7,12 +7,14 @@
 //! maximum over the whole sequence, which a stream does not know; none is needed, as
 //! `w·x − |x|²/2 ≤ |w|²/2`. For a query the maximum over its own features cancels.
 
+mod backward;
+
 use super::rotary::{self, Rotary};
-use super::{Matrix, multiply};
+use super::{Matrix, beside, multiply};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::math::{self, simd};
-use crate::ops::{constant_only, expect_shape, unwritten, with_slices};
+use crate::ops::{expect_shape, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -84,8 +86,8 @@ impl Performer {
     pub fn forward(&self, x: &Tensor, sums: &mut Sums, segments: &[Segment]) -> Result<Tensor> {
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("performer", x, &[rows, 3 * d])?;
-        constant_only("Performer attention", x)?;
-        let out = with_slices([x], |[x]| {
+        let before = x.is_tracked().then(|| sums.values.clone());
+        let (out, turned, positions) = with_slices([x], |[x]| {
             let positions = rotary::positions(sums.next.clone(), segments)?;
             let turned = rotary::turned(self.rotary.as_ref(), x, &positions, self.width);
             let kept = sums.values.len() / self.heads;
@@ -103,14 +105,32 @@ impl Performer {
                     *next.ok_or_else(|| rotary::no_lane(segment))? = positions[from - 1] + 1;
                 }
             }
-            Ok(super::beside(&heads, rows, self.width))
+            Ok((beside(&heads, rows, self.width), turned, positions))
         })?;
-        Tensor::from_vec(out, (rows, d), x.device())
+        let out = Tensor::from_vec(out, (rows, d), x.device())?;
+        let Some(before) = before else {
+            return Ok(out);
+        };
+        let step = backward::Step {
+            performer: self.clone(),
+            x: x.detach(),
+            turned,
+            positions,
+            segments: segments.to_vec(),
+            before,
+            out: out.clone(),
+        };
+        Ok(out.derived([x], move |grad| Ok([Some(step.backward(grad)?)])))
+    }
+
+    /// F.
+    fn count(&self) -> usize {
+        self.features.len() / self.width
     }
 
     /// Values of one lane's sums in one head.
     fn sums(&self) -> usize {
-        self.features.len() / self.width * (self.width + 1)
+        self.count() * (self.width + 1)
     }
 
     /// All rows of one head: (T, d). `lanes` is (lanes, F, d + 1).
@@ -152,7 +172,7 @@ impl Performer {
     /// Appends `n` rows to `out` and adds them to `sums`.
     fn tile(&self, out: &mut Vec<f32>, x: [&[f32]; 3], n: usize, sums: &mut [f32]) {
         let (width, stride) = (self.width, self.heads * self.width);
-        let features = self.features.len() / width;
+        let features = self.count();
         let [queries, keys, values] = x;
         let (q, k) = (
             self.features(queries, n, false),
@@ -188,7 +208,7 @@ impl Performer {
     /// φ of `n` rows: (n, F). Of keys with their length, of queries relative to their largest.
     fn features(&self, x: &[f32], n: usize, keys: bool) -> Vec<f32> {
         let (width, stride) = (self.width, 2 * self.heads * self.width);
-        let features = self.features.len() / width;
+        let features = self.count();
         let rows = Matrix {
             values: x,
             rows: n,
@@ -221,130 +241,4 @@ fn exponentials(x: &mut [f32], less: f32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::Device;
-    use crate::ops::{Attention, Reach};
-    use rand::{SeedableRng, rngs::StdRng};
-    use rand_distr::{Distribution, StandardNormal};
-
-    const HEADS: usize = 2;
-    const WIDTH: usize = 4;
-    const D: usize = HEADS * WIDTH;
-    const ROWS_USED: usize = 2 * ROWS + 9;
-
-    fn normal(count: usize, seed: u64) -> Vec<f32> {
-        let rng = StdRng::seed_from_u64(seed);
-        StandardNormal.sample_iter(rng).take(count).collect()
-    }
-
-    fn performer(features: usize) -> (Vec<f32>, Performer) {
-        let values = normal(features * WIDTH, 1);
-        let tensor = Tensor::from_slice(&values, (features, WIDTH), &Device::Cpu).unwrap();
-        (values, Performer::new(HEADS, &tensor, None).unwrap())
-    }
-
-    fn input() -> (Vec<f32>, Tensor) {
-        let x = normal(ROWS_USED * 3 * D, 2);
-        let tensor = Tensor::from_slice(&x, (ROWS_USED, 3 * D), &Device::Cpu).unwrap();
-        (x, tensor)
-    }
-
-    fn piece(len: usize, starts: bool, ends: bool) -> Segment {
-        Segment {
-            lane: 0,
-            len,
-            starts,
-            ends,
-        }
-    }
-
-    fn whole(performer: &Performer, x: &Tensor) -> Vec<Vec<f32>> {
-        let mut sums = performer.start(1);
-        let out = performer.forward(x, &mut sums, &[piece(ROWS_USED, true, true)]);
-        out.unwrap().to_vec2().unwrap()
-    }
-
-    #[test]
-    fn whole_sequences_equal_a_plain_f64_loop() {
-        let (w, performer) = performer(10);
-        let (x, tensor) = input();
-        let found = whole(&performer, &tensor);
-        for head in 0..HEADS {
-            let part = |t: usize, part: usize, i: usize| {
-                f64::from(x[t * 3 * D + part * D + head * WIDTH + i])
-            };
-            let phi = |t: usize, which: usize| -> Vec<f64> {
-                let x: Vec<f64> = (0..WIDTH)
-                    .map(|i| part(t, which, i) / (WIDTH as f64).powf(0.25))
-                    .collect();
-                let dots: Vec<f64> = w
-                    .chunks(WIDTH)
-                    .map(|w| w.iter().zip(&x).map(|(w, x)| f64::from(*w) * x).sum())
-                    .collect();
-                let less = match which {
-                    0 => dots.iter().copied().fold(f64::MIN, f64::max),
-                    _ => x.iter().map(|x| x * x).sum::<f64>() / 2.0,
-                };
-                dots.iter().map(|dot| (dot - less).exp() + 1e-6).collect()
-            };
-            for (t, found) in found.iter().enumerate() {
-                let q = phi(t, 0);
-                let weights: Vec<f64> = (0..=t)
-                    .map(|s| q.iter().zip(phi(s, 1)).map(|(q, k)| q * k).sum())
-                    .collect();
-                for i in 0..WIDTH {
-                    let sum: f64 = weights
-                        .iter()
-                        .enumerate()
-                        .map(|(s, w)| w * part(s, 2, i))
-                        .sum();
-                    let expected = sum / weights.iter().sum::<f64>();
-                    assert!((f64::from(found[head * WIDTH + i]) - expected).abs() < 1e-5);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn many_features_come_close_to_softmax_attention() {
-        let tensor = input().1.affine(0.5, 0.0).unwrap();
-        let attention = Attention::new(HEADS, WIDTH, Reach::Causal, None);
-        let segments = [piece(ROWS_USED, true, true)];
-        let exact = attention
-            .forward(&tensor, &mut attention.start(1), &segments)
-            .unwrap();
-        let exact = exact.to_vec2::<f32>().unwrap();
-        let error = |features| {
-            let found = whole(&performer(features).1, &tensor);
-            let pairs = found.iter().flatten().zip(exact.iter().flatten());
-            (pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>() / (ROWS_USED * D) as f32).sqrt()
-        };
-        let errors = [16, 256, 4096].map(error);
-        assert!(
-            errors[2] < 0.01 && errors[2] < errors[1] / 2.0 && errors[1] < errors[0] / 2.0,
-            "{errors:?}"
-        );
-    }
-
-    #[test]
-    fn a_lane_continues_where_it_was_and_a_clone_leaves_the_original() {
-        let (_, performer) = performer(10);
-        let (_, x) = input();
-        let expected = whole(&performer, &x);
-        let mut sums = performer.start(1);
-        let mut found = Vec::new();
-        for (from, len) in [(0, 1), (1, 150), (151, ROWS_USED - 151)] {
-            let segment = piece(len, from == 0, from + len == ROWS_USED);
-            let step = x.narrow(0, from, len).unwrap();
-            performer
-                .forward(&x, &mut sums.clone(), &[piece(ROWS_USED, false, false)])
-                .unwrap();
-            let out = performer.forward(&step, &mut sums, &[segment]).unwrap();
-            found.extend(out.to_vec2::<f32>().unwrap());
-        }
-        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
-            assert!((found - expected).abs() < 1e-5);
-        }
-    }
-}
+mod tests;
