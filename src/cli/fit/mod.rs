@@ -5,7 +5,7 @@ mod progress;
 mod request;
 
 use super::log::Logging;
-use super::process::print;
+use super::process::{command, print};
 use crate::checkpoint::{self, Checkpoint, Staging};
 use crate::error::Result;
 use crate::run::units::readable;
@@ -123,18 +123,4 @@ impl Fit {
         let every = Duration::from_secs(*checkpoint_every);
         Saving::open(output, fit.identity(), every, *resume)
     }
-}
-
-/// The command line, as it was given.
-fn command() -> String {
-    let words = std::env::args_os().map(|word| {
-        let word = crate::error::printable(&word.to_string_lossy());
-        if word.is_empty() || word.contains([' ', '\'', '"', '*', '$', '(']) {
-            format!("'{}'", word.replace('\'', "'\\''"))
-        } else {
-            word
-        }
-    });
-    let words: Vec<String> = words.skip(1).collect();
-    format!("crocuta {}", words.join(" "))
 }
