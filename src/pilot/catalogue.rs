@@ -118,6 +118,7 @@ pub const KNOWN: [Known; 9] = [
                 json!({
                     "d_model": width,
                     "d_inner": 4 * width,
+                "filter_order": width.clamp(16, 64),
                     "n_layer": layers,
                     "max_seq_len": length + 2
                 }),

@@ -14,8 +14,10 @@ use std::time::Instant;
 /// Bases of a step.
 pub const STEPS: [usize; 4] = [1, 64, 1024, 8192];
 /// Steps of a sequence, at least and at most.
-const COUNT: [usize; 2] = [20, 2000];
-/// Of so many sequences the median time to the first row is taken.
+const COUNT: [usize; 2] = [5, 2000];
+/// Where even the least take longer, a sequence ends after so many times its time.
+const PATIENCE: f64 = 3.0;
+/// Of so many sequences at most the median time to the first row is taken.
 const FIRSTS: usize = 5;
 
 /// Times of steps of each length, in about so many seconds.
@@ -64,7 +66,9 @@ fn times(engine: &Engine, bases: usize, seconds: f64) -> Result<Times> {
         let (mut first, mut each) = (0.0, Vec::new());
         let mut before = begun;
         for step in 0..=count {
-            if step > COUNT[0] && begun.elapsed().as_secs_f64() > until {
+            let taken = begun.elapsed().as_secs_f64();
+            let enough = step > COUNT[0] && taken > until;
+            if enough || (step > 1 && taken > PATIENCE * until) {
                 break;
             }
             let segment = Segment {
@@ -87,10 +91,11 @@ fn times(engine: &Engine, bases: usize, seconds: f64) -> Result<Times> {
         Ok::<_, crate::Error>((first, each))
     };
     // What is kept for later steps is computed once.
-    sequence(0, 0.0)?;
+    sequence(0, seconds)?;
     let mut first = Vec::new();
-    for _ in 0..FIRSTS {
-        first.push(sequence(0, 0.0)?.0);
+    let begun = Instant::now();
+    while first.is_empty() || (first.len() < FIRSTS && begun.elapsed().as_secs_f64() < seconds) {
+        first.push(sequence(0, seconds)?.0);
     }
     let (_, mut each) = sequence(COUNT[1], seconds)?;
     first.sort_by(f64::total_cmp);

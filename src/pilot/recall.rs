@@ -1,6 +1,7 @@
 //! Which candidates remember: random bases of which the second half is a copy of the first, so that
 //! each base of it was read a known distance before. Nothing but memory predicts them.
 
+use super::candidate::Start;
 use super::kept::{Found, Kept};
 use super::{Entrant, Pilot, Tell, catalogue};
 use crate::encoder::Encoder;
@@ -25,7 +26,8 @@ const STEP: usize = 4096;
 const ASKED: usize = 16;
 /// The learning rate.
 const RATE: f64 = 3e-3;
-/// Steps of training, at least and at most: with fewer the longest distance is left out.
+/// Steps of training, at least and at most, unless they are asked for: where there is no time for
+/// as many, the longest distance is left out, and then the next.
 const STEPS: [u64; 2] = [60, 3000];
 /// Evaluations of a run.
 const EVALUATIONS: u64 = 4;
@@ -184,13 +186,16 @@ pub fn measure(pilot: &Pilot, kept: &mut Kept, seconds: f64, tell: Tell) -> Resu
     }
     let steps = loop {
         let all: f64 = costs.iter().map(|(.., seconds)| seconds).sum();
-        let steps = (seconds / all.max(1e-9)) as u64;
-        match distances.pop() {
-            Some(longest) if steps < STEPS[0] && !distances.is_empty() => {
-                costs.retain(|(_, distance, _)| *distance < longest);
-            }
-            _ => break steps.clamp(STEPS[0], STEPS[1]),
+        let affordable = (seconds / all.max(1e-9)) as u64;
+        let steps = pilot.request.steps.unwrap_or(affordable.min(STEPS[1]));
+        if steps >= STEPS[0] || pilot.request.steps.is_some() {
+            break steps;
         }
+        // The longest distance takes longest.
+        let Some(longest) = distances.pop() else {
+            return Ok(());
+        };
+        costs.retain(|(_, distance, _)| *distance < longest);
     };
     for (entrant, distance, _) in costs {
         let name = &entrant.candidate.name;
@@ -209,18 +214,11 @@ pub fn measure(pilot: &Pilot, kept: &mut Kept, seconds: f64, tell: Tell) -> Resu
 fn trainee(pilot: &Pilot, entrant: &Entrant, distance: usize) -> Result<Trainee> {
     let candidate = &entrant.candidate;
     let length = 2 * distance as u64;
-    let known = catalogue::named(&candidate.name, pilot.request.parameters, length);
-    let start = match known {
-        Ok(known)
-            if pilot
-                .request
-                .candidates
-                .iter()
-                .all(|own| !Path::new(own).exists()) =>
-        {
-            known.checkpoint(pilot.request.seed)?
-        }
-        _ => candidate.checkpoint(pilot.request.seed)?,
+    let start = if candidate.start == Start::Sized {
+        let known = catalogue::named(&candidate.name, pilot.request.parameters, length)?;
+        known.checkpoint(pilot.request.seed)?
+    } else {
+        candidate.checkpoint(pilot.request.seed)?
     };
     let mut trainee = Trainee::new(start, None, Trained::All, pilot.request.seed)?;
     let without = "this architecture is trained on the CPU";

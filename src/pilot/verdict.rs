@@ -2,8 +2,7 @@
 
 use super::latency;
 use super::quality::{MEASURES, Measure};
-use super::report::seconds;
-use crate::run::units::{number, readable};
+use crate::run::units::{number, readable, seconds};
 use crate::table::{Experiment, Origin, PilotRow};
 
 /// Recall from which a candidate remembers.

@@ -15,6 +15,7 @@ mod layers;
 mod messages;
 mod models;
 mod params;
+mod pilot;
 mod predict;
 #[cfg(feature = "hub")]
 mod pull;

@@ -9,6 +9,7 @@ use super::rotary::{self, Rotary};
 use super::{Matrix, multiply, weigh, whole};
 use crate::error::Result;
 use crate::ops::Tensor;
+use crate::ops::timing;
 use crate::ops::{constant_only, expect_shape, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;
@@ -54,6 +55,7 @@ impl Nystrom {
 
     /// (T, 3D), the columns `[q | k | v]` of D = heads · d each, to (T, D).
     pub fn forward(&self, x: &Tensor, segments: &[Segment]) -> Result<Tensor> {
+        let _span = timing::span("attention");
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("nystrom", x, &[rows, 3 * d])?;
         constant_only("Nyström attention", x)?;

@@ -12,6 +12,7 @@ use super::{Matrix, multiply};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::math::{self, simd};
+use crate::ops::timing;
 use crate::ops::{constant_only, expect_shape, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;
@@ -82,6 +83,7 @@ impl Performer {
 
     /// (T, 3D), the columns `[q | k | v]` of D = heads · d each, to (T, D).
     pub fn forward(&self, x: &Tensor, sums: &mut Sums, segments: &[Segment]) -> Result<Tensor> {
+        let _span = timing::span("attention");
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("performer", x, &[rows, 3 * d])?;
         constant_only("Performer attention", x)?;

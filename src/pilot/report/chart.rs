@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::io::picture::{self, Canvas};
-use crate::run::units::readable;
+use crate::run::units::{readable, seconds};
 use plotters::element::{Drawable, PointCollection};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -173,18 +173,6 @@ fn count(value: f64) -> String {
         1
     };
     format!("{value:.digits$}{}", units[unit])
-}
-
-/// `3 ms`.
-pub fn seconds(value: f64) -> String {
-    let (factor, unit) = match value {
-        ..1e-3 => (1e6, "µs"),
-        ..1.0 => (1e3, "ms"),
-        _ => (1.0, "s"),
-    };
-    let shown = value * factor;
-    let digits = usize::from(shown < 10.0 && shown.fract() > 0.05);
-    format!("{shown:.digits$} {unit}")
 }
 
 impl Chart {
@@ -389,7 +377,6 @@ mod tests {
             (count(1024.0), count(2e6), count(950.0)),
             ("1k".into(), "2M".into(), "950".into())
         );
-        assert_eq!([2.5e-5, 3e-3, 12.0].map(seconds), ["25 µs", "3 ms", "12 s"]);
     }
 
     #[test]

@@ -4,18 +4,20 @@ mod chart;
 mod page;
 mod pictures;
 
-pub use chart::seconds;
-
 use super::verdict::{Results, verdict};
 use super::{Kept, Pilot};
 use crate::checkpoint::Staging;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 use crate::stream::TableOutput;
 use crate::table::footer::{Tool, VERSION};
 use crate::table::{self, Experiment, Groups, PilotRows};
 use page::Page;
 use serde_json::{Map, Value, json};
+use std::fs;
+
+/// The file of all numbers.
+const TABLE: &str = "results.parquet";
 
 /// Writes both files to the directory; the sentences of the verdict.
 ///
@@ -79,8 +81,14 @@ fn table(
         "command": command,
         "complete": true,
     });
-    let target = AtomicFile::create(&out.path().join("results.parquet"), false)?;
+    // The directory that is made is locked, as that of an output would be.
+    let own = out.path().join(".table");
+    let failed = |e: std::io::Error| Error::io(&own, &e);
+    fs::create_dir(&own).map_err(failed)?;
+    let target = AtomicFile::create(&own.join(TABLE), false)?;
     let mut output = TableOutput::create(target, columns, Groups::of_records())?;
     output.write(PilotRows(results.rows.clone()))?;
-    output.finish(&footer).map(drop)
+    output.finish(&footer)?;
+    fs::rename(own.join(TABLE), out.path().join(TABLE)).map_err(failed)?;
+    fs::remove_dir(&own).map_err(failed)
 }

@@ -1,11 +1,10 @@
 //! The page itself.
 
-use super::chart::seconds;
 use super::pictures::{self, Picture};
 use crate::error::Result;
 use crate::pilot::verdict::Results;
 use crate::pilot::{Entrant, Kept, Pilot};
-use crate::run::units::{number, readable};
+use crate::run::units::{number, readable, seconds};
 use crate::table::{Experiment, Origin, PilotRow};
 use std::fmt::Write;
 
