@@ -11,6 +11,8 @@ const LARGEST: u64 = 4 << 30;
 /// What the weights are before training.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
+    /// Random ones, of a size that was made to fit.
+    Sized,
     /// Random ones.
     Random,
     /// Those of a model's directory.
@@ -91,7 +93,9 @@ impl Candidate {
     /// Those of the files; Usage: the weights are larger than 4 GiB.
     pub fn checkpoint(&self, seed: u64) -> Result<Checkpoint> {
         match &self.start {
-            Start::Random => checkpoint::untrained(self.config.clone(), seed, &self.dir, LARGEST),
+            Start::Sized | Start::Random => {
+                checkpoint::untrained(self.config.clone(), seed, &self.dir, LARGEST)
+            }
             Start::Model(path) => Checkpoint::open(path),
         }
     }

@@ -1,6 +1,6 @@
 //! The candidates that are known by name, each made as large as the others.
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Start};
 use crate::checkpoint::{Config, preset};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -10,8 +10,6 @@ use std::path::Path;
 pub const TOLERANCE: f64 = 0.05;
 /// Blocks that a candidate may have.
 const LAYERS: std::ops::RangeInclusive<usize> = 2..=24;
-/// Widths of a block: multiples of this.
-const WIDTHS: usize = 8;
 /// The largest width.
 const WIDEST: usize = 4096;
 /// Of sizes that fit alike, the one that is so many times as wide as deep.
@@ -30,6 +28,8 @@ pub struct Known {
     about: &'static str,
     /// It reads a sequence whole: it can learn labels, but not the next base.
     pub whole: bool,
+    /// Widths of its blocks are multiples of this.
+    step: usize,
     make: Make,
 }
 
@@ -39,12 +39,14 @@ pub const KNOWN: [Known; 9] = [
         name: "transformer",
         about: "full attention to all bases before",
         whole: false,
+        step: 8,
         make: |width, layers, _| transformer(width, layers, json!({"attention": "causal"})),
     },
     Known {
         name: "sliding-window",
         about: "attention to the last 256 bases",
         whole: false,
+        step: 8,
         make: |width, layers, _| {
             let attention = json!({"attention": "sliding", "window": WINDOW});
             transformer(width, layers, attention)
@@ -54,6 +56,7 @@ pub const KNOWN: [Known; 9] = [
         name: "performer",
         about: "attention by 64 random features",
         whole: false,
+        step: 8,
         make: |width, layers, _| {
             let attention = json!({"attention": "performer", "features": 64});
             transformer(width, layers, attention)
@@ -63,6 +66,7 @@ pub const KNOWN: [Known; 9] = [
         name: "nystrom",
         about: "attention by 64 landmarks, in both directions",
         whole: true,
+        step: 8,
         make: |width, layers, _| {
             let attention = json!({"attention": "nystrom", "landmarks": 64});
             transformer(width, layers, attention)
@@ -72,6 +76,7 @@ pub const KNOWN: [Known; 9] = [
         name: "mamba",
         about: "selective state space",
         whole: false,
+        step: 4,
         make: |width, layers, _| {
             of(
                 "mamba-d256-l16",
@@ -88,6 +93,7 @@ pub const KNOWN: [Known; 9] = [
         name: "mamba2",
         about: "state space duality",
         whole: false,
+        step: 8,
         make: |width, layers, _| {
             of(
                 "mamba2-d256-l16",
@@ -106,12 +112,14 @@ pub const KNOWN: [Known; 9] = [
         name: "s4d",
         about: "diagonal state space that does not depend on the input",
         whole: false,
+        step: 4,
         make: |width, layers, _| of("s4d-d256-l8", json!({"d_model": width, "n_layer": layers})),
     },
     Known {
         name: "hyena",
         about: "long convolutions with gates, filters as long as the passages of training",
         whole: false,
+        step: 4,
         make: |width, layers, length| {
             of(
                 "hyenadna-tiny-1k",
@@ -129,6 +137,7 @@ pub const KNOWN: [Known; 9] = [
         name: "hybrid",
         about: "short, medium and long convolutions below attention to the last 256 bases",
         whole: false,
+        step: 8,
         make: hybrid,
     },
 ];
@@ -186,9 +195,9 @@ impl Known {
     pub fn sized(&self, parameters: u64, length: u64) -> Result<Candidate> {
         let mut best: Option<(f64, Candidate)> = None;
         for layers in LAYERS {
-            let size = |width: usize| self.make(width * WIDTHS, layers, length);
+            let size = |width: usize| self.make(width * self.step, layers, length);
             // More width is more parameters: the first that is too wide, and the one before.
-            let (mut low, mut high) = (1, WIDEST / WIDTHS);
+            let (mut low, mut high) = (1, WIDEST / self.step);
             while low < high {
                 let middle = usize::midpoint(low, high);
                 if size(middle)?.parameters < parameters {
@@ -200,7 +209,7 @@ impl Known {
             for width in [low.saturating_sub(1).max(1), low] {
                 let candidate = size(width)?;
                 let off = (candidate.parameters as f64 / parameters as f64 - 1.0).abs();
-                let shape = (width * WIDTHS) as f64 / (SHAPE * layers as f64);
+                let shape = (width * self.step) as f64 / (SHAPE * layers as f64);
                 // Within half of what is allowed, the shape decides.
                 let worse = (off - TOLERANCE / 2.0).max(0.0) * 1e3 + shape.ln().abs();
                 if best.as_ref().is_none_or(|(least, _)| worse < *least) && off <= TOLERANCE {
@@ -219,7 +228,10 @@ impl Known {
             return Err(Error::usage("not a configuration"));
         };
         let config = Config::new(self.name, config);
-        Candidate::random(self.name, self.about, config, Path::new(self.name))
+        let dir = Path::new(self.name);
+        let mut candidate = Candidate::random(self.name, self.about, config, dir)?;
+        candidate.start = Start::Sized;
+        Ok(candidate)
     }
 }
 

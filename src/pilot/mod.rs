@@ -280,7 +280,7 @@ impl<'a> Pilot<'a> {
         let mut candidates = serde_json::Map::new();
         for Entrant { candidate, .. } in &self.entrants {
             let digest = match &candidate.start {
-                Start::Random => String::new(),
+                Start::Sized | Start::Random => String::new(),
                 Start::Model(path) => sha256::digest(&path.join("config.json"))?,
             };
             let value = json!({"config": candidate.config.as_json(), "start": digest});

@@ -258,6 +258,23 @@ fn is_finding(error: &Error) -> bool {
     [Kind::Usage, Kind::Memory, Kind::Model].contains(&error.kind())
 }
 
+/// So many steps at one rate.
+fn plan(steps: u64) -> Plan {
+    Plan {
+        schedule: Schedule {
+            peak: RATE,
+            warm_up: steps / 20,
+            steps,
+            last: 1.0,
+        },
+        parts: 1,
+        decay: 0.0,
+        clip: 1.0,
+        evaluate_every: steps.div_ceil(EVALUATIONS).max(1),
+        patience: None,
+    }
+}
+
 /// Trains one candidate on one distance, and asks it for copies that it has not seen.
 fn train(
     pilot: &Pilot,
@@ -268,19 +285,7 @@ fn train(
 ) -> Result<Found> {
     let mut trainee = trainee(pilot, entrant, distance)?;
     let mut copies = Copies::new(distance, pilot.request.seed);
-    let plan = Plan {
-        schedule: Schedule {
-            peak: RATE,
-            warm_up: steps / 20,
-            steps,
-            last: 1.0,
-        },
-        parts: 1,
-        decay: 0.0,
-        clip: 1.0,
-        evaluate_every: steps.div_ceil(EVALUATIONS),
-        patience: None,
-    };
+    let plan = plan(steps);
     let mut saving = Saving::open(path, RunIdentity::new(), Duration::MAX, true)?;
     let watch = &mut |_: &train::Report| stream::go_on();
     let trained = train::run(&mut trainee, &mut copies, &plan, &mut saving, watch);
@@ -310,59 +315,70 @@ fn train(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pilot::catalogue;
+    use crate::checkpoint::Config;
+    use crate::pilot::candidate::Candidate;
+    use serde_json::json;
+
+    /// The recall of copies at a distance after so many steps of `batch` sequences.
+    fn recall(config: Value, (distance, batch, steps): (usize, usize, u64)) -> f64 {
+        let config = Config::parse("config.json", &config.to_string()).unwrap();
+        let candidate = Candidate::random("x", "", config, Path::new("")).unwrap();
+        let start = candidate.checkpoint(1).unwrap();
+        let mut trainee = Trainee::new(start, None, Trained::All, 1).unwrap();
+        let mut copies = Copies::new(distance, 1);
+        copies.batch = batch;
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("x");
+        let mut saving = Saving::open(&output, RunIdentity::new(), Duration::MAX, true).unwrap();
+        let watch = &mut |_: &train::Report| Ok(());
+        let outcome = train::run(&mut trainee, &mut copies, &plan(steps), &mut saving, watch);
+        1.0 - outcome.unwrap().evaluation.unwrap().score
+    }
+
+    fn attention(changes: &Value) -> Value {
+        let mut config = json!({"model_type": "crocuta-transformer", "hidden_size": 32,
+            "inner_size": 64, "num_layers": 2, "num_heads": 2});
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        config
+    }
 
     #[test]
-    #[ignore = "trial"]
-    fn trial() {
-        let var = |name: &str, default: &str| std::env::var(name).unwrap_or(default.to_string());
-        let distance: usize = var("D", "128").parse().unwrap();
-        let steps: u64 = var("STEPS", "300").parse().unwrap();
-        let rate: f64 = var("RATE", "3e-3").parse().unwrap();
-        let params: u64 = var("PARAMS", "60000").parse().unwrap();
-        for name in var("NAMES", "transformer hyena").split(' ') {
-            let c = catalogue::named(name, params, 2 * distance as u64).unwrap();
-            println!(
-                "{name} {} width {} layers {}",
-                c.parameters, c.facts.width, c.facts.layers
-            );
-            let mut trainee =
-                Trainee::new(c.checkpoint(1).unwrap(), None, Trained::All, 1).unwrap();
-            let mut copies = Copies::new(distance, 1);
-            let plan = Plan {
-                schedule: Schedule {
-                    peak: rate,
-                    warm_up: steps / 20,
-                    steps,
-                    last: 1.0,
-                },
-                parts: 1,
-                decay: 0.0,
-                clip: 1.0,
-                evaluate_every: steps / 10,
-                patience: None,
-            };
-            let dir = tempfile::tempdir().unwrap();
-            let mut saving = Saving::open(
-                &dir.path().join("x"),
-                Default::default(),
-                Duration::MAX,
-                true,
-            )
-            .unwrap();
-            let started = Instant::now();
-            let _ = train::run(&mut trainee, &mut copies, &plan, &mut saving, &mut |r| {
-                if let Some(e) = r.evaluation {
-                    println!(
-                        "{name} step {} loss {:.3} recall {:.3} {:.1}s",
-                        r.step,
-                        r.loss,
-                        1.0 - e.score,
-                        started.elapsed().as_secs_f64()
-                    );
-                }
-                Ok(())
-            });
-        }
+    fn what_lies_within_reach_is_recalled_and_what_lies_beyond_it_is_not() {
+        let size = (128, 4, 250);
+        let full = recall(attention(&json!({"attention": "causal"})), size);
+        let window = json!({"attention": "sliding", "window": 64});
+        let short = recall(attention(&window), size);
+        let hyena = json!({"model_type": "hyenadna", "d_model": 32, "d_inner": 64, "n_layer": 2,
+            "max_seq_len": 66, "emb_dim": 5, "filter_order": 32, "vocab_size": 12});
+        let long_convolution = recall(hyena, (32, 8, 600));
+        println!("{full} {short} {long_convolution}");
+        assert!(full > 0.9, "{full}");
+        assert!(short < 0.3, "{short}");
+        assert!(long_convolution > 0.9, "{long_convolution}");
+    }
+
+    #[test]
+    fn copies_are_copies_and_only_their_bases_count() {
+        let mut copies = Copies::new(5, 1);
+        copies.draw(1).unwrap();
+        let first = copies.drawn.clone();
+        assert!(
+            first
+                .chunks(10)
+                .all(|sequence| sequence[..5] == sequence[5..])
+        );
+        assert!(first.iter().any(|code| *code != first[0]));
+        let counted: Vec<usize> = (0..20).filter(|i| copies.counts(*i)).collect();
+        assert_eq!(counted, [4, 5, 6, 7, 8, 14, 15, 16, 17, 18]);
+        let saved = copies.save().unwrap();
+        copies.draw(1).unwrap();
+        let second = copies.drawn.clone();
+        assert_ne!(first, second);
+        let mut again = Copies::new(5, 1);
+        again.restore(&saved).unwrap();
+        again.draw(1).unwrap();
+        assert_eq!(again.drawn, second);
     }
 }

@@ -7,8 +7,11 @@ use crate::table::{Experiment, Origin, PilotRow};
 
 /// Recall from which a candidate remembers.
 const REMEMBERS: f64 = 0.9;
-/// Memory grows if it is so many times as much at the longest length as at the shortest.
-const GROWS: f64 = 2.0;
+/// Memory grows if it does by so many bytes a base, and by so many in all: more than a process's
+/// memory differs from run to run.
+const GROWS: [f64; 2] = [64.0, 8e6];
+/// Up to this length, two steps, activations grow whatever the model.
+const STEP: i64 = 16_384;
 /// The 97.5 % point of Student's t for 1 to 9 degrees of freedom; beyond, the normal's.
 const STUDENT: [f64; 9] = [
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
@@ -198,22 +201,17 @@ fn memory(results: &Results) -> Option<String> {
         let rows: Vec<_> = results
             .of(Experiment::Memory, name, "peak_memory")
             .collect();
-        let measured = |row: &&&PilotRow| row.origin == Origin::Measured;
-        // Up to the length of a step every model's activations grow.
-        let from = rows
-            .iter()
-            .filter(measured)
-            .find(|row| row.at >= Some(16_384))?;
+        let from = rows.iter().find(|row| row.at >= Some(STEP))?;
         let to = rows.last()?;
-        Some((to.value / from.value, (*to).clone()))
+        let (bytes, bases) = (to.value - from.value, (to.at? - from.at?).max(1));
+        let grows = bytes > GROWS[1] && bytes / bases as f64 > GROWS[0];
+        Some((grows, (*to).clone()))
     };
-    let known = results
-        .names
-        .iter()
-        .filter_map(|name| Some((name.as_str(), growth(name)?)));
-    let known: Vec<(&str, (f64, PilotRow))> = known.collect();
-    let (grow, stay): (Vec<_>, Vec<_>) = known.iter().partition(|(_, (times, _))| *times >= GROWS);
-    let names = |each: &[&(&str, (f64, PilotRow))]| {
+    let known = results.names.iter();
+    let known = known.filter_map(|name| Some((name.as_str(), growth(name)?)));
+    let known: Vec<(&str, (bool, PilotRow))> = known.collect();
+    let (grow, stay): (Vec<_>, Vec<_>) = known.iter().partition(|(_, (grows, _))| *grows);
+    let names = |each: &[&(&str, (bool, PilotRow))]| {
         listed(&each.iter().map(|(name, _)| *name).collect::<Vec<_>>())
     };
     let most = stay

@@ -26,7 +26,7 @@ const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:820px;margin:2em au
 h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em;border-bottom:1px solid #ddd}\
 table{border-collapse:collapse;margin:.5em 0;font-size:.9em;display:block;overflow-x:auto}\
 td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #eee;white-space:nowrap}\
-td:first-child,th:first-child{text-align:left}td.text,th.text{text-align:left;white-space:normal}\
+td:first-child,th:first-child,.about td{text-align:left}th{white-space:normal;vertical-align:bottom}td.text,th.text{text-align:left;white-space:normal}\
 svg{max-width:100%;height:auto}figure{margin:1em 0}figcaption{color:#555;font-size:.9em}\
 code{background:#f4f4f4;padding:.1em .3em;word-break:break-all}.beyond{color:#888;font-style:italic}";
 
@@ -67,7 +67,7 @@ impl Page<'_> {
     }
 
     fn about(&self) -> String {
-        let mut table = Table::new(&[]);
+        let mut table = Table::about();
         for (name, value) in self.pilot.about() {
             table.row([name.to_string(), value]);
         }
@@ -264,15 +264,16 @@ fn none() -> String {
 struct Table(String);
 
 impl Table {
+    /// Without a head, for words.
+    fn about() -> Self {
+        Self("<table class=\"about\">\n".to_string())
+    }
+
     fn new(head: &[&str]) -> Self {
-        let mut table = Self("<table>\n".to_string());
-        if !head.is_empty() {
-            let cells = head
-                .iter()
-                .map(|name| format!("<th>{}</th>", escaped(name)));
-            table.0 += &format!("<tr>{}</tr>\n", cells.collect::<String>());
-        }
-        table
+        let cells = head
+            .iter()
+            .map(|name| format!("<th>{}</th>", escaped(name)));
+        Self(format!("<table>\n<tr>{}</tr>\n", cells.collect::<String>()))
     }
 
     fn row(&mut self, cells: impl IntoIterator<Item = String>) {
