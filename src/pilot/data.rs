@@ -84,13 +84,13 @@ impl Data {
 }
 
 /// What is held out of these contigs: the one whose length is nearest to a part in [`PART`] of all,
-/// if it is less than a third; else the end of the longest one. And the length of windows, which is
+/// if it is no more than a fifth; else the end of the longest one. And the length of windows, which is
 /// less than `length` where there is not so much.
 fn held_out(contigs: &[Contig], length: u64) -> (Region, u64) {
     let all: u64 = contigs.iter().map(|contig| contig.length).sum();
     let part = (all / PART).max(2);
     let off = |contig: &&Contig| contig.length.abs_diff(part);
-    let fits = |contig: &&Contig| contig.length * 3 < all && contig.length * 2 > part;
+    let fits = |contig: &&Contig| contig.length * 5 <= all && contig.length * 2 > part;
     let whole = contigs.iter().filter(fits).min_by_key(off);
     let longest = contigs.iter().max_by_key(|contig| contig.length);
     let region = match (whole, longest) {

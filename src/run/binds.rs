@@ -75,7 +75,7 @@ pub fn describe(
         .iter()
         .filter(|(other, _)| *other != name)
         .filter_map(|(other, rate)| Some((other, (*rate)? / least)))
-        .map(|(other, times)| format!("{other} could be {times:.1} times as fast"))
+        .map(|(other, times)| format!("{other} could be {} times as fast", factor(times)))
         .collect();
     if let Some(part) = memory {
         let (percent, need) = (100.0 * part, readable(estimate.memory()));
@@ -91,6 +91,33 @@ pub fn describe(
         "{lines}binds: {name} ({}): {help}\n",
         room.join("; ")
     ))
+}
+
+/// What binds a training run that takes so many bytes, in a line: what it reads lies in memory, and
+/// what it writes is small.
+pub fn training(memory: u64) -> String {
+    let part = available_memory().map(|free| memory as f64 / free as f64);
+    let (name, help) = match part {
+        Some(part) if part > SCARCE => ("memory", "--accumulate, a smaller --chunk or --batch"),
+        _ => (
+            "compute",
+            "a GPU (--device cuda), more --threads, or a smaller model",
+        ),
+    };
+    let percent = part.map_or_else(String::new, |part| {
+        let (need, percent) = (readable(memory), 100.0 * part);
+        format!(" (memory: {need} are {percent:.0} % of what is free)")
+    });
+    format!("binds: {name}{percent}: {help}\n")
+}
+
+/// How many times: `1.5`, `1,234`.
+fn factor(times: f64) -> String {
+    if times < 10.0 {
+        format!("{times:.1}")
+    } else {
+        number(times as u64)
+    }
 }
 
 /// The one of the least rate.

@@ -2,7 +2,7 @@
 //! outputs, run the pipeline, describe the run in the footer and the summary, and give all outputs
 //! their names together.
 
-mod binds;
+pub(crate) mod binds;
 pub(crate) mod device;
 mod estimate;
 mod genome;

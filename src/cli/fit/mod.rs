@@ -8,6 +8,7 @@ use super::log::Logging;
 use super::process::{command, print};
 use crate::checkpoint::{self, Checkpoint, Staging};
 use crate::error::Result;
+use crate::run::binds;
 use crate::run::units::readable;
 use crate::stream;
 use crate::train::{self, Prepared, Request, Saving};
@@ -82,13 +83,14 @@ impl Fit {
         let speed = fit.measure()?;
         Ok(format!(
             "parameters: {}\nsteps: {}\nbases in training: {}\nbases in evaluations: {}\nmemory besides the weights: {}\n\
-             speed: {speed:.0} bases a second\ntime: {:.0} s\n",
+             speed: {speed:.0} bases a second\ntime: {:.0} s\n{}",
             estimate.parameters,
             estimate.steps,
             estimate.bases,
             estimate.evaluated,
             readable(estimate.memory),
             estimate.seconds(speed),
+            binds::training(estimate.memory),
         ))
     }
 

@@ -126,7 +126,7 @@ impl Scale {
     fn ticks(&self) -> Vec<f64> {
         let Range { start, end } = self.ends;
         if !self.axis.log {
-            let rough = (end - start) / 5.0;
+            let rough = (end - start) / 7.0;
             let power = 10f64.powf(rough.log10().floor());
             let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);
             let step = step

@@ -1,17 +1,9 @@
-//! `pilot`: which architecture serves the user's own data.
+//! Options of `pilot`.
 
-use super::log::Logging;
-use super::process::{command, print};
-use crate::checkpoint;
-use crate::error::{Error, Result};
-use crate::pilot;
-use crate::run::device;
+use crate::pilot::Request;
 use crate::run::options::{Precision, Target, Workers};
 use crate::run::units::{duration, size};
-use crate::stream::Style;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Options of `crocuta pilot`.
@@ -26,10 +18,10 @@ crocuta pilot --table train.csv -o pilot --candidates transformer hyena my/confi
 )]
 pub struct Pilot {
     /// The FASTA file to measure on: plain, gzip, BGZF or zstd.
-    fasta: Option<PathBuf>,
+    pub fasta: Option<PathBuf>,
     /// The directory to make: report.html and results.parquet.
     #[arg(short, long, value_name = "DIR")]
-    output: PathBuf,
+    pub output: PathBuf,
     /// What is known of each base: GFF3, GTF, BED, bedGraph or bigWig. Repeatable [default: each
     /// base is learned from those before it].
     #[arg(
@@ -38,80 +30,66 @@ pub struct Pilot {
         help_heading = "Task",
         conflicts_with = "table"
     )]
-    labels: Vec<PathBuf>,
+    pub labels: Vec<PathBuf>,
     /// Learn these types of features. Repeatable [default: all].
     #[arg(long, value_name = "TYPE", help_heading = "Task", requires = "labels")]
-    feature: Vec<String>,
+    pub feature: Vec<String>,
     /// A table of sequences and labels to learn: CSV, TSV or Parquet whose columns "sequence" and
     /// "label" are read.
     #[arg(long, value_name = "TABLE", help_heading = "Task")]
-    table: Option<PathBuf>,
+    pub table: Option<PathBuf>,
     /// A table to measure on [default: about a tenth of the sequences of --table].
     #[arg(long, value_name = "TABLE", help_heading = "Task", requires = "table")]
-    validate_table: Option<PathBuf>,
+    pub validate_table: Option<PathBuf>,
     /// The time that all of it may take, such as 30m or 2h.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30m")]
-    budget: Duration,
+    pub budget: Duration,
     /// Compare these instead of all that are known and can learn the task: transformer,
     /// sliding-window, performer, nystrom, mamba, mamba2, s4d, hyena, hybrid; your own config.json,
     /// or a model's directory.
     #[arg(long, value_name = "NAME", num_args = 1.., help_heading = "Candidates")]
-    candidates: Vec<String>,
+    pub candidates: Vec<String>,
     /// Parameters of each candidate that is known by name, within 5 %.
     #[arg(long, value_name = "N", default_value_t = 250_000, help_heading = "Candidates",
           value_parser = clap::value_parser!(u64).range(20_000..=1_000_000_000))]
-    parameters: u64,
+    pub parameters: u64,
     /// Bases of the passages that are read in training.
     #[arg(long, value_name = "BASES", default_value_t = 2048, help_heading = "Steps",
           value_parser = clap::value_parser!(u64).range(16..=1 << 24))]
-    length: u64,
+    pub length: u64,
     /// Steps of each training run [default: as many as the budget allows]. With it equal seeds give
     /// equal weights, whatever the speed of the machine.
     #[arg(long, value_name = "N", help_heading = "Steps",
           value_parser = clap::value_parser!(u64).range(1..))]
-    steps: Option<u64>,
+    pub steps: Option<u64>,
     /// Distances of copies that are to be recalled; those for which there is no time are left out.
     #[arg(long, value_name = "BASES", num_args = 1.., default_values_t = [64, 256, 1024, 4096],
           help_heading = "Steps", value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
-    distances: Vec<u32>,
+    pub distances: Vec<u32>,
     /// The first seed: equal seeds give equal weights.
     #[arg(long, default_value_t = 0, help_heading = "Steps")]
-    seed: u64,
+    pub seed: u64,
     /// Seeds from which each candidate is trained.
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Steps",
           value_parser = clap::value_parser!(u16).range(1..=100))]
-    seeds: u16,
+    pub seeds: u16,
     /// Memory that a candidate may take, such as 8G [default: what is free].
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Run")]
-    max_memory: Option<u64>,
+    pub max_memory: Option<u64>,
     /// Where to compute: auto, cpu, cuda or cuda:N. CUDA's libraries are opened at run time.
     #[arg(long, default_value = "auto", help_heading = "Run")]
-    device: Target,
+    pub device: Target,
     /// What matrix products multiply; they sum in f32.
     #[arg(long, value_enum, default_value = "f32", help_heading = "Run")]
-    precision: Precision,
+    pub precision: Precision,
     #[command(flatten)]
-    workers: Workers,
+    pub workers: Workers,
 }
 
 impl Pilot {
-    /// Runs the command.
-    pub fn run(&self, logging: &Logging) -> Result<()> {
-        self.workers.start()?;
-        checkpoint::must_be_free(&self.output)?;
-        let open = |without: Option<&'static str>| {
-            device::open_with_names(without, &self.device, self.precision)
-        };
-        let pilot = pilot::Pilot::prepare(self.request(), &open, &child)?;
-        let told = Told::new(logging.progress(), self.budget);
-        let verdict = pilot.run(&command(), &mut |what, clock| told.show(what, clock))?;
-        told.bar.finish_and_clear();
-        let report = self.output.join("report.html");
-        print(&format!("{}\n{}\n", verdict.join("\n"), report.display()))
-    }
-
-    fn request(&self) -> pilot::Request {
-        pilot::Request {
+    /// What they ask for.
+    pub fn request(&self) -> Request {
+        Request {
             fasta: self.fasta.clone(),
             labels: self.labels.clone(),
             features: self.feature.clone(),
@@ -127,62 +105,6 @@ impl Pilot {
             seed: self.seed,
             seeds: self.seeds,
             memory: self.max_memory,
-        }
-    }
-}
-
-/// The child process that measures a pass's memory, with as many threads.
-fn child() -> Result<Command> {
-    let own = std::env::current_exe().map_err(|e| Error::io(Path::new("crocuta"), &e))?;
-    let mut child = Command::new(own);
-    let threads = rayon::current_num_threads().to_string();
-    child.args(["--quiet", "pilot-child", "--threads", &threads]);
-    Ok(child)
-}
-
-/// The process that a pilot starts to measure the memory of a pass.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Child {
-    #[command(flatten)]
-    workers: Workers,
-}
-
-impl Child {
-    /// Reads what is asked for from standard input, and prints what it took.
-    pub fn run(&self) -> Result<()> {
-        self.workers.start()?;
-        print(&pilot::child(std::io::stdin().lock())?)
-    }
-}
-
-/// What the pilot is at: a bar of its budget on a terminal, log lines elsewhere.
-struct Told {
-    style: Style,
-    bar: ProgressBar,
-    budget: f64,
-}
-
-impl Told {
-    fn new(style: Style, budget: Duration) -> Self {
-        let seconds = Some(budget.as_secs());
-        let bar = match style {
-            Style::Bar => {
-                ProgressBar::with_draw_target(seconds, ProgressDrawTarget::stderr_with_hz(4))
-            }
-            _ => ProgressBar::hidden(),
-        };
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} s, {msg}") {
-            bar.set_style(style);
-        }
-        let budget = budget.as_secs_f64();
-        Self { style, bar, budget }
-    }
-
-    fn show(&self, what: &str, clock: f64) {
-        self.bar.set_position(clock as u64);
-        self.bar.set_message(what.to_string());
-        if self.style == Style::Lines {
-            tracing::info!("{clock:.0} of {:.0} s: {what}", self.budget);
         }
     }
 }
