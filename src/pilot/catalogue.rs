@@ -17,9 +17,22 @@ const SHAPE: f64 = 16.0;
 /// Bases that windowed attention sees.
 pub const WINDOW: usize = 256;
 
-/// How a candidate's configuration follows from its width, its blocks, and the bases that it is
-/// trained on at a time.
-type Make = fn(usize, usize, u64) -> Value;
+/// Widths of the feed-forward layers, in eighths of the blocks' width: the usual one, and others if
+/// no number of blocks fits it.
+const INNER: [usize; 5] = [32, 28, 36, 24, 20];
+
+/// The sizes of a candidate.
+#[derive(Clone, Copy)]
+struct Size {
+    width: usize,
+    layers: usize,
+    /// Of its feed-forward layers, if it has any.
+    inner: usize,
+}
+
+/// How a candidate's configuration follows from its sizes, and the bases that it is trained on at a
+/// time.
+type Make = fn(Size, u64) -> Value;
 
 /// A candidate that is known by name.
 pub struct Known {
@@ -40,16 +53,16 @@ pub const KNOWN: [Known; 9] = [
         about: "full attention to all bases before",
         whole: false,
         step: 8,
-        make: |width, layers, _| transformer(width, layers, json!({"attention": "causal"})),
+        make: |size, _| transformer(size, json!({"attention": "causal"})),
     },
     Known {
         name: "sliding-window",
         about: "attention to the last 256 bases",
         whole: false,
         step: 8,
-        make: |width, layers, _| {
+        make: |size, _| {
             let attention = json!({"attention": "sliding", "window": WINDOW});
-            transformer(width, layers, attention)
+            transformer(size, attention)
         },
     },
     Known {
@@ -57,9 +70,9 @@ pub const KNOWN: [Known; 9] = [
         about: "attention by 64 random features",
         whole: false,
         step: 8,
-        make: |width, layers, _| {
+        make: |size, _| {
             let attention = json!({"attention": "performer", "features": 64});
-            transformer(width, layers, attention)
+            transformer(size, attention)
         },
     },
     Known {
@@ -67,9 +80,9 @@ pub const KNOWN: [Known; 9] = [
         about: "attention by 64 landmarks, in both directions",
         whole: true,
         step: 8,
-        make: |width, layers, _| {
+        make: |size, _| {
             let attention = json!({"attention": "nystrom", "landmarks": 64});
-            transformer(width, layers, attention)
+            transformer(size, attention)
         },
     },
     Known {
@@ -77,7 +90,7 @@ pub const KNOWN: [Known; 9] = [
         about: "selective state space",
         whole: false,
         step: 4,
-        make: |width, layers, _| {
+        make: |Size { width, layers, .. }, _| {
             of(
                 "mamba-d256-l16",
                 json!({
@@ -94,7 +107,7 @@ pub const KNOWN: [Known; 9] = [
         about: "state space duality",
         whole: false,
         step: 8,
-        make: |width, layers, _| {
+        make: |Size { width, layers, .. }, _| {
             of(
                 "mamba2-d256-l16",
                 json!({
@@ -113,19 +126,26 @@ pub const KNOWN: [Known; 9] = [
         about: "diagonal state space that does not depend on the input",
         whole: false,
         step: 4,
-        make: |width, layers, _| of("s4d-d256-l8", json!({"d_model": width, "n_layer": layers})),
+        make: |Size { width, layers, .. }, _| {
+            of("s4d-d256-l8", json!({"d_model": width, "n_layer": layers}))
+        },
     },
     Known {
         name: "hyena",
         about: "long convolutions with gates, filters as long as the passages of training",
         whole: false,
         step: 4,
-        make: |width, layers, length| {
+        make: |Size {
+                   width,
+                   layers,
+                   inner,
+               },
+               length| {
             of(
                 "hyenadna-tiny-1k",
                 json!({
                     "d_model": width,
-                    "d_inner": 4 * width,
+                    "d_inner": inner,
                 "filter_order": width.clamp(16, 64),
                     "n_layer": layers,
                     "max_seq_len": length + 2
@@ -151,11 +171,11 @@ fn of(name: &str, changes: Value) -> Value {
     Value::Object(config)
 }
 
-fn transformer(width: usize, layers: usize, attention: Value) -> Value {
+fn transformer(size: Size, attention: Value) -> Value {
     let mut changes = Map::from_iter([
-        ("hidden_size".to_string(), json!(width)),
-        ("inner_size".to_string(), json!(4 * width)),
-        ("num_layers".to_string(), json!(layers)),
+        ("hidden_size".to_string(), json!(size.width)),
+        ("inner_size".to_string(), json!(size.inner)),
+        ("num_layers".to_string(), json!(size.layers)),
     ]);
     if let Value::Object(attention) = attention {
         changes.extend(attention);
@@ -164,14 +184,20 @@ fn transformer(width: usize, layers: usize, attention: Value) -> Value {
 }
 
 /// Blocks of short, medium and long filters in turn, and attention in the last one.
-fn hybrid(width: usize, layers: usize, length: u64) -> Value {
+fn hybrid(size: Size, length: u64) -> Value {
+    let Size {
+        width,
+        layers,
+        inner,
+    } = size;
     let below = layers - 1;
     let blocks = |first: usize| (first..below).step_by(3).collect::<Vec<_>>();
     of(
         "crocuta-bacteria",
         json!({
             "hidden_size": width,
-            "inner_mlp_size": (width * 11).div_ceil(64) * 16,
+            // Gated: three matrices instead of two.
+            "inner_mlp_size": (inner * 11 / 16).next_multiple_of(8),
             "num_layers": layers,
             "num_filters": width,
             "hcl_filter_groups": width,
@@ -194,25 +220,34 @@ impl Known {
     /// Usage: no size of it has so many.
     pub fn sized(&self, parameters: u64, length: u64) -> Result<Candidate> {
         let mut best: Option<(f64, Candidate)> = None;
-        for layers in LAYERS {
-            let size = |width: usize| self.make(width * self.step, layers, length);
+        for (layers, inner) in LAYERS.flat_map(|layers| INNER.map(|inner| (layers, inner))) {
+            let of = |steps: usize| {
+                let width = steps * self.step;
+                let inner = width * inner / 8;
+                let size = Size {
+                    width,
+                    layers,
+                    inner,
+                };
+                self.make(size, length)
+            };
             // More width is more parameters: the first that is too wide, and the one before.
             let (mut low, mut high) = (1, WIDEST / self.step);
             while low < high {
                 let middle = usize::midpoint(low, high);
-                if size(middle)?.parameters < parameters {
+                if of(middle)?.parameters < parameters {
                     low = middle + 1;
                 } else {
                     high = middle;
                 }
             }
-            for width in [low.saturating_sub(1).max(1), low] {
-                let candidate = size(width)?;
+            for steps in [low.saturating_sub(1).max(1), low] {
+                let candidate = of(steps)?;
                 let off = (candidate.parameters as f64 / parameters as f64 - 1.0).abs();
-                let shape = (width * self.step) as f64 / (SHAPE * layers as f64);
+                let shape = (steps * self.step) as f64 / (SHAPE * layers as f64);
                 // Within half of what is allowed, the shape decides.
                 let worse = (off - TOLERANCE / 2.0).max(0.0) * 1e3 + shape.ln().abs();
-                if best.as_ref().is_none_or(|(least, _)| worse < *least) && off <= TOLERANCE {
+                if off <= TOLERANCE && best.as_ref().is_none_or(|(least, _)| worse < *least) {
                     best = Some((worse, candidate));
                 }
             }
@@ -223,8 +258,8 @@ impl Known {
         })
     }
 
-    fn make(&self, width: usize, layers: usize, length: u64) -> Result<Candidate> {
-        let Value::Object(config) = (self.make)(width, layers, length) else {
+    fn make(&self, size: Size, length: u64) -> Result<Candidate> {
+        let Value::Object(config) = (self.make)(size, length) else {
             return Err(Error::usage("not a configuration"));
         };
         let config = Config::new(self.name, config);
@@ -257,7 +292,7 @@ mod tests {
 
     #[test]
     fn candidates_have_equal_parameters_within_five_percent() {
-        for parameters in [60_000, 250_000, 1_000_000, 10_000_000] {
+        for parameters in [20_000, 60_000, 250_000, 1_000_000, 10_000_000] {
             for known in &KNOWN {
                 let candidate = known.sized(parameters, 4096).unwrap();
                 let ratio = candidate.parameters as f64 / parameters as f64;

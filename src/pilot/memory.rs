@@ -7,7 +7,7 @@ use super::kept::{Found, Kept};
 use super::pass::{self, Taken};
 use crate::error::{Kind, Result};
 use crate::ops::Device;
-use crate::run::units::{number, readable};
+use crate::run::units::{number, readable, seconds as time};
 use crate::table::{Experiment, Origin, PilotRow};
 use std::time::Duration;
 
@@ -15,6 +15,15 @@ use std::time::Duration;
 const SHORTEST: u64 = 1024;
 /// Seconds that a pass may take beyond what was expected of it.
 const GRACE: f64 = 5.0;
+
+/// What passes of growing length took.
+struct Course<'a> {
+    name: &'a str,
+    /// Bases from which on memory grows no more; none: it grows with the sequence.
+    until: Option<u64>,
+    longest: u64,
+    points: Vec<(u64, Taken)>,
+}
 
 /// Measures peak memory and time of one candidate, in so many seconds.
 ///
@@ -26,15 +35,28 @@ pub fn measure(
     (candidate, device): (&Candidate, &Device),
     seconds: f64,
 ) -> Result<()> {
-    let name = &candidate.name;
-    let mut course: Vec<(u64, Taken)> = Vec::new();
+    let facts = &candidate.facts;
+    let step = match device {
+        Device::Cpu => facts.cpu_step,
+        Device::Cuda(_) => facts.longest_gpu_step(Some(pilot.longest)),
+    };
+    let mut course = Course {
+        name: &candidate.name,
+        // Activations are those of a step, and the state says itself whether it grows.
+        until: (facts.causal && facts.token_bytes == 0).then_some(step as u64),
+        longest: pilot.longest,
+        points: Vec::new(),
+    };
     let mut spent = 0.0;
     for bases in lengths(pilot.longest) {
-        let reason = beyond(&course, bases, pilot.memory, seconds - spent);
-        let found = kept.once(&format!("memory/{name}/{bases}"), || match reason {
-            Some(reason) => Ok(extrapolated(name, &course, pilot.longest, &reason)),
-            None => pass(pilot, (candidate, device), bases, &course, seconds),
-        })?;
+        let reason = course.beyond(bases, pilot.memory, seconds - spent);
+        let found = kept.once(
+            &format!("memory/{}/{bases}", course.name),
+            || match reason {
+                Some(reason) => Ok(course.extrapolated(&reason)),
+                None => pass(pilot, (candidate, device), bases, &course, seconds),
+            },
+        )?;
         let of = |measure: &str| found.rows.iter().find(|row| row.measure == measure);
         let measured = of("peak_memory").zip(of("seconds"));
         let Some((memory, time)) = measured.filter(|(memory, _)| memory.origin == Origin::Measured)
@@ -46,7 +68,7 @@ pub fn measure(
             memory: memory.value as u64,
             seconds: time.value,
         };
-        course.push((bases, taken));
+        course.points.push((bases, taken));
     }
     Ok(())
 }
@@ -75,13 +97,13 @@ fn pass(
     pilot: &Pilot,
     (candidate, device): (&Candidate, &Device),
     bases: u64,
-    course: &[(u64, Taken)],
+    course: &Course,
     seconds: f64,
 ) -> Result<Found> {
     let name = &candidate.name;
     let taken = match device {
         Device::Cpu => {
-            let expected = expect(course, bases).map_or(seconds, |taken| taken.seconds);
+            let expected = course.expect(bases).map_or(seconds, |taken| taken.seconds);
             let patience = Duration::from_secs_f64(2.0 * expected + GRACE);
             pass::read_in_child((pilot.child)()?, candidate, bases, patience)
         }
@@ -89,7 +111,7 @@ fn pass(
             .and_then(|engine| pass::read(&engine, bases))
             .map(Some),
     };
-    let stopped = |reason: &str| extrapolated(name, course, pilot.longest, reason);
+    let stopped = |reason: &str| course.extrapolated(reason);
     Ok(match taken {
         Ok(Some(taken)) if taken.memory <= pilot.memory => {
             Found::rows(rows(name, bases, taken, Origin::Measured).to_vec())
@@ -105,48 +127,53 @@ fn pass(
     })
 }
 
-/// Why a pass is not tried, from what shorter ones took.
-fn beyond(course: &[(u64, Taken)], bases: u64, memory: u64, left: f64) -> Option<String> {
-    let expected = expect(course, bases)?;
-    let bases = number(bases);
-    if expected.memory > memory {
-        let need = readable(expected.memory);
-        return Some(format!("{bases} bases would take about {need} of memory"));
+impl Course<'_> {
+    /// Why a pass is not tried, from what shorter ones took.
+    fn beyond(&self, bases: u64, memory: u64, left: f64) -> Option<String> {
+        let expected = self.expect(bases)?;
+        let bases = number(bases);
+        if expected.memory > memory {
+            let need = readable(expected.memory);
+            return Some(format!("{bases} bases would take about {need} of memory"));
+        }
+        (expected.seconds > left).then(|| {
+            let need = time(expected.seconds);
+            format!("{bases} bases would take about {need}, more than it was given")
+        })
     }
-    (expected.seconds > left).then(|| {
-        let need = expected.seconds;
-        format!("{bases} bases would take about {need:.0} s, more than it was given")
-    })
-}
 
-/// What a pass would take by the last two: memory grows along a line, time by the power that it
-/// grew by.
-fn expect(course: &[(u64, Taken)], bases: u64) -> Option<Taken> {
-    let [.., (before, less), (last, more)] = course else {
-        return None;
-    };
-    let (before, last, bases) = (*before as f64, *last as f64, bases as f64);
-    let slope = (more.memory as f64 - less.memory as f64).max(0.0) / (last - before);
-    let power = (more.seconds / less.seconds).log2() / (last / before).log2();
-    let power = if power.is_finite() {
-        power.clamp(1.0, 2.0)
-    } else {
-        1.0
-    };
-    Some(Taken {
-        memory: (more.memory as f64 + slope * (bases - last)) as u64,
-        seconds: more.seconds * (bases / last).powf(power),
-    })
-}
+    /// What a pass would take by the last two: memory grows along a line as far as it grows, time by
+    /// the power that it grew by.
+    fn expect(&self, bases: u64) -> Option<Taken> {
+        let [.., (before, less), (last, more)] = self.points.as_slice() else {
+            return None;
+        };
+        let grown = self.until.map_or(bases, |until| bases.min(until));
+        let further = grown.saturating_sub(*last) as f64;
+        let (before, last, bases) = (*before as f64, *last as f64, bases as f64);
+        let slope = (more.memory as f64 - less.memory as f64).max(0.0) / (last - before);
+        let power = (more.seconds / less.seconds).log2() / (last / before).log2();
+        let power = if power.is_finite() {
+            power.clamp(1.0, 2.0)
+        } else {
+            1.0
+        };
+        Some(Taken {
+            memory: (more.memory as f64 + slope * further) as u64,
+            seconds: more.seconds * (bases / last).powf(power),
+        })
+    }
 
-/// What all longer lengths would take, and why they were not tried.
-fn extrapolated(name: &str, course: &[(u64, Taken)], longest: u64, reason: &str) -> Found {
-    let last = course.last().map_or(0, |(bases, _)| *bases);
-    let further = lengths(longest).filter(|bases| *bases > last);
-    let expected = further.filter_map(|bases| Some((bases, expect(course, bases)?)));
-    let found = expected.flat_map(|(bases, taken)| rows(name, bases, taken, Origin::Extrapolated));
-    let note = format!("measured up to {} bases: {reason}", number(last));
-    Found::noted(found.collect(), note)
+    /// What all longer lengths would take, and why they were not tried.
+    fn extrapolated(&self, reason: &str) -> Found {
+        let last = self.points.last().map_or(0, |(bases, _)| *bases);
+        let further = lengths(self.longest).filter(|bases| *bases > last);
+        let expected = further.filter_map(|bases| Some((bases, self.expect(bases)?)));
+        let found =
+            expected.flat_map(|(bases, taken)| rows(self.name, bases, taken, Origin::Extrapolated));
+        let note = format!("measured up to {} bases: {reason}", number(last));
+        Found::noted(found.collect(), note)
+    }
 }
 
 #[cfg(test)]
@@ -157,20 +184,36 @@ mod tests {
         Taken { memory, seconds }
     }
 
+    fn course(until: Option<u64>, points: &[(u64, Taken)]) -> Course<'static> {
+        Course {
+            name: "x",
+            until,
+            longest: 1 << 20,
+            points: points.to_vec(),
+        }
+    }
+
     #[test]
     fn what_is_expected_goes_on_as_it_went() {
-        let linear = [(1024, taken(100, 1.0)), (2048, taken(200, 2.0))];
-        assert_eq!(expect(&linear, 8192), Some(taken(800, 8.0)));
+        let points = [(1024, taken(100, 1.0)), (2048, taken(200, 2.0))];
+        let linear = course(None, &points);
+        assert_eq!(linear.expect(8192), Some(taken(800, 8.0)));
         let square = [(1024, taken(100, 1.0)), (2048, taken(100, 4.0))];
-        assert_eq!(expect(&square, 4096), Some(taken(100, 16.0)));
-        assert_eq!(expect(&linear[..1], 4096), None);
-        assert!(
-            beyond(&linear, 4096, 399, 100.0)
-                .unwrap()
-                .contains("memory")
+        assert_eq!(course(None, &square).expect(4096), Some(taken(100, 16.0)));
+        assert_eq!(course(None, &points[..1]).expect(4096), None);
+        let text = linear.beyond(4096, 399, 100.0).unwrap();
+        assert!(text.contains("of memory"), "{text}");
+        assert!(linear.beyond(4096, 400, 3.9).unwrap().contains("4 s"));
+        assert_eq!(linear.beyond(4096, 400, 4.0), None);
+        // Where a step ends, memory does not grow any more.
+        assert_eq!(
+            course(Some(4096), &points).expect(1 << 20).unwrap().memory,
+            400
         );
-        assert!(beyond(&linear, 4096, 400, 3.9).unwrap().contains("4 s"));
-        assert_eq!(beyond(&linear, 4096, 400, 4.0), None);
+        assert_eq!(
+            course(Some(512), &points).expect(1 << 20).unwrap().memory,
+            200
+        );
     }
 
     #[test]
