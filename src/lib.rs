@@ -15,6 +15,7 @@ pub mod genes;
 pub mod head;
 pub mod io;
 pub mod ops;
+pub mod pilot;
 pub mod run;
 pub mod score;
 pub mod sequence;

@@ -6,6 +6,7 @@ mod fit;
 mod log;
 mod models;
 mod params;
+mod pilot;
 mod process;
 mod table;
 #[cfg(test)]
@@ -52,6 +53,11 @@ enum Command {
     Reads(Box<Reads>),
     /// Train a model, from scratch or from where it is, and write it to a new directory.
     Fit(Box<fit::Fit>),
+    /// Compare architectures on your data: memory, speed and what they learn; a report.
+    Pilot(Box<pilot::Pilot>),
+    /// The child process of `pilot`.
+    #[command(hide = true)]
+    PilotChild(pilot::Child),
     /// List, show, make, verify, convert and merge models.
     #[command(subcommand)]
     Models(models::Models),
@@ -87,6 +93,7 @@ pub fn main() -> ExitCode {
             | Command::Check(_)
             | Command::Completions(_)
             | Command::Version(_)
+            | Command::PilotChild(_)
     );
     let saves = match &cli.command {
         Command::Embed(embed) => run::resumes(&embed.job()),
@@ -105,6 +112,8 @@ pub fn main() -> ExitCode {
             Command::Score(score) => run::run(&*score, cli.logging.progress()),
             Command::Reads(reads) => run::run(&*reads, cli.logging.progress()),
             Command::Fit(fit) => fit.run(&cli.logging),
+            Command::Pilot(pilot) => pilot.run(&cli.logging),
+            Command::PilotChild(child) => child.run(),
             Command::Models(models) => models.run(cli.logging.progress()),
             Command::Table(table) => table.run(),
             Command::Check(check) => check.run(),

@@ -28,19 +28,34 @@ const SAID_DIFFERENTLY: &[(&str, &str)] = &[
         "one type that is counted, or several that are learned",
     ),
     ("json", "says what is printed"),
+    (
+        "labels",
+        "required by an objective, or instead of the next base",
+    ),
     ("layer", "one that is compared, or several that are written"),
+    (
+        "length",
+        "of the model's context, or of the pilot's own choice",
+    ),
     ("mask-every", "to predict bases, or to score them"),
     ("model", "one that runs, or one that is trained further"),
     ("output", "says what is written"),
     ("pool", "of a bin, or of a read"),
     ("reference", "says of what"),
     ("resume", "says where the checkpoints lie"),
+    ("seed", "the only one, or the first"),
     ("shard-by", "contigs are cut into bases, or into variants"),
+    ("steps", "instead of epochs, or of a budget"),
     ("strand", "that are read, or trained on"),
     ("summary", "of a run, or of a judgement"),
+    ("table", "to train on, or to learn a part of"),
     (
         "tsv",
         "a file beside the table, or the format of the one that is written",
+    ),
+    (
+        "validate-table",
+        "chooses the step, or is a part of the table",
     ),
 ];
 

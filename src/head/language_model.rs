@@ -4,7 +4,7 @@
 use crate::checkpoint::{Checkpoint, tied_key};
 use crate::encoder::{Facts, Model, Vocabulary};
 use crate::error::{Error, Result};
-use crate::ops::{self, Linear, Tensor};
+use crate::ops::{self, Linear, Tensor, timing};
 use crate::sequence::{A, C, G, N, T, base, complement};
 use rayon::prelude::*;
 
@@ -56,6 +56,7 @@ impl LanguageModel {
     /// The strands' logits are added, the other strand's at the complementary tokens: the reverse
     /// complement of a sequence has the same logits, reversed and complemented, to the bit.
     pub fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
+        let _span = timing::whole("head");
         let Some(linear) = &self.linear else {
             return Ok(hidden.clone());
         };

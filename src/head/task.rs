@@ -9,7 +9,7 @@
 use super::local_attention::{LocalAttention, LocalSizes, LocalState};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Device, Linear, Tensor, gelu_erf, segment_mean};
+use crate::ops::{Activation, Device, Linear, Tensor, gelu_erf, segment_mean, timing};
 use crate::sequence::Segment;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -268,6 +268,7 @@ impl TaskHead {
     /// Hidden vectors of whole sequences (T, D), or (T, 2D) of both strands, to (T, K); to (B, K),
     /// a row for each segment, if the head describes sequences.
     pub fn forward(&self, hidden: &Tensor, segments: &[Segment]) -> Result<Tensor> {
+        let _span = timing::whole("head");
         match (&self.layer, self.unit) {
             (Readout::Dense(first, last), Unit::Base) => dense(hidden, first, last),
             (Readout::Dense(first, last), Unit::Sequence) => {
@@ -292,6 +293,7 @@ impl TaskHead {
     /// The first stage of reading piece by piece: what of one strand's hidden vectors (T, D) must
     /// wait for the other strand. [`TaskHead::part`] takes its share of each row.
     pub fn begin(&self, hidden: &Tensor) -> Result<Tensor> {
+        let _span = timing::whole("head");
         match (&self.layer, &self.halves) {
             (_, Some((halves, _))) => halves.forward(hidden), // (T, 2N)
             (Readout::Dense(first, last), None) => dense(hidden, first, last), // (T, K)

@@ -35,6 +35,7 @@ mod tensor;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod timing;
 mod unwritten;
 
 pub use activation::gelu_erf;

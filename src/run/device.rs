@@ -83,6 +83,28 @@ pub fn open_unless(
     Ok((Device::Cpu, Vec::new()))
 }
 
+/// [`open_unless`], for training; with the name of the first device and the precision.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with_names(
+    without: Option<&str>,
+    target: &Target,
+    precision: Precision,
+) -> Result<(Vec<Device>, [String; 2])> {
+    let (device, others) = open_unless(without, target, precision, None)?;
+    let name = match &device {
+        Device::Cpu => "CPU".to_string(),
+        Device::Cuda(gpu) => gpu.name().to_string(),
+    };
+    let precision = match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    };
+    let devices = std::iter::once(device).chain(others).collect();
+    Ok((devices, [name, precision.to_string()]))
+}
+
 /// Devices in words, and as tables and summaries name them.
 pub fn describe<'a>(devices: impl IntoIterator<Item = &'a Device>) -> (String, &'static str) {
     let (mut all, mut kind) = (Vec::new(), "cpu");

@@ -5,9 +5,10 @@ use super::memory::available_memory;
 use super::units::{number, readable};
 use crate::encoder::{Encoder, Segment};
 use crate::error::{Error, Result};
+use crate::io::table_writer::ColumnSpec;
 use crate::ops::Device;
 use crate::stream::Engine;
-use crate::table::{Column, GROUP_POSITIONS};
+use crate::table::{Column, GROUP_POSITIONS, specs};
 use std::fmt;
 use std::time::Instant;
 
@@ -34,6 +35,10 @@ pub struct Estimate {
     pub held: u64,
     /// Bytes of scratch files for a base of the longest sequence, with --exact; else 0.
     pub scratch: u64,
+    /// The columns of the table.
+    pub columns: Vec<ColumnSpec>,
+    /// Bases through the encoder a second, if that was measured.
+    pub speed: Option<f64>,
 }
 
 impl Estimate {
@@ -63,6 +68,8 @@ impl Estimate {
             // Raw and compressed, by the thread that fills it and by the one that writes.
             held: 2 * 2 * raw_bytes(columns),
             scratch: 0,
+            columns: specs(columns),
+            speed: None,
         }
     }
 

@@ -401,6 +401,7 @@ impl Job for GenomeJob<'_> {
         } else {
             session.estimate.measure(session.engines())? / head.runs() as f64
         };
+        session.estimate.speed = Some(speed);
         match self.sharding().all() {
             Some(shards) => self.describe_shards(opened, shards, speed),
             None => Ok(session.estimate.describe(speed)),

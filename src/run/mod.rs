@@ -2,6 +2,7 @@
 //! outputs, run the pipeline, describe the run in the footer and the summary, and give all outputs
 //! their names together.
 
+pub(crate) mod binds;
 pub(crate) mod device;
 mod estimate;
 mod genome;
@@ -28,7 +29,7 @@ pub use reads::Reads;
 pub use score::Score;
 
 use crate::error::{Error, Kind, Result};
-use crate::ops::math;
+use crate::ops::{math, timing};
 use crate::sequence::region::Query;
 use crate::stream::{Journal, Progress, Style, stop_after};
 use inputs::Inputs;
@@ -145,6 +146,9 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     for (path, _) in &declared {
         tracing::debug!("writes {}", path.display());
     }
+    if output.profile {
+        timing::start();
+    }
     let summary = output.summary.as_deref();
     let summary = summary.map(|path| outputs.create(path, Format::Json));
     let summary = summary.transpose()?;
@@ -167,7 +171,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let seconds = progress.elapsed().as_secs_f64();
     let session = J::session(&opened);
     if let Some(file) = summary {
-        summary::write(file, &done, session, seconds)?;
+        summary::write(file, &done, session, (seconds, output.profile))?;
     }
     outputs.commit()?;
     if let Some(journal) = journal {
@@ -193,7 +197,12 @@ pub fn check<J: Job>(job: &J, print: impl FnOnce(&str) -> Result<()>) -> Result<
     J::session(&opened).warn();
     let text = job.describe(&mut opened)?;
     let session = J::session(&opened);
-    print(&format!("model: {}\n{text}", session.named()))?;
+    // Lines for shards are a table.
+    let binds = match job.sharding().all() {
+        Some(_) => String::new(),
+        None => binds::describe(session, compute, &job.inputs())?,
+    };
+    print(&format!("model: {}\n{text}{binds}", session.named()))?;
     session.estimate.check_memory()?;
     session.estimate.check_output(output.max_output)
 }

@@ -7,9 +7,14 @@ use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 use crate::io::table_writer::Receipt;
 use crate::ops::Device;
-use crate::stream::pipeline::Totals;
+use crate::ops::timing;
+use crate::stream::pipeline::{Totals, Work};
 use serde_json::{Map, Value, json};
 use std::io::Write;
+use std::time::Duration;
+
+/// What heads count for, whatever ops they call.
+const HEAD: &str = "head";
 
 /// What a run did.
 #[derive(Default)]
@@ -74,7 +79,12 @@ impl Summary {
 ///
 /// # Errors
 /// Io.
-pub fn write(mut file: AtomicFile, done: &Summary, session: &Session, seconds: f64) -> Result<()> {
+pub fn write(
+    mut file: AtomicFile,
+    done: &Summary,
+    session: &Session,
+    (seconds, profiled): (f64, bool),
+) -> Result<()> {
     // Of the device that took the most.
     let peaks = session.engines().filter_map(|engine| match &engine.device {
         Device::Cpu => None,
@@ -102,9 +112,35 @@ pub fn write(mut file: AtomicFile, done: &Summary, session: &Session, seconds: f
     });
     if let Value::Object(all) = &mut all {
         all.extend(done.own.clone());
+        if profiled {
+            all.insert("profile".to_string(), profile(done.totals.work));
+        }
     }
     let text = format!("{all:#}\n");
     file.write_all(text.as_bytes())
         .map_err(|e| Error::io(file.name(), &e))?;
     file.finish().map(drop)
+}
+
+/// Where the time went: seconds in which each thread was at work, and of the one that computes, by
+/// op.
+fn profile(work: Work) -> Value {
+    let mut ops = timing::taken();
+    let head = ops.remove(HEAD).unwrap_or_default();
+    let encoder = work.encoder.saturating_sub(head);
+    let known: Duration = ops.values().sum();
+    let mut by_op: Map<String, Value> = ops
+        .into_iter()
+        .map(|(name, taken)| (name.to_string(), json!(taken.as_secs_f64())))
+        .collect();
+    let rest = encoder.saturating_sub(known);
+    by_op.insert("all else".to_string(), json!(rest.as_secs_f64()));
+    json!({
+        "reader_seconds": work.reader.as_secs_f64(),
+        "encoder_seconds": encoder.as_secs_f64(),
+        "encoder_seconds_by_op": by_op,
+        "head_seconds": head.as_secs_f64(),
+        "rows_seconds": work.rows.as_secs_f64(),
+        "writer_seconds": work.writer.as_secs_f64(),
+    })
 }

@@ -90,9 +90,29 @@ pub fn readable(bytes: u64) -> String {
     }
 }
 
+/// `25 µs`, `3 ms`, `12 s`, `5 min`, `63 h`: a time as measured.
+pub fn seconds(value: f64) -> String {
+    let (factor, unit) = match value {
+        ..1e-3 => (1e6, "µs"),
+        ..1.0 => (1e3, "ms"),
+        ..180.0 => (1.0, "s"),
+        ..7200.0 => (1.0 / 60.0, "min"),
+        _ => (1.0 / 3600.0, "h"),
+    };
+    let shown = value * factor;
+    let digits = usize::from(shown < 10.0 && shown.fract() > 0.05);
+    format!("{shown:.digits$} {unit}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn measured_times_have_the_unit_that_fits_them() {
+        let shown = [2.5e-5, 3e-3, 1.25, 12.0, 300.0, 227_867.0].map(seconds);
+        assert_eq!(shown, ["25 µs", "3 ms", "1.2 s", "12 s", "5 min", "63 h"]);
+    }
 
     #[test]
     fn times_are_written_with_units_or_as_a_clock_shows_them() {

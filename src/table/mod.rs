@@ -9,6 +9,7 @@ pub mod footer;
 mod groups;
 mod intervals;
 mod known;
+mod pilot;
 mod positions;
 mod predictions;
 mod read_bases;
@@ -20,6 +21,7 @@ pub use footer::Footer;
 pub use groups::{GROUP_POSITIONS, Groups};
 pub use intervals::{AllIntervals, interval_embeddings, interval_predictions};
 pub use known::Known;
+pub use pilot::{Experiment, Origin, PilotRow, PilotRows, pilot};
 pub use positions::{Positions, RowUnit, flag, with_depth, with_tokens};
 pub use predictions::{
     HeadOutputs, PROBABILITIES, TRACKS, bin_predictions, head_outputs, predictions,

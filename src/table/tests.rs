@@ -78,6 +78,7 @@ fn the_documented_columns_are_those_of_the_code() {
         ("variants", rows(&variants(&all))),
         ("reads", rows(&reads(true, Some(&half)))),
         ("read_bases", rows(&read_bases(true))),
+        ("pilot", rows(&pilot())),
     ];
     for (table, rows) in documented {
         for row in rows {

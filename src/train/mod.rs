@@ -28,7 +28,9 @@ mod tally;
 mod tests;
 mod tracks;
 
-pub use fit::{Estimate, Lesson, Prepared, Request, Steps, Tracking, prepare};
+pub use fit::{
+    Estimate, Lesson, Material, Prepared, Request, Steps, Tracking, prepare, prepare_with,
+};
 pub use labels::Labels;
 pub use metrics::{Confusion, Ratio, auroc, average_precision, interval, ratio, spearman};
 pub use network::{Network, Trained, Trainee};

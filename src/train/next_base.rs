@@ -10,13 +10,18 @@ use crate::error::{Error, Kind, Result};
 use crate::ops::{Tensor, cross_entropy, surprisals};
 use crate::sequence::region::Span;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use std::f64::consts::LN_2;
 use std::sync::{Mutex, PoisonError};
 
 /// Bases of a block, the unit that is drawn for intervals of confidence: longer than most genes,
 /// so that blocks are all but independent.
 const BLOCK: u64 = 10_000;
+/// Where classes of context begin: bases that were read before one, in its region.
+const CONTEXTS: [u64; 6] = [0, 64, 256, 1024, 4096, 16_384];
+
+/// Bits and bases of a block, by class of context.
+type Block = [Ratio; CONTEXTS.len()];
 
 /// Cross-entropy of the next base, with truncated back-propagation: lanes of passages, read in
 /// chunks, whose states go from chunk to chunk without gradients.
@@ -179,22 +184,27 @@ impl Objective for NextBase {
 impl NextBase {
     /// Bits a base over some spans; none of nothing.
     fn measure(&self, network: &Network, spans: &[Span]) -> Result<Option<Evaluation>> {
-        let mut blocks: Vec<Ratio> = Vec::new();
+        let mut blocks: Vec<Block> = Vec::new();
         for span in spans {
             self.read_span(network, span, &mut blocks)?;
         }
-        let Some(score) = metrics::ratio(&blocks.iter().collect::<Vec<_>>()) else {
+        let all = |blocks: &[&Block]| {
+            let parts: Vec<&Ratio> = blocks.iter().copied().flatten().collect();
+            metrics::ratio(&parts)
+        };
+        let Some(score) = all(&blocks.iter().collect::<Vec<_>>()) else {
             return Ok(None);
         };
-        let bases: f64 = blocks.iter().map(|block| block.below).sum();
+        let bases: f64 = blocks.iter().flatten().map(|block| block.below).sum();
         let mut found = Map::new();
         found.insert("bits_per_base".into(), json!(score));
         found.insert(
             "bits_per_base_ci95".into(),
-            json!(metrics::interval(&blocks, metrics::ratio)),
+            json!(metrics::interval(&blocks, all)),
         );
         found.insert("bases".into(), json!(bases as u64));
         found.insert("ci95_blocks".into(), json!(blocks.len()));
+        found.insert("bits_per_base_by_context".into(), by_context(&blocks));
         Ok(Some(Evaluation {
             score,
             metrics: found,
@@ -202,7 +212,7 @@ impl NextBase {
     }
 
     /// Adds the bits of a held-out span's bases, block by block.
-    fn read_span(&self, network: &Network, span: &Span, blocks: &mut Vec<Ratio>) -> Result<()> {
+    fn read_span(&self, network: &Network, span: &Span, blocks: &mut Vec<Block>) -> Result<()> {
         let mut state = network.model.start(1)?;
         let passage = Passage {
             span: *span,
@@ -217,17 +227,37 @@ impl NextBase {
             for (i, bits) in bits.into_iter().enumerate() {
                 let place = before + i as u64;
                 if place.is_multiple_of(BLOCK) {
-                    blocks.push(Ratio::default());
+                    blocks.push(Block::default());
                 }
-                if let (Some(bits), Some(block)) = (bits, blocks.last_mut()) {
-                    block.above += bits;
-                    block.below += 1.0;
+                // What is predicted after this base has this one before it too.
+                let class = CONTEXTS.iter().rposition(|from| *from <= place + 1);
+                let block = blocks.last_mut().zip(class);
+                if let (Some(bits), Some((block, class))) = (bits, block) {
+                    block[class].above += bits;
+                    block[class].below += 1.0;
                 }
             }
             before = end;
         }
         Ok(())
     }
+}
+
+/// Bits a base of each class of context that occurs, with its interval.
+fn by_context(blocks: &[Block]) -> Value {
+    let class = |(class, from): (usize, &u64)| {
+        let of = |blocks: &[&Block]| {
+            let parts: Vec<&Ratio> = blocks.iter().map(|block| &block[class]).collect();
+            metrics::ratio(&parts)
+        };
+        let bits = of(&blocks.iter().collect::<Vec<_>>())?;
+        Some(json!({
+            "from": from,
+            "bits_per_base": bits,
+            "bits_per_base_ci95": metrics::interval(blocks, of),
+        }))
+    };
+    CONTEXTS.iter().enumerate().filter_map(class).collect()
 }
 
 /// (T, V): what the model says of the token after each of the pieces' bases.

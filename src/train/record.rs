@@ -177,7 +177,12 @@ impl RunRecord {
 
 fn table(text: &mut String, evaluation: &Evaluation) {
     text.push_str("\n| measure | value |\n|---|---|\n");
-    for (name, value) in &evaluation.metrics {
+    // Lists of several measures are for metrics.json.
+    let measures = evaluation.metrics.iter().filter(|(_, value)| {
+        let list = value.as_array().and_then(|list| list.first());
+        !list.is_some_and(Value::is_object)
+    });
+    for (name, value) in measures {
         text.push_str(&format!("| {} | {value} |\n", name.replace('_', " ")));
     }
 }

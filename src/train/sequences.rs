@@ -13,6 +13,7 @@ use crate::sequence::{Segment, reverse_complement};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::f64::consts::LN_2;
 
@@ -33,6 +34,17 @@ impl Example {
             .iter()
             .map(|example| example.codes.len() as u64)
             .sum()
+    }
+
+    /// Whether it is one of about one in `n`: its copies are too, and its reverse complement.
+    pub(super) fn is_one_in(&self, n: u64) -> bool {
+        let mut reverse = self.codes.clone();
+        reverse_complement(&mut reverse);
+        let sum = Sha256::digest(self.codes.as_slice().min(&reverse));
+        let first = sum
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        first.is_multiple_of(n.max(1))
     }
 
     /// Bases of the longest of them.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const GAP: usize = 64;
 
 /// All bases of some FASTA files: one byte a base.
+#[derive(Clone)]
 pub struct Genomes {
     /// Names and lengths, in the order of the files.
     pub contigs: Vec<Contig>,

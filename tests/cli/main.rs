@@ -15,6 +15,7 @@ mod layers;
 mod messages;
 mod models;
 mod params;
+mod pilot;
 mod predict;
 mod published;
 #[cfg(feature = "hub")]

@@ -5,9 +5,10 @@ mod progress;
 mod request;
 
 use super::log::Logging;
-use super::process::print;
+use super::process::{command, print};
 use crate::checkpoint::{self, Checkpoint, Staging};
 use crate::error::Result;
+use crate::run::binds;
 use crate::run::units::readable;
 use crate::stream;
 use crate::train::{self, Prepared, Request, Saving};
@@ -82,13 +83,14 @@ impl Fit {
         let speed = fit.measure()?;
         Ok(format!(
             "parameters: {}\nsteps: {}\nbases in training: {}\nbases in evaluations: {}\nmemory besides the weights: {}\n\
-             speed: {speed:.0} bases a second\ntime: {:.0} s\n",
+             speed: {speed:.0} bases a second\ntime: {:.0} s\n{}",
             estimate.parameters,
             estimate.steps,
             estimate.bases,
             estimate.evaluated,
             readable(estimate.memory),
             estimate.seconds(speed),
+            binds::training(estimate.memory),
         ))
     }
 
@@ -123,18 +125,4 @@ impl Fit {
         let every = Duration::from_secs(*checkpoint_every);
         Saving::open(output, fit.identity(), every, *resume)
     }
-}
-
-/// The command line, as it was given.
-fn command() -> String {
-    let words = std::env::args_os().map(|word| {
-        let word = crate::error::printable(&word.to_string_lossy());
-        if word.is_empty() || word.contains([' ', '\'', '"', '*', '$', '(']) {
-            format!("'{}'", word.replace('\'', "'\\''"))
-        } else {
-            word
-        }
-    });
-    let words: Vec<String> = words.skip(1).collect();
-    format!("crocuta {}", words.join(" "))
 }

@@ -8,7 +8,6 @@ use crate::head::Shape;
 use crate::io::bed::{self, Record};
 use crate::ops::Device;
 use crate::run::device;
-use crate::run::options::Precision;
 use crate::sequence::region::Query;
 use crate::train::{Lesson, Steps, Tracking, Trained};
 use std::path::{Path, PathBuf};
@@ -168,20 +167,9 @@ impl Schedules {
     /// Opens the devices, if the work can be done there; with the first one in words and the
     /// precision.
     pub fn open(&self, without_gpu: Option<&'static str>) -> Result<(Vec<Device>, [String; 2])> {
-        let (device, others) =
-            device::open_unless(without_gpu, &self.device, self.precision, None)?;
-        let devices: Vec<Device> = std::iter::once(device).chain(others).collect();
-        tracing::info!("on {}", device::describe(&devices).0);
-        let precision = match self.precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        };
-        let name = match &devices[0] {
-            Device::Cpu => "CPU",
-            Device::Cuda(gpu) => gpu.name(),
-        };
-        let words = [name, precision].map(str::to_string);
-        Ok((devices, words))
+        let opened = device::open_with_names(without_gpu, &self.device, self.precision)?;
+        tracing::info!("on {}", device::describe(&opened.0).0);
+        Ok(opened)
     }
 
     /// The steps, as they are asked for.

@@ -24,6 +24,7 @@ use super::cuda::OnGpu;
 use super::{Device, expect_branchable, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
+use crate::ops::timing;
 use crate::sequence::{Branch, Segment};
 pub use cache::Cache;
 use cache::{Lane, PAGE};
@@ -124,6 +125,7 @@ impl Attention {
         segments: &[Segment],
         branches: &[Branch],
     ) -> Result<Tensor> {
+        let _span = timing::span("attention");
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("attention", x, &[rows, 3 * d])?;
         expect_branchable(x, x.is_tracked(), branches)?;

@@ -4,6 +4,7 @@ use super::norm::layer_norm;
 use super::{Activation, Device, LayerNorm, Linear, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
+use crate::ops::timing;
 use rayon::prelude::*;
 
 /// Rows of a tile: what lies between the two layers stays in the L2 cache.
@@ -32,6 +33,7 @@ impl FeedForward {
     /// (T, D) to (T, D). On the CPU tile by tile, so that the rows of the inner width are never in
     /// memory all together; they are where a gradient needs them.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let _span = timing::span("feed forward");
         let (norm, up, down) = (self.norm.tensors(), self.up.tensors(), self.down.tensors());
         let mut all = [&norm[..], &up, &down].into_iter().flatten();
         if !matches!(x.device(), Device::Cpu) || x.is_tracked() || all.any(|x| x.is_tracked()) {

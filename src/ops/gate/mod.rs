@@ -7,6 +7,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::ops::Tensor;
+use crate::ops::timing;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub fn gate_to_product(
 /// `a` is a tensor of any number of column blocks, each of `width` C, and the block i of it to
 /// take; `b` likewise.
 pub fn gate(a: (&Tensor, usize), b: (&Tensor, usize), width: usize) -> Result<Tensor> {
+    let _span = timing::span("gate");
     let rows = expect_blocks(a, b, width)?;
     let wanted = [a.0, b.0].map(Tensor::is_tracked);
     let kept = ((a.0.detach(), a.1), (b.0.detach(), b.1));

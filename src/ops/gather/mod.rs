@@ -5,6 +5,7 @@ pub(super) mod cuda;
 use super::linear::cuda::to_weight;
 use super::{Device, Tensor, with_slices};
 use crate::error::{Error, Kind, Result};
+use crate::ops::timing;
 use rayon::prelude::*;
 
 /// Columns of a task.
@@ -13,6 +14,7 @@ const COLUMNS: usize = 64;
 impl Tensor {
     /// Entries of dimension `dim` by index (u32).
     pub fn index_select(&self, indices: &Self, dim: usize) -> Result<Self> {
+        let _span = timing::span("gather");
         if let (Some(rows), Device::Cuda(gpu), 0) = (indices.gpu_indices(), indices.device(), dim) {
             let (count, width) = self.dims2()?;
             let out = cuda::gather(gpu, self.gpu_values(gpu)?, rows, width)?;

@@ -5,6 +5,7 @@ pub(super) mod cuda;
 use super::{Device, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
+use crate::ops::timing;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ const ROWS: usize = 64;
 /// `residual + a · sigmoid(b)`: (T, C) of `x` (T, 2C), whose halves are a and b, and of `residual`
 /// (T, C). Dauphin et al. 2017, arXiv:1612.08083.
 pub fn glu_residual(x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    let _span = timing::span("gate");
     let (rows, width) = residual.dims2()?;
     expect_shape("gated linear unit", x, &[rows, 2 * width])?;
     if let Device::Cuda(gpu) = x.device() {

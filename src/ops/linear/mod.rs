@@ -10,6 +10,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::ops::Tensor;
+use crate::ops::timing;
 pub(super) use backward::{to_input, to_weight};
 use rayon::prelude::*;
 
@@ -92,6 +93,7 @@ impl Linear {
     }
 
     fn run(&self, x: &Tensor, residual: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+        let _span = timing::span("linear");
         let (rows, inner) = x.dims2()?;
         let width = self.expect(inner)?;
         if let Some(residual) = residual {

@@ -32,6 +32,7 @@ use super::cuda::{Carried, Gpu, OnGpu};
 use super::{Device, expect_branchable, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
+use crate::ops::timing;
 use crate::sequence::{Branch, Segment};
 pub use backward::TapsTensor;
 use columns::Columns;
@@ -173,6 +174,7 @@ impl LongConv {
         segments: &[Segment],
         branches: &[Branch],
     ) -> Result<Tensor> {
+        let _span = timing::span("long convolution");
         let (rows, _) = x.dims2()?;
         expect_shape("long convolution", x, &[rows, 3 * self.channels])?;
         let tracked = x.is_tracked() || self.tracked.is_some() || self.bias_tensor.is_tracked();

@@ -16,6 +16,7 @@ use super::math::{mul_add, simd};
 use super::{Device, expect_branchable, expect_shape, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
+use crate::ops::timing;
 use crate::sequence::{Branch, Segment};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -182,6 +183,7 @@ impl Modal {
         segments: &[Segment],
         branches: &[Branch],
     ) -> Result<Tensor> {
+        let _span = timing::span("modal filter");
         let rows = g.dim(0)?;
         expect_shape("modal filter", g, &[rows, self.channels])?;
         let keep = g.is_tracked() || self.is_tracked();

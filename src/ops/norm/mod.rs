@@ -7,6 +7,7 @@ use super::tensor::refuse;
 use super::{Device, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
+use crate::ops::timing;
 use rayon::prelude::*;
 
 /// Rows of a tile: enough work for a task, small enough for the L2 cache.
@@ -46,6 +47,7 @@ impl LayerNorm {
 
     /// (…, D) to (…, D).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let _span = timing::span("norm");
         self.expect(x)?;
         if let Device::Cuda(gpu) = x.device() {
             let (weight, bias) = (self.weight.gpu_values(gpu)?, self.bias.gpu_values(gpu)?);
@@ -131,6 +133,7 @@ impl RmsNorm {
 
     /// (…, D) to (…, D).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let _span = timing::span("norm");
         expect_shape("norm weight", &self.weight, &[x.width()])?;
         if let Device::Cuda(gpu) = x.device() {
             let (values, weight) = (x.gpu_values(gpu)?, self.weight.gpu_values(gpu)?);
@@ -204,6 +207,7 @@ impl GatedRmsNorm {
 
     /// (T, D) to (T, D).
     pub fn forward(&self, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
+        let _span = timing::span("norm");
         let width = self.weight.elem_count();
         expect_shape("gated norm", y, &[y.dim(0)?, width])?;
         expect_shape("gate", gate, y.dims())?;

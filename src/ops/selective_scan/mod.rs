@@ -15,6 +15,7 @@ use super::math::{self, mul_add, simd};
 use super::{Device, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
+use crate::ops::timing;
 use crate::sequence::Segment;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -170,6 +171,7 @@ impl SelectiveScan {
         hidden: &mut ScanState,
         segments: &[Segment],
     ) -> Result<Tensor> {
+        let _span = timing::span("selective scan");
         let rows = u.dim(0)?;
         for (name, tensor) in [("scan", Some(u)), ("added", added), ("gate", gate)] {
             if let Some(tensor) = tensor {

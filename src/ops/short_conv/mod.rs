@@ -10,6 +10,7 @@ use super::{
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
+use crate::ops::timing;
 use crate::sequence::{Branch, Segment};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,7 @@ impl ShortConv {
         segments: &[Segment],
         branches: &[Branch],
     ) -> Result<Tensor> {
+        let _span = timing::span("short convolution");
         let channels = self.bias.len();
         let rows = x.dim(0)?;
         expect_shape("short convolution", x, &[rows, channels])?;

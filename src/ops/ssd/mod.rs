@@ -21,6 +21,7 @@ use super::matrix::{Matrix, multiply};
 use super::{Device, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
+use crate::ops::timing;
 use crate::sequence::{Segment, mirrored};
 use chunk::{CHUNK, Chunk, Scratch, add, chunks, scale, weigh};
 use rayon::prelude::*;
@@ -172,6 +173,7 @@ impl Ssd {
         state: &mut SsdState,
         segments: &[Segment],
     ) -> Result<Tensor> {
+        let _span = timing::span("state space duality");
         let rows = xbc.dim(0)?;
         expect_shape("scan", xbc, &[rows, self.sizes.columns()])?;
         expect_shape("time steps", steps, &[rows, self.sizes.heads])?;

@@ -43,6 +43,10 @@ pub struct Output {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     #[serde(skip)]
     pub summary: Option<PathBuf>,
+    /// Say in the summary where the time went: reader, encoder by op, head, rows, writer.
+    #[arg(long, requires = "summary", help_heading = "Output")]
+    #[serde(skip)]
+    pub profile: bool,
     /// Go on where an earlier run of the same command was stopped, on whatever machine; keeps
     /// checkpoints in a hidden directory beside the output until the run ends.
     #[arg(long, help_heading = "Output")]

@@ -52,6 +52,7 @@ pub(super) fn describe(options: &Reads, opened: &mut OpenReads) -> Result<String
     let estimate = &mut opened.session.estimate;
     estimate.rows = Some(reads);
     estimate.bases = Some(bases);
+    estimate.speed = Some(speed);
     if !shards.is_empty() {
         let mut lines = plan::header();
         for (shard, (reads, bases)) in shards.into_iter().zip(of_shards) {

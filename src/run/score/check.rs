@@ -72,6 +72,7 @@ pub(super) fn describe(options: &Score, opened: &mut OpenScore) -> Result<String
         return describe_shards(opened, shards, &shares, speed);
     }
     let other = with_other_context(opened, speed)?;
+    opened.session.estimate.speed = Some(speed.of(&opened.checked));
     let OpenScore {
         session,
         reference,

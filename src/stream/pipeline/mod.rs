@@ -23,7 +23,7 @@ use stage::{Passed, fault, send};
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a run that is asked to stop looks for a place at which it can go on. Schedulers kill
 /// what has not ended after 30 seconds.
@@ -40,6 +40,21 @@ pub struct Totals {
     pub bases: u64,
     /// Steps.
     pub steps: u64,
+    /// How long each thread was at work.
+    pub work: Work,
+}
+
+/// How long each thread of a run was at work: its waiting for the others is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Reading, decompression, and the packing of steps.
+    pub reader: Duration,
+    /// The encoder and the heads; with several devices, of all of them together.
+    pub encoder: Duration,
+    /// The making of rows. What a GPU is waited for is in it.
+    pub rows: Duration,
+    /// Columns, compression and writing.
+    pub writer: Duration,
 }
 
 /// How long a run looks for a place at which it can go on, after it was asked to stop.
@@ -99,22 +114,44 @@ where
             lanes::computing((first, others), steps, to)
         };
         let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
-        let totals = maker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let made = maker.join().unwrap_or_else(|panic| resume_unwind(panic));
         let written = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
-        read.and(written)?;
-        let totals = totals?;
-        done.and(Ok(totals))
+        let (reader, writer) = read.and_then(|reader| Ok((reader, written?)))?;
+        let (totals, rows) = made?;
+        let work = Work {
+            reader,
+            encoder: done?,
+            rows,
+            writer,
+        };
+        Ok(Totals { work, ..totals })
     })
 }
 
-fn read<So: Source>(source: &mut So, to_model: &SyncSender<Batched<So::Work>>) -> Result<()> {
+fn read<So: Source>(source: &mut So, to_model: &SyncSender<Batched<So::Work>>) -> Result<Duration> {
     fault::point("reader");
-    while let Some(step) = source.next_batch()? {
+    let mut clock = Stopwatch::default();
+    while let Some(step) = clock.time(|| source.next_batch())? {
         if to_model.send(step).is_err() {
             break;
         }
     }
-    Ok(())
+    Ok(clock.taken)
+}
+
+/// Adds up how long something took.
+#[derive(Default)]
+struct Stopwatch {
+    taken: Duration,
+}
+
+impl Stopwatch {
+    fn time<T>(&mut self, f: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let result = f();
+        self.taken += begun.elapsed();
+        result
+    }
 }
 
 fn no_device() -> Error {
@@ -126,21 +163,22 @@ fn computing<C: Stage>(
     steps: Receiver<Batched<C::In>>,
     to_rows: SyncSender<Passed<C::Out>>,
     clock: Option<Clock>,
-) -> Result<()> {
+) -> Result<Duration> {
+    let (mut all, mut waited) = (Stopwatch::default(), Stopwatch::default());
     let mut to = Next {
-        to: &mut |passed| send(&to_rows, passed),
+        to: &mut |passed| waited.time(|| send(&to_rows, passed)),
         patience: patience(clock.as_ref()),
         clock,
     };
     for Batched { work, next, .. } in steps {
         to.go_on()?;
         fault::point("encoder");
-        compute.run(work, &mut to)?;
+        all.time(|| compute.run(work, &mut to))?;
         if let Some(position) = next.filter(|_| to.is_due()) {
             to.mark(position, &mut |file| compute.save(file))?;
         }
     }
-    Ok(())
+    Ok(all.taken.saturating_sub(waited.taken))
 }
 
 fn make_rows<R: Stage>(
@@ -148,13 +186,14 @@ fn make_rows<R: Stage>(
     computed: Receiver<Passed<R::In>>,
     to_table: &SyncSender<Passed<R::Out>>,
     progress: &mut Progress,
-) -> Result<Totals> {
-    let mut hand_on = |passed| send(to_table, passed);
+) -> Result<(Totals, Duration)> {
+    let (mut all, mut waited) = (Stopwatch::default(), Stopwatch::default());
+    let mut hand_on = |passed| waited.time(|| send(to_table, passed));
     let mut to = Next::new(&mut hand_on, Duration::ZERO);
     let mut totals = Totals::default();
     for passed in computed {
         match passed {
-            Passed::Work(step) => rows.run(step, &mut to)?,
+            Passed::Work(step) => all.time(|| rows.run(step, &mut to))?,
             Passed::Done(bases, name) => {
                 totals.bases += bases;
                 totals.steps += 1;
@@ -166,18 +205,19 @@ fn make_rows<R: Stage>(
             }
         }
     }
-    Ok(totals)
+    Ok((totals, all.taken.saturating_sub(waited.taken)))
 }
 
 fn write<Si: Sink>(
     sink: &mut Si,
     finished: Receiver<Passed<Si::In>>,
     mut journal: Option<&mut Journal>,
-) -> Result<()> {
+) -> Result<Duration> {
+    let mut clock = Stopwatch::default();
     for passed in finished {
         fault::point("writer");
         match passed {
-            Passed::Work(rows) => sink.write(rows)?,
+            Passed::Work(rows) => clock.time(|| sink.write(rows))?,
             Passed::Done(..) => {}
             Passed::Mark(mut mark) => {
                 sink.checkpoint(&mut mark)?;
@@ -187,5 +227,5 @@ fn write<Si: Sink>(
             }
         }
     }
-    Ok(())
+    Ok(clock.taken)
 }

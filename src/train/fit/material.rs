@@ -8,18 +8,20 @@ use crate::train::labelled::{self, Labelled};
 use crate::train::{self, DataFile, Example, Genomes, Labels};
 use std::path::{Path, PathBuf};
 
-/// What a run learns from.
-pub(super) struct Material {
+/// What a run learns from: files that were read.
+#[derive(Clone)]
+pub struct Material {
     /// The head that learns it; none where that is the language model's.
-    pub task: Option<Task>,
-    pub data: Data,
+    pub(super) task: Option<Task>,
+    pub(super) data: Data,
     /// The files that were read, and what each is.
-    pub files: Vec<(&'static str, DataFile)>,
+    pub(super) files: Vec<(&'static str, DataFile)>,
     /// What chooses the weights and what tests them, in words.
-    pub held_back: [Vec<String>; 2],
+    pub(super) held_back: [Vec<String>; 2],
 }
 
 /// By base or by sequence.
+#[derive(Clone)]
 pub(super) enum Data {
     Genomes {
         genomes: Genomes,
@@ -35,7 +37,9 @@ pub(super) enum Data {
 }
 
 impl Material {
-    /// Reads all files.
+    /// Reads all files of a lesson; `queries` choose the weights and test them.
+    ///
+    /// Memory: the genomes, one byte a base, with their labels, or the sequences.
     ///
     /// # Errors
     /// Those of the files; Usage: a region that is not on the genomes.
@@ -49,6 +53,34 @@ impl Material {
                 test,
                 values,
             } => Self::tables(table, [validate.as_deref(), test.as_deref()], *values),
+        }
+    }
+
+    /// The files that were read.
+    pub fn files(&self) -> impl Iterator<Item = &DataFile> {
+        self.files.iter().map(|(_, file)| file)
+    }
+
+    /// Bases of the longest contig; of a table, of all its sequences.
+    pub fn longest(&self) -> u64 {
+        match &self.data {
+            Data::Genomes { genomes, .. } => {
+                let lengths = genomes.contigs.iter().map(|contig| contig.length);
+                lengths.max().unwrap_or_default()
+            }
+            Data::Tables { sets, .. } => sets.iter().map(|set| Example::bases(set)).sum(),
+        }
+    }
+
+    /// Where no table chooses the weights: holds out about one in `n` sequences for that, with all
+    /// their copies, on either strand. Which ones follows from their bases alone.
+    pub fn hold_out(&mut self, n: u64) {
+        if let Data::Tables { sets, .. } = &mut self.data
+            && let [training, held_out, _] = sets
+            && held_out.is_empty()
+        {
+            held_out.extend(training.extract_if(.., |example| example.is_one_in(n)));
+            self.held_back[0] = vec![format!("one in {n} sequences, by their bases")];
         }
     }
 

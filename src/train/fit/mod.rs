@@ -7,6 +7,7 @@ mod material;
 mod request;
 
 pub use estimate::Estimate;
+pub use material::Material;
 pub use request::{Lesson, Request, Steps, Tracking};
 
 use super::{
@@ -18,7 +19,6 @@ use crate::error::Result;
 use crate::head::{Link, Task};
 use crate::ops::Device;
 use lesson::Pace;
-use material::Material;
 use serde_json::{Map, Value, json};
 
 /// A run that can begin: everything was read and checked.
@@ -55,8 +55,21 @@ pub fn prepare(
     start: Checkpoint,
     open: impl FnOnce(Option<&'static str>) -> Result<Computer>,
 ) -> Result<Prepared> {
-    let identity = identity::start(&start)?;
     let material = Material::read(&request.lesson, &request.held_back)?;
+    prepare_with(request, material, start, open)
+}
+
+/// [`prepare`] with what was read for the request's lesson already.
+///
+/// # Errors
+/// Those of the model and the device; Usage: what is asked cannot be.
+pub fn prepare_with(
+    request: &Request,
+    material: Material,
+    start: Checkpoint,
+    open: impl FnOnce(Option<&'static str>) -> Result<Computer>,
+) -> Result<Prepared> {
+    let identity = identity::start(&start)?;
     let trained = request.trained.clone();
     let mut trainee = Trainee::new(start, material.task.clone(), trained, request.seed)?;
     let network = trainee.network(false)?;
@@ -93,6 +106,11 @@ impl Prepared {
     /// The number of values that are trained.
     pub fn parameters(&self) -> usize {
         self.trainee.size()
+    }
+
+    /// SHA-256 of the values that are trained, in hex.
+    pub fn digest(&self) -> String {
+        self.trainee.digest()
     }
 
     /// All that decides the weights: what two runs must have in common to be the same run.

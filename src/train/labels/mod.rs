@@ -11,6 +11,7 @@ use crate::head::{Link, Shape, Task, Unit};
 use crate::sequence::region::Span;
 
 /// Labels of all bases of some genomes.
+#[derive(Clone)]
 pub struct Labels {
     /// What each number of a head stands for.
     pub outputs: Vec<String>,
@@ -20,6 +21,7 @@ pub struct Labels {
 }
 
 /// By contig, then base.
+#[derive(Clone)]
 enum Targets {
     /// A class of [`genes::CLASSES`], or [`genes::UNKNOWN`].
     Genes(Vec<Vec<u8>>),

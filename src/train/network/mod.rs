@@ -6,8 +6,10 @@ use crate::checkpoint::{Checkpoint, Config, Weights};
 use crate::encoder::{Facts, Model};
 use crate::error::{Error, Kind, Result};
 use crate::head::{HEADS, LanguageModel, Task, TaskHead};
+use crate::io::sha256::hex;
 use crate::ops::{Device, Tensor};
 use rand::Rng;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Which values change.
@@ -203,6 +205,18 @@ impl Trainee {
             device,
             task: self.task.clone(),
         })
+    }
+
+    /// SHA-256 of the parameters' names and values, in hex.
+    pub fn digest(&self) -> String {
+        let mut sum = Sha256::new();
+        for (name, values) in &self.values {
+            sum.update(name);
+            values
+                .iter()
+                .for_each(|value| sum.update(value.to_le_bytes()));
+        }
+        hex(&sum.finalize())
     }
 
     /// The parameters as a file stores them.

@@ -10,7 +10,7 @@ mod backward;
 use super::rotary::{self, Rotary};
 use super::{Matrix, beside, multiply, weigh, whole};
 use crate::error::Result;
-use crate::ops::Tensor;
+use crate::ops::{Tensor, timing};
 use crate::ops::{expect_shape, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;
@@ -59,6 +59,7 @@ impl Nystrom {
 
     /// (T, 3D), the columns `[q | k | v]` of D = heads · d each, to (T, D).
     pub fn forward(&self, x: &Tensor, segments: &[Segment]) -> Result<Tensor> {
+        let _span = timing::span("attention");
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("nystrom", x, &[rows, 3 * d])?;
         whole(segments)?;

@@ -14,7 +14,7 @@ use super::{Matrix, beside, multiply};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::math::{self, simd};
-use crate::ops::{expect_shape, unwritten, with_slices};
+use crate::ops::{expect_shape, timing, unwritten, with_slices};
 use crate::sequence::Segment;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,7 @@ impl Performer {
 
     /// (T, 3D), the columns `[q | k | v]` of D = heads · d each, to (T, D).
     pub fn forward(&self, x: &Tensor, sums: &mut Sums, segments: &[Segment]) -> Result<Tensor> {
+        let _span = timing::span("attention");
         let (rows, d) = (x.dim(0)?, self.heads * self.width);
         expect_shape("performer", x, &[rows, 3 * d])?;
         let before = x.is_tracked().then(|| sums.values.clone());

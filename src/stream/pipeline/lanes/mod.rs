@@ -13,6 +13,7 @@
 
 mod board;
 
+use super::Stopwatch;
 use super::stage::{Batched, Computation, Next, Passed, fault, send};
 use crate::error::{Error, Kind, Result};
 use crate::io::threads::start_in;
@@ -66,7 +67,7 @@ pub(super) fn computing<C: Computation>(
     (first, others): (&mut C, &mut [C]),
     steps: Receiver<Batched<C::In>>,
     lanes: Lanes<C::Out>,
-) -> Result<()> {
+) -> Result<Duration> {
     let board = Board::default();
     let (begin, beginning) = channel();
     let (deal_out, units) = channel();
@@ -77,7 +78,8 @@ pub(super) fn computing<C: Computation>(
         patience,
         empty,
     } = lanes;
-    let (board, units, to_rows) = (&board, &units, &to_rows);
+    let work = Mutex::new(Duration::ZERO);
+    let (board, units, to_rows, work) = (&board, &units, &to_rows, &work);
     thread::scope(|scope| {
         let dealer = start_in(scope, move || {
             let _guard = Guard(board);
@@ -97,6 +99,7 @@ pub(super) fn computing<C: Computation>(
                     patience,
                     scratch,
                     waits: None,
+                    work,
                 };
                 let first = beginning.and_then(|units| units.recv().ok());
                 if let Err(error) = lane.work(first, units) {
@@ -116,7 +119,8 @@ pub(super) fn computing<C: Computation>(
             thread.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
     });
-    board.failed()
+    board.failed()?;
+    Ok(*work.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// A device's error, with the device.
@@ -182,6 +186,8 @@ struct Lane<'a, C: Computation> {
     scratch: PathBuf,
     /// The unit whose last outcome was not put aside.
     waits: Option<(u64, Aside)>,
+    /// How long all devices were at work.
+    work: &'a Mutex<Duration>,
 }
 
 impl<C: Computation> Lane<'_, C> {
@@ -220,7 +226,7 @@ impl<C: Computation> Lane<'_, C> {
         Ok(())
     }
 
-    fn step(&mut self, unit: u64, work: C::In) -> Result<()> {
+    fn step(&mut self, unit: u64, step: C::In) -> Result<()> {
         let Self {
             compute,
             board,
@@ -228,24 +234,32 @@ impl<C: Computation> Lane<'_, C> {
             patience,
             scratch,
             waits,
+            work,
         } = self;
-        let mut hand_on = |passed| match passed {
-            Passed::Work(outcome) => {
-                if let Some((of, aside)) = waits {
-                    board.put_aside(*of, aside)?;
+        let mut waited = Stopwatch::default();
+        let mut hand_on = |passed| {
+            waited.time(|| match passed {
+                Passed::Work(outcome) => {
+                    if let Some((of, aside)) = waits {
+                        board.put_aside(*of, aside)?;
+                    }
+                    if waits.as_ref().is_none_or(|(of, _)| *of != unit) {
+                        *waits = Some((unit, Aside::new(scratch)));
+                    }
+                    board.put(unit, outcome)
                 }
-                if waits.as_ref().is_none_or(|(of, _)| *of != unit) {
-                    *waits = Some((unit, Aside::new(scratch)));
-                }
-                board.put(unit, outcome)
-            }
-            // In any order.
-            other => send(to_rows, other),
+                // In any order.
+                other => send(to_rows, other),
+            })
         };
         let mut to = Next::new(&mut hand_on, *patience);
         to.go_on()?;
         fault::point("encoder");
-        compute.run(work, &mut to)
+        let mut all = Stopwatch::default();
+        all.time(|| compute.run(step, &mut to))?;
+        let taken = all.taken.saturating_sub(waited.taken);
+        *work.lock().unwrap_or_else(PoisonError::into_inner) += taken;
+        Ok(())
     }
 }
 

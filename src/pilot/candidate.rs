@@ -1,0 +1,113 @@
+//! What is compared: models that are made from a configuration, or that stand in a directory.
+
+use crate::checkpoint::{self, Architecture, Checkpoint, Config, Tokenizer};
+use crate::encoder::{Facts, Model};
+use crate::error::Result;
+use std::path::{Path, PathBuf};
+
+/// Bytes of weights that a candidate may have.
+const LARGEST: u64 = 4 << 30;
+
+/// What the weights are before training.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Random ones, of a size that was made to fit.
+    Sized,
+    /// Random ones.
+    Random,
+    /// Those of a model's directory.
+    Model(PathBuf),
+}
+
+/// A model that is compared with others.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its name in the report.
+    pub name: String,
+    /// What it is in a few words.
+    pub about: String,
+    /// How it is made: its config.json.
+    pub config: Config,
+    /// Where a tokenizer may lie beside it.
+    dir: PathBuf,
+    /// What the weights are before training.
+    pub start: Start,
+    /// What is known of it besides its weights.
+    pub facts: Facts,
+    /// Values that training changes.
+    pub parameters: u64,
+}
+
+impl Candidate {
+    /// Random weights of a configuration; `dir` is where a tokenizer may lie.
+    ///
+    /// # Errors
+    /// Model: no model can have this configuration.
+    pub fn random(name: &str, about: &str, config: Config, dir: &Path) -> Result<Self> {
+        let tokenizer = Tokenizer::read(dir, Architecture::of(&config)?)?;
+        let facts = Model::describe(&config, &tokenizer)?;
+        let parameters = checkpoint::weighed(&config, facts.fixed)?.parameters;
+        Ok(Self {
+            name: name.to_string(),
+            about: about.to_string(),
+            config,
+            dir: dir.to_path_buf(),
+            start: Start::Random,
+            facts,
+            parameters,
+        })
+    }
+
+    /// A user's own: a config.json, whose weights begin at random, or a model's directory.
+    ///
+    /// # Errors
+    /// Those of the files; Model: no model can have this configuration.
+    pub fn own(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            let name = path.file_stem().unwrap_or(path.as_os_str());
+            let name = crate::error::printable(&name.to_string_lossy());
+            let about = format!("random weights of {}", path.display());
+            let dir = path.parent().unwrap_or(Path::new(""));
+            return Self::random(&name, &about, Config::read(path)?, dir);
+        }
+        let opened = Checkpoint::open(path)?;
+        let (_, facts) = Model::load(&opened)?;
+        Ok(Self {
+            name: opened.name.clone(),
+            about: format!("the model in {}", path.display()),
+            parameters: checkpoint::weighed(&opened.config, facts.fixed)?.parameters,
+            config: opened.config,
+            dir: path.to_path_buf(),
+            start: Start::Model(path.to_path_buf()),
+            facts,
+        })
+    }
+
+    /// Where a tokenizer may lie beside it.
+    pub fn directory(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its configuration and its weights before training.
+    ///
+    /// # Errors
+    /// Those of the files; Usage: the weights are larger than 4 GiB.
+    pub fn checkpoint(&self, seed: u64) -> Result<Checkpoint> {
+        match &self.start {
+            Start::Sized | Start::Random => {
+                checkpoint::untrained(self.config.clone(), seed, &self.dir, LARGEST)
+            }
+            Start::Model(path) => Checkpoint::open(path),
+        }
+    }
+
+    /// Floating-point operations a base, forward, of a sequence of so many bases: those of matrix
+    /// products and scans, and of attention to what each base sees on average.
+    pub fn operations(&self, length: u64) -> f64 {
+        let facts = &self.facts;
+        let length = length as f64;
+        let before = if facts.causal { length / 2.0 } else { length };
+        let seen = facts.seen.map_or(before, |seen| before.min(seen as f64));
+        facts.flops as f64 + facts.pair_flops as f64 * seen
+    }
+}

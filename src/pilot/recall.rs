@@ -1,0 +1,384 @@
+//! Which candidates remember: random bases of which the second half is a copy of the first, so that
+//! each base of it was read a known distance before. Nothing but memory predicts them.
+
+use super::candidate::Start;
+use super::kept::{Found, Kept};
+use super::{Entrant, Pilot, Tell, catalogue};
+use crate::encoder::Encoder;
+use crate::error::{Error, Kind, Result};
+use crate::ops::{Tensor, cross_entropy};
+use crate::sequence::Segment;
+use crate::stream::{self, RunIdentity};
+use crate::table::{Experiment, PilotRow};
+use crate::train::{
+    self, Evaluation, Loss, Network, Objective, Plan, Ratio, Saving, Schedule, Trained, Trainee,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Map, Value, json};
+use std::f64::consts::LN_2;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Bases of a step, or one sequence if that is longer.
+const STEP: usize = 4096;
+/// Sequences that are asked for at the end.
+const ASKED: usize = 16;
+/// The learning rate.
+const RATE: f64 = 3e-3;
+/// Steps of training, at least and at most, unless they are asked for: where there is no time for
+/// as many, the longest distance is left out, and then the next.
+const STEPS: [u64; 2] = [60, 3000];
+/// Evaluations of a run.
+const EVALUATIONS: u64 = 4;
+
+/// Copies at a distance, drawn anew for each step.
+pub struct Copies {
+    distance: usize,
+    batch: usize,
+    seed: u64,
+    /// Steps that were drawn.
+    steps: u64,
+    drawn: Vec<u8>,
+}
+
+impl Copies {
+    /// Whose random bases follow from the seed.
+    pub fn new(distance: usize, seed: u64) -> Self {
+        Self {
+            distance,
+            batch: (STEP / (2 * distance)).max(1),
+            seed,
+            steps: 0,
+            drawn: Vec::new(),
+        }
+    }
+
+    /// So many sequences, end to end.
+    fn sequences(distance: usize, count: usize, rng: &mut StdRng) -> Vec<u8> {
+        let sequence = |_| {
+            let first: Vec<u8> = (0..distance).map(|_| rng.random_range(0..4)).collect();
+            [first.clone(), first].concat()
+        };
+        (0..count).flat_map(sequence).collect()
+    }
+
+    /// (T, V): what the model says of the base after each.
+    fn logits(&self, network: &Network, codes: &[u8]) -> Result<Tensor> {
+        let vocabulary = &network.facts.vocabulary;
+        let tokens: Vec<u32> = codes.iter().map(|code| vocabulary.token(*code)).collect();
+        let count = tokens.len();
+        let tokens = Tensor::from_vec(tokens, count, &network.device)?;
+        let len = 2 * self.distance;
+        let segment = Segment {
+            lane: 0,
+            len,
+            starts: true,
+            ends: true,
+        };
+        let mut state = network.model.start(1)?;
+        let segments = vec![segment; count / len];
+        let hidden = network.model.forward(&tokens, &segments, &mut state)?;
+        network.language_model()?.forward(&hidden)
+    }
+
+    /// Whether the base after the one at this place is one of a copy.
+    fn counts(&self, place: usize) -> bool {
+        let place = place % (2 * self.distance);
+        (self.distance - 1..2 * self.distance - 1).contains(&place)
+    }
+}
+
+impl Objective for Copies {
+    fn draw(&mut self, _parts: usize) -> Result<()> {
+        let mut rng = StdRng::seed_from_u64(self.seed ^ self.steps.rotate_left(32));
+        self.drawn = Self::sequences(self.distance, self.batch, &mut rng);
+        self.steps += 1;
+        Ok(())
+    }
+
+    fn loss(&self, network: &Network, _part: usize) -> Result<Loss> {
+        let output = self.logits(network, &self.drawn)?;
+        let vocabulary = &network.facts.vocabulary;
+        let next = self.drawn.iter().skip(1).chain([&0]);
+        let targets: Vec<u32> = next.map(|code| vocabulary.token(*code)).collect();
+        let counts = (0..targets.len()).map(|place| f32::from(u8::from(self.counts(place))));
+        let counts: Vec<f32> = counts.collect();
+        let (sum, seed) = cross_entropy(&output, &targets, &counts)?;
+        Ok(Loss {
+            output,
+            seed,
+            sum: sum / LN_2,
+            count: (self.batch * self.distance) as u64,
+            bases: self.drawn.len() as u64,
+        })
+    }
+
+    fn evaluate(&self, network: &Network) -> Result<Option<Evaluation>> {
+        let mut rng = StdRng::seed_from_u64(u64::MAX);
+        let vocabulary = &network.facts.vocabulary;
+        let bases: Vec<usize> = (0..4).map(|code| vocabulary.token(code) as usize).collect();
+        let mut right: Vec<Ratio> = Vec::new();
+        for _ in 0..ASKED {
+            let codes = Self::sequences(self.distance, 1, &mut rng);
+            let logits = self.logits(network, &codes)?.to_vec2::<f32>()?;
+            let mut found = Ratio::default();
+            for (place, row) in logits.iter().enumerate().filter(|(i, _)| self.counts(*i)) {
+                let said = |a: &usize, b: &usize| row[bases[*a]].total_cmp(&row[bases[*b]]);
+                let said = (0..4).max_by(said).unwrap_or_default();
+                found.above += f64::from(u8::from(said == usize::from(codes[place + 1])));
+                found.below += 1.0;
+            }
+            right.push(found);
+        }
+        let recall = train::ratio(&right.iter().collect::<Vec<_>>()).unwrap_or_default();
+        let mut metrics = Map::new();
+        metrics.insert("recall".into(), json!(recall));
+        let interval = train::interval(&right, train::ratio);
+        metrics.insert("recall_ci95".into(), json!(interval));
+        Ok(Some(Evaluation {
+            score: 1.0 - recall,
+            metrics,
+        }))
+    }
+
+    fn test(&self, _network: &Network) -> Result<Option<Evaluation>> {
+        Ok(None)
+    }
+
+    fn save(&self) -> Result<Vec<u8>> {
+        Ok(self.steps.to_le_bytes().to_vec())
+    }
+
+    fn restore(&mut self, saved: &[u8]) -> Result<()> {
+        let steps = saved.try_into();
+        let steps = steps.map_err(|_| Error::new(Kind::Internal, "not a number of steps"))?;
+        self.steps = u64::from_le_bytes(steps);
+        Ok(())
+    }
+}
+
+/// Trains all candidates on copies at each distance, by equal steps, in about so many seconds.
+///
+/// # Errors
+/// Those of the models, but for candidates that cannot be trained; Io.
+pub fn measure(pilot: &Pilot, kept: &mut Kept, seconds: f64, tell: Tell) -> Result<()> {
+    let mut distances: Vec<usize> = pilot
+        .request
+        .distances
+        .iter()
+        .map(|d| *d as usize)
+        .collect();
+    distances.sort_unstable();
+    distances.dedup();
+    let mut costs = Vec::new();
+    for entrant in &pilot.entrants {
+        let name = &entrant.candidate.name;
+        tell(&format!("recall: timing {name}"), kept.clock());
+        for &distance in &distances {
+            let key = format!("recall/{name}/{distance}/seconds");
+            let found = kept.once(&key, || time(pilot, entrant, distance))?;
+            let Some(row) = found.rows.first() else {
+                break;
+            };
+            costs.push((entrant, distance, row.value));
+        }
+    }
+    let steps = loop {
+        let all: f64 = costs.iter().map(|(.., seconds)| seconds).sum();
+        let affordable = (seconds / all.max(1e-9)) as u64;
+        let steps = pilot.request.steps.unwrap_or(affordable.min(STEPS[1]));
+        if steps >= STEPS[0] || pilot.request.steps.is_some() {
+            break steps;
+        }
+        // The longest distance takes longest.
+        let Some(longest) = distances.pop() else {
+            return Ok(());
+        };
+        costs.retain(|(_, distance, _)| *distance < longest);
+    };
+    for (entrant, distance, _) in costs {
+        let name = &entrant.candidate.name;
+        tell(
+            &format!("recall: {name}, {distance} bases, {steps} steps"),
+            kept.clock(),
+        );
+        let key = format!("recall/{name}/{distance}");
+        let path = kept.beside(&format!("{name}-{distance}"));
+        kept.once(&key, || train(pilot, entrant, distance, steps, &path))?;
+    }
+    Ok(())
+}
+
+/// A candidate whose filters reach over whole copies, ready to learn them.
+fn trainee(pilot: &Pilot, entrant: &Entrant, distance: usize) -> Result<Trainee> {
+    let candidate = &entrant.candidate;
+    let length = 2 * distance as u64;
+    let start = if candidate.start == Start::Sized {
+        let known = catalogue::named(&candidate.name, pilot.request.parameters, length)?;
+        known.checkpoint(pilot.request.seed)?
+    } else {
+        candidate.checkpoint(pilot.request.seed)?
+    };
+    let mut trainee = Trainee::new(start, None, Trained::All, pilot.request.seed)?;
+    let without = "this architecture is trained on the CPU";
+    let without = (!candidate.facts.trains_on_gpu).then_some(without);
+    trainee.run_on((pilot.open)(without)?.0);
+    Ok(trainee)
+}
+
+/// Seconds of a step: of the second one, since the first makes what later ones keep.
+fn time(pilot: &Pilot, entrant: &Entrant, distance: usize) -> Result<Found> {
+    let name = &entrant.candidate.name;
+    let step = || {
+        let mut copies = Copies::new(distance, pilot.request.seed);
+        let network = trainee(pilot, entrant, distance)?.network(true)?;
+        let mut seconds = 0.0;
+        for _ in 0..2 {
+            let begun = Instant::now();
+            copies.draw(1)?;
+            let loss = copies.loss(&network, 0)?;
+            loss.output.backward(loss.seed)?;
+            network.device.synchronize()?;
+            seconds = begun.elapsed().as_secs_f64();
+        }
+        let row = PilotRow::new(Experiment::Recall, name, "seconds_per_step", seconds);
+        Ok(row.at(distance as u64).unit("seconds"))
+    };
+    match step() {
+        Ok(row) => Ok(Found::rows(vec![row])),
+        Err(error) if is_finding(&error) => {
+            Ok(Found::noted(Vec::new(), format!("not trained: {error}")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_finding(error: &Error) -> bool {
+    [Kind::Usage, Kind::Memory, Kind::Model].contains(&error.kind())
+}
+
+/// So many steps at one rate.
+fn plan(steps: u64) -> Plan {
+    Plan {
+        schedule: Schedule {
+            peak: RATE,
+            warm_up: steps / 20,
+            steps,
+            last: 1.0,
+        },
+        parts: 1,
+        decay: 0.0,
+        clip: 1.0,
+        evaluate_every: steps.div_ceil(EVALUATIONS).max(1),
+        patience: None,
+    }
+}
+
+/// Trains one candidate on one distance, and asks it for copies that it has not seen.
+fn train(
+    pilot: &Pilot,
+    entrant: &Entrant,
+    distance: usize,
+    steps: u64,
+    path: &Path,
+) -> Result<Found> {
+    let mut trainee = trainee(pilot, entrant, distance)?;
+    let mut copies = Copies::new(distance, pilot.request.seed);
+    let plan = plan(steps);
+    let mut saving = Saving::open(path, RunIdentity::new(), Duration::MAX, true)?;
+    let watch = &mut |_: &train::Report| stream::go_on();
+    let trained = train::run(&mut trainee, &mut copies, &plan, &mut saving, watch);
+    saving.remove();
+    let outcome = match trained {
+        Err(error) if is_finding(&error) => {
+            return Ok(Found::noted(Vec::new(), format!("not trained: {error}")));
+        }
+        other => other?,
+    };
+    let metrics = outcome.evaluation.map(|evaluation| evaluation.metrics);
+    let metrics = metrics.unwrap_or_default();
+    let value = metrics.get("recall").and_then(Value::as_f64);
+    let row = |value| {
+        let row = PilotRow::new(Experiment::Recall, &entrant.candidate.name, "recall", value);
+        let row = row.at(distance as u64).seed(pilot.request.seed);
+        row.unit("share")
+            .interval(super::interval(metrics.get("recall_ci95")))
+    };
+    Ok(Found {
+        rows: value.map(row).into_iter().collect(),
+        note: None,
+        weights: Some(trainee.digest()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Config;
+    use crate::pilot::candidate::Candidate;
+    use serde_json::json;
+
+    /// The recall of copies at a distance after so many steps of `batch` sequences.
+    fn recall(config: Value, (distance, batch, steps): (usize, usize, u64)) -> f64 {
+        let config = Config::parse("config.json", &config.to_string()).unwrap();
+        let candidate = Candidate::random("x", "", config, Path::new("")).unwrap();
+        let start = candidate.checkpoint(1).unwrap();
+        let mut trainee = Trainee::new(start, None, Trained::All, 1).unwrap();
+        let mut copies = Copies::new(distance, 1);
+        copies.batch = batch;
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("x");
+        let mut saving = Saving::open(&output, RunIdentity::new(), Duration::MAX, true).unwrap();
+        let watch = &mut |_: &train::Report| Ok(());
+        let outcome = train::run(&mut trainee, &mut copies, &plan(steps), &mut saving, watch);
+        1.0 - outcome.unwrap().evaluation.unwrap().score
+    }
+
+    fn attention(changes: &Value) -> Value {
+        let mut config = json!({"model_type": "crocuta-transformer", "hidden_size": 32,
+            "inner_size": 64, "num_layers": 2, "num_heads": 2});
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        config
+    }
+
+    #[test]
+    fn what_lies_within_reach_is_recalled_and_what_lies_beyond_it_is_not() {
+        let size = (128, 4, 250);
+        let full = recall(attention(&json!({"attention": "causal"})), size);
+        let window = json!({"attention": "sliding", "window": 64});
+        let short = recall(attention(&window), size);
+        let hyena = json!({"model_type": "hyenadna", "d_model": 32, "d_inner": 64, "n_layer": 2,
+            "max_seq_len": 66, "emb_dim": 5, "filter_order": 32, "vocab_size": 12});
+        let long_convolution = recall(hyena, (32, 8, 600));
+        println!("{full} {short} {long_convolution}");
+        assert!(full > 0.9, "{full}");
+        assert!(short < 0.3, "{short}");
+        assert!(long_convolution > 0.9, "{long_convolution}");
+    }
+
+    #[test]
+    fn copies_are_copies_and_only_their_bases_count() {
+        let mut copies = Copies::new(5, 1);
+        copies.draw(1).unwrap();
+        let first = copies.drawn.clone();
+        assert!(
+            first
+                .chunks(10)
+                .all(|sequence| sequence[..5] == sequence[5..])
+        );
+        assert!(first.iter().any(|code| *code != first[0]));
+        let counted: Vec<usize> = (0..20).filter(|i| copies.counts(*i)).collect();
+        assert_eq!(counted, [4, 5, 6, 7, 8, 14, 15, 16, 17, 18]);
+        let saved = copies.save().unwrap();
+        copies.draw(1).unwrap();
+        let second = copies.drawn.clone();
+        assert_ne!(first, second);
+        let mut again = Copies::new(5, 1);
+        again.restore(&saved).unwrap();
+        again.draw(1).unwrap();
+        assert_eq!(again.drawn, second);
+    }
+}
