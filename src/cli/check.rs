@@ -36,7 +36,7 @@ impl Check {
     pub fn run(&self) -> Result<()> {
         match self {
             Self::Embed(embed) => run::check(&embed.job(), print),
-            Self::Predict(predict) => run::check(&predict.job(), print),
+            Self::Predict(predict) => run::check(&**predict, print),
             Self::Score(score) => run::check(&**score, print),
             Self::Reads(reads) => run::check(&**reads, print),
             Self::Fit(fit) => print(&fit.check()?),

@@ -2,12 +2,14 @@
 
 mod columns;
 mod estimate;
+mod predict;
 mod report;
+mod sequences;
 mod shards;
 
 use super::Job;
 use super::device::Load;
-use super::heads::Heads;
+use super::heads::{self, Heads};
 use super::layers::{self, Layers};
 use super::options::{Binning, Compute, Output, Sharding, Source};
 use super::outputs::{Format, Outputs};
@@ -53,7 +55,8 @@ pub struct Embed {
 #[derive(clap::Args, Clone, Debug, Serialize)]
 #[command(
     after_help = "Examples:\n  crocuta predict genome.fa.gz -m MODEL -o predictions.parquet --strand both\n  \
-crocuta predict genome.fa.gz --genes genes.gff3"
+crocuta predict genome.fa.gz --genes genes.gff3\n  \
+crocuta predict sequences.csv --adapter CLASSIFIER -o classes.parquet"
 )]
 pub struct Predict {
     /// One row for every BASES bases, at multiples of it.
@@ -120,8 +123,8 @@ impl Embed {
 }
 
 impl Predict {
-    /// The run that these options ask for.
-    pub fn job(&self) -> GenomeJob<'_> {
+    /// The run over bases that these options ask for.
+    fn job(&self) -> GenomeJob<'_> {
         GenomeJob {
             inputs: &self.inputs,
             rows: RowsOf::Predictions(self),
@@ -226,84 +229,12 @@ impl Job for GenomeJob<'_> {
     }
 
     fn open(&self) -> Result<OpenGenome> {
-        let Inputs {
-            source, compute, ..
-        } = self.inputs;
-        let mut loaded = Loaded::open(compute, self.bundled())?;
-        if let RowsOf::Embeddings(embed) = self.rows {
-            loaded.layers = embed.layers.find(&loaded.facts)?;
-        }
-        let scratch = compute.exact_bytes(&loaded.model)?;
+        let loaded = Loaded::open(&self.inputs.compute, self.bundled())?;
         let task = match self.heads() {
             Some(heads) => heads.task(&loaded.checkpoint)?,
             None => None,
         };
-        let strand = self.strand(task.as_ref())?;
-        if source.intervals.intervals.is_some() && task.is_some() {
-            let what = "--intervals is for the language model's predictions";
-            return Err(Error::usage(what).todo("add --head lm"));
-        }
-        let annotation = source.intervals.read()?;
-        let (intervals, feature, left_out) = match annotation {
-            Some(read) => (
-                Some(Intervals::new(read.intervals)),
-                read.feature,
-                read.empty,
-            ),
-            None => (None, None, 0),
-        };
-        let together = self.together(task.as_ref());
-        let (regions, empty) = source.regions.queries()?;
-        let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
-        let genome = source.open(&loaded.facts, strand, together, wanted)?;
-        let note = source.note(&loaded.facts);
-        let exact = compute.exact.then_some("--exact runs on the CPU");
-        let load = Load {
-            bases: genome.bases_hint(),
-            vectors: matches!(self.rows, RowsOf::Embeddings(_)) && self.bins().is_none(),
-        };
-        let mut session = Session::open(loaded, compute, exact, load)?;
-        session.notes.extend(note);
-        let checkpoint = &session.checkpoint;
-        let head = self.head(checkpoint, &session.engine, task.as_ref())?;
-        let others = session.others.iter();
-        let other_heads = others.map(|engine| self.head(checkpoint, engine, task.as_ref()));
-        let other_heads = other_heads.collect::<Result<_>>()?;
-        let unit = if self.bins().is_some() {
-            RowUnit::Bin
-        } else {
-            RowUnit::Base
-        };
-        let mut columns = match &intervals {
-            Some(intervals) => self.interval_columns(&session, intervals),
-            None => self.columns(&session, &head, task.as_ref()),
-        };
-        if genome.consensus().is_some() {
-            columns = table::with_depth(columns, unit);
-        }
-        let settings = GenomeSettings {
-            chunk: session.chunk,
-            windows: session.windows,
-            strand,
-            bins: self.bins(),
-            intervals: intervals.map(|all| (all, self.pool())),
-            scratch: compute.scratch(&self.inputs.output.output),
-        };
-        let mut opened = OpenGenome {
-            session,
-            genome,
-            head,
-            other_heads,
-            columns,
-            task,
-            settings,
-            regions,
-            feature,
-            left_out: left_out + empty,
-        };
-        opened.estimate(None);
-        opened.session.estimate.scratch = scratch;
-        Ok(opened)
+        self.open_with(loaded, task)
     }
 
     fn session(opened: &OpenGenome) -> &Session {
@@ -405,6 +336,87 @@ impl Job for GenomeJob<'_> {
 }
 
 impl GenomeJob<'_> {
+    /// Opens the input for a model; `task`: the head of bases that predicts, if it is not the
+    /// language model.
+    fn open_with(&self, mut loaded: Loaded, task: Option<Task>) -> Result<OpenGenome> {
+        let Inputs {
+            source, compute, ..
+        } = self.inputs;
+        if let RowsOf::Embeddings(embed) = self.rows {
+            loaded.layers = embed.layers.find(&loaded.facts)?;
+        }
+        let scratch = compute.exact_bytes(&loaded.model)?;
+        let strand = self.strand(task.as_ref())?;
+        if source.intervals.intervals.is_some() && task.is_some() {
+            let what = "--intervals is for the language model's predictions";
+            return Err(Error::usage(what).todo("add --head lm"));
+        }
+        let annotation = source.intervals.read()?;
+        let (intervals, feature, left_out) = match annotation {
+            Some(read) => (
+                Some(Intervals::new(read.intervals)),
+                read.feature,
+                read.empty,
+            ),
+            None => (None, None, 0),
+        };
+        let together = self.together(task.as_ref());
+        let (regions, empty) = source.regions.queries()?;
+        let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
+        let genome = source.open(&loaded.facts, strand, together, wanted)?;
+        let note = source.note(&loaded.facts);
+        let exact = compute.exact.then_some("--exact runs on the CPU");
+        let load = Load {
+            bases: genome.bases_hint(),
+            vectors: matches!(self.rows, RowsOf::Embeddings(_)) && self.bins().is_none(),
+        };
+        let mut session = Session::open(loaded, compute, exact, load)?;
+        session.notes.extend(note);
+        if self.heads().is_some() {
+            session.notes.extend(heads::unused(&session.checkpoint, task.as_ref())?);
+        }
+        let checkpoint = &session.checkpoint;
+        let head = self.head(checkpoint, &session.engine, task.as_ref())?;
+        let others = session.others.iter();
+        let other_heads = others.map(|engine| self.head(checkpoint, engine, task.as_ref()));
+        let other_heads = other_heads.collect::<Result<_>>()?;
+        let unit = if self.bins().is_some() {
+            RowUnit::Bin
+        } else {
+            RowUnit::Base
+        };
+        let mut columns = match &intervals {
+            Some(intervals) => self.interval_columns(&session, intervals),
+            None => self.columns(&session, &head, task.as_ref()),
+        };
+        if genome.consensus().is_some() {
+            columns = table::with_depth(columns, unit);
+        }
+        let settings = GenomeSettings {
+            chunk: session.chunk,
+            windows: session.windows,
+            strand,
+            bins: self.bins(),
+            intervals: intervals.map(|all| (all, self.pool())),
+            scratch: compute.scratch(&self.inputs.output.output),
+        };
+        let mut opened = OpenGenome {
+            session,
+            genome,
+            head,
+            other_heads,
+            columns,
+            task,
+            settings,
+            regions,
+            feature,
+            left_out: left_out + empty,
+        };
+        opened.estimate(None);
+        opened.session.estimate.scratch = scratch;
+        Ok(opened)
+    }
+
     fn heads(&self) -> Option<&Heads> {
         match self.rows {
             RowsOf::Embeddings(_) => None,

@@ -10,6 +10,8 @@ use crate::distil::{self, Check};
 use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Result};
 use crate::io::genome::{self, Genome};
+use crate::head::Task;
+use crate::run::described;
 use crate::run::units::{readable, size};
 use crate::stream;
 use candle_core::DType;
@@ -36,6 +38,9 @@ pub enum Models {
     Show {
         /// The model's directory.
         model: PathBuf,
+        /// With this adapter: a directory in PEFT's layout. Repeatable.
+        #[arg(long, value_name = "DIR")]
+        adapter: Vec<PathBuf>,
     },
     /// Make a model with random weights in the published layout: for benchmarks and training.
     #[command(
@@ -154,7 +159,7 @@ impl Models {
             Self::Pull(pull) => pull.run(progress),
             Self::List { published: true } => print(&list::published()),
             Self::List { published: false } => print(&list::known()?),
-            Self::Show { model } => show(model),
+            Self::Show { model, adapter } => show(model, adapter),
             Self::New {
                 preset,
                 config,
@@ -346,8 +351,8 @@ fn check_sequences(path: &Path) -> Result<Check> {
     })
 }
 
-fn show(path: &Path) -> Result<()> {
-    let checkpoint = Checkpoint::open(path)?;
+fn show(path: &Path, adapters: &[PathBuf]) -> Result<()> {
+    let checkpoint = adapter::with_adapters(Checkpoint::open(path)?, adapters)?;
     let (_, facts) = Model::load(&checkpoint)?;
     let unused = checkpoint.weights.unused();
     let unused = if unused.is_empty() {
@@ -382,8 +387,21 @@ fn show(path: &Path) -> Result<()> {
         readable(facts.state_bytes as u64),
         readable(facts.kept_bytes as u64),
         facts.flops as f64 / 1e6,
-        layers(&facts),
+        layers(&facts) + &heads(&checkpoint)?,
     ))
+}
+
+/// The heads that `--head` takes: what each describes, and its classes or values.
+fn heads(checkpoint: &Checkpoint) -> Result<String> {
+    let own = Task::list(&checkpoint.config)?;
+    let mut lines = String::new();
+    if !own.is_empty() {
+        lines.push_str("heads for --head: name, what it describes, classes or values\n");
+    }
+    for task in own {
+        lines.push_str(&format!("  {}\n", described(&task)));
+    }
+    Ok(lines)
 }
 
 /// The layers that `--layer` takes: name, number of the residual stream, width.
