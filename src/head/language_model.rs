@@ -8,6 +8,10 @@ use crate::ops::{self, Linear, Tensor};
 use crate::sequence::{A, C, G, N, T, base, complement};
 use rayon::prelude::*;
 
+/// The key of `config.json` by whose number, above 0, all logits are divided: what `crocuta fit
+/// --calibrate` found.
+pub const TEMPERATURE: &str = "_crocuta_temperature";
+
 /// Hidden vectors (T, D) to logits (T, V).
 pub struct LanguageModel {
     linear: Linear,
@@ -31,6 +35,14 @@ impl LanguageModel {
                     .weights
                     .error(name, what)
                     .todo("give a checkpoint that was saved with its language-model head"));
+            }
+        };
+        let weight = match checkpoint.config.number(TEMPERATURE, Some(1.0))? {
+            1.0 => weight,
+            t if t > 0.0 => weight.affine(1.0 / t, 0.0)?,
+            t => {
+                let what = format!("{t}, but a temperature is above 0");
+                return Err(checkpoint.config.error(TEMPERATURE, what));
             }
         };
         let complement = match model.complement() {

@@ -6,6 +6,6 @@ mod local_attention;
 mod task;
 
 pub use crate::ops::PREDICTIONS;
-pub use language_model::LanguageModel;
+pub use language_model::{LanguageModel, TEMPERATURE};
 pub use local_attention::{LocalAttention, LocalPiece, LocalRows, LocalSizes, LocalState};
 pub use task::{HEADS, Link, Piece, Shape, SoFar, Task, TaskHead, Unit};

@@ -88,9 +88,25 @@ struct Inputs {
     #[command(flatten)]
     #[serde(flatten)]
     compute: Compute,
+    /// Train the model on the FASTA first, some minutes on two processor cores, so that it knows
+    /// this genome better: `crocuta fit` of it, for this run alone.
+    #[arg(long, conflicts_with_all = ["reference", "resume", "shard"], help_heading = "Run")]
+    adapt: bool,
     #[command(flatten)]
     #[serde(flatten)]
     output: Output,
+}
+
+impl Inputs {
+    /// The model, adapted to the input if that is asked for.
+    fn load(&self, bundled: &str) -> Result<Loaded> {
+        let fasta = self.adapt.then_some(self.source.fasta.as_path());
+        if fasta.is_some_and(is_stdout) {
+            let error = Error::usage("--adapt reads the FASTA twice");
+            return Err(error.todo("give a file, not standard input"));
+        }
+        Loaded::adapted(&self.compute, bundled, fasta)
+    }
 }
 
 /// The type of a vector's numbers.
@@ -187,6 +203,7 @@ impl Job for GenomeJob<'_> {
             source,
             compute,
             output,
+            ..
         } = self.inputs;
         if source.sample.reference.is_some() && (output.resume || compute.exact) {
             let what = "--resume and --exact do not go with alignments";
@@ -229,7 +246,7 @@ impl Job for GenomeJob<'_> {
     }
 
     fn open(&self) -> Result<OpenGenome> {
-        let loaded = Loaded::open(&self.inputs.compute, self.bundled())?;
+        let loaded = self.inputs.load(self.bundled())?;
         let task = match self.heads() {
             Some(heads) => heads.task(&loaded.checkpoint)?,
             None => None,
@@ -373,7 +390,7 @@ impl GenomeJob<'_> {
         let mut session = Session::open(loaded, compute, exact, load)?;
         session.notes.extend(note);
         if self.heads().is_some() {
-            session.notes.extend(heads::unused(&session.checkpoint, task.as_ref())?);
+            session.notes.extend(heads::notes(&session.checkpoint, task.as_ref())?);
         }
         let checkpoint = &session.checkpoint;
         let head = self.head(checkpoint, &session.engine, task.as_ref())?;

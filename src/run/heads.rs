@@ -236,13 +236,15 @@ pub fn outputs(task: &Task) -> HeadOutputs {
     }
 }
 
-/// What a user should know of the heads that a run leaves aside.
-pub fn unused(checkpoint: &Checkpoint, used: Option<&Task>) -> Result<Option<String>> {
+/// What a user should know of the head that a run uses, and of those that it leaves aside.
+pub fn notes(checkpoint: &Checkpoint, used: Option<&Task>) -> Result<Vec<String>> {
     let own = Task::list(&checkpoint.config)?.into_iter();
     let others = own.filter(|task| Some(task) != used);
     let others: Vec<String> = others.map(|task| described(&task)).collect();
-    let what = format!("heads that this run does not use: {}", others.join("; "));
-    Ok((!others.is_empty()).then_some(what))
+    let left = format!("heads that this run does not use: {}", others.join("; "));
+    let mut notes: Vec<String> = used.and_then(Task::warning).into_iter().collect();
+    notes.extend((!others.is_empty()).then_some(left));
+    Ok(notes)
 }
 
 /// A head in words: its name, what it describes, and its classes or values.

@@ -43,6 +43,9 @@ pub struct Task {
     /// It reads the hidden vectors of both strands.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub both_strands: bool,
+    /// The encoder was trained after it, without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// How a head computes its numbers.
@@ -128,6 +131,17 @@ impl Task {
         all.retain(|task| task.name != self.name);
         all.push(self.clone());
         Ok(json!(all))
+    }
+
+    /// What a user should know of a head that is stale.
+    pub fn warning(&self) -> Option<String> {
+        let name = &self.name;
+        self.stale.then(|| {
+            format!(
+                "the head \"{name}\" is older than its encoder, which was trained without it: train \
+                 the head again with crocuta fit"
+            )
+        })
     }
 
     /// Its weights before training, by name, on hidden vectors of `width`: a linear layer of zeros,

@@ -9,6 +9,7 @@ fn task(name: &str) -> Task {
         outputs: vec!["no".into(), "yes".into()],
         shape: Shape::Linear,
         both_strands: false,
+        stale: false,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::head::Unit;
 use crate::io::atomic::AtomicFile;
 use crate::run::options::{Compute, Output, Sharding};
 use crate::run::outputs::{Format, Outputs};
-use crate::run::session::{Loaded, Session};
+use crate::run::session::Session;
 use crate::run::summary::Summary;
 use crate::run::{Job, identity};
 use crate::stream::{Journal, Progress};
@@ -67,7 +67,7 @@ impl Job for Predict {
 
     fn open(&self) -> Result<OpenPredict> {
         let bases = self.of_bases();
-        let loaded = Loaded::open(&self.inputs.compute, bases.bundled())?;
+        let loaded = self.inputs.load(bases.bundled())?;
         Ok(match self.heads.task(&loaded.checkpoint)? {
             Some(task) if task.unit == Unit::Sequence => {
                 let opened = self.of_sequences().open(loaded, task)?;

@@ -84,7 +84,7 @@ impl SequenceJob<'_> {
             vectors: false,
         };
         let mut session = Session::open(loaded, compute, None, load)?;
-        let note = heads::unused(&session.checkpoint, Some(&task))?;
+        let note = heads::notes(&session.checkpoint, Some(&task))?;
         session.notes.extend(note);
         let weights = &session.checkpoint.weights;
         let of_engine = |engine: &Engine| {

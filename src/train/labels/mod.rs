@@ -44,6 +44,7 @@ impl Labels {
             outputs: self.outputs.clone(),
             shape,
             both_strands,
+            stale: false,
         }
     }
 
