@@ -22,7 +22,11 @@ pub fn with_adapters(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Chec
         let mut adapter = read(dir, &model.weights)?;
         let own = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
         let mut config = model.config.as_json().clone();
-        if adapter.tensors.keys().any(|name| !name.starts_with("crocuta_heads.")) {
+        if adapter
+            .tensors
+            .keys()
+            .any(|name| !name.starts_with("crocuta_heads."))
+        {
             // The heads that are there were trained on the encoder as it was.
             let mut before = Task::list(&model.config)?;
             before.iter_mut().for_each(|task| task.stale = true);

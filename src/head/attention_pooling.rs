@@ -2,6 +2,7 @@
 //! learned queries that bring them together by what they say and where they stand.
 //!
 //! ```text
+//! x    = hidden vector, and 4 at the letter of the base beside it      (D + 4)
 //! s, v = LocalAttention(x)                                    (Q scores, Q · E values)
 //! y    = attention_pool(s, v)                                 (Q · E)
 //! ```
@@ -10,15 +11,24 @@
 //! around a sequence's centre, so that y begins as a coarse picture of the sequence, in its order;
 //! where each looks is learned from there. Scores begin at zero.
 //!
+//! The bases stand beside the vectors, since what a causal encoder knows after a base is mixed with all
+//! before it: with few sequences to learn from, a head finds a letter at its place sooner than it
+//! finds the direction of the vectors that stands for it.
+//!
 //! Weights: those of [`LocalAttention`] under `local`, and `places.weight` (Q, P).
 
 use super::local_attention::{LocalAttention, LocalSizes, LocalState};
 use crate::checkpoint::Weights;
 use crate::error::Result;
 use crate::ops::{Device, PoolSizes, PoolState, Tensor, attention_pool};
-use crate::sequence::Segment;
+use crate::sequence::{N, Segment, base};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Columns of bases beside a hidden vector.
+pub const BASES: usize = 4;
+/// What stands there for the base itself: of the size of a hidden vector's larger numbers.
+const BASE: f32 = 4.0;
 
 /// The sizes of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +73,7 @@ impl AttentionPooling {
     ///
     /// # Errors
     /// None in practice.
-    pub fn create(
-        sizes: PoolingSizes,
-        seed: u64,
-    ) -> Result<BTreeMap<String, candle_core::Tensor>> {
+    pub fn create(sizes: PoolingSizes, seed: u64) -> Result<BTreeMap<String, candle_core::Tensor>> {
         let PoolSizes {
             queries, places, ..
         } = sizes.pool;
@@ -81,7 +88,8 @@ impl AttentionPooling {
         let stretch = places as f32 / queries as f32;
         let of_query = |q: usize| {
             let centre = (q as f32 + 0.5) * stretch - 0.5;
-            let away = move |place: usize| (place as f32 - centre) / stretch.max(1.0);
+            let spread = (stretch / 2.0).max(0.5);
+            let away = move |place: usize| (place as f32 - centre) / spread;
             (0..places).map(move |place| -0.5 * away(place).powi(2).min(18.0))
         };
         let values: Vec<f32> = (0..queries).flat_map(of_query).collect();
@@ -90,14 +98,16 @@ impl AttentionPooling {
         Ok(tensors)
     }
 
-    /// Hidden vectors (T, D) of whole sequences, the segments, to (B, Q · E) in memory, wherever the
-    /// vectors lie.
+    /// Hidden vectors (T, D) and codes (T) of whole sequences, the segments, to (B, Q · E) in memory,
+    /// wherever the vectors lie.
     ///
     /// # Errors
     /// Those of the ops.
-    pub fn forward(&self, hidden: &Tensor, segments: &[Segment]) -> Result<Tensor> {
-        let hidden = hidden.in_memory()?;
-        let rows = self.local.forward(&hidden, segments, &mut self.local.start(0))?;
+    pub fn forward(&self, hidden: &Tensor, codes: &[u8], segments: &[Segment]) -> Result<Tensor> {
+        let hidden = beside(&hidden.in_memory()?, codes)?;
+        let rows = self
+            .local
+            .forward(&hidden, segments, &mut self.local.start(0))?;
         attention_pool(&rows.logits, &self.places, self.sizes, segments)
     }
 
@@ -109,19 +119,19 @@ impl AttentionPooling {
         }
     }
 
-    /// Reads consecutive vectors (T, D) of one sequence, the segment, of `length` in all; its summary
-    /// (Q · E), if it ends with them.
+    /// Reads consecutive vectors (T, D), in memory, and codes (T) of one sequence, the segment, of
+    /// `length` in all; its summary (Q · E), if it ends with them.
     ///
     /// # Errors
     /// Those of the ops.
     pub fn read(
         &self,
-        hidden: &Tensor,
-        segment: Segment,
-        length: usize,
+        (hidden, codes): (&Tensor, &[u8]),
+        (segment, length): (Segment, usize),
         state: &mut PoolingState,
     ) -> Result<Option<Vec<f32>>> {
-        let rows = self.local.forward(hidden, &[segment], &mut state.local)?;
+        let hidden = beside(hidden, codes)?;
+        let rows = self.local.forward(&hidden, &[segment], &mut state.local)?;
         let values: Vec<f32> = rows.logits.flatten_all()?.to_vec1()?;
         let places: Vec<f32> = self.places.flatten_all()?.to_vec1()?;
         for piece in rows.pieces {
@@ -131,4 +141,16 @@ impl AttentionPooling {
         let ended = segment.ends;
         Ok(ended.then(|| state.pooled.finish(self.sizes.width)))
     }
+}
+
+/// Vectors (T, D) with the bases beside them: (T, D + 4).
+fn beside(hidden: &Tensor, codes: &[u8]) -> Result<Tensor> {
+    let mut letters = vec![0.0; codes.len() * BASES];
+    for (row, code) in letters.chunks_exact_mut(BASES).zip(codes) {
+        if base(*code) < N {
+            row[usize::from(base(*code))] = BASE;
+        }
+    }
+    let letters = Tensor::from_vec(letters, (codes.len(), BASES), &Device::Cpu)?;
+    Tensor::cat(&[hidden, &letters], 1)
 }

@@ -390,7 +390,9 @@ impl GenomeJob<'_> {
         let mut session = Session::open(loaded, compute, exact, load)?;
         session.notes.extend(note);
         if self.heads().is_some() {
-            session.notes.extend(heads::notes(&session.checkpoint, task.as_ref())?);
+            session
+                .notes
+                .extend(heads::notes(&session.checkpoint, task.as_ref())?);
         }
         let checkpoint = &session.checkpoint;
         let head = self.head(checkpoint, &session.engine, task.as_ref())?;

@@ -212,14 +212,21 @@ impl Heads {
 pub fn chosen(own: Vec<Task>, asked: Option<&str>) -> Result<Option<Task>> {
     let all = || {
         let names = own.iter().map(|task| format!("\"{}\"", task.name));
-        names.chain(["lm".to_string()]).collect::<Vec<_>>().join(", ")
+        names
+            .chain(["lm".to_string()])
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     match asked {
         Some(LANGUAGE_MODEL) => Ok(None),
         Some(name) => match own.iter().find(|task| task.name == name) {
             Some(task) => Ok(Some(task.clone())),
-            None => Err(Error::usage(format!("the model has no head \"{name}\""))
-                .todo(format!("choose of {}, or train one with crocuta fit", all()))),
+            None => Err(
+                Error::usage(format!("the model has no head \"{name}\"")).todo(format!(
+                    "choose of {}, or train one with crocuta fit",
+                    all()
+                )),
+            ),
         },
         None if own.len() > 1 => Err(Error::usage("the model has several heads")
             .todo(format!("choose with --head: {}", all()))),
@@ -258,7 +265,11 @@ pub fn described(task: &Task) -> String {
         Link::Sigmoid => "classes that may overlap",
         Link::Softmax => "classes",
     };
-    format!("{}, of {unit}, {what} {}", task.name, task.outputs.join(", "))
+    format!(
+        "{}, of {unit}, {what} {}",
+        task.name,
+        task.outputs.join(", ")
+    )
 }
 
 /// The path of a track.

@@ -223,7 +223,9 @@ impl Job for Reads {
             vectors: pool.is_some(),
         };
         let mut session = Session::open(loaded, &self.compute, None, load)?;
-        session.notes.extend(heads::notes(&session.checkpoint, task.as_ref())?);
+        session
+            .notes
+            .extend(heads::notes(&session.checkpoint, task.as_ref())?);
         let head = |engine: &Engine| {
             let Engine { model, facts, .. } = engine;
             let weights = &session.checkpoint.weights;

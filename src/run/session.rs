@@ -71,14 +71,19 @@ fn adapted(checkpoint: Checkpoint, compute: &Compute, fasta: &Path) -> Result<Ch
     let adapted = train::adapt(checkpoint, fasta, open, &mut |report| {
         if let Some(evaluation) = report.evaluation {
             first.get_or_insert(evaluation.score);
-            last = last.map_or(Some(evaluation.score), |last: f64| Some(last.min(evaluation.score)));
+            last = last.map_or(Some(evaluation.score), |last: f64| {
+                Some(last.min(evaluation.score))
+            });
             let (step, steps, score) = (report.step, report.steps, evaluation.score);
             tracing::debug!("adapting, step {step} of {steps}: {score:.4} bits per base");
         }
         go_on()
     })?;
     if let (Some(first), Some(last)) = (first, last) {
-        tracing::info!("adapted to {}: {first:.4} bits per base before, {last:.4} after", fasta.display());
+        tracing::info!(
+            "adapted to {}: {first:.4} bits per base before, {last:.4} after",
+            fasta.display()
+        );
     }
     Ok(adapted)
 }

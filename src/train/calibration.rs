@@ -59,7 +59,11 @@ impl Calibration {
         let near = least.clamp(1, TEMPERATURES - 2);
         let [a, b, c] = [near - 1, near, near + 1].map(|i| self.losses[i]);
         let bend = a - 2.0 * b + c;
-        let shift = if bend > 0.0 { 0.5 * (a - c) / bend } else { 0.0 };
+        let shift = if bend > 0.0 {
+            0.5 * (a - c) / bend
+        } else {
+            0.0
+        };
         let shift = shift.clamp(-1.0, 1.0);
         let loss = b - 0.25 * (a - c) * shift;
         let bits = loss.min(self.losses[least]) / self.count / std::f64::consts::LN_2;
@@ -73,7 +77,10 @@ impl Calibration {
         }
         let (temperature, bits) = self.best();
         Map::from_iter([
-            ("expected_calibration_error".to_string(), json!(self.error())),
+            (
+                "expected_calibration_error".to_string(),
+                json!(self.error()),
+            ),
             ("temperature".to_string(), json!(temperature)),
             ("bits_at_temperature".to_string(), json!(bits)),
         ])

@@ -80,7 +80,11 @@ fn what(trainee: &Trainee) -> String {
 
 /// What it is good for, and what not.
 fn use_of(record: &RunRecord, trainee: &Trainee) -> String {
-    let files: Vec<String> = record.data.iter().map(|file| file_name(&file.path)).collect();
+    let files: Vec<String> = record
+        .data
+        .iter()
+        .map(|file| file_name(&file.path))
+        .collect();
     let files = files.join(", ");
     let mut text = String::from("## Use\n\n");
     text.push_str(&match trainee.task() {
@@ -123,7 +127,8 @@ fn overlap(task: &Task) -> &'static str {
 fn held_out(text: &mut String, record: &RunRecord, outcome: &Outcome) {
     text.push_str("## Held out of this run\n\n");
     let listed = |text: &mut String, all: &[String]| {
-        all.iter().for_each(|region| text.push_str(&format!("- `{region}`\n")));
+        all.iter()
+            .for_each(|region| text.push_str(&format!("- `{region}`\n")));
     };
     match &outcome.evaluation {
         Some(evaluation) => {
@@ -134,7 +139,9 @@ fn held_out(text: &mut String, record: &RunRecord, outcome: &Outcome) {
         None => text.push_str("Nothing: how good the model is, is not known.\n"),
     }
     if let Some(test) = &record.test {
-        text.push_str("\n## Test\n\nMeasured once, at the end; in this run it neither trained nor chose:\n\n");
+        text.push_str(
+            "\n## Test\n\nMeasured once, at the end; in this run it neither trained nor chose:\n\n",
+        );
         listed(text, &record.tested);
         table(text, test);
     }
@@ -147,14 +154,27 @@ fn held_out(text: &mut String, record: &RunRecord, outcome: &Outcome) {
         let found = baseline.test.as_ref().or(baseline.evaluation.as_ref());
         (format!("linear, {}", baseline.name), found)
     });
-    let names = ["mcc", "mcc_ci95", "accuracy", "cross_entropy_bits", "spearman", "mean_squared_error"];
+    let names = [
+        "mcc",
+        "mcc_ci95",
+        "accuracy",
+        "cross_entropy_bits",
+        "spearman",
+        "mean_squared_error",
+    ];
     let has = |name: &&str| own.is_some_and(|own| own.metrics.contains_key(*name));
     let names: Vec<&str> = names.into_iter().filter(has).collect();
-    let titles = names.iter().map(|name| format!(" {} |", name.replace('_', " ")));
+    let titles = names
+        .iter()
+        .map(|name| format!(" {} |", name.replace('_', " ")));
     text.push_str(&format!("| model |{}\n", titles.collect::<String>()));
     text.push_str(&format!("|---|{}\n", "---|".repeat(names.len())));
     for (name, found) in std::iter::once(("this model".to_string(), own)).chain(simple) {
-        let cell = |name: &&str| found.and_then(|found| found.metrics.get(*name)).map_or(String::new(), shown);
+        let cell = |name: &&str| {
+            found
+                .and_then(|found| found.metrics.get(*name))
+                .map_or(String::new(), shown)
+        };
         let cells = names.iter().map(|name| format!(" {} |", cell(name)));
         text.push_str(&format!("| {name} |{}\n", cells.collect::<String>()));
     }
@@ -163,7 +183,11 @@ fn held_out(text: &mut String, record: &RunRecord, outcome: &Outcome) {
 fn table(text: &mut String, evaluation: &Evaluation) {
     text.push_str("\n| measure | value |\n|---|---|\n");
     for (name, value) in &evaluation.metrics {
-        text.push_str(&format!("| {} | {} |\n", name.replace('_', " "), shown(value)));
+        text.push_str(&format!(
+            "| {} | {} |\n",
+            name.replace('_', " "),
+            shown(value)
+        ));
     }
 }
 
@@ -176,7 +200,9 @@ pub(super) fn shown(value: &Value) -> String {
             ends.join(" to ")
         }
         Value::Object(values) => {
-            let each = values.iter().map(|(name, value)| format!("{name} {}", shown(value)));
+            let each = values
+                .iter()
+                .map(|(name, value)| format!("{name} {}", shown(value)));
             each.collect::<Vec<_>>().join(", ")
         }
         Value::Null => "not defined".to_string(),

@@ -60,7 +60,10 @@ pub fn write(
 ) -> Result<(&'static str, String)> {
     let metrics = record.metrics(trainee, outcome);
     let mut files = vec![
-        ("README.md", card::write(record, trainee, outcome, out.target())),
+        (
+            "README.md",
+            card::write(record, trainee, outcome, out.target()),
+        ),
         ("metrics.json", format!("{metrics:#}\n")),
         (
             "loss.svg",
@@ -87,7 +90,9 @@ pub fn write(
     }
     let mut heads = Task::list(&source.config)?;
     let left_behind = trainee.left_behind()?;
-    heads.iter_mut().for_each(|task| task.stale |= left_behind.contains(task));
+    heads
+        .iter_mut()
+        .for_each(|task| task.stale |= left_behind.contains(task));
     if !heads.is_empty() {
         config.insert(HEADS.into(), json!(heads));
     }

@@ -289,7 +289,10 @@ fn evaluate(
     });
     (at.sum, at.count) = (0.0, 0);
     if let Some(Evaluation { rank, .. }) = &evaluation {
-        let best = at.best.as_ref().map_or([f64::INFINITY; 2], |best| best.rank);
+        let best = at
+            .best
+            .as_ref()
+            .map_or([f64::INFINITY; 2], |best| best.rank);
         if Evaluation::is_better(*rank, best) {
             at.worse = 0;
             at.best = Some(Best {

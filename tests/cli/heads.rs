@@ -1,5 +1,6 @@
 //! Heads of whole sequences, applied: a row for each record, whatever the file and the chunk.
 
+use crate::harness::compare::within;
 use crate::harness::table::Table;
 use crate::harness::{Case, Outcome, bases};
 
@@ -26,10 +27,12 @@ fn labelled(sequences: &[(String, String)]) -> String {
 /// A case in which the adapter `out` tells the classes apart, by a head of this shape.
 fn classifier(shape: &str) -> Case {
     let all = sequences(3, 30);
-    let fasta = all.iter().map(|(name, bases)| format!(">{name}\n{bases}\n"));
-    let fastq = all.iter().map(|(name, bases)| {
-        format!("@{name}\n{bases}\n+\n{}\n", "I".repeat(bases.len()))
-    });
+    let fasta = all
+        .iter()
+        .map(|(name, bases)| format!(">{name}\n{bases}\n"));
+    let fastq = all
+        .iter()
+        .map(|(name, bases)| format!("@{name}\n{bases}\n+\n{}\n", "I".repeat(bases.len())));
     let mut case = Case::new(&format!(
         "fit --objective sequences --table train.csv --validate-table dev.csv -m model -o out \
          --lora 2 --batch 16 --epochs 4 --learning-rate 1e-2 --head-shape {shape}"
@@ -52,7 +55,8 @@ fn then(case: Case, args: &str) -> (Case, Outcome) {
 }
 
 fn probabilities(outcome: &Outcome) -> Vec<f32> {
-    Table::read(outcome.file("o.parquet")).numbers("prob_rich").into_iter().map(|p| p.unwrap()).collect()
+    let found = Table::read(outcome.file("o.parquet")).numbers("prob_rich");
+    found.into_iter().map(Option::unwrap).collect()
 }
 
 #[test]
@@ -62,39 +66,47 @@ fn a_head_of_sequences_says_the_same_of_a_record_in_any_file_and_chunk() {
         let (case, csv) = then(classifier(shape), &format!("{predict} test.csv"));
         let table = Table::read(csv.file("o.parquet"));
         assert_eq!(table.footer["table"], "sequences");
-        let expected = table.numbers("prob_rich").into_iter().map(|p| p.unwrap()).collect();
+        let expected = probabilities(&csv);
         assert_eq!(expected.len(), 30);
         let right = |(i, p): (usize, &f32)| (*p > 0.5) == i.is_multiple_of(2);
         let right = expected.iter().enumerate().filter(|&found| right(found));
         assert!(right.count() > 24, "{expected:?}");
         let class = table.words_or_null("class");
         for (class, p) in class.iter().zip(&expected) {
-            assert_eq!(class == "rich", *p > 0.5);
+            assert_eq!(class.as_deref() == Some("rich"), *p > 0.5);
         }
         let mut case = case;
         for args in ["test.fa", "test.fastq", "test.csv --chunk 7"] {
             let (next, outcome) = then(case, &format!("{predict} {args}"));
             let found = probabilities(&outcome);
-            crate::harness::table::within(args, &found, &expected, 1e-5);
+            within(args, &found, &expected, 1e-5);
             case = next;
         }
         let reads = "reads test.fastq --adapter out -m model -o o.parquet --force";
         let (_, outcome) = then(case, reads);
-        crate::harness::table::within("reads", &probabilities(&outcome), &expected, 1e-5);
+        within("reads", &probabilities(&outcome), &expected, 1e-5);
     }
 }
 
 #[test]
 fn heads_are_listed_and_what_is_absent_or_left_aside_is_said() {
     let (case, shown) = then(classifier("linear"), "models show model --adapter out");
-    assert!(shown.stdout().contains("label, of sequences, classes poor, rich"));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("label, of sequences, classes poor, rich"),
+        "{shown}"
+    );
     let base = "predict --adapter out -m model -o o.parquet";
     let (case, outcome) = then(case, &format!("{base} test.csv --head genes"));
     outcome.fails(2, &["the model has no head \"genes\"", "\"label\", lm"]);
     let (case, outcome) = then(case, &format!("{base} test.csv --bin 10"));
     outcome.fails(2, &["\"label\" describes whole sequences: no --bin"]);
     let (case, outcome) = then(case, &format!("{base} test.fa --head lm"));
-    assert!(outcome.stderr().contains("heads that this run does not use: label"));
+    assert!(
+        outcome
+            .stderr
+            .contains("heads that this run does not use: label")
+    );
     let (_, outcome) = then(case, "reads test.fa --adapter out -m model -o o.parquet");
     outcome.fails(3, &["this is FASTA, not a file of reads"]);
 }

@@ -109,6 +109,7 @@ impl Fit {
             held_back: self.split.queries()?,
             adapts,
             trained: self.split.trained()?,
+            head_dropout: self.split.head_dropout()?,
             calibrate: self.split.calibrate,
             both: self.split.strand.map(|strand| strand == Strands::Both),
             steps: self.schedule.steps(adapts),
@@ -130,7 +131,10 @@ impl Fit {
             let name = path.file_name()?.to_str()?;
             Some(name.split('.').next()?.to_string())
         };
-        let names = (self.fasta.first().and_then(name), self.start.model.as_ref().and_then(name));
+        let names = (
+            self.fasta.first().and_then(name),
+            self.start.model.as_ref().and_then(name),
+        );
         match names {
             (Some(genome), Some(model)) if adapts => Ok(PathBuf::from(format!("{genome}-{model}"))),
             _ => Err(Error::usage("no directory to make").todo("give -o DIR")),

@@ -130,6 +130,10 @@ pub struct Split {
     #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Task",
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub head_width: u16,
+    /// Leave this part of what goes into the first of the two layers of mlp and attention out of a
+    /// step, other ones in each [default: of attention 0.2, else 0].
+    #[arg(long, value_name = "FRACTION", help_heading = "Task")]
+    pub head_dropout: Option<f64>,
     /// What decides, on held-out sequences, which weights are kept [default: mcc, of values loss].
     #[arg(long, value_enum, help_heading = "Task", requires = "table")]
     pub select: Option<Select>,
@@ -157,7 +161,13 @@ pub struct Split {
     pub lora_alpha: Option<f64>,
     /// Leave this part of the inputs of each adapter out of a step, other ones in each: against
     /// learning few sequences by heart.
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.0, help_heading = "Task", requires = "lora")]
+    #[arg(
+        long,
+        value_name = "FRACTION",
+        default_value_t = 0.0,
+        help_heading = "Task",
+        requires = "lora"
+    )]
     pub lora_dropout: f64,
     /// Divide the logits by the temperature that fits held-out data best, so that probabilities are
     /// what they say; of classes of sequences, and of next-base.

@@ -46,14 +46,23 @@ impl Progress {
         self.bar.set_position(report.step);
         let unit = self.unit;
         let mut parts = Vec::new();
-        parts.extend(report.loss.map(|loss| format!("training loss {loss:.4} {unit}")));
-        self.bar.set_message(format!("{}, {rate:.0} bases a second", parts.concat()));
+        parts.extend(
+            report
+                .loss
+                .map(|loss| format!("training loss {loss:.4} {unit}")),
+        );
+        self.bar
+            .set_message(format!("{}, {rate:.0} bases a second", parts.concat()));
         let due = self.style == Style::Lines && self.said.elapsed() > Duration::from_secs(30);
         if report.evaluation.is_none() && !due {
             return;
         }
         self.said = now;
-        parts.extend(report.evaluation.map(|evaluation| held_out(evaluation, unit)));
+        parts.extend(
+            report
+                .evaluation
+                .map(|evaluation| held_out(evaluation, unit)),
+        );
         let done = report.step - step;
         if done > 0 {
             let left = seconds / done as f64 * (report.steps - report.step) as f64;
@@ -75,6 +84,11 @@ fn held_out(evaluation: &Evaluation, unit: &str) -> String {
     let score = evaluation.score;
     let number = |name: &str| evaluation.metrics.get(name).and_then(Value::as_f64);
     let more = [("mcc", "MCC"), ("spearman", "Spearman")];
-    let more = more.iter().find_map(|(key, name)| Some(format!(", {name} {:.3}", number(key)?)));
-    format!("held-out loss {score:.4} {unit}{}", more.unwrap_or_default())
+    let more = more
+        .iter()
+        .find_map(|(key, name)| Some(format!(", {name} {:.3}", number(key)?)));
+    format!(
+        "held-out loss {score:.4} {unit}{}",
+        more.unwrap_or_default()
+    )
 }

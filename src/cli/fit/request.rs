@@ -83,6 +83,22 @@ impl Split {
         }
     }
 
+    /// What is left out of a step of what goes into the head's layers.
+    pub fn head_dropout(&self) -> Result<f64> {
+        let usual = if self.head_shape == HeadShape::Attention {
+            0.2
+        } else {
+            0.0
+        };
+        let dropout = self.head_dropout.unwrap_or(usual);
+        if (0.0..1.0).contains(&dropout) {
+            Ok(dropout)
+        } else {
+            let what = "--head-dropout must be at least 0 and below 1";
+            Err(Error::usage(what))
+        }
+    }
+
     /// How a head of sequences reads them.
     fn reading(&self) -> Result<Reading> {
         let hidden = usize::from(self.head_width);
@@ -235,12 +251,19 @@ impl Schedules {
         Steps {
             length: self.length,
             chunk: self.chunk,
-            batch: self.batch.map(usize::from).or(usual.and_then(|usual| usual.batch)),
+            batch: self
+                .batch
+                .map(usize::from)
+                .or(usual.and_then(|usual| usual.batch)),
             parts: usize::from(self.accumulate),
-            epochs: self.epochs.unwrap_or(usual.map_or(1.0, |usual| usual.epochs)),
+            epochs: self
+                .epochs
+                .unwrap_or(usual.map_or(1.0, |usual| usual.epochs)),
             count: self.steps,
             most: usual.filter(|_| free).and_then(|usual| usual.most),
-            peak: self.learning_rate.unwrap_or(usual.map_or(1e-3, |usual| usual.peak)),
+            peak: self
+                .learning_rate
+                .unwrap_or(usual.map_or(1e-3, |usual| usual.peak)),
             warm_up: self.warm_up,
             last: self.last_rate,
             decay: self.weight_decay,

@@ -11,7 +11,7 @@ mod whole;
 
 pub use whole::{Piece, SoFar};
 
-use super::attention_pooling::{AttentionPooling, PoolingSizes};
+use super::attention_pooling::{AttentionPooling, BASES, PoolingSizes};
 use super::local_attention::{LocalAttention, LocalSizes, LocalState};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Result};
@@ -240,6 +240,7 @@ impl Task {
         };
         let sizes = [heads, queries, width, places, hidden];
         let fits = sizes.iter().all(|size| (1..=MOST).contains(size)) && window <= 4096;
+        let d = d + BASES;
         let divides = heads > 0 && d.is_multiple_of(heads) && queries * width <= MOST;
         if !fits || !divides || self.unit != Unit::Sequence || self.both_strands {
             let what = format!(
@@ -353,17 +354,34 @@ enum Readout {
 }
 
 impl TaskHead {
+    /// Hidden vectors (T, D) of whole sequences of these codes to (B, K), a row for each segment.
+    ///
+    /// # Errors
+    /// Those of the ops.
+    pub fn forward_sequences(
+        &self,
+        hidden: &Tensor,
+        codes: &[u8],
+        segments: &[Segment],
+    ) -> Result<Tensor> {
+        match (&self.pooling, &self.layer) {
+            (Some(pooling), Readout::Dense(first, last)) => {
+                dense(&pooling.forward(hidden, codes, segments)?, first, last)
+            }
+            _ => self.forward(hidden, segments),
+        }
+    }
+
     /// Hidden vectors of whole sequences (T, D), or (T, 2D) of both strands, to (T, K); to (B, K),
-    /// a row for each segment, if the head describes sequences.
+    /// a row for each segment, if the head describes sequences by their means.
+    ///
+    /// # Errors
+    /// Those of the ops.
     pub fn forward(&self, hidden: &Tensor, segments: &[Segment]) -> Result<Tensor> {
         match (&self.layer, self.unit) {
             (Readout::Dense(first, last), Unit::Base) => dense(hidden, first, last),
             (Readout::Dense(first, last), Unit::Sequence) => {
-                let summaries = match &self.pooling {
-                    Some(pooling) => pooling.forward(hidden, segments)?,
-                    None => segment_mean(hidden, segments)?,
-                };
-                dense(&summaries, first, last)
+                dense(&segment_mean(hidden, segments)?, first, last)
             }
             (Readout::Local(local), _) => {
                 Ok(local.forward(hidden, segments, &mut local.start(0))?.logits)

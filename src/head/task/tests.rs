@@ -82,8 +82,7 @@ fn a_head_read_in_two_stages_and_pieces_says_what_it_says_of_the_whole() {
             ends: true,
         };
         let joined = Tensor::cat(&strands, 1).unwrap();
-        let mut expected: Vec<f32> =
-            head.forward(&joined, &[whole]).unwrap().to_vec1().unwrap();
+        let mut expected: Vec<f32> = head.forward(&joined, &[whole]).unwrap().to_vec1().unwrap();
         expected
             .chunks_exact_mut(2)
             .for_each(|row| Link::Softmax.apply(row));

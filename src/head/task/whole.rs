@@ -30,8 +30,8 @@ pub struct Piece {
 }
 
 impl TaskHead {
-    /// What a head of sequences says of those that end among the rows of `hidden` (T, D), whose
-    /// pieces sum to T: K probabilities or values for each, and none for a piece whose sequence
+    /// What a head of sequences says of those that end among the rows of `hidden` (T, D), of these
+    /// codes (T), whose pieces sum to T: K probabilities or values for each, and none for a piece whose sequence
     /// goes on. Only the first piece may go on with the sequence of `so_far`, which holds that of
     /// the last one afterwards.
     ///
@@ -39,7 +39,7 @@ impl TaskHead {
     /// Those of the ops.
     pub fn read(
         &self,
-        hidden: &Tensor,
+        (hidden, codes): (&Tensor, &[u8]),
         pieces: &[Piece],
         so_far: &mut SoFar,
     ) -> Result<Vec<Option<Vec<f32>>>> {
@@ -51,12 +51,14 @@ impl TaskHead {
                 let summaries = pieces.iter().map(|piece| {
                     let len = piece.segment.len;
                     let rows = hidden.narrow(0, first, len)?;
+                    let codes = &codes[first..first + len];
                     first += len;
                     let mut state = match so_far.pooling.take() {
                         Some(state) if !piece.segment.starts => state,
                         _ => pooling.start(),
                     };
-                    let read = pooling.read(&rows, piece.segment, piece.length, &mut state)?;
+                    let of_whole = (piece.segment, piece.length);
+                    let read = pooling.read((&rows, codes), of_whole, &mut state)?;
                     so_far.pooling = (!piece.segment.ends).then_some(state);
                     Ok(read)
                 });
@@ -65,7 +67,9 @@ impl TaskHead {
         };
         let ended: Vec<f32> = summaries.iter().flatten().flatten().copied().collect();
         let mut said = self.of_summaries(ended)?.into_iter();
-        let each = summaries.iter().map(|summary| summary.as_ref().and_then(|_| said.next()));
+        let each = summaries
+            .iter()
+            .map(|summary| summary.as_ref().and_then(|_| said.next()));
         Ok(each.collect())
     }
 
@@ -96,7 +100,11 @@ fn means(hidden: &Tensor, pieces: &[Piece], so_far: &mut SoFar) -> Result<Vec<Op
     for piece in pieces {
         let end = first + piece.segment.len;
         let before = runs.len();
-        runs.extend((first..end).step_by(ROWS).map(|from| from..end.min(from + ROWS)));
+        runs.extend(
+            (first..end)
+                .step_by(ROWS)
+                .map(|from| from..end.min(from + ROWS)),
+        );
         counts.push(runs.len() - before);
         first = end;
     }

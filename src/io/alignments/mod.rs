@@ -119,7 +119,8 @@ impl Format {
             _ if table::is_header(start) => Ok(Self::Text),
             _ => {
                 let shown = &start[..start.len().min(8)];
-                let what = "neither BAM, SAM, CRAM, FASTQ, FASTA nor a table with a column \"sequence\"";
+                let what =
+                    "neither BAM, SAM, CRAM, FASTQ, FASTA nor a table with a column \"sequence\"";
                 let shown = String::from_utf8_lossy(shown).into_owned();
                 Err(Error::input(format!("{what}: it starts with \"{shown}\"")))
             }

@@ -18,7 +18,9 @@ pub(super) fn attention_pool(
         let tensors = [&x, &places, &out, grad];
         let (to_x, to_places) = with_slices(tensors, |[rows, places, out, grad]| {
             let width = sizes.out();
-            let pooled = out.par_chunks_exact(width).zip(grad.par_chunks_exact(width));
+            let pooled = out
+                .par_chunks_exact(width)
+                .zip(grad.par_chunks_exact(width));
             let rows = sequences(rows, &lengths, sizes.row());
             let parts = rows.into_par_iter().zip(pooled);
             let parts: Vec<(Vec<f32>, Vec<f32>)> = parts

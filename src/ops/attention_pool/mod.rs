@@ -52,9 +52,9 @@ impl PoolSizes {
 pub struct PoolState {
     /// Of each query: the largest score, the sum of the weights relative to it, and of what they
     /// weigh.
-    largest: Vec<f32>,  // (Q)
-    weights: Vec<f64>,  // (Q)
-    values: Vec<f64>,   // (Q · E)
+    largest: Vec<f32>, // (Q)
+    weights: Vec<f64>, // (Q)
+    values: Vec<f64>,  // (Q · E)
 }
 
 impl PoolState {

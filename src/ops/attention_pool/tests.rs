@@ -29,7 +29,8 @@ fn plain(lengths: &[usize], inputs: &[Vec<f64>]) -> Vec<f64> {
     for &n in lengths {
         for q in 0..queries {
             let score = |i: usize| {
-                let place = (i as i64 - (n / 2) as i64 + (places / 2) as i64).clamp(0, places as i64 - 1);
+                let place =
+                    (i as i64 - (n / 2) as i64 + (places / 2) as i64).clamp(0, places as i64 - 1);
                 x[(first + i) * SIZES.row() + q] + r[q * places + place as usize]
             };
             let sum: f64 = (0..n).map(|i| score(i).exp()).sum();

@@ -27,9 +27,7 @@ impl GenomeJob<'_> {
                 let pool = bins.map(|(_, pool)| name_of(pool));
                 table::embeddings(unit, &vectors(embed, session, pool))
             }
-            (_, _, Some(task)) => {
-                table::head_outputs(&heads::outputs(task), unit)
-            }
+            (_, _, Some(task)) => table::head_outputs(&heads::outputs(task), unit),
             (_, Head::Prediction { .. }, None) if bins.is_some() => {
                 table::bin_predictions(facts.causal)
             }

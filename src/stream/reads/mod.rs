@@ -11,8 +11,8 @@ mod whole;
 
 pub use rows::Partial;
 pub use sink::{ReadReceipts, ReadSink};
-pub use whole::SequenceSink;
 pub use steps::ReadTotals;
+pub use whole::SequenceSink;
 
 use super::Pool;
 use super::coming::Coming;
@@ -283,10 +283,12 @@ fn said(
         return Ok(Vec::new());
     };
     let (mut rows, mut pieces, mut first) = (Vec::new(), Vec::new(), 0);
+    let mut codes = Vec::new();
     let parts = step.parts.iter().filter(|part| part.segment.is_some());
     for part in parts.clone() {
         rows.push(first + part.kept.start..first + part.kept.end);
         first += part.codes.len();
+        codes.extend_from_slice(&part.codes[part.kept.clone()]);
         pieces.push(Piece {
             segment: Segment {
                 lane: 0,
@@ -299,13 +301,18 @@ fn said(
     }
     let kept: usize = pieces.iter().map(|piece| piece.segment.len).sum();
     let mut ended = if kept == first {
-        task.read(hidden, &pieces, so_far)?
+        task.read((hidden, &codes), &pieces, so_far)?
     } else {
-        let rows = rows.iter().map(|rows| hidden.narrow(0, rows.start, rows.len()));
+        let rows = rows
+            .iter()
+            .map(|rows| hidden.narrow(0, rows.start, rows.len()));
         let rows = Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
-        task.read(&rows, &pieces, so_far)?
+        task.read((&rows, &codes), &pieces, so_far)?
     }
     .into_iter();
-    let of_part = step.parts.iter().map(|part| part.segment.and_then(|_| ended.next()).flatten());
+    let of_part = step
+        .parts
+        .iter()
+        .map(|part| part.segment.and_then(|_| ended.next()).flatten());
     Ok(of_part.collect())
 }

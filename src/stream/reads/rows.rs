@@ -72,7 +72,10 @@ impl ReadValues {
 
     /// The logits after the last token.
     fn last_logits(&self) -> Option<&[f32]> {
-        let last = self.tokens.checked_sub(1).filter(|_| !self.logits.is_empty())?;
+        let last = self
+            .tokens
+            .checked_sub(1)
+            .filter(|_| !self.logits.is_empty())?;
         Some(self.row(&self.logits, last))
     }
 }

@@ -54,6 +54,7 @@ pub fn adapt(
         held_back: [Vec::new(), Vec::new()],
         adapts: true,
         trained: Trained::All,
+        head_dropout: 0.0,
         calibrate: false,
         both: None,
         steps: Steps::adapting(),

@@ -157,7 +157,9 @@ fn end(genomes: &Genomes) -> Vec<Span> {
         start: found.length - (found.length / 20).min(MOST),
         end: found.length,
     });
-    span.into_iter().filter(|span| span.start < span.end).collect()
+    span.into_iter()
+        .filter(|span| span.start < span.end)
+        .collect()
 }
 
 /// Spans as regions.

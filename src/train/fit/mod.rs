@@ -70,6 +70,7 @@ pub fn prepare(
     let material = Material::read(&request.lesson, &request.held_back, request.adapts)?;
     let trained = request.trained.clone();
     let mut trainee = Trainee::new(start, material.task.clone(), trained, request.seed)?;
+    trainee.thin_head(request.head_dropout);
     let network = trainee.network(false)?;
     request.lesson.suits(&network.facts)?;
     let without = lesson::without_gpu(&network.facts, material.task.as_ref());
@@ -83,7 +84,9 @@ pub fn prepare(
     let pace = chosen.pace;
     let plan = {
         let evaluation = pace.evaluation(&request.trained);
-        request.steps.plan(pace.epoch, pace.step, pace.batch, evaluation)?
+        request
+            .steps
+            .plan(pace.epoch, pace.step, pace.batch, evaluation)?
     };
     let mut settings = chosen.settings;
     settings.extend(shared_settings(&request, &plan));
@@ -241,7 +244,14 @@ fn findings(outcome: &Outcome, test: Option<&Evaluation>, baselines: &[Baseline]
 /// What was measured, in lines: on held-out data, of simple models, and last on the test.
 fn summary(outcome: &Outcome, record: &RunRecord) -> Vec<String> {
     let words = |found: &Evaluation| {
-        let names = ["bits_per_base", "mcc", "accuracy", "auroc", "spearman", "cross_entropy_bits"];
+        let names = [
+            "bits_per_base",
+            "mcc",
+            "accuracy",
+            "auroc",
+            "spearman",
+            "cross_entropy_bits",
+        ];
         let shown = names.into_iter().filter_map(|name| {
             let value = card::shown(found.metrics.get(name)?);
             let interval = found.metrics.get(&format!("{name}_ci95"));
@@ -257,9 +267,18 @@ fn summary(outcome: &Outcome, record: &RunRecord) -> Vec<String> {
         }
     }
     if let Some(found) = &outcome.evaluation {
-        lines.push(format!("held out, after step {}: {}", outcome.kept, words(found)));
+        lines.push(format!(
+            "held out, after step {}: {}",
+            outcome.kept,
+            words(found)
+        ));
     }
-    lines.extend(record.test.as_ref().map(|found| format!("test: {}", words(found))));
+    lines.extend(
+        record
+            .test
+            .as_ref()
+            .map(|found| format!("test: {}", words(found))),
+    );
     lines
 }
 
@@ -292,6 +311,7 @@ fn shared_settings(request: &Request, plan: &Plan) -> Map<String, Value> {
         ("clip", json!(plan.clip)),
         ("evaluate_every", json!(plan.evaluate_every)),
         ("patience", json!(plan.patience)),
+        ("head_dropout", json!(request.head_dropout)),
         ("calibrate", json!(request.calibrate)),
         ("seed", json!(request.seed)),
     ])

@@ -33,7 +33,8 @@ pub(super) fn warnings(
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let whole = *role != "FASTA";
         let regions = held_back.iter().flatten();
-        let mut regions = regions.filter(|region| !spared.iter().any(|other| within(region, other)));
+        let mut regions =
+            regions.filter(|region| !spared.iter().any(|other| within(region, other)));
         if whole && *role == "table" || !whole && regions.next().is_none() {
             continue;
         }
@@ -50,7 +51,11 @@ fn within(region: &str, other: &str) -> bool {
     let parts = |text: &str| {
         let (contig, range) = text.rsplit_once(':')?;
         let (first, last) = range.split_once('-')?;
-        Some((contig.to_string(), first.parse::<u64>().ok()?, last.parse::<u64>().ok()?))
+        Some((
+            contig.to_string(),
+            first.parse::<u64>().ok()?,
+            last.parse::<u64>().ok()?,
+        ))
     };
     match (parts(region), parts(other)) {
         (Some(a), Some(b)) => a.0 == b.0 && a.1 >= b.1 && a.2 <= b.2,

@@ -20,6 +20,8 @@ pub struct Request {
     pub trained: Trained,
     /// Whether both strands are read; none: as is usual for the lesson.
     pub both: Option<bool>,
+    /// The part of the inputs of the head's first of two layers that is left out of a step.
+    pub head_dropout: f64,
     /// The logits are divided by the temperature that is best on held-out data.
     pub calibrate: bool,
     /// The steps.
@@ -132,7 +134,9 @@ impl Steps {
             }
         }
         let epochs = || (self.epochs * epoch as f64 / step.max(1) as f64).ceil() as u64;
-        let most = self.most.map_or(u64::MAX, |most| (most / step.max(1)).max(1));
+        let most = self
+            .most
+            .map_or(u64::MAX, |most| (most / step.max(1)).max(1));
         let steps = self.count.unwrap_or_else(|| epochs().min(most));
         Ok(Plan {
             schedule: Schedule {

@@ -35,6 +35,8 @@ pub struct Trainee {
     shapes: BTreeMap<String, Vec<usize>>,
     /// One at least.
     devices: Vec<Device>,
+    /// The part of the inputs of the head's first of two layers that is left out of a step.
+    head_dropout: f64,
     /// What the inputs that are left out follow from: the seed and the step.
     drawn: (u64, u64),
     /// The parameters by name, row-major.
@@ -87,6 +89,7 @@ impl Trainee {
             task,
             shapes: BTreeMap::new(),
             devices: vec![Device::Cpu],
+            head_dropout: 0.0,
             drawn: (seed, 0),
             values: BTreeMap::new(),
         };
@@ -118,6 +121,12 @@ impl Trainee {
     /// Trains on these devices from now on, of which there is one at least, instead of on the CPU.
     pub fn run_on(&mut self, devices: Vec<Device>) {
         self.devices = devices;
+    }
+
+    /// Leaves this part of the inputs of the head's first of two layers out of each step, other ones
+    /// in each.
+    pub fn thin_head(&mut self, dropout: f64) {
+        self.head_dropout = dropout;
     }
 
     /// Begins a step: the next networks that are tracked leave out other inputs.
@@ -192,6 +201,16 @@ impl Trainee {
             parameters.insert(name.clone(), tensor);
         }
         let mut replaced = parameters.clone();
+        if let Some(task) = self
+            .task
+            .as_ref()
+            .filter(|_| tracked && self.head_dropout > 0.0)
+        {
+            let name = format!("{}hidden.weight", task.prefix());
+            if let Some(weight) = parameters.get(&name) {
+                replaced.insert(name, self.thinned(weight, self.head_dropout, u64::MAX)?);
+            }
+        }
         if let Trained::Adapter { scale, dropout } = &self.trained {
             replaced.retain(|name, _| !name.contains(".lora_"));
             for (number, (name, a)) in parameters.iter().enumerate() {
@@ -225,8 +244,8 @@ impl Trainee {
         })
     }
 
-    /// A factor A (r, in) without some of its columns, which leaves those inputs out of the product;
-    /// the others count more in turn. The same ones for all rows of a step: the product is added to
+    /// A matrix (out, in) without some of its columns, which leaves those inputs out of a step; the
+    /// others count more in turn. The same ones for all rows of a step: the product is added to
     /// the weight before anything is computed of it. Srivastava et al. 2014 (JMLR 15:1929).
     fn thinned(&self, a: &Tensor, dropout: f64, number: u64) -> Result<Tensor> {
         let (rank, inputs) = a.dims2()?;
@@ -274,7 +293,9 @@ impl Trainee {
         let mut adapted = self.source.with(weights);
         let mut heads = Task::list(&self.source.config)?;
         let behind = self.left_behind()?;
-        heads.iter_mut().for_each(|task| task.stale |= behind.contains(task));
+        heads
+            .iter_mut()
+            .for_each(|task| task.stale |= behind.contains(task));
         if !heads.is_empty() {
             let mut config = self.source.config.as_json().clone();
             config.insert(HEADS.to_string(), json!(heads));

@@ -42,7 +42,9 @@ const KINDS: [Kind; 2] = [
 pub(super) fn baselines(sets: [&[Example]; 3], measuring: &Measuring) -> Result<Vec<Baseline>> {
     let of_kind = |kind: &Kind| {
         let rows = sets.map(|set| {
-            let features = set.par_iter().map(|example| (kind.features)(&example.codes));
+            let features = set
+                .par_iter()
+                .map(|example| (kind.features)(&example.codes));
             features.collect::<Vec<_>>()
         });
         let [training, held_out, test] = &rows;
@@ -62,11 +64,18 @@ pub(super) fn baselines(sets: [&[Example]; 3], measuring: &Measuring) -> Result<
             measuring.of(&found)
         };
         let mut best: Option<(Option<Evaluation>, LinearModel)> = None;
-        let penalties = if held_out.is_empty() { &PENALTIES[1..2] } else { &PENALTIES[..] };
+        let penalties = if held_out.is_empty() {
+            &PENALTIES[1..2]
+        } else {
+            &PENALTIES[..]
+        };
         for model in penalties.iter().map(|penalty| fit(*penalty)) {
             let found = measured(&model, held_out, sets[1]);
             let score = |found: &Option<Evaluation>| found.as_ref().map_or(0.0, |e| e.score);
-            if best.as_ref().is_none_or(|(before, _)| score(&found) < score(before)) {
+            if best
+                .as_ref()
+                .is_none_or(|(before, _)| score(&found) < score(before))
+            {
                 best = Some((found, model));
             }
         }
@@ -84,8 +93,13 @@ pub(super) fn baselines(sets: [&[Example]; 3], measuring: &Measuring) -> Result<
 fn words(codes: &[u8]) -> Features {
     let mut counts = vec![0u32; 1 << (2 * K)];
     let mut all = 0u32;
-    for word in codes.windows(K).filter(|word| word.iter().all(|code| *code < N)) {
-        let index = word.iter().fold(0, |index, code| index << 2 | usize::from(*code));
+    for word in codes
+        .windows(K)
+        .filter(|word| word.iter().all(|code| *code < N))
+    {
+        let index = word
+            .iter()
+            .fold(0, |index, code| index << 2 | usize::from(*code));
         counts[index] += 1;
         all += 1;
     }
@@ -93,7 +107,9 @@ fn words(codes: &[u8]) -> Features {
     // length.
     let factor = (counts.len() as f32).sqrt() / all.max(1) as f32;
     let counted = counts.into_iter().enumerate().filter(|(_, n)| *n > 0);
-    counted.map(|(i, n)| (i as u32, n as f32 * factor)).collect()
+    counted
+        .map(|(i, n)| (i as u32, n as f32 * factor))
+        .collect()
 }
 
 /// Which base stands at each place around the centre.

@@ -127,9 +127,12 @@ fn largest_eigenvalue(rows: &[Features], width: usize) -> f64 {
     for _ in 0..POWER {
         let mut next = vec![0.0; width];
         for row in rows {
-            let along = row.iter().map(|&(i, x)| f64::from(x) * direction[i as usize]);
+            let along = row
+                .iter()
+                .map(|&(i, x)| f64::from(x) * direction[i as usize]);
             let along: f64 = along.sum();
-            row.iter().for_each(|&(i, x)| next[i as usize] += f64::from(x) * along);
+            row.iter()
+                .for_each(|&(i, x)| next[i as usize] += f64::from(x) * along);
         }
         let n = rows.len().max(1) as f64;
         length = next.iter().map(|x| x * x).sum::<f64>().sqrt() / n;
@@ -150,7 +153,9 @@ mod tests {
         let rows: Vec<Features> = (0..40)
             .map(|i| vec![(0, (i % 7) as f32 - 3.0), (1, (i % 5) as f32 * 0.5)])
             .collect();
-        let targets: Vec<f64> = (0..40).map(|i| f64::from(u8::from(i * i % 11 > 4))).collect();
+        let targets: Vec<f64> = (0..40)
+            .map(|i| f64::from(u8::from(i * i % 11 > 4)))
+            .collect();
         for classes in [true, false] {
             let outputs = if classes { 2 } else { 1 };
             let model = LinearModel::fit(&rows, &targets, (2, outputs), classes, 0.1);

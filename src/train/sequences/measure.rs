@@ -64,93 +64,98 @@ impl Measuring<'_> {
         })
     }
 
-fn classes(&self, found: &[Predicted], all: &mut Map<String, Value>) -> f64 {
-    let width = self.task.outputs.len();
-    let bits =
-        |(row, truth): &Predicted| -f64::from(row[*truth as usize].max(f32::MIN_POSITIVE)).log2();
-    let score = found.iter().map(bits).sum::<f64>() / found.len() as f64;
-    all.insert("cross_entropy_bits".into(), json!(score));
-    let mut predictions = vec![0; width];
-    found.iter().for_each(|(row, _)| predictions[predicted(row)] += 1);
-    let names = self.task.outputs.iter().cloned();
-    let counted: Map<String, Value> = names.zip(predictions.into_iter().map(|n| json!(n))).collect();
-    all.insert("predicted".into(), Value::Object(counted));
-    let confusion = |found: &[&Predicted]| {
-        Confusion::new(
-            width,
-            found
-                .iter()
-                .map(|(row, truth)| (*truth as usize, predicted(row))),
-        )
-    };
-    if self.intervals {
-        let mut calibration = Calibration::default();
-        for (row, truth) in found {
-            let logs: Vec<f32> = row.iter().map(|p| p.max(f32::MIN_POSITIVE).ln()).collect();
-            calibration.add(&logs, *truth as usize);
-        }
-        all.extend(calibration.measures());
-    }
-    let mut add = |name: &str, statistic: &dyn Fn(&[&Predicted]) -> Option<f64>| {
-        let whole = found.iter().collect::<Vec<_>>();
-        all.insert(name.into(), json!(statistic(&whole)));
-        if self.intervals {
-            let interval = metrics::interval(found, statistic);
-            all.insert(format!("{name}_ci95"), json!(interval));
-        }
-    };
-    add("mcc", &|found| confusion(found).mcc());
-    add("accuracy", &|found| confusion(found).accuracy());
-    if width == 2 {
-        let pairs = |found: &[&Predicted]| -> (Vec<f64>, Vec<bool>) {
-            found
-                .iter()
-                .map(|(row, truth)| (f64::from(row[1]), *truth == 1.0))
-                .unzip()
+    fn classes(&self, found: &[Predicted], all: &mut Map<String, Value>) -> f64 {
+        let width = self.task.outputs.len();
+        let bits = |(row, truth): &Predicted| {
+            -f64::from(row[*truth as usize].max(f32::MIN_POSITIVE)).log2()
         };
-        add("f1", &|found| Some(confusion(found).f1(1)));
-        add("auroc", &|found| {
-            let (scores, truths) = pairs(found);
-            metrics::auroc(&scores, &truths)
-        });
-        add("average_precision", &|found| {
-            let (scores, truths) = pairs(found);
-            metrics::average_precision(&scores, &truths)
-        });
-    } else {
-        add("macro_f1", &|found| Some(confusion(found).macro_f1()));
-    }
-    score
-}
-
-fn values(&self, found: &[Predicted], all: &mut Map<String, Value>) -> f64 {
-    let pairs = |found: &[&Predicted]| -> (Vec<f64>, Vec<f64>) {
+        let score = found.iter().map(bits).sum::<f64>() / found.len() as f64;
+        all.insert("cross_entropy_bits".into(), json!(score));
+        let mut predictions = vec![0; width];
         found
             .iter()
-            .map(|(row, truth)| (f64::from(row[0]), *truth))
-            .unzip()
-    };
-    let mean = |found: &[&Predicted]| {
-        let (x, y) = pairs(found);
-        let sum: f64 = x.iter().zip(&y).map(|(x, y)| (x - y).powi(2)).sum();
-        Some(sum / x.len() as f64)
-    };
-    let rank = |found: &[&Predicted]| {
-        let (x, y) = pairs(found);
-        metrics::spearman(&x, &y)
-    };
-    let whole: Vec<&Predicted> = found.iter().collect();
-    let score = mean(&whole).unwrap_or_default();
-    all.insert("mean_squared_error".into(), json!(score));
-    all.insert("spearman".into(), json!(rank(&whole)));
-    if self.intervals {
-        all.insert(
-            "spearman_ci95".into(),
-            json!(metrics::interval(found, rank)),
-        );
+            .for_each(|(row, _)| predictions[predicted(row)] += 1);
+        let names = self.task.outputs.iter().cloned();
+        let counted: Map<String, Value> = names
+            .zip(predictions.into_iter().map(|n| json!(n)))
+            .collect();
+        all.insert("predicted".into(), Value::Object(counted));
+        let confusion = |found: &[&Predicted]| {
+            Confusion::new(
+                width,
+                found
+                    .iter()
+                    .map(|(row, truth)| (*truth as usize, predicted(row))),
+            )
+        };
+        if self.intervals {
+            let mut calibration = Calibration::default();
+            for (row, truth) in found {
+                let logs: Vec<f32> = row.iter().map(|p| p.max(f32::MIN_POSITIVE).ln()).collect();
+                calibration.add(&logs, *truth as usize);
+            }
+            all.extend(calibration.measures());
+        }
+        let mut add = |name: &str, statistic: &dyn Fn(&[&Predicted]) -> Option<f64>| {
+            let whole = found.iter().collect::<Vec<_>>();
+            all.insert(name.into(), json!(statistic(&whole)));
+            if self.intervals {
+                let interval = metrics::interval(found, statistic);
+                all.insert(format!("{name}_ci95"), json!(interval));
+            }
+        };
+        add("mcc", &|found| confusion(found).mcc());
+        add("accuracy", &|found| confusion(found).accuracy());
+        if width == 2 {
+            let pairs = |found: &[&Predicted]| -> (Vec<f64>, Vec<bool>) {
+                found
+                    .iter()
+                    .map(|(row, truth)| (f64::from(row[1]), *truth == 1.0))
+                    .unzip()
+            };
+            add("f1", &|found| Some(confusion(found).f1(1)));
+            add("auroc", &|found| {
+                let (scores, truths) = pairs(found);
+                metrics::auroc(&scores, &truths)
+            });
+            add("average_precision", &|found| {
+                let (scores, truths) = pairs(found);
+                metrics::average_precision(&scores, &truths)
+            });
+        } else {
+            add("macro_f1", &|found| Some(confusion(found).macro_f1()));
+        }
+        score
     }
-    score
-}
+
+    fn values(&self, found: &[Predicted], all: &mut Map<String, Value>) -> f64 {
+        let pairs = |found: &[&Predicted]| -> (Vec<f64>, Vec<f64>) {
+            found
+                .iter()
+                .map(|(row, truth)| (f64::from(row[0]), *truth))
+                .unzip()
+        };
+        let mean = |found: &[&Predicted]| {
+            let (x, y) = pairs(found);
+            let sum: f64 = x.iter().zip(&y).map(|(x, y)| (x - y).powi(2)).sum();
+            Some(sum / x.len() as f64)
+        };
+        let rank = |found: &[&Predicted]| {
+            let (x, y) = pairs(found);
+            metrics::spearman(&x, &y)
+        };
+        let whole: Vec<&Predicted> = found.iter().collect();
+        let score = mean(&whole).unwrap_or_default();
+        all.insert("mean_squared_error".into(), json!(score));
+        all.insert("spearman".into(), json!(rank(&whole)));
+        if self.intervals {
+            all.insert(
+                "spearman_ci95".into(),
+                json!(metrics::interval(found, rank)),
+            );
+        }
+        score
+    }
 }
 
 /// The most probable class.

@@ -13,9 +13,9 @@ use crate::error::{Error, Kind, Result};
 use crate::head::{Link, Shape, Task, Unit};
 use crate::ops::{Tensor, cross_entropy};
 use crate::sequence::{Segment, reverse_complement};
+use measure::{Measuring, measure};
 use rand::Rng;
 use rand::seq::SliceRandom;
-use measure::{Measuring, measure};
 use std::collections::BTreeSet;
 use std::f64::consts::LN_2;
 
@@ -62,7 +62,7 @@ pub enum Reading {
 /// Places around the centre of a sequence that attention tells apart, at most.
 const PLACES: usize = 512;
 /// Queries that pool, and the numbers that each takes.
-const QUERIES: usize = 32;
+const QUERIES: usize = 64;
 const WIDTH: usize = 8;
 
 impl Reading {
@@ -321,7 +321,8 @@ impl Objective for Sequences {
 fn forward(network: &Network, batch: &[Example]) -> Result<Tensor> {
     let vocabulary = &network.facts.vocabulary;
     let codes = batch.iter().flat_map(|example| &example.codes);
-    let tokens: Vec<u32> = codes.map(|code| vocabulary.token(*code)).collect();
+    let codes: Vec<u8> = codes.copied().collect();
+    let tokens: Vec<u32> = codes.iter().map(|code| vocabulary.token(*code)).collect();
     let count = tokens.len();
     let tokens = Tensor::from_vec(tokens, count, &network.device)?;
     let segment = |example: &Example| Segment {
@@ -333,7 +334,9 @@ fn forward(network: &Network, batch: &[Example]) -> Result<Tensor> {
     let segments: Vec<Segment> = batch.iter().map(segment).collect();
     let mut state = network.model.start(1)?;
     let hidden = network.model.forward(&tokens, &segments, &mut state)?;
-    network.head()?.forward(&hidden, &segments)
+    network
+        .head()?
+        .forward_sequences(&hidden, &codes, &segments)
 }
 
 /// The sum of the squared errors, and its gradient.
