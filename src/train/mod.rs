@@ -11,6 +11,7 @@
 mod calibration;
 mod card;
 mod curve;
+mod directory;
 mod fit;
 mod labelled;
 mod labels;
@@ -37,7 +38,8 @@ pub use network::{Network, Trained, Trainee};
 pub use next_base::{Draws, NextBase, Sizes};
 pub use objective::{Baseline, Evaluation, Loss, Objective, Select};
 pub use optimiser::{AdamW, Schedule};
-pub use record::{RunRecord, write};
+pub use directory::write;
+pub use record::RunRecord;
 pub use run::{Outcome, Plan, Report, run};
 pub use sampler::{EpochPlace, Lanes, Pieces, Sampler};
 pub use saved::{Point, Saving};

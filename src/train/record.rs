@@ -1,16 +1,10 @@
 //! What stands beside trained weights: how they came to be, and how good they are.
 
-use super::card;
-use super::curve;
-use super::network::{Trained, Trainee};
+use super::network::Trainee;
 use super::objective::{Baseline, Evaluation};
 use super::run::Outcome;
 use super::saved::Point;
 use super::split::DataFile;
-use crate::adapter;
-use crate::checkpoint::{self, Changes, Staging};
-use crate::error::Result;
-use crate::head::{HEADS, TEMPERATURE, Task};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -46,70 +40,9 @@ pub struct RunRecord {
     pub temperature: Option<f64>,
 }
 
-/// Completes the directory `out` with what was trained, `metrics.json`, `loss.svg` and the
-/// model card `README.md`: a model (`config.json`, `model.safetensors`), or an adapter in PEFT's
-/// files. Returns the name of the file of weights and its digest.
-///
-/// # Errors
-/// Io.
-pub fn write(
-    trainee: &Trainee,
-    record: &RunRecord,
-    outcome: &Outcome,
-    out: Staging,
-) -> Result<(&'static str, String)> {
-    let metrics = record.metrics(trainee, outcome);
-    let mut files = vec![
-        (
-            "README.md",
-            card::write(record, trainee, outcome, out.target()),
-        ),
-        ("metrics.json", format!("{metrics:#}\n")),
-        (
-            "loss.svg",
-            curve::draw(&outcome.history, outcome.kept, record.score)?,
-        ),
-    ];
-    let source = trainee.source();
-    let mut config = Map::new();
-    if let Some(temperature) = source.config.get(TEMPERATURE) {
-        config.insert(TEMPERATURE.into(), temperature.clone());
-    }
-    if let Trained::Adapter { scale, dropout } = trainee.trained() {
-        // Heads of the model that are older stay there.
-        let mut heads = Task::list(&source.config)?;
-        heads.retain(|task| Some(&task.name) == trainee.task().map(|own| &own.name));
-        if !heads.is_empty() {
-            config.insert(HEADS.into(), json!(heads));
-        }
-        let (text, (name, tensors)) =
-            adapter::files((scale, *dropout), &source.name, config, trainee.stored()?);
-        files.push(("adapter_config.json", text));
-        let digest = checkpoint::write_directory(out, (name, &tensors), &files)?;
-        return Ok((name, digest));
-    }
-    let mut heads = Task::list(&source.config)?;
-    let left_behind = trainee.left_behind()?;
-    heads
-        .iter_mut()
-        .for_each(|task| task.stale |= left_behind.contains(task));
-    if !heads.is_empty() {
-        config.insert(HEADS.into(), json!(heads));
-    }
-    if source.config.has("torch_dtype") {
-        config.insert("torch_dtype".into(), json!("float32"));
-    }
-    let changes = Changes {
-        config,
-        tensors: trainee.stored()?,
-        files,
-    };
-    let digest = checkpoint::write_model(out, source, changes)?;
-    Ok(("model.safetensors", digest))
-}
-
 impl RunRecord {
-    fn metrics(&self, trainee: &Trainee, outcome: &Outcome) -> Value {
+    /// The content of `metrics.json`.
+    pub(super) fn metrics(&self, trainee: &Trainee, outcome: &Outcome) -> Value {
         let data = self.data.iter().map(|source| {
             json!({
                 "file": file_name(&source.path),

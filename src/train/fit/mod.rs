@@ -14,7 +14,7 @@ pub use request::{Lesson, Request, Steps, Tracking};
 
 use super::{
     Baseline, DataFile, Evaluation, Objective, Outcome, Plan, Report, RunRecord, Saving, Trained,
-    Trainee, card, record, run,
+    Trainee, card, run, write,
 };
 use crate::checkpoint::{Checkpoint, Staging};
 use crate::encoder::Facts;
@@ -157,7 +157,7 @@ impl Prepared {
         run(&mut self.trainee, objective, &self.plan, saving, watch)
     }
 
-    /// Tests what was trained, and completes the directory `out` with it; as [`record::write`].
+    /// Tests what was trained, and completes the directory `out` with it; as [`write`].
     pub fn write(
         mut self,
         outcome: &Outcome,
@@ -190,7 +190,7 @@ impl Prepared {
             warnings,
             temperature,
         };
-        let (name, digest) = record::write(&self.trainee, &record, outcome, out)?;
+        let (name, digest) = write(&self.trainee, &record, outcome, out)?;
         Ok(Written {
             name,
             digest,
