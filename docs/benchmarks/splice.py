@@ -25,7 +25,7 @@ import time
 
 CLASSES = ["EI", "IE", "N"]
 FOLDS = 5
-ATTENTION = ["--head-shape", "attention", "--learning-rate", "3e-3"]
+ATTENTION = ["--head-shape", "attention", "--learning-rate", "2e-3", "--weight-decay", "1"]
 WAYS = {
     "mean of vectors": ["--head-only", "--learning-rate", "1e-2"],
     "attention": ["--head-only", *ATTENTION],
@@ -117,7 +117,7 @@ def main():
     parser.add_argument("--model", default="crocuta-human")
     parser.add_argument("--crocuta", default="target/release/crocuta")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--epochs", default="40")
+    parser.add_argument("--epochs", default="30")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--threads", default="2", help="of each run")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")

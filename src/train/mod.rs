@@ -31,6 +31,7 @@ mod tally;
 mod tests;
 mod tracks;
 
+pub use directory::write;
 pub use fit::{Estimate, Lesson, Prepared, Request, Steps, Tracking, Written, adapt, prepare};
 pub use labels::Labels;
 pub use metrics::{Confusion, Ratio, auroc, average_precision, interval, ratio, spearman};
@@ -38,7 +39,6 @@ pub use network::{Network, Trained, Trainee};
 pub use next_base::{Draws, NextBase, Sizes};
 pub use objective::{Baseline, Evaluation, Loss, Objective, Select};
 pub use optimiser::{AdamW, Schedule};
-pub use directory::write;
 pub use record::RunRecord;
 pub use run::{Outcome, Plan, Report, run};
 pub use sampler::{EpochPlace, Lanes, Pieces, Sampler};

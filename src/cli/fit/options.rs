@@ -131,7 +131,7 @@ pub struct Split {
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub head_width: u16,
     /// Leave this part of what goes into the first of the two layers of mlp and attention out of a
-    /// step, other ones in each [default: of attention 0.2, else 0].
+    /// step, other ones in each [default: of attention 0.5, else 0].
     #[arg(long, value_name = "FRACTION", help_heading = "Task")]
     pub head_dropout: Option<f64>,
     /// What decides, on held-out sequences, which weights are kept [default: mcc, of values loss].

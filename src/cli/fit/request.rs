@@ -86,7 +86,7 @@ impl Split {
     /// What is left out of a step of what goes into the head's layers.
     pub fn head_dropout(&self) -> Result<f64> {
         let usual = if self.head_shape == HeadShape::Attention {
-            0.2
+            0.5
         } else {
             0.0
         };

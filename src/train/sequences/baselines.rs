@@ -15,7 +15,7 @@ const K: usize = 4;
 /// Bases around the centre.
 const AROUND: usize = 60;
 /// Penalties of which held-out data choose one.
-const PENALTIES: [f64; 3] = [1e-3, 1e-2, 1e-1];
+const PENALTIES: [f64; 5] = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1];
 
 /// Features of a sequence, and how many there are.
 struct Kind {
@@ -65,17 +65,16 @@ pub(super) fn baselines(sets: [&[Example]; 3], measuring: &Measuring) -> Result<
         };
         let mut best: Option<(Option<Evaluation>, LinearModel)> = None;
         let penalties = if held_out.is_empty() {
-            &PENALTIES[1..2]
+            &PENALTIES[2..3]
         } else {
             &PENALTIES[..]
         };
         for model in penalties.iter().map(|penalty| fit(*penalty)) {
             let found = measured(&model, held_out, sets[1]);
-            let score = |found: &Option<Evaluation>| found.as_ref().map_or(0.0, |e| e.score);
-            if best
-                .as_ref()
-                .is_none_or(|(before, _)| score(&found) < score(before))
-            {
+            let rank = |found: &Option<Evaluation>| found.as_ref().map_or([0.0; 2], |e| e.rank);
+            let better =
+                |before: &Option<Evaluation>| Evaluation::is_better(rank(&found), rank(before));
+            if best.as_ref().is_none_or(|(before, _)| better(before)) {
                 best = Some((found, model));
             }
         }
