@@ -98,6 +98,14 @@ struct Inputs {
 }
 
 impl Inputs {
+    fn must_not_adapt(&self) -> Result<()> {
+        if !self.adapt {
+            return Ok(());
+        }
+        let error = Error::usage("a dry run does not adapt the model");
+        Err(error.todo("leave out --adapt: crocuta check fit says what that takes"))
+    }
+
     /// The model, adapted to the input if that is asked for.
     fn load(&self, bundled: &str) -> Result<Loaded> {
         let fasta = self.adapt.then_some(self.source.fasta.as_path());
@@ -138,7 +146,25 @@ impl Embed {
     }
 }
 
+impl Embed {
+    /// An error for a dry run that would train first.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn must_not_adapt(&self) -> Result<()> {
+        self.inputs.must_not_adapt()
+    }
+}
+
 impl Predict {
+    /// An error for a dry run that would train first.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn must_not_adapt(&self) -> Result<()> {
+        self.inputs.must_not_adapt()
+    }
+
     /// The run over bases that these options ask for.
     fn job(&self) -> GenomeJob<'_> {
         GenomeJob {

@@ -238,7 +238,7 @@ mod tests {
             (json!([1.4105798, 1.49234]), "1.411 to 1.492"),
             (json!(null), "not defined"),
             (json!(50), "50"),
-            (json!({"N": 3, "EI": 4}), "EI 4, N 3"),
+            (json!({"EI": 4, "N": 3}), "EI 4, N 3"),
         ] {
             assert_eq!(shown(&value), text);
         }

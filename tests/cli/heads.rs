@@ -107,6 +107,6 @@ fn heads_are_listed_and_what_is_absent_or_left_aside_is_said() {
             .stderr
             .contains("heads that this run does not use: label")
     );
-    let (_, outcome) = then(case, "reads test.fa --adapter out -m model -o o.parquet");
+    let (_, outcome) = then(case, "reads test.fa --adapter out -m model -o r.parquet");
     outcome.fails(3, &["this is FASTA, not a file of reads"]);
 }

@@ -38,7 +38,8 @@ pub enum Models {
     Show {
         /// The model's directory.
         model: PathBuf,
-        /// With this adapter: a directory in PEFT's layout. Repeatable.
+        /// Apply an adapter to the model: a directory in PEFT's layout, as `crocuta fit --lora` makes
+        /// them. Repeatable: several add up, and each brings its heads.
         #[arg(long, value_name = "DIR")]
         adapter: Vec<PathBuf>,
     },

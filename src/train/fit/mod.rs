@@ -235,7 +235,7 @@ fn findings(outcome: &Outcome, test: Option<&Evaluation>, baselines: &[Baseline]
         && simple >= own
     {
         found.push(format!(
-            "a linear model of {name} is as good: MCC {simple:.3}, this model {own:.3}"
+            "a linear model of {name} is no worse: MCC {simple:.3}, this model {own:.3}"
         ));
     }
     found

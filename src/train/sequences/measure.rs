@@ -158,8 +158,9 @@ impl Measuring<'_> {
     }
 }
 
-/// The most probable class.
+/// The most probable class; of equally probable ones the first.
 fn predicted(row: &[f32]) -> usize {
-    let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    let order = |a: &(usize, &f32), b: &(usize, &f32)| a.1.total_cmp(b.1).then(b.0.cmp(&a.0));
+    let best = row.iter().enumerate().max_by(order);
     best.map_or(0, |(class, _)| class)
 }
