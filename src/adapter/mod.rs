@@ -63,9 +63,9 @@ pub fn modules(weights: &Weights) -> Vec<String> {
 
 /// The files of an adapter as PEFT writes them: the text of `adapter_config.json`, and the name
 /// and tensors of its weights. `tensors`: those of `lora_A` and `lora_B` by module, and whole ones.
-/// `config`: what [`Adapter::config`] gives back.
+/// `config`: what [`Adapter::config`] gives back; `dropout`: what it was trained with.
 pub fn files(
-    scale: &Scale,
+    (scale, dropout): (&Scale, f64),
     base: &str,
     config: Map<String, Value>,
     tensors: BTreeMap<String, candle_core::Tensor>,
@@ -88,7 +88,7 @@ pub fn files(
         "inference_mode": true,
         "init_lora_weights": true,
         "lora_alpha": scale.alpha,
-        "lora_dropout": 0.0,
+        "lora_dropout": dropout,
         "modules_to_save": whole.collect::<BTreeSet<_>>(),
         "peft_type": "LORA",
         "r": scale.rank,

@@ -3,8 +3,9 @@
 use super::{WEIGHTS, read};
 use crate::checkpoint::{Checkpoint, Config, Weights};
 use crate::error::{Error, Result};
-use crate::head::{HEADS, Task};
+use crate::head::{HEADS, TEMPERATURE, Task};
 use crate::io::sha256::{digest, digest_of};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// The model with all of these adapters: their low-rank products add up, and it has the heads of
@@ -21,6 +22,21 @@ pub fn with_adapters(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Chec
         let mut adapter = read(dir, &model.weights)?;
         let own = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
         let mut config = model.config.as_json().clone();
+        if adapter
+            .tensors
+            .keys()
+            .any(|name| !name.starts_with("crocuta_heads."))
+        {
+            // The heads that are there were trained on the encoder as it was.
+            let mut before = Task::list(&model.config)?;
+            before.iter_mut().for_each(|task| task.stale = true);
+            if !before.is_empty() {
+                config.insert(HEADS.to_string(), json!(before));
+            }
+        }
+        if let Some(temperature) = adapter.config.get(TEMPERATURE) {
+            config.insert(TEMPERATURE.to_string(), temperature.clone());
+        }
         for mut task in Task::list(&Config::new(dir.display(), adapter.config))? {
             if brought.contains(&task.name) {
                 let (before, now) = (task.prefix(), format!("crocuta_heads.{own}."));

@@ -17,6 +17,8 @@ pub(super) struct Bundled {
     pub config: &'static str,
     /// `model.safetensors`.
     pub weights: &'static [u8],
+    /// `metrics.json`: what it was trained on, and how.
+    pub record: &'static str,
 }
 
 impl Bundled {
@@ -38,6 +40,7 @@ macro_rules! model {
             name: $name,
             config: include_str!(concat!("../../models/", $name, "/config.json")),
             weights: include_bytes!(concat!("../../models/", $name, "/model.safetensors")),
+            record: include_str!(concat!("../../models/", $name, "/metrics.json")),
         }
     };
 }

@@ -8,17 +8,19 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A usage error if something is at `target` already, other than an empty directory, or if another
-/// process is making it. Changes nothing.
-pub fn must_be_free(target: &Path) -> Result<()> {
+/// A usage error if something is at `target` already, other than an empty directory, unless it is what
+/// a training run made and may be replaced; or if another process is making it. Changes nothing.
+pub fn must_be_free(target: &Path, replace: bool) -> Result<()> {
     let taken = match fs::read_dir(target) {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => target.symlink_metadata().is_ok(),
     };
-    if taken {
+    let made = |name: &str| target.join(name).is_file();
+    let trained = made("metrics.json") && (made("config.json") || made("adapter_config.json"));
+    if taken && !(replace && trained) {
         return Err(Error::usage("exists already")
             .file(target.display())
-            .todo("remove it, or give another directory"));
+            .todo("remove it, give another directory, or --force where the command has it"));
     }
     if temporaries(target)?.iter().any(|(_, in_use)| *in_use) {
         let error = Error::usage("in use: another run is making it").file(target.display());
@@ -35,6 +37,8 @@ pub struct Staging {
     /// its process's id is all that tells.
     _lock: Option<File>,
     target: PathBuf,
+    /// What stands at the target is replaced.
+    replace: bool,
 }
 
 impl Staging {
@@ -45,13 +49,22 @@ impl Staging {
     /// Usage: something is there already, other than an empty directory, or another process is
     /// making it. Io: the directory around it is missing or read-only.
     pub fn begin(target: &Path) -> Result<Self> {
+        Self::replacing(target, false)
+    }
+
+    /// The same; with `replace`, of a directory that is replaced by the new one once that is
+    /// complete.
+    ///
+    /// # Errors
+    /// As [`Staging::begin`].
+    pub fn replacing(target: &Path, replace: bool) -> Result<Self> {
         let mut name = prefix(target)?;
         let parent = parent(target);
         // The directory around it stays locked until the new one is: of two runs one is first. A
         // file system without locks loses this, nothing else.
         let around = File::open(parent).map_err(|e| Error::io(parent, &e))?;
         let _ = around.lock();
-        must_be_free(target)?;
+        must_be_free(target, replace)?;
         for (left, in_use) in temporaries(target)? {
             if !in_use && fs::remove_dir_all(&left).is_ok() {
                 tracing::info!("removed {}, which a killed run left", left.display());
@@ -69,6 +82,7 @@ impl Staging {
             temporary,
             _lock: lock,
             target: target.to_path_buf(),
+            replace,
         })
     }
 
@@ -93,9 +107,12 @@ impl Staging {
     /// Gives the directory its final name.
     pub fn commit(self) -> Result<()> {
         let sync = |dir: &Path| File::open(dir).and_then(|dir| dir.sync_all());
-        sync(&self.temporary)
-            .and_then(|()| fs::rename(&self.temporary, &self.target))
-            .map_err(|e| Error::io(&self.target, &e))?;
+        sync(&self.temporary).map_err(|e| Error::io(&self.target, &e))?;
+        if self.replace && self.target.is_dir() {
+            atomic::exchange(&self.temporary, &self.target)?;
+        } else {
+            fs::rename(&self.temporary, &self.target).map_err(|e| Error::io(&self.target, &e))?;
+        }
         sync(parent(&self.target)).map_err(|e| {
             // Nothing stands there after an error.
             let _ = fs::rename(&self.target, &self.temporary);

@@ -35,8 +35,12 @@ impl Check {
     /// Those that the run would meet before its work.
     pub fn run(&self) -> Result<()> {
         match self {
-            Self::Embed(embed) => run::check(&embed.job(), print),
-            Self::Predict(predict) => run::check(&predict.job(), print),
+            Self::Embed(embed) => embed
+                .must_not_adapt()
+                .and_then(|()| run::check(&embed.job(), print)),
+            Self::Predict(predict) => predict
+                .must_not_adapt()
+                .and_then(|()| run::check(&**predict, print)),
             Self::Score(score) => run::check(&**score, print),
             Self::Reads(reads) => run::check(&**reads, print),
             Self::Fit(fit) => print(&fit.check()?),

@@ -97,7 +97,7 @@ pub fn main() -> ExitCode {
     );
     let saves = match &cli.command {
         Command::Embed(embed) => run::resumes(&embed.job()),
-        Command::Predict(predict) => run::resumes(&predict.job()),
+        Command::Predict(predict) => run::resumes(&**predict),
         Command::Score(score) => run::resumes(&**score),
         Command::Reads(reads) => run::resumes(&**reads),
         Command::Fit(_) => true,
@@ -108,7 +108,7 @@ pub fn main() -> ExitCode {
         let params = cli.params.write(&matches)?;
         match cli.command {
             Command::Embed(embed) => run::run(&embed.job(), cli.logging.progress()),
-            Command::Predict(predict) => run::run(&predict.job(), cli.logging.progress()),
+            Command::Predict(predict) => run::run(&*predict, cli.logging.progress()),
             Command::Score(score) => run::run(&*score, cli.logging.progress()),
             Command::Reads(reads) => run::run(&*reads, cli.logging.progress()),
             Command::Fit(fit) => fit.run(&cli.logging),

@@ -27,6 +27,8 @@ const SAID_DIFFERENTLY: &[(&str, &str)] = &[
         "feature",
         "one type that is counted, or several that are learned",
     ),
+    ("force", "says what is replaced"),
+    ("head", "of bases or sequences, or of reads"),
     ("json", "says what is printed"),
     (
         "labels",

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// An encoder of any architecture.
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
 pub enum Model {
     /// HyenaDNA.
     Hyena(hyena::Model),

@@ -8,6 +8,10 @@ use crate::ops::{self, Linear, Tensor, timing};
 use crate::sequence::{A, C, G, N, T, base, complement};
 use rayon::prelude::*;
 
+/// The key of `config.json` by whose number, above 0, all logits are divided: what `crocuta fit
+/// --calibrate` found.
+pub const TEMPERATURE: &str = "_crocuta_temperature";
+
 /// Hidden vectors (T, D) to logits (T, V).
 pub struct LanguageModel {
     /// None of a published Transformer, which says itself what its tokens mean for bases.
@@ -36,6 +40,14 @@ impl LanguageModel {
             Some(weights) => weights.tensor(name, &shape)?,
             None if facts.always_tied || tied(checkpoint)? => model.embedding().clone(),
             None => return Err(no_head(checkpoint, name)),
+        };
+        let weight = match checkpoint.config.number(TEMPERATURE, Some(1.0))? {
+            1.0 => weight,
+            t if t > 0.0 => weight.affine(1.0 / t, 0.0)?,
+            t => {
+                let what = format!("{t}, but a temperature is above 0");
+                return Err(checkpoint.config.error(TEMPERATURE, what));
+            }
         };
         let complement = match model.complement() {
             Some(complement) => {

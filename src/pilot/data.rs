@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::head::Shape;
 use crate::sequence::Contig;
 use crate::sequence::region::{Query, Region};
-use crate::train::{Genomes, Lesson, Material, Tracking};
+use crate::train::{Genomes, Lesson, Material, Reading, Select, Tracking};
 
 /// The part that is held out: one in so many bases, or sequences.
 const PART: u64 = 10;
@@ -36,8 +36,10 @@ impl Data {
                 validate: request.validate_table.clone(),
                 test: None,
                 values: false,
+                reading: Reading::Mean(None),
+                select: Select::Loss,
             };
-            let mut material = Material::read(&lesson, &[Vec::new(), Vec::new()])?;
+            let mut material = Material::read(&lesson, &[Vec::new(), Vec::new()], false)?;
             material.hold_out(PART);
             let held_out = match &request.validate_table {
                 Some(path) => format!("the sequences of {}", path.display()),
@@ -75,7 +77,7 @@ impl Data {
         };
         let queries = held_back.map(|part| part.into_iter().map(Query::exact).collect());
         Ok(Self {
-            material: Material::read(&lesson, &queries)?,
+            material: Material::read(&lesson, &queries, false)?,
             lesson,
             length,
             held_out,

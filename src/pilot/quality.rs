@@ -114,6 +114,9 @@ fn prepare(
     let request = train::Request {
         lesson: pilot.data.lesson.clone(),
         held_back: [Vec::new(), Vec::new()],
+        adapts: false,
+        head_dropout: 0.0,
+        calibrate: false,
         trained: Trained::All,
         both: None,
         steps: Steps {
@@ -123,6 +126,7 @@ fn prepare(
             parts: 1,
             epochs: 1.0,
             count: Some(steps),
+            most: None,
             peak: RATE,
             warm_up: None,
             last: 1.0,
@@ -196,7 +200,7 @@ fn train(
     // A run that is broken off begins anew: what it measured on its way would be lost.
     let mut saving = Saving::open(&path, fit.identity(), Duration::MAX, true)?;
     let mut course: Vec<Moment> = Vec::new();
-    let trained = fit.train(&mut saving, &mut |report| {
+    let trained = fit.train(Some(&mut saving), &mut |report| {
         if let Some(evaluation) = report.evaluation {
             course.push(Moment {
                 step: report.step,

@@ -114,7 +114,7 @@ impl Objective for Copies {
         })
     }
 
-    fn evaluate(&self, network: &Network) -> Result<Option<Evaluation>> {
+    fn evaluate(&self, network: &Network, _whole: bool) -> Result<Option<Evaluation>> {
         let mut rng = StdRng::seed_from_u64(u64::MAX);
         let vocabulary = &network.facts.vocabulary;
         let bases: Vec<usize> = (0..4).map(|code| vocabulary.token(code) as usize).collect();
@@ -136,10 +136,7 @@ impl Objective for Copies {
         metrics.insert("recall".into(), json!(recall));
         let interval = train::interval(&right, train::ratio);
         metrics.insert("recall_ci95".into(), json!(interval));
-        Ok(Some(Evaluation {
-            score: 1.0 - recall,
-            metrics,
-        }))
+        Ok(Some(Evaluation::by_loss(1.0 - recall, metrics)))
     }
 
     fn test(&self, _network: &Network) -> Result<Option<Evaluation>> {
@@ -288,7 +285,7 @@ fn train(
     let plan = plan(steps);
     let mut saving = Saving::open(path, RunIdentity::new(), Duration::MAX, true)?;
     let watch = &mut |_: &train::Report| stream::go_on();
-    let trained = train::run(&mut trainee, &mut copies, &plan, &mut saving, watch);
+    let trained = train::run(&mut trainee, &mut copies, &plan, Some(&mut saving), watch);
     saving.remove();
     let outcome = match trained {
         Err(error) if is_finding(&error) => {
@@ -331,7 +328,13 @@ mod tests {
         let output = dir.path().join("x");
         let mut saving = Saving::open(&output, RunIdentity::new(), Duration::MAX, true).unwrap();
         let watch = &mut |_: &train::Report| Ok(());
-        let outcome = train::run(&mut trainee, &mut copies, &plan(steps), &mut saving, watch);
+        let outcome = train::run(
+            &mut trainee,
+            &mut copies,
+            &plan(steps),
+            Some(&mut saving),
+            watch,
+        );
         1.0 - outcome.unwrap().evaluation.unwrap().score
     }
 

@@ -2,12 +2,14 @@
 
 mod columns;
 mod estimate;
+mod predict;
 mod report;
+mod sequences;
 mod shards;
 
 use super::Job;
 use super::device::Load;
-use super::heads::Heads;
+use super::heads::{self, Heads};
 use super::layers::{self, Layers};
 use super::options::{Binning, Compute, Output, Sharding, Source};
 use super::outputs::{Format, Outputs};
@@ -53,7 +55,8 @@ pub struct Embed {
 #[derive(clap::Args, Clone, Debug, Serialize)]
 #[command(
     after_help = "Examples:\n  crocuta predict genome.fa.gz -m MODEL -o predictions.parquet --strand both\n  \
-crocuta predict genome.fa.gz --genes genes.gff3"
+crocuta predict genome.fa.gz --genes genes.gff3\n  \
+crocuta predict sequences.csv --adapter CLASSIFIER -o classes.parquet"
 )]
 pub struct Predict {
     /// One row for every BASES bases, at multiples of it.
@@ -85,9 +88,33 @@ struct Inputs {
     #[command(flatten)]
     #[serde(flatten)]
     compute: Compute,
+    /// Train the model on the FASTA first, some minutes on two processor cores, so that it knows
+    /// this genome better: `crocuta fit` of it, for this run alone.
+    #[arg(long, conflicts_with_all = ["reference", "resume", "shard"], help_heading = "Run")]
+    adapt: bool,
     #[command(flatten)]
     #[serde(flatten)]
     output: Output,
+}
+
+impl Inputs {
+    fn must_not_adapt(&self) -> Result<()> {
+        if !self.adapt {
+            return Ok(());
+        }
+        let error = Error::usage("a dry run does not adapt the model");
+        Err(error.todo("leave out --adapt: crocuta check fit says what that takes"))
+    }
+
+    /// The model, adapted to the input if that is asked for.
+    fn load(&self, bundled: &str) -> Result<Loaded> {
+        let fasta = self.adapt.then_some(self.source.fasta.as_path());
+        if fasta.is_some_and(is_stdout) {
+            let error = Error::usage("--adapt reads the FASTA twice");
+            return Err(error.todo("give a file, not standard input"));
+        }
+        Loaded::adapted(&self.compute, bundled, fasta)
+    }
 }
 
 /// The type of a vector's numbers.
@@ -119,9 +146,27 @@ impl Embed {
     }
 }
 
+impl Embed {
+    /// An error for a dry run that would train first.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn must_not_adapt(&self) -> Result<()> {
+        self.inputs.must_not_adapt()
+    }
+}
+
 impl Predict {
-    /// The run that these options ask for.
-    pub fn job(&self) -> GenomeJob<'_> {
+    /// An error for a dry run that would train first.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn must_not_adapt(&self) -> Result<()> {
+        self.inputs.must_not_adapt()
+    }
+
+    /// The run over bases that these options ask for.
+    fn job(&self) -> GenomeJob<'_> {
         GenomeJob {
             inputs: &self.inputs,
             rows: RowsOf::Predictions(self),
@@ -184,6 +229,7 @@ impl Job for GenomeJob<'_> {
             source,
             compute,
             output,
+            ..
         } = self.inputs;
         if source.sample.reference.is_some() && (output.resume || compute.exact) {
             let what = "--resume and --exact do not go with alignments";
@@ -226,88 +272,12 @@ impl Job for GenomeJob<'_> {
     }
 
     fn open(&self) -> Result<OpenGenome> {
-        let Inputs {
-            source, compute, ..
-        } = self.inputs;
-        let mut loaded = Loaded::open(compute, self.bundled())?;
-        if let RowsOf::Embeddings(embed) = self.rows {
-            loaded.layers = embed.layers.find(&loaded.facts)?;
-        }
-        let scratch = compute.exact_bytes(&loaded.model)?;
+        let loaded = self.inputs.load(self.bundled())?;
         let task = match self.heads() {
             Some(heads) => heads.task(&loaded.checkpoint)?,
             None => None,
         };
-        let strand = self.strand(task.as_ref())?;
-        if source.intervals.intervals.is_some() && task.is_some() {
-            let what = "--intervals is for the language model's predictions";
-            return Err(Error::usage(what).todo("add --head lm"));
-        }
-        let annotation = source.intervals.read()?;
-        let (intervals, feature, left_out) = match annotation {
-            Some(read) => (
-                Some(Intervals::new(read.intervals)),
-                read.feature,
-                read.empty,
-            ),
-            None => (None, None, 0),
-        };
-        let together = self.together(task.as_ref());
-        let (regions, empty) = source.regions.queries()?;
-        let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
-        let genome = source.open(&loaded.facts, strand, together, wanted)?;
-        let note = source.note(&loaded.facts);
-        let exact = compute.exact.then_some("--exact runs on the CPU");
-        let load = Load {
-            bases: genome.bases_hint(),
-            vectors: matches!(self.rows, RowsOf::Embeddings(_)) && self.bins().is_none(),
-        };
-        let mut session = Session::open(loaded, compute, exact, load)?;
-        session.notes.extend(note);
-        let checkpoint = &session.checkpoint;
-        let head = self.head(checkpoint, &session.engine, task.as_ref())?;
-        let others = session.others.iter();
-        let other_heads = others.map(|engine| self.head(checkpoint, engine, task.as_ref()));
-        let other_heads = other_heads.collect::<Result<_>>()?;
-        let unit = if self.bins().is_some() {
-            RowUnit::Bin
-        } else {
-            RowUnit::Base
-        };
-        let mut columns = match &intervals {
-            Some(intervals) => self.interval_columns(&session, intervals),
-            None => self.columns(&session, &head, task.as_ref()),
-        };
-        let of_bases = unit == RowUnit::Base && intervals.is_none();
-        if of_bases && strand != Strand::Mean && session.engine.model.with_words().is_some() {
-            columns = table::with_tokens(columns);
-        }
-        if genome.consensus().is_some() {
-            columns = table::with_depth(columns, unit);
-        }
-        let settings = GenomeSettings {
-            chunk: session.chunk,
-            windows: session.windows,
-            strand,
-            bins: self.bins(),
-            intervals: intervals.map(|all| (all, self.pool())),
-            scratch: compute.scratch(&self.inputs.output.output),
-        };
-        let mut opened = OpenGenome {
-            session,
-            genome,
-            head,
-            other_heads,
-            columns,
-            task,
-            settings,
-            regions,
-            feature,
-            left_out: left_out + empty,
-        };
-        opened.estimate(None);
-        opened.session.estimate.scratch = scratch;
-        Ok(opened)
+        self.open_with(loaded, task)
     }
 
     fn session(opened: &OpenGenome) -> &Session {
@@ -410,6 +380,93 @@ impl Job for GenomeJob<'_> {
 }
 
 impl GenomeJob<'_> {
+    /// Opens the input for a model; `task`: the head of bases that predicts, if it is not the
+    /// language model.
+    fn open_with(&self, mut loaded: Loaded, task: Option<Task>) -> Result<OpenGenome> {
+        let Inputs {
+            source, compute, ..
+        } = self.inputs;
+        if let RowsOf::Embeddings(embed) = self.rows {
+            loaded.layers = embed.layers.find(&loaded.facts)?;
+        }
+        let scratch = compute.exact_bytes(&loaded.model)?;
+        let strand = self.strand(task.as_ref())?;
+        if source.intervals.intervals.is_some() && task.is_some() {
+            let what = "--intervals is for the language model's predictions";
+            return Err(Error::usage(what).todo("add --head lm"));
+        }
+        let annotation = source.intervals.read()?;
+        let (intervals, feature, left_out) = match annotation {
+            Some(read) => (
+                Some(Intervals::new(read.intervals)),
+                read.feature,
+                read.empty,
+            ),
+            None => (None, None, 0),
+        };
+        let together = self.together(task.as_ref());
+        let (regions, empty) = source.regions.queries()?;
+        let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
+        let genome = source.open(&loaded.facts, strand, together, wanted)?;
+        let note = source.note(&loaded.facts);
+        let exact = compute.exact.then_some("--exact runs on the CPU");
+        let load = Load {
+            bases: genome.bases_hint(),
+            vectors: matches!(self.rows, RowsOf::Embeddings(_)) && self.bins().is_none(),
+        };
+        let mut session = Session::open(loaded, compute, exact, load)?;
+        session.notes.extend(note);
+        if self.heads().is_some() {
+            session
+                .notes
+                .extend(heads::notes(&session.checkpoint, task.as_ref())?);
+        }
+        let checkpoint = &session.checkpoint;
+        let head = self.head(checkpoint, &session.engine, task.as_ref())?;
+        let others = session.others.iter();
+        let other_heads = others.map(|engine| self.head(checkpoint, engine, task.as_ref()));
+        let other_heads = other_heads.collect::<Result<_>>()?;
+        let unit = if self.bins().is_some() {
+            RowUnit::Bin
+        } else {
+            RowUnit::Base
+        };
+        let mut columns = match &intervals {
+            Some(intervals) => self.interval_columns(&session, intervals),
+            None => self.columns(&session, &head, task.as_ref()),
+        };
+        let of_bases = unit == RowUnit::Base && intervals.is_none();
+        if of_bases && strand != Strand::Mean && session.engine.model.with_words().is_some() {
+            columns = table::with_tokens(columns);
+        }
+        if genome.consensus().is_some() {
+            columns = table::with_depth(columns, unit);
+        }
+        let settings = GenomeSettings {
+            chunk: session.chunk,
+            windows: session.windows,
+            strand,
+            bins: self.bins(),
+            intervals: intervals.map(|all| (all, self.pool())),
+            scratch: compute.scratch(&self.inputs.output.output),
+        };
+        let mut opened = OpenGenome {
+            session,
+            genome,
+            head,
+            other_heads,
+            columns,
+            task,
+            settings,
+            regions,
+            feature,
+            left_out: left_out + empty,
+        };
+        opened.estimate(None);
+        opened.session.estimate.scratch = scratch;
+        Ok(opened)
+    }
+
     fn heads(&self) -> Option<&Heads> {
         match self.rows {
             RowsOf::Embeddings(_) => None,

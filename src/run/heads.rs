@@ -10,7 +10,7 @@ use crate::head::{Link, Task, Unit};
 use crate::io::{bedgraph, bigwig};
 use crate::stream::Strand;
 use crate::stream::genome::{Genes, GenomeSettings, Regions, Tracks, ValueFile, ValueTrack};
-use crate::table;
+use crate::table::{self, HeadOutputs};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ const LANGUAGE_MODEL: &str = "lm";
 #[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct Heads {
     /// The head of the model that predicts: one of `crocuta models show`, or lm, the language model
-    /// [default: the model's own head of bases if it has one, else lm].
+    /// [default: the model's own head if it has one, else lm].
     #[arg(long, value_name = "NAME", help_heading = "Heads")]
     pub head: Option<String>,
     /// Write the genes that a gene head's probabilities give, as GFF3. Without -o no table is
@@ -113,23 +113,11 @@ impl Heads {
     /// # Errors
     /// Usage: no such head, or one that cannot do what is asked for.
     pub fn task(&self, checkpoint: &Checkpoint) -> Result<Option<Task>> {
-        let own = Task::list(&checkpoint.config)?.into_iter();
-        let own: Vec<Task> = own.filter(|task| task.unit == Unit::Base).collect();
-        let task = match self.head.as_deref() {
-            Some(LANGUAGE_MODEL) => None,
-            Some(name) => {
-                let found = own.into_iter().find(|task| task.name == name);
-                Some(found.ok_or_else(|| {
-                    Error::usage(format!("the model has no head of bases \"{name}\""))
-                        .todo("see crocuta models show, or train one with crocuta fit")
-                })?)
-            }
-            None if self.genes.is_some() && own.len() > 1 => own.into_iter().find(is_of_genes),
-            None if own.len() > 1 => {
-                let what = format!("the model has several heads, such as \"{}\"", own[0].name);
-                return Err(Error::usage(what).todo("choose with --head"));
-            }
-            None => own.into_iter().next(),
+        let own = Task::list(&checkpoint.config)?;
+        let task = if self.head.is_none() && self.genes.is_some() && own.len() > 1 {
+            own.into_iter().find(is_of_genes)
+        } else {
+            chosen(own, self.head.as_deref())?
         };
         if self.genes.is_some() && !task.as_ref().is_some_and(is_of_genes) {
             let what = "--genes needs a model with a gene head";
@@ -215,6 +203,73 @@ impl Heads {
         };
         wanted.iter().map(find).collect()
     }
+}
+
+/// The head that is asked for, or the only one; none for the language model.
+///
+/// # Errors
+/// Usage: no such head, or several of which none is asked for.
+pub fn chosen(own: Vec<Task>, asked: Option<&str>) -> Result<Option<Task>> {
+    let all = || {
+        let names = own.iter().map(|task| format!("\"{}\"", task.name));
+        names
+            .chain(["lm".to_string()])
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match asked {
+        Some(LANGUAGE_MODEL) => Ok(None),
+        Some(name) => match own.iter().find(|task| task.name == name) {
+            Some(task) => Ok(Some(task.clone())),
+            None => Err(
+                Error::usage(format!("the model has no head \"{name}\"")).todo(format!(
+                    "choose of {}, or train one with crocuta fit",
+                    all()
+                )),
+            ),
+        },
+        None if own.len() > 1 => Err(Error::usage("the model has several heads")
+            .todo(format!("choose with --head: {}", all()))),
+        None => Ok(own.into_iter().next()),
+    }
+}
+
+/// What a table says of a head.
+pub fn outputs(task: &Task) -> HeadOutputs {
+    HeadOutputs {
+        head: task.name.clone(),
+        names: task.outputs.clone(),
+        probabilities: task.link != Link::Identity,
+    }
+}
+
+/// What a user should know of the head that a run uses, and of those that it leaves aside.
+pub fn notes(checkpoint: &Checkpoint, used: Option<&Task>) -> Result<Vec<String>> {
+    let own = Task::list(&checkpoint.config)?.into_iter();
+    let others = own.filter(|task| Some(task) != used);
+    let others: Vec<String> = others.map(|task| described(&task)).collect();
+    let left = format!("heads that this run does not use: {}", others.join("; "));
+    let mut notes: Vec<String> = used.and_then(Task::warning).into_iter().collect();
+    notes.extend((!others.is_empty()).then_some(left));
+    Ok(notes)
+}
+
+/// A head in words: its name, what it describes, and its classes or values.
+pub fn described(task: &Task) -> String {
+    let unit = match task.unit {
+        Unit::Base => "bases",
+        Unit::Sequence => "sequences",
+    };
+    let what = match task.link {
+        Link::Identity => "values",
+        Link::Sigmoid => "classes that may overlap",
+        Link::Softmax => "classes",
+    };
+    format!(
+        "{}, of {unit}, {what} {}",
+        task.name,
+        task.outputs.join(", ")
+    )
 }
 
 /// The path of a track.

@@ -23,6 +23,7 @@ mod summary;
 pub(crate) mod units;
 
 pub use genome::{Embed, Predict};
+pub use heads::described;
 pub use memory::{address_limit, available_memory, peak_memory};
 pub use options::Workers;
 pub use reads::Reads;

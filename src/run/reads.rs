@@ -14,10 +14,10 @@ use super::provenance::{self, About};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
 use super::units::number;
-use super::{Job, file_name, name_of};
-use crate::checkpoint;
+use super::{Job, file_name, heads, name_of};
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::{Error, Result};
-use crate::head::LanguageModel;
+use crate::head::{LanguageModel, Task, Unit};
 use crate::io::alignments::{Alignments, Options, Writer};
 use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::fai;
@@ -76,6 +76,10 @@ pub struct Reads {
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Run",
           value_parser = clap::value_parser!(u16).range(1..))]
     mask_every: u16,
+    /// The head of sequences that says the class, or the values, of each read: one of
+    /// `crocuta models show`, or lm for none [default: the model's own if it has one].
+    #[arg(long, value_name = "NAME", help_heading = "Heads")]
+    head: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
     layers: Layers,
@@ -117,6 +121,8 @@ pub struct OpenReads {
     head: ReadHead,
     /// The same head for each of the other devices.
     other_heads: Vec<ReadHead>,
+    /// The head of sequences.
+    task: Option<Task>,
     source: Alignments,
     /// The records of a shard.
     blocks: Option<Blocks>,
@@ -193,7 +199,9 @@ impl Job for Reads {
             reference: self.reference.clone(),
             allow_missing_eof: self.allow_missing_eof,
             allow_empty: self.allow_empty,
+            sequences: false,
         };
+        let task = self.task(&loaded.checkpoint)?;
         let source = Alignments::open(&self.reads, &options)?;
         let facts = &loaded.facts;
         let pool = (!self.no_embedding).then_some(self.pool);
@@ -216,10 +224,16 @@ impl Job for Reads {
             vectors: pool.is_some(),
         };
         let mut session = Session::open(loaded, &self.compute, None, load)?;
+        session
+            .notes
+            .extend(heads::notes(&session.checkpoint, task.as_ref())?);
         let head = |engine: &Engine| {
             let Engine { model, facts, .. } = engine;
+            let weights = &session.checkpoint.weights;
+            let load = |task: &Task| task.load(weights, facts.width);
             Ok(ReadHead {
-                likelihood: LanguageModel::load(&session.checkpoint, model, facts)?,
+                likelihood: Some(LanguageModel::load(&session.checkpoint, model, facts)?),
+                task: task.as_ref().map(load).transpose()?,
                 masked: (!facts.causal).then_some(usize::from(self.mask_every)),
                 pool,
                 per_base: self.per_base.is_some(),
@@ -228,7 +242,9 @@ impl Job for Reads {
         let other_heads = session.others.iter().map(head).collect::<Result<_>>()?;
         let head = head(&session.engine)?;
         let contigs = source.header().contigs.len() as u64;
-        let columns = table::reads(session.engine.facts.causal, vectors.as_ref());
+        let outputs = task.as_ref().map(heads::outputs);
+        let causal = session.engine.facts.causal;
+        let columns = table::reads(causal, outputs.as_ref(), vectors.as_ref());
         session.estimate = Estimate::new(
             &session.engine,
             session.tokens(),
@@ -245,6 +261,7 @@ impl Job for Reads {
             session,
             head,
             other_heads,
+            task,
             source,
             blocks,
             vectors,
@@ -328,6 +345,13 @@ impl Job for Reads {
 }
 
 impl Reads {
+    /// The head of sequences, if there is one.
+    fn task(&self, checkpoint: &Checkpoint) -> Result<Option<Task>> {
+        let own = Task::list(&checkpoint.config)?.into_iter();
+        let own = own.filter(|task| task.unit == Unit::Sequence).collect();
+        heads::chosen(own, self.head.as_deref())
+    }
+
     fn sequenced(&self) -> bool {
         self.orientation == Orientation::Sequenced
     }
@@ -349,7 +373,8 @@ impl Reads {
         journal: Option<&Journal>,
     ) -> Result<ReadSink> {
         let causal = opened.session.engine.facts.causal;
-        let columns = table::reads(causal, opened.vectors.as_ref());
+        let outputs = opened.task.as_ref().map(heads::outputs);
+        let columns = table::reads(causal, outputs.as_ref(), opened.vectors.as_ref());
         let of_bases = || table::read_bases(causal);
         let groups = Groups::of_records();
         let groups_of_bases = Groups::of_read_bases();
@@ -409,6 +434,9 @@ impl Reads {
         }
         params.extend(self.regions.param());
         params.extend(self.layers.params());
+        if let Some(task) = &opened.task {
+            params.push(("head", json!(task.name)));
+        }
         if let Some(stride) = opened.head.masked {
             params.push(("mask-every", json!(stride)));
         }

@@ -7,7 +7,8 @@ use crate::adapter;
 use crate::checkpoint::Checkpoint;
 use crate::encoder::{Facts, Layer, Model};
 use crate::error::Result;
-use crate::stream::{Engine, Windows};
+use crate::stream::{Engine, Windows, go_on};
+use crate::train;
 use std::path::Path;
 
 /// A model that was loaded, not yet on its device.
@@ -29,8 +30,19 @@ impl Loaded {
     /// # Errors
     /// Those of the checkpoint and the adapters; Usage: an attention window for no attention.
     pub fn open(compute: &Compute, bundled: &str) -> Result<Self> {
+        Self::adapted(compute, bundled, None)
+    }
+
+    /// The same of a model that is first trained on the FASTA file `adapt`, if there is one.
+    ///
+    /// # Errors
+    /// As [`Loaded::open`], and those of the training.
+    pub fn adapted(compute: &Compute, bundled: &str, adapt: Option<&Path>) -> Result<Self> {
         let model = compute.model.as_deref().unwrap_or(Path::new(bundled));
-        let checkpoint = adapter::with_adapters(Checkpoint::open(model)?, &compute.adapter)?;
+        let mut checkpoint = adapter::with_adapters(Checkpoint::open(model)?, &compute.adapter)?;
+        if let Some(fasta) = adapt {
+            checkpoint = adapted(checkpoint, compute, fasta)?;
+        }
         let (model, facts) = encoder(&checkpoint, compute)?;
         Ok(Self {
             layers: facts.default_layers(),
@@ -39,6 +51,41 @@ impl Loaded {
             facts,
         })
     }
+}
+
+/// The model brought closer to a genome.
+fn adapted(checkpoint: Checkpoint, compute: &Compute, fasta: &Path) -> Result<Checkpoint> {
+    let open = |without_gpu| {
+        let Compute {
+            device: target,
+            precision,
+            device_memory,
+            ..
+        } = compute;
+        let (device, others) =
+            device::open_unless(without_gpu, target, *precision, *device_memory)?;
+        let words = [device.name(), super::name_of(*precision)];
+        Ok((std::iter::once(device).chain(others).collect(), words))
+    };
+    let (mut first, mut last) = (None, None);
+    let adapted = train::adapt(checkpoint, fasta, open, &mut |report| {
+        if let Some(evaluation) = report.evaluation {
+            first.get_or_insert(evaluation.score);
+            last = last.map_or(Some(evaluation.score), |last: f64| {
+                Some(last.min(evaluation.score))
+            });
+            let (step, steps, score) = (report.step, report.steps, evaluation.score);
+            tracing::debug!("adapting, step {step} of {steps}: {score:.4} bits per base");
+        }
+        go_on()
+    })?;
+    if let (Some(first), Some(last)) = (first, last) {
+        tracing::info!(
+            "adapted to {}: {first:.4} bits per base before, {last:.4} after",
+            fasta.display()
+        );
+    }
+    Ok(adapted)
 }
 
 /// The encoder of a checkpoint, as the options want it.

@@ -75,7 +75,7 @@ impl Groups {
         match table {
             "embeddings" | "predictions" => Some(Self::of_positions(bin)),
             "interval_embeddings" | "interval_predictions" => Some(Self::of_intervals()),
-            "reads" | "variants" => Some(Self::of_records()),
+            "reads" | "sequences" | "variants" => Some(Self::of_records()),
             "read_bases" => Some(Self::of_read_bases()),
             _ => None,
         }

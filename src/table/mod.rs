@@ -14,6 +14,7 @@ mod positions;
 mod predictions;
 mod read_bases;
 mod reads;
+mod sequences;
 mod variants;
 
 pub use embeddings::{LayerName, Vectors, embeddings};
@@ -28,6 +29,7 @@ pub use predictions::{
 };
 pub use read_bases::{ReadBases, read_bases};
 pub use reads::{Alignment, ReadRow, ReadRows, ReadStatus, reads};
+pub use sequences::{SequenceRow, SequenceRows, sequences};
 pub use variants::{
     Allele, HaplotypeOf, Of, SCORES, Score, Scores, Spelled, VariantColumns, VariantRow,
     VariantRows, variants,
@@ -119,7 +121,7 @@ pub fn specs<B>(columns: &[Column<B>]) -> Vec<ColumnSpec> {
     columns.iter().map(|column| column.spec.clone()).collect()
 }
 
-/// Rows on their way to a table. Four kinds of tables, four batches.
+/// Rows on their way to a table. Five kinds of tables, five batches.
 pub trait Batch: Default {
     /// How many rows there are.
     fn len(&self) -> usize;

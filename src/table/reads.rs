@@ -1,6 +1,8 @@
 //! `reads`: a row for every read.
 
 use super::embeddings::Vectors;
+use super::predictions::HeadOutputs;
+use super::sequences::{Judged, judgements};
 use super::{Batch, Column, Groups, clip_row, fit_records, halves};
 use crate::io::table_writer::{ColumnKind, Values};
 use crate::io::vector::Element;
@@ -32,6 +34,8 @@ pub struct ReadRow {
     pub ambiguous: u64,
     /// The sum of their log-probabilities, in nats.
     pub sum: f64,
+    /// What a head of sequences says of it, if there is one and it has bases.
+    pub said: Option<Vec<f32>>,
     /// Its vectors, side by side, if vectors are wanted and it has bases.
     pub vector: Option<Vec<f32>>,
     /// How it went.
@@ -105,12 +109,26 @@ impl Batch for ReadRows {
     }
 }
 
+impl Judged for ReadRows {
+    fn said(&self) -> Vec<Option<&[f32]>> {
+        self.0.iter().map(|row| row.said.as_deref()).collect()
+    }
+}
+
 /// The columns of a `reads` table: what the read is, where it is aligned, its likelihoods by a
-/// causal model or a bidirectional one, and with `vectors` its vectors.
-pub fn reads(causal: bool, vectors: Option<&Vectors>) -> Vec<Column<ReadRows>> {
+/// causal model or a bidirectional one, with `outputs` what a head of sequences says, and with
+/// `vectors` its vectors.
+pub fn reads(
+    causal: bool,
+    outputs: Option<&HeadOutputs>,
+    vectors: Option<&Vectors>,
+) -> Vec<Column<ReadRows>> {
     let mut columns = of_the_record();
     columns.extend(of_the_alignment());
     columns.extend(of_the_model(causal));
+    if let Some(outputs) = outputs {
+        columns.extend(judgements(outputs));
+    }
     if let Some(vectors) = vectors {
         columns.extend(embeddings(vectors));
     }

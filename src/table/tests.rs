@@ -44,6 +44,11 @@ fn the_documented_columns_are_those_of_the_code() {
         names: vec!["<class>".to_string()],
         probabilities: true,
     };
+    let values = HeadOutputs {
+        probabilities: false,
+        names: vec!["<name>".to_string()],
+        ..outputs.clone()
+    };
     let all = VariantColumns {
         info: vec!["<KEY>".to_string()],
         haplotypes: true,
@@ -76,7 +81,9 @@ fn the_documented_columns_are_those_of_the_code() {
             rows(&interval_predictions(&none, true)),
         ),
         ("variants", rows(&variants(&all))),
-        ("reads", rows(&reads(true, Some(&half)))),
+        ("reads", rows(&reads(true, Some(&outputs), Some(&half)))),
+        ("sequences", rows(&sequences(&outputs))),
+        ("sequences of values", rows(&sequences(&values))),
         ("read_bases", rows(&read_bases(true))),
         ("pilot", rows(&pilot())),
     ];
@@ -89,7 +96,7 @@ fn the_documented_columns_are_those_of_the_code() {
 
 #[test]
 fn the_footer_describes_every_column() {
-    let columns = reads(true, Some(&vectors(Element::F16)));
+    let columns = reads(true, None, Some(&vectors(Element::F16)));
     let embedding = columns
         .iter()
         .find(|column| column.spec.name == "embedding");
@@ -105,7 +112,7 @@ fn the_footer_describes_every_column() {
             column.spec.name
         );
     }
-    let without = reads(true, None);
+    let without = reads(true, None, None);
     assert!(without.iter().all(|column| column.spec.name != "embedding"));
 }
 

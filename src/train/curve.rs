@@ -45,7 +45,8 @@ struct Curve {
 
 impl Curve {
     fn new(history: &[Point], kept: u64) -> Self {
-        let losses = history.iter().map(|point| (point.bases as f64, point.loss));
+        let losses = history.iter();
+        let losses = losses.filter_map(|point| Some((point.bases as f64, point.loss?)));
         let scored = |point: &Point| Some((point.bases as f64, point.score?));
         let losses: Vec<_> = losses.filter(|(_, y)| y.is_finite()).collect();
         let scores = history.iter().filter_map(scored);
@@ -162,7 +163,7 @@ mod tests {
         let point = |(step, (loss, score)): (u64, &(f64, Option<f64>))| Point {
             step,
             bases: step * every,
-            loss: *loss,
+            loss: Some(*loss),
             score: *score,
         };
         points.map(point).collect()

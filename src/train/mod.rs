@@ -8,7 +8,10 @@
 //! moments, best values); and the activations of one part of a step, whose size the chunk and the
 //! lanes of the part decide, never the length of the input.
 
+mod calibration;
+mod card;
 mod curve;
+mod directory;
 mod fit;
 mod labelled;
 mod labels;
@@ -28,19 +31,21 @@ mod tally;
 mod tests;
 mod tracks;
 
+pub use directory::write;
 pub use fit::{
-    Estimate, Lesson, Material, Prepared, Request, Steps, Tracking, prepare, prepare_with,
+    Estimate, Lesson, Material, Prepared, Request, Steps, Tracking, Written, adapt, prepare,
+    prepare_with,
 };
 pub use labels::Labels;
 pub use metrics::{Confusion, Ratio, auroc, average_precision, interval, ratio, spearman};
 pub use network::{Network, Trained, Trainee};
 pub use next_base::{Draws, NextBase, Sizes};
-pub use objective::{Evaluation, Loss, Objective};
+pub use objective::{Baseline, Evaluation, Loss, Objective, Select};
 pub use optimiser::{AdamW, Schedule};
-pub use record::{RunRecord, write};
+pub use record::RunRecord;
 pub use run::{Outcome, Plan, Report, run};
 pub use sampler::{EpochPlace, Lanes, Pieces, Sampler};
 pub use saved::{Point, Saving};
-pub use sequences::{Example, Sequences, examples, task};
+pub use sequences::{Example, Reading, Sequences, examples, task};
 pub use split::{DataFile, Genomes, Passage};
 pub use tracks::{TrackReading, Tracks};

@@ -1,5 +1,6 @@
 //! The language model's objective: each base from those before it.
 
+use super::calibration::Calibration;
 use super::metrics::{self, Ratio};
 use super::network::{Network, foreign};
 use super::objective::{Evaluation, Loss, Objective, not_drawn};
@@ -9,6 +10,7 @@ use crate::encoder::{Encoder, State};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Tensor, cross_entropy, surprisals};
 use crate::sequence::region::Span;
+use crate::sequence::{A, C, G, T};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::f64::consts::LN_2;
@@ -159,12 +161,12 @@ impl Objective for NextBase {
         })
     }
 
-    fn evaluate(&self, network: &Network) -> Result<Option<Evaluation>> {
-        self.measure(network, &self.held_out)
+    fn evaluate(&self, network: &Network, whole: bool) -> Result<Option<Evaluation>> {
+        self.measure(network, &self.held_out, whole)
     }
 
     fn test(&self, network: &Network) -> Result<Option<Evaluation>> {
-        self.measure(network, &self.test)
+        self.measure(network, &self.test, true)
     }
 
     fn save(&self) -> Result<Vec<u8>> {
@@ -182,11 +184,18 @@ impl Objective for NextBase {
 }
 
 impl NextBase {
-    /// Bits a base over some spans; none of nothing.
-    fn measure(&self, network: &Network, spans: &[Span]) -> Result<Option<Evaluation>> {
+    /// Bits a base over some spans, and if `whole` how well the four bases' probabilities are
+    /// calibrated; none of nothing.
+    fn measure(
+        &self,
+        network: &Network,
+        spans: &[Span],
+        whole: bool,
+    ) -> Result<Option<Evaluation>> {
         let mut blocks: Vec<Block> = Vec::new();
+        let mut calibration = whole.then(Calibration::default);
         for span in spans {
-            self.read_span(network, span, &mut blocks)?;
+            self.read_span(network, span, &mut blocks, &mut calibration)?;
         }
         let all = |blocks: &[&Block]| {
             let parts: Vec<&Ratio> = blocks.iter().copied().flatten().collect();
@@ -205,14 +214,18 @@ impl NextBase {
         found.insert("bases".into(), json!(bases as u64));
         found.insert("ci95_blocks".into(), json!(blocks.len()));
         found.insert("bits_per_base_by_context".into(), by_context(&blocks));
-        Ok(Some(Evaluation {
-            score,
-            metrics: found,
-        }))
+        found.extend(calibration.unwrap_or_default().measures());
+        Ok(Some(Evaluation::by_loss(score, found)))
     }
 
     /// Adds the bits of a held-out span's bases, block by block.
-    fn read_span(&self, network: &Network, span: &Span, blocks: &mut Vec<Block>) -> Result<()> {
+    fn read_span(
+        &self,
+        network: &Network,
+        span: &Span,
+        blocks: &mut Vec<Block>,
+        calibration: &mut Option<Calibration>,
+    ) -> Result<()> {
         let mut state = network.model.start(1)?;
         let passage = Passage {
             span: *span,
@@ -223,7 +236,11 @@ impl NextBase {
             let end = (before + self.reading).min(passage.len());
             let mut pieces = Pieces::default();
             pieces.push(&self.genomes, &passage, before..end, 0);
-            let bits = bits(network, &pieces, &mut state)?;
+            let logits = logits(network, &pieces, &mut state)?;
+            if let Some(calibration) = calibration {
+                calibrate(calibration, network, &pieces, &logits)?;
+            }
+            let bits = bits(network, &pieces, &logits)?;
             for (i, bits) in bits.into_iter().enumerate() {
                 let place = before + i as u64;
                 if place.is_multiple_of(BLOCK) {
@@ -274,11 +291,29 @@ fn logits(network: &Network, pieces: &Pieces, state: &mut State) -> Result<Tenso
     network.language_model()?.forward(&hidden)
 }
 
+/// Counts what the logits say of the four bases where one of them follows.
+fn calibrate(
+    calibration: &mut Calibration,
+    network: &Network,
+    pieces: &Pieces,
+    logits: &Tensor,
+) -> Result<()> {
+    let width = logits.width();
+    let values: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+    let letters = [A, C, G, T].map(|base| network.facts.vocabulary.token(base) as usize);
+    for (row, target) in values.chunks_exact(width).zip(&pieces.targets) {
+        let truth = target.and_then(|code| [A, C, G, T].iter().position(|base| *base == code));
+        if let Some(truth) = truth {
+            calibration.add(&letters.map(|token| row[token]), truth);
+        }
+    }
+    Ok(())
+}
+
 /// `-log2 P` of each target.
-fn bits(network: &Network, pieces: &Pieces, state: &mut State) -> Result<Vec<Option<f64>>> {
-    let logits = logits(network, pieces, state)?;
+fn bits(network: &Network, pieces: &Pieces, logits: &Tensor) -> Result<Vec<Option<f64>>> {
     let token = |target: &Option<u8>| Some(network.facts.vocabulary.token((*target)?));
     let targets: Vec<_> = pieces.targets.iter().map(token).collect();
-    let nats = surprisals(&logits, &targets)?.into_iter();
+    let nats = surprisals(logits, &targets)?.into_iter();
     Ok(nats.map(|nats| Some(nats? / LN_2)).collect())
 }

@@ -36,8 +36,8 @@ pub struct Report<'a> {
     pub steps: u64,
     /// Bases read since the very start.
     pub bases: u64,
-    /// Mean loss of the step.
-    pub loss: f64,
+    /// Mean loss of the step; none before the first one.
+    pub loss: Option<f64>,
     /// What was measured at this step, if anything.
     pub evaluation: Option<&'a Evaluation>,
 }
@@ -61,7 +61,8 @@ pub struct Outcome {
 /// Trains: the trainee holds the best parameters afterwards, by the objective's score, or the
 /// last ones if nothing is held out.
 ///
-/// `watch` is told of each step; if it returns an error, the run is saved and ends with it.
+/// `watch` is told of each step; if it returns an error, the run is saved, if it is to be, and ends
+/// with it.
 ///
 /// # Errors
 /// Usage: the loss is no longer a number. Else those of the model, the data and the saving.
@@ -69,11 +70,15 @@ pub fn run(
     trainee: &mut Trainee,
     objective: &mut dyn Objective,
     plan: &Plan,
-    saving: &mut Saving,
+    mut saving: Option<&mut Saving>,
     watch: &mut dyn FnMut(&Report) -> Result<()>,
 ) -> Result<Outcome> {
     let started = Instant::now();
-    let mut at = match saving.load()? {
+    let found = match saving.as_deref_mut() {
+        Some(saving) => saving.load()?,
+        None => None,
+    };
+    let mut at = match found {
         Some(saved) => {
             objective.restore(&saved.objective)?;
             trainee.restore(saved.values.clone())?;
@@ -83,6 +88,17 @@ pub fn run(
     };
     let before = at.seconds;
     let steps = plan.schedule.steps;
+    if at.history.is_empty() {
+        // What training starts from is the first to beat.
+        let evaluation = evaluate(trainee, objective, &mut at)?;
+        watch(&Report {
+            step: 0,
+            steps,
+            bases: 0,
+            loss: None,
+            evaluation: evaluation.as_ref(),
+        })?;
+    }
     while at.step < steps && !stopped(&at, plan) {
         let loss = step(trainee, objective, plan, &mut at)?;
         at.step += 1;
@@ -97,10 +113,12 @@ pub fn run(
             step: at.step,
             steps,
             bases: at.bases,
-            loss,
+            loss: Some(loss),
             evaluation: evaluation.as_ref(),
         });
-        if watched.is_err() || saving.is_due() {
+        if let Some(saving) = saving.as_deref_mut()
+            && (watched.is_err() || saving.is_due())
+        {
             at.values.clone_from(&trainee.values);
             at.objective = objective.save()?;
             saving.store(&at)?;
@@ -111,7 +129,7 @@ pub fn run(
     if let Some(best) = at.best.take() {
         trainee.restore(best.values)?;
     }
-    let evaluation = objective.evaluate(&trainee.network(false)?)?;
+    let evaluation = objective.evaluate(&trainee.network(false)?, true)?;
     Ok(Outcome {
         steps: at.step,
         bases: at.bases,
@@ -134,6 +152,7 @@ fn step(
     at: &mut Saved,
 ) -> Result<f64> {
     objective.draw(plan.parts)?;
+    trainee.begin_step(at.step);
     let devices: Vec<usize> = (0..trainee.devices()).collect();
     let networks = side_by_side(&devices, |&device| trainee.network_on(device, true))?;
     let mut gradients: BTreeMap<String, Vec<f32>> = BTreeMap::new();
@@ -261,21 +280,24 @@ fn evaluate(
     objective: &dyn Objective,
     at: &mut Saved,
 ) -> Result<Option<Evaluation>> {
-    let evaluation = objective.evaluate(&trainee.network(false)?)?;
+    let evaluation = objective.evaluate(&trainee.network(false)?, false)?;
     at.history.push(Point {
         step: at.step,
         bases: at.bases,
-        loss: at.sum / at.count.max(1) as f64,
+        loss: (at.count > 0).then(|| at.sum / at.count as f64),
         score: evaluation.as_ref().map(|evaluation| evaluation.score),
     });
     (at.sum, at.count) = (0.0, 0);
-    if let Some(Evaluation { score, .. }) = &evaluation {
-        let best = at.best.as_ref().map_or(f64::INFINITY, |best| best.score);
-        if *score < best {
+    if let Some(Evaluation { rank, .. }) = &evaluation {
+        let best = at
+            .best
+            .as_ref()
+            .map_or([f64::INFINITY; 2], |best| best.rank);
+        if Evaluation::is_better(*rank, best) {
             at.worse = 0;
             at.best = Some(Best {
                 step: at.step,
-                score: *score,
+                rank: *rank,
                 values: trainee.values.clone(),
             });
         } else {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Changes when the file's form does: this, the identity and what was saved, and the SHA-256 of all
 /// that.
 /// With the number of the layout, which is a digit.
-const MAGIC: &[u8; 16] = b"crocuta fit v2\n\0";
+const MAGIC: &[u8; 16] = b"crocuta fit v3\n\0";
 
 /// All that a run is, between two steps.
 #[derive(Serialize, Deserialize)]
@@ -51,8 +51,8 @@ pub struct Saved {
 pub struct Best {
     /// After how many steps.
     pub step: u64,
-    /// Their score.
-    pub score: f64,
+    /// Their rank.
+    pub rank: [f64; 2],
     /// The parameters.
     pub values: BTreeMap<String, Vec<f32>>,
 }
@@ -64,8 +64,8 @@ pub struct Point {
     pub step: u64,
     /// Bases read.
     pub bases: u64,
-    /// Mean training loss since the last point.
-    pub loss: f64,
+    /// Mean training loss since the last point; none before the first step.
+    pub loss: Option<f64>,
     /// Score on held-out data, if there is any.
     pub score: Option<f64>,
 }

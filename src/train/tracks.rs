@@ -226,7 +226,7 @@ impl Objective for Tracks {
         })
     }
 
-    fn evaluate(&self, network: &Network) -> Result<Option<Evaluation>> {
+    fn evaluate(&self, network: &Network, _whole: bool) -> Result<Option<Evaluation>> {
         self.measure(network, &self.held_out)
     }
 
@@ -278,9 +278,7 @@ impl Tracks {
                 tally.add(row, targets);
             }
         }
-        Ok(tally.score().map(|score| Evaluation {
-            score,
-            metrics: tally.metrics(),
-        }))
+        let score = tally.score();
+        Ok(score.map(|score| Evaluation::by_loss(score, tally.metrics())))
     }
 }

@@ -145,8 +145,17 @@ fn corrupted_bases_follow_from_the_seed() {
 
 #[test]
 fn only_a_run_that_holds_nothing_out_is_warned_and_once() {
-    for (args, warnings) in [("", 1), ("--validate a:1-500", 0), ("--test a:1-500", 0)] {
-        let outcome = small(&format!("--steps 1 {args}")).run();
+    // Where a model is trained on, its last bases are held out unless others are.
+    for (start, args, warnings) in [
+        ("--config model/config.json", "", 1),
+        ("--config model/config.json", "--validate a:1-500", 0),
+        ("-m model", "", 0),
+        ("-m model", "--test a:1-500", 0),
+    ] {
+        let text = record("a", &bases(1, 6000), 60);
+        let fixed = "fit a.fa -o out --chunk 256 --batch 4 --length 1000 --steps 1";
+        let mut case = Case::new(&format!("{fixed} {start} {args}")).file("a.fa", text);
+        let outcome = case.run().succeeds(&MADE);
         let found = outcome.stderr.matches("nothing is held out").count();
         assert_eq!(found, warnings, "{args}: {}", outcome.stderr);
     }
@@ -283,7 +292,55 @@ fn early_stopping_keeps_the_best_parameters() {
     let place = scores.iter().position(|score| *score == best).unwrap();
     assert_eq!(found["kept_step"], history[place]["step"]);
     assert_eq!(found["evaluation"]["bits_per_base"], best);
+    assert_eq!(history[0]["step"], 0);
     assert!(found["steps"] == 60 || place + 3 == scores.len());
+}
+
+#[test]
+fn a_model_is_adapted_to_a_genome_without_further_options() {
+    let mut case = Case::new("fit lambda.fa.gz -m model")
+        .file("lambda.fa.gz", LAMBDA)
+        .seconds(300);
+    let made = MADE.map(|name| name.replace("out", "lambda-model"));
+    let outcome = case.run().succeeds(&made.each_ref().map(String::as_str));
+    let found: serde_json::Value =
+        serde_json::from_slice(outcome.file("lambda-model/metrics.json")).unwrap();
+    assert_eq!(
+        found["held_out"],
+        serde_json::json!(["NC_001416.1:46078-48502"])
+    );
+    let history = found["history"].as_array().unwrap();
+    assert_eq!(history[0]["step"], 0);
+    let before = history[0]["score"].as_f64().unwrap();
+    let after = found["evaluation"]["bits_per_base"].as_f64().unwrap();
+    assert!(after < before, "{before} {after}");
+    assert!(found["evaluation"]["temperature"].as_f64().unwrap() > 0.0);
+    let card = String::from_utf8(outcome.file("lambda-model/README.md").to_vec()).unwrap();
+    assert!(
+        card.contains("# lambda-model: a language model of DNA"),
+        "{card}"
+    );
+    // The same again takes the directory only by force.
+    case.run().fails(2, &["exists already"]);
+    let mut case = case.args("fit lambda.fa.gz -m model --steps 1 --force");
+    let outcome = case.run();
+    let found: serde_json::Value =
+        serde_json::from_slice(outcome.file("lambda-model/metrics.json")).unwrap();
+    assert_eq!(found["steps"], 1);
+}
+
+#[test]
+fn force_replaces_nothing_but_what_fit_has_made() {
+    let mut other = small("--steps 1 --force").file("out/mine", "");
+    other.run().fails(2, &["exists already"]);
+}
+
+#[test]
+fn evaluations_take_a_fifth_of_the_time_unless_it_is_said_otherwise() {
+    // A step reads 1,024 bases three times, an evaluation 2,000 once: four fifths are three steps.
+    let outcome = small("--steps 30 --validate b").run().succeeds(&MADE);
+    let found = metrics(&outcome);
+    assert_eq!(found["settings"]["evaluate_every"], 3);
 }
 
 /// Sequences of which those with the label `yes` hold more of one base.
@@ -317,6 +374,23 @@ fn labels_of_sequences_are_learned_by_the_head_by_an_adapter_and_by_all() {
     for args in ["--head-only --learning-rate 0.05", "--learning-rate 3e-3"] {
         let outcome = labels(args).run().succeeds(&MADE);
         let found = metrics(&outcome);
+        let words = [
+            "step 0 of",
+            "held-out loss",
+            "training loss",
+            "test: mcc",
+            "linear model",
+        ];
+        for words in words {
+            assert!(
+                outcome.stderr.contains(words),
+                "{words}: {}",
+                outcome.stderr
+            );
+        }
+        // The classes differ by how often bases occur.
+        let simple = &found["baselines"][0]["test"]["mcc"];
+        assert!(simple.as_f64().unwrap() > 0.7, "{simple}");
         assert!(
             found["evaluation"]["auroc"].as_f64().unwrap() > 0.95,
             "{found}"
@@ -328,6 +402,21 @@ fn labels_of_sequences_are_learned_by_the_head_by_an_adapter_and_by_all() {
             serde_json::json!(["no", "yes"])
         );
     }
+}
+
+#[test]
+fn a_model_that_predicts_one_class_is_warned_of_and_one_that_calibrates_says_so() {
+    let args = "--head-only --learning-rate 1e-30 --select loss";
+    let outcome = labels(args).run().succeeds(&MADE);
+    let said = "the model that was kept predicts one class, no";
+    assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+    let args = "--head-only --learning-rate 0.05 --calibrate";
+    let found = metrics(&labels(args).run().succeeds(&MADE));
+    let temperature = found["temperature"].as_f64().unwrap();
+    assert_eq!(found["evaluation"]["temperature"], temperature);
+    labels("--values --select mcc")
+        .run()
+        .fails(2, &["--select"]);
 }
 
 #[test]

@@ -229,7 +229,7 @@ fn what_cannot_be_is_refused() {
     };
     predict("--genes g.gff3").fails(2, &["a gene head"]);
     predict("--bed g.bed").fails(2, &["heads of tasks"]);
-    predict("--head genes -o o.parquet").fails(2, &["no head of bases \"genes\""]);
+    predict("--head genes -o o.parquet").fails(2, &["the model has no head \"genes\""]);
     predict("--genes g.gff3 --genetic-code 1").fails(2, &["expected 11 or 4"]);
 }
 

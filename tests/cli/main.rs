@@ -9,6 +9,7 @@ mod embed;
 mod fit;
 mod fit_again;
 mod genes;
+mod heads;
 mod inputs;
 mod intervals;
 mod layers;

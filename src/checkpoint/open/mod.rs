@@ -7,6 +7,7 @@ use super::copies::one_copy;
 use super::{Architecture, Config, Tokenizer, Weights, digests, hub, int8, layout, safetensors};
 use crate::error::{Error, Result};
 use crate::io::sha256::hex;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -113,6 +114,16 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
+    /// What the `metrics.json` of `crocuta fit` beside the weights says of their training, if it is
+    /// there and can be read.
+    pub fn record(&self) -> Option<Value> {
+        let text = match bundled::find(&self.dir) {
+            Some(bundled) => bundled.record.to_string(),
+            None => fs::read_to_string(self.dir.join("metrics.json")).ok()?,
+        };
+        serde_json::from_str(&text).ok()
+    }
+
     fn bundled(from: &Bundled) -> Result<Self> {
         let path = Path::new(from.name);
         let config = Config::parse(path.join("config.json").display(), from.config)?;

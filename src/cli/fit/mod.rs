@@ -7,14 +7,14 @@ mod request;
 use super::log::Logging;
 use super::process::{command, print};
 use crate::checkpoint::{self, Checkpoint, Staging};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::run::binds;
 use crate::run::units::readable;
 use crate::stream;
 use crate::train::{self, Prepared, Request, Saving};
 use options::{Output, Schedules, Split, Start, Strands, Task};
 use progress::Progress;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Options of `crocuta fit`.
@@ -24,7 +24,8 @@ use std::time::Duration;
 /// The part is --batch times --chunk bases, over --accumulate. `crocuta check fit` says how much.
 #[derive(clap::Args, Clone, Debug)]
 #[command(
-    after_help = "Examples:\n  crocuta fit genome.fa.gz --preset crocuta-bacteria --validate chr:3713323-4641652 -o model\n  \
+    after_help = "Examples:\n  crocuta fit genome.fa.gz -m crocuta-bacteria\n  \
+crocuta fit genome.fa.gz --preset crocuta-bacteria --validate chr:3713323-4641652 -o model\n  \
 crocuta fit genome.fa.gz -m model --learning-rate 3e-4 --validate-file held_out.bed -o better\n  \
 crocuta fit --objective sequences --table t.csv --validate-table v.csv -m model --lora 8 -o lora\n  \
 crocuta fit --objective genes --labels a.gff3 --both-strands a.fa -m model -o finder"
@@ -52,27 +53,35 @@ impl Fit {
             stream::stop_after(limit)?;
         }
         self.schedule.workers.start()?;
-        checkpoint::must_be_free(&self.output.output)?;
+        let output = self.directory()?;
+        checkpoint::must_be_free(&output, self.output.force)?;
         let mut fit = self.prepare()?;
-        let mut saving = self.saving(&fit)?;
-        let out = Staging::begin(&self.output.output)?;
+        for warning in fit.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let mut saving = self.saving(&output, &fit)?;
+        let out = Staging::replacing(&output, self.output.force)?;
         let steps = fit.plan.schedule.steps;
         tracing::info!("{} parameters, {steps} steps", fit.parameters());
         let score = fit.score;
         let mut progress = Progress::new(logging.progress(), steps, score);
-        let outcome = fit.train(&mut saving, &mut |report| {
+        let outcome = fit.train(Some(&mut saving), &mut |report| {
             progress.show(report);
             stream::go_on()
         })?;
         progress.finish();
-        let (name, digest) = fit.write(&outcome, command(), self.output.license.clone(), out)?;
+        let before = fit.warnings().len();
+        let words = (command(), self.output.license.clone());
+        let written = fit.write(&outcome, words, out)?;
         saving.remove();
-        if let Some(evaluation) = &outcome.evaluation {
-            let (value, kept) = (evaluation.score, outcome.kept);
-            tracing::info!("{value:.4} {score} on what was held out, after step {kept}");
+        for warning in &written.warnings[before..] {
+            tracing::warn!("{warning}");
         }
-        let path = self.output.output.join(name);
-        print(&format!("{digest}  {}\n", path.display()))
+        for line in &written.summary {
+            tracing::info!("{line}");
+        }
+        let path = output.join(written.name);
+        print(&format!("{}  {}\n", written.digest, path.display()))
     }
 
     /// What the command would take, in lines of `name: value`.
@@ -96,12 +105,16 @@ impl Fit {
 
     /// Reads and checks everything.
     fn prepare(&self) -> Result<Prepared> {
+        let adapts = self.split.adapts(self.objective, &self.start);
         let request = Request {
             lesson: self.split.lesson(self.objective, &self.fasta)?,
             held_back: self.split.queries()?,
+            adapts,
             trained: self.split.trained()?,
+            head_dropout: self.split.head_dropout()?,
+            calibrate: self.split.calibrate,
             both: self.split.strand.map(|strand| strand == Strands::Both),
-            steps: self.schedule.steps(),
+            steps: self.schedule.steps(adapts),
             seed: self.schedule.seed,
         };
         let start = self.open()?;
@@ -110,14 +123,33 @@ impl Fit {
         })
     }
 
+    /// The directory to make.
+    fn directory(&self) -> Result<PathBuf> {
+        if let Some(output) = &self.output.output {
+            return Ok(output.clone());
+        }
+        let adapts = self.split.adapts(self.objective, &self.start);
+        let name = |path: &PathBuf| {
+            let name = path.file_name()?.to_str()?;
+            Some(name.split('.').next()?.to_string())
+        };
+        let names = (
+            self.fasta.first().and_then(name),
+            self.start.model.as_ref().and_then(name),
+        );
+        match names {
+            (Some(genome), Some(model)) if adapts => Ok(PathBuf::from(format!("{genome}-{model}"))),
+            _ => Err(Error::usage("no directory to make").todo("give -o DIR")),
+        }
+    }
+
     fn open(&self) -> Result<Checkpoint> {
         self.start.open(self.schedule.seed, self.output.max_size)
     }
 
     /// Where the run is saved, and an earlier one that it goes on with.
-    fn saving(&self, fit: &Prepared) -> Result<Saving> {
+    fn saving(&self, output: &Path, fit: &Prepared) -> Result<Saving> {
         let Output {
-            output,
             checkpoint_every,
             resume,
             ..

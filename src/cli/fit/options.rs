@@ -2,6 +2,7 @@
 
 use crate::run::options::{Precision, Target, Workers};
 use crate::run::units::{duration, size};
+use crate::train::Select;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,8 +36,11 @@ pub enum HeadShape {
     Linear,
     /// Two layers on each vector.
     Mlp,
-    /// Attention to the vectors nearby, then a linear layer.
+    /// Attention to the vectors nearby, then a linear layer: of bases.
     LocalAttention,
+    /// Attention to the vectors nearby, then learned queries that bring a sequence's vectors together
+    /// by what they say and where they stand, then two layers: of sequences.
+    Attention,
 }
 
 /// What classes count.
@@ -114,23 +118,25 @@ pub struct Split {
     /// Of GFF3 and GTF, only features of this type. Repeatable.
     #[arg(long, value_name = "TYPE", help_heading = "Task", requires = "labels")]
     pub feature: Vec<String>,
-    /// How the classes of a base are computed from the encoder's hidden vectors.
-    #[arg(
-        long,
-        value_enum,
-        default_value = "linear",
-        help_heading = "Task",
-        requires = "labels"
-    )]
+    /// How the classes of a base, or of a sequence, are computed from the encoder's hidden vectors; of
+    /// a sequence linear and mlp read their mean.
+    #[arg(long, value_enum, default_value = "linear", help_heading = "Task")]
     pub head_shape: HeadShape,
-    /// Bases to either side that a local-attention head looks at.
-    #[arg(long, value_name = "BASES", default_value_t = 16, help_heading = "Task", requires = "labels",
+    /// Bases to either side that heads with attention look at.
+    #[arg(long, value_name = "BASES", default_value_t = 16, help_heading = "Task",
           value_parser = clap::value_parser!(u16).range(0..=4096))]
     pub head_window: u16,
-    /// Numbers between the two layers of a head of that kind.
-    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Task", requires = "labels",
+    /// Numbers between the two layers of mlp and attention.
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Task",
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub head_width: u16,
+    /// Leave this part of what goes into the first of the two layers of mlp and attention out of a
+    /// step, other ones in each [default: of attention 0.5, else 0].
+    #[arg(long, value_name = "FRACTION", help_heading = "Task")]
+    pub head_dropout: Option<f64>,
+    /// What decides, on held-out sequences, which weights are kept [default: mcc, of values loss].
+    #[arg(long, value_enum, help_heading = "Task", requires = "table")]
+    pub select: Option<Select>,
     /// The head reads the hidden vectors of both strands at each base, and so its context to both
     /// sides.
     #[arg(long, help_heading = "Task", requires = "labels")]
@@ -153,6 +159,20 @@ pub struct Split {
     /// Adapters count this much, over their rank [default: twice the rank].
     #[arg(long, value_name = "ALPHA", help_heading = "Task", requires = "lora")]
     pub lora_alpha: Option<f64>,
+    /// Leave this part of the inputs of each adapter out of a step, other ones in each: against
+    /// learning few sequences by heart.
+    #[arg(
+        long,
+        value_name = "FRACTION",
+        default_value_t = 0.0,
+        help_heading = "Task",
+        requires = "lora"
+    )]
+    pub lora_dropout: f64,
+    /// Divide the logits by the temperature that fits held-out data best, so that probabilities are
+    /// what they say; of classes of sequences, and of next-base.
+    #[arg(long, help_heading = "Task")]
+    pub calibrate: bool,
     /// Train the task's head alone.
     #[arg(long, help_heading = "Task", conflicts_with = "lora")]
     pub head_only: bool,
@@ -180,21 +200,16 @@ pub struct Schedules {
     #[arg(long, value_name = "PARTS", default_value_t = 1, help_heading = "Steps",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub accumulate: u16,
-    /// Times that all bases or sequences are read.
-    #[arg(long, value_name = "N", default_value_t = 1.0, help_heading = "Steps")]
-    pub epochs: f64,
+    /// Times that all bases or sequences are read [default: 1].
+    #[arg(long, value_name = "N", help_heading = "Steps")]
+    pub epochs: Option<f64>,
     /// Steps of the optimiser, instead of --epochs.
     #[arg(long, value_name = "N", help_heading = "Steps", conflicts_with = "epochs",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
-    /// The highest learning rate.
-    #[arg(
-        long,
-        value_name = "RATE",
-        default_value_t = 1e-3,
-        help_heading = "Steps"
-    )]
-    pub learning_rate: f64,
+    /// The highest learning rate [default: 1e-3, where a model is adapted 5e-4].
+    #[arg(long, value_name = "RATE", help_heading = "Steps")]
+    pub learning_rate: Option<f64>,
     /// Steps in which the learning rate rises [default: a twentieth of them, 1000 at most].
     #[arg(long, value_name = "STEPS", help_heading = "Steps")]
     pub warm_up: Option<u64>,
@@ -225,7 +240,8 @@ pub struct Schedules {
     /// Equal seeds give equal weights.
     #[arg(long, default_value_t = 0, help_heading = "Steps")]
     pub seed: u64,
-    /// Steps between evaluations on what is held out [default: a twentieth of them].
+    /// Steps between evaluations on what is held out [default: a twentieth of them, or more where
+    /// evaluations would take above a fifth of the time].
     #[arg(long, value_name = "STEPS", help_heading = "Steps",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub evaluate_every: Option<u64>,
@@ -247,9 +263,13 @@ pub struct Schedules {
 /// What is written.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Output {
-    /// The directory to make: weights, configuration, model card, metrics.json and loss.svg.
+    /// The directory to make: weights, configuration, model card, metrics.json and loss.svg [default
+    /// where a model is adapted: genome-model, by the names of the first FASTA file and the model].
     #[arg(short, long, value_name = "DIR", help_heading = "Output")]
-    pub output: PathBuf,
+    pub output: Option<PathBuf>,
+    /// Replace what an earlier run of crocuta fit has made there, once this one is complete.
+    #[arg(long, help_heading = "Output")]
+    pub force: bool,
     /// Go on where an earlier run of the same command was stopped: the weights will be those of a
     /// run that was not.
     #[arg(long, help_heading = "Output")]

@@ -9,7 +9,7 @@ use crate::io::bed::{self, Record};
 use crate::ops::Device;
 use crate::run::device;
 use crate::sequence::region::Query;
-use crate::train::{Lesson, Steps, Tracking, Trained};
+use crate::train::{Lesson, Reading, Select, Steps, Tracking, Trained};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +30,14 @@ impl Start {
 }
 
 impl Split {
+    /// Whether a model is brought closer to a genome, with nothing named that is held out.
+    pub fn adapts(&self, task: Task, start: &Start) -> bool {
+        let files = [&self.validate_file, &self.test_file];
+        let held_out = !self.validate.is_empty() || !self.test.is_empty();
+        let held_out = held_out || files.iter().any(|file| file.is_some());
+        task == Task::NextBase && start.model.is_some() && !held_out
+    }
+
     /// The regions that choose the weights, and those that test them.
     pub fn queries(&self) -> Result<[Vec<Query>; 2]> {
         let read = |regions: &[String], file: &Option<PathBuf>| -> Result<Vec<Query>> {
@@ -58,17 +66,52 @@ impl Split {
         }
     }
 
-    /// How the head computes.
-    fn shape(&self) -> Shape {
+    /// How a head of bases computes.
+    fn shape(&self) -> Result<Shape> {
         match self.head_shape {
-            HeadShape::Linear => Shape::Linear,
-            HeadShape::Mlp => Shape::Mlp {
+            HeadShape::Linear => Ok(Shape::Linear),
+            HeadShape::Mlp => Ok(Shape::Mlp {
                 hidden: usize::from(self.head_width),
-            },
-            HeadShape::LocalAttention => Shape::LocalAttention {
+            }),
+            HeadShape::LocalAttention => Ok(Shape::LocalAttention {
                 heads: 4,
                 window: usize::from(self.head_window),
-            },
+            }),
+            HeadShape::Attention => Err(Error::usage("--head-shape attention is for sequences")
+                .todo("of bases give local-attention")),
+        }
+    }
+
+    /// What is left out of a step of what goes into the head's layers.
+    pub fn head_dropout(&self) -> Result<f64> {
+        let usual = if self.head_shape == HeadShape::Attention {
+            0.5
+        } else {
+            0.0
+        };
+        let dropout = self.head_dropout.unwrap_or(usual);
+        if (0.0..1.0).contains(&dropout) {
+            Ok(dropout)
+        } else {
+            let what = "--head-dropout must be at least 0 and below 1";
+            Err(Error::usage(what))
+        }
+    }
+
+    /// How a head of sequences reads them.
+    fn reading(&self) -> Result<Reading> {
+        let hidden = usize::from(self.head_width);
+        match self.head_shape {
+            HeadShape::Linear => Ok(Reading::Mean(None)),
+            HeadShape::Mlp => Ok(Reading::Mean(Some(hidden))),
+            HeadShape::Attention => Ok(Reading::Attention {
+                window: usize::from(self.head_window),
+                hidden,
+            }),
+            HeadShape::LocalAttention => {
+                Err(Error::usage("--head-shape local-attention is for bases")
+                    .todo("of sequences give attention"))
+            }
         }
     }
 
@@ -84,7 +127,13 @@ impl Split {
         let rank = usize::from(rank);
         let alpha = self.lora_alpha.unwrap_or(2.0 * rank as f64);
         if alpha > 0.0 && alpha <= 1e6 {
-            Ok(Trained::Adapter(Scale { rank, alpha }))
+            let dropout = self.lora_dropout;
+            if !(0.0..1.0).contains(&dropout) {
+                let what = "--lora-dropout must be at least 0 and below 1";
+                return Err(Error::usage(what));
+            }
+            let scale = Scale { rank, alpha };
+            Ok(Trained::Adapter { scale, dropout })
         } else {
             Err(Error::usage(
                 "--lora-alpha must be above 0 and at most 1000000",
@@ -143,6 +192,15 @@ impl Split {
             validate: self.validate_table.clone(),
             test: self.test_table.clone(),
             values: self.values,
+            reading: self.reading()?,
+            select: match (self.select, self.values) {
+                (None, false) => Select::Mcc,
+                (None | Some(Select::Loss), _) => Select::Loss,
+                (Some(select), false) => select,
+                (Some(_), true) => {
+                    return Err(Error::usage("--select mcc and auroc are for classes"));
+                }
+            },
         })
     }
 
@@ -156,7 +214,7 @@ impl Split {
             labels: self.labels.clone(),
             features: self.feature.clone(),
             genes,
-            shape: self.shape(),
+            shape: self.shape()?,
             both_strands: self.both_strands,
             balanced: self.class_weights == ClassWeights::Balanced,
         }))
@@ -172,22 +230,34 @@ impl Schedules {
         Ok(opened)
     }
 
-    /// The steps, as they are asked for.
-    pub fn steps(&self) -> Steps {
+    /// The steps, as they are asked for; what is not asked for, as adapting a model needs it, if that
+    /// is what is done.
+    pub fn steps(&self, adapts: bool) -> Steps {
+        let usual = adapts.then(Steps::adapting);
+        let usual = usual.as_ref();
+        let free = self.epochs.is_none();
         Steps {
             length: self.length,
             chunk: self.chunk,
-            batch: self.batch.map(usize::from),
+            batch: self
+                .batch
+                .map(usize::from)
+                .or(usual.and_then(|usual| usual.batch)),
             parts: usize::from(self.accumulate),
-            epochs: self.epochs,
+            epochs: self
+                .epochs
+                .unwrap_or(usual.map_or(1.0, |usual| usual.epochs)),
             count: self.steps,
-            peak: self.learning_rate,
+            most: usual.filter(|_| free).and_then(|usual| usual.most),
+            peak: self
+                .learning_rate
+                .unwrap_or(usual.map_or(1e-3, |usual| usual.peak)),
             warm_up: self.warm_up,
             last: self.last_rate,
             decay: self.weight_decay,
             clip: self.clip,
             evaluate_every: self.evaluate_every,
-            patience: self.patience,
+            patience: self.patience.or(usual.and_then(|usual| usual.patience)),
         }
     }
 }

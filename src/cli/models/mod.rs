@@ -9,9 +9,10 @@ use crate::checkpoint::{self, Checkpoint, Config, Tokenizer};
 use crate::distil::{self, Cheaper, Check};
 use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Kind, Result};
+use crate::head::Task;
 use crate::io::genome::{self, Genome};
-use crate::run::Workers;
 use crate::run::units::{readable, size};
+use crate::run::{Workers, described};
 use crate::stream;
 use candle_core::DType;
 use serde_json::{Map, json};
@@ -37,6 +38,10 @@ pub enum Models {
     Show {
         /// The model's directory.
         model: PathBuf,
+        /// Apply an adapter to the model: a directory in PEFT's layout, as `crocuta fit --lora` makes
+        /// them. Repeatable: several add up, and each brings its heads.
+        #[arg(long, value_name = "DIR")]
+        adapter: Vec<PathBuf>,
     },
     /// Make a model with random weights in the published layout: for benchmarks and training.
     #[command(
@@ -179,7 +184,7 @@ impl Models {
             Self::Pull(pull) => pull.run(progress),
             Self::List { published: true } => print(&list::published()),
             Self::List { published: false } => print(&list::known()?),
-            Self::Show { model } => show(model),
+            Self::Show { model, adapter } => show(model, adapter),
             Self::New {
                 preset,
                 config,
@@ -404,8 +409,8 @@ fn check_sequences(path: &Path) -> Result<Check> {
     })
 }
 
-fn show(path: &Path) -> Result<()> {
-    let checkpoint = Checkpoint::open(path)?;
+fn show(path: &Path, adapters: &[PathBuf]) -> Result<()> {
+    let checkpoint = adapter::with_adapters(Checkpoint::open(path)?, adapters)?;
     let (model, facts) = Model::load(&checkpoint)?;
     let tokens = match model.pretrained() {
         Some(model) => {
@@ -447,8 +452,21 @@ fn show(path: &Path) -> Result<()> {
         readable(facts.state_bytes as u64),
         readable(facts.kept_bytes as u64),
         facts.flops as f64 / 1e6,
-        layers(&facts),
+        layers(&facts) + &heads(&checkpoint)?,
     ))
+}
+
+/// The heads that `--head` takes: what each describes, and its classes or values.
+fn heads(checkpoint: &Checkpoint) -> Result<String> {
+    let own = Task::list(&checkpoint.config)?;
+    let mut lines = String::new();
+    if !own.is_empty() {
+        lines.push_str("heads for --head: name, what it describes, classes or values\n");
+    }
+    for task in own {
+        lines.push_str(&format!("  {}\n", described(&task)));
+    }
+    Ok(lines)
 }
 
 /// The layers that `--layer` takes: name, number of the residual stream, width.

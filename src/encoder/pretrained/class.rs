@@ -34,6 +34,7 @@ enum Body {
     MosaicBert(jina_bert::BertModel),
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
 enum Head {
     Missing,
     Linear(Tensor), // (V, D)

@@ -28,6 +28,7 @@ use backward::{Part, Step};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -97,13 +98,13 @@ pub struct LocalAttention {
 
 /// What each lane's unfinished sequence leaves behind: the keys and values of its last 2w rows,
 /// and the w rows that still wait for their right context.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LocalState {
     lanes: Vec<Held>,
 }
 
 /// Rows of one sequence. `first` is the larger of 0 and `next` − w.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Held {
     /// Position of the first key.
     first: usize,

@@ -1,14 +1,16 @@
-//! Reads and alignments: BAM, SAM, CRAM and FASTQ, known by their content. Whatever the file,
-//! what comes out are BAM records.
+//! Reads and alignments: BAM, SAM, CRAM and FASTQ, known by their content; and where they are asked
+//! for, sequences of FASTA files and tables. Whatever the file, what comes out are BAM records.
 
 mod bam;
 mod cram;
+mod fasta;
 mod fastq;
 mod header;
 mod index;
 mod left_out;
 mod record;
 mod sam;
+mod table;
 mod writer;
 
 pub use cram::Reference;
@@ -19,6 +21,7 @@ pub use writer::Writer;
 use index::Index;
 use left_out::LeftOut;
 
+use super::foreign_table::ForeignTable;
 use super::input::{self, Input};
 use super::read;
 use super::read_ahead::Ahead;
@@ -42,6 +45,8 @@ pub struct Options {
     pub allow_missing_eof: bool,
     /// Lets a file without records pass.
     pub allow_empty: bool,
+    /// Reads sequences instead of reads: FASTA, FASTQ, or a table with a column `sequence`.
+    pub sequences: bool,
 }
 
 /// The format of a file of reads.
@@ -55,6 +60,12 @@ pub enum Format {
     Cram,
     /// Reads and their qualities.
     Fastq,
+    /// Sequences.
+    Fasta,
+    /// Sequences in a column of CSV or TSV.
+    Text,
+    /// Sequences in a column of Parquet.
+    Parquet,
 }
 
 type Text = Chain<Cursor<Vec<u8>>, Ahead>;
@@ -66,6 +77,8 @@ enum Source {
     Cram(Box<cram::Reader<Text>>),
     CramRegions(Box<cram::Regions>),
     Fastq(Box<fastq::Reader<Text>>),
+    Fasta(Box<fasta::Reader<Text>>),
+    Table(table::Records),
 }
 
 /// A file of reads, of which records are pulled in its order.
@@ -101,11 +114,13 @@ impl Format {
             [b'@', ..] => Ok(Self::Fastq),
             _ if sam::is_headerless(start) => Ok(Self::Sam),
             [] => Err(Error::input("no reads: the file is empty")),
-            [b'>', ..] => Err(Error::input("this is FASTA, not a file of reads")
-                .todo("crocuta embed, or crocuta predict")),
+            [b'>', ..] => Ok(Self::Fasta),
+            _ if start.starts_with(b"PAR1") => Ok(Self::Parquet),
+            _ if table::is_header(start) => Ok(Self::Text),
             _ => {
                 let shown = &start[..start.len().min(8)];
-                let what = "neither BAM, SAM, CRAM nor FASTQ";
+                let what =
+                    "neither BAM, SAM, CRAM, FASTQ, FASTA nor a table with a column \"sequence\"";
                 let shown = String::from_utf8_lossy(shown).into_owned();
                 Err(Error::input(format!("{what}: it starts with \"{shown}\"")))
             }
@@ -119,7 +134,29 @@ impl Format {
             Self::Sam => "SAM",
             Self::Cram => "CRAM",
             Self::Fastq => "FASTQ",
+            Self::Fasta => "FASTA",
+            Self::Text => "a table",
+            Self::Parquet => "Parquet",
         }
+    }
+
+    /// Whether it holds reads, aligned or not.
+    fn is_of_reads(self) -> bool {
+        matches!(self, Self::Bam | Self::Sam | Self::Cram | Self::Fastq)
+    }
+
+    /// An error unless it holds what is asked for.
+    fn expect(self, sequences: bool) -> Result<()> {
+        let name = self.name();
+        if !sequences && !self.is_of_reads() {
+            let what = format!("this is {name}, not a file of reads");
+            return Err(Error::input(what).todo("crocuta embed, or crocuta predict"));
+        }
+        if sequences && self.is_of_reads() && self != Self::Fastq {
+            let what = format!("this is {name}, not a file of sequences");
+            return Err(Error::usage(what).todo("crocuta reads"));
+        }
+        Ok(())
     }
 }
 
@@ -137,7 +174,7 @@ pub fn is_alignments(path: &Path) -> Result<bool> {
     let input = Input::open(path, true)?;
     // Damage is reported by whoever reads the file.
     let _ = input.take(START as u64).read_to_end(&mut start);
-    Ok(Format::of(&start).is_ok())
+    Ok(Format::of(&start).is_ok_and(Format::is_of_reads))
 }
 
 impl Alignments {
@@ -163,6 +200,7 @@ impl Alignments {
             start = b"@CO\tempty\n".to_vec();
         }
         let format = Format::of(&start)?;
+        format.expect(options.sequences)?;
         let mut text = Cursor::new(start).chain(input);
         let reference = || Reference::open(options.reference.as_deref(), options.allow_missing_eof);
         let (mut source, header) = match format {
@@ -181,6 +219,18 @@ impl Alignments {
             Format::Fastq => {
                 let reader = fastq::Reader::new(text);
                 (Source::Fastq(Box::new(reader)), Header::default())
+            }
+            Format::Fasta => {
+                let reader = fasta::Reader::new(text);
+                (Source::Fasta(Box::new(reader)), Header::default())
+            }
+            Format::Text => {
+                let records = table::Records::read(ForeignTable::of_text(text)?)?;
+                (Source::Table(records), Header::default())
+            }
+            Format::Parquet => {
+                let records = table::Records::read(ForeignTable::of_parquet(path)?)?;
+                (Source::Table(records), Header::default())
             }
         };
         let spans = spans(&header, &options.regions)?;
@@ -253,6 +303,8 @@ impl Alignments {
             Source::Cram(reader) => reader.next_record(),
             Source::CramRegions(regions) => regions.next_record(),
             Source::Fastq(reader) => reader.next_record(),
+            Source::Fasta(reader) => reader.next_record(),
+            Source::Table(records) => records.next_record().map_err(place),
         }
         .map_err(|error| error.file(&self.name))?;
         if let Some(record) = record.as_mut().filter(|record| record.leaves_bases()) {
@@ -262,7 +314,11 @@ impl Alignments {
         match &record {
             Some(_) => self.records += 1,
             None if self.records == 0 && !self.allow_empty => {
-                return Err(Error::input("no reads").file(&self.name));
+                let none = match self.format {
+                    Format::Fasta | Format::Text | Format::Parquet => "no sequences",
+                    _ => "no reads",
+                };
+                return Err(Error::input(none).file(&self.name));
             }
             None => {}
         }

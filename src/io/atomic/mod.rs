@@ -343,6 +343,28 @@ fn remove_blindly(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
+/// Puts one directory in the place of another, whose content is removed; where the file system
+/// cannot exchange two names, nothing stands at the target for a moment.
+///
+/// # Errors
+/// Io: the target has not changed.
+pub fn exchange(new: &Path, target: &Path) -> Result<()> {
+    let failed = |e: io::Error| Error::io(target, &e);
+    if rename_with(new, target, RenameFlags::EXCHANGE).is_err() {
+        let mut aside = new.to_path_buf().into_os_string();
+        aside.push(".old");
+        let aside = PathBuf::from(aside);
+        fs::rename(target, &aside).map_err(failed)?;
+        if let Err(e) = fs::rename(new, target) {
+            let _ = fs::rename(&aside, target);
+            return Err(failed(e));
+        }
+        return fs::remove_dir_all(&aside).map_err(|e| Error::io(&aside, &e));
+    }
+    // What was there has the new one's name now, and goes as that would.
+    Ok(())
+}
+
 /// A name for what belongs to `target` and lies beside it, hidden: `.<its name><ending>`. Of a name
 /// so long that nothing could be added to it, a digest instead. None if it has no name.
 pub fn hidden(target: &Path, ending: &str) -> Option<OsString> {

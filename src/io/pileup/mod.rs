@@ -81,7 +81,7 @@ impl Consensus {
             regions: regions.to_vec(),
             reference: Some(PathBuf::from(reference)),
             allow_missing_eof,
-            allow_empty: false,
+            ..Options::default()
         };
         let name = path.display().to_string();
         let mut source = Alignments::open(path, &options)?;

@@ -206,6 +206,18 @@ impl Tensor {
         Ok(Self { values, node: None })
     }
 
+    /// The same values in memory: what is computed of them there is differentiated, and gradients go
+    /// back to where the values lie.
+    pub fn in_memory(&self) -> Result<Self> {
+        match self.device() {
+            Device::Cpu => Ok(self.clone()),
+            Device::Cuda(_) => {
+                let there = self.to_device(&Device::Cpu)?;
+                Ok(there.derived([self], |grad| Ok([Some(grad.clone())])))
+            }
+        }
+    }
+
     /// Where the values lie.
     pub fn device(&self) -> &Device {
         match &self.values {

@@ -1,12 +1,12 @@
 //! The columns of tables of bases, bins and intervals.
 
 use super::{Embed, GenomeJob, RowsOf};
-use crate::head::{Link, Task};
+use crate::head::Task;
 use crate::run::session::Session;
-use crate::run::{layers, name_of};
+use crate::run::{heads, layers, name_of};
 use crate::stream::genome::{Head, Intervals};
 use crate::stream::{Engine, Pool};
-use crate::table::{self, Column, HeadOutputs, Positions, RowUnit, Vectors};
+use crate::table::{self, Column, Positions, RowUnit, Vectors};
 
 impl GenomeJob<'_> {
     pub(super) fn columns(
@@ -27,14 +27,7 @@ impl GenomeJob<'_> {
                 let pool = bins.map(|(_, pool)| name_of(pool));
                 table::embeddings(unit, &vectors(embed, session, pool))
             }
-            (_, _, Some(task)) => {
-                let outputs = HeadOutputs {
-                    head: task.name.clone(),
-                    names: task.outputs.clone(),
-                    probabilities: task.link != Link::Identity,
-                };
-                table::head_outputs(&outputs, unit)
-            }
+            (_, _, Some(task)) => table::head_outputs(&heads::outputs(task), unit),
             (_, Head::Prediction { .. }, None) if bins.is_some() => {
                 table::bin_predictions(facts.causal)
             }

@@ -36,6 +36,9 @@ impl GenomeJob<'_> {
         if let RowsOf::Embeddings(embed) = self.rows {
             params.extend(embed.layers.params());
         }
+        if self.inputs.adapt {
+            params.push(("adapt", json!(true)));
+        }
         params.extend(source.regions.param());
         params.extend(source.intervals.params(opened.feature.as_deref()));
         params.extend(source.sample.params());

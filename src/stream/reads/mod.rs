@@ -1,4 +1,5 @@
-//! Reads: records → steps → encoder → likelihoods and pooled vectors → a row a read.
+//! Reads, and sequences of other files: records → steps → encoder → likelihoods, pooled vectors and
+//! what a head says → a row a record.
 //!
 //! Reads share a step, end to end, from 50 bases to megabases; one that is longer than a step goes
 //! on in the next, with the state carried.
@@ -6,22 +7,25 @@
 mod rows;
 mod sink;
 mod steps;
+mod whole;
 
 pub use rows::Partial;
 pub use sink::{ReadReceipts, ReadSink};
 pub use steps::ReadTotals;
+pub use whole::SequenceSink;
 
 use super::Pool;
 use super::coming::Coming;
 use super::engine::{Engine, Windows};
 use super::journal::{Journal, load, store};
-use super::pipeline::{self, Batched, Computation, Next, Source, Stage, Totals};
+use super::pipeline::{self, Batched, Computation, Next, Sink, Source, Stage, Totals};
 use super::progress::Progress;
 use crate::encoder::{Encoder, State};
 use crate::error::{Error, Kind, Result};
-use crate::head::LanguageModel;
+use crate::head::{LanguageModel, Piece, SoFar, TaskHead};
 use crate::io::alignments::{Alignments, Placed, Record};
 use crate::ops::Tensor;
+use crate::sequence::Segment;
 use crate::sequence::shard::Blocks;
 use crate::table::ReadStatus;
 use rows::{OfReads, PromisedReads};
@@ -32,8 +36,10 @@ use steps::{ReadStep, ReadSteps};
 
 /// A model with its head, and what is computed of each read.
 pub struct ReadHead {
-    /// The language model on top of the encoder.
-    pub likelihood: LanguageModel,
+    /// The language model on top of the encoder, if likelihoods are wanted.
+    pub likelihood: Option<LanguageModel>,
+    /// A head of sequences.
+    pub task: Option<TaskHead>,
     /// For a bidirectional encoder: every base is masked once, one in so many at a time.
     pub masked: Option<usize>,
     /// How the vectors of a read become one; none: they are not kept.
@@ -46,9 +52,14 @@ impl ReadHead {
     /// How often the encoder runs over each base.
     pub fn runs(&self) -> usize {
         match self.masked {
-            Some(stride) => stride + usize::from(self.pool.is_some()),
+            Some(stride) => stride + usize::from(self.reads_whole()),
             None => 1,
         }
+    }
+
+    /// Whether something reads vectors of bases that are not masked.
+    fn reads_whole(&self) -> bool {
+        self.pool.is_some() || self.task.is_some()
     }
 }
 
@@ -114,7 +125,7 @@ pub enum ReadOutput {
 pub fn run(
     source: &mut Alignments,
     models: &[(&Engine, &ReadHead)],
-    sink: &mut ReadSink,
+    sink: &mut impl Sink<In = Vec<ReadOutput>>,
     settings: &ReadSettings,
     journal: Option<&mut Journal>,
     progress: &mut Progress,
@@ -127,7 +138,7 @@ pub fn run(
         Ok(Computing {
             engine,
             head,
-            state: engine.model.start(1)?,
+            state: (engine.model.start(1)?, SoFar::default()),
             scratch: settings.scratch.clone(),
         })
     });
@@ -171,7 +182,8 @@ impl Source for ReadSteps<'_> {
 struct Computing<'a> {
     engine: &'a Engine,
     head: &'a ReadHead,
-    state: State,
+    /// The encoder's, and what the head of sequences has read.
+    state: (State, SoFar),
     scratch: PathBuf,
 }
 
@@ -216,7 +228,7 @@ impl Computing<'_> {
         let Self {
             engine,
             head,
-            state,
+            state: (state, so_far),
             ..
         } = self;
         let tokens = engine.tokens(step.parts.iter().flat_map(|part| &part.codes));
@@ -232,22 +244,75 @@ impl Computing<'_> {
             let positions = step.parts.iter();
             let turns = positions.flat_map(|part| (part.from..).take(part.codes.len()));
             let turns: Vec<usize> = turns.map(|position| position % stride).collect();
-            let mut logits = |tokens| flat(head.likelihood.forward(&hidden(tokens)?.0)?);
-            let logits = engine.masked(&tokens, &turns, stride, &mut logits)?;
-            values.logits = Coming::Read(logits);
-            if head.pool.is_some()
-                && let (_, Some(vectors)) = hidden(tokens)?
-            {
-                values.vectors = Coming::Read(flat(vectors)?);
+            if let Some(likelihood) = &head.likelihood {
+                let mut logits = |tokens| flat(likelihood.forward(&hidden(tokens)?.0)?);
+                let logits = engine.masked(&tokens, &turns, stride, &mut logits)?;
+                values.logits = Coming::Read(logits);
+            }
+            if head.reads_whole() {
+                let (hidden, vectors) = hidden(tokens)?;
+                values.said = said(head, &hidden, step, so_far)?;
+                if let Some(vectors) = vectors {
+                    values.vectors = Coming::Read(flat(vectors)?);
+                }
             }
             return Ok(values);
         }
         let (hidden, vectors) = hidden(tokens)?; // (T, D), (T, N · D)
-        values.logits = Coming::Later(head.likelihood.forward(&hidden)?.later()?); // (T, V)
+        values.said = said(head, &hidden, step, so_far)?;
+        if let Some(likelihood) = &head.likelihood {
+            values.logits = Coming::Later(likelihood.forward(&hidden)?.later()?); // (T, V)
+        }
         if let Some(vectors) = vectors {
             // As large as an activation: no two of them should be there at a time.
             values.vectors = Coming::Read(flat(vectors)?);
         }
         Ok(values)
     }
+}
+
+/// What the head of sequences says of each part of a step, from its `hidden` vectors (T, D): of those
+/// that end a sequence.
+fn said(
+    head: &ReadHead,
+    hidden: &Tensor,
+    step: &ReadStep,
+    so_far: &mut SoFar,
+) -> Result<Vec<Option<Vec<f32>>>> {
+    let Some(task) = &head.task else {
+        return Ok(Vec::new());
+    };
+    let (mut rows, mut pieces, mut first) = (Vec::new(), Vec::new(), 0);
+    let mut codes = Vec::new();
+    let parts = step.parts.iter().filter(|part| part.segment.is_some());
+    for part in parts.clone() {
+        rows.push(first + part.kept.start..first + part.kept.end);
+        first += part.codes.len();
+        codes.extend_from_slice(&part.codes[part.kept.clone()]);
+        pieces.push(Piece {
+            segment: Segment {
+                lane: 0,
+                len: part.kept.len(),
+                starts: part.from == 0,
+                ends: part.last,
+            },
+            length: part.read.record.len(),
+        });
+    }
+    let kept: usize = pieces.iter().map(|piece| piece.segment.len).sum();
+    let mut ended = if kept == first {
+        task.read((hidden, &codes), &pieces, so_far)?
+    } else {
+        let rows = rows
+            .iter()
+            .map(|rows| hidden.narrow(0, rows.start, rows.len()));
+        let rows = Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
+        task.read((&rows, &codes), &pieces, so_far)?
+    }
+    .into_iter();
+    let of_part = step
+        .parts
+        .iter()
+        .map(|part| part.segment.and_then(|_| ended.next()).flatten());
+    Ok(of_part.collect())
 }

@@ -23,8 +23,10 @@ const ROWS: usize = 512;
 pub struct PromisedReads {
     /// (T, N · D) of N layers; empty if no vectors are wanted.
     pub vectors: Coming,
-    /// (T, V)
+    /// (T, V); empty if no likelihoods are wanted.
     pub logits: Coming,
+    /// What the head of sequences says of each part that ends one; empty without such a head.
+    pub said: Vec<Option<Vec<f32>>>,
     /// Logits are those of the base itself, which was masked.
     pub masked: bool,
     /// T
@@ -35,6 +37,7 @@ pub struct PromisedReads {
 struct ReadValues {
     vectors: Vec<f32>, // (T, N · D)
     logits: Vec<f32>,  // (T, V)
+    said: Vec<Option<Vec<f32>>>,
     masked: bool,
     tokens: usize,
 }
@@ -45,6 +48,7 @@ impl PromisedReads {
         Ok(ReadValues {
             vectors: self.vectors.read()?,
             logits: self.logits.read()?,
+            said: self.said,
             masked: self.masked,
             tokens: self.tokens,
         })
@@ -68,7 +72,10 @@ impl ReadValues {
 
     /// The logits after the last token.
     fn last_logits(&self) -> Option<&[f32]> {
-        let last = self.tokens.checked_sub(1)?;
+        let last = self
+            .tokens
+            .checked_sub(1)
+            .filter(|_| !self.logits.is_empty())?;
         Some(self.row(&self.logits, last))
     }
 }
@@ -88,6 +95,8 @@ pub struct Partial {
     pub pooled: Vec<f64>,
     /// (bases, [`PREDICTIONS`]), if they are wanted; NaN is NULL.
     pub predictions: Vec<f32>,
+    /// What the head of sequences says, once the read has ended.
+    pub said: Option<Vec<f32>>,
 }
 
 impl Partial {
@@ -103,6 +112,7 @@ impl Partial {
             pool_into(&mut self.pooled, other.pooled.iter().copied(), pool);
         }
         self.predictions.extend(other.predictions);
+        self.said = other.said.or(self.said.take());
     }
 
     /// The read's vector.
@@ -172,6 +182,9 @@ impl<'a> OfReads<'a> {
         for (at, partial) in scored {
             partials[at].merge(partial, self.head.pool);
         }
+        for (partial, said) in partials.iter_mut().zip(&values.said) {
+            partial.said.clone_from(said);
+        }
         partials
     }
 
@@ -189,6 +202,7 @@ impl<'a> OfReads<'a> {
         for i in bases {
             let (row, code) = (first + i, part.codes[i]);
             let logits = match i {
+                _ if values.logits.is_empty() => &[],
                 _ if values.masked => values.row(&values.logits, row),
                 0 if starts => &[],
                 0 if row == 0 => &self.before.logits,
@@ -196,17 +210,19 @@ impl<'a> OfReads<'a> {
             };
             out.bases += 1;
             out.ambiguous += u64::from(base(code) == N);
-            if !logits.is_empty()
-                && let Some(logp) = head.likelihood.log_probability(logits, code)
-            {
-                out.sum += logp;
-                out.scored += 1;
-            }
-            if head.per_base {
-                let start = out.predictions.len();
-                out.predictions.resize(start + PREDICTIONS, f32::NAN);
-                let predictions = &mut out.predictions[start..];
-                head.likelihood.predict(logits, code, false, predictions);
+            if let Some(likelihood) = &head.likelihood {
+                if !logits.is_empty()
+                    && let Some(logp) = likelihood.log_probability(logits, code)
+                {
+                    out.sum += logp;
+                    out.scored += 1;
+                }
+                if head.per_base {
+                    let start = out.predictions.len();
+                    out.predictions.resize(start + PREDICTIONS, f32::NAN);
+                    let predictions = &mut out.predictions[start..];
+                    likelihood.predict(logits, code, false, predictions);
+                }
             }
             if head.pool.is_some() {
                 let vector = values
@@ -234,6 +250,10 @@ impl Stage for OfReads<'_> {
         for numbers in [&values.logits, &values.vectors] {
             let width = numbers.len() / values.tokens.max(1);
             check_finite(numbers, width, |token| step.place(token))?;
+        }
+        for (part, said) in step.parts.iter().zip(&values.said) {
+            let said = said.as_deref().unwrap_or_default();
+            check_finite(said, said.len(), |_| part.name())?;
         }
         let partials = self.partials(&step, &values);
         if let Some(last) = values.last_logits() {

@@ -117,6 +117,7 @@ impl ReadSink {
             scored: partial.scored,
             ambiguous: partial.ambiguous,
             sum: partial.sum,
+            said: partial.said.clone(),
             vector: vectors.map(|pool| partial.vector(Some(pool))),
             status: read.status(),
         }

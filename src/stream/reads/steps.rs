@@ -58,6 +58,13 @@ pub struct ReadPart {
     pub last: bool,
 }
 
+impl ReadPart {
+    /// The read, for messages.
+    pub fn name(&self) -> String {
+        format!("read {}", String::from_utf8_lossy(self.read.record.name()))
+    }
+}
+
 impl ReadStep {
     /// The name of the last read.
     pub fn name(&self) -> String {
@@ -71,7 +78,7 @@ impl ReadStep {
         for part in &self.parts {
             before += part.codes.len();
             if token < before {
-                return format!("read {}", String::from_utf8_lossy(part.read.record.name()));
+                return part.name();
             }
         }
         String::new()

@@ -15,7 +15,7 @@ pub const WHICH: [&str; 5] = [
 
 /// Whether rows are those of an input's records, and counted there.
 pub fn is_of_records(kind: &str) -> bool {
-    ["reads", "read_bases", "variants"].contains(&kind)
+    ["reads", "read_bases", "sequences", "variants"].contains(&kind)
 }
 
 /// An error if something of two tables differs.

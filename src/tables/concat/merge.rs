@@ -46,7 +46,7 @@ impl Order {
         })?;
         let record = match kind {
             "reads" | "read_bases" => Some("read_index"),
-            "variants" => Some("record_index"),
+            "sequences" | "variants" => Some("record_index"),
             _ => None,
         };
         let names: Vec<String> = contigs(table)?.into_iter().map(|c| c.name).collect();

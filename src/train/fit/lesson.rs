@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::head::{Link, Shape, Task, Unit};
 use crate::sequence::region::Span;
 use crate::train::{
-    Draws, Example, Genomes, Labels, NextBase, Objective, Sequences, Sizes, TrackReading, Tracks,
+    Draws, Example, Genomes, Labels, NextBase, Objective, Select, Sequences, Sizes, TrackReading,
+    Tracks, Trained,
 };
 use serde_json::{Map, Value, json};
 
@@ -36,6 +37,18 @@ pub(super) struct Pace {
     pub strands: u64,
     /// Bytes of genomes, labels and sequences.
     pub bytes: u64,
+}
+
+impl Pace {
+    /// How many steps take as long as an evaluation: a gradient takes two times as long as what it
+    /// is of, unless the encoder has none.
+    pub(super) fn evaluation(&self, trained: &Trained) -> f64 {
+        let work = match trained {
+            Trained::Head => 1.0,
+            Trained::All | Trained::Adapter { .. } => 3.0,
+        };
+        self.held_back[0] as f64 / (work * self.bases.max(1) as f64)
+    }
 }
 
 impl Lesson {
@@ -107,8 +120,8 @@ pub(super) fn choose(request: &Request, material: Material, facts: &Facts) -> Re
             },
             _,
         ) => next_base(request, *corrupt, (genomes, held_back), facts),
-        (Lesson::Sequences { .. }, Data::Tables { sets, copies }, Some(task)) => {
-            sequences(request, task, sets, copies)
+        (Lesson::Sequences { select, .. }, Data::Tables { sets, copies }, Some(task)) => {
+            sequences(request, (task, *select), sets, copies)
         }
         _ => Err(Error::new(
             crate::error::Kind::Internal,
@@ -212,7 +225,7 @@ fn tracks(
 
 fn sequences(
     request: &Request,
-    task: Task,
+    (task, select): (Task, Select),
     sets: [Vec<Example>; 3],
     copies: usize,
 ) -> Result<Chosen> {
@@ -226,9 +239,10 @@ fn sequences(
         ("outputs", json!(task.outputs)),
         ("head", json!(task)),
         ("copies_left_out", json!(copies)),
+        ("select", json!(format!("{select:?}").to_lowercase())),
     ];
     let part = batch.div_ceil(request.steps.parts.min(batch));
-    let objective = Sequences::new(task, sets, part, both, request.seed)?;
+    let objective = Sequences::new(task, sets, part, (both, request.seed), select)?;
     Ok(Chosen {
         pace: Pace {
             epoch: count,

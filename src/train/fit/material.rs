@@ -5,8 +5,11 @@ use crate::error::{Error, Result};
 use crate::head::Task;
 use crate::sequence::region::{Query, Region, Span};
 use crate::train::labelled::{self, Labelled};
-use crate::train::{self, DataFile, Example, Genomes, Labels};
+use crate::train::{self, DataFile, Example, Genomes, Labels, Reading};
 use std::path::{Path, PathBuf};
+
+/// Bases that choose the weights of a model that is adapted.
+const MOST: u64 = 100_000;
 
 /// What a run learns from: files that were read.
 #[derive(Clone)]
@@ -43,16 +46,23 @@ impl Material {
     ///
     /// # Errors
     /// Those of the files; Usage: a region that is not on the genomes.
-    pub fn read(lesson: &Lesson, queries: &[Vec<Query>; 2]) -> Result<Self> {
+    pub fn read(lesson: &Lesson, queries: &[Vec<Query>; 2], adapts: bool) -> Result<Self> {
         match lesson {
-            Lesson::NextBase { fasta, .. } => Self::genomes(fasta, None, queries),
-            Lesson::Tracks(tracking) => Self::genomes(&tracking.fasta, Some(tracking), queries),
+            Lesson::NextBase { fasta, .. } => Self::genomes(fasta, None, queries, adapts),
+            Lesson::Tracks(tracking) => {
+                Self::genomes(&tracking.fasta, Some(tracking), queries, false)
+            }
             Lesson::Sequences {
                 table,
                 validate,
                 test,
                 values,
-            } => Self::tables(table, [validate.as_deref(), test.as_deref()], *values),
+                reading,
+                ..
+            } => {
+                let others = [validate.as_deref(), test.as_deref()];
+                Self::tables(table, others, *values, *reading)
+            }
         }
     }
 
@@ -88,6 +98,7 @@ impl Material {
         fasta: &[PathBuf],
         tracking: Option<&Tracking>,
         queries: &[Vec<Query>; 2],
+        adapts: bool,
     ) -> Result<Self> {
         let genomes = Genomes::read(fasta)?;
         let labels = match tracking {
@@ -106,7 +117,10 @@ impl Material {
             files.extend(sources("labels", &labels.files));
         }
         let [chosen, tested] = queries;
-        let held_back = [genomes.held_out(chosen)?, genomes.held_out(tested)?];
+        let mut held_back = [genomes.held_out(chosen)?, genomes.held_out(tested)?];
+        if adapts && held_back[0].is_empty() {
+            held_back[0] = end(&genomes);
+        }
         if held_back.iter().all(Vec::is_empty) {
             tracing::warn!("nothing is held out: how good the model is will not be known");
         }
@@ -122,7 +136,12 @@ impl Material {
         })
     }
 
-    fn tables(table: &Path, others: [Option<&Path>; 2], values: bool) -> Result<Self> {
+    fn tables(
+        table: &Path,
+        others: [Option<&Path>; 2],
+        values: bool,
+        reading: Reading,
+    ) -> Result<Self> {
         let mut files = Vec::new();
         let mut read = |role, path: &Path| -> Result<Vec<Labelled>> {
             let rows = labelled::read(path)?;
@@ -139,7 +158,7 @@ impl Material {
             held_back.push(rows.unwrap_or_default());
         }
         let here = |error: Error| error.file(table.display());
-        let task = train::task(&training, values).map_err(here)?;
+        let task = train::task(&training, values, reading).map_err(here)?;
         let taken: Vec<&[_]> = held_back.iter().map(Vec::as_slice).collect();
         let (training, copies) = train::examples(&task, training, &taken).map_err(here)?;
         if copies > 0 {
@@ -159,6 +178,20 @@ impl Material {
             data: Data::Tables { sets, copies },
         })
     }
+}
+
+/// Of the longest contig the last twentieth, of which [`MOST`] bases are enough.
+fn end(genomes: &Genomes) -> Vec<Span> {
+    let contigs = genomes.contigs.iter().enumerate();
+    let longest = contigs.max_by_key(|(at, contig)| (contig.length, std::cmp::Reverse(*at)));
+    let span = longest.map(|(contig, found)| Span {
+        contig,
+        start: found.length - (found.length / 20).min(MOST),
+        end: found.length,
+    });
+    span.into_iter()
+        .filter(|span| span.start < span.end)
+        .collect()
 }
 
 /// Spans as regions.

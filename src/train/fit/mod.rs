@@ -1,17 +1,21 @@
 //! A training run from what is asked to what is written: data, objective, plan, records.
 
+mod adapt;
 mod estimate;
 mod identity;
 mod lesson;
 mod material;
+mod read_before;
 mod request;
 
+pub use adapt::adapt;
 pub use estimate::Estimate;
 pub use material::Material;
 pub use request::{Lesson, Request, Steps, Tracking};
 
 use super::{
-    DataFile, Objective, Outcome, Plan, Report, RunRecord, Saving, Trained, Trainee, record, run,
+    Baseline, DataFile, Evaluation, Objective, Outcome, Plan, Report, RunRecord, Saving, Trained,
+    Trainee, card, run, write,
 };
 use crate::checkpoint::{Checkpoint, Staging};
 use crate::encoder::Facts;
@@ -37,6 +41,12 @@ pub struct Prepared {
     held_back: [Vec<String>; 2],
     device: [String; 2],
     settings: Map<String, Value>,
+    /// The temperature that is best on held-out data is applied.
+    calibrate: bool,
+    /// Files that the model at the start had read.
+    read_before: Vec<Value>,
+    /// What a user should know of what is held out, and of heads.
+    warnings: Vec<String>,
 }
 
 /// Where a run computes: the devices, of which there is one at least, their name, and what matrix
@@ -55,7 +65,7 @@ pub fn prepare(
     start: Checkpoint,
     open: impl FnOnce(Option<&'static str>) -> Result<Computer>,
 ) -> Result<Prepared> {
-    let material = Material::read(&request.lesson, &request.held_back)?;
+    let material = Material::read(&request.lesson, &request.held_back, request.adapts)?;
     prepare_with(request, material, start, open)
 }
 
@@ -70,8 +80,10 @@ pub fn prepare_with(
     open: impl FnOnce(Option<&'static str>) -> Result<Computer>,
 ) -> Result<Prepared> {
     let identity = identity::start(&start)?;
+    let record = start.record();
     let trained = request.trained.clone();
     let mut trainee = Trainee::new(start, material.task.clone(), trained, request.seed)?;
+    trainee.thin_head(request.head_dropout);
     let network = trainee.network(false)?;
     request.lesson.suits(&network.facts)?;
     let without = lesson::without_gpu(&network.facts, material.task.as_ref());
@@ -83,9 +95,25 @@ pub fn prepare_with(
     let (files, held_back) = (material.files.clone(), material.held_back.clone());
     let chosen = lesson::choose(&request, material, &network.facts)?;
     let pace = chosen.pace;
-    let plan = request.steps.plan(pace.epoch, pace.step, pace.batch)?;
+    let plan = {
+        let evaluation = pace.evaluation(&request.trained);
+        request
+            .steps
+            .plan(pace.epoch, pace.step, pace.batch, evaluation)?
+    };
     let mut settings = chosen.settings;
     settings.extend(shared_settings(&request, &plan));
+    let mut warnings: Vec<String> = record
+        .iter()
+        .flat_map(|record| read_before::warnings(record, &files, &held_back))
+        .collect();
+    for head in trainee.left_behind()? {
+        warnings.push(format!(
+            "the model's head \"{}\" is not trained, though its encoder is: train it again, or use \
+             it with the model as it was",
+            head.name
+        ));
+    }
     Ok(Prepared {
         trainee,
         objective: chosen.objective,
@@ -99,10 +127,18 @@ pub fn prepare_with(
         held_back,
         device: words,
         settings,
+        calibrate: request.calibrate,
+        read_before: record.as_ref().map(read_before::files).unwrap_or_default(),
+        warnings,
     })
 }
 
 impl Prepared {
+    /// What a user should know before it begins.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// The number of values that are trained.
     pub fn parameters(&self) -> usize {
         self.trainee.size()
@@ -132,23 +168,30 @@ impl Prepared {
     /// Trains, as [`run`] does.
     pub fn train(
         &mut self,
-        saving: &mut Saving,
+        saving: Option<&mut Saving>,
         watch: &mut dyn FnMut(&Report) -> Result<()>,
     ) -> Result<Outcome> {
         let objective = self.objective.as_mut();
         run(&mut self.trainee, objective, &self.plan, saving, watch)
     }
 
-    /// Tests what was trained, and completes the directory `out` with it; as [`record::write`].
+    /// Tests what was trained, and completes the directory `out` with it; as [`write`].
     pub fn write(
-        self,
+        mut self,
         outcome: &Outcome,
-        command: String,
-        license: Option<String>,
+        (command, license): (String, Option<String>),
         out: Staging,
-    ) -> Result<(&'static str, String)> {
+    ) -> Result<Written> {
+        let temperature = outcome.evaluation.as_ref().filter(|_| self.calibrate);
+        let temperature = temperature.and_then(|found| found.metrics.get("temperature")?.as_f64());
+        if let Some(temperature) = temperature {
+            self.trainee.cool(temperature)?;
+        }
         let [held_out, tested] = self.held_back;
         let test = self.objective.test(&self.trainee.network(false)?)?;
+        let baselines = self.objective.baselines()?;
+        let mut warnings = self.warnings;
+        warnings.extend(findings(outcome, test.as_ref(), &baselines));
         let record = RunRecord {
             objective: self.name,
             score: self.score,
@@ -160,9 +203,101 @@ impl Prepared {
             device: self.device,
             settings: self.settings,
             test,
+            baselines,
+            read_before: self.read_before,
+            warnings,
+            temperature,
         };
-        record::write(&self.trainee, &record, outcome, out)
+        let (name, digest) = write(&self.trainee, &record, outcome, out)?;
+        Ok(Written {
+            name,
+            digest,
+            summary: summary(outcome, &record),
+            warnings: record.warnings,
+        })
     }
+}
+
+/// What a run has written.
+pub struct Written {
+    /// The file of weights.
+    pub name: &'static str,
+    /// Its SHA-256.
+    pub digest: String,
+    /// What was measured, in lines of words: the test's last.
+    pub summary: Vec<String>,
+    /// What a user should know, which stands in the card too.
+    pub warnings: Vec<String>,
+}
+
+/// What the measures say that a user should not overlook.
+fn findings(outcome: &Outcome, test: Option<&Evaluation>, baselines: &[Baseline]) -> Vec<String> {
+    let mut found = Vec::new();
+    let own = test.or(outcome.evaluation.as_ref());
+    if let Some(predicted) = own.and_then(|own| own.metrics.get("predicted")?.as_object()) {
+        let ever = |(_, n): &(&String, &Value)| n.as_u64() != Some(0);
+        let mut classes = predicted.iter().filter(ever);
+        if let (Some((class, _)), None) = (classes.next(), classes.next()) {
+            found.push(format!(
+                "the model that was kept predicts one class, {class}, for every held-out sequence"
+            ));
+        }
+    }
+    let mcc = |found: &Evaluation| found.metrics.get("mcc")?.as_f64();
+    let simple = baselines.iter().filter_map(|baseline| {
+        let found = baseline.test.as_ref().or(baseline.evaluation.as_ref())?;
+        Some((baseline.name, mcc(found)?))
+    });
+    let best = simple.max_by(|a, b| a.1.total_cmp(&b.1));
+    if let (Some((name, simple)), Some(own)) = (best, own.and_then(mcc))
+        && simple >= own
+    {
+        found.push(format!(
+            "a linear model of {name} is no worse: MCC {simple:.3}, this model {own:.3}"
+        ));
+    }
+    found
+}
+
+/// What was measured, in lines: on held-out data, of simple models, and last on the test.
+fn summary(outcome: &Outcome, record: &RunRecord) -> Vec<String> {
+    let words = |found: &Evaluation| {
+        let names = [
+            "bits_per_base",
+            "mcc",
+            "accuracy",
+            "auroc",
+            "spearman",
+            "cross_entropy_bits",
+        ];
+        let shown = names.into_iter().filter_map(|name| {
+            let value = card::shown(found.metrics.get(name)?);
+            let interval = found.metrics.get(&format!("{name}_ci95"));
+            let interval = interval.map_or(String::new(), |ci| format!(" ({})", card::shown(ci)));
+            Some(format!("{} {value}{interval}", name.replace('_', " ")))
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    let mut lines = Vec::new();
+    for baseline in &record.baselines {
+        if let Some(found) = baseline.test.as_ref().or(baseline.evaluation.as_ref()) {
+            lines.push(format!("linear model, {}: {}", baseline.name, words(found)));
+        }
+    }
+    if let Some(found) = &outcome.evaluation {
+        lines.push(format!(
+            "held out, after step {}: {}",
+            outcome.kept,
+            words(found)
+        ));
+    }
+    lines.extend(
+        record
+            .test
+            .as_ref()
+            .map(|found| format!("test: {}", words(found))),
+    );
+    lines
 }
 
 /// What the score of a task is.
@@ -179,7 +314,9 @@ fn shared_settings(request: &Request, plan: &Plan) -> Map<String, Value> {
     let trained = match &request.trained {
         Trained::All => json!("all"),
         Trained::Head => json!("head"),
-        Trained::Adapter(scale) => json!({"lora": scale.rank, "alpha": scale.alpha}),
+        Trained::Adapter { scale, dropout } => {
+            json!({"lora": scale.rank, "alpha": scale.alpha, "dropout": dropout})
+        }
     };
     lesson::settings([
         ("trained", trained),
@@ -192,6 +329,8 @@ fn shared_settings(request: &Request, plan: &Plan) -> Map<String, Value> {
         ("clip", json!(plan.clip)),
         ("evaluate_every", json!(plan.evaluate_every)),
         ("patience", json!(plan.patience)),
+        ("head_dropout", json!(request.head_dropout)),
+        ("calibrate", json!(request.calibrate)),
         ("seed", json!(request.seed)),
     ])
 }

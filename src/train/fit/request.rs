@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::head::Shape;
 use crate::sequence::region::Query;
-use crate::train::{Plan, Schedule, Trained};
+use crate::train::{Plan, Reading, Schedule, Select, Trained};
 use std::path::PathBuf;
 
 /// A training run: what is learned, from which data, how.
@@ -13,10 +13,17 @@ pub struct Request {
     pub lesson: Lesson,
     /// Regions that choose the weights, and regions that test them.
     pub held_back: [Vec<Query>; 2],
+    /// A model is brought closer to a genome: what chooses the weights is the end of its longest
+    /// contig, unless something else is.
+    pub adapts: bool,
     /// Which values change.
     pub trained: Trained,
     /// Whether both strands are read; none: as is usual for the lesson.
     pub both: Option<bool>,
+    /// The part of the inputs of the head's first of two layers that is left out of a step.
+    pub head_dropout: f64,
+    /// The logits are divided by the temperature that is best on held-out data.
+    pub calibrate: bool,
     /// The steps.
     pub steps: Steps,
     /// What all random numbers follow from.
@@ -43,6 +50,10 @@ pub enum Lesson {
         test: Option<PathBuf>,
         /// Labels are values, not classes.
         values: bool,
+        /// How the head reads a sequence.
+        reading: Reading,
+        /// What decides which weights are kept.
+        select: Select,
     },
     /// Classes or values of each base.
     Tracks(Tracking),
@@ -82,6 +93,8 @@ pub struct Steps {
     pub epochs: f64,
     /// Steps.
     pub count: Option<u64>,
+    /// Bases that all steps read at most, unless `count` says how many there are.
+    pub most: Option<u64>,
     /// The highest learning rate.
     pub peak: f64,
     /// Steps in which it rises; none: a twentieth, 1000 at most.
@@ -92,7 +105,8 @@ pub struct Steps {
     pub decay: f64,
     /// Longest gradient.
     pub clip: f64,
-    /// Steps between evaluations; none: a twentieth.
+    /// Steps between evaluations; none: a twentieth, or more where they would take above a fifth of
+    /// the time.
     pub evaluate_every: Option<u64>,
     /// Evaluations in a row without a better one, after which a run ends.
     pub patience: Option<u64>,
@@ -100,11 +114,11 @@ pub struct Steps {
 
 impl Steps {
     /// The plan for an epoch of so many bases or sequences, so many of them in a step, and lanes or
-    /// sequences side by side.
+    /// sequences side by side; `evaluation`: how many steps take as long as an evaluation.
     ///
     /// # Errors
     /// Usage: a number that no run can have, by the name of its option.
-    pub fn plan(&self, epoch: u64, step: u64, batch: usize) -> Result<Plan> {
+    pub fn plan(&self, epoch: u64, step: u64, batch: usize, evaluation: f64) -> Result<Plan> {
         for (name, value, most) in [
             ("epochs", self.epochs, 1e6),
             ("learning-rate", self.peak, 1e3),
@@ -120,7 +134,10 @@ impl Steps {
             }
         }
         let epochs = || (self.epochs * epoch as f64 / step.max(1) as f64).ceil() as u64;
-        let steps = self.count.unwrap_or_else(epochs);
+        let most = self
+            .most
+            .map_or(u64::MAX, |most| (most / step.max(1)).max(1));
+        let steps = self.count.unwrap_or_else(|| epochs().min(most));
         Ok(Plan {
             schedule: Schedule {
                 peak: self.peak,
@@ -131,7 +148,10 @@ impl Steps {
             parts: self.parts.min(batch),
             decay: self.decay,
             clip: self.clip,
-            evaluate_every: self.evaluate_every.unwrap_or((steps / 20).max(1)),
+            evaluate_every: self.evaluate_every.unwrap_or_else(|| {
+                let fifth = (4.0 * evaluation).ceil() as u64;
+                (steps / 20).max(fifth).clamp(1, steps.max(1))
+            }),
             patience: self.patience,
         })
     }

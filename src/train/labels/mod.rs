@@ -46,6 +46,7 @@ impl Labels {
             outputs: self.outputs.clone(),
             shape,
             both_strands,
+            stale: false,
         }
     }
 

@@ -5,10 +5,11 @@ use crate::adapter::{self, Scale};
 use crate::checkpoint::{Checkpoint, Config, Weights};
 use crate::encoder::{Facts, Model};
 use crate::error::{Error, Kind, Result};
-use crate::head::{HEADS, LanguageModel, Task, TaskHead};
+use crate::head::{HEADS, LanguageModel, TEMPERATURE, Task, TaskHead};
 use crate::io::sha256::hex;
-use crate::ops::{Device, Tensor};
+use crate::ops::{Device, Tensor, gate};
 use rand::Rng;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -20,7 +21,12 @@ pub enum Trained {
     /// A task's head.
     Head,
     /// A task's head, if there is one, and low-rank adapters of the encoder's linear layers.
-    Adapter(Scale),
+    Adapter {
+        /// How strong they are.
+        scale: Scale,
+        /// The part of the inputs of each that is left out of a step.
+        dropout: f64,
+    },
 }
 
 /// A checkpoint whose values change.
@@ -31,6 +37,10 @@ pub struct Trainee {
     shapes: BTreeMap<String, Vec<usize>>,
     /// One at least.
     devices: Vec<Device>,
+    /// The part of the inputs of the head's first of two layers that is left out of a step.
+    head_dropout: f64,
+    /// What the inputs that are left out follow from: the seed and the step.
+    drawn: (u64, u64),
     /// The parameters by name, row-major.
     pub values: BTreeMap<String, Vec<f32>>,
 }
@@ -81,6 +91,8 @@ impl Trainee {
             task,
             shapes: BTreeMap::new(),
             devices: vec![Device::Cpu],
+            head_dropout: 0.0,
+            drawn: (seed, 0),
             values: BTreeMap::new(),
         };
         let weights = trainee.source.weights.clone();
@@ -96,7 +108,7 @@ impl Trainee {
         for name in head.keys() {
             trainee.take(name)?;
         }
-        if let Trained::Adapter(scale) = trainee.trained.clone() {
+        if let Trained::Adapter { scale, .. } = trainee.trained.clone() {
             for (i, module) in adapter::modules(&weights).into_iter().enumerate() {
                 trainee.adapt(&module, &scale, seed, i as u64);
             }
@@ -111,6 +123,17 @@ impl Trainee {
     /// Trains on these devices from now on, of which there is one at least, instead of on the CPU.
     pub fn run_on(&mut self, devices: Vec<Device>) {
         self.devices = devices;
+    }
+
+    /// Leaves this part of the inputs of the head's first of two layers out of each step, other ones
+    /// in each.
+    pub fn thin_head(&mut self, dropout: f64) {
+        self.head_dropout = dropout;
+    }
+
+    /// Begins a step: the next networks that are tracked leave out other inputs.
+    pub fn begin_step(&mut self, step: u64) {
+        self.drawn.1 = step;
     }
 
     /// How many devices it trains on.
@@ -180,9 +203,19 @@ impl Trainee {
             parameters.insert(name.clone(), tensor);
         }
         let mut replaced = parameters.clone();
-        if let Trained::Adapter(scale) = &self.trained {
+        if let Some(task) = self
+            .task
+            .as_ref()
+            .filter(|_| tracked && self.head_dropout > 0.0)
+        {
+            let name = format!("{}hidden.weight", task.prefix());
+            if let Some(weight) = parameters.get(&name) {
+                replaced.insert(name, self.thinned(weight, self.head_dropout, u64::MAX)?);
+            }
+        }
+        if let Trained::Adapter { scale, dropout } = &self.trained {
             replaced.retain(|name, _| !name.contains(".lora_"));
-            for (name, a) in &parameters {
+            for (number, (name, a)) in parameters.iter().enumerate() {
                 let Some(module) = name.strip_suffix(".lora_A.weight") else {
                     continue;
                 };
@@ -191,7 +224,13 @@ impl Trainee {
                 let shape = self.source.weights.shape(&weight);
                 if let (Some(b), Some(shape)) = (b, shape) {
                     let base = self.source.weights.tensor(&weight, shape)?;
-                    replaced.insert(weight, scale.adapt(&base, a, b)?);
+                    let adapted = if tracked && *dropout > 0.0 {
+                        let a = self.thinned(a, *dropout, number as u64)?;
+                        scale.adapt(&base, &a, b)?
+                    } else {
+                        scale.adapt(&base, a, b)?
+                    };
+                    replaced.insert(weight, adapted);
                 }
             }
         }
@@ -217,6 +256,86 @@ impl Trainee {
                 .for_each(|value| sum.update(value.to_le_bytes()));
         }
         hex(&sum.finalize())
+    }
+
+    /// A matrix (out, in) without some of its columns, which leaves those inputs out of a step; the
+    /// others count more in turn. The same ones for all rows of a step: the product is added to
+    /// the weight before anything is computed of it. Srivastava et al. 2014 (JMLR 15:1929).
+    fn thinned(&self, a: &Tensor, dropout: f64, number: u64) -> Result<Tensor> {
+        let (rank, inputs) = a.dims2()?;
+        let (seed, step) = self.drawn;
+        let mut rng = generator(&format!("dropout {number}"), seed, step);
+        let kept = (1.0 / (1.0 - dropout)) as f32;
+        let columns: Vec<f32> = (0..inputs)
+            .map(|_| if rng.random_bool(dropout) { 0.0 } else { kept })
+            .collect();
+        let mask = Tensor::from_vec(columns.repeat(rank), (rank, inputs), &Device::Cpu)?;
+        gate((a, 0), (&mask, 0), inputs)
+    }
+
+    /// Divides the logits by a temperature from now on: those of the head that is trained, by its last
+    /// layer; else those of the language model, by what its configuration says.
+    ///
+    /// # Errors
+    /// Model: the configuration says something else than a temperature.
+    pub fn cool(&mut self, temperature: f64) -> Result<()> {
+        if let Some(task) = &self.task {
+            let prefix = task.prefix();
+            for part in ["weight", "bias"] {
+                if let Some(values) = self.values.get_mut(&format!("{prefix}{part}")) {
+                    values.iter_mut().for_each(|x| *x /= temperature as f32);
+                }
+            }
+            return Ok(());
+        }
+        let before = self.source.config.number(TEMPERATURE, Some(1.0))?;
+        let mut config = self.source.config.as_json().clone();
+        config.insert(TEMPERATURE.to_string(), json!(before * temperature));
+        let name = self.source.dir.join("config.json");
+        self.source.config = Config::new(name.display(), config);
+        Ok(())
+    }
+
+    /// The model with these values; heads that were not trained are stale.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn adapted(&self) -> Result<Checkpoint> {
+        let mut tensors = self.source.weights.stored().clone();
+        tensors.extend(self.stored()?);
+        let weights = Weights::new(self.source.dir.display(), tensors);
+        let mut adapted = self.source.with(weights);
+        let mut heads = Task::list(&self.source.config)?;
+        let behind = self.left_behind()?;
+        heads
+            .iter_mut()
+            .for_each(|task| task.stale |= behind.contains(task));
+        if !heads.is_empty() {
+            let mut config = self.source.config.as_json().clone();
+            config.insert(HEADS.to_string(), json!(heads));
+            let name = self.source.dir.join("config.json");
+            adapted.config = Config::new(name.display(), config);
+        }
+        Ok(adapted)
+    }
+
+    /// The task that is trained.
+    pub fn task(&self) -> Option<&Task> {
+        self.task.as_ref()
+    }
+
+    /// The heads of the model that this training leaves aside, though it changes their encoder.
+    ///
+    /// # Errors
+    /// Model: the configuration lists no heads.
+    pub fn left_behind(&self) -> Result<Vec<Task>> {
+        if self.trained == Trained::Head {
+            return Ok(Vec::new());
+        }
+        let trained = self.task.as_ref().map(|task| task.name.as_str());
+        let mut others = Task::list(&self.source.config)?;
+        others.retain(|task| Some(task.name.as_str()) != trained);
+        Ok(others)
     }
 
     /// The parameters as a file stores them.
@@ -250,7 +369,20 @@ impl Trainee {
 /// The checkpoint with a place for the task's head.
 fn with_head(source: Checkpoint, task: &Task, width: usize, seed: u64) -> Result<Checkpoint> {
     let mut tensors = source.weights.stored().clone();
-    let own = Task::list(&source.config)?.contains(task);
+    let fresh = |own: &Task| Task {
+        stale: false,
+        ..own.clone()
+    };
+    let known = Task::list(&source.config)?;
+    let own = known.iter().any(|own| fresh(own) == *task);
+    match known.iter().find(|own| own.name == task.name) {
+        Some(head) if own => tracing::info!("the model's head \"{}\" is trained on", head.name),
+        Some(head) => {
+            let name = &head.name;
+            tracing::warn!("the model's head \"{name}\" is another one: a new one takes its place");
+        }
+        None => {}
+    }
     for (name, untrained) in task.untrained(width, seed)? {
         if !own || source.weights.shape(&name) != Some(untrained.dims()) {
             tensors.insert(name, untrained);

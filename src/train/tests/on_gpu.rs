@@ -119,9 +119,9 @@ fn train(model: (&str, &str), chunk: u64, device: &Device, stop: Option<u64>) ->
             &mut trainee,
             &mut objective,
             &plan,
-            &mut saving,
+            Some(&mut saving),
             &mut |report| {
-                losses.push(report.loss);
+                losses.extend(report.loss);
                 if stop == Some(report.step) {
                     Err(Error::usage("stopped"))
                 } else {

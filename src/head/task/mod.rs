@@ -1,15 +1,21 @@
 //! Heads for tasks that a user trains: a linear layer on hidden vectors, or on their mean over a
-//! sequence; two layers; or windowed attention over hidden vectors ([`LocalAttention`]).
+//! sequence; two layers; windowed attention over hidden vectors ([`LocalAttention`]); or, for
+//! sequences, attention that pools them ([`AttentionPooling`]).
 //!
 //! A model's directory lists its heads under the key `_crocuta_heads` of `config.json`; their
 //! weights are `crocuta_heads.<name>.weight` (K, D) and `.bias` (K); of two layers `.hidden.weight`
 //! (H, D), `.hidden.bias` (H) and a `.weight` of (K, H); or those of the attention. A head of both strands reads vectors of 2D numbers: D of the strand that is described, then D of
 //! the same base in the run over the reverse complement.
 
+mod whole;
+
+pub use whole::{Piece, SoFar};
+
+use super::attention_pooling::{AttentionPooling, BASES, PoolingSizes};
 use super::local_attention::{LocalAttention, LocalSizes, LocalState};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Device, Linear, Tensor, gelu_erf, segment_mean, timing};
+use crate::ops::{Activation, Device, Linear, PoolSizes, Tensor, gelu_erf, segment_mean, timing};
 use crate::sequence::Segment;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -37,6 +43,9 @@ pub struct Task {
     /// It reads the hidden vectors of both strands.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub both_strands: bool,
+    /// The encoder was trained after it, without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// How a head computes its numbers.
@@ -58,7 +67,25 @@ pub enum Shape {
         /// w.
         window: usize,
     },
+    /// Of sequences: attention nearby, then attention that pools, then two layers.
+    Attention {
+        /// Heads of the attention nearby, a divisor of the vectors' width.
+        heads: usize,
+        /// w of it.
+        window: usize,
+        /// Q, queries that pool.
+        queries: usize,
+        /// E, numbers that each takes.
+        width: usize,
+        /// P, places around a sequence's centre that they tell apart.
+        places: usize,
+        /// H, numbers between the two layers.
+        hidden: usize,
+    },
 }
+
+/// Limits of sizes that a configuration states.
+const MOST: usize = 1 << 16;
 
 /// What a head describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +133,17 @@ impl Task {
         Ok(json!(all))
     }
 
+    /// What a user should know of a head that is stale.
+    pub fn warning(&self) -> Option<String> {
+        let name = &self.name;
+        self.stale.then(|| {
+            format!(
+                "the head \"{name}\" is older than its encoder, which was trained without it: train \
+                 the head again with crocuta fit"
+            )
+        })
+    }
+
     /// Its weights before training, by name, on hidden vectors of `width`: a linear layer of zeros,
     /// or what [`LocalAttention::create`] makes of the seed.
     ///
@@ -125,7 +163,10 @@ impl Task {
                 ("bias".to_string(), zeros(&[outputs])?),
             ]),
         };
-        if let Shape::Mlp { hidden } = self.shape {
+        if let Some(sizes) = self.pooling(width)? {
+            tensors.extend(AttentionPooling::create(sizes, seed)?);
+        }
+        if let Shape::Mlp { hidden } | Shape::Attention { hidden, .. } = self.shape {
             let inputs = self.inputs(width);
             let mut rng = StdRng::seed_from_u64(seed);
             let bound = 1.0 / (inputs as f32).sqrt();
@@ -145,15 +186,19 @@ impl Task {
         format!("crocuta_heads.{}.", self.name)
     }
 
-    /// The length of the vectors that it reads, of an encoder of `width`.
+    /// The length of the vectors that its first layer reads, of an encoder of `width`.
     fn inputs(&self, width: usize) -> usize {
-        if self.both_strands { 2 * width } else { width }
+        match self.shape {
+            Shape::Attention { queries, width, .. } => queries * width,
+            _ if self.both_strands => 2 * width,
+            _ => width,
+        }
     }
 
     /// The length of the vectors that the last linear layer reads.
     fn last(&self, width: usize) -> usize {
         match self.shape {
-            Shape::Mlp { hidden } => hidden,
+            Shape::Mlp { hidden } | Shape::Attention { hidden, .. } => hidden,
             _ => self.inputs(width),
         }
     }
@@ -178,6 +223,45 @@ impl Task {
             classes: self.outputs.len(),
             causal: false,
         }))
+    }
+
+    /// Of a head of sequences with attention.
+    fn pooling(&self, d: usize) -> Result<Option<PoolingSizes>> {
+        let Shape::Attention {
+            heads,
+            window,
+            queries,
+            width,
+            places,
+            hidden,
+        } = self.shape
+        else {
+            return Ok(None);
+        };
+        let sizes = [heads, queries, width, places, hidden];
+        let fits = sizes.iter().all(|size| (1..=MOST).contains(size)) && window <= 4096;
+        let d = d + BASES;
+        let divides = heads > 0 && d.is_multiple_of(heads) && queries * width <= MOST;
+        if !fits || !divides || self.unit != Unit::Sequence || self.both_strands {
+            let what = format!(
+                "head \"{}\": attention of these sizes to vectors of {d}",
+                self.name
+            );
+            return Err(Error::model(what).todo("take --head-shape linear"));
+        }
+        let pool = PoolSizes {
+            queries,
+            width,
+            places,
+        };
+        let local = LocalSizes {
+            width: d,
+            heads,
+            window,
+            classes: pool.row(),
+            causal: false,
+        };
+        Ok(Some(PoolingSizes { local, pool }))
     }
 
     /// The head, on hidden vectors of `width`.
@@ -205,7 +289,7 @@ impl Task {
                 };
                 let last = pair(&weights, outputs, self.last(width))?;
                 let hidden = match self.shape {
-                    Shape::Mlp { hidden } => {
+                    Shape::Mlp { hidden } | Shape::Attention { hidden, .. } => {
                         Some(pair(&weights.at("hidden"), hidden, self.inputs(width))?)
                     }
                     _ => None,
@@ -220,9 +304,12 @@ impl Task {
                 Readout::Dense(hidden.map(Dense::linear), last.linear())
             }
         };
+        let pooling = self.pooling(width)?;
+        let pooling = pooling.map(|sizes| AttentionPooling::load(sizes, &weights));
         Ok(TaskHead {
             layer,
             halves,
+            pooling: pooling.transpose()?,
             unit: self.unit,
             link: self.link,
             outputs,
@@ -253,6 +340,8 @@ pub struct TaskHead {
     /// Of a head of both strands without attention: what its first layer, of N numbers, makes of
     /// one strand's vector, were it the first or the second half; and that layer's bias.
     halves: Option<(Linear, Vec<f32>)>, // (2N, D), (N)
+    /// Of a head of sequences, if it does not read their means.
+    pooling: Option<AttentionPooling>,
     unit: Unit,
     link: Link,
     outputs: usize,
@@ -265,8 +354,29 @@ enum Readout {
 }
 
 impl TaskHead {
+    /// Hidden vectors (T, D) of whole sequences of these codes to (B, K), a row for each segment.
+    ///
+    /// # Errors
+    /// Those of the ops.
+    pub fn forward_sequences(
+        &self,
+        hidden: &Tensor,
+        codes: &[u8],
+        segments: &[Segment],
+    ) -> Result<Tensor> {
+        match (&self.pooling, &self.layer) {
+            (Some(pooling), Readout::Dense(first, last)) => {
+                dense(&pooling.forward(hidden, codes, segments)?, first, last)
+            }
+            _ => self.forward(hidden, segments),
+        }
+    }
+
     /// Hidden vectors of whole sequences (T, D), or (T, 2D) of both strands, to (T, K); to (B, K),
-    /// a row for each segment, if the head describes sequences.
+    /// a row for each segment, if the head describes sequences by their means.
+    ///
+    /// # Errors
+    /// Those of the ops.
     pub fn forward(&self, hidden: &Tensor, segments: &[Segment]) -> Result<Tensor> {
         let _span = timing::whole("head");
         match (&self.layer, self.unit) {
@@ -374,128 +484,4 @@ impl Link {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::Map;
-
-    fn task(name: &str) -> Task {
-        Task {
-            name: name.to_string(),
-            unit: Unit::Sequence,
-            link: Link::Softmax,
-            outputs: vec!["no".into(), "yes".into()],
-            shape: Shape::Linear,
-            both_strands: false,
-        }
-    }
-
-    #[test]
-    fn heads_are_listed_in_the_configuration_and_replaced_by_name() {
-        let mut config = Map::new();
-        for name in ["a", "b", "a"] {
-            let listed = task(name)
-                .listed(&Config::new("c", config.clone()))
-                .unwrap();
-            config.insert(HEADS.into(), listed);
-        }
-        let config = Config::new("c", config);
-        assert_eq!(Task::list(&config).unwrap(), [task("b"), task("a")]);
-        let wrong = Map::from_iter([(HEADS.to_string(), json!([{"name": 1}]))]);
-        let error = Task::list(&Config::new("c", wrong)).unwrap_err();
-        assert_eq!(error.kind(), crate::error::Kind::Model, "{error}");
-        assert!(error.to_string().contains(HEADS), "{error}");
-    }
-
-    #[test]
-    fn heads_of_earlier_models_are_linear_and_of_one_strand() {
-        let earlier =
-            json!({"name": "x", "unit": "sequence", "link": "softmax", "outputs": ["no", "yes"]});
-        let read: Task = serde_json::from_value(earlier.clone()).unwrap();
-        assert_eq!(read, task("x"));
-        assert_eq!(serde_json::to_value(&read).unwrap(), earlier);
-    }
-
-    /// The head of both strands, with weights that are not zero.
-    fn both(shape: Shape) -> TaskHead {
-        let task = Task {
-            unit: Unit::Base,
-            shape,
-            both_strands: true,
-            ..task("x")
-        };
-        let mut tensors = task.untrained(4, 1).unwrap();
-        for (i, tensor) in tensors.values_mut().enumerate() {
-            let shape = tensor.dims().to_vec();
-            let n: usize = shape.iter().product();
-            let values = (0..n)
-                .map(|j| ((i * 7 + j * 5) % 11) as f32 / 11.0 - 0.4)
-                .collect();
-            *tensor = Tensor::from_vec(values, shape, &Device::Cpu)
-                .unwrap()
-                .stored()
-                .unwrap();
-        }
-        task.load(&Weights::new("x", tensors), 4).unwrap()
-    }
-
-    #[test]
-    fn a_head_read_in_two_stages_and_pieces_says_what_it_says_of_the_whole() {
-        let local = Shape::LocalAttention {
-            heads: 2,
-            window: 3,
-        };
-        for shape in [Shape::Linear, Shape::Mlp { hidden: 3 }, local] {
-            let head = both(shape);
-            let hidden = |seed: usize| -> Vec<f32> {
-                (0..40).map(|i| ((i * seed) % 13) as f32 / 13.0).collect()
-            };
-            let strands =
-                [hidden(3), hidden(8)].map(|x| Tensor::from_vec(x, (10, 4), &Device::Cpu).unwrap());
-            let whole = Segment {
-                lane: 0,
-                len: 10,
-                starts: true,
-                ends: true,
-            };
-            let joined = Tensor::cat(&strands, 1).unwrap();
-            let mut expected: Vec<f32> =
-                head.forward(&joined, &[whole]).unwrap().to_vec1().unwrap();
-            expected
-                .chunks_exact_mut(2)
-                .for_each(|row| Link::Softmax.apply(row));
-            let begun = strands.map(|x| head.begin(&x).unwrap());
-            let width = begun[0].width();
-            let begun = begun.map(|x| x.to_vec1::<f32>().unwrap());
-            for cut in 1..10 {
-                let (mut state, mut found) = (head.start(), Vec::new());
-                for (from, to) in [(0, cut), (cut, 10)] {
-                    let parts = (from..to).flat_map(|i| {
-                        let row = |strand: usize| &begun[strand][i * width..][..width];
-                        [head.part(row(0), false), head.part(row(1), true)].concat()
-                    });
-                    let segment = Segment {
-                        lane: 0,
-                        len: to - from,
-                        starts: from == 0,
-                        ends: to == 10,
-                    };
-                    found.extend(head.end(parts.collect(), segment, &mut state).unwrap());
-                }
-                assert_eq!(found.len(), expected.len());
-                for (x, y) in found.iter().zip(&expected) {
-                    assert!((x - y).abs() < 1e-5, "{x} {y}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn links_give_probabilities() {
-        let mut row = [0.0, 3f32.ln()];
-        Link::Softmax.apply(&mut row);
-        assert!((row[0] - 0.25).abs() < 1e-6 && (row[1] - 0.75).abs() < 1e-6);
-        let mut row = [0.0, 3f32.ln()];
-        Link::Sigmoid.apply(&mut row);
-        assert!((row[0] - 0.5).abs() < 1e-6 && (row[1] - 0.75).abs() < 1e-6);
-    }
-}
+mod tests;

@@ -1,18 +1,21 @@
 //! Classes or values of whole sequences.
 
+mod baselines;
+mod logistic;
+mod measure;
+
 use super::labelled::Labelled;
-use super::metrics::{self, Confusion};
 use super::network::{Network, foreign};
-use super::objective::{Evaluation, Loss, Objective, not_drawn};
+use super::objective::{Baseline, Evaluation, Loss, Objective, Select, not_drawn};
 use super::sampler::{EpochPlace, generator};
 use crate::encoder::Encoder;
 use crate::error::{Error, Kind, Result};
 use crate::head::{Link, Shape, Task, Unit};
 use crate::ops::{Tensor, cross_entropy};
 use crate::sequence::{Segment, reverse_complement};
+use measure::{Measuring, measure};
 use rand::Rng;
 use rand::seq::SliceRandom;
-use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::f64::consts::LN_2;
@@ -54,12 +57,52 @@ impl Example {
     }
 }
 
+/// How a head reads a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The mean of its hidden vectors; with a layer of so many numbers before the last one.
+    Mean(Option<usize>),
+    /// Attention within so many bases to either side, then attention that pools.
+    Attention {
+        /// Bases.
+        window: usize,
+        /// Numbers of the layer before the last one.
+        hidden: usize,
+    },
+}
+
+/// Places around the centre of a sequence that attention tells apart, at most.
+const PLACES: usize = 512;
+/// Queries that pool, and the numbers that each takes.
+const QUERIES: usize = 64;
+const WIDTH: usize = 8;
+
+impl Reading {
+    /// The head's shape, for sequences of at most so many bases.
+    fn shape(self, longest: usize) -> Shape {
+        match self {
+            Self::Mean(None) => Shape::Linear,
+            Self::Mean(Some(hidden)) => Shape::Mlp { hidden },
+            Self::Attention { window, hidden } => Shape::Attention {
+                heads: 4,
+                window,
+                queries: QUERIES,
+                width: WIDTH,
+                places: longest.clamp(1, PLACES),
+                hidden,
+            },
+        }
+    }
+}
+
 /// The head for the labels of a table: one output for each class, in the order of numbers or
 /// letters; or a single value.
 ///
 /// # Errors
 /// Input: fewer than two classes, or a label that is not a number where values are wanted.
-pub fn task(rows: &[Labelled], values: bool) -> Result<Task> {
+pub fn task(rows: &[Labelled], values: bool, reading: Reading) -> Result<Task> {
+    let longest = rows.iter().map(|row| row.codes.len()).max();
+    let shape = reading.shape(longest.unwrap_or_default());
     let name = "label".to_string();
     let unit = Unit::Sequence;
     if values {
@@ -70,8 +113,9 @@ pub fn task(rows: &[Labelled], values: bool) -> Result<Task> {
             unit,
             link,
             outputs,
-            shape: Shape::Linear,
+            shape,
             both_strands: false,
+            stale: false,
         });
     }
     let classes: BTreeSet<&str> = rows.iter().map(|row| row.label.as_str()).collect();
@@ -83,8 +127,9 @@ pub fn task(rows: &[Labelled], values: bool) -> Result<Task> {
             unit,
             link: Link::Softmax,
             outputs,
-            shape: Shape::Linear,
+            shape,
             both_strands: false,
+            stale: false,
         }),
         n => Err(
             Error::input(format!("{n} classes of labels, expected 2 to 1000"))
@@ -142,6 +187,7 @@ pub struct Sequences {
     batch: usize,
     both: bool,
     seed: u64,
+    select: Select,
     place: EpochPlace,
     /// The order of the epoch, and which sequences are reverse-complemented in it.
     order: Vec<(usize, bool)>,
@@ -154,14 +200,18 @@ impl Sequences {
     /// on either strand of each, if `both`.
     ///
     /// # Errors
-    /// Usage: there are none.
+    /// Usage: there are none, or what selects is no measure of the task.
     pub fn new(
         task: Task,
         [training, held_out, test]: [Vec<Example>; 3],
         batch: usize,
-        both: bool,
-        seed: u64,
+        (both, seed): (bool, u64),
+        select: Select,
     ) -> Result<Self> {
+        if select == Select::Auroc && task.outputs.len() != 2 {
+            let what = "--select auroc is for two classes";
+            return Err(Error::usage(what).todo("give --select mcc, or loss"));
+        }
         if training.is_empty() {
             return Err(Error::usage("no sequences are left to train on"));
         }
@@ -173,6 +223,7 @@ impl Sequences {
             batch: batch.max(1),
             both,
             seed,
+            select,
             place: EpochPlace::default(),
             order: Vec::new(),
             drawn: Vec::new(),
@@ -195,6 +246,15 @@ impl Sequences {
             .map(|i| (i, self.both && rng.random()))
             .collect();
         self.place = place;
+    }
+
+    /// How good something is, with intervals or without.
+    fn measuring(&self, intervals: bool) -> Measuring<'_> {
+        Measuring {
+            task: &self.task,
+            select: self.select,
+            intervals,
+        }
     }
 
     fn next_batch(&mut self) -> Vec<Example> {
@@ -246,12 +306,17 @@ impl Objective for Sequences {
         })
     }
 
-    fn evaluate(&self, network: &Network) -> Result<Option<Evaluation>> {
-        measure(&self.task, network, &self.held_out)
+    fn evaluate(&self, network: &Network, whole: bool) -> Result<Option<Evaluation>> {
+        measure(network, &self.held_out, &self.measuring(whole))
     }
 
     fn test(&self, network: &Network) -> Result<Option<Evaluation>> {
-        measure(&self.task, network, &self.test)
+        measure(network, &self.test, &self.measuring(true))
+    }
+
+    fn baselines(&self) -> Result<Vec<Baseline>> {
+        let sets = [&self.training, &self.held_out, &self.test];
+        baselines::baselines(sets.map(Vec::as_slice), &self.measuring(true))
     }
 
     fn save(&self) -> Result<Vec<u8>> {
@@ -268,7 +333,8 @@ impl Objective for Sequences {
 fn forward(network: &Network, batch: &[Example]) -> Result<Tensor> {
     let vocabulary = &network.facts.vocabulary;
     let codes = batch.iter().flat_map(|example| &example.codes);
-    let tokens: Vec<u32> = codes.map(|code| vocabulary.token(*code)).collect();
+    let codes: Vec<u8> = codes.copied().collect();
+    let tokens: Vec<u32> = codes.iter().map(|code| vocabulary.token(*code)).collect();
     let count = tokens.len();
     let tokens = Tensor::from_vec(tokens, count, &network.device)?;
     let segment = |example: &Example| Segment {
@@ -280,7 +346,9 @@ fn forward(network: &Network, batch: &[Example]) -> Result<Tensor> {
     let segments: Vec<Segment> = batch.iter().map(segment).collect();
     let mut state = network.model.start(1)?;
     let hidden = network.model.forward(&tokens, &segments, &mut state)?;
-    network.head()?.forward(&hidden, &segments)
+    network
+        .head()?
+        .forward_sequences(&hidden, &codes, &segments)
 }
 
 /// The sum of the squared errors, and its gradient.
@@ -296,175 +364,5 @@ fn squares(output: &Tensor, batch: &[Example]) -> Result<(f64, Tensor)> {
     Ok((errors.iter().map(|error| error * error).sum(), gradient))
 }
 
-/// How good the head is on examples; none without them. Intervals are over sequences.
-fn measure(task: &Task, network: &Network, examples: &[Example]) -> Result<Option<Evaluation>> {
-    let mut found = Vec::with_capacity(examples.len());
-    let width = task.outputs.len();
-    for batch in examples.chunks(READING) {
-        let mut values: Vec<f32> = forward(network, batch)?.flatten_all()?.to_vec1()?;
-        for (row, example) in values.chunks_exact_mut(width).zip(batch) {
-            task.link.apply(row);
-            found.push((row.to_vec(), example.target));
-        }
-    }
-    if found.is_empty() {
-        return Ok(None);
-    }
-    let mut all = Map::new();
-    all.insert("sequences".into(), json!(found.len()));
-    let score = match task.link {
-        Link::Identity => values(&found, &mut all),
-        _ => classes(&found, width, &mut all),
-    };
-    Ok(Some(Evaluation {
-        score,
-        metrics: all,
-    }))
-}
-
-/// What the head said of a sequence, and the truth.
-type Predicted = (Vec<f32>, f64);
-
-fn classes(found: &[Predicted], width: usize, all: &mut Map<String, Value>) -> f64 {
-    let bits =
-        |(row, truth): &Predicted| -f64::from(row[*truth as usize].max(f32::MIN_POSITIVE)).log2();
-    let score = found.iter().map(bits).sum::<f64>() / found.len() as f64;
-    all.insert("cross_entropy_bits".into(), json!(score));
-    let confusion = |found: &[&Predicted]| {
-        let predicted = |row: &[f32]| {
-            let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-            best.map_or(0, |(class, _)| class)
-        };
-        Confusion::new(
-            width,
-            found
-                .iter()
-                .map(|(row, truth)| (*truth as usize, predicted(row))),
-        )
-    };
-    let mut add = |name: &str, statistic: &dyn Fn(&[&Predicted]) -> Option<f64>| {
-        all.insert(
-            name.into(),
-            json!(statistic(&found.iter().collect::<Vec<_>>())),
-        );
-        let interval = metrics::interval(found, statistic);
-        all.insert(format!("{name}_ci95"), json!(interval));
-    };
-    add("mcc", &|found| confusion(found).mcc());
-    add("accuracy", &|found| confusion(found).accuracy());
-    if width == 2 {
-        let pairs = |found: &[&Predicted]| -> (Vec<f64>, Vec<bool>) {
-            found
-                .iter()
-                .map(|(row, truth)| (f64::from(row[1]), *truth == 1.0))
-                .unzip()
-        };
-        add("f1", &|found| Some(confusion(found).f1(1)));
-        add("auroc", &|found| {
-            let (scores, truths) = pairs(found);
-            metrics::auroc(&scores, &truths)
-        });
-        add("average_precision", &|found| {
-            let (scores, truths) = pairs(found);
-            metrics::average_precision(&scores, &truths)
-        });
-    } else {
-        add("macro_f1", &|found| Some(confusion(found).macro_f1()));
-    }
-    score
-}
-
-fn values(found: &[Predicted], all: &mut Map<String, Value>) -> f64 {
-    let pairs = |found: &[&Predicted]| -> (Vec<f64>, Vec<f64>) {
-        found
-            .iter()
-            .map(|(row, truth)| (f64::from(row[0]), *truth))
-            .unzip()
-    };
-    let mean = |found: &[&Predicted]| {
-        let (x, y) = pairs(found);
-        let sum: f64 = x.iter().zip(&y).map(|(x, y)| (x - y).powi(2)).sum();
-        Some(sum / x.len() as f64)
-    };
-    let rank = |found: &[&Predicted]| {
-        let (x, y) = pairs(found);
-        metrics::spearman(&x, &y)
-    };
-    let whole: Vec<&Predicted> = found.iter().collect();
-    let score = mean(&whole).unwrap_or_default();
-    all.insert("mean_squared_error".into(), json!(score));
-    all.insert("spearman".into(), json!(rank(&whole)));
-    all.insert(
-        "spearman_ci95".into(),
-        json!(metrics::interval(found, rank)),
-    );
-    score
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(codes: &[u8], label: &str) -> Labelled {
-        Labelled {
-            codes: codes.to_vec(),
-            label: label.to_string(),
-        }
-    }
-
-    #[test]
-    fn classes_are_in_the_order_of_their_numbers() {
-        let rows = ["10", "9", "-1", "9"].map(|label| row(&[0], label));
-        let task = task(&rows, false).unwrap();
-        assert_eq!(task.outputs, ["-1", "9", "10"]);
-        let (examples, _) = examples(&task, rows.to_vec(), &[]).unwrap();
-        let targets: Vec<f64> = examples.iter().map(|example| example.target).collect();
-        assert_eq!(targets, [2.0, 1.0, 0.0, 1.0]);
-    }
-
-    #[test]
-    fn wrong_labels_are_errors() {
-        let two = ["a", "b"].map(|label| row(&[0], label));
-        assert!(task(&two[..1], false).is_err());
-        let classes = task(&two, false).unwrap();
-        assert!(examples(&classes, vec![row(&[0], "c")], &[]).is_err());
-        let values = task(&two, true).unwrap();
-        assert!(examples(&values, two.to_vec(), &[]).is_err());
-        assert!(examples(&values, vec![row(&[0], "-1.5e3")], &[]).is_ok());
-    }
-
-    #[test]
-    fn copies_of_held_out_sequences_are_left_out_on_either_strand() {
-        let rows = [row(&[0, 1], "a"), row(&[2, 3], "b"), row(&[3, 3], "a")];
-        let task = task(&rows, false).unwrap();
-        let held = [row(&[0, 0], "a"), row(&[2, 3], "a")];
-        let (kept, left_out) = examples(&task, rows.to_vec(), &[&held]).unwrap();
-        assert_eq!((kept.len(), left_out), (0, 3));
-        let (kept, left_out) = examples(&task, rows.to_vec(), &[&held[..1]]).unwrap();
-        assert_eq!((kept.len(), left_out), (2, 1));
-    }
-
-    #[test]
-    fn an_epoch_reads_every_sequence_once_and_goes_on_where_it_was() {
-        let rows: Vec<Labelled> = (0..10).map(|i| row(&[0; 3], &i.to_string())).collect();
-        let task = task(&rows, false).unwrap();
-        let (training, _) = examples(&task, rows, &[]).unwrap();
-        let new = || {
-            Sequences::new(task.clone(), [training.clone(), vec![], vec![]], 4, true, 5).unwrap()
-        };
-        let mut sequences = new();
-        let mut read: Vec<f64> = Vec::new();
-        for size in [4, 4, 2] {
-            let batch = sequences.next_batch();
-            assert_eq!(batch.len(), size);
-            read.extend(batch.iter().map(|example| example.target));
-        }
-        read.sort_by(f64::total_cmp);
-        assert_eq!(read, (0..10).map(f64::from).collect::<Vec<_>>());
-        sequences.next_batch();
-        let mut other = new();
-        other.restore(&sequences.save().unwrap()).unwrap();
-        let next = sequences.next_batch();
-        assert_eq!(other.next_batch(), next);
-    }
-}
+mod tests;
