@@ -3,13 +3,14 @@
 use crate::checkpoint::{self, Architecture, Checkpoint, Config, Tokenizer};
 use crate::encoder::{Facts, Model};
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Bytes of weights that a candidate may have.
 const LARGEST: u64 = 4 << 30;
 
 /// What the weights are before training.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
     /// Random ones, of a size that was made to fit.
     Sized,

@@ -1,10 +1,10 @@
 //! One long sequence: its length doubled until it is the longest contig, or memory or time is used
 //! up. What lies beyond is extrapolated, and says so.
 
-use super::Pilot;
 use super::candidate::Candidate;
 use super::kept::{Found, Kept};
 use super::pass::{self, Taken};
+use super::{Pilot, is_finding};
 use crate::error::{Kind, Result};
 use crate::ops::Device;
 use crate::run::units::{number, readable, seconds as time};
@@ -123,6 +123,7 @@ fn pass(
         )),
         Ok(None) => stopped("the time that it was given was over"),
         Err(error) if error.kind() == Kind::Memory => stopped("the memory was used up"),
+        Err(error) if is_finding(&error) => stopped(&error.to_string()),
         Err(error) => return Err(error),
     })
 }

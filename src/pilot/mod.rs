@@ -221,11 +221,11 @@ impl<'a> Pilot<'a> {
             let name = &candidate.name;
             tell(&format!("throughput: {name}"), kept.clock());
             let seconds = share(THROUGHPUT);
-            let measure = || throughput::measure(candidate, device, seconds);
+            let measure = || found(throughput::measure(candidate, device, seconds));
             kept.once(&format!("throughput/{name}"), measure)?;
             tell(&format!("latency: {name}"), kept.clock());
             let seconds = share(LATENCY);
-            let measure = || latency::measure(candidate, device, seconds);
+            let measure = || found(latency::measure(candidate, device, seconds));
             kept.once(&format!("latency/{name}"), measure)?;
         }
         recall::measure(self, &mut kept, RECALL * self.budget(), tell)?;
@@ -328,6 +328,21 @@ impl<'a> Pilot<'a> {
                 format!("{} bases", self.data.length),
             ),
         ]
+    }
+}
+
+/// Whether an error says something of a candidate, beside which the others go on.
+fn is_finding(error: &Error) -> bool {
+    [Kind::Usage, Kind::Memory, Kind::Model].contains(&error.kind())
+}
+
+/// What was found, or why nothing was.
+fn found(measured: Result<Found>) -> Result<Found> {
+    match measured {
+        Err(error) if is_finding(&error) => {
+            Ok(Found::noted(Vec::new(), format!("not measured: {error}")))
+        }
+        other => other,
     }
 }
 

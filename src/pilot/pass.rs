@@ -1,6 +1,6 @@
 //! A sequence through a candidate as `crocuta embed` reads it, and what that took.
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Start};
 use crate::checkpoint::Config;
 use crate::encoder::{Encoder, Layer, Model, Segment};
 use crate::error::{Error, Kind, Result};
@@ -29,6 +29,7 @@ struct Asked {
     name: String,
     config: Map<String, Value>,
     directory: PathBuf,
+    start: Start,
     bases: u64,
 }
 
@@ -105,6 +106,7 @@ pub fn read_in_child(
         name: candidate.name.clone(),
         config: candidate.config.as_json().clone(),
         directory: candidate.directory().to_path_buf(),
+        start: candidate.start.clone(),
         bases,
     };
     let asked = serde_json::to_vec(&asked).map_err(|e| Error::because(Kind::Internal, e))?;
@@ -148,7 +150,7 @@ pub fn read_in_child(
                 "{} could not read {bases} bases: code {code}",
                 candidate.name
             );
-            Err(Error::new(Kind::Internal, what))
+            Err(Error::model(what))
         }
     }
 }
@@ -166,8 +168,13 @@ pub fn child(input: impl Read) -> Result<String> {
     }
     let asked: Asked = serde_json::from_reader(input)
         .map_err(|e| Error::usage("not what a pilot asks").caused_by(e))?;
-    let config = Config::new(&asked.name, asked.config);
-    let candidate = Candidate::random(&asked.name, "", config, &asked.directory)?;
+    let candidate = match &asked.start {
+        Start::Sized | Start::Random => {
+            let config = Config::new(&asked.name, asked.config);
+            Candidate::random(&asked.name, "", config, &asked.directory)?
+        }
+        Start::Model(path) => Candidate::own(path)?,
+    };
     let taken = read(&engine(&candidate, Device::Cpu)?, asked.bases)?;
     serde_json::to_string(&taken).map_err(|e| Error::because(Kind::Internal, e))
 }

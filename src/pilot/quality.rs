@@ -5,8 +5,8 @@
 
 use super::candidate::Candidate;
 use super::kept::{Found, Kept};
-use super::{Entrant, Pilot, Tell, interval};
-use crate::error::{Error, Kind, Result};
+use super::{Entrant, Pilot, Tell, interval, is_finding};
+use crate::error::{Error, Result};
 use crate::stream;
 use crate::table::{Experiment, Origin, PilotRow};
 use crate::train::{self, Evaluation, Prepared, Saving, Steps, Trained};
@@ -159,7 +159,7 @@ fn time(pilot: &Pilot, entrant: &Entrant) -> Result<Found> {
     let found: Result<_> = timed().and_then(|_| timed());
     let (estimate, speed) = match found {
         Ok(found) => found,
-        Err(error) if [Kind::Usage, Kind::Memory].contains(&error.kind()) => {
+        Err(error) if is_finding(&error) => {
             return Ok(Found::noted(Vec::new(), format!("not trained: {error}")));
         }
         Err(error) => return Err(error),
@@ -213,7 +213,7 @@ fn train(
     saving.remove();
     let name = &entrant.candidate.name;
     let outcome = match trained {
-        Err(error) if [Kind::Usage, Kind::Memory].contains(&error.kind()) => {
+        Err(error) if is_finding(&error) => {
             return Ok(Found::noted(Vec::new(), format!("not trained: {error}")));
         }
         other => other?,

@@ -3,7 +3,7 @@
 
 use super::candidate::Start;
 use super::kept::{Found, Kept};
-use super::{Entrant, Pilot, Tell, catalogue};
+use super::{Entrant, Pilot, Tell, catalogue, is_finding};
 use crate::encoder::Encoder;
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Tensor, cross_entropy};
@@ -249,10 +249,6 @@ fn time(pilot: &Pilot, entrant: &Entrant, distance: usize) -> Result<Found> {
         }
         Err(error) => Err(error),
     }
-}
-
-fn is_finding(error: &Error) -> bool {
-    [Kind::Usage, Kind::Memory, Kind::Model].contains(&error.kind())
 }
 
 /// So many steps at one rate.
