@@ -83,6 +83,9 @@ impl TaskHead {
     }
 }
 
+/// A summary for each piece, none where its sequence goes on.
+type Summaries = Vec<Option<Vec<f32>>>;
+
 /// What a head with attention finds in each piece's sequence that ends, and side by side, which bases
 /// stand where in those.
 fn attended(
@@ -90,7 +93,7 @@ fn attended(
     (hidden, codes): (&Tensor, &[u8]),
     pieces: &[Piece],
     so_far: &mut SoFar,
-) -> Result<(Vec<Option<Vec<f32>>>, Vec<f32>)> {
+) -> Result<(Summaries, Vec<f32>)> {
     let hidden = hidden.in_memory()?;
     let (mut found, mut letters, mut first) = (Vec::with_capacity(pieces.len()), Vec::new(), 0);
     for piece in pieces {
@@ -122,7 +125,7 @@ fn attended(
 }
 
 /// The mean vector of each piece's sequence that ends.
-fn means(hidden: &Tensor, pieces: &[Piece], so_far: &mut SoFar) -> Result<Vec<Option<Vec<f32>>>> {
+fn means(hidden: &Tensor, pieces: &[Piece], so_far: &mut SoFar) -> Result<Summaries> {
     let width = hidden.width();
     let (mut runs, mut counts, mut first) = (Vec::new(), Vec::new(), 0);
     for piece in pieces {
