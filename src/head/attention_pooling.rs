@@ -15,6 +15,8 @@
 //! before it: with few sequences to learn from, a head finds a letter at its place sooner than it
 //! finds the direction of the vectors that stands for it.
 //!
+//! The head adds to its logits a linear model of the bases at their places ([`AttentionPooling::letters`]).
+//!
 //! Weights: those of [`LocalAttention`] under `local`, and `places.weight` (Q, P).
 
 use super::local_attention::{LocalAttention, LocalSizes, LocalState};
@@ -109,6 +111,22 @@ impl AttentionPooling {
             .local
             .forward(&hidden, segments, &mut self.local.start(0))?;
         attention_pool(&rows.logits, &self.places, self.sizes, segments)
+    }
+
+    /// Numbers of [`AttentionPooling::letters`].
+    pub fn letters_width(&self) -> usize {
+        BASES * self.sizes.places
+    }
+
+    /// Which base stands at each place of a sequence of `length` bases, of consecutive ones from
+    /// `from` on: 1 in `row` (4 P) for each.
+    pub fn letters(&self, codes: &[u8], (from, length): (usize, usize), row: &mut [f32]) {
+        for (i, code) in codes.iter().enumerate() {
+            let place = self.sizes.place_within(from + i, length);
+            if let (Some(place), true) = (place, base(*code) < N) {
+                row[BASES * place + usize::from(base(*code))] = 1.0;
+            }
+        }
     }
 
     /// An empty state.

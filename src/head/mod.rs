@@ -8,4 +8,4 @@ mod task;
 pub use crate::ops::PREDICTIONS;
 pub use language_model::{LanguageModel, TEMPERATURE};
 pub use local_attention::{LocalAttention, LocalPiece, LocalRows, LocalSizes, LocalState};
-pub use task::{HEADS, Link, Piece, Shape, SoFar, Task, TaskHead, Unit};
+pub use task::{HEADS, LETTERS, Link, Piece, Shape, SoFar, Task, TaskHead, Unit};

@@ -46,6 +46,6 @@ pub use record::RunRecord;
 pub use run::{Outcome, Plan, Report, run};
 pub use sampler::{EpochPlace, Lanes, Pieces, Sampler};
 pub use saved::{Point, Saving};
-pub use sequences::{Example, Reading, Sequences, examples, task};
+pub use sequences::{Example, Reading, Sequences, examples, linear_start, task};
 pub use split::{DataFile, Genomes, Passage};
 pub use tracks::{TrackReading, Tracks};

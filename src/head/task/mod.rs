@@ -84,6 +84,10 @@ pub enum Shape {
     },
 }
 
+/// The weight (K, 4 P) by which the base at each place of a sequence adds to the logits, of heads of
+/// sequences with attention: a linear model of the bases, which such a head begins as.
+pub const LETTERS: &str = "letters.weight";
+
 /// Limits of sizes that a configuration states.
 const MOST: usize = 1 << 16;
 
@@ -165,6 +169,8 @@ impl Task {
         };
         if let Some(sizes) = self.pooling(width)? {
             tensors.extend(AttentionPooling::create(sizes, seed)?);
+            let letters = zeros(&[outputs, BASES * sizes.pool.places])?;
+            tensors.insert(LETTERS.to_string(), letters);
         }
         if let Shape::Mlp { hidden } | Shape::Attention { hidden, .. } = self.shape {
             let inputs = self.inputs(width);
@@ -306,10 +312,16 @@ impl Task {
         };
         let pooling = self.pooling(width)?;
         let pooling = pooling.map(|sizes| AttentionPooling::load(sizes, &weights));
+        let pooling = pooling.transpose()?;
+        let letters = pooling.as_ref().map(|pooling| {
+            let letters = weights.tensor(LETTERS, &[outputs, pooling.letters_width()])?;
+            Ok::<_, Error>(Linear::new(letters, None))
+        });
         Ok(TaskHead {
             layer,
             halves,
-            pooling: pooling.transpose()?,
+            pooling,
+            letters: letters.transpose()?,
             unit: self.unit,
             link: self.link,
             outputs,
@@ -342,6 +354,8 @@ pub struct TaskHead {
     halves: Option<(Linear, Vec<f32>)>, // (2N, D), (N)
     /// Of a head of sequences, if it does not read their means.
     pooling: Option<AttentionPooling>,
+    /// Of the same: what the bases at their places add.
+    letters: Option<Linear>, // (K, 4 P)
     unit: Unit,
     link: Link,
     outputs: usize,
@@ -364,12 +378,21 @@ impl TaskHead {
         codes: &[u8],
         segments: &[Segment],
     ) -> Result<Tensor> {
-        match (&self.pooling, &self.layer) {
-            (Some(pooling), Readout::Dense(first, last)) => {
-                dense(&pooling.forward(hidden, codes, segments)?, first, last)
-            }
-            _ => self.forward(hidden, segments),
+        let (Some(pooling), Readout::Dense(first, last), Some(letters)) =
+            (&self.pooling, &self.layer, &self.letters)
+        else {
+            return self.forward(hidden, segments);
+        };
+        let width = pooling.letters_width();
+        let (mut rows, mut rest) = (vec![0.0; segments.len() * width], codes);
+        for (row, segment) in rows.chunks_exact_mut(width).zip(segments) {
+            let (own, later) = rest.split_at(segment.len);
+            pooling.letters(own, (0, own.len()), row);
+            rest = later;
         }
+        let rows = Tensor::from_vec(rows, (segments.len(), width), &Device::Cpu)?;
+        let out = dense(&pooling.forward(hidden, codes, segments)?, first, last)?;
+        letters.forward_residual(&rows, &out)
     }
 
     /// Hidden vectors of whole sequences (T, D), or (T, 2D) of both strands, to (T, K); to (B, K),

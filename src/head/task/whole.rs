@@ -2,7 +2,7 @@
 
 use super::{Readout, TaskHead, dense};
 use crate::error::Result;
-use crate::head::attention_pooling::PoolingState;
+use crate::head::attention_pooling::{AttentionPooling, PoolingState};
 use crate::ops::{Device, Reduction, Tensor, pool};
 use crate::sequence::Segment;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub struct SoFar {
     sums: Vec<f64>,
     /// Of attention.
     pooling: Option<PoolingState>,
+    /// Of the same: which bases stand where.
+    letters: Vec<f32>,
 }
 
 /// Consecutive rows of a sequence.
@@ -43,38 +45,21 @@ impl TaskHead {
         pieces: &[Piece],
         so_far: &mut SoFar,
     ) -> Result<Vec<Option<Vec<f32>>>> {
-        let summaries = match &self.pooling {
-            None => means(hidden, pieces, so_far)?,
-            Some(pooling) => {
-                let hidden = hidden.in_memory()?;
-                let mut first = 0;
-                let summaries = pieces.iter().map(|piece| {
-                    let len = piece.segment.len;
-                    let rows = hidden.narrow(0, first, len)?;
-                    let codes = &codes[first..first + len];
-                    first += len;
-                    let mut state = match so_far.pooling.take() {
-                        Some(state) if !piece.segment.starts => state,
-                        _ => pooling.start(),
-                    };
-                    let of_whole = (piece.segment, piece.length);
-                    let read = pooling.read((&rows, codes), of_whole, &mut state)?;
-                    so_far.pooling = (!piece.segment.ends).then_some(state);
-                    Ok(read)
-                });
-                summaries.collect::<Result<_>>()?
-            }
+        let (summaries, letters) = match &self.pooling {
+            None => (means(hidden, pieces, so_far)?, Vec::new()),
+            Some(pooling) => attended(pooling, (hidden, codes), pieces, so_far)?,
         };
         let ended: Vec<f32> = summaries.iter().flatten().flatten().copied().collect();
-        let mut said = self.of_summaries(ended)?.into_iter();
+        let mut said = self.of_summaries(ended, letters)?.into_iter();
         let each = summaries
             .iter()
             .map(|summary| summary.as_ref().and_then(|_| said.next()));
         Ok(each.collect())
     }
 
-    /// Summaries of sequences, side by side, to what the head says of each.
-    fn of_summaries(&self, summaries: Vec<f32>) -> Result<Vec<Vec<f32>>> {
+    /// Summaries of sequences, side by side, and which bases stand where in them, to what the head
+    /// says of each.
+    fn of_summaries(&self, summaries: Vec<f32>, letters: Vec<f32>) -> Result<Vec<Vec<f32>>> {
         let Readout::Dense(first, last) = &self.layer else {
             return Ok(Vec::new());
         };
@@ -84,13 +69,56 @@ impl TaskHead {
         let width = first.as_ref().unwrap_or(last).weight().width();
         let rows = summaries.len() / width;
         let summaries = Tensor::from_vec(summaries, (rows, width), &Device::Cpu)?;
-        let mut said: Vec<f32> = dense(&summaries, first, last)?.to_vec1()?; // (rows, K)
+        let mut said = dense(&summaries, first, last)?; // (rows, K)
+        if let Some(linear) = &self.letters {
+            let letters = Tensor::from_vec(letters, (rows, linear.weight().width()), &Device::Cpu)?;
+            said = linear.forward_residual(&letters, &said)?;
+        }
+        let mut said: Vec<f32> = said.flatten_all()?.to_vec1()?;
         let said = said.chunks_exact_mut(self.outputs).map(|row| {
             self.link.apply(row);
             row.to_vec()
         });
         Ok(said.collect())
     }
+}
+
+/// What a head with attention finds in each piece's sequence that ends, and side by side, which bases
+/// stand where in those.
+fn attended(
+    pooling: &AttentionPooling,
+    (hidden, codes): (&Tensor, &[u8]),
+    pieces: &[Piece],
+    so_far: &mut SoFar,
+) -> Result<(Vec<Option<Vec<f32>>>, Vec<f32>)> {
+    let hidden = hidden.in_memory()?;
+    let (mut found, mut letters, mut first) = (Vec::with_capacity(pieces.len()), Vec::new(), 0);
+    for piece in pieces {
+        let len = piece.segment.len;
+        let rows = hidden.narrow(0, first, len)?;
+        let codes = &codes[first..first + len];
+        first += len;
+        if piece.segment.starts {
+            so_far.rows = 0;
+            so_far.letters = vec![0.0; pooling.letters_width()];
+        }
+        let from = (so_far.rows as usize, piece.length);
+        pooling.letters(codes, from, &mut so_far.letters);
+        so_far.rows += len as u64;
+        let mut state = match so_far.pooling.take() {
+            Some(state) if !piece.segment.starts => state,
+            _ => pooling.start(),
+        };
+        let of_whole = (piece.segment, piece.length);
+        let read = pooling.read((&rows, codes), of_whole, &mut state)?;
+        if piece.segment.ends {
+            letters.append(&mut so_far.letters);
+        } else {
+            so_far.pooling = Some(state);
+        }
+        found.push(read);
+    }
+    Ok((found, letters))
 }
 
 /// The mean vector of each piece's sequence that ends.

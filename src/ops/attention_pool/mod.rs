@@ -40,6 +40,12 @@ impl PoolSizes {
         self.queries * self.width
     }
 
+    /// Row `i`'s place before it is held to P of them; none beyond.
+    pub fn place_within(self, i: usize, length: usize) -> Option<usize> {
+        let place = (i + self.places / 2).checked_sub(length / 2)?;
+        (place < self.places).then_some(place)
+    }
+
     /// p of row `i` of a sequence of `length` rows.
     fn place(self, i: usize, length: usize) -> usize {
         let place = (i + self.places / 2).saturating_sub(length / 2);

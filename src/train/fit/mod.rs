@@ -15,7 +15,7 @@ pub use request::{Lesson, Request, Steps, Tracking};
 
 use super::{
     Baseline, DataFile, Evaluation, Objective, Outcome, Plan, Report, RunRecord, Saving, Trained,
-    Trainee, card, run, write,
+    Trainee, card, linear_start, run, write,
 };
 use crate::checkpoint::{Checkpoint, Staging};
 use crate::encoder::Facts;
@@ -84,6 +84,12 @@ pub fn prepare_with(
     let trained = request.trained.clone();
     let mut trainee = Trainee::new(start, material.task.clone(), trained, request.seed)?;
     trainee.thin_head(request.head_dropout);
+    if let (Some(task), material::Data::Tables { sets, .. }) = (&material.task, &material.data)
+        && trainee.begins_as_linear()
+        && let Some(start) = linear_start(task, sets)
+    {
+        trainee.begin_as_linear(start);
+    }
     let network = trainee.network(false)?;
     request.lesson.suits(&network.facts)?;
     let without = lesson::without_gpu(&network.facts, material.task.as_ref());

@@ -5,7 +5,7 @@ use crate::adapter::{self, Scale};
 use crate::checkpoint::{Checkpoint, Config, Weights};
 use crate::encoder::{Facts, Model};
 use crate::error::{Error, Kind, Result};
-use crate::head::{HEADS, LanguageModel, TEMPERATURE, Task, TaskHead};
+use crate::head::{HEADS, LETTERS, LanguageModel, TEMPERATURE, Task, TaskHead};
 use crate::io::sha256::hex;
 use crate::ops::{Device, Tensor, gate};
 use rand::Rng;
@@ -123,6 +123,21 @@ impl Trainee {
     /// Trains on these devices from now on, of which there is one at least, instead of on the CPU.
     pub fn run_on(&mut self, devices: Vec<Device>) {
         self.devices = devices;
+    }
+
+    /// Whether the head that is trained adds something for the base at each place, and knows nothing
+    /// of it yet.
+    pub fn begins_as_linear(&self) -> bool {
+        let letters = |task: &Task| self.values.get(&format!("{}{LETTERS}", task.prefix()));
+        let letters = self.task.as_ref().and_then(letters);
+        letters.is_some_and(|values| values.iter().all(|x| *x == 0.0))
+    }
+
+    /// Lets the head begin as a linear model of the bases at their places.
+    pub fn begin_as_linear(&mut self, [weights, biases]: [Vec<f32>; 2]) {
+        let prefix = self.task.as_ref().map(Task::prefix).unwrap_or_default();
+        self.values.insert(format!("{prefix}{LETTERS}"), weights);
+        self.values.insert(format!("{prefix}bias"), biases);
     }
 
     /// Leaves this part of the inputs of the head's first of two layers out of each step, other ones

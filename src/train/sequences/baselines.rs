@@ -5,7 +5,7 @@ use super::Example;
 use super::logistic::{Features, LinearModel};
 use super::measure::{Measuring, Predicted};
 use crate::error::Result;
-use crate::head::Link;
+use crate::head::{Link, Shape, Task};
 use crate::sequence::N;
 use crate::train::objective::{Baseline, Evaluation};
 use rayon::prelude::*;
@@ -87,6 +87,46 @@ pub(super) fn baselines(sets: [&[Example]; 3], measuring: &Measuring) -> Result<
     Ok(KINDS.iter().filter_map(of_kind).collect())
 }
 
+/// A linear model of the bases at each of the places of a head with attention, of which that begins:
+/// weights (K, 4 P) and biases (K). Held-out data choose its penalty by the loss. None for other heads.
+pub fn linear_start(task: &Task, sets: &[Vec<Example>; 3]) -> Option<[Vec<f32>; 2]> {
+    let Shape::Attention { places, .. } = task.shape else {
+        return None;
+    };
+    let classes = task.link != Link::Identity;
+    let (width, outputs) = (4 * places, task.outputs.len());
+    let rows = |set: &[Example]| -> Vec<Features> {
+        set.par_iter()
+            .map(|example| letters(&example.codes, places))
+            .collect()
+    };
+    let (training, held_out) = (rows(&sets[0]), rows(&sets[1]));
+    let targets: Vec<f64> = sets[0].iter().map(|example| example.target).collect();
+    let loss = |model: &LinearModel| -> f64 {
+        let each = held_out.iter().zip(&sets[1]);
+        let each = each.map(|(row, example)| {
+            let said = model.predict(row);
+            if classes {
+                -said[example.target as usize].ln()
+            } else {
+                (said[0] - example.target).powi(2)
+            }
+        });
+        each.sum()
+    };
+    let penalties = if held_out.is_empty() {
+        &PENALTIES[2..3]
+    } else {
+        &PENALTIES[..]
+    };
+    let fit = |penalty: &f64| {
+        let model = LinearModel::fit(&training, &targets, (width, outputs), classes, *penalty);
+        (loss(&model), model)
+    };
+    let best = penalties.iter().map(fit).min_by(|a, b| a.0.total_cmp(&b.0));
+    best.map(|(_, model)| model.transposed())
+}
+
 /// How often each word of [`K`] bases occurs, over what is expected of words that are equally
 /// frequent.
 fn words(codes: &[u8]) -> Features {
@@ -111,15 +151,21 @@ fn words(codes: &[u8]) -> Features {
         .collect()
 }
 
-/// Which base stands at each place around the centre.
+/// Which base stands at each of [`AROUND`] places around the centre.
 fn around(codes: &[u8]) -> Features {
+    letters(codes, AROUND)
+}
+
+/// Which base stands at each of so many places around the centre, as
+/// a head with attention counts them.
+fn letters(codes: &[u8], places: usize) -> Features {
     let middle = codes.len() / 2;
-    let places = (0..AROUND).filter_map(|place| {
-        let at = (middle + place).checked_sub(AROUND / 2)?;
+    let found = (0..places).filter_map(|place| {
+        let at = (middle + place).checked_sub(places / 2)?;
         let code = codes.get(at).filter(|code| **code < N)?;
         Some(((4 * place + usize::from(*code)) as u32, 1.0))
     });
-    places.collect()
+    found.collect()
 }
 
 #[cfg(test)]

@@ -64,6 +64,17 @@ impl LinearModel {
         now
     }
 
+    /// Weights (K, features) and biases, in single precision.
+    pub fn transposed(&self) -> [Vec<f32>; 2] {
+        let outputs = self.biases.len();
+        let of = |output: usize| self.weights.iter().skip(output).step_by(outputs);
+        let weights = (0..outputs).flat_map(|output| of(output).map(|w| *w as f32));
+        [
+            weights.collect(),
+            self.biases.iter().map(|b| *b as f32).collect(),
+        ]
+    }
+
     /// What it says of a row: K probabilities, or a value.
     pub fn predict(&self, row: &Features) -> Vec<f64> {
         let outputs = self.biases.len();

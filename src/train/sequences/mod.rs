@@ -4,6 +4,8 @@ mod baselines;
 mod logistic;
 mod measure;
 
+pub use baselines::linear_start;
+
 use super::labelled::Labelled;
 use super::network::{Network, foreign};
 use super::objective::{Baseline, Evaluation, Loss, Objective, Select, not_drawn};
