@@ -22,6 +22,9 @@ pub struct SoFar {
     letters: Vec<f32>,
 }
 
+/// Of each piece's sequence that ends, what is known of it.
+type Summaries = Vec<Option<Vec<f32>>>;
+
 /// Consecutive rows of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -90,7 +93,7 @@ fn attended(
     (hidden, codes): (&Tensor, &[u8]),
     pieces: &[Piece],
     so_far: &mut SoFar,
-) -> Result<(Vec<Option<Vec<f32>>>, Vec<f32>)> {
+) -> Result<(Summaries, Vec<f32>)> {
     let hidden = hidden.in_memory()?;
     let (mut found, mut letters, mut first) = (Vec::with_capacity(pieces.len()), Vec::new(), 0);
     for piece in pieces {
@@ -122,7 +125,7 @@ fn attended(
 }
 
 /// The mean vector of each piece's sequence that ends.
-fn means(hidden: &Tensor, pieces: &[Piece], so_far: &mut SoFar) -> Result<Vec<Option<Vec<f32>>>> {
+fn means(hidden: &Tensor, pieces: &[Piece], so_far: &mut SoFar) -> Result<Summaries> {
     let width = hidden.width();
     let (mut runs, mut counts, mut first) = (Vec::new(), Vec::new(), 0);
     for piece in pieces {
