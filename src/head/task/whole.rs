@@ -22,6 +22,9 @@ pub struct SoFar {
     letters: Vec<f32>,
 }
 
+/// Of each piece's sequence that ends, what is known of it.
+type Summaries = Vec<Option<Vec<f32>>>;
+
 /// Consecutive rows of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -82,9 +85,6 @@ impl TaskHead {
         Ok(said.collect())
     }
 }
-
-/// A summary for each piece, none where its sequence goes on.
-type Summaries = Vec<Option<Vec<f32>>>;
 
 /// What a head with attention finds in each piece's sequence that ends, and side by side, which bases
 /// stand where in those.

@@ -85,8 +85,9 @@ pub fn prepare_with(
     let mut trainee = Trainee::new(start, material.task.clone(), trained, request.seed)?;
     trainee.thin_head(request.head_dropout);
     if let (Some(task), material::Data::Tables { sets, .. }) = (&material.task, &material.data)
+        && let Lesson::Sequences { select, .. } = request.lesson
         && trainee.begins_as_linear()
-        && let Some(start) = linear_start(task, sets)
+        && let Some(start) = linear_start(task, sets, select)
     {
         trainee.begin_as_linear(start);
     }

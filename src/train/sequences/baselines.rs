@@ -7,7 +7,7 @@ use super::measure::{Measuring, Predicted};
 use crate::error::Result;
 use crate::head::{Link, Shape, Task};
 use crate::sequence::N;
-use crate::train::objective::{Baseline, Evaluation};
+use crate::train::objective::{Baseline, Evaluation, Select};
 use rayon::prelude::*;
 
 /// Letters of a word.
@@ -41,90 +41,83 @@ const KINDS: [Kind; 2] = [
 /// third, what is there of them, measure it.
 pub(super) fn baselines(sets: [&[Example]; 3], measuring: &Measuring) -> Result<Vec<Baseline>> {
     let of_kind = |kind: &Kind| {
-        let rows = sets.map(|set| {
-            let features = set
-                .par_iter()
-                .map(|example| (kind.features)(&example.codes));
-            features.collect::<Vec<_>>()
-        });
-        let [training, held_out, test] = &rows;
-        let classes = measuring.task.link != Link::Identity;
-        let outputs = measuring.task.outputs.len();
-        let targets: Vec<f64> = sets[0].iter().map(|example| example.target).collect();
-        let fit = |penalty: f64| {
-            let sizes = (kind.width, outputs);
-            LinearModel::fit(training, &targets, sizes, classes, penalty)
-        };
-        let measured = |model: &LinearModel, rows: &[Features], set: &[Example]| {
-            let said = |(row, example): (&Features, &Example)| -> Predicted {
-                let said = model.predict(row).into_iter().map(|p| p as f32);
-                (said.collect(), example.target)
-            };
-            let found: Vec<Predicted> = rows.iter().zip(set).map(said).collect();
-            measuring.of(&found)
-        };
-        let mut best: Option<(Option<Evaluation>, LinearModel)> = None;
-        let penalties = if held_out.is_empty() {
-            &PENALTIES[2..3]
-        } else {
-            &PENALTIES[..]
-        };
-        for model in penalties.iter().map(|penalty| fit(*penalty)) {
-            let found = measured(&model, held_out, sets[1]);
-            let rank = |found: &Option<Evaluation>| found.as_ref().map_or([0.0; 2], |e| e.rank);
-            let better =
-                |before: &Option<Evaluation>| Evaluation::is_better(rank(&found), rank(before));
-            if best.as_ref().is_none_or(|(before, _)| better(before)) {
-                best = Some((found, model));
-            }
-        }
-        best.map(|(evaluation, model)| Baseline {
+        let (evaluation, model) = best(sets, measuring, kind.width, &kind.features)?;
+        Some(Baseline {
             name: kind.name,
             evaluation,
-            test: measured(&model, test, sets[2]),
+            test: measured(&model, sets[2], measuring, &kind.features),
         })
     };
     Ok(KINDS.iter().filter_map(of_kind).collect())
 }
 
-/// A linear model of the bases at each of the places of a head with attention, of which that begins:
-/// weights (K, 4 P) and biases (K). Held-out data choose its penalty by the loss. None for other heads.
-pub fn linear_start(task: &Task, sets: &[Vec<Example>; 3]) -> Option<[Vec<f32>; 2]> {
-    let Shape::Attention { places, .. } = task.shape else {
-        return None;
-    };
-    let classes = task.link != Link::Identity;
-    let (width, outputs) = (4 * places, task.outputs.len());
-    let rows = |set: &[Example]| -> Vec<Features> {
-        set.par_iter()
-            .map(|example| letters(&example.codes, places))
-            .collect()
-    };
-    let (training, held_out) = (rows(&sets[0]), rows(&sets[1]));
+/// A linear model of `width` features of the first of the sets, and how good it is on the second,
+/// which chooses its penalty.
+fn best(
+    sets: [&[Example]; 3],
+    measuring: &Measuring,
+    width: usize,
+    features: &(impl Fn(&[u8]) -> Features + Sync),
+) -> Option<(Option<Evaluation>, LinearModel)> {
+    let training = sets[0].par_iter().map(|example| features(&example.codes));
+    let training: Vec<Features> = training.collect();
     let targets: Vec<f64> = sets[0].iter().map(|example| example.target).collect();
-    let loss = |model: &LinearModel| -> f64 {
-        let each = held_out.iter().zip(&sets[1]);
-        let each = each.map(|(row, example)| {
-            let said = model.predict(row);
-            if classes {
-                -said[example.target as usize].ln()
-            } else {
-                (said[0] - example.target).powi(2)
-            }
-        });
-        each.sum()
-    };
-    let penalties = if held_out.is_empty() {
+    let classes = measuring.task.link != Link::Identity;
+    let sizes = (width, measuring.task.outputs.len());
+    let penalties = if sets[1].is_empty() {
         &PENALTIES[2..3]
     } else {
         &PENALTIES[..]
     };
-    let fit = |penalty: &f64| {
-        let model = LinearModel::fit(&training, &targets, (width, outputs), classes, *penalty);
-        (loss(&model), model)
+    let fitted = penalties.iter().map(|penalty| {
+        let model = LinearModel::fit(&training, &targets, sizes, classes, *penalty);
+        (measured(&model, sets[1], measuring, features), model)
+    });
+    let rank = |found: &Option<Evaluation>| found.as_ref().map_or([0.0; 2], |found| found.rank);
+    fitted.reduce(|before, now| {
+        if Evaluation::is_better(rank(&now.0), rank(&before.0)) {
+            now
+        } else {
+            before
+        }
+    })
+}
+
+/// How good a linear model is on examples; none without them.
+fn measured(
+    model: &LinearModel,
+    examples: &[Example],
+    measuring: &Measuring,
+    features: &(impl Fn(&[u8]) -> Features + Sync),
+) -> Option<Evaluation> {
+    let said = |example: &Example| -> Predicted {
+        let said = model.predict(&features(&example.codes)).into_iter();
+        (said.map(|p| p as f32).collect(), example.target)
     };
-    let best = penalties.iter().map(fit).min_by(|a, b| a.0.total_cmp(&b.0));
-    best.map(|(_, model)| model.transposed())
+    let found: Vec<Predicted> = examples.par_iter().map(said).collect();
+    measuring.of(&found)
+}
+
+/// A linear model of the bases at each of the places of a head with attention, of which that begins:
+/// weights (K, 4 P) and biases (K). Held-out data choose its penalty as they choose the weights that a
+/// run keeps. None for other heads.
+pub fn linear_start(
+    task: &Task,
+    sets: &[Vec<Example>; 3],
+    select: Select,
+) -> Option<[Vec<f32>; 2]> {
+    let Shape::Attention { places, .. } = task.shape else {
+        return None;
+    };
+    let measuring = Measuring {
+        task,
+        select,
+        intervals: false,
+    };
+    let features = |codes: &[u8]| letters(codes, places);
+    let sets = sets.each_ref().map(Vec::as_slice);
+    let fitted = best(sets, &measuring, 4 * places, &features);
+    fitted.map(|(_, model)| model.transposed())
 }
 
 /// How often each word of [`K`] bases occurs, over what is expected of words that are equally
