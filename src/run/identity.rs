@@ -100,6 +100,7 @@ mod tests {
             "force",
             "max_output",
             "summary",
+            "profile",
             "strict",
             "threads",
             "scratch",

@@ -44,19 +44,16 @@ impl GenomeJob<'_> {
     ) -> Result<String> {
         let source = &self.inputs.source;
         // All that the input has, since all of it was counted if there is no index; with an index
-        // beside what cannot be read at random it was not, and the index says.
+        // beside what cannot be read at random, or where regions are known, it was not: each shard
+        // finds them again.
         let contigs = opened.genome.finished_contigs().to_vec();
+        let contigs = Some(contigs).filter(|contigs| !contigs.is_empty());
         let together = self.together(opened.task.as_ref());
         let mut lines = plan::header();
         for shard in shards {
             let settings = &opened.settings;
             let intervals = settings.intervals.as_ref().map(|(all, _)| all);
-            let wanted = self.wanted(
-                &opened.regions,
-                intervals,
-                Some(shard),
-                Some(contigs.clone()),
-            );
+            let wanted = self.wanted(&opened.regions, intervals, Some(shard), contigs.clone());
             let facts = &opened.session.engine.facts;
             opened.genome = source.open(facts, settings.strand, together, wanted)?;
             opened.estimate(None);
