@@ -30,7 +30,7 @@ pub use architecture::{Architecture, Class};
 pub use bundled::{DEFAULT, GENES, bundled};
 pub use caduceus::CaduceusLayers;
 pub use config::Config;
-pub use convert::{convert_as_child, convert_in_child};
+pub use convert::{convert, convert_as_child, convert_in_child};
 pub use create::{Created, Weighed, create, untrained, weighed};
 pub use derive::{Changes, derive, read_tensors, write_directory, write_model};
 pub use hub::Name;

@@ -5,6 +5,7 @@ use super::copies::two_copies;
 use super::pickle::{Id, Pickle, Value};
 use super::safetensors::{Entry, is_pickle_or_zip};
 use crate::error::{Error, Result};
+use crate::io::read::FirstFailure;
 use ::safetensors::Dtype;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -61,8 +62,16 @@ impl Archive {
                     .todo("files in parts (.pt.part0, …) are concatenated first, with cat")
             });
         }
-        let damaged = |e: zip::result::ZipError| wrong(format!("damaged zip: {e}")).caused_by(e);
-        let mut zip = ZipArchive::new(BufReader::new(&mut file)).map_err(damaged)?;
+        let failed = FirstFailure::default();
+        let damaged = |e: zip::result::ZipError| match failed.get() {
+            Some(io) => Error::io(path, io),
+            None => wrong(format!("damaged zip: {e}")).caused_by(e),
+        };
+        let watched = Watched {
+            file: &mut file,
+            failed: &failed,
+        };
+        let mut zip = ZipArchive::new(BufReader::new(watched)).map_err(damaged)?;
         let mut entries = HashMap::new();
         let mut sum = 0u64;
         for index in 0..zip.len() {
@@ -310,6 +319,26 @@ impl Archive {
 
     fn wrong(&self, what: &str) -> Error {
         Error::model(what).file(self.path.display())
+    }
+}
+
+/// A file that keeps what the system says: the decoder of zips takes it for damage.
+struct Watched<'a> {
+    file: &'a mut File,
+    failed: &'a FirstFailure,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(to);
+        read.inspect_err(|error| self.failed.note(error))
+    }
+}
+
+impl Seek for Watched<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        // A damaged file may name places that cannot be: no failure.
+        self.file.seek(to)
     }
 }
 

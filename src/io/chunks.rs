@@ -1,5 +1,6 @@
 //! A file for Parquet's decoder, which says "damaged" also where the system could not read.
 
+use super::read::FirstFailure;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use parquet::errors::{ParquetError, Result as Decoded};
@@ -8,14 +9,14 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// An open file, and the first thing that the system said against reading it. Cheap to clone.
 #[derive(Clone)]
 pub struct Chunks {
     file: Arc<File>,
     bytes: u64,
-    failed: Arc<OnceLock<io::Error>>,
+    failed: Arc<FirstFailure>,
 }
 
 impl Chunks {
@@ -52,13 +53,8 @@ impl Chunks {
     }
 
     fn read_at(&self, to: &mut [u8], at: u64) -> io::Result<usize> {
-        self.file.read_at(to, at).inspect_err(|e| {
-            if e.kind() != io::ErrorKind::Interrupted {
-                let again = e.raw_os_error().map(io::Error::from_raw_os_error);
-                let again = again.unwrap_or_else(|| io::Error::new(e.kind(), e.to_string()));
-                let _ = self.failed.set(again);
-            }
-        })
+        let read = self.file.read_at(to, at);
+        read.inspect_err(|error| self.failed.note(error))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use std::io::{self, Read};
+use std::sync::OnceLock;
 
 /// The error behind a failed read.
 pub fn error(error: io::Error) -> Error {
@@ -29,4 +30,24 @@ pub(super) fn at_least(input: &mut impl Read, out: &mut [u8], least: usize) -> R
         }
     }
     Ok(got)
+}
+
+/// The first thing that the system said against reading a file: for decoders that say "damaged" then.
+#[derive(Default)]
+pub struct FirstFailure(OnceLock<io::Error>);
+
+impl FirstFailure {
+    /// Keeps it, if it is the first; an interrupted call is repeated, and no failure.
+    pub fn note(&self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::Interrupted {
+            let again = error.raw_os_error().map(io::Error::from_raw_os_error);
+            let again = again.unwrap_or_else(|| io::Error::new(error.kind(), error.to_string()));
+            let _ = self.0.set(again);
+        }
+    }
+
+    /// What was said, if anything.
+    pub fn get(&self) -> Option<&io::Error> {
+        self.0.get()
+    }
 }

@@ -41,9 +41,9 @@ pub const WORK: [&str; 11] = [
     "table concat one.parquet two.parquet -o out.parquet",
     "table export one.parquet -o out.npy",
     "table export one.parquet -o out.tsv",
-    "table join one.parquet labels.tsv -o out.parquet",
-    "table summarise one.parquet --by base -o out.tsv",
-    "table summarise one.parquet --by r.bed -o out.parquet",
+    "table join predicted.parquet labels.tsv -o out.parquet",
+    "table summarise predicted.parquet --by base -o out.tsv",
+    "table summarise predicted.parquet --by r.bed -o out.parquet",
 ];
 
 /// What a run left beside its inputs, by name. Bytes are kept of what is the same each time.
@@ -146,6 +146,10 @@ impl Small {
                 let part = { part }.run().succeeds(&["out.parquet"]);
                 case = case.file(name, part.file("out.parquet"));
             }
+            let predicted = Case::new("predict a.fa -m model -o out.parquet");
+            let predicted = predicted.file("a.fa", record("a", &sequence, 60));
+            let predicted = { predicted }.run().succeeds(&["out.parquet"]);
+            case = case.file("predicted.parquet", predicted.file("out.parquet"));
         }
         let mut small = Self {
             inputs: listing(&case.path("")).into_keys().collect(),

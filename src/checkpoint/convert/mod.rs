@@ -74,7 +74,9 @@ fn beside(file: &Path) -> Result<PathBuf> {
     }
 }
 
-fn convert(file: &Path, dir: &Path, config_path: &Path) -> Result<()> {
+/// Converts `file` into the existing directory `dir`, in this process: for files that are trusted, and
+/// for tests of those that are not.
+pub fn convert(file: &Path, dir: &Path, config_path: &Path) -> Result<()> {
     let mut config = Config::read(config_path)?;
     let architecture = Architecture::of(&config)?;
     let mut archive = Archive::open(file)?;

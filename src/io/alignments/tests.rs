@@ -196,12 +196,21 @@ fn a_crams_tags_mates_and_qualities_are_those_that_samtools_reads() {
         tags.sort();
         (record.bytes()[..record.tag_start()].to_vec(), tags)
     };
-    for (cram, sam, count) in [
-        ("small.cram", "small.sam", 60),
-        ("pairs.cram", "pairs.sam", 20),
+    for (name, reference, count) in [
+        ("small", Some("ref.fa"), 60),
+        ("pairs", Some("ref.fa"), 20),
+        ("bounds", Some("bounds.fa"), 3),
+        ("values", Some("values.fa"), 2),
+        ("ties", None, 4),
+        ("nameless", None, 1),
+        ("whole", None, 6),
     ] {
-        let open = |name| Alignments::open(&data(name), &options()).unwrap();
-        let (cram, sam) = (open(cram), open(sam));
+        let options = Options {
+            reference: reference.map(data),
+            ..Options::default()
+        };
+        let open = |kind| Alignments::open(&data(&format!("{name}.{kind}")), &options).unwrap();
+        let (cram, sam) = (open("cram"), open("sam"));
         assert_eq!(cram.header(), sam.header());
         let (cram, sam) = (collect(cram).unwrap(), collect(sam).unwrap());
         assert_eq!((cram.len(), sam.len()), (count, count));

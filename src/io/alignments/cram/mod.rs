@@ -27,7 +27,7 @@ use noodles::sam::header::record::value::Map;
 use noodles::sam::header::record::value::map::{ReadGroup, ReferenceSequence};
 use noodles::{bam, cram, fasta, sam};
 use raw::Raw;
-use reference::{Unneeded, within};
+use reference::within;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -45,6 +45,8 @@ pub struct Reader<R> {
     /// The read groups' names, in the order of the header's lines.
     groups: Vec<String>,
     repository: fasta::Repository,
+    /// For records that have all their bases.
+    unneeded: fasta::Repository,
     reference: Reference,
     /// Records of the container read last.
     records: VecDeque<Record>,
@@ -83,6 +85,7 @@ impl<R: Read> Reader<R> {
             groups: groups.map(str::to_string).collect(),
             header: decoders_header(&ours),
             repository: reference.repository(),
+            unneeded: reference.unneeded(),
             reference,
             records: VecDeque::new(),
             containers: 0,
@@ -127,7 +130,7 @@ impl<R: Read> Reader<R> {
         container.check().map_err(place)?;
         let records = contain(|| self.records_of(&mut container)).map_err(place)?;
         self.records = records;
-        self.reference.forget(&self.repository);
+        self.reference.forget([&self.repository, &self.unneeded]);
         Ok(())
     }
 
@@ -135,9 +138,9 @@ impl<R: Read> Reader<R> {
         let layout = Layout::of(container)?;
         let repository = if layout.needs_reference {
             beyond::mend(container, |contig| self.letters(contig))?;
-            self.repository.clone()
+            &self.repository
         } else {
-            fasta::Repository::new(Unneeded)
+            &self.unneeded
         };
         let mut reader = cram::io::Reader::new(&container.bytes[..]);
         let mut container = cram::io::reader::Container::default();

@@ -24,17 +24,6 @@ pub(super) fn within(letters: &[u8]) -> &[u8] {
     &letters[..letters.len().saturating_sub(BEYOND)]
 }
 
-/// A reference for the decoder where it needs none, and asks for it nevertheless.
-#[derive(Clone)]
-pub(super) struct Unneeded;
-
-impl fasta::repository::Adapter for Unneeded {
-    fn get(&mut self, name: &[u8]) -> Option<io::Result<fasta::Record>> {
-        let name = Definition::new(name, None);
-        Some(Ok(fasta::Record::new(name, Sequence::from(Vec::new()))))
-    }
-}
-
 /// A FASTA file with its index, or none.
 ///
 /// Memory: contigs of 600 million bases together, at most, and the one that is added last.
@@ -45,6 +34,8 @@ pub struct Reference {
     /// MD5 and length of contigs, as the CRAM's header has them.
     expected: HashMap<String, (Option<String>, u64)>,
     held: Arc<AtomicU64>,
+    /// No base is taken from it, though the decoder asks for it.
+    unneeded: bool,
 }
 
 impl Reference {
@@ -61,6 +52,7 @@ impl Reference {
             fasta,
             expected: HashMap::new(),
             held: Arc::default(),
+            unneeded: false,
         })
     }
 
@@ -94,20 +86,32 @@ impl Reference {
         self
     }
 
+    /// The same for records that have all their bases: Ns will do.
+    pub(super) fn unneeded(&self) -> fasta::Repository {
+        fasta::Repository::new(Self {
+            unneeded: true,
+            ..self.clone()
+        })
+    }
+
     pub(super) fn repository(&self) -> fasta::Repository {
         fasta::Repository::new(self.clone())
     }
 
     /// Drops contigs if too many are held.
-    pub(super) fn forget(&self, repository: &fasta::Repository) {
+    pub(super) fn forget(&self, repositories: [&fasta::Repository; 2]) {
         if self.held.load(Ordering::Relaxed) > HELD {
-            repository.clear();
+            repositories.into_iter().for_each(fasta::Repository::clear);
             self.held.store(0, Ordering::Relaxed);
         }
     }
 
     fn load(&self, name: &str) -> Result<Vec<u8>> {
         let Some(fasta) = &self.fasta else {
+            if let (true, Some((_, length))) = (self.unneeded, self.expected.get(name)) {
+                self.held.fetch_add(*length, Ordering::Relaxed);
+                return Ok(vec![b'N'; *length as usize]);
+            }
             let what = format!("CRAM needs its reference to read \"{name}\"");
             return Err(Error::input(what).todo("give it with --reference"));
         };
@@ -126,7 +130,7 @@ impl Reference {
         };
         let (length, expected) = (fasta.contigs()[contig].length, self.expected.get(name));
         match expected {
-            Some((None, expected)) if *expected > length => tracing::warn!(
+            Some((_, expected)) if *expected > length => tracing::warn!(
                 "\"{name}\" has {length} bases in the reference, {expected} in the CRAM: what lies \
                  beyond is N"
             ),
