@@ -241,6 +241,7 @@ fn aligned(path: &Path, regions: Vec<Query>) -> Result<()> {
         reference: reference.is_file().then_some(reference),
         allow_missing_eof: true,
         allow_empty: true,
+        sequences: false,
     };
     let mut reads = Alignments::open(path, &options)?;
     while let Some(record) = reads.next_record()? {

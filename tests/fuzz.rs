@@ -28,7 +28,7 @@ fn seeds((name, _, files): &Target) -> Vec<Vec<u8>> {
         seeds.extend(packed);
     }
     if *name == "torch" {
-        let pickle = b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpuK\x06tQK\0K\x06\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.";
+        let pickle = b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06tQK\0K\x06\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.";
         seeds.extend([pickle.to_vec(), zip(pickle)]);
     }
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fuzz");
