@@ -4,7 +4,7 @@
 //!
 //! It is an approximation, and how good it is depends on the weights: each layer's filter errors
 //! and the error of the hidden vectors on a check sequence are measured, returned, and stored
-//! beside the weights in `distillation.json`. [`attention`] does the same with what a Transformer's
+//! beside the weights in `distillation.json`. `attention` does the same with what a Transformer's
 //! tokens see.
 
 mod attention;

@@ -1,9 +1,9 @@
 //! `crocuta pilot`: which architecture serves the user's own data, by controlled experiments.
 //!
-//! Candidates of equal size are compared in what they take ([`memory`], [`throughput`],
-//! [`latency`]) and in what they learn ([`quality`], [`recall`]). A [`Candidate`] is a name, a
+//! Candidates of equal size are compared in what they take (`memory`, `throughput`,
+//! `latency`) and in what they learn (`quality`, `recall`). A `Candidate` is a name, a
 //! configuration and the weights that it starts from; how it runs and trains is the encoder's and
-//! the training loop's. Each finished measurement is [`kept`], so that a repeated command goes on.
+//! the training loop's. Each finished measurement is `kept`, so that a repeated command goes on.
 //! The report is made of the kept rows alone.
 
 mod candidate;

@@ -182,7 +182,7 @@ impl Prepared {
         run(&mut self.trainee, objective, &self.plan, saving, watch)
     }
 
-    /// Tests what was trained, and completes the directory `out` with it; as [`write`].
+    /// Tests what was trained, and completes the directory `out` with it; as [`write()`].
     pub fn write(
         mut self,
         outcome: &Outcome,
