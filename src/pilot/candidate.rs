@@ -9,11 +9,22 @@ use std::path::{Path, PathBuf};
 /// Bytes of weights that a candidate may have.
 const LARGEST: u64 = 4 << 30;
 
+/// The sizes of a candidate that is known by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Of its blocks.
+    pub width: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Of its feed-forward layers, if it has any.
+    pub inner: usize,
+}
+
 /// What the weights are before training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
     /// Random ones, of a size that was made to fit.
-    Sized,
+    Sized(Size),
     /// Random ones.
     Random,
     /// Those of a model's directory.
@@ -76,7 +87,7 @@ impl Candidate {
         Ok(Self {
             name: opened.name.clone(),
             about: format!("the model in {}", path.display()),
-            parameters: checkpoint::weighed(&opened.config, facts.fixed)?.parameters,
+            parameters: opened.weights.values() as u64,
             config: opened.config,
             dir: path.to_path_buf(),
             start: Start::Model(path.to_path_buf()),
@@ -95,7 +106,7 @@ impl Candidate {
     /// Those of the files; Usage: the weights are larger than 4 GiB.
     pub fn checkpoint(&self, seed: u64) -> Result<Checkpoint> {
         match &self.start {
-            Start::Sized | Start::Random => {
+            Start::Sized(_) | Start::Random => {
                 checkpoint::untrained(self.config.clone(), seed, &self.dir, LARGEST)
             }
             Start::Model(path) => Checkpoint::open(path),

@@ -1,6 +1,6 @@
 //! The candidates that are known by name, each made as large as the others.
 
-use super::candidate::{Candidate, Start};
+use super::candidate::{Candidate, Size, Start};
 use crate::checkpoint::{Config, preset};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -20,15 +20,6 @@ pub const WINDOW: usize = 256;
 /// Widths of the feed-forward layers, in eighths of the blocks' width: the usual one, and others if
 /// no number of blocks fits it.
 const INNER: [usize; 5] = [32, 28, 36, 24, 20];
-
-/// The sizes of a candidate.
-#[derive(Clone, Copy)]
-struct Size {
-    width: usize,
-    layers: usize,
-    /// Of its feed-forward layers, if it has any.
-    inner: usize,
-}
 
 /// How a candidate's configuration follows from its sizes, and the bases that it is trained on at a
 /// time.
@@ -220,42 +211,57 @@ impl Known {
     /// Usage: no size of it has so many.
     pub fn sized(&self, parameters: u64, length: u64) -> Result<Candidate> {
         let mut best: Option<(f64, Candidate)> = None;
-        for (layers, inner) in LAYERS.flat_map(|layers| INNER.map(|inner| (layers, inner))) {
-            let of = |steps: usize| {
-                let width = steps * self.step;
-                let inner = width * inner / 8;
-                let size = Size {
-                    width,
-                    layers,
-                    inner,
-                };
-                self.make(size, length)
-            };
-            // More width is more parameters: the first that is too wide, and the one before.
-            let (mut low, mut high) = (1, WIDEST / self.step);
-            while low < high {
-                let middle = usize::midpoint(low, high);
-                if of(middle)?.parameters < parameters {
-                    low = middle + 1;
-                } else {
-                    high = middle;
+        for inner in INNER {
+            for layers in LAYERS {
+                for candidate in self.around(parameters, length, layers, inner)? {
+                    let off = (candidate.parameters as f64 / parameters as f64 - 1.0).abs();
+                    let shape = candidate.facts.width as f64 / (SHAPE * layers as f64);
+                    // Within half of what is allowed, the shape decides.
+                    let worse = (off - TOLERANCE / 2.0).max(0.0) * 1e3 + shape.ln().abs();
+                    let better = best.as_ref().is_none_or(|(least, _)| worse < *least);
+                    if off <= TOLERANCE && better {
+                        best = Some((worse, candidate));
+                    }
                 }
             }
-            for steps in [low.saturating_sub(1).max(1), low] {
-                let candidate = of(steps)?;
-                let off = (candidate.parameters as f64 / parameters as f64 - 1.0).abs();
-                let shape = (steps * self.step) as f64 / (SHAPE * layers as f64);
-                // Within half of what is allowed, the shape decides.
-                let worse = (off - TOLERANCE / 2.0).max(0.0) * 1e3 + shape.ln().abs();
-                if off <= TOLERANCE && best.as_ref().is_none_or(|(least, _)| worse < *least) {
-                    best = Some((worse, candidate));
-                }
+            if best.is_some() {
+                break;
             }
         }
         best.map(|(_, candidate)| candidate).ok_or_else(|| {
             let what = format!("no {} has {parameters} parameters", self.name);
             Error::usage(what).todo("give another number of --parameters")
         })
+    }
+
+    /// With so many blocks, the widest one that has fewer parameters, and the next.
+    fn around(
+        &self,
+        parameters: u64,
+        length: u64,
+        layers: usize,
+        inner: usize,
+    ) -> Result<[Candidate; 2]> {
+        let of = |steps: usize| {
+            let width = steps * self.step;
+            let inner = width * inner / 8;
+            let size = Size {
+                width,
+                layers,
+                inner,
+            };
+            self.make(size, length)
+        };
+        let (mut low, mut high) = (1, WIDEST / self.step);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if of(middle)?.parameters < parameters {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok([of(low.saturating_sub(1).max(1))?, of(low)?])
     }
 
     fn make(&self, size: Size, length: u64) -> Result<Candidate> {
@@ -265,8 +271,20 @@ impl Known {
         let config = Config::new(self.name, config);
         let dir = Path::new(self.name);
         let mut candidate = Candidate::random(self.name, self.about, config, dir)?;
-        candidate.start = Start::Sized;
+        candidate.start = Start::Sized(size);
         Ok(candidate)
+    }
+}
+
+/// A candidate of the same sizes for passages of another length; the same one if it is a user's own.
+///
+/// # Errors
+/// Model: no such model.
+pub fn for_length(candidate: &Candidate, length: u64) -> Result<Candidate> {
+    let known = KNOWN.iter().find(|known| known.name == candidate.name);
+    match (known, &candidate.start) {
+        (Some(known), Start::Sized(size)) => known.make(*size, length),
+        _ => Ok(candidate.clone()),
     }
 }
 

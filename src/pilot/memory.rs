@@ -143,8 +143,8 @@ impl Course<'_> {
         })
     }
 
-    /// What a pass would take by the last two: memory grows along a line as far as it grows, time by
-    /// the power that it grew by.
+    /// What a pass would take by the last two: memory grows along a line as far as it grows; time
+    /// with the length where memory does not, and else by the power that it grew by.
     fn expect(&self, bases: u64) -> Option<Taken> {
         let [.., (before, less), (last, more)] = self.points.as_slice() else {
             return None;
@@ -154,10 +154,9 @@ impl Course<'_> {
         let (before, last, bases) = (*before as f64, *last as f64, bases as f64);
         let slope = (more.memory as f64 - less.memory as f64).max(0.0) / (last - before);
         let power = (more.seconds / less.seconds).log2() / (last / before).log2();
-        let power = if power.is_finite() {
-            power.clamp(1.0, 2.0)
-        } else {
-            1.0
+        let power = match self.until {
+            None if power.is_finite() => power.clamp(1.0, 2.0),
+            _ => 1.0,
         };
         Some(Taken {
             memory: (more.memory as f64 + slope * further) as u64,
@@ -206,15 +205,13 @@ mod tests {
         assert!(text.contains("of memory"), "{text}");
         assert!(linear.beyond(4096, 400, 3.9).unwrap().contains("4 s"));
         assert_eq!(linear.beyond(4096, 400, 4.0), None);
-        // Where a step ends, memory does not grow any more.
-        assert_eq!(
-            course(Some(4096), &points).expect(1 << 20).unwrap().memory,
-            400
-        );
-        assert_eq!(
-            course(Some(512), &points).expect(1 << 20).unwrap().memory,
-            200
-        );
+        // Where a step ends, memory does not grow any more, and time does as the length.
+        let memory = course(Some(4096), &points)
+            .expect(1 << 20)
+            .map(|taken| taken.memory);
+        assert_eq!(memory, Some(400));
+        let bounded = course(Some(512), &square).expect(1 << 20);
+        assert_eq!(bounded, Some(taken(100, 2048.0)));
     }
 
     #[test]

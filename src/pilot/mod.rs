@@ -280,7 +280,7 @@ impl<'a> Pilot<'a> {
         let mut candidates = serde_json::Map::new();
         for Entrant { candidate, .. } in &self.entrants {
             let digest = match &candidate.start {
-                Start::Sized | Start::Random => String::new(),
+                Start::Sized(_) | Start::Random => String::new(),
                 Start::Model(path) => sha256::digest(&path.join("config.json"))?,
             };
             let value = json!({"config": candidate.config.as_json(), "start": digest});
@@ -317,17 +317,18 @@ impl<'a> Pilot<'a> {
         } = &self.request;
         let inputs = fasta.iter().chain(table).chain(labels);
         let names: Vec<String> = inputs.map(|path| run::file_name(path)).collect();
-        vec![
+        let mut about = vec![
             ("Data", names.join(", ")),
             ("Held out", self.data.held_out.clone()),
             ("Device", format!("{}, {}", self.place[0], self.place[1])),
             ("Memory", readable(self.memory)),
             ("Budget", format!("{:.0} s", self.budget())),
-            (
-                "Passages of training",
-                format!("{} bases", self.data.length),
-            ),
-        ]
+        ];
+        if table.is_none() {
+            let length = format!("{} bases", self.data.length);
+            about.push(("Passages of training", length));
+        }
+        about
     }
 }
 

@@ -169,7 +169,7 @@ pub fn child(input: impl Read) -> Result<String> {
     let asked: Asked = serde_json::from_reader(input)
         .map_err(|e| Error::usage("not what a pilot asks").caused_by(e))?;
     let candidate = match &asked.start {
-        Start::Sized | Start::Random => {
+        Start::Sized(_) | Start::Random => {
             let config = Config::new(&asked.name, asked.config);
             Candidate::random(&asked.name, "", config, &asked.directory)?
         }

@@ -1,7 +1,6 @@
 //! Which candidates remember: random bases of which the second half is a copy of the first, so that
 //! each base of it was read a known distance before. Nothing but memory predicts them.
 
-use super::candidate::Start;
 use super::kept::{Found, Kept};
 use super::{Entrant, Pilot, Tell, catalogue, is_finding};
 use crate::encoder::Encoder;
@@ -211,12 +210,7 @@ pub fn measure(pilot: &Pilot, kept: &mut Kept, seconds: f64, tell: Tell) -> Resu
 fn trainee(pilot: &Pilot, entrant: &Entrant, distance: usize) -> Result<Trainee> {
     let candidate = &entrant.candidate;
     let length = 2 * distance as u64;
-    let start = if candidate.start == Start::Sized {
-        let known = catalogue::named(&candidate.name, pilot.request.parameters, length)?;
-        known.checkpoint(pilot.request.seed)?
-    } else {
-        candidate.checkpoint(pilot.request.seed)?
-    };
+    let start = catalogue::for_length(candidate, length)?.checkpoint(pilot.request.seed)?;
     let mut trainee = Trainee::new(start, None, Trained::All, pilot.request.seed)?;
     let without = "this architecture is trained on the CPU";
     let without = (!candidate.facts.trains_on_gpu).then_some(without);
