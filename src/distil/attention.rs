@@ -2,7 +2,7 @@
 //! meet, not what was learned. How much that costs is measured on the user's sequence; some of it
 //! comes back by training (`crocuta fit --lora`).
 
-use super::compare::{CHECK_BASES, Check, Compared, OutputError, compare};
+use super::compare::{CHECK_BASES, Check, Compared, OutputError, compare, trained};
 use crate::checkpoint::{self, Architecture, Changes, Checkpoint, Weights};
 use crate::encoder::transformer::{AttentionKind, Hyperparameters};
 use crate::error::{Error, Kind, Result};
@@ -105,7 +105,7 @@ pub fn cheaper_attention(
         object.extend(config.clone());
         converted.config = checkpoint::Config::new("config.json", object);
         let models = [Compared::load(source)?, Compared::load(&converted)?];
-        let length = sizes.context.unwrap_or(8192);
+        let length = trained([&models[0], &models[1]]);
         let check = check
             .unwrap_or_else(|| Check::random(CHECK_BASES))
             .cut(length);
@@ -262,18 +262,12 @@ impl AttentionReport {
 
 impl fmt::Display for AttentionReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let output = &self.output;
         writeln!(
             f,
-            "attention by {}; on {} bases ({}) in sequences of up to {}",
-            self.attention, output.bases, output.sequence, self.length
+            "attention by {}, in sequences of up to {} bases",
+            self.attention, self.length
         )?;
-        writeln!(
-            f,
-            "hidden vectors: largest difference {:.2e} of the largest magnitude, root mean square \
-             {:.2e}",
-            output.largest, output.rms
-        )?;
+        writeln!(f, "{}", self.output)?;
         if let Some([original, converted]) = self.bits {
             writeln!(f, "bits a base: {original:.4} before, {converted:.4} after")?;
         }

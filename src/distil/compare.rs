@@ -5,6 +5,7 @@ use crate::encoder::{Encoder, Facts, Model, Segment};
 use crate::error::{Error, Result};
 use crate::head::LanguageModel;
 use crate::ops::{Device, Tensor};
+use std::fmt;
 
 /// Bases of a random check sequence, at most.
 pub const CHECK_BASES: usize = 1 << 15;
@@ -60,14 +61,20 @@ pub struct OutputError {
 }
 
 /// A model with its head, if what it says of bases is compared too.
-pub(super) struct Compared {
+pub struct Compared {
+    /// The encoder.
     pub model: Model,
+    /// What is known of it.
     pub facts: Facts,
+    /// What it says of the next base.
     pub head: Option<LanguageModel>,
 }
 
 impl Compared {
     /// The model of a checkpoint, with its head if it reads in one direction.
+    ///
+    /// # Errors
+    /// As [`Model::load`] and [`LanguageModel::load`].
     pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
         let (model, facts) = Model::load(checkpoint)?;
         let head = if facts.causal {
@@ -77,6 +84,12 @@ impl Compared {
         };
         Ok(Self { model, facts, head })
     }
+}
+
+/// The length on which both models were trained, or 8,192 bases where neither says.
+pub fn trained(models: [&Compared; 2]) -> usize {
+    let known = models.iter().filter_map(|model| model.facts.context);
+    known.min().unwrap_or(8192)
 }
 
 /// Sums over the values of both models.
@@ -95,11 +108,13 @@ struct Sums {
 /// head.
 ///
 /// # Errors
-/// Model: vectors that are zero or not finite.
-pub(super) fn compare(
-    models: [&Compared; 2],
-    check: &Check,
-) -> Result<(OutputError, Option<[f64; 2]>)> {
+/// Usage: vectors of different lengths; Model: vectors that are zero or not finite.
+pub fn compare(models: [&Compared; 2], check: &Check) -> Result<(OutputError, Option<[f64; 2]>)> {
+    let [a, b] = models.map(|model| model.facts.width);
+    if a != b {
+        let what = format!("vectors of {a} and of {b} numbers cannot be compared");
+        return Err(Error::usage(what));
+    }
     let mut sums = Sums::default();
     for codes in &check.sequences {
         sums.sequence(models, codes)?;
@@ -107,6 +122,7 @@ pub(super) fn compare(
     if !sums.difference.is_finite() || sums.largest == 0.0 {
         return Err(Error::model("hidden vectors that are zero or not finite"));
     }
+    let both = models.iter().all(|model| model.head.is_some());
     let predicted = sums.predicted as f64;
     let output = OutputError {
         sequence: check.name.clone(),
@@ -114,8 +130,19 @@ pub(super) fn compare(
         largest: sums.difference / sums.largest,
         rms: (sums.difference_squares / sums.squares).sqrt(),
     };
-    let bits = (sums.predicted > 0).then(|| sums.bits.map(|bits| bits / predicted));
+    let bits = (both && sums.predicted > 0).then(|| sums.bits.map(|bits| bits / predicted));
     Ok((output, bits))
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "hidden vectors on {} bases ({}): largest difference {:.2e} of the largest magnitude, \
+             root mean square {:.2e}",
+            self.bases, self.sequence, self.largest, self.rms
+        )
+    }
 }
 
 impl Sums {
@@ -135,14 +162,17 @@ impl Sums {
             for (at, (model, state)) in models.iter().zip(&mut states).enumerate() {
                 let tokens = piece.iter().map(|code| model.facts.vocabulary.token(*code));
                 let tokens = Tensor::new(tokens.collect::<Vec<_>>(), &Device::Cpu)?;
-                let found = model.model.forward(&tokens, &[segment], state)?;
-                if let Some(head) = &model.head {
+                let layers = model.facts.default_layers();
+                let mut found = model
+                    .model
+                    .forward_layers(&tokens, &[segment], state, &layers)?;
+                if let (Some(head), Some(read)) = (&model.head, found.last()) {
                     let next = codes[from + 1..].iter().take(piece.len());
-                    let bits = bits(head, &head.forward(&found)?, next)?;
+                    let bits = bits(head, &head.forward(read)?, next)?;
                     self.bits[at] += bits.iter().sum::<f64>();
                     self.predicted += if at == 0 { bits.len() } else { 0 };
                 }
-                hidden.push(found.to_vec1::<f32>()?);
+                hidden.push(found.swap_remove(0).to_vec1::<f32>()?);
             }
             let both = hidden[0].iter().zip(&hidden[1]);
             both.for_each(|(x, y)| self.add(*x, *y));

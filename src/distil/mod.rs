@@ -13,14 +13,13 @@ mod fit;
 mod hankel;
 
 pub use attention::{AttentionReport, Cheaper, cheaper_attention};
-pub use compare::{CHECK_BASES, Check, OutputError};
+pub use compare::{CHECK_BASES, Check, Compared, OutputError, compare, trained};
 pub use fit::{Errors, Modes, counts, fit};
 
 use crate::checkpoint::{self, Architecture, Changes, Checkpoint, Weights};
 use crate::encoder::{Model, hyena};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Device, Tensor};
-use compare::{Compared, compare};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -286,13 +285,7 @@ impl fmt::Display for Report {
                 max.l1, median.l1, max.l2, median.l2, max.beyond, median.beyond
             )?;
         }
-        let output = &self.output;
-        writeln!(
-            f,
-            "hidden vectors on {} bases ({}): largest difference {:.2e} of the largest magnitude, \
-             root mean square {:.2e}",
-            output.bases, output.sequence, output.largest, output.rms
-        )
+        writeln!(f, "{}", self.output)
     }
 }
 

@@ -34,6 +34,7 @@ fn every_help_ends_with_an_example() {
         "models list",
         "models show",
         "models verify",
+        "models compare",
         "models convert",
         "completions",
         "predict",
@@ -628,6 +629,20 @@ fn a_cheaper_attention_says_its_error_on_the_user_s_sequence_and_learns() {
         let said = String::from_utf8(out.stdout.clone()).unwrap();
         assert!(said.contains("on 800 bases (a.fa)"), "{said}");
         assert!(said.contains("bits a base: "), "{said}");
+        // What convert said is what compare says, and a model is as it is.
+        let compared = |case: Case, model: &str| {
+            let mut case = case.args(&format!("models compare m {model} --check a.fa"));
+            let out = case.run().succeeds(&[]);
+            (case, String::from_utf8(out.stdout).unwrap())
+        };
+        let (same, words) = compared(case, name);
+        assert!(
+            said.contains(words.lines().next().unwrap()),
+            "{said}{words}"
+        );
+        let (same, words) = compared(same, "m");
+        assert!(words.contains("difference 0.00e0 of"), "{words}");
+        case = same;
         let errors = out.file(&format!("{name}/attention.json"));
         let errors: serde_json::Value = serde_json::from_slice(errors).unwrap();
         let rms = errors["output"]["rms_difference"].as_f64().unwrap();
@@ -655,6 +670,11 @@ fn a_cheaper_attention_says_its_error_on_the_user_s_sequence_and_learns() {
         case.run()
             .succeeds(&made.iter().map(String::as_str).collect::<Vec<_>>());
     }
+    case = case.args("models compare m s --adapter s-lora --check a.fa");
+    let said = String::from_utf8(case.run().succeeds(&[]).stdout).unwrap();
+    assert!(said.contains("bits a base: "), "{said}");
+    case = case.args("models compare m model");
+    case.run().succeeds(&[]);
     case = case.args("models convert m --attention nystrom -o n");
     case.run()
         .fails(2, &["sees both sides", "sliding or performer"]);

@@ -1,4 +1,4 @@
-//! `models`: list, show, make, verify, convert, merge.
+//! `models`: list, show, make, verify, convert, compare, merge.
 
 mod list;
 mod pull;
@@ -6,7 +6,7 @@ mod pull;
 use super::process::print;
 use crate::adapter;
 use crate::checkpoint::{self, Checkpoint, Config, Tokenizer};
-use crate::distil::{self, Cheaper, Check};
+use crate::distil::{self, Cheaper, Check, Compared};
 use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Kind, Result};
 use crate::head::Task;
@@ -135,6 +135,25 @@ crocuta models convert trained --dtype int8 -o model"
         #[arg(long, value_enum, conflicts_with_all = ["config", "approximation"])]
         dtype: Option<Stored>,
     },
+    /// Compare a model with one that stands for it: converted, or trained again. Prints the error of
+    /// its hidden vectors and, if both read in one direction, the bits a base of each.
+    #[command(
+        after_help = "Example:\n  crocuta models compare model sliding --adapter lora \
+--check genome.fa"
+    )]
+    Compare {
+        /// The original's directory.
+        original: PathBuf,
+        /// The other's.
+        model: PathBuf,
+        /// An adapter of the other model, as `crocuta fit --lora` makes them. Repeatable.
+        #[arg(long, value_name = "DIR")]
+        adapter: Vec<PathBuf>,
+        /// FASTA on whose first 262,144 bases they are compared, in sequences of the trained length;
+        /// else random bases.
+        #[arg(long, value_name = "FASTA")]
+        check: Option<PathBuf>,
+    },
     /// Make a model of a base model and a LoRA adapter: PEFT's, or one of `crocuta fit --lora`.
     #[command(after_help = "Example:\n  crocuta models merge model adapter -o merged")]
     Merge {
@@ -241,6 +260,12 @@ impl Models {
                     output.join("model.safetensors").display()
                 ))
             }
+            Self::Compare {
+                original,
+                model,
+                adapter,
+                check,
+            } => compared([original, model], adapter, check.as_deref()),
             Self::Merge {
                 model,
                 adapter,
@@ -387,6 +412,21 @@ fn with_attention(
     let (report, digest) = distil::cheaper_attention(&source, attention, check, output)?;
     let path = output.join("model.safetensors");
     print(&format!("{report}{digest}  {}\n", path.display()))
+}
+
+fn compared(models: [&Path; 2], adapters: &[PathBuf], check: Option<&Path>) -> Result<()> {
+    let other = adapter::with_adapters(Checkpoint::open(models[1])?, adapters)?;
+    let models = [Checkpoint::open(models[0])?, other];
+    let models = [Compared::load(&models[0])?, Compared::load(&models[1])?];
+    let models = [&models[0], &models[1]];
+    let check = check.map(check_sequences).transpose()?;
+    let check = check.unwrap_or_else(|| Check::random(distil::CHECK_BASES));
+    let (output, bits) = distil::compare(models, &check.cut(distil::trained(models)))?;
+    let mut lines = format!("{output}\n");
+    if let Some([original, other]) = bits {
+        lines.push_str(&format!("bits a base: {original:.4} and {other:.4}\n"));
+    }
+    print(&lines)
 }
 
 fn check_sequences(path: &Path) -> Result<Check> {
