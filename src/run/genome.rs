@@ -2,14 +2,14 @@
 
 mod columns;
 mod estimate;
+mod open;
 mod predict;
 mod report;
 mod sequences;
 mod shards;
 
 use super::Job;
-use super::device::Load;
-use super::heads::{self, Heads};
+use super::heads::Heads;
 use super::layers::{self, Layers};
 use super::options::{Binning, Compute, Output, Sharding, Source};
 use super::outputs::{Format, Outputs};
@@ -24,9 +24,9 @@ use crate::io::pileup::Consensus;
 use crate::io::vector::Element;
 use crate::sequence::region::Query;
 use crate::sequence::shard::By;
-use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Intervals, Reading, Tracks};
+use crate::stream::genome::{self, GenomeSettings, GenomeSink, Head, Reading, Tracks};
 use crate::stream::{Engine, Journal, Pool, Progress, Strand, TableOutput};
-use crate::table::{self, Column, Groups, Positions, RowUnit};
+use crate::table::{Column, Groups, Positions};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -380,93 +380,6 @@ impl Job for GenomeJob<'_> {
 }
 
 impl GenomeJob<'_> {
-    /// Opens the input for a model; `task`: the head of bases that predicts, if it is not the
-    /// language model.
-    fn open_with(&self, mut loaded: Loaded, task: Option<Task>) -> Result<OpenGenome> {
-        let Inputs {
-            source, compute, ..
-        } = self.inputs;
-        if let RowsOf::Embeddings(embed) = self.rows {
-            loaded.layers = embed.layers.find(&loaded.facts)?;
-        }
-        let scratch = compute.exact_bytes(&loaded.model)?;
-        let strand = self.strand(task.as_ref())?;
-        if source.intervals.intervals.is_some() && task.is_some() {
-            let what = "--intervals is for the language model's predictions";
-            return Err(Error::usage(what).todo("add --head lm"));
-        }
-        let annotation = source.intervals.read()?;
-        let (intervals, feature, left_out) = match annotation {
-            Some(read) => (
-                Some(Intervals::new(read.intervals)),
-                read.feature,
-                read.empty,
-            ),
-            None => (None, None, 0),
-        };
-        let together = self.together(task.as_ref());
-        let (regions, empty) = source.regions.queries()?;
-        let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
-        let genome = source.open(&loaded.facts, strand, together, wanted)?;
-        let note = source.note(&loaded.facts);
-        let exact = compute.exact.then_some("--exact runs on the CPU");
-        let load = Load {
-            bases: genome.bases_hint(),
-            vectors: matches!(self.rows, RowsOf::Embeddings(_)) && self.bins().is_none(),
-        };
-        let mut session = Session::open(loaded, compute, exact, load)?;
-        session.notes.extend(note);
-        if self.heads().is_some() {
-            session
-                .notes
-                .extend(heads::notes(&session.checkpoint, task.as_ref())?);
-        }
-        let checkpoint = &session.checkpoint;
-        let head = self.head(checkpoint, &session.engine, task.as_ref())?;
-        let others = session.others.iter();
-        let other_heads = others.map(|engine| self.head(checkpoint, engine, task.as_ref()));
-        let other_heads = other_heads.collect::<Result<_>>()?;
-        let unit = if self.bins().is_some() {
-            RowUnit::Bin
-        } else {
-            RowUnit::Base
-        };
-        let mut columns = match &intervals {
-            Some(intervals) => self.interval_columns(&session, intervals),
-            None => self.columns(&session, &head, task.as_ref()),
-        };
-        let of_bases = unit == RowUnit::Base && intervals.is_none();
-        if of_bases && strand != Strand::Mean && session.engine.model.with_words().is_some() {
-            columns = table::with_tokens(columns);
-        }
-        if genome.consensus().is_some() {
-            columns = table::with_depth(columns, unit);
-        }
-        let settings = GenomeSettings {
-            chunk: session.chunk,
-            windows: session.windows,
-            strand,
-            bins: self.bins(),
-            intervals: intervals.map(|all| (all, self.pool())),
-            scratch: compute.scratch(&self.inputs.output.output),
-        };
-        let mut opened = OpenGenome {
-            session,
-            genome,
-            head,
-            other_heads,
-            columns,
-            task,
-            settings,
-            regions,
-            feature,
-            left_out: left_out + empty,
-        };
-        opened.estimate(None);
-        opened.session.estimate.scratch = scratch;
-        Ok(opened)
-    }
-
     fn heads(&self) -> Option<&Heads> {
         match self.rows {
             RowsOf::Embeddings(_) => None,

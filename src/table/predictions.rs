@@ -143,6 +143,15 @@ impl HeadOutputs {
         let prefix = if self.probabilities { "prob" } else { "value" };
         format!("{prefix}_{output}")
     }
+
+    /// What a number is, in words.
+    pub(super) fn what(&self) -> &'static str {
+        if self.probabilities {
+            "probability"
+        } else {
+            "value"
+        }
+    }
 }
 
 /// The columns of a `predictions` table of a task's head: the keys, and a `float32` for each of the
@@ -153,11 +162,7 @@ pub fn head_outputs(outputs: &HeadOutputs, unit: RowUnit) -> Vec<Column<Position
         RowUnit::Base => "at start",
         RowUnit::Bin => "in the mean of the bin",
     };
-    let what = if outputs.probabilities {
-        "probability"
-    } else {
-        "value"
-    };
+    let what = outputs.what();
     for (at, name) in outputs.names.iter().enumerate() {
         let column = Column::new(
             outputs.column(name),

@@ -113,11 +113,7 @@ pub(super) fn judgements<B: Judged>(outputs: &HeadOutputs) -> Vec<Column<B>> {
         );
         columns.push(class.of_layer(&outputs.head).primary());
     }
-    let what = if outputs.probabilities {
-        "probability"
-    } else {
-        "value"
-    };
+    let what = outputs.what();
     for (at, name) in outputs.names.iter().enumerate() {
         let column = Column::new(
             outputs.column(name),

@@ -4,8 +4,9 @@
 //!
 //! A model's directory lists its heads under the key `_crocuta_heads` of `config.json`; their
 //! weights are `crocuta_heads.<name>.weight` (K, D) and `.bias` (K); of two layers `.hidden.weight`
-//! (H, D), `.hidden.bias` (H) and a `.weight` of (K, H); or those of the attention. A head of both strands reads vectors of 2D numbers: D of the strand that is described, then D of
-//! the same base in the run over the reverse complement.
+//! (H, D), `.hidden.bias` (H) and a `.weight` of (K, H); or those of the attention. A head of both
+//! strands reads vectors of 2D numbers: D of the strand that is described, then D of the same base in
+//! the run over the reverse complement.
 
 mod whole;
 
