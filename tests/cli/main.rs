@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod adapt;
 mod completions;
 mod embed;
 mod fit;
