@@ -20,6 +20,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What is applied to a model that is opened.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Adapters {
+    /// Apply an adapter to the model: a directory in PEFT's layout, as `crocuta fit --lora` makes
+    /// them. Repeatable: several add up, and each brings its heads.
+    #[arg(long, value_name = "DIR")]
+    adapter: Vec<PathBuf>,
+}
+
 /// Commands on models.
 #[derive(clap::Subcommand, Clone, Debug)]
 #[command(
@@ -38,10 +47,8 @@ pub enum Models {
     Show {
         /// The model's directory.
         model: PathBuf,
-        /// Apply an adapter to the model: a directory in PEFT's layout, as `crocuta fit --lora` makes
-        /// them. Repeatable: several add up, and each brings its heads.
-        #[arg(long, value_name = "DIR")]
-        adapter: Vec<PathBuf>,
+        #[command(flatten)]
+        adapters: Adapters,
     },
     /// Make a model with random weights in the published layout: for benchmarks and training.
     #[command(
@@ -127,8 +134,7 @@ crocuta models convert trained --dtype int8 -o model"
             group = "approximation"
         )]
         attention: Option<Cheaper>,
-        /// FASTA on whose first 262,144 bases the approximation is compared with its original; else
-        /// random bases.
+        /// FASTA on whose first 262,144 bases the two models are compared; else random bases.
         #[arg(long, value_name = "FASTA", requires = "approximation")]
         check: Option<PathBuf>,
         /// Store the matrices as this type; all else keeps its own.
@@ -146,11 +152,9 @@ crocuta models convert trained --dtype int8 -o model"
         original: PathBuf,
         /// The other's.
         model: PathBuf,
-        /// An adapter of the other model, as `crocuta fit --lora` makes them. Repeatable.
-        #[arg(long, value_name = "DIR")]
-        adapter: Vec<PathBuf>,
-        /// FASTA on whose first 262,144 bases they are compared, in sequences of the trained length;
-        /// else random bases.
+        #[command(flatten)]
+        adapters: Adapters,
+        /// FASTA on whose first 262,144 bases the two models are compared; else random bases.
         #[arg(long, value_name = "FASTA")]
         check: Option<PathBuf>,
     },
@@ -203,7 +207,7 @@ impl Models {
             Self::Pull(pull) => pull.run(progress),
             Self::List { published: true } => print(&list::published()),
             Self::List { published: false } => print(&list::known()?),
-            Self::Show { model, adapter } => show(model, adapter),
+            Self::Show { model, adapters } => show(model, &adapters.adapter),
             Self::New {
                 preset,
                 config,
@@ -263,9 +267,9 @@ impl Models {
             Self::Compare {
                 original,
                 model,
-                adapter,
+                adapters,
                 check,
-            } => compared([original, model], adapter, check.as_deref()),
+            } => compared([original, model], &adapters.adapter, check.as_deref()),
             Self::Merge {
                 model,
                 adapter,
