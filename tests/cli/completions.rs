@@ -41,7 +41,7 @@ fn every_shell_has_a_script_that_names_the_commands() {
 #[test]
 fn each_command_has_a_page_and_all_are_written_or_none() {
     let commands = "check check-embed check-fit check-predict check-reads check-score completions \
-                    embed fit models models-convert models-list models-merge models-new \
+                    embed fit models models-compare models-convert models-list models-merge models-new \
                     models-pull models-show models-verify pilot predict reads score table \
                     table-concat table-export table-join table-show table-summarise version";
     let pages = commands.split_whitespace();
