@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sequence tasks: the head alone against low-rank adapters, on a model's vectors.
+"""Sequence tasks: the head alone, low-rank adapters, and a head with attention, on a model's vectors.
 
     python3 docs/benchmarks/sequence_tasks.py MODEL TABLES [--epochs 3] [--rank 8] [--limit N]
 
@@ -18,6 +18,7 @@ import tempfile
 import time
 
 TASKS = ["prom_prom_300_tata", "prom_prom_core_tata", "tf_4"]
+ATTENTION = ["--head-shape", "attention", "--weight-decay", "1"]
 
 
 def shorten(source, target, limit):
@@ -39,9 +40,11 @@ def main():
     parser.add_argument("--lora-rate", default="1e-3", help="learning rate with adapters")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--threads", default="2")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--limit", type=int, help="rows of each table, to try the script")
     parser.add_argument("--keep", type=pathlib.Path, help="keep what was trained in this directory")
     args = parser.parse_args()
+    lora = ["--lora", args.rank, "--learning-rate", args.lora_rate]
     crocuta = shutil.which(args.crocuta) or args.crocuta
     print("| task | trained | test rows | accuracy | MCC | 95 % interval | seconds |")
     print("|---|---|---|---|---|---|---|", flush=True)
@@ -57,12 +60,14 @@ def main():
                 tables.append(table)
             for name, options in [
                 ("head", ["--head-only", "--learning-rate", args.head_rate]),
-                (f"LoRA {args.rank}", ["--lora", args.rank, "--learning-rate", args.lora_rate]),
+                (f"LoRA {args.rank}", lora),
+                (f"attention, LoRA {args.rank}", [*lora, "--lora-dropout", "0.2", *ATTENTION]),
             ]:
-                out = (args.keep or scratch) / f"{task}-{name.split()[0].lower()}"
+                out = (args.keep or scratch) / f"{task}-{name.replace(', ', '-').replace(' ', '-').lower()}"
                 command = [crocuta, "fit", "--objective", "sequences", "--quiet", "-m", args.model]
                 command += ["--table", tables[0], "--validate-table", tables[1], "--test-table", tables[2]]
                 command += ["--epochs", args.epochs, "--seed", args.seed, "--threads", args.threads]
+                command += ["--device", args.device]
                 command += [*options, "-o", out]
                 started = time.time()
                 subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)

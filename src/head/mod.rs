@@ -6,6 +6,7 @@ mod local_attention;
 mod task;
 
 pub use crate::ops::PREDICTIONS;
+pub(crate) use attention_pooling::{PAIRS, pairs};
 pub use language_model::{LanguageModel, TEMPERATURE};
 pub use local_attention::{LocalAttention, LocalPiece, LocalRows, LocalSizes, LocalState};
-pub use task::{HEADS, LETTERS, Link, Piece, Shape, SoFar, Task, TaskHead, Unit};
+pub use task::{HEADS, Link, PAIR_WEIGHT, Piece, Shape, SoFar, Task, TaskHead, Unit};

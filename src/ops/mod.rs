@@ -41,7 +41,7 @@ mod unwritten;
 
 pub use activation::gelu_erf;
 pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
-pub use attention_pool::{PoolSizes, PoolState, attention_pool};
+pub use attention_pool::{PoolSizes, PoolState, attention_pool, place_within};
 pub use binary_cross_entropy::binary_cross_entropy;
 pub use cross_entropy::{cross_entropy, surprisals};
 pub use feed_forward::FeedForward;

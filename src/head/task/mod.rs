@@ -12,7 +12,7 @@ mod whole;
 
 pub use whole::{Piece, SoFar};
 
-use super::attention_pooling::{AttentionPooling, BASES, PoolingSizes};
+use super::attention_pooling::{AttentionPooling, BASES, PAIRS, PoolingSizes, pairs};
 use super::local_attention::{LocalAttention, LocalSizes, LocalState};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Result};
@@ -85,9 +85,9 @@ pub enum Shape {
     },
 }
 
-/// The weight (K, 4 P) by which the base at each place of a sequence adds to the logits, of heads of
-/// sequences with attention: a linear model of the bases, which such a head begins as.
-pub const LETTERS: &str = "letters.weight";
+/// The weight (K, 16 P) by which the pair of bases at each place of a sequence adds to the logits, of
+/// heads of sequences with attention: a linear model of the bases, which such a head begins as.
+pub const PAIR_WEIGHT: &str = "pairs.weight";
 
 /// Limits of sizes that a configuration states.
 const MOST: usize = 1 << 16;
@@ -170,8 +170,8 @@ impl Task {
         };
         if let Some(sizes) = self.pooling(width)? {
             tensors.extend(AttentionPooling::create(sizes, seed)?);
-            let letters = zeros(&[outputs, BASES * sizes.pool.places])?;
-            tensors.insert(LETTERS.to_string(), letters);
+            let pairs = zeros(&[outputs, PAIRS * sizes.pool.places])?;
+            tensors.insert(PAIR_WEIGHT.to_string(), pairs);
         }
         if let Shape::Mlp { hidden } | Shape::Attention { hidden, .. } = self.shape {
             let inputs = self.inputs(width);
@@ -314,15 +314,15 @@ impl Task {
         let pooling = self.pooling(width)?;
         let pooling = pooling.map(|sizes| AttentionPooling::load(sizes, &weights));
         let pooling = pooling.transpose()?;
-        let letters = pooling.as_ref().map(|pooling| {
-            let letters = weights.tensor(LETTERS, &[outputs, pooling.letters_width()])?;
-            Ok::<_, Error>(Linear::new(letters, None))
+        let pairs = pooling.as_ref().map(|pooling| {
+            let pairs = weights.tensor(PAIR_WEIGHT, &[outputs, PAIRS * pooling.places()])?;
+            Ok::<_, Error>(Linear::new(pairs, None))
         });
         Ok(TaskHead {
             layer,
             halves,
             pooling,
-            letters: letters.transpose()?,
+            pairs: pairs.transpose()?,
             unit: self.unit,
             link: self.link,
             outputs,
@@ -355,8 +355,8 @@ pub struct TaskHead {
     halves: Option<(Linear, Vec<f32>)>, // (2N, D), (N)
     /// Of a head of sequences, if it does not read their means.
     pooling: Option<AttentionPooling>,
-    /// Of the same: what the bases at their places add.
-    letters: Option<Linear>, // (K, 4 P)
+    /// Of the same: what the pairs of bases at their places add.
+    pairs: Option<Linear>, // (K, 16 P)
     unit: Unit,
     link: Link,
     outputs: usize,
@@ -379,21 +379,23 @@ impl TaskHead {
         codes: &[u8],
         segments: &[Segment],
     ) -> Result<Tensor> {
-        let (Some(pooling), Readout::Dense(first, last), Some(letters)) =
-            (&self.pooling, &self.layer, &self.letters)
+        let (Some(pooling), Readout::Dense(first, last), Some(linear)) =
+            (&self.pooling, &self.layer, &self.pairs)
         else {
             return self.forward(hidden, segments);
         };
-        let width = pooling.letters_width();
+        let width = PAIRS * pooling.places();
         let (mut rows, mut rest) = (vec![0.0; segments.len() * width], codes);
         for (row, segment) in rows.chunks_exact_mut(width).zip(segments) {
             let (own, later) = rest.split_at(segment.len);
-            pooling.letters(own, (0, own.len()), row);
+            for pair in pairs(own, None, (0, own.len()), pooling.places()) {
+                row[pair] = 1.0;
+            }
             rest = later;
         }
         let rows = Tensor::from_vec(rows, (segments.len(), width), &Device::Cpu)?;
         let out = dense(&pooling.forward(hidden, codes, segments)?, first, last)?;
-        letters.forward_residual(&rows, &out)
+        linear.forward_residual(&rows, &out)
     }
 
     /// Hidden vectors of whole sequences (T, D), or (T, 2D) of both strands, to (T, K); to (B, K),

@@ -2,7 +2,7 @@
 
 use super::{Readout, TaskHead, dense};
 use crate::error::Result;
-use crate::head::attention_pooling::{AttentionPooling, PoolingState};
+use crate::head::attention_pooling::{AttentionPooling, PAIRS, PoolingState, pairs};
 use crate::ops::{Device, Reduction, Tensor, pool};
 use crate::sequence::Segment;
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,9 @@ pub struct SoFar {
     sums: Vec<f64>,
     /// Of attention.
     pooling: Option<PoolingState>,
-    /// Of the same: which bases stand where.
-    letters: Vec<f32>,
+    /// Of the same: which pairs of bases stand where, and the last base.
+    pairs: Vec<f32>,
+    last: Option<u8>,
 }
 
 /// Of each piece's sequence that ends, what is known of it.
@@ -48,21 +49,21 @@ impl TaskHead {
         pieces: &[Piece],
         so_far: &mut SoFar,
     ) -> Result<Vec<Option<Vec<f32>>>> {
-        let (summaries, letters) = match &self.pooling {
+        let (summaries, pairs) = match &self.pooling {
             None => (means(hidden, pieces, so_far)?, Vec::new()),
             Some(pooling) => attended(pooling, (hidden, codes), pieces, so_far)?,
         };
         let ended: Vec<f32> = summaries.iter().flatten().flatten().copied().collect();
-        let mut said = self.of_summaries(ended, letters)?.into_iter();
+        let mut said = self.of_summaries(ended, pairs)?.into_iter();
         let each = summaries
             .iter()
             .map(|summary| summary.as_ref().and_then(|_| said.next()));
         Ok(each.collect())
     }
 
-    /// Summaries of sequences, side by side, and which bases stand where in them, to what the head
-    /// says of each.
-    fn of_summaries(&self, summaries: Vec<f32>, letters: Vec<f32>) -> Result<Vec<Vec<f32>>> {
+    /// Summaries of sequences, side by side, and which pairs of bases stand where in them, to what
+    /// the head says of each.
+    fn of_summaries(&self, summaries: Vec<f32>, pairs: Vec<f32>) -> Result<Vec<Vec<f32>>> {
         let Readout::Dense(first, last) = &self.layer else {
             return Ok(Vec::new());
         };
@@ -73,9 +74,9 @@ impl TaskHead {
         let rows = summaries.len() / width;
         let summaries = Tensor::from_vec(summaries, (rows, width), &Device::Cpu)?;
         let mut said = dense(&summaries, first, last)?; // (rows, K)
-        if let Some(linear) = &self.letters {
-            let letters = Tensor::from_vec(letters, (rows, linear.weight().width()), &Device::Cpu)?;
-            said = linear.forward_residual(&letters, &said)?;
+        if let Some(linear) = &self.pairs {
+            let pairs = Tensor::from_vec(pairs, (rows, linear.weight().width()), &Device::Cpu)?;
+            said = linear.forward_residual(&pairs, &said)?;
         }
         let mut said: Vec<f32> = said.flatten_all()?.to_vec1()?;
         let said = said.chunks_exact_mut(self.outputs).map(|row| {
@@ -86,8 +87,8 @@ impl TaskHead {
     }
 }
 
-/// What a head with attention finds in each piece's sequence that ends, and side by side, which bases
-/// stand where in those.
+/// What a head with attention finds in each piece's sequence that ends, and side by side, which pairs
+/// of bases stand where in those.
 fn attended(
     pooling: &AttentionPooling,
     (hidden, codes): (&Tensor, &[u8]),
@@ -95,7 +96,7 @@ fn attended(
     so_far: &mut SoFar,
 ) -> Result<(Summaries, Vec<f32>)> {
     let hidden = hidden.in_memory()?;
-    let (mut found, mut letters, mut first) = (Vec::with_capacity(pieces.len()), Vec::new(), 0);
+    let (mut found, mut found_pairs, mut first) = (Vec::with_capacity(pieces.len()), Vec::new(), 0);
     for piece in pieces {
         let len = piece.segment.len;
         let rows = hidden.narrow(0, first, len)?;
@@ -103,10 +104,13 @@ fn attended(
         first += len;
         if piece.segment.starts {
             so_far.rows = 0;
-            so_far.letters = vec![0.0; pooling.letters_width()];
+            (so_far.pairs, so_far.last) = (vec![0.0; PAIRS * pooling.places()], None);
         }
         let from = (so_far.rows as usize, piece.length);
-        pooling.letters(codes, from, &mut so_far.letters);
+        for pair in pairs(codes, so_far.last, from, pooling.places()) {
+            so_far.pairs[pair] = 1.0;
+        }
+        so_far.last = codes.last().copied().or(so_far.last);
         so_far.rows += len as u64;
         let mut state = match so_far.pooling.take() {
             Some(state) if !piece.segment.starts => state,
@@ -115,13 +119,13 @@ fn attended(
         let of_whole = (piece.segment, piece.length);
         let read = pooling.read((&rows, codes), of_whole, &mut state)?;
         if piece.segment.ends {
-            letters.append(&mut so_far.letters);
+            found_pairs.append(&mut so_far.pairs);
         } else {
             so_far.pooling = Some(state);
         }
         found.push(read);
     }
-    Ok((found, letters))
+    Ok((found, found_pairs))
 }
 
 /// The mean vector of each piece's sequence that ends.

@@ -40,17 +40,17 @@ impl PoolSizes {
         self.queries * self.width
     }
 
-    /// Row `i`'s place before it is held to P of them; none beyond.
-    pub fn place_within(self, i: usize, length: usize) -> Option<usize> {
-        let place = (i + self.places / 2).checked_sub(length / 2)?;
-        (place < self.places).then_some(place)
-    }
-
     /// p of row `i` of a sequence of `length` rows.
     fn place(self, i: usize, length: usize) -> usize {
         let place = (i + self.places / 2).saturating_sub(length / 2);
         place.min(self.places - 1)
     }
+}
+
+/// Row `i`'s place before it is held to so many `places`; none beyond.
+pub fn place_within(i: usize, length: usize, places: usize) -> Option<usize> {
+    let place = (i + places / 2).checked_sub(length / 2)?;
+    (place < places).then_some(place)
 }
 
 /// What has been read of a sequence that goes on.

@@ -5,7 +5,7 @@ use crate::adapter::{self, Scale};
 use crate::checkpoint::{Checkpoint, Config, Weights};
 use crate::encoder::{Facts, Model};
 use crate::error::{Error, Kind, Result};
-use crate::head::{HEADS, LETTERS, LanguageModel, TEMPERATURE, Task, TaskHead};
+use crate::head::{HEADS, LanguageModel, PAIR_WEIGHT, TEMPERATURE, Task, TaskHead};
 use crate::io::sha256::hex;
 use crate::ops::{Device, Tensor, gate};
 use rand::Rng;
@@ -125,18 +125,19 @@ impl Trainee {
         self.devices = devices;
     }
 
-    /// Whether the head that is trained adds something for the base at each place, and knows nothing
+    /// Whether the head that is trained adds something for the bases at each place, and knows nothing
     /// of it yet.
     pub fn begins_as_linear(&self) -> bool {
-        let letters = |task: &Task| self.values.get(&format!("{}{LETTERS}", task.prefix()));
-        let letters = self.task.as_ref().and_then(letters);
-        letters.is_some_and(|values| values.iter().all(|x| *x == 0.0))
+        let pairs = |task: &Task| self.values.get(&format!("{}{PAIR_WEIGHT}", task.prefix()));
+        let pairs = self.task.as_ref().and_then(pairs);
+        pairs.is_some_and(|values| values.iter().all(|x| *x == 0.0))
     }
 
     /// Lets the head begin as a linear model of the bases at their places.
     pub fn begin_as_linear(&mut self, [weights, biases]: [Vec<f32>; 2]) {
         let prefix = self.task.as_ref().map(Task::prefix).unwrap_or_default();
-        self.values.insert(format!("{prefix}{LETTERS}"), weights);
+        self.values
+            .insert(format!("{prefix}{PAIR_WEIGHT}"), weights);
         self.values.insert(format!("{prefix}bias"), biases);
     }
 

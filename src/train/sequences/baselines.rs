@@ -5,7 +5,7 @@ use super::Example;
 use super::logistic::{Features, LinearModel};
 use super::measure::{Measuring, Predicted};
 use crate::error::Result;
-use crate::head::{Link, Shape, Task};
+use crate::head::{Link, PAIRS, Shape, Task, pairs};
 use crate::sequence::N;
 use crate::train::objective::{Baseline, Evaluation, Select};
 use rayon::prelude::*;
@@ -98,8 +98,8 @@ fn measured(
     measuring.of(&found)
 }
 
-/// A linear model of the bases at each of the places of a head with attention, of which that begins:
-/// weights (K, 4 P) and biases (K). Held-out data choose its penalty as they choose the weights that a
+/// A linear model of the pairs of bases at each of the places of a head with attention, of which that
+/// begins: weights (K, 16 P) and biases (K). Held-out data choose its penalty as they choose the weights that a
 /// run keeps. None for other heads.
 pub fn linear_start(
     task: &Task,
@@ -114,9 +114,12 @@ pub fn linear_start(
         select,
         intervals: false,
     };
-    let features = |codes: &[u8]| letters(codes, places);
+    let features = |codes: &[u8]| {
+        let pairs = pairs(codes, None, (0, codes.len()), places);
+        pairs.map(|pair| (pair as u32, 1.0)).collect()
+    };
     let sets = sets.each_ref().map(Vec::as_slice);
-    let fitted = best(sets, &measuring, 4 * places, &features);
+    let fitted = best(sets, &measuring, PAIRS * places, &features);
     fitted.map(|(_, model)| model.transposed())
 }
 
@@ -146,15 +149,9 @@ fn words(codes: &[u8]) -> Features {
 
 /// Which base stands at each of [`AROUND`] places around the centre.
 fn around(codes: &[u8]) -> Features {
-    letters(codes, AROUND)
-}
-
-/// Which base stands at each of so many places around the centre, as
-/// a head with attention counts them.
-fn letters(codes: &[u8], places: usize) -> Features {
     let middle = codes.len() / 2;
-    let found = (0..places).filter_map(|place| {
-        let at = (middle + place).checked_sub(places / 2)?;
+    let found = (0..AROUND).filter_map(|place| {
+        let at = (middle + place).checked_sub(AROUND / 2)?;
         let code = codes.get(at).filter(|code| **code < N)?;
         Some(((4 * place + usize::from(*code)) as u32, 1.0))
     });
