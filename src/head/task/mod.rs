@@ -385,7 +385,7 @@ impl TaskHead {
             return self.forward(hidden, segments);
         };
         let width = PAIRS * pooling.places();
-        let (mut rows, mut rest) = (vec![0.0; segments.len() * width], codes);
+        let (mut rows, mut rest) = (vec![0.0f32; segments.len() * width], codes);
         for (row, segment) in rows.chunks_exact_mut(width).zip(segments) {
             let (own, later) = rest.split_at(segment.len);
             for pair in pairs(own, None, (0, own.len()), pooling.places()) {

@@ -1,4 +1,6 @@
 use super::*;
+use crate::ops::testing::within;
+use crate::sequence::N;
 use serde_json::Map;
 
 fn task(name: &str) -> Task {
@@ -39,14 +41,8 @@ fn heads_of_earlier_models_are_linear_and_of_one_strand() {
     assert_eq!(serde_json::to_value(&read).unwrap(), earlier);
 }
 
-/// The head of both strands, with weights that are not zero.
-fn both(shape: Shape) -> TaskHead {
-    let task = Task {
-        unit: Unit::Base,
-        shape,
-        both_strands: true,
-        ..task("x")
-    };
+/// The head, of vectors of 4, with weights that are not zero.
+fn with_weights(task: &Task) -> TaskHead {
     let mut tensors = task.untrained(4, 1).unwrap();
     for (i, tensor) in tensors.values_mut().enumerate() {
         let shape = tensor.dims().to_vec();
@@ -62,6 +58,64 @@ fn both(shape: Shape) -> TaskHead {
     task.load(&Weights::new("x", tensors), 4).unwrap()
 }
 
+fn both(shape: Shape) -> TaskHead {
+    with_weights(&Task {
+        unit: Unit::Base,
+        shape,
+        both_strands: true,
+        ..task("x")
+    })
+}
+
+fn hidden(seed: usize) -> Tensor {
+    let values = (0..40).map(|i| ((i * seed) % 13) as f32 / 13.0).collect();
+    Tensor::from_vec(values, (10, 4), &Device::Cpu).unwrap()
+}
+
+fn segment(range: std::ops::Range<usize>) -> Segment {
+    Segment {
+        lane: 0,
+        len: range.len(),
+        starts: range.start == 0,
+        ends: range.end == 10,
+    }
+}
+
+#[test]
+fn a_head_of_sequences_says_of_pieces_what_it_learned_of_the_whole() {
+    let attention = Shape::Attention {
+        heads: 2,
+        window: 3,
+        queries: 3,
+        width: 2,
+        places: 6,
+        hidden: 5,
+    };
+    let (hidden, codes) = (hidden(3), [0, 1, 2, 3, N, 3, 2, 2, 0, 1]);
+    for shape in [Shape::Linear, Shape::Mlp { hidden: 3 }, attention] {
+        let head = with_weights(&Task { shape, ..task("x") });
+        let learned = head.forward_sequences(&hidden, &codes, &[segment(0..10)]);
+        let mut learned: Vec<f32> = learned.unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        Link::Softmax.apply(&mut learned);
+        for cut in 1..=10 {
+            let (mut so_far, mut said) = (SoFar::default(), None);
+            for range in [0..cut, cut..10] {
+                let rows = hidden.narrow(0, range.start, range.len()).unwrap();
+                let codes = &codes[range.clone()];
+                let pieces = [Piece {
+                    segment: segment(range.clone()),
+                    length: 10,
+                }];
+                if !range.is_empty() {
+                    let read = head.read((&rows, codes), &pieces, &mut so_far).unwrap();
+                    said = read.into_iter().next().flatten();
+                }
+            }
+            within(&format!("{shape:?} {cut}"), &said.unwrap(), &learned, 1e-6);
+        }
+    }
+}
+
 #[test]
 fn a_head_read_in_two_stages_and_pieces_says_what_it_says_of_the_whole() {
     let local = Shape::LocalAttention {
@@ -70,19 +124,10 @@ fn a_head_read_in_two_stages_and_pieces_says_what_it_says_of_the_whole() {
     };
     for shape in [Shape::Linear, Shape::Mlp { hidden: 3 }, local] {
         let head = both(shape);
-        let hidden = |seed: usize| -> Vec<f32> {
-            (0..40).map(|i| ((i * seed) % 13) as f32 / 13.0).collect()
-        };
-        let strands =
-            [hidden(3), hidden(8)].map(|x| Tensor::from_vec(x, (10, 4), &Device::Cpu).unwrap());
-        let whole = Segment {
-            lane: 0,
-            len: 10,
-            starts: true,
-            ends: true,
-        };
+        let strands = [hidden(3), hidden(8)];
         let joined = Tensor::cat(&strands, 1).unwrap();
-        let mut expected: Vec<f32> = head.forward(&joined, &[whole]).unwrap().to_vec1().unwrap();
+        let expected = head.forward(&joined, &[segment(0..10)]).unwrap();
+        let mut expected: Vec<f32> = expected.to_vec1().unwrap();
         expected
             .chunks_exact_mut(2)
             .for_each(|row| Link::Softmax.apply(row));
@@ -96,13 +141,8 @@ fn a_head_read_in_two_stages_and_pieces_says_what_it_says_of_the_whole() {
                     let row = |strand: usize| &begun[strand][i * width..][..width];
                     [head.part(row(0), false), head.part(row(1), true)].concat()
                 });
-                let segment = Segment {
-                    lane: 0,
-                    len: to - from,
-                    starts: from == 0,
-                    ends: to == 10,
-                };
-                found.extend(head.end(parts.collect(), segment, &mut state).unwrap());
+                let ended = head.end(parts.collect(), segment(from..to), &mut state);
+                found.extend(ended.unwrap());
             }
             assert_eq!(found.len(), expected.len());
             for (x, y) in found.iter().zip(&expected) {
