@@ -1,5 +1,6 @@
 //! The memory of this process.
 
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
 /// Memory that this process may still take, in bytes: the least of what the machine has free,
@@ -81,7 +82,25 @@ fn left_in(root: &Path, path: &str, files: &Files) -> Option<u64> {
 
 /// The most memory that this process has had resident, in bytes.
 pub fn peak_memory() -> Option<u64> {
-    kilobytes("/proc/self/status", "VmHWM:")
+    // getrusage counts what the process was before exec too.
+    kilobytes("/proc/self/status", "VmHWM:").or_else(most_resident)
+}
+
+/// The same where there is no /proc: on macOS, and in some containers.
+fn most_resident() -> Option<u64> {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` has room for what the call writes, and zeros are a valid value of it.
+    let usage = unsafe {
+        let done = libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) == 0;
+        done.then(|| usage.assume_init())?
+    };
+    // Bytes on macOS, kilobytes elsewhere.
+    let unit = if cfg!(target_vendor = "apple") {
+        1
+    } else {
+        1 << 10
+    };
+    Some(u64::try_from(usage.ru_maxrss).ok()? * unit)
 }
 
 fn read(path: &Path) -> Option<String> {
@@ -99,6 +118,12 @@ fn kilobytes(file: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_peak_is_known_without_proc_and_is_about_the_same() {
+        let [status, usage] = [peak_memory().unwrap(), most_resident().unwrap()];
+        assert!(usage > status / 2 && status > 1 << 20, "{status} {usage}");
+    }
 
     #[test]
     fn the_tightest_of_a_group_and_those_above_it_counts_without_pages_that_can_be_taken_back() {
