@@ -61,11 +61,15 @@ pub struct Facts {
     /// Bytes that a fork takes for each base that it may be run over, where it holds what the past
     /// means to them instead of a copy of the state.
     pub fork_base_bytes: Option<usize>,
-    /// Floating-point operations a base in the matrix products.
+    /// Floating-point operations a base in matrix products, scans and filters, but for what
+    /// [`Facts::pair_flops`] and [`Facts::fft_channels`] count.
     pub flops: usize,
     /// Floating-point operations for each pair of a token and one that it sees, in all layers of
     /// exact attention; 0 without.
     pub pair_flops: usize,
+    /// Channels, of all layers, that are convolved by Fourier transforms with filters as long as the
+    /// context.
+    pub fft_channels: usize,
     /// Tokens that attention sees from a token at most, where a window bounds them.
     pub seen: Option<usize>,
     /// Bases of a step on the CPU, unless asked otherwise.
@@ -140,6 +144,7 @@ impl Facts {
             fork_base_bytes: None,
             flops,
             pair_flops: 0,
+            fft_channels: 0,
             seen: None,
             cpu_step: CPU_STEP,
             gpu_step: GPU_STEP,

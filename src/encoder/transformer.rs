@@ -132,6 +132,12 @@ impl Hyperparameters {
         } else {
             0
         };
+        // Queries and keys with features or landmarks, and these with values and back.
+        let approximate = match self.attention {
+            AttentionKind::Performer(features) => 8 * d * features,
+            AttentionKind::Nystrom { landmarks, .. } => 8 * d * landmarks,
+            _ => 0,
+        };
         let (state, token) = match self.attention {
             AttentionKind::Causal(None) => (0, Attention::token_bytes(d)),
             AttentionKind::Causal(Some(window)) => (Attention::window_bytes(d, window), 0),
@@ -150,8 +156,9 @@ impl Hyperparameters {
             token_bytes: self.layers * token,
             kept_bytes: 0,
             fork_base_bytes: None,
-            flops: self.layers * 2 * (4 * d * d + 2 * d * self.inner),
+            flops: self.layers * (2 * (4 * d * d + 2 * d * self.inner) + approximate),
             pair_flops,
+            fft_channels: 0,
             seen,
             cpu_step: CPU_STEP,
             gpu_step: GPU_STEP,

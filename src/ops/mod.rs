@@ -49,7 +49,7 @@ pub use gate::{gate, gate_to_product};
 pub use glu::glu_residual;
 pub use linear::Linear;
 pub use long_conv::{
-    FilterNetwork, FilterTaps, GpuTaps, LongConv, Past, TapRows, Taps, TapsTensor,
+    FilterNetwork, FilterTaps, GpuTaps, LongConv, Past, TapRows, Taps, TapsTensor, long_conv_flops,
 };
 pub use math::Activation;
 pub(crate) use matrix::{Matrix, multiply};

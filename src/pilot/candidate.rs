@@ -3,6 +3,7 @@
 use crate::checkpoint::{self, Architecture, Checkpoint, Config, Tokenizer};
 use crate::encoder::{Facts, Model};
 use crate::error::Result;
+use crate::ops::long_conv_flops;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -113,13 +114,39 @@ impl Candidate {
         }
     }
 
-    /// Floating-point operations a base, forward, of a sequence of so many bases: those of matrix
-    /// products and scans, and of attention to what each base sees on average.
-    pub fn operations(&self, length: u64) -> f64 {
+    /// Floating-point operations a base, forward, of a sequence of so many bases that is read at once:
+    /// those of matrix products and scans, of attention to what each base sees on average, and of long
+    /// convolutions.
+    pub fn operations(&self, bases: u64) -> f64 {
         let facts = &self.facts;
-        let length = length as f64;
+        let length = bases as f64;
         let before = if facts.causal { length / 2.0 } else { length };
         let seen = facts.seen.map_or(before, |seen| before.min(seen as f64));
-        facts.flops as f64 + facts.pair_flops as f64 * seen
+        let reach = facts
+            .context
+            .map_or(bases, |context| bases.min(context as u64));
+        facts.flops as f64
+            + facts.pair_flops as f64 * seen
+            + facts.fft_channels as f64 * long_conv_flops(reach)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::catalogue::named;
+
+    #[test]
+    fn operations_count_the_transforms_of_long_convolutions_and_what_attention_sees() {
+        let at = |name: &str, bases| named(name, 250_000, 4096).unwrap().operations(bases);
+        let hyena = named("hyena", 250_000, 4096).unwrap();
+        let (channels, products) = (hyena.facts.fft_channels as f64, hyena.facts.flops as f64);
+        assert_eq!(channels, (hyena.facts.width * hyena.facts.layers) as f64);
+        // 2,048 bases: transforms of 4,096 numbers, two for two channels.
+        assert_eq!(hyena.operations(2048), products + channels * 10.0 * 12.0);
+        // Filters reach no farther than 4,098 bases.
+        assert_eq!(at("hyena", 1 << 20), at("hyena", 4098));
+        assert_eq!(at("s4d", 64), at("s4d", 1 << 20));
+        assert_eq!(at("sliding-window", 1 << 12), at("sliding-window", 1 << 20));
+        assert!(at("transformer", 1 << 12) > 2.0 * at("transformer", 1 << 8));
     }
 }

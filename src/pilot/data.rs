@@ -4,8 +4,8 @@ use super::Request;
 use crate::error::Result;
 use crate::head::Shape;
 use crate::sequence::Contig;
-use crate::sequence::region::{Query, Region};
-use crate::train::{Genomes, Lesson, Material, Reading, Select, Tracking};
+use crate::sequence::region::{Query, Region, Span, merge};
+use crate::train::{Genomes, Labels, Lesson, Material, Reading, Select, Tracking};
 
 /// The part that is held out: one in so many bases, or sequences.
 const PART: u64 = 10;
@@ -53,18 +53,32 @@ impl Data {
             });
         }
         let fasta: Vec<_> = request.fasta.iter().cloned().collect();
-        let contigs = Genomes::read(&fasta)?.contigs;
+        let genomes = Genomes::read(&fasta)?;
+        let contigs = &genomes.contigs;
         let minutes = request.budget.as_secs() / 60;
         let windows = minutes.clamp(WINDOWS[0], WINDOWS[1]);
-        let (held, length) = held_out(&contigs, request.length);
-        let held_out = format!("{held}, in windows of {length} bases");
-        let held_back = cut(&held, length, windows);
+        let (held, length) = held_out(contigs, request.length);
+        let mut held_back = cut(&held, length, &even(&held, length, windows));
+        let mut held_out = format!("{held}, in windows of {length} bases");
         let lesson = if request.labels.is_empty() {
             Lesson::NextBase {
                 fasta,
                 corrupt: 0.0,
             }
         } else {
+            let labels = Labels::read(&request.labels, &request.features, &genomes)?;
+            let marked = labels.marked();
+            let starts = marked_windows(&held, length, windows, &within(&held, contigs, &marked));
+            // Of values, and of what is too rare to measure, all is read.
+            if starts.len() > 1 {
+                held_back = cut(&held, length, &starts);
+                held_back[1].extend(far(&marked, length, contigs, &held));
+                held_out = format!(
+                    "{held}, in {} windows of {length} bases that have labels; trained on are bases \
+                     that are no farther than {length} from one",
+                    starts.len()
+                );
+            }
             Lesson::Tracks(Tracking {
                 fasta,
                 labels: request.labels.clone(),
@@ -72,7 +86,7 @@ impl Data {
                 genes: false,
                 shape: Shape::Linear,
                 both_strands: false,
-                balanced: false,
+                balanced: true,
             })
         };
         let queries = held_back.map(|part| part.into_iter().map(Query::exact).collect());
@@ -119,29 +133,88 @@ fn held_out(contigs: &[Contig], length: u64) -> (Region, u64) {
     (region, length)
 }
 
-/// Windows of a region at equal distances, each read from an empty state; and what lies between
-/// them, which is not trained on either.
-fn cut(region: &Region, length: u64, windows: u64) -> [Vec<Region>; 2] {
+/// Where windows of a region begin that lie at equal distances and do not touch.
+fn even(region: &Region, length: u64, windows: u64) -> Vec<u64> {
     let room = region.end - region.start;
     let windows = windows.min(room / (length + 1)).max(1);
+    let stride = room / windows;
+    (0..windows).map(|i| region.start + i * stride).collect()
+}
+
+/// Those of all windows that a marked base lies in, or so many of them at equal distances.
+fn marked_windows(region: &Region, length: u64, windows: u64, marked: &[[u64; 2]]) -> Vec<u64> {
+    let room = region.end - region.start;
+    let all = even(region, length, room);
+    let next = |at: u64| marked.partition_point(|[_, end]| *end <= at);
+    let holds = |start: &u64| {
+        let first = marked.get(next(*start));
+        first.is_some_and(|[from, _]| *from < start + length)
+    };
+    let all: Vec<u64> = all.into_iter().filter(holds).collect();
+    let count = (windows as usize).min(all.len());
+    (0..count).map(|i| all[i * all.len() / count]).collect()
+}
+
+/// The ends of spans on the contig of a region.
+fn within(region: &Region, contigs: &[Contig], spans: &[Span]) -> Vec<[u64; 2]> {
+    let here = |span: &&Span| contigs[span.contig].name == region.contig;
+    let spans = spans.iter().filter(here);
+    spans.map(|span| [span.start, span.end]).collect()
+}
+
+/// What is farther than `length` from all marked bases, outside the region that is held out.
+fn far(marked: &[Span], length: u64, contigs: &[Contig], held: &Region) -> Vec<Region> {
+    let mut near: Vec<Span> = marked
+        .iter()
+        .map(|span| Span {
+            start: span.start.saturating_sub(length),
+            end: (span.end + length).min(contigs[span.contig].length),
+            ..*span
+        })
+        .collect();
+    near.extend(contigs.iter().enumerate().filter_map(|(contig, found)| {
+        let (start, end) = (held.start, held.end);
+        (found.name == held.contig).then_some(Span { contig, start, end })
+    }));
+    merge(&mut near);
+    let mut between = Vec::new();
+    for (place, contig) in contigs.iter().enumerate() {
+        let mut from = 0;
+        let here = near.iter().filter(|span| span.contig == place);
+        let ends = here.map(|span| [span.start, span.end]);
+        for [start, end] in ends.chain([[contig.length; 2]]) {
+            if from < start {
+                between.push(Region {
+                    contig: contig.name.clone(),
+                    start: from,
+                    end: start,
+                });
+            }
+            from = end;
+        }
+    }
+    between
+}
+
+/// Windows of a region, each read from an empty state; and what lies between them, which is not
+/// trained on either.
+fn cut(region: &Region, length: u64, starts: &[u64]) -> [Vec<Region>; 2] {
     let part = |start: u64, end: u64| Region {
         contig: region.contig.clone(),
         start,
         end,
     };
-    let stride = room / windows;
-    let starts = (0..windows).map(|i| region.start + i * stride);
     let (mut read, mut between) = (Vec::new(), Vec::new());
-    for start in starts {
-        let end = (start + length).min(region.end);
-        let next = (start + stride).min(region.end);
-        read.push(part(start, end));
-        if end < next {
-            between.push(part(end, next));
+    let mut from = region.start;
+    for &start in starts {
+        if from < start {
+            between.push(part(from, start));
         }
+        from = (start + length).min(region.end);
+        read.push(part(start, from));
     }
-    if let Some(last) = between.last_mut() {
-        last.end = region.end;
+    if from < region.end {
+        between.push(part(from, region.end));
     }
     [read, between]
 }
@@ -176,7 +249,7 @@ mod tests {
             end: 2003,
         };
         for (length, windows) in [(100, 4), (100, 100), (500, 2), (501, 9), (7, 3)] {
-            let [read, between] = cut(&region, length, windows);
+            let [read, between] = cut(&region, length, &even(&region, length, windows));
             let mut all = [read.clone(), between].concat();
             all.sort_by_key(|part| part.start);
             assert_eq!((all[0].start, all[all.len() - 1].end), (1000, 2003));
@@ -184,5 +257,34 @@ mod tests {
             assert!(read.iter().all(|part| part.end - part.start == length));
             assert!(read.windows(2).all(|pair| pair[0].end < pair[1].start));
         }
+    }
+
+    #[test]
+    fn rare_labels_choose_the_windows_that_are_read_and_what_is_trained_on() {
+        let held = Region {
+            contig: "c0".to_string(),
+            start: 1000,
+            end: 2000,
+        };
+        let contigs = contigs(&[2000, 500]);
+        let span = |contig, start, end| Span { contig, start, end };
+        let marked = [
+            span(0, 300, 301),
+            span(0, 950, 960),
+            span(0, 1150, 1151),
+            span(0, 1560, 1561),
+            span(1, 1, 2),
+        ];
+        let inside = within(&held, &contigs, &marked);
+        assert_eq!(inside.len(), 4);
+        let starts = marked_windows(&held, 100, 8, &inside);
+        assert_eq!(starts.len(), 2);
+        for (start, at) in starts.iter().zip([1150, 1560]) {
+            assert!((*start..start + 100).contains(&at), "{starts:?}");
+        }
+        assert_eq!(marked_windows(&held, 100, 1, &inside), starts[..1]);
+        let regions = far(&marked, 100, &contigs, &held);
+        let regions: Vec<String> = regions.iter().map(Region::to_string).collect();
+        assert_eq!(regions, ["c0:1-200", "c0:402-850", "c1:103-500"]);
     }
 }

@@ -9,7 +9,7 @@ use super::{Entrant, Pilot, Tell, interval, is_finding};
 use crate::error::{Error, Result};
 use crate::stream;
 use crate::table::{Experiment, Origin, PilotRow};
-use crate::train::{self, Evaluation, Prepared, Saving, Steps, Trained};
+use crate::train::{self, Evaluation, Lesson, Prepared, Saving, Steps, Trained};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -95,9 +95,12 @@ fn operations_of(pilot: &Pilot, entrant: &Entrant) -> f64 {
     operations(pilot, &entrant.candidate)
 }
 
-/// Operations a base of training.
+/// Operations a base of training: of both strands, where labels of bases are learned by a candidate
+/// that reads in one direction.
 fn operations(pilot: &Pilot, candidate: &Candidate) -> f64 {
-    TRAINING * candidate.operations(pilot.data.length)
+    let both = matches!(pilot.data.lesson, Lesson::Tracks(_)) && candidate.facts.causal;
+    let strands = if both { 2.0 } else { 1.0 };
+    strands * TRAINING * candidate.operations(pilot.data.length)
 }
 
 /// The run that trains a candidate for so many steps, with so many between evaluations.
@@ -111,8 +114,14 @@ fn prepare(
     let length = pilot.data.length;
     let table = pilot.request.table.is_some();
     let windows = (STEP / length).max(1) as usize;
+    let mut lesson = pilot.data.lesson.clone();
+    let mut material = pilot.data.material.clone();
+    if let Lesson::Tracks(tracking) = &mut lesson {
+        tracking.both_strands = entrant.candidate.facts.causal;
+        material.read_both_strands(tracking.both_strands);
+    }
     let request = train::Request {
-        lesson: pilot.data.lesson.clone(),
+        lesson,
         held_back: [Vec::new(), Vec::new()],
         adapts: false,
         head_dropout: 0.0,
@@ -138,7 +147,6 @@ fn prepare(
         seed,
     };
     let start = entrant.candidate.checkpoint(seed)?;
-    let material = pilot.data.material.clone();
     train::prepare_with(&request, material, start, |without| (pilot.open)(without))
 }
 
@@ -252,41 +260,62 @@ fn train(
 }
 
 /// What the quality of a task is measured by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measure {
     /// Its name in the table.
     pub name: &'static str,
+    /// The same in words.
+    pub words: &'static str,
     /// Its unit, if it has one.
     pub unit: &'static str,
     /// More of it is better.
     pub higher: bool,
+    /// What guessing gives, if that is known.
+    pub guess: Option<f64>,
 }
 
 /// Those that there are, the one that is shown first.
 pub const MEASURES: [Measure; 4] = [
     Measure {
         name: "bits_per_base",
+        words: "bits per base",
         unit: "bits",
         higher: false,
+        guess: Some(2.0),
     },
     Measure {
         name: "mcc",
+        words: "Matthews' correlation",
         unit: "",
         higher: true,
+        guess: Some(0.0),
     },
     Measure {
         name: "auroc",
+        words: "area under the ROC curve",
         unit: "",
         higher: true,
+        guess: Some(0.5),
     },
     Measure {
         name: "mean_squared_error",
+        words: "mean squared error",
         unit: "",
         higher: false,
+        guess: None,
     },
 ];
 
 impl Measure {
+    /// A value of it, in words.
+    pub fn said(&self, value: f64) -> String {
+        if self.unit.is_empty() {
+            format!("{} {value:.4}", self.words)
+        } else {
+            format!("{value:.4} {}", self.words)
+        }
+    }
+
     /// The one that metrics have, and its value. Of several classes' areas it is the mean.
     fn of(metrics: &Map<String, Value>) -> (Self, f64) {
         let whole = MEASURES.into_iter().find_map(|measure| {

@@ -137,6 +137,26 @@ impl Results {
         Some((best, close, worse))
     }
 
+    /// Whether a candidate learned more than guessing gives: from each seed, by the interval over the
+    /// held-out data where it has one.
+    fn beats_guessing(&self, candidate: &str, budget: &str) -> bool {
+        let Some(measure) = self.measure() else {
+            return false;
+        };
+        let Some(guess) = measure.guess else {
+            return true;
+        };
+        let rows = self.quality(candidate, budget);
+        rows.iter().all(|row| {
+            let [low, high] = row.interval.unwrap_or([row.value; 2]);
+            if measure.higher {
+                low > guess
+            } else {
+                high < guess
+            }
+        })
+    }
+
     /// Candidates than which no other one is faster and better at once, the fastest first.
     pub fn front(&self) -> Vec<&str> {
         let higher = self.measure().is_some_and(|measure| measure.higher);
@@ -315,12 +335,16 @@ fn latency(results: &Results) -> Option<String> {
 fn learned(results: &Results, budget: &str) -> Option<String> {
     let measure = results.measure()?;
     let (best, close, worse) = results.split(budget)?;
-    let what = measure.name.replace('_', " ");
-    let mean = results.mean(best, budget)?;
+    let said = measure.said(results.mean(best, budget)?);
     let alike = match budget {
         "bases" => "After equal bases",
         _ => "After equal operations",
     };
+    if !results.beats_guessing(best, budget) {
+        return Some(format!(
+            "{alike} none has learned more than guessing gives; {best} is nearest, {said}."
+        ));
+    }
     let rest = match (close.is_empty(), worse.is_empty()) {
         (_, true) if !close.is_empty() => format!("; too close to call: {}", listed(&close)),
         (true, false) => format!("; worse: {}", listed(&worse)),
@@ -331,12 +355,13 @@ fn learned(results: &Results, budget: &str) -> Option<String> {
             listed(&worse)
         ),
     };
-    Some(format!("{alike} {best} is best, {mean:.4} {what}{rest}."))
+    Some(format!("{alike} {best} is best, {said}{rest}."))
 }
 
 fn front(results: &Results) -> Option<String> {
     let front = results.front();
-    (front.len() > 1).then(|| {
+    let (best, ..) = results.split("bases")?;
+    (front.len() > 1 && results.beats_guessing(best, "bases")).then(|| {
         format!(
             "No candidate is both faster and better than one of {}: the choice among them is \
              between speed and quality.",
@@ -401,6 +426,11 @@ fn recall(results: &Results) -> Option<String> {
 /// The fastest of those that are not worse than the best.
 fn choice(results: &Results) -> Option<String> {
     let (best, close, _) = results.split("bases")?;
+    if !results.beats_guessing(best, "bases") {
+        let said = "What serves this data cannot be told after so little training: give a larger \
+                    --budget, or more --steps.";
+        return Some(said.to_string());
+    }
     let speed = |name: &&str| results.throughput(name).unwrap_or_default();
     let good = std::iter::once(best).chain(close.iter().copied());
     let chosen = good.max_by(|a, b| speed(a).total_cmp(&speed(b)))?;
@@ -447,6 +477,17 @@ mod tests {
             "{said}"
         );
         assert!(said.contains("too close to call: c; worse: b"), "{said}");
+    }
+
+    #[test]
+    fn none_is_chosen_where_none_has_learned_more_than_guessing_gives() {
+        let said =
+            |values: [f64; 3]| verdict(&results(&[("a", values), ("b", [2.3; 3])])).join(" ");
+        let guessed = said([2.1, 1.9, 2.1]);
+        assert!(guessed.contains("none has learned"), "{guessed}");
+        assert!(guessed.contains("cannot be told"), "{guessed}");
+        assert!(!guessed.contains("serves best"), "{guessed}");
+        assert!(said([1.9; 3]).contains("a serves best"));
     }
 
     #[test]

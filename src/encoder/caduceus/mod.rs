@@ -126,8 +126,6 @@ impl Hyperparameters {
         let flops = strands * self.layers * self.mixer.flops();
         Facts {
             causal: false,
-            // The scan of Mamba-2 has no gradient there yet.
-            trains_on_gpu: matches!(self.mixer, MixerSizes::Mamba(_)),
             ..Facts::state_space(strands * self.width, self.layers, flops, vocabulary)
         }
     }

@@ -208,6 +208,10 @@ impl Hyperparameters {
             },
             flops: self.layers * 2 * (4 * d * d + 2 * d * self.inner),
             pair_flops: 0,
+            fft_channels: match self.modes {
+                Some(_) => 0,
+                None => self.layers * d,
+            },
             seen: None,
             cpu_step: if context >= 1 << 16 {
                 LONG_CPU_STEP

@@ -172,8 +172,6 @@ impl Hyperparameters {
         let flops = self.layers * (mixer.scan.flops() + mixer.flops_in_out());
         Facts {
             state_bytes: self.layers * mixer.state_bytes(),
-            // The scan has no gradient there yet.
-            trains_on_gpu: false,
             note: (mixer.gate_groups < mixer.scan.groups).then(|| {
                 "its gated norms take all channels together, as transformers did when config.json \
                  was written; without transformers_version there each group is normalised by \

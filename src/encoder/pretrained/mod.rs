@@ -120,6 +120,7 @@ impl Hyperparameters {
             context: Some(context),
             causal: self.class.causal(),
             pair_flops: 0,
+            fft_channels: 0,
             cpu_step: CPU_STEP,
             runs_on_gpu: false,
             trains_on_gpu: false,

@@ -36,6 +36,15 @@ pub(super) enum FilterState {
 }
 
 impl FilterKind {
+    /// Operations a base.
+    pub(super) fn flops(self, d: usize) -> usize {
+        match self {
+            Self::Short(taps) | Self::Medium(taps) => 2 * taps * d,
+            Self::Real(n) => 4 * n * d,
+            Self::Complex(n) => 12 * n * d,
+        }
+    }
+
     /// Bytes of one lane's state.
     pub(super) fn state_bytes(self, d: usize) -> usize {
         match self {

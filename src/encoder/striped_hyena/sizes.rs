@@ -225,6 +225,11 @@ impl Hyperparameters {
             .iter()
             .filter(|mixer| **mixer == MixerKind::Attention)
             .count();
+        let filters = self.mixers.iter().map(|mixer| match mixer {
+            MixerKind::Attention => 0,
+            MixerKind::Hyena(filter) => filter.flops(d),
+        });
+        let filters: usize = filters.sum();
         Facts {
             width: d,
             layers,
@@ -238,8 +243,9 @@ impl Hyperparameters {
             },
             kept_bytes: 0,
             fork_base_bytes: None,
-            flops: layers * 2 * (4 * d * d + 3 * d * self.inner),
+            flops: layers * 2 * (4 * d * d + 3 * d * self.inner) + filters,
             pair_flops: caches * Attention::pair_flops(d),
+            fft_channels: 0,
             seen: self.window,
             cpu_step: CPU_STEP,
             gpu_step: GPU_STEP,

@@ -38,9 +38,13 @@ impl Packed {
         if let Some(chunks) = self.chunks.get() {
             return Ok(chunks);
         }
-        let source = (&self.source[..], &self.branches[..]);
-        let chunks = Self::cut(gpu, source, self.rows, CHUNK)?;
+        let chunks = self.in_tiles(gpu, CHUNK)?;
         Ok(self.chunks.get_or_init(|| Box::new(chunks)))
+    }
+
+    /// The same segments in tiles of so many rows.
+    pub(in crate::ops) fn in_tiles(&self, gpu: &Gpu, size: usize) -> Result<Self> {
+        Self::cut(gpu, (&self.source, &self.branches), self.rows, size)
     }
 
     fn cut(

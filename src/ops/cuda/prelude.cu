@@ -44,6 +44,10 @@ __device__ __forceinline__ void store(bf16 *at, Values<4> v) {
 // 1 / (1 + exp(-x)); the quick division is exact to 2 units in the last place.
 __device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + expf(-x)); }
 __device__ __forceinline__ float silu(float x) { return __fdividef(x, 1.0f + expf(-x)); }
+__device__ __forceinline__ float silu_slope(float x) {
+    const float s = sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+}
 
 // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) as x sigmoid(2 ...)
 __device__ __forceinline__ float gelu_tanh(float x) {

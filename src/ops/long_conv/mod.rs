@@ -76,6 +76,14 @@ pub struct LongConv {
     tracked: Option<Arc<TapsTensor>>,
 }
 
+/// Operations a base and channel where a sequence of so many bases is convolved at once: a transform
+/// there and one back, of twice the power of two that holds it, by `5 N log2 N` and for two channels
+/// each.
+pub fn long_conv_flops(bases: u64) -> f64 {
+    let n = 2.0 * bases.max(1).next_power_of_two() as f64;
+    5.0 * n * n.log2() / bases.max(1) as f64
+}
+
 /// The past of each lane's unfinished sequence: `lanes · ring · channels` values at most, memory
 /// touched only as far as a sequence has come.
 #[derive(Clone, Serialize, Deserialize)]

@@ -159,6 +159,18 @@ pub(super) fn gated_rms_norm(
     let (y, gate, weight) = (y.detach(), gate.detach(), weight.detach());
     move |grad| {
         let width = weight.elem_count();
+        if let Device::Cuda(gpu) = grad.device() {
+            let [grad, values, gates, scale] =
+                [grad, &y, &gate, &weight].map(|x| x.gpu_values(gpu));
+            let inputs = [values?, gates?, scale?];
+            let [to_y, to_gate, to_weight] =
+                cuda::gated_rms_norm_backward(gpu, grad?, inputs, groups, eps)?;
+            return Ok([
+                Some(Tensor::on_gpu(gpu, to_y, y.dims())),
+                Some(Tensor::on_gpu(gpu, to_gate, y.dims())),
+                Some(Tensor::on_gpu(gpu, to_weight, &[width])),
+            ]);
+        }
         let (outs, sums) = with_slices([grad, &y, &gate, &weight], |[grad, y, gate, weight]| {
             let mut outs = [unwritten(y.len()), unwritten(y.len())];
             let [to_y, to_gate] = &mut outs;

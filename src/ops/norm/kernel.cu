@@ -109,6 +109,46 @@ __device__ void rms_norm_slopes(float *out, float *scales, const float *grad, co
     if (lane == 0) scales[row] = scale;
 }
 
+// One warp for each of the `groups` parts of a row: to y and the gate, and what each row gives to the
+// weight.
+template <int V>
+__device__ void gated_rms_norm_slopes(float *to_y, float *to_gate, float *terms, const float *grad,
+                                      const float *y, const float *gate, const float *weight,
+                                      i64 parts, int width, int groups, float eps) {
+    i64 part = (i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (part >= parts) return;
+    int lane = threadIdx.x % 32 * V;
+    i64 from = part * width;
+    weight += part % groups * width;
+    float square = 0.0f, dot = 0.0f;
+    for (int i = lane; i < width; i += 32 * V) {
+        Values<V> v = load<V>(y + from + i), z = load<V>(gate + from + i);
+        Values<V> g = load<V>(grad + from + i), w = load<V>(weight + i);
+        for (int j = 0; j < V; j++) {
+            float x = v.x[j] * silu(z.x[j]);
+            square += x * x;
+            dot += x * g.x[j] * w.x[j];
+        }
+    }
+    float root = sqrtf(warp_sum(square) / width + eps);
+    float scale = 1.0f / root;
+    float tilt = warp_sum(dot) * scale * scale / (width * fmaxf(root, 1.17549435e-38f));
+    for (int i = lane; i < width; i += 32 * V) {
+        Values<V> v = load<V>(y + from + i), z = load<V>(gate + from + i);
+        Values<V> g = load<V>(grad + from + i), w = load<V>(weight + i);
+        for (int j = 0; j < V; j++) {
+            float open = silu(z.x[j]), x = v.x[j] * open;
+            float slope = scale * g.x[j] * w.x[j] - tilt * x;
+            w.x[j] = g.x[j] * x * scale;
+            g.x[j] = slope * v.x[j] * silu_slope(z.x[j]);
+            v.x[j] = slope * open;
+        }
+        store(to_y + from + i, v);
+        store(to_gate + from + i, g);
+        store(terms + from + i, w);
+    }
+}
+
 // One warp a row: to x, with the rows' means and 1 / sqrt(var + eps).
 template <int V>
 __device__ void layer_norm_slopes(float *out, float *means, float *scales, const float *grad,
@@ -182,6 +222,12 @@ EXPORT(4, bf16, bf16)
         float *out, float *means, float *scales, const float *grad, const float *x,                \
         const float *weight, i64 rows, int width, float eps) {                                     \
         layer_norm_slopes<V>(out, means, scales, grad, x, weight, rows, width, eps);               \
+    }                                                                                              \
+    extern "C" __global__ void gated_rms_norm_slopes_##V(                                          \
+        float *to_y, float *to_gate, float *terms, const float *grad, const float *y,              \
+        const float *gate, const float *weight, i64 parts, int width, int groups, float eps) {     \
+        gated_rms_norm_slopes<V>(to_y, to_gate, terms, grad, y, gate, weight, parts, width,        \
+                                 groups, eps);                                                     \
     }
 EXPORT_SLOPES(1)
 EXPORT_SLOPES(4)

@@ -3,7 +3,6 @@
 mod backward;
 pub(super) mod cuda;
 
-use super::tensor::refuse;
 use super::{Device, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
@@ -212,12 +211,10 @@ impl GatedRmsNorm {
         expect_shape("gated norm", y, &[y.dim(0)?, width])?;
         expect_shape("gate", gate, y.dims())?;
         if let Device::Cuda(gpu) = y.device() {
-            let tracked = [y, gate, &self.weight].into_iter().any(Tensor::is_tracked);
-            refuse("a gated norm", tracked)?;
-            let (values, gate) = (y.gpu_values(gpu)?, gate.gpu_values(gpu)?);
+            let (values, gates) = (y.gpu_values(gpu)?, gate.gpu_values(gpu)?);
             let weight = self.weight.gpu_values(gpu)?;
-            let out = cuda::gated_rms_norm(gpu, values, gate, weight, self.groups, self.eps)?;
-            return Ok(Tensor::on_gpu(gpu, out, y.dims()));
+            let out = cuda::gated_rms_norm(gpu, values, gates, weight, self.groups, self.eps)?;
+            return Ok(self.derived(Tensor::on_gpu(gpu, out, y.dims()), y, gate));
         }
         let out = with_slices([y, gate, &self.weight], |[y, gate, weight]| {
             let mut out = unwritten(y.len());
@@ -230,9 +227,13 @@ impl GatedRmsNorm {
             Ok(out)
         })?;
         let out = Tensor::from_vec(out, y.dims(), y.device())?;
+        Ok(self.derived(out, y, gate))
+    }
+
+    fn derived(&self, out: Tensor, y: &Tensor, gate: &Tensor) -> Tensor {
         let parents = [y, gate, &self.weight];
         let backward = backward::gated_rms_norm(parents, self.groups, self.eps);
-        Ok(out.derived(parents, backward))
+        out.derived(parents, backward)
     }
 }
 

@@ -59,11 +59,6 @@ __device__ __forceinline__ i64 start_of(const Tile &tile, i64 index, u32 block) 
     return tile.row / BLOCK + index + block;
 }
 
-__device__ __forceinline__ float silu_slope(float x) {
-    const float s = sigmoid(x);
-    return s * (1.0f + x * (1.0f - s));
-}
-
 // R: the rank, whose weights are then in registers; 0: `step` is given.
 template <int N, int R, int PASS, typename E>
 __device__ void scan(const Scan &p, const Slopes &s, E *__restrict__ out) {

@@ -4,12 +4,11 @@ use super::{Ssd, SsdState, cuda};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::cuda::Gpu;
-use crate::ops::tensor::refuse;
 use crate::sequence::Segment;
 use std::sync::Arc;
 
 impl Ssd {
-    /// As [`Ssd::forward`], of values on the GPU; not differentiated there.
+    /// As [`Ssd::forward`], of values on the GPU.
     pub(super) fn forward_on_gpu(
         &self,
         gpu: &Arc<Gpu>,
@@ -17,8 +16,6 @@ impl Ssd {
         state: &mut SsdState,
         segments: &[Segment],
     ) -> Result<Tensor> {
-        let tracked = xbc.is_tracked() || steps.is_tracked() || self.tracked.is_some();
-        refuse("the scan of Mamba-2", tracked)?;
         let scan = self.on_gpu.get(|| {
             let rate: Vec<f32> = self.rate.iter().map(|&rate| rate as f32).collect();
             let parameters = [&rate[..], &self.bias, &self.skip];
@@ -30,8 +27,39 @@ impl Ssd {
         let state = state
             .on_gpu
             .own(|| scan.start(lanes), |state| state.fork(gpu))?;
+        let tracked = xbc.is_tracked() || steps.is_tracked() || self.tracked.is_some();
+        let before = tracked.then(|| state.fork(gpu)).transpose()?;
         let (values, raw) = (xbc.gpu_values(gpu)?, steps.gpu_values(gpu)?);
         let out = scan.forward(values, raw, state, segments)?;
-        Ok(Tensor::on_gpu(gpu, out, &[xbc.dim(0)?, self.sizes.inner()]))
+        let out = Tensor::on_gpu(gpu, out, &[xbc.dim(0)?, self.sizes.inner()]);
+        let Some(before) = before else {
+            return Ok(out);
+        };
+        let constant = xbc.detach(); // in the place of what is not differentiated
+        let [a_log, bias, skip] = match &self.tracked {
+            Some(tracked) => tracked.each_ref(),
+            None => [&constant; 3],
+        };
+        let parents = [xbc, steps, a_log, bias, skip];
+        let (steps, heads) = (steps.detach(), self.sizes.heads);
+        let (on_gpu, gpu, segments) = (self.on_gpu.clone(), Arc::clone(gpu), segments.to_vec());
+        let xbc = constant.clone();
+        Ok(out.derived(parents, move |grad| {
+            let inputs = [xbc.gpu_values(&gpu)?, steps.gpu_values(&gpu)?];
+            let slopes =
+                on_gpu
+                    .made()?
+                    .backward(grad.gpu_values(&gpu)?, inputs, &before, &segments)?;
+            let parameters = [slopes.a_log, slopes.bias, slopes.skip]
+                .map(|values| Some(Tensor::on_gpu(&gpu, values, &[heads])));
+            let [a_log, bias, skip] = parameters;
+            Ok([
+                Some(Tensor::on_gpu(&gpu, slopes.xbc, xbc.dims())),
+                Some(Tensor::on_gpu(&gpu, slopes.steps, steps.dims())),
+                a_log,
+                bias,
+                skip,
+            ])
+        }))
     }
 }

@@ -17,7 +17,6 @@ pub use gradient::Gradients;
 use gradient::Node;
 #[cfg(test)]
 pub(crate) use gradient::check;
-pub(super) use gradient::refuse;
 use half::bf16;
 pub use later::Later;
 use std::any::Any;

@@ -6,7 +6,7 @@ use crate::ops::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const ALL: [Source; 19] = [
+const ALL: [Source; 20] = [
     activation::cuda::KERNELS,
     attention::cuda::KERNELS,
     attention::cuda::KERNELS_BF16,
@@ -26,6 +26,7 @@ const ALL: [Source; 19] = [
     sums::cuda::KERNELS,
     tensor::cuda::KERNELS,
     ssd::cuda::CHUNK_KERNELS,
+    ssd::cuda::SLOPE_KERNELS,
 ];
 
 #[test]

@@ -93,8 +93,8 @@ struct Scale {
 
 impl Scale {
     fn new(axis: Axis, values: impl Iterator<Item = f64>, pixels: Range<f64>) -> Self {
-        let scaled = values.filter(|value| value.is_finite() && (!axis.log || *value > 0.0));
-        let scaled = scaled.map(|value| if axis.log { value.log10() } else { value });
+        let shown = values.filter(|value| value.is_finite() && (!axis.log || *value > 0.0));
+        let scaled = shown.map(|value| if axis.log { value.log10() } else { value });
         let (low, high) = scaled.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
             (low.min(value), high.max(value))
         });
@@ -110,6 +110,11 @@ impl Scale {
             ends: low - room..high + room,
             pixels,
         }
+    }
+
+    /// Whether a value has a place: a logarithmic axis has none for zero.
+    fn has(&self, value: f64) -> bool {
+        value.is_finite() && (!self.axis.log || value > 0.0)
     }
 
     fn at(&self, value: f64) -> f64 {
@@ -208,8 +213,11 @@ impl Chart {
         let mut names = Vec::new();
         for series in &self.series {
             let colour = COLOURS[series.number % COLOURS.len()];
-            let measured: Vec<_> = series.points.iter().map(at).collect();
-            let beyond: Vec<_> = series.beyond.iter().map(at).collect();
+            let shown = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
+                let there = points.iter().filter(|(a, b)| x.has(*a) && y.has(*b));
+                there.map(at).collect()
+            };
+            let (measured, beyond) = (shown(&series.points), shown(&series.beyond));
             if !self.scattered {
                 line(canvas, &measured, colour, 2)?;
                 let from = measured.last().copied();
@@ -250,8 +258,12 @@ fn apart<T, U>(names: &mut [(f64, f64, T, U)]) {
             names[i].0 = names[i].0.max(names[j].0 + LINE);
         }
     }
-    let over = names.last().map_or(0.0, |last| last.0 - BOTTOM).max(0.0);
-    names.iter_mut().for_each(|name| name.0 -= over);
+    // And back up, those that would lie below the plot, with those that they push.
+    for i in (0..names.len()).rev() {
+        let below = (i + 1..names.len()).find(|&j| (names[j].1 - names[i].1).abs() < 90.0);
+        let least = below.map_or(BOTTOM, |j| names[j].0 - LINE);
+        names[i].0 = names[i].0.min(least);
+    }
 }
 
 fn axes<B: DrawingBackend>(canvas: &Canvas<B>, x: &Scale, y: &Scale) -> Result<(), String> {
@@ -377,6 +389,30 @@ mod tests {
             (count(1024.0), count(2e6), count(950.0)),
             ("1k".into(), "2M".into(), "950".into())
         );
+    }
+
+    #[test]
+    fn only_names_that_would_lie_on_each_other_are_moved_and_zero_has_no_place_on_a_log_axis() {
+        let mut names = [
+            (30.0, 600.0, "a", ()),
+            (360.0, 600.0, "b", ()),
+            (365.0, 600.0, "c", ()),
+        ];
+        apart(&mut names);
+        assert_eq!(names.map(|name| name.0), [30.0, BOTTOM - LINE, BOTTOM]);
+        let series = Series {
+            name: "a".to_string(),
+            points: vec![(0.0, 4.0), (1e3, 3.0), (1e4, 2.0)],
+            ..Series::default()
+        };
+        let chart = Chart {
+            x: axis(true, Unit::Count),
+            y: axis(false, Unit::Plain(1)),
+            series: vec![series],
+            front: Vec::new(),
+            scattered: false,
+        };
+        assert_eq!(chart.svg().unwrap().matches("<circle").count(), 2);
     }
 
     #[test]

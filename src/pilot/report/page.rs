@@ -191,11 +191,7 @@ impl Page<'_> {
                 times.next().map_or_else(none, |row| seconds(row.value)),
             ]);
         }
-        format!(
-            "<h3>{}</h3>\n{}",
-            measure.name.replace('_', " "),
-            table.html()
-        )
+        format!("<h3>{}</h3>\n{}", measure.words, table.html())
     }
 
     fn recalls(&self) -> String {
@@ -250,8 +246,8 @@ const NOTES: [&str; 5] = [
     "Better, worse and too close to call are by the 95 % interval of the differences from seed to \
      seed, in which the candidates read the same bases in the same order; with one seed, by the \
      intervals over blocks of what is held out.",
-    "Operations are those of matrix products, scans and attention, forward and back; those of \
-     convolutions by Fourier transforms are not counted.",
+    "Operations are those of matrix products, scans, attention and convolutions, forward and back; \
+     a Fourier transform of N numbers counts 5 N log2 N.",
     "Times are of this machine, and of whatever else ran on it.",
     "All numbers, with their seeds, intervals and units: <code>results.parquet</code>.",
 ];
@@ -261,23 +257,35 @@ fn none() -> String {
 }
 
 /// A table of cells.
-struct Table(String);
+struct Table {
+    class: &'static str,
+    head: Vec<String>,
+    /// Columns that hold words.
+    words: Vec<bool>,
+    rows: String,
+}
 
 impl Table {
     /// Without a head, for words.
     fn about() -> Self {
-        Self("<table class=\"about\">\n".to_string())
+        Self {
+            class: " class=\"about\"",
+            ..Self::new(&[])
+        }
     }
 
     fn new(head: &[&str]) -> Self {
-        let cells = head
-            .iter()
-            .map(|name| format!("<th>{}</th>", escaped(name)));
-        Self(format!("<table>\n<tr>{}</tr>\n", cells.collect::<String>()))
+        Self {
+            class: "",
+            head: head.iter().map(|name| escaped(name)).collect(),
+            words: vec![false; head.len()],
+            rows: String::new(),
+        }
     }
 
     fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cell = |cell: String| {
+        self.rows += "<tr>";
+        for (at, cell) in cells.into_iter().enumerate() {
             // Words are read from the left.
             let words =
                 cell.contains(' ') && cell.chars().filter(|c| c.is_alphabetic()).count() > 8;
@@ -286,14 +294,26 @@ impl Table {
                 (_, true) => " class=\"beyond\"",
                 _ => "",
             };
-            format!("<td{class}>{}</td>", escaped(&cell))
-        };
-        let cells: String = cells.into_iter().map(cell).collect();
-        let _ = writeln!(self.0, "<tr>{cells}</tr>");
+            if let Some(column) = self.words.get_mut(at) {
+                *column |= words;
+            }
+            let _ = write!(self.rows, "<td{class}>{}</td>", escaped(&cell));
+        }
+        self.rows += "</tr>\n";
     }
 
     fn html(self) -> String {
-        self.0 + "</table>\n"
+        let cells = self.head.iter().zip(&self.words).map(|(name, words)| {
+            let class = if *words { " class=\"text\"" } else { "" };
+            format!("<th{class}>{name}</th>")
+        });
+        let head: String = cells.collect();
+        let head = if head.is_empty() {
+            head
+        } else {
+            format!("<tr>{head}</tr>\n")
+        };
+        format!("<table{}>\n{head}{}</table>\n", self.class, self.rows)
     }
 }
 

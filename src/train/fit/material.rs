@@ -71,14 +71,24 @@ impl Material {
         self.files.iter().map(|(_, file)| file)
     }
 
-    /// Bases of the longest contig; of a table, of all its sequences.
+    /// Whether the head of bases reads the hidden vectors of both strands.
+    pub fn read_both_strands(&mut self, both: bool) {
+        if let Some(task) = &mut self.task {
+            task.both_strands = both;
+        }
+    }
+
+    /// Bases of the longest contig, or of the longest sequence of a table.
     pub fn longest(&self) -> u64 {
         match &self.data {
             Data::Genomes { genomes, .. } => {
                 let lengths = genomes.contigs.iter().map(|contig| contig.length);
                 lengths.max().unwrap_or_default()
             }
-            Data::Tables { sets, .. } => sets.iter().map(|set| Example::bases(set)).sum(),
+            Data::Tables { sets, .. } => {
+                let examples = sets.iter().flatten().map(std::slice::from_ref);
+                examples.map(Example::bases).max().unwrap_or_default()
+            }
         }
     }
 

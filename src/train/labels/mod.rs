@@ -113,6 +113,25 @@ impl Labels {
         }
     }
 
+    /// Runs of bases that are of any class; none where labels are values.
+    pub fn marked(&self) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let mut mark = |contig: usize, base: usize| {
+            let (start, end) = (base as u64, base as u64 + 1);
+            match spans.last_mut() {
+                Some(last) if last.contig == contig && last.end == start => last.end = end,
+                _ => spans.push(Span { contig, start, end }),
+            }
+        };
+        if let Targets::Marks(all) = &self.targets {
+            for (contig, bases) in all.iter().enumerate() {
+                let marked = bases.iter().enumerate().filter(|(_, bits)| **bits != 0);
+                marked.for_each(|(base, _)| mark(contig, base));
+            }
+        }
+        spans
+    }
+
     /// Whether anything is known of a base of some spans: of others nothing can be learned.
     pub fn know(&self, spans: &[Span]) -> bool {
         let mut bases = spans.iter().flat_map(|span| {

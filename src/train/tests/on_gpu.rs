@@ -20,7 +20,7 @@ const STEPS: u64 = 6;
 const CHUNK: u64 = 40;
 
 /// Architectures that train on a GPU, at sizes for tests.
-const MODELS: [(&str, &str); 4] = [
+const MODELS: [(&str, &str); 5] = [
     (
         "crocuta-bacteria",
         r#"{"hidden_size": 16, "num_filters": 16, "num_attention_heads": 2, "inner_mlp_size": 20,
@@ -40,6 +40,11 @@ const MODELS: [(&str, &str); 4] = [
     (
         "mamba-d256-l16",
         r#"{"hidden_size": 8, "intermediate_size": 12, "state_size": 4, "time_step_rank": 4,
+            "num_hidden_layers": 2}"#,
+    ),
+    (
+        "mamba2-d256-l16",
+        r#"{"hidden_size": 8, "num_heads": 4, "head_dim": 4, "n_groups": 2, "state_size": 4,
             "num_hidden_layers": 2}"#,
     ),
 ];
@@ -191,7 +196,9 @@ fn what_a_convolution_carries_on_a_gpu_is_resumed() {
 #[test]
 #[ignore = "needs a CUDA device"]
 fn gradients_of_a_bidirectional_encoder_equal_the_cpu_s() {
-    let changes = r#"{"d_model": 8, "n_layer": 2, "ssm_cfg": {"d_state": 3, "dt_rank": 2}}"#;
+    let mamba = r#"{"d_model": 8, "n_layer": 2, "ssm_cfg": {"d_state": 3, "dt_rank": 2}}"#;
+    let mamba2 = r#"{"d_model": 8, "n_layer": 2,
+        "ssm_cfg": {"layer": "Mamba2", "d_state": 3, "headdim": 4}}"#;
     let whole = |len| Segment {
         lane: 0,
         len,
@@ -199,7 +206,8 @@ fn gradients_of_a_bidirectional_encoder_equal_the_cpu_s() {
         ends: true,
     };
     let segments = [whole(70), whole(30)];
-    for preset in ["caduceus-ph-1k", "caduceus-ps-1k"] {
+    let [ph, ps] = ["caduceus-ph-1k", "caduceus-ps-1k"];
+    for (preset, changes) in [(ph, mamba), (ps, mamba), (ps, mamba2)] {
         let gradients = |device: Device| -> BTreeMap<String, Vec<f32>> {
             let mut trainee = trainee((preset, changes));
             trainee.run_on(vec![device.clone()]);

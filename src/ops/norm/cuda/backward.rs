@@ -73,3 +73,37 @@ pub fn layer_norm_backward(
     let to_weight = sums::weighted(gpu, grad, Some(&factor), width)?;
     Ok([out, to_weight, sums::column_sums(gpu, grad, width)?])
 }
+
+/// To `y` and the gate (T, D) and the weight (D), of `[y, gate, weight]`.
+pub fn gated_rms_norm_backward(
+    gpu: &Gpu,
+    grad: &CudaSlice<f32>,
+    [y, gate, weight]: [&CudaSlice<f32>; 3],
+    groups: usize,
+    eps: f32,
+) -> Result<[CudaSlice<f32>; 3]> {
+    let width = weight.len() / groups.max(1);
+    let parts = y.len() / width.max(1);
+    expect_len("gated norm weight", weight, width * groups)?;
+    expect_len("gated norm", y, parts * width)?;
+    expect_len("gate", gate, y.len())?;
+    expect_len("gradient", grad, y.len())?;
+    let [to_y, to_gate, terms] = [(); 3].map(|()| gpu.unwritten(y.len()));
+    let (to_y, to_gate, terms) = (to_y?, to_gate?, terms?);
+    let name = format!("gated_rms_norm_slopes_{}", vector(width));
+    gpu.kernel(KERNELS, &name)?
+        .array(&to_y)
+        .array(&to_gate)
+        .array(&terms)
+        .array(grad)
+        .array(y)
+        .array(gate)
+        .array(weight)
+        .long(parts)
+        .int(width)
+        .int(groups)
+        .float(eps)
+        .blocks(parts.div_ceil(ROWS), THREADS, 0)?;
+    let to_weight = sums::column_sums(gpu, &terms, width * groups)?;
+    Ok([to_y, to_gate, to_weight])
+}

@@ -7,7 +7,7 @@ mod tests;
 use crate::error::Result;
 use crate::ops::cuda::launch::THREADS;
 use crate::ops::cuda::{Element, Gpu, Source, expect_len, vector};
-pub use backward::{layer_norm_backward, rms_norm_backward};
+pub use backward::{gated_rms_norm_backward, layer_norm_backward, rms_norm_backward};
 use cudarc::driver::CudaSlice;
 
 pub(in crate::ops) const KERNELS: Source =

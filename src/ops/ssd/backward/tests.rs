@@ -75,6 +75,7 @@ fn gradients_equal_differences_of_a_plain_f64_loop() {
         (sizes(2, 2, 1, 3), [3, 2 * CHUNK + 5, 4], open),
         (sizes(4, 1, 2, 2), [2, CHUNK + 1, 3], (0.4, 1.3)),
         (sizes(12, 2, 2, 2), [1, 4, 2], open),
+        (sizes(1, 16, 1, 20), [1, CHUNK + 6, 2], open),
     ] {
         // Lane 0 was left by a segment of 5 rows; then three segments share a step.
         let segments = [

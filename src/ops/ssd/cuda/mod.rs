@@ -2,6 +2,7 @@
 //! between tiles one after the other, and the outputs. Where bf16 suffices, matrix products over
 //! chunks of rows instead.
 
+mod backward;
 mod chunks;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,8 @@ pub(in crate::ops) const KERNELS: Source =
     Source::new("ssd/kernel.cu", include_str!("../kernel.cu"));
 pub(in crate::ops) const CHUNK_KERNELS: Source =
     Source::new("ssd/chunks.cu", include_str!("../chunks.cu"));
+pub(in crate::ops) const SLOPE_KERNELS: Source =
+    Source::new("ssd/slopes.cu", include_str!("../slopes.cu"));
 
 /// Threads of a channel, as in the kernel.
 const SHARE: usize = 4;
@@ -128,12 +131,7 @@ impl Ssd {
             &ends,
             &sums,
         ];
-        let places = [gpu.address(&packed.tiles), gpu.address(&packed.segments)];
-        let pointers: Vec<u64> = arrays
-            .iter()
-            .map(|array| gpu.address(array))
-            .chain(places)
-            .collect();
+        let pointers = self.pointers(&arrays, &packed);
         let ints = [sizes.heads, sizes.channels, sizes.groups, sizes.states];
         let channels = sizes.channels.min(CHANNELS);
         let defines = [

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ops::cuda::testing::*;
-use crate::ops::{self, Device, SsdSizes};
+use crate::ops::{self, Device, SsdSizes, Tensor};
 
 fn check(sizes: SsdSizes, most: usize, reversed: bool) {
     let device = Device::Cuda(Arc::clone(gpu()));
@@ -60,6 +60,41 @@ fn scans_of_mamba_2_equal_the_cpu_s() {
     check(sizes(1, 70, 1, 16), 100, false);
     check(sizes(2, 5, 1, 150), 100, false);
     check(sizes(4, 8, 2, 20), 200, true);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn gradients_of_scans_of_mamba_2_equal_the_cpu_s() {
+    let open = (0.0, f64::INFINITY);
+    for (sizes, most, limit, reversed) in [
+        (sizes(2, 16, 1, 20), 200, open, false),
+        (sizes(4, 3, 2, 8), 150, (0.4, 1.3), false),
+        (sizes(1, 70, 1, 16), 60, open, false),
+        (sizes(2, 8, 1, 5), 100, open, true),
+    ] {
+        let steps: Vec<_> = steps(most, 3).into_iter().take(2).collect();
+        let mut inputs = Vec::new();
+        for rows in steps.iter().map(|s| total(s)) {
+            inputs.push(values(&[rows, sizes.columns()], 1));
+            inputs.push(values(&[rows, sizes.heads], 2));
+        }
+        let rows = inputs.len();
+        inputs.extend([3, 4, 5].map(|seed| values(&[sizes.heads], seed)));
+        let op = |x: &[Tensor]| {
+            let (x, weights) = x.split_at(rows);
+            let scan = ops::Ssd::new(sizes, &weights[0], &weights[1], &weights[2], limit)?;
+            let scan = if reversed { scan.reversed() } else { scan };
+            let mut state = scan.start(3);
+            let mut parts = Vec::new();
+            for (x, segments) in x.chunks(2).zip(&steps) {
+                parts.push(scan.forward(&x[0], &x[1], &mut state, segments)?);
+            }
+            Tensor::cat(&parts, 0)
+        };
+        let name = format!("{sizes:?} {reversed}");
+        // The gradient to A is one sum over all rows, of terms of both signs.
+        same_on(gpu(), &name, (&inputs, rows), 5e-5, op);
+    }
 }
 
 #[test]

@@ -143,14 +143,5 @@ impl Tensor {
     }
 }
 
-/// An error where gradients would have to pass through an op that has none on a GPU.
-pub(in crate::ops) fn refuse(op: &str, tracked: bool) -> Result<()> {
-    if tracked {
-        Err(Error::usage(format!("{op} is trained on the CPU")).todo("run with --device cpu"))
-    } else {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests;
