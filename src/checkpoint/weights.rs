@@ -31,6 +31,8 @@ struct All {
     tensors: BTreeMap<String, Tensor>,
     replaced: BTreeMap<String, ops::Tensor>,
     device: Device,
+    /// Matrix products round what they multiply to bf16 on the CPU.
+    rounded: bool,
     used: Mutex<BTreeSet<String>>,
     /// Tensors whose values were all found to be finite.
     finite: Arc<Mutex<BTreeSet<String>>>,
@@ -45,6 +47,7 @@ impl Weights {
                 tensors,
                 replaced: BTreeMap::new(),
                 device: Device::Cpu,
+                rounded: false,
                 used: Mutex::default(),
                 finite: Arc::default(),
             }),
@@ -55,23 +58,42 @@ impl Weights {
     /// The same weights to be placed on `device`.
     #[must_use]
     pub fn on(&self, device: &Device) -> Self {
-        self.changed(self.all.replaced.clone(), device.clone())
+        let placed = (device.clone(), self.all.rounded);
+        self.changed(self.all.replaced.clone(), placed)
+    }
+
+    /// The same weights for an encoder whose matrix products round to bf16, or do not, where it
+    /// runs on the CPU.
+    #[must_use]
+    pub fn rounding(&self, rounded: bool) -> Self {
+        let placed = (self.all.device.clone(), rounded);
+        self.changed(self.all.replaced.clone(), placed)
+    }
+
+    /// Whether matrix products round on the CPU.
+    pub fn rounded(&self) -> bool {
+        self.all.rounded
     }
 
     /// The same weights with other values for those named: what training or an adapter changes.
     /// Names are full ones; the tensors are taken as they are, on whatever device.
     #[must_use]
     pub fn replacing(&self, tensors: BTreeMap<String, ops::Tensor>) -> Self {
-        self.changed(tensors, self.all.device.clone())
+        self.changed(tensors, (self.all.device.clone(), self.all.rounded))
     }
 
-    fn changed(&self, replaced: BTreeMap<String, ops::Tensor>, device: Device) -> Self {
+    fn changed(
+        &self,
+        replaced: BTreeMap<String, ops::Tensor>,
+        (device, rounded): (Device, bool),
+    ) -> Self {
         Self {
             all: Arc::new(All {
                 file: self.all.file.clone(),
                 tensors: self.all.tensors.clone(),
                 replaced,
                 device,
+                rounded,
                 used: Mutex::default(),
                 finite: Arc::clone(&self.all.finite),
             }),

@@ -337,7 +337,7 @@ impl Block {
         let (d, inner) = (sizes.width, sizes.inner);
         let linear = |name: &str, from: usize, to: usize| {
             let weight = weights.at(name).tensor("weight", &[to, from])?;
-            Ok::<_, Error>(Linear::new(weight, None))
+            Ok::<_, Error>(Linear::new(weight, None).rounding(weights.rounded()))
         };
         Ok(Self {
             norm1: norm(weights, "norm1", sizes)?,

@@ -8,6 +8,7 @@ pub mod bedgraph;
 pub mod bgzf;
 pub mod bigwig;
 pub mod chunks;
+pub mod compression;
 pub mod delimited;
 pub mod fai;
 pub mod fasta;

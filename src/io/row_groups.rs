@@ -41,6 +41,7 @@ impl TableWriter {
         group: usize,
     ) -> Result<()> {
         self.close_group()?;
+        self.write_groups(0)?;
         let copied = self.copy_group(from.1, metadata, group);
         copied.map_err(|error| self.copy_failed(from, error))?;
         self.count(metadata.row_group(group).num_rows().unsigned_abs());

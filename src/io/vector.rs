@@ -12,11 +12,9 @@
 
 use std::sync::Arc;
 
-use bytemuck::cast_slice;
+use arrow_buffer::Buffer;
 use bytes::Bytes;
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-use parquet::basic::{Compression, Encoding, EncodingMask, ZstdLevel};
+use parquet::basic::{Encoding, EncodingMask};
 use parquet::column::page::{CompressedPage, Page, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
@@ -26,10 +24,7 @@ use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, Trac
 use parquet::schema::types::ColumnDescPtr;
 use rayon::prelude::*;
 
-/// Compression of vectors. Level 3 gains nothing over 1 (smoothed noise, 256 dimensions: float16
-/// 0.919 of raw against 0.918, float32 0.852 against 0.843) and float32 is a third slower; at level
-/// 1 one core encodes 160 M float16 or 59 M float32 values a second.
-const ZSTD_LEVEL: i32 = 1;
+use super::compression::Compression;
 
 /// The size of a page's values, in bytes, before compression.
 const PAGE_BYTES: usize = 1 << 20;
@@ -66,12 +61,19 @@ impl Element {
     }
 }
 
-/// The vectors of one row group: rows × `dim` numbers, held uncompressed until appended.
+/// The vectors of one row group: rows × `dim` numbers, as they came, until they are encoded.
 pub(super) struct VectorChunk {
     column: ColumnDescPtr,
     element: Element,
     dim: usize,
-    bytes: Vec<u8>,
+    compression: Compression,
+    pieces: Vec<Buffer>,
+}
+
+/// The same, encoded.
+pub(super) struct EncodedVectors {
+    bytes: Bytes,
+    close: ColumnCloseResult,
 }
 
 /// One encoded page.
@@ -83,38 +85,36 @@ struct EncodedPage {
 }
 
 impl VectorChunk {
-    pub(super) fn new(column: ColumnDescPtr, element: Element, dim: usize) -> Self {
+    pub(super) fn new(
+        column: ColumnDescPtr,
+        (element, dim): (Element, usize),
+        compression: Compression,
+    ) -> Self {
         Self {
             column,
             element,
             dim,
-            bytes: Vec::new(),
+            compression,
+            pieces: Vec::new(),
         }
     }
 
-    pub(super) fn push_f16(&mut self, values: &[f16]) {
-        self.bytes
-            .extend_from_slice(cast_slice(values.reinterpret_cast()));
+    /// Appends whole vectors.
+    pub(super) fn push(&mut self, values: Buffer) {
+        self.pieces.push(values);
     }
 
-    pub(super) fn push_f32(&mut self, values: &[f32]) {
-        self.bytes.extend_from_slice(cast_slice(values));
-    }
-
-    /// Encodes the pages, on all cores, and appends the chunk to a row group.
-    pub(super) fn append_to<W: std::io::Write + Send>(
-        self,
-        group: &mut SerializedRowGroupWriter<'_, W>,
-    ) -> Result<(), ParquetError> {
+    /// Encodes the pages, on all cores.
+    pub(super) fn encode(self) -> Result<EncodedVectors, ParquetError> {
         let row = self.dim * self.element.size();
         let page = (PAGE_BYTES / row).max(1) * row;
-        let encoded: Vec<EncodedPage> = self
-            .bytes
-            .par_chunks(page)
-            .map(|values| encode(values, self.element, self.dim))
+        let len: usize = self.pieces.iter().map(|piece| piece.len()).sum();
+        let encoded: Vec<EncodedPage> = (0..len.div_ceil(page))
+            .into_par_iter()
+            .map(|at| self.page(at * page, page.min(len - at * page)))
             .collect::<Result<_, _>>()?;
-        let rows = self.bytes.len() / row;
-        drop(self.bytes);
+        let rows = len / row;
+        drop(self.pieces);
 
         let mut chunk = TrackedWrite::new(Vec::new());
         let mut index = OffsetIndexMetaData {
@@ -140,7 +140,7 @@ impl VectorChunk {
             .set_encodings_mask(EncodingMask::new_from_encodings(
                 [Encoding::RLE, values_encoding(self.element)].iter(),
             ))
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+            .set_compression(self.compression.of_vectors())
             .set_num_values(to_i64(rows * self.dim)?)
             .set_total_compressed_size(to_i64(chunk.len())?)
             .set_total_uncompressed_size(to_i64(uncompressed)?)
@@ -154,7 +154,61 @@ impl VectorChunk {
             column_index: None,
             offset_index: Some(index),
         };
-        group.append_column(&Bytes::from(chunk), close)
+        Ok(EncodedVectors {
+            bytes: Bytes::from(chunk),
+            close,
+        })
+    }
+
+    /// The page of the `len` bytes from `from` on.
+    fn page(&self, from: usize, len: usize) -> Result<EncodedPage, ParquetError> {
+        let rows = len / (self.dim * self.element.size());
+        let mut page = Vec::with_capacity(len + 10 * rows + 32);
+        let mut row = Vec::new();
+        run(1, 0, &mut row);
+        run(self.dim - 1, 1, &mut row);
+        levels(&row.repeat(rows), &mut page)?;
+        let mut all_defined = Vec::new();
+        run(rows * self.dim, 1, &mut all_defined);
+        levels(&all_defined, &mut page)?;
+        match self.element {
+            Element::F16 => self
+                .parts(from, len)
+                .for_each(|part| page.extend_from_slice(part)),
+            // BYTE_STREAM_SPLIT: the first bytes of all values, then the second bytes, and so on.
+            Element::F32 => {
+                for stream in 0..4 {
+                    for part in self.parts(from, len) {
+                        page.extend(part.chunks_exact(4).map(|value| value[stream]));
+                    }
+                }
+            }
+        }
+        Ok(EncodedPage {
+            rows,
+            size: page.len(),
+            compressed: self.compression.compress(page)?,
+        })
+    }
+
+    /// The bytes of all pieces in `from..from + len`, piece by piece.
+    fn parts(&self, from: usize, len: usize) -> impl Iterator<Item = &[u8]> {
+        let mut before = 0;
+        self.pieces.iter().map(move |piece| {
+            let within = |at: usize| at.saturating_sub(before).min(piece.len());
+            let part = &piece[within(from)..within(from + len)];
+            before += piece.len();
+            part
+        })
+    }
+}
+
+impl EncodedVectors {
+    pub(super) fn append_to<W: std::io::Write + Send>(
+        self,
+        group: &mut SerializedRowGroupWriter<'_, W>,
+    ) -> Result<(), ParquetError> {
+        group.append_column(&self.bytes, self.close)
     }
 }
 
@@ -179,28 +233,6 @@ fn values_encoding(element: Element) -> Encoding {
     }
 }
 
-fn encode(values: &[u8], element: Element, dim: usize) -> Result<EncodedPage, ParquetError> {
-    let rows = values.len() / (dim * element.size());
-    let mut page = Vec::with_capacity(values.len() + 10 * rows + 32);
-    let mut row = Vec::new();
-    run(1, 0, &mut row);
-    run(dim - 1, 1, &mut row);
-    levels(&row.repeat(rows), &mut page)?;
-    let mut all_defined = Vec::new();
-    run(rows * dim, 1, &mut all_defined);
-    levels(&all_defined, &mut page)?;
-    match element {
-        Element::F16 => page.extend_from_slice(values),
-        Element::F32 => split_bytes(values, &mut page),
-    }
-    let compressed = zstd::bulk::compress(&page, ZSTD_LEVEL)?;
-    Ok(EncodedPage {
-        rows,
-        size: page.len(),
-        compressed,
-    })
-}
-
 /// Levels in a v1 page: their length in bytes, then they.
 fn levels(encoded: &[u8], page: &mut Vec<u8>) -> Result<(), ParquetError> {
     let length = u32::try_from(encoded.len()).map_err(too_large)?;
@@ -220,13 +252,6 @@ fn run(count: usize, value: u8, out: &mut Vec<u8>) {
         header >>= 7;
     }
     out.extend([header as u8, value]);
-}
-
-/// BYTE_STREAM_SPLIT: the first bytes of all values, then the second bytes, and so on.
-fn split_bytes(values: &[u8], page: &mut Vec<u8>) {
-    for stream in 0..4 {
-        page.extend(values.chunks_exact(4).map(|value| value[stream]));
-    }
 }
 
 fn to_i64<T: TryInto<i64>>(n: T) -> Result<i64, ParquetError> {

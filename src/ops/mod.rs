@@ -47,7 +47,7 @@ pub use cross_entropy::{cross_entropy, surprisals};
 pub use feed_forward::FeedForward;
 pub use gate::{gate, gate_to_product};
 pub use glu::glu_residual;
-pub use linear::Linear;
+pub use linear::{Linear, rounds_on_cpu};
 pub use long_conv::{
     FilterNetwork, FilterTaps, GpuTaps, LongConv, Past, TapRows, Taps, TapsTensor, long_conv_flops,
 };

@@ -2,13 +2,14 @@
 
 use super::estimate::Estimate;
 use super::memory::available_memory;
-use super::options::Compute;
+use super::options::{Compute, Output};
 use super::session::Session;
 use super::units::{number, readable};
 use crate::encoder::Facts;
 use crate::error::Result;
 use crate::io::alignments::{self, Alignments};
 use crate::io::atomic::{AtomicFile, is_stdout};
+use crate::io::compression::Compression;
 use crate::io::genome::{self, Genome};
 use crate::io::table_writer::{ColumnKind, ColumnSpec, TableWriter, Values};
 use crate::io::vector::Element;
@@ -34,7 +35,7 @@ const MOSTLY: f64 = 0.5;
 /// Those of the device.
 pub fn describe(
     session: &Session,
-    compute: &Compute,
+    (compute, output): (&Compute, &Output),
     inputs: &[(&'static str, PathBuf)],
 ) -> Result<String> {
     let estimate = &session.estimate;
@@ -42,7 +43,7 @@ pub fn describe(
         return Ok(String::new());
     };
     let reading = inputs.iter().find_map(|(what, path)| reading(what, path));
-    let writing = writing(estimate);
+    let writing = writing(estimate, output.compressed.compression);
     let mut lines = String::new();
     for (name, rate) in [("reading", reading), ("writing", writing)] {
         let rate = rate.map_or_else(
@@ -212,13 +213,13 @@ fn records(path: &Path) -> Option<f64> {
 
 /// Bases a second whose rows are compressed and written to a temporary file, of random numbers: those
 /// of a model are hardly less so. None where that cannot be tried.
-fn writing(estimate: &Estimate) -> Option<f64> {
+fn writing(estimate: &Estimate, compression: Compression) -> Option<f64> {
     if estimate.columns.is_empty() {
         return None;
     }
     let name = format!("crocuta-check-{}.parquet", std::process::id());
     let target = AtomicFile::create(&std::env::temp_dir().join(name), true).ok()?;
-    let mut writer = TableWriter::create(target, &estimate.columns).ok()?;
+    let mut writer = TableWriter::create(target, &estimate.columns, compression).ok()?;
     let rows: Vec<Values> = estimate.columns.iter().map(some).collect();
     let begun = Instant::now();
     let mut written = 0;

@@ -5,8 +5,8 @@ use super::options::{Compute, Precision, Target};
 use super::units::readable;
 use crate::encoder::{Encoder, Facts, Segment};
 use crate::error::{Error, Kind, Result};
-use crate::ops::Device;
 use crate::ops::cuda::{self, Gpu};
+use crate::ops::{Device, rounds_on_cpu};
 use crate::stream::Engine;
 
 /// Bases of a step whose vectors leave the GPU, at most. They take much longer than the step: of
@@ -21,8 +21,8 @@ const TRIAL: usize = 32;
 /// if it cannot.
 ///
 /// # Errors
-/// Usage: there is no such GPU, the model has layers that do not run on one, or the precision is
-/// the GPU's alone.
+/// Usage: there is no such GPU, the model has layers that do not run on one, or the processor cannot
+/// compute in this precision.
 pub fn open(
     compute: &Compute,
     facts: &Facts,
@@ -34,19 +34,33 @@ pub fn open(
         "the model has layers that do not run on the GPU yet"
     };
     let without = on_cpu.or((!facts.runs_on_gpu).then_some(layers));
-    open_unless(
+    let opened = open_unless(
         without,
         &compute.device,
         compute.precision,
         compute.device_memory,
-    )
+    )?;
+    if compute.precision == Precision::Bf16 && matches!(opened.0, Device::Cpu) {
+        let why_not = if facts.pretrained {
+            Some("published Transformers compute in f32")
+        } else if rounds_on_cpu() {
+            None
+        } else {
+            Some("it takes a processor with AVX-512 BF16 (avx512_bf16), which this one lacks")
+        };
+        if let Some(why) = why_not {
+            let error = Error::usage(format!("--precision bf16 on the CPU: {why}"));
+            return Err(error.todo("compute in f32, or on a GPU (--device cuda)"));
+        }
+    }
+    Ok(opened)
 }
 
-/// The same for work that a GPU can do unless `without` says why not. `memory`: bytes that values
-/// may take there.
+/// The same for work that a GPU can do unless `without` says why not; on the CPU whatever the
+/// precision. `memory`: bytes that values may take on a GPU.
 ///
 /// # Errors
-/// As [`open`].
+/// Usage: there is no such GPU, or `without`.
 pub fn open_unless(
     without: Option<&str>,
     target: &Target,
@@ -76,23 +90,23 @@ pub fn open_unless(
         let others = others.iter().map(|&number| gpu(number));
         return Ok((gpu(*first)?, others.collect::<Result<_>>()?));
     }
-    if precision == Precision::Bf16 {
-        let what = "--precision bf16 is for GPUs, and the run is on the CPU";
-        return Err(Error::usage(what));
-    }
     Ok((Device::Cpu, Vec::new()))
 }
 
 /// [`open_unless`], for training; with the name of the first device and the precision.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`open_unless`]; Usage: the precision is the GPU's alone.
 pub fn open_with_names(
     without: Option<&str>,
     target: &Target,
     precision: Precision,
 ) -> Result<(Vec<Device>, [String; 2])> {
     let (device, others) = open_unless(without, target, precision, None)?;
+    if precision == Precision::Bf16 && matches!(device, Device::Cpu) {
+        let what = "training in bf16 is for GPUs, and the run is on the CPU";
+        return Err(Error::usage(what).todo("leave out --precision"));
+    }
     let name = match &device {
         Device::Cpu => "CPU".to_string(),
         Device::Cuda(gpu) => gpu.name().to_string(),

@@ -65,8 +65,8 @@ impl Estimate {
             row_bytes: Self::row_bytes(columns),
             chunk: tokens,
             fixed: memory + contigs * CONTIG,
-            // Raw and compressed, by the thread that fills it and by the one that writes.
-            held: 2 * 2 * raw_bytes(columns),
+            // The open group, two that are encoded, raw and compressed, and one that is written.
+            held: 6 * raw_bytes(columns),
             scratch: 0,
             columns: specs(columns),
             speed: None,

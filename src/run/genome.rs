@@ -479,12 +479,13 @@ impl GenomeJob<'_> {
             Some(_) => Groups::of_intervals(),
             None => Groups::of_positions(bin),
         };
+        let form = (groups, self.inputs.output.compressed.compression);
         let table = match (targets.table, journal) {
             (None, _) => None,
-            (Some(file), None) => Some(TableOutput::create(file, columns, groups)?),
-            (Some(file), Some(journal)) => Some(TableOutput::resume(
-                file, columns, groups, journal, "table",
-            )?),
+            (Some(file), None) => Some(TableOutput::create(file, columns, form)?),
+            (Some(file), Some(journal)) => {
+                Some(TableOutput::resume(file, columns, form, journal, "table")?)
+            }
         };
         let row = opened.session.estimate.row_bytes;
         let table = table.map(|table| table.at_most(self.inputs.output.max_output, row));

@@ -25,7 +25,7 @@ pub(crate) mod units;
 pub use genome::{Embed, Predict};
 pub use heads::described;
 pub use memory::{address_limit, available_memory, peak_memory};
-pub use options::Workers;
+pub use options::{Compressed, Workers};
 pub use reads::Reads;
 pub use score::Score;
 
@@ -201,7 +201,7 @@ pub fn check<J: Job>(job: &J, print: impl FnOnce(&str) -> Result<()>) -> Result<
     // Lines for shards are a table.
     let binds = match job.sharding().all() {
         Some(_) => String::new(),
-        None => binds::describe(session, compute, &job.inputs())?,
+        None => binds::describe(session, (compute, output), &job.inputs())?,
     };
     print(&format!("model: {}\n{text}{binds}", session.named()))?;
     session.estimate.check_memory()?;

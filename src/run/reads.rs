@@ -376,24 +376,25 @@ impl Reads {
         let outputs = opened.task.as_ref().map(heads::outputs);
         let columns = table::reads(causal, outputs.as_ref(), opened.vectors.as_ref());
         let of_bases = || table::read_bases(causal);
-        let groups = Groups::of_records();
-        let groups_of_bases = Groups::of_read_bases();
+        let compression = self.output.compressed.compression;
+        let form = (Groups::of_records(), compression);
+        let form_of_bases = (Groups::of_read_bases(), compression);
         let (table, bases): (TableOutput<ReadRows>, Option<TableOutput<ReadBases>>) = match journal
         {
             None => (
-                TableOutput::create(targets.table, columns, groups)?,
+                TableOutput::create(targets.table, columns, form)?,
                 match targets.bases {
-                    Some(file) => Some(TableOutput::create(file, of_bases(), groups_of_bases)?),
+                    Some(file) => Some(TableOutput::create(file, of_bases(), form_of_bases)?),
                     None => None,
                 },
             ),
             Some(journal) => (
-                TableOutput::resume(targets.table, columns, groups, journal, "table")?,
+                TableOutput::resume(targets.table, columns, form, journal, "table")?,
                 match targets.bases {
                     Some(file) => Some(TableOutput::resume(
                         file,
                         of_bases(),
-                        groups_of_bases,
+                        form_of_bases,
                         journal,
                         "bases",
                     )?),

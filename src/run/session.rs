@@ -2,11 +2,12 @@
 
 use super::device::{self, Load};
 use super::estimate::Estimate;
-use super::options::Compute;
+use super::options::{Compute, Precision};
 use crate::adapter;
 use crate::checkpoint::Checkpoint;
 use crate::encoder::{Facts, Layer, Model};
 use crate::error::Result;
+use crate::ops::Device;
 use crate::stream::{Engine, Windows, go_on};
 use crate::train;
 use std::path::Path;
@@ -43,6 +44,8 @@ impl Loaded {
         if let Some(fasta) = adapt {
             checkpoint = adapted(checkpoint, compute, fasta)?;
         }
+        let rounded = compute.precision == Precision::Bf16;
+        checkpoint.weights = checkpoint.weights.rounding(rounded);
         let (model, facts) = encoder(&checkpoint, compute)?;
         Ok(Self {
             layers: facts.default_layers(),
@@ -64,7 +67,11 @@ fn adapted(checkpoint: Checkpoint, compute: &Compute, fasta: &Path) -> Result<Ch
         } = compute;
         let (device, others) =
             device::open_unless(without_gpu, target, *precision, *device_memory)?;
-        let words = [device.name(), super::name_of(*precision)];
+        let trained = match device {
+            Device::Cpu => Precision::F32,
+            Device::Cuda(_) => *precision,
+        };
+        let words = [device.name(), super::name_of(trained)];
         Ok((std::iter::once(device).chain(others).collect(), words))
     };
     let (mut first, mut last) = (None, None);

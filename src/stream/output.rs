@@ -4,9 +4,11 @@
 use super::journal::{Journal, Mark, load, store};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
+use crate::io::compression::Compression;
 use crate::io::table_writer::{ColumnKind, Receipt, TableWriter};
 use crate::io::vector::Element;
 use crate::table::{Batch, Column, Groups, specs};
+use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub struct TableOutput<B> {
     columns: Vec<Column<B>>,
     writer: TableWriter,
+    compression: Compression,
     groups: Groups,
     /// Rows so far, those of earlier runs among them.
     rows: u64,
@@ -56,16 +59,24 @@ struct RestOf<'a, B> {
 }
 
 impl<B: Batch> TableOutput<B> {
-    /// Writes a table of these columns to `target`, in these row groups.
+    /// Writes a table of these columns to `target`, in these row groups, so compressed.
     ///
     /// # Errors
     /// Io.
-    pub fn create(target: AtomicFile, columns: Vec<Column<B>>, groups: Groups) -> Result<Self> {
-        let writer = TableWriter::create(target, &specs(&columns))?;
-        Ok(Self::new(columns, writer, groups))
+    pub fn create(
+        target: AtomicFile,
+        columns: Vec<Column<B>>,
+        (groups, compression): (Groups, Compression),
+    ) -> Result<Self> {
+        let writer = TableWriter::create(target, &specs(&columns), compression)?;
+        Ok(Self::new(columns, writer, (groups, compression)))
     }
 
-    fn new(columns: Vec<Column<B>>, writer: TableWriter, groups: Groups) -> Self {
+    fn new(
+        columns: Vec<Column<B>>,
+        writer: TableWriter,
+        (groups, compression): (Groups, Compression),
+    ) -> Self {
         let half = |column: &Column<B>| {
             matches!(
                 column.spec.kind,
@@ -82,6 +93,7 @@ impl<B: Batch> TableOutput<B> {
             halves: columns.iter().any(half),
             columns,
             writer,
+            compression,
             groups,
             rows: 0,
             clipped: 0,
@@ -152,7 +164,7 @@ impl<B: Batch> TableOutput<B> {
             if ends {
                 self.close_group()?;
             }
-            let values = self.columns.iter().map(|column| column.fill(&part));
+            let values = self.columns.par_iter().map(|column| column.fill(&part));
             self.writer.write(values.collect())?;
             if let Some(parts) = &mut self.parts {
                 parts.pending.push(part);
@@ -179,7 +191,7 @@ impl<B: Batch> TableOutput<B> {
             return self.writer.finish(footer);
         };
         self.writer.finish(&serde_json::Value::Null)?;
-        let mut table = TableWriter::create(parts.target, &specs(&self.columns))?;
+        let mut table = TableWriter::create(parts.target, &specs(&self.columns), self.compression)?;
         for number in 1..=parts.checkpoints + 1 {
             table.append(&part(&parts.directory, parts.name, number))?;
         }
@@ -196,14 +208,14 @@ impl<B: Batch + Serialize + DeserializeOwned> TableOutput<B> {
     pub fn resume(
         target: AtomicFile,
         columns: Vec<Column<B>>,
-        groups: Groups,
+        (groups, compression): (Groups, Compression),
         journal: &Journal,
         name: &'static str,
     ) -> Result<Self> {
         let (directory, checkpoints) = (journal.directory().to_path_buf(), journal.checkpoints());
         let first = AtomicFile::create(&part(&directory, name, checkpoints + 1), true)?;
-        let writer = TableWriter::create(first, &specs(&columns))?;
-        let mut output = Self::new(columns, writer, groups);
+        let writer = TableWriter::create(first, &specs(&columns), compression)?;
+        let mut output = Self::new(columns, writer, (groups, compression));
         output.parts = Some(Parts {
             name,
             directory,
@@ -236,7 +248,7 @@ impl<B: Batch + Serialize + DeserializeOwned> TableOutput<B> {
         let path = |number| part(&parts.directory, parts.name, number);
         let done = path(mark.number());
         let next = AtomicFile::create(&path(mark.number() + 1), true)?;
-        let next = TableWriter::create(next, &specs(&self.columns))?;
+        let next = TableWriter::create(next, &specs(&self.columns), self.compression)?;
         let mut finished = std::mem::replace(&mut self.writer, next);
         finished.abandon_group();
         let receipt = finished.finish(&serde_json::Value::Null)?;

@@ -39,6 +39,7 @@ use crate::io::table_writer::{ColumnKind, ColumnSpec, Values};
 use footer::ColumnMeaning;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
 
 /// How the rows of a batch become the values of a column.
 type Fill<B> = Box<dyn Fn(&B) -> Values + Send + Sync>;
@@ -122,7 +123,7 @@ pub fn specs<B>(columns: &[Column<B>]) -> Vec<ColumnSpec> {
 }
 
 /// Rows on their way to a table. Five kinds of tables, five batches.
-pub trait Batch: Default {
+pub trait Batch: Default + Sync {
     /// How many rows there are.
     fn len(&self) -> usize;
 
@@ -151,7 +152,10 @@ fn fit_records(groups: &mut Groups, records: impl Iterator<Item = i64>) -> usize
 /// Cuts the numbers of a row to float16's range; whether one lay beyond.
 fn clip_row(row: &mut [f32]) -> bool {
     let largest = f16::MAX.to_f32();
-    let beyond = row.iter().any(|x| x.abs() > largest);
+    // Without a way out, so that the compiler makes vectors of it.
+    let beyond = row
+        .iter()
+        .fold(false, |beyond, x| beyond | (x.abs() > largest));
     if beyond {
         row.iter_mut().for_each(|x| *x = x.clamp(-largest, largest));
     }
@@ -159,8 +163,12 @@ fn clip_row(row: &mut [f32]) -> bool {
 }
 
 fn halves(values: &[f32]) -> Vec<f16> {
+    const TOGETHER: usize = 1 << 16;
     let mut halves = vec![f16::ZERO; values.len()];
-    halves.convert_from_f32_slice(values);
+    let parts = halves.par_chunks_mut(TOGETHER);
+    parts
+        .zip(values.par_chunks(TOGETHER))
+        .for_each(|(halves, values)| halves.convert_from_f32_slice(values));
     halves
 }
 

@@ -5,6 +5,7 @@ use crate::io::table_writer::{ColumnKind, Values};
 use crate::sequence::LETTERS;
 use bytemuck::allocation::pod_collect_to_vec;
 use bytemuck::cast_slice;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -216,14 +217,14 @@ impl Batch for Positions {
 
     fn clip(&mut self) -> u64 {
         let width = self.width().max(1);
-        let mut clipped = 0;
-        for (row, flags) in self.values.chunks_mut(width).zip(&mut self.flags) {
-            if clip_row(row) {
+        let rows = self.values.par_chunks_mut(width);
+        let rows = rows.zip(&mut self.flags).with_min_len(256);
+        let clipped = rows.filter_map(|(row, flags)| {
+            clip_row(row).then(|| {
                 *flags |= flag::CLIPPED;
-                clipped += 1;
-            }
-        }
-        clipped
+            })
+        });
+        clipped.count() as u64
     }
 }
 

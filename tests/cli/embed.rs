@@ -2,6 +2,7 @@
 
 use crate::harness::table::{Table, difference};
 use crate::harness::{Case, Outcome, bases, record};
+use crocuta::ops::rounds_on_cpu;
 
 fn text() -> String {
     record("a", &bases(1, 1500), 60)
@@ -35,6 +36,39 @@ fn threads_change_no_byte() {
     assert!(one.file("out.parquet") == two.file("out.parquet"));
     let again = run("-t 2");
     assert!(again.file("out.parquet") == two.file("out.parquet"));
+}
+
+#[test]
+fn threads_change_no_byte_however_the_table_is_compressed() {
+    for method in ["lz4", "none", "zstd:5"] {
+        let [one, two, seven] =
+            [1, 2, 7].map(|threads| run(&format!("-t {threads} --compression {method}")));
+        assert!(
+            one.file("out.parquet") == two.file("out.parquet"),
+            "{method}"
+        );
+        assert!(
+            one.file("out.parquet") == seven.file("out.parquet"),
+            "{method}"
+        );
+    }
+    Case::embed(text(), "--compression gzip")
+        .run()
+        .fails(2, &["--compression", "zstd"]);
+}
+
+#[test]
+fn bf16_on_the_cpu_rounds_the_same_on_any_number_of_threads_or_says_what_it_lacks() {
+    let args = "--dtype f32 --precision bf16 --device cpu";
+    if !rounds_on_cpu() {
+        Case::embed(text(), args).run().fails(2, &["avx512_bf16"]);
+        return;
+    }
+    let [one, two] = [1, 2].map(|threads| run(&format!("{args} -t {threads}")));
+    assert!(one.file("out.parquet") == two.file("out.parquet"));
+    let exact = table("--dtype f32").vectors("embedding");
+    let far = difference(&one.table().vectors("embedding"), &exact);
+    assert!(far > 1e-6 && far < 5e-2, "{far}");
 }
 
 #[test]

@@ -16,6 +16,10 @@ fn pyarrow_polars_pandas_and_duckdb_read_the_same_numbers() {
     let intervals = "chr1\t100\t400\tx\t5\t+\nchr1\t300\t900\ty\t7\t-\nchr2\t0\t4\tz\t1\t.\n";
     for commands in [
         &["embed a.fa -m model -o out.parquet --strand both"][..],
+        &["embed a.fa -m model -o out.parquet --compression zstd:9"],
+        &["embed a.fa -m model -o out.parquet --compression lz4"],
+        &["embed a.fa -m model -o out.parquet --compression none --dtype f32"],
+        &["predict a.fa -m model -o out.parquet --compression lz4"],
         &["embed a.fa -m model -o out.parquet --dtype f32 --bin 100"],
         &["embed a.fa -m model -o out.parquet --layer 0 --layer 1"],
         &["embed a.fa -m model -o out.parquet --intervals i.bed --strand own"],
@@ -24,11 +28,11 @@ fn pyarrow_polars_pandas_and_duckdb_read_the_same_numbers() {
         &["predict a.fa -m model -o out.parquet --intervals i.bed"],
         &[
             "predict a.fa -m model -o p.parquet",
-            "table join p.parquet i.bed -o out.parquet",
+            "table join p.parquet i.bed -o out.parquet --compression lz4",
         ],
         &[
             "predict a.fa -m model -o p.parquet",
-            "table summarise p.parquet --by i.bed -o out.parquet",
+            "table summarise p.parquet --by i.bed -o out.parquet --compression none",
         ],
         &[
             "embed a.fa -m model -o p.parquet --intervals i.bed",

@@ -7,6 +7,7 @@
 mod compare;
 mod exact;
 mod layers;
+mod rounded;
 mod score;
 
 use crocuta::checkpoint::{Checkpoint, Config, create, preset};
@@ -74,12 +75,16 @@ const BIDIRECTIONAL: [&str; 4] = [
 
 /// A new model: the preset with some keys changed.
 fn new(name: &str, changes: Value) -> Model {
+    Model::load(&created(name, changes)).unwrap().0
+}
+
+fn created(name: &str, changes: Value) -> Checkpoint {
     let mut config = preset(name).unwrap();
     config.extend(changes.as_object().unwrap().clone());
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("model");
     create(&Config::new(name, config), 5, &out, 1 << 20).unwrap();
-    Model::load(&Checkpoint::open(&out).unwrap()).unwrap().0
+    Checkpoint::open(&out).unwrap()
 }
 
 fn folder(name: &str) -> PathBuf {

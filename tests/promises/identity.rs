@@ -258,6 +258,7 @@ fn predictions_go_on_only_with_the_same_inputs_and_options() {
         option("--window 200", "--window 201", &["window"]),
         option("--overlap 50", "--overlap 51", &["overlap"]),
         option("-t 2", "-t 2 --logits", &["logits"]),
+        option("-t 2", "-t 2 --compression lz4", &["compression"]),
         option("-t 2", "-t 2 --strand reverse", &["strand"]),
     ]);
     held(line, genome, &changes);
@@ -289,6 +290,7 @@ fn reads_go_on_only_with_the_same_inputs_and_options() {
         option("-t 2", "-t 2 --all-alignments", &["all-alignments"]),
         option("--pool mean", "--no-embedding", &["embedding", "pool"]),
         option("-t 2", "-t 2 --per-base bases.parquet", &["per-base"]),
+        option("-t 2", "-t 2 --compression none", &["compression"]),
         option("-t 2", "-t 2 --window 20", &["window"]),
     ];
     changes.extend(

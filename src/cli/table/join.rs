@@ -3,7 +3,7 @@
 use crate::cli::process::print;
 use crate::error::{Error, Result};
 use crate::io::atomic::is_stdout;
-use crate::run::Workers;
+use crate::run::{Compressed, Workers};
 use crate::tables::join::{Join, Question, described, join};
 use std::path::PathBuf;
 
@@ -49,6 +49,8 @@ pub struct Joined {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
+    compressed: Compressed,
+    #[command(flatten)]
     workers: Workers,
 }
 
@@ -77,6 +79,7 @@ impl Joined {
             question,
             summary: self.summary.as_deref(),
             force: self.force,
+            compression: self.compressed.compression,
         })?;
         match judgement {
             None => Ok(()),

@@ -6,7 +6,7 @@ mod summarise;
 
 use super::process::print;
 use crate::error::Result;
-use crate::run::Workers;
+use crate::run::{Compressed, Workers};
 use crate::tables::{concat, show};
 use export::Exported;
 use join::Joined;
@@ -46,6 +46,8 @@ crocuta table concat chr2.parquet chr1.parquet -o both.parquet --allow-gaps"
         #[arg(long)]
         force: bool,
         #[command(flatten)]
+        compressed: Compressed,
+        #[command(flatten)]
         workers: Workers,
     },
     /// Write rows of a table in another format: TSV, CSV, Arrow IPC or NumPy.
@@ -83,10 +85,12 @@ impl Table {
                 output,
                 allow_gaps,
                 force,
+                compressed,
                 workers,
             } => {
                 workers.start()?;
-                concat(tables, output, *allow_gaps, *force)
+                let compression = compressed.compression;
+                concat(tables, output, *allow_gaps, *force, compression)
             }
             Self::Export(exported) => exported.run(),
             Self::Join(joined) => joined.run(),

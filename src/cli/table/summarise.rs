@@ -1,7 +1,7 @@
 //! `table summarise`: the numbers of groups of rows.
 
 use crate::error::Result;
-use crate::run::Workers;
+use crate::run::{Compressed, Workers};
 use crate::tables::summarise::{Summarise, summarise};
 use std::path::PathBuf;
 
@@ -24,6 +24,8 @@ pub struct Summarised {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
+    compressed: Compressed,
+    #[command(flatten)]
     workers: Workers,
 }
 
@@ -40,6 +42,7 @@ impl Summarised {
             columns: &self.columns,
             output: &self.output,
             force: self.force,
+            compression: self.compressed.compression,
         })
     }
 }

@@ -110,7 +110,7 @@ impl Mixer {
     ) -> Result<Self> {
         Ok(match sizes {
             MixerSizes::Mamba(sizes) => {
-                let (in_u, in_z) = mamba::halves(into)?;
+                let (in_u, in_z) = mamba::halves(into, right.rounded())?;
                 let spaces = Pair {
                     rightward: mamba::StateSpace::load(sizes, right)?,
                     leftward: mamba::StateSpace::load(sizes, left)?.reversed(),
@@ -118,7 +118,7 @@ impl Mixer {
                 Self::Mamba { in_u, in_z, spaces }
             }
             MixerSizes::Mamba2(sizes) => {
-                let into = mamba2::ProjectionIn::new(&sizes.scan, into)?;
+                let into = mamba2::ProjectionIn::new(&sizes.scan, into, right.rounded())?;
                 let spaces = Pair {
                     rightward: mamba2::StateSpace::load(sizes, right)?,
                     leftward: mamba2::StateSpace::load(sizes, left)?.reversed(),

@@ -322,8 +322,8 @@ impl Block {
         Ok(Self {
             norm,
             mixer: Mixer::load(&sizes.mixer, (into, into_bias), directions)?,
-            out_sum: Linear::new(out.clone(), twice.transpose()?),
-            out_proj: Linear::new(out, out_bias),
+            out_sum: Linear::new(out.clone(), twice.transpose()?).rounding(weights.rounded()),
+            out_proj: Linear::new(out, out_bias).rounding(weights.rounded()),
             multiply: sizes.multiply,
         })
     }

@@ -459,10 +459,8 @@ impl Mixer {
 
 fn linear(weights: &Weights, from: usize, to: usize) -> Result<Linear> {
     let bias = weights.tensor("bias", &[to])?;
-    Ok(Linear::new(
-        weights.tensor("weight", &[to, from])?,
-        Some(bias),
-    ))
+    let linear = Linear::new(weights.tensor("weight", &[to, from])?, Some(bias));
+    Ok(linear.rounding(weights.rounded()))
 }
 
 /// A norm with its weight and bias (D).

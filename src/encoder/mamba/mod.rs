@@ -125,14 +125,17 @@ impl Block {
         let MixerSizes {
             width, inner, bias, ..
         } = sizes.mixer;
-        let (in_u, in_z) = halves(projection(&mixer.at("in_proj"), [2 * inner, width], bias)?)?;
+        let (in_u, in_z) = halves(
+            projection(&mixer.at("in_proj"), [2 * inner, width], bias)?,
+            weights.rounded(),
+        )?;
         let (out, out_bias) = projection(&mixer.at("out_proj"), [width, inner], bias)?;
         Ok(Self {
             norm: Norm::load(&weights.at("norm"), width, sizes.eps, sizes.rms_norm, false)?,
             in_u,
             in_z,
             state_space: StateSpace::load(&sizes.mixer, &mixer)?,
-            out_proj: Linear::new(out, out_bias),
+            out_proj: Linear::new(out, out_bias).rounding(weights.rounded()),
         })
     }
 
@@ -183,7 +186,8 @@ impl StateSpace {
                     .at("x_proj")
                     .tensor("weight", &[rank + 2 * states, inner])?,
                 None,
-            ),
+            )
+            .rounding(weights.rounded()),
             scan: SelectiveScan::new(
                 &weights.tensor("A_log", &[inner, states])?,
                 &weights.tensor("D", &[inner])?,
@@ -254,15 +258,16 @@ pub(super) fn projection(
     Ok((weights.tensor("weight", &[rows, columns])?, bias))
 }
 
-/// The projection in, as its halves u and z: (2I, D) to (I, D) each.
-pub(super) fn halves((weight, bias): (Tensor, Option<Tensor>)) -> Result<(Linear, Linear)> {
+/// The projection in, as its halves u and z: (2I, D) to (I, D) each; `rounded`: in bf16 on the CPU.
+pub(super) fn halves(
+    (weight, bias): (Tensor, Option<Tensor>),
+    rounded: bool,
+) -> Result<(Linear, Linear)> {
     let inner = weight.dim(0)? / 2;
     let half = |from: usize| -> Result<Linear> {
         let bias = bias.as_ref().map(|bias| bias.narrow(0, from, inner));
-        Ok(Linear::new(
-            weight.narrow(0, from, inner)?,
-            bias.transpose()?,
-        ))
+        let weight = weight.narrow(0, from, inner)?;
+        Ok(Linear::new(weight, bias.transpose()?).rounding(rounded))
     };
     Ok((half(0)?, half(inner)?))
 }

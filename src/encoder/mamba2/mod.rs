@@ -121,9 +121,9 @@ impl Block {
         let (out, out_bias) = projection(&mixer.at("out_proj"), [width, scan.inner()], bias)?;
         Ok(Self {
             norm: Norm::load(&weights.at("norm"), width, sizes.eps, sizes.rms_norm, false)?,
-            into: ProjectionIn::new(&scan, into)?,
+            into: ProjectionIn::new(&scan, into, weights.rounded())?,
             state_space: StateSpace::load(&sizes.mixer, &mixer)?,
-            out_proj: Linear::new(out, out_bias),
+            out_proj: Linear::new(out, out_bias).rounding(weights.rounded()),
         })
     }
 
@@ -150,15 +150,17 @@ pub(super) struct ProjectionIn {
 }
 
 impl ProjectionIn {
-    /// Of the weight (2I + 2GN + H, D) and the bias.
-    pub fn new(scan: &SsdSizes, (weight, bias): (Tensor, Option<Tensor>)) -> Result<Self> {
+    /// Of the weight (2I + 2GN + H, D) and the bias; `rounded`: in bf16 on the CPU.
+    pub fn new(
+        scan: &SsdSizes,
+        (weight, bias): (Tensor, Option<Tensor>),
+        rounded: bool,
+    ) -> Result<Self> {
         let (inner, columns) = (scan.inner(), scan.columns());
         let rows = |from: usize, count: usize| -> Result<Linear> {
             let bias = bias.as_ref().map(|bias| bias.narrow(0, from, count));
-            Ok(Linear::new(
-                weight.narrow(0, from, count)?,
-                bias.transpose()?,
-            ))
+            let weight = weight.narrow(0, from, count)?;
+            Ok(Linear::new(weight, bias.transpose()?).rounding(rounded))
         };
         Ok(Self {
             z: rows(0, inner)?,

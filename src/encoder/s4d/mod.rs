@@ -158,7 +158,8 @@ impl Block {
             output: Linear::new(
                 weight.reshape((2 * d, d))?,
                 Some(output.tensor("bias", &[2 * d])?),
-            ),
+            )
+            .rounding(weights.rounded()),
         })
     }
 }

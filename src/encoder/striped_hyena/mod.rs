@@ -353,7 +353,7 @@ fn linear(
         weight = select(&weight, rows)?;
         bias = bias.map(|bias| select(&bias, rows)).transpose()?;
     }
-    Ok(Linear::new(weight, bias))
+    Ok(Linear::new(weight, bias).rounding(weights.rounded()))
 }
 
 /// The named rows of a tensor.

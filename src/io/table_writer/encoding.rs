@@ -3,6 +3,7 @@
 use super::columns::{ColumnKind, ColumnSpec, Values};
 use super::mismatch;
 use crate::error::Result;
+use crate::io::compression::Compression;
 use crate::io::vector::Element;
 use arrow_array::types::Int32Type;
 use arrow_array::{
@@ -11,22 +12,18 @@ use arrow_array::{
 };
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field};
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::basic::Encoding;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use std::sync::Arc;
 
-/// Compression of the scalar columns: they are small, and level 3 is the best bargain.
-const ZSTD_LEVEL: i32 = 3;
-
 /// Names of reads that a row group's bloom filter is made for.
 const BLOOM_ROWS: u64 = 1 << 16;
 
-pub fn properties(columns: &[ColumnSpec]) -> WriterProperties {
-    let level = ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default();
+pub fn properties(columns: &[ColumnSpec], compression: Compression) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by(format!("crocuta version {}", env!("CARGO_PKG_VERSION")))
-        .set_compression(Compression::ZSTD(level))
+        .set_compression(compression.of_scalars())
         .set_statistics_enabled(EnabledStatistics::Chunk);
     for column in columns {
         let path = || ColumnPath::from(column.name.as_str());

@@ -1,8 +1,10 @@
 //! Parquet tables: named columns in, one self-describing file out.
 //!
-//! Rows are written in the order given. Memory holds one row group; the caller says where groups
-//! end ([`TableWriter::close_group`]), and this module how they are encoded. A group's bytes depend
-//! on its rows alone, not on the batches in which they came:
+//! Rows are written in the order given. The caller says where groups end
+//! ([`TableWriter::close_group`]), and this module how they are encoded. Memory holds the open row
+//! group and up to two others that are being encoded by all threads, columns and pages side by side,
+//! while the one before them goes to the file. A group's bytes depend on its rows alone, not on the
+//! batches in which they came, nor on the threads:
 //!
 //! | column | encoding |
 //! |---|---|
@@ -13,8 +15,8 @@
 //! | float scalars | PLAIN |
 //! | vectors | see [`super::vector`] |
 //!
-//! Everything is zstd-compressed. `chrom`, `start` and `end` carry a page index, so that a region
-//! is read without the rest of the file.
+//! Columns are compressed as [`Compression`] says. `chrom`, `start` and `end` carry a page index, so
+//! that a region is read without the rest of the file.
 //!
 //! No `sorting_columns` are declared, though rows are sorted by contig order, then `start`: the
 //! format can only say "sorted by the value of `chrom`", which for strings means alphabetically
@@ -26,15 +28,19 @@ mod encoding;
 
 pub use columns::{ColumnKind, ColumnSpec, Values};
 
-use std::collections::HashMap;
-use std::io::{self, Write};
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, BufWriter, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type};
 use arrow_array::{Array, ArrayRef};
+use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field, Schema};
 use arrow_select::concat::concat;
 use arrow_select::dictionary::garbage_collect_any_dictionary;
@@ -49,11 +55,18 @@ use rayon::prelude::*;
 
 use super::atomic::AtomicFile;
 use super::chunks::Chunks;
-use super::vector::VectorChunk;
+use super::compression::Compression;
+use super::vector::{EncodedVectors, VectorChunk};
 use crate::error::{Error, Kind, Result};
 use columns::rows_of;
 pub(super) use encoding::array;
 use encoding::properties;
+
+/// Row groups that are encoded while others are written, at most.
+const AHEAD: usize = 2;
+
+/// Bytes that are hashed and given to the system at once.
+const BUFFER: usize = 1 << 20;
 
 /// What a finished table is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +83,7 @@ pub struct Receipt {
 ///
 /// ```
 /// use crocuta::io::atomic::AtomicFile;
+/// use crocuta::io::compression::Compression;
 /// use crocuta::io::table_writer::{ColumnKind, ColumnSpec, TableWriter, Values};
 ///
 /// # let dir = tempfile::tempdir()?;
@@ -78,7 +92,8 @@ pub struct Receipt {
 ///     ColumnSpec::new("chrom", ColumnKind::Words),
 ///     ColumnSpec::new("start", ColumnKind::I64),
 /// ];
-/// let mut table = TableWriter::create(AtomicFile::create(&path, false)?, &columns)?;
+/// let file = AtomicFile::create(&path, false)?;
+/// let mut table = TableWriter::create(file, &columns, Compression::default())?;
 /// table.write(vec![Values::word("chr1", 3), Values::I64(vec![0, 1, 2])])?;
 /// table.close_group()?;
 /// let receipt = table.finish(&serde_json::json!({"version": "1.0.0"}))?;
@@ -87,11 +102,14 @@ pub struct Receipt {
 /// ```
 pub struct TableWriter {
     columns: Vec<ColumnSpec>,
-    file: Arc<Mutex<AtomicFile>>,
+    compression: Compression,
+    file: Arc<Mutex<BufWriter<AtomicFile>>>,
     refused: Arc<AtomicBool>,
     writer: SerializedFileWriter<Shared>,
     factory: ArrowRowGroupWriterFactory,
     group: Vec<OpenColumn>,
+    /// Groups that are being encoded, in their order.
+    encoding: VecDeque<Receiver<thread::Result<EncodedGroup>>>,
     rows: u64,
 }
 
@@ -102,22 +120,27 @@ enum OpenColumn {
     Vector(Box<VectorChunk>),
 }
 
-/// The same, encoded as far as can be done beside other columns.
+/// A row group, all of whose columns are encoded.
+type EncodedGroup = Result<Vec<EncodedColumn>, ParquetError>;
+
 enum EncodedColumn {
     Scalar(Box<ArrowColumnChunk>),
-    Vector(Box<VectorChunk>),
+    Vector(Box<EncodedVectors>),
 }
 
 /// The file as the Parquet writer sees it. That writer wraps a failure to hand the file back in a
 /// text, without the operating system's error; so the file is never handed back, but shared. Nor
 /// does that writer say whether a copy failed at reading or at writing: here it is known.
 pub(super) struct Shared {
-    file: Arc<Mutex<AtomicFile>>,
+    file: Arc<Mutex<BufWriter<AtomicFile>>>,
     refused: Arc<AtomicBool>,
 }
 
 impl Shared {
-    fn with<T>(&self, act: impl FnOnce(&mut AtomicFile) -> io::Result<T>) -> io::Result<T> {
+    fn with<T>(
+        &self,
+        act: impl FnOnce(&mut BufWriter<AtomicFile>) -> io::Result<T>,
+    ) -> io::Result<T> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         act(&mut file).inspect_err(|_| self.refused.store(true, Ordering::Relaxed))
     }
@@ -129,7 +152,7 @@ impl Write for Shared {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.with(AtomicFile::flush)
+        self.with(BufWriter::flush)
     }
 }
 
@@ -138,14 +161,18 @@ impl TableWriter {
     ///
     /// # Errors
     /// `Io` if the disk refuses.
-    pub fn create(target: AtomicFile, columns: &[ColumnSpec]) -> Result<Self> {
+    pub fn create(
+        target: AtomicFile,
+        columns: &[ColumnSpec],
+        compression: Compression,
+    ) -> Result<Self> {
         let fields: Vec<Field> = columns.iter().map(ColumnSpec::field).collect();
         let zero_based = (ZERO_BASED_KEY.to_string(), "true".to_string());
         let zero_based = HashMap::from([zero_based]);
         let schema = Arc::new(Schema::new_with_metadata(fields, zero_based));
-        let mut properties = properties(columns);
+        let mut properties = properties(columns, compression);
         add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
-        let file = Arc::new(Mutex::new(target));
+        let file = Arc::new(Mutex::new(BufWriter::with_capacity(BUFFER, target)));
         let refused = Arc::new(AtomicBool::new(false));
         let shared = Shared {
             file: Arc::clone(&file),
@@ -161,11 +188,13 @@ impl TableWriter {
         let factory = ArrowRowGroupWriterFactory::new(&writer, schema);
         Ok(Self {
             columns: columns.to_vec(),
+            compression,
             file,
             refused,
             writer,
             factory,
             group: Vec::new(),
+            encoding: VecDeque::new(),
             rows: 0,
         })
     }
@@ -183,9 +212,9 @@ impl TableWriter {
         self.open_group();
         for (column, values) in self.group.iter_mut().zip(batch) {
             match column {
-                OpenColumn::Vector(chunk) => match &values {
-                    Values::F16Vectors(v) => chunk.push_f16(v),
-                    Values::F32Vectors(v) => chunk.push_f32(v),
+                OpenColumn::Vector(chunk) => match values {
+                    Values::F16Vectors(v) => chunk.push(Buffer::from_vec(v)),
+                    Values::F32Vectors(v) => chunk.push(Buffer::from_vec(v)),
                     _ => return Err(mismatch("a vector column was given scalars")),
                 },
                 OpenColumn::Scalar(field, arrays) => arrays.push(array(field, values)?),
@@ -216,9 +245,13 @@ impl TableWriter {
                     let values = array.as_fixed_size_list().values();
                     match values.data_type() {
                         DataType::Float16 => {
-                            chunk.push_f16(values.as_primitive::<Float16Type>().values());
+                            let values = values.as_primitive::<Float16Type>().values();
+                            chunk.push(values.inner().clone());
                         }
-                        _ => chunk.push_f32(values.as_primitive::<Float32Type>().values()),
+                        _ => {
+                            let values = values.as_primitive::<Float32Type>().values();
+                            chunk.push(values.inner().clone());
+                        }
                     }
                 }
             }
@@ -227,34 +260,59 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Ends the row group: the rows since the last one go to the file. Without rows, nothing
-    /// happens.
+    /// Ends the row group: the rows since the last one are encoded, and go to the file in time.
+    /// Without rows, nothing happens.
     ///
     /// # Errors
-    /// `Io` if the disk refuses.
+    /// `Io` if the disk refuses, this group or one before.
     pub fn close_group(&mut self) -> Result<()> {
         let group = std::mem::take(&mut self.group);
         if group.is_empty() {
             return Ok(());
         }
-        let close = || {
-            let index = self.writer.flushed_row_groups().len();
-            let writers = self.factory.create_column_writers(index)?;
-            let columns: Vec<_> = group.into_iter().zip(writers).collect();
-            let encoded = columns
-                .into_par_iter()
-                .map(|(column, to)| column.encode(to));
-            let encoded: Vec<EncodedColumn> = encoded.collect::<Result<_, _>>()?;
-            let mut out = self.writer.next_row_group()?;
-            for column in encoded {
-                match column {
-                    EncodedColumn::Scalar(chunk) => chunk.append_to_row_group(&mut out)?,
-                    EncodedColumn::Vector(chunk) => chunk.append_to(&mut out)?,
-                }
-            }
-            out.close().map(drop)
+        let index = self.writer.flushed_row_groups().len() + self.encoding.len();
+        let writers = self.factory.create_column_writers(index);
+        let writers = writers.map_err(|e| failed(&self.file, e))?;
+        let columns: Vec<_> = group.into_iter().zip(writers).collect();
+        let (done, encoded) = sync_channel(1);
+        let encode = move || {
+            let columns = columns.into_par_iter();
+            let encoded = columns.map(|(column, to)| column.encode(to));
+            let encoded = catch_unwind(AssertUnwindSafe(|| encoded.collect()));
+            // Nobody waits for it after an error.
+            let _ = done.send(encoded);
         };
-        close().map_err(|e| failed(&self.file, e))
+        if rayon::current_thread_index().is_some() {
+            // One of the threads itself, perhaps the only one, would wait for them.
+            encode();
+        } else {
+            rayon::spawn(encode);
+        }
+        self.encoding.push_back(encoded);
+        self.write_groups(AHEAD)
+    }
+
+    /// Writes encoded groups until so many are left.
+    pub(super) fn write_groups(&mut self, left: usize) -> Result<()> {
+        while self.encoding.len() > left {
+            let Some(group) = self.encoding.pop_front() else {
+                break;
+            };
+            let group = group.recv().map_err(mismatch)?;
+            let group = group.unwrap_or_else(|panic| resume_unwind(panic));
+            let write = || {
+                let mut out = self.writer.next_row_group()?;
+                for column in group? {
+                    match column {
+                        EncodedColumn::Scalar(chunk) => chunk.append_to_row_group(&mut out)?,
+                        EncodedColumn::Vector(chunk) => chunk.append_to(&mut out)?,
+                    }
+                }
+                out.close().map(drop)
+            };
+            write().map_err(|e| failed(&self.file, e))?;
+        }
+        Ok(())
     }
 
     /// Forgets the rows since the last group: they will be written again elsewhere.
@@ -285,6 +343,7 @@ impl TableWriter {
     /// As [`AtomicFile::finish`]; the target is then absent or unchanged.
     pub fn finish(mut self, footer: &serde_json::Value) -> Result<Receipt> {
         self.close_group()?;
+        self.write_groups(0)?;
         for (key, value) in [
             (FOOTER_KEY, footer.to_string()),
             (ZERO_BASED_KEY, "true".into()),
@@ -296,10 +355,10 @@ impl TableWriter {
         drop(self.writer);
         let file = Arc::into_inner(self.file)
             .ok_or_else(|| Error::new(Kind::Internal, "the table's file is still in use"))?;
-        let written = file
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .finish()?;
+        let file = file.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let name = file.get_ref().name().to_path_buf();
+        let file = file.into_inner();
+        let written = file.map_err(|e| Error::io(&name, e.error()))?.finish()?;
         Ok(Receipt {
             rows: self.rows,
             bytes: written.bytes,
@@ -314,7 +373,9 @@ impl TableWriter {
         let leaves = self.writer.schema_descr().columns();
         let open = |(column, leaf): (&ColumnSpec, &_)| match column.kind {
             ColumnKind::Vector { element, dim } => {
-                OpenColumn::Vector(Box::new(VectorChunk::new(Arc::clone(leaf), element, dim)))
+                let leaf = Arc::clone(leaf);
+                let chunk = VectorChunk::new(leaf, (element, dim), self.compression);
+                OpenColumn::Vector(Box::new(chunk))
             }
             _ => OpenColumn::Scalar(Arc::new(column.field()), Vec::new()),
         };
@@ -325,7 +386,7 @@ impl TableWriter {
 impl OpenColumn {
     fn encode(self, mut to: ArrowColumnWriter) -> Result<EncodedColumn, ParquetError> {
         match self {
-            Self::Vector(chunk) => Ok(EncodedColumn::Vector(chunk)),
+            Self::Vector(chunk) => Ok(EncodedColumn::Vector(Box::new(chunk.encode()?))),
             Self::Scalar(field, arrays) => {
                 let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
                 for leaf in compute_leaves(&field, &concat(&arrays)?)? {
@@ -356,8 +417,9 @@ fn mismatch(what: impl std::fmt::Display) -> Error {
 }
 
 /// A Parquet error is the operating system's if it holds one, else ours.
-fn failed(file: &Mutex<AtomicFile>, error: ParquetError) -> Error {
+fn failed(file: &Mutex<BufWriter<AtomicFile>>, error: ParquetError) -> Error {
     let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = file.get_ref();
     let source = match &error {
         ParquetError::External(source) => source.downcast_ref::<io::Error>(),
         _ => None,

@@ -49,7 +49,11 @@ fn batch(chrom: &str, from: usize, rows: usize) -> Vec<Values> {
 
 /// Two groups in uneven batches; the second group's vectors fill several pages.
 fn write(path: &Path, force: bool, rows: usize) -> Result<Receipt> {
-    let mut table = TableWriter::create(AtomicFile::create(path, force)?, &columns())?;
+    let mut table = TableWriter::create(
+        AtomicFile::create(path, force)?,
+        &columns(),
+        Compression::default(),
+    )?;
     table.write(batch("chr2", 0, 10))?;
     table.close_group()?;
     let half = 10 + (rows - 10) / 2;
@@ -162,8 +166,12 @@ fn batches_do_not_change_the_bytes() {
     let directory = tempfile::tempdir().unwrap();
     let whole = |sizes: &[usize]| {
         let path = directory.path().join(format!("{sizes:?}"));
-        let mut table =
-            TableWriter::create(AtomicFile::create(&path, false).unwrap(), &columns()).unwrap();
+        let mut table = TableWriter::create(
+            AtomicFile::create(&path, false).unwrap(),
+            &columns(),
+            Compression::default(),
+        )
+        .unwrap();
         let mut from = 0;
         for size in sizes.iter().cycle() {
             let here = (*size).min(60_000 - from);
@@ -197,7 +205,7 @@ fn a_failure_at_any_system_call_is_an_io_error_and_leaves_the_old_file() {
     let mut n = 0;
     loop {
         std::fs::write(&path, "old").unwrap();
-        let result = failing_from(n, || write(&path, true, 5_000));
+        let result = failing_from(n, || write(&path, true, 90_000));
         let Err(error) = result else { break };
         assert_eq!(error.kind(), Kind::Io, "{n}: {error}");
         assert!(error.to_string().contains("No space left"), "{n}: {error}");
@@ -224,7 +232,7 @@ fn a_full_disk_is_an_io_error() {
 fn values_that_do_not_fit_the_columns_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let target = AtomicFile::create(&directory.path().join("t"), false).unwrap();
-    let mut table = TableWriter::create(target, &columns()).unwrap();
+    let mut table = TableWriter::create(target, &columns(), Compression::default()).unwrap();
     let mut short = batch("chr1", 0, 4);
     short[6] = Values::F16Vectors(vec![f16::ZERO; 4 * DIM - 1]);
     let mut swapped = batch("chr1", 0, 4);
@@ -239,7 +247,7 @@ fn a_table_without_rows_is_a_table() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("t");
     let target = AtomicFile::create(&path, false).unwrap();
-    let table = TableWriter::create(target, &columns()).unwrap();
+    let table = TableWriter::create(target, &columns(), Compression::default()).unwrap();
     assert_eq!(table.finish(&serde_json::json!({})).unwrap().rows, 0);
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap();
     assert_eq!(reader.schema().fields().len(), 8);
@@ -260,7 +268,12 @@ fn a_table_of_copied_groups_is_the_table_written_at_once() {
     ]
     .concat();
     let create = |name: &str| {
-        TableWriter::create(AtomicFile::create(&at(name), false).unwrap(), &columns).unwrap()
+        TableWriter::create(
+            AtomicFile::create(&at(name), false).unwrap(),
+            &columns,
+            Compression::default(),
+        )
+        .unwrap()
     };
     let group = |table: &mut TableWriter, start: i64| {
         let mut values = batch("chr1", start as usize, 4);
@@ -325,7 +338,7 @@ fn slices_of_columns_of_many_words_hold_only_their_own() {
     let path = dir.path().join("t.parquet");
     let columns = [ColumnSpec::new("chrom", ColumnKind::Words)];
     let target = AtomicFile::create(&path, false).unwrap();
-    let mut table = TableWriter::create(target, &columns).unwrap();
+    let mut table = TableWriter::create(target, &columns, Compression::default()).unwrap();
     for row in 0..many as usize {
         for side in &sides {
             table.write_arrays(&[side.slice(row, 1)]).unwrap();
@@ -348,5 +361,76 @@ fn slices_of_columns_of_many_words_hold_only_their_own() {
     for (row, word) in words.into_iter().enumerate() {
         let side = ["left", "right"][row % 2];
         assert_eq!(word.unwrap(), format!("{side}{:09}", row / 2));
+    }
+}
+
+#[test]
+fn threads_do_not_change_the_bytes_however_columns_are_compressed() {
+    let directory = tempfile::tempdir().unwrap();
+    for compression in ["zstd", "zstd:7", "lz4", "none"] {
+        let whole = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let path = directory.path().join(format!("{compression}-{threads}"));
+            // `write` and `close_group` on a thread of the pool, and on one that is none.
+            let write = || {
+                let file = AtomicFile::create(&path, false).unwrap();
+                let form = compression.parse().unwrap();
+                let mut table = TableWriter::create(file, &columns(), form).unwrap();
+                for group in 0..7 {
+                    table.write(batch("chr1", group * 3000, 1999)).unwrap();
+                    table
+                        .write(batch("chr1", group * 3000 + 1999, 1001))
+                        .unwrap();
+                    table.close_group().unwrap();
+                }
+                table.finish(&serde_json::Value::Null).unwrap()
+            };
+            pool.build().unwrap().install(write)
+        };
+        let expected = whole(1);
+        assert_eq!(expected.rows, 21_000);
+        for threads in [2, 7] {
+            assert_eq!(whole(threads), expected, "{compression}, {threads}");
+        }
+        let path = directory.path().join("outside");
+        let file = AtomicFile::create(&path, true).unwrap();
+        let mut table =
+            TableWriter::create(file, &columns(), compression.parse().unwrap()).unwrap();
+        for group in 0..7 {
+            table.write(batch("chr1", group * 3000, 3000)).unwrap();
+            table.close_group().unwrap();
+        }
+        let outside = table.finish(&serde_json::Value::Null).unwrap();
+        assert_eq!(outside, expected, "{compression}");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap();
+        let codec = |column: usize| reader.metadata().row_group(0).column(column).compression();
+        let named = |column| codec(column).to_string().to_lowercase();
+        let said = match compression {
+            "none" => "uncompressed",
+            other => other.split(':').next().unwrap(),
+        };
+        assert!(
+            named(1).starts_with(said) && named(6).starts_with(said),
+            "{}",
+            named(6)
+        );
+    }
+}
+
+#[test]
+fn what_is_no_method_of_compression_is_refused() {
+    for (text, said) in [
+        ("zstd:0", "from 1 to 22"),
+        ("zstd:23", "from 1 to 22"),
+        ("zstd:", "from 1 to 22"),
+        ("gzip", "expected zstd"),
+        ("lz4:3", "expected zstd"),
+        ("", "expected zstd"),
+    ] {
+        let error = text.parse::<Compression>().unwrap_err();
+        assert!(error.contains(said), "{text}: {error}");
+    }
+    for text in ["zstd", "zstd:1", "zstd:22", "lz4", "none"] {
+        assert_eq!(text.parse::<Compression>().unwrap().to_string(), text);
     }
 }

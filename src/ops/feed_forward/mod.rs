@@ -9,6 +9,8 @@ use rayon::prelude::*;
 
 /// Rows of a tile: what lies between the two layers stays in the L2 cache.
 const ROWS: usize = 256;
+/// The same of layers that round: their weights are packed once, not for each tile.
+const ROUNDED: usize = 96;
 
 /// `x + W₂ a(W₁ norm(x) + b₁) + b₂`
 #[derive(Clone, Debug)]
@@ -50,7 +52,8 @@ impl FeedForward {
             let up = self.up.rows(up, above, rows);
             let down = self.down.rows(down, below, rows);
             let mut out = unwritten(x.len());
-            let tile = ROWS.min(rows.div_ceil(2)).max(1);
+            let most = if self.up.rounds() { ROUNDED } else { ROWS };
+            let tile = most.min(rows.div_ceil(2)).max(1);
             out.par_chunks_mut(tile * width)
                 .zip(x.par_chunks(tile * width))
                 .for_each_init(

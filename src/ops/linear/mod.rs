@@ -2,6 +2,7 @@
 
 mod backward;
 pub(super) mod cuda;
+mod rounded;
 
 use super::cuda::OnGpu;
 use super::{
@@ -13,6 +14,10 @@ use crate::ops::Tensor;
 use crate::ops::timing;
 pub(super) use backward::{to_input, to_weight};
 use rayon::prelude::*;
+use rounded::{BLOCK, Packed};
+use std::sync::{Arc, OnceLock};
+
+pub use rounded::available as rounds_on_cpu;
 
 /// Rows of a tile: in larger ones the output leaves the L2 cache before the activation reads it.
 const ROWS: usize = 512;
@@ -27,6 +32,8 @@ pub struct Linear {
     weight: Tensor,       // (N, K)
     bias: Option<Tensor>, // (N)
     on_gpu: OnGpu<cuda::Linear>,
+    /// On the CPU, what the product rounds to bf16, once it was needed.
+    packed: Option<Arc<OnceLock<Packed>>>,
 }
 
 impl Linear {
@@ -36,7 +43,21 @@ impl Linear {
             weight,
             bias,
             on_gpu: OnGpu::default(),
+            packed: None,
         }
+    }
+
+    /// Whether the product rounds what it multiplies to bf16 on the CPU, where no gradients are
+    /// wanted and [the processor can](rounds_on_cpu); on a GPU that is the device's own property.
+    #[must_use]
+    pub fn rounding(self, rounded: bool) -> Self {
+        let packed = (rounded && rounds_on_cpu()).then(Arc::default);
+        Self { packed, ..self }
+    }
+
+    /// Whether it does.
+    pub(super) fn rounds(&self) -> bool {
+        self.packed.is_some()
     }
 
     /// The weight (N, K).
@@ -51,11 +72,7 @@ impl Linear {
 
     /// (T, K) to (T, N), through an activation.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        if [x, &self.weight]
-            .into_iter()
-            .chain(&self.bias)
-            .any(Tensor::is_tracked)
-        {
+        if x.is_tracked() || self.is_tracked() {
             // The activation's gradient needs what went into it.
             return activation::activate(&self.run(x, None, Activation::None)?, activation);
         }
@@ -80,16 +97,25 @@ impl Linear {
     }
 
     /// The layer for so many rows, from the values of its [tensors](Linear::tensors).
-    pub(super) fn rows<'a>(&self, weight: &'a [f32], bias: &'a [f32], rows: usize) -> Rows<'a> {
+    pub(super) fn rows<'a>(&'a self, weight: &'a [f32], bias: &'a [f32], rows: usize) -> Rows<'a> {
         let width = self.weight.dims()[0];
         let inner = weight.len() / width.max(1);
+        let packed = self.packed.as_ref().filter(|_| !self.is_tracked());
+        let weight = match packed {
+            Some(packed) => Weight::Rounded(packed.get_or_init(|| Packed::new(weight, inner))),
+            None if rows > ROWS => Weight::Turned(turned(weight, inner, width)),
+            None => Weight::Stored(weight),
+        };
         Rows {
             inner,
             width,
             weight,
-            turned: (rows > ROWS).then(|| turned(weight, inner, width)),
             bias: self.bias.as_ref().map(|_| bias),
         }
+    }
+
+    fn is_tracked(&self) -> bool {
+        self.tensors().into_iter().any(Tensor::is_tracked)
     }
 
     fn run(&self, x: &Tensor, residual: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
@@ -172,9 +198,18 @@ impl Linear {
 pub(super) struct Rows<'a> {
     inner: usize,
     width: usize,
-    weight: &'a [f32],
-    turned: Option<Vec<f32>>,
+    weight: Weight<'a>,
     bias: Option<&'a [f32]>,
+}
+
+/// A weight as a product reads it.
+enum Weight<'a> {
+    /// (N, K), packed by each tile.
+    Stored(&'a [f32]),
+    /// (K, N)
+    Turned(Vec<f32>),
+    /// In bf16.
+    Rounded(&'a Packed),
 }
 
 impl Rows<'_> {
@@ -187,9 +222,19 @@ impl Rows<'_> {
         activation: Activation,
     ) {
         let (inner, width) = (self.inner, self.width);
-        let weight = match &self.turned {
-            Some(turned) => Matrix::new(turned, [inner, width], width),
-            None => Matrix::new(self.weight, [width, inner], inner).transposed(),
+        let weight = match &self.weight {
+            Weight::Turned(turned) => Matrix::new(turned, [inner, width], width),
+            Weight::Stored(weight) => Matrix::new(weight, [width, inner], inner).transposed(),
+            Weight::Rounded(packed) => {
+                // Some rows at a time, that what follows the product finds them in the cache.
+                let blocks = out.chunks_mut(BLOCK * width).zip(x.chunks(BLOCK * inner));
+                for (i, (out, x)) in blocks.enumerate() {
+                    let added = added.map(|added| &added[i * BLOCK * width..][..out.len()]);
+                    packed.multiply(out, x);
+                    epilogue(out, self.bias, added, width, activation);
+                }
+                return;
+            }
         };
         // With fewer rows a row's bits would depend on how many there are.
         let (rows, least) = (out.len() / width, (SMALL / width + 1).max(2));

@@ -9,6 +9,7 @@ use super::{Kept, Pilot};
 use crate::checkpoint::Staging;
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
+use crate::io::compression::Compression;
 use crate::stream::TableOutput;
 use crate::table::footer::{Tool, VERSION};
 use crate::table::{self, Experiment, Groups, PilotRows};
@@ -86,7 +87,8 @@ fn table(
     let failed = |e: std::io::Error| Error::io(&own, &e);
     fs::create_dir(&own).map_err(failed)?;
     let target = AtomicFile::create(&own.join(TABLE), false)?;
-    let mut output = TableOutput::create(target, columns, Groups::of_records())?;
+    let form = (Groups::of_records(), Compression::default());
+    let mut output = TableOutput::create(target, columns, form)?;
     output.write(PilotRows(results.rows.clone()))?;
     output.finish(&footer)?;
     fs::rename(own.join(TABLE), out.path().join(TABLE)).map_err(failed)?;

@@ -123,10 +123,10 @@ impl SequenceJob<'_> {
             compute, output, ..
         } = &self.0.inputs;
         let columns = table::sequences(&heads::outputs(&opened.task));
-        let groups = Groups::of_records();
+        let form = (Groups::of_records(), output.compressed.compression);
         let table = match journal.as_deref() {
-            None => TableOutput::create(file, columns, groups)?,
-            Some(journal) => TableOutput::resume(file, columns, groups, journal, "table")?,
+            None => TableOutput::create(file, columns, form)?,
+            Some(journal) => TableOutput::resume(file, columns, form, journal, "table")?,
         };
         let row = opened.session.estimate.row_bytes;
         let mut sink = SequenceSink {

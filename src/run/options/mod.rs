@@ -9,7 +9,7 @@ mod shard;
 mod source;
 
 pub use compute::{Compute, Precision, Target, Workers};
-pub use output::{Binning, Output};
+pub use output::{Binning, Compressed, Output};
 pub use regions::{RegionOptions, selection_of_intervals, selection_of_spans};
 pub use shard::Sharding;
 pub use source::{Source, Wanted, indexed};

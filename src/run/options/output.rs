@@ -1,5 +1,6 @@
 //! What is written, and where.
 
+use crate::io::compression::Compression;
 use crate::run::units::{duration, size};
 use crate::stream::Pool;
 use serde::Serialize;
@@ -24,6 +25,15 @@ pub struct Binning {
     pub pool: Pool,
 }
 
+/// How tables are compressed.
+#[derive(clap::Args, Clone, Copy, Debug, Serialize)]
+pub struct Compressed {
+    /// How columns are compressed: zstd, zstd:LEVEL (1 to 22), lz4 or none. Without a level that
+    /// of vectors is 1, and that of other columns 3.
+    #[arg(long, value_name = "METHOD", default_value_t, help_heading = "Output")]
+    pub compression: Compression,
+}
+
 /// Where the table goes.
 #[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct Output {
@@ -31,6 +41,9 @@ pub struct Output {
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     #[serde(skip)]
     pub output: PathBuf,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub compressed: Compressed,
     /// Replace the output if it exists.
     #[arg(long, help_heading = "Output")]
     #[serde(skip)]

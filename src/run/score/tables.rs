@@ -89,7 +89,8 @@ impl Score {
         let mut parquet = match tables.parquet {
             Some(file) => {
                 let columns = table::variants(&opened.columns);
-                let table = TableOutput::create(file, columns, Groups::of_records())?;
+                let form = (Groups::of_records(), self.output.compressed.compression);
+                let table = TableOutput::create(file, columns, form)?;
                 Some(table.at_most(self.output.max_output, row_bytes))
             }
             None => None,

@@ -16,6 +16,7 @@ mod source;
 mod together;
 
 use crate::error::{Error, Result};
+use crate::io::compression::Compression;
 use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnSpec, TableWriter};
 use crate::run::outputs::{Format, Outputs};
@@ -27,12 +28,20 @@ use together::Together;
 /// Makes one table of several, in the order of the reference's contigs, or of the input's records;
 /// of several inputs, one after another.
 ///
+/// Row groups that stay whole are copied as they are; others are written anew, and compressed so.
+///
 /// Memory: a row group of each table that is open in the middle of one.
 ///
 /// # Errors
 /// Input: they are not parts of one table, overlap, or leave gaps without `allow_gaps`; Usage and
 /// Io: the output.
-pub fn concat(paths: &[PathBuf], output: &Path, allow_gaps: bool, force: bool) -> Result<()> {
+pub fn concat(
+    paths: &[PathBuf],
+    output: &Path,
+    allow_gaps: bool,
+    force: bool,
+    compression: Compression,
+) -> Result<()> {
     let mut outputs = Outputs::new(paths, force);
     outputs.open(&[(output.to_path_buf(), Format::Parquet)])?;
     let tables: Vec<TableFile> = paths
@@ -43,7 +52,7 @@ pub fn concat(paths: &[PathBuf], output: &Path, allow_gaps: bool, force: bool) -
     let columns = columns(&tables)?;
     let file = outputs.create(output, Format::Parquet)?;
     let name = file.name().display().to_string();
-    let mut writer = TableWriter::create(file, &columns)?;
+    let mut writer = TableWriter::create(file, &columns, compression)?;
     let (copied, written) = match together {
         Together::Sorted => {
             let order = Order::of(&tables[0])?;

@@ -5,6 +5,7 @@ mod judge;
 mod rows;
 
 use crate::error::{Error, Kind, Result};
+use crate::io::compression::Compression;
 use crate::io::labels::{Column, Labels};
 use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnSpec, TableWriter};
@@ -42,6 +43,8 @@ pub struct Join<'a> {
     pub summary: Option<&'a Path>,
     /// Replace the outputs if they exist.
     pub force: bool,
+    /// How the table is compressed.
+    pub compression: Compression,
 }
 
 /// How well a score tells labels apart.
@@ -75,7 +78,7 @@ pub fn join(request: &Join) -> Result<Option<Value>> {
     let mut judge = judge.transpose()?;
     let file = outputs.create(request.output, Format::Parquet)?;
     let (columns, names) = columns(&table, &labels)?;
-    let mut writer = TableWriter::create(file, &columns)?;
+    let mut writer = TableWriter::create(file, &columns, request.compression)?;
     let matched = write(request, &table, &labels, &mut writer, judge.as_mut())?;
     let receipt = writer.finish(&footer(request, &table, &labels, &names))?;
     let judgement = judge.map(Judge::judgement).transpose()?;

@@ -4,6 +4,7 @@ mod groups;
 mod statistics;
 
 use crate::error::{Error, Result};
+use crate::io::compression::Compression;
 use crate::io::delimited::Style;
 use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnSpec, TableWriter};
@@ -39,6 +40,8 @@ pub struct Summarise<'a> {
     pub output: &'a Path,
     /// Replace the output if it exists.
     pub force: bool,
+    /// How the table is compressed, if it is one.
+    pub compression: Compression,
 }
 
 /// Writes a row for each group. The columns are read one after another; memory: 8 bytes for each
@@ -78,7 +81,7 @@ pub fn summarise(request: &Summarise) -> Result<()> {
         written?.map_err(|e| Error::io(&name, &e))?;
         file.finish()?;
     } else {
-        let mut writer = TableWriter::create(file, &specs)?;
+        let mut writer = TableWriter::create(file, &specs, request.compression)?;
         for start in (0..groups.len()).step_by(GROUP_ROWS) {
             let length = GROUP_ROWS.min(groups.len() - start);
             let rows: Vec<ArrayRef> = arrays.iter().map(|a| a.slice(start, length)).collect();

@@ -3,6 +3,7 @@
 use crate::harness::table::Table;
 use crate::harness::{Case, bases, record};
 use crocuta::io::atomic::AtomicFile;
+use crocuta::io::compression::Compression;
 use crocuta::io::table_writer::{ColumnKind, ColumnSpec, TableWriter, Values};
 use crocuta::io::vector::Element;
 use crocuta::table::Groups;
@@ -106,7 +107,7 @@ fn write(path: &Path, kind: &str, rows: &[Row], shard: Option<Value>, size: usiz
     }
     footer["complete"] = json!(true);
     let file = AtomicFile::create(path, false).unwrap();
-    let mut writer = TableWriter::create(file, &columns(kind)).unwrap();
+    let mut writer = TableWriter::create(file, &columns(kind), Compression::default()).unwrap();
     let mut groups = Groups::of_table(kind, 1).unwrap();
     for batch in rows.chunks(size) {
         for same in batch.chunk_by(|a, b| a.contig == b.contig) {
