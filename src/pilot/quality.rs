@@ -152,20 +152,10 @@ fn prepare(
 
 /// Seconds of a step, its share of evaluations among them.
 fn time(pilot: &Pilot, entrant: &Entrant) -> Result<Found> {
-    let timed = || {
-        let fit = prepare(
-            pilot,
-            entrant,
-            pilot.request.seed,
-            TRIAL,
-            TRIAL / EVALUATIONS,
-        )?;
-        let estimate = fit.estimate();
-        Ok((estimate, fit.measure()?))
-    };
-    // The first step makes what later ones keep.
-    let found: Result<_> = timed().and_then(|_| timed());
-    let (estimate, speed) = match found {
+    let seed = pilot.request.seed;
+    let fit = prepare(pilot, entrant, seed, TRIAL, TRIAL / EVALUATIONS);
+    let timed = fit.and_then(|fit| Ok((fit.estimate(), fit.measure()?)));
+    let (estimate, speed) = match timed {
         Ok(found) => found,
         Err(error) if is_finding(&error) => {
             return Ok(Found::noted(Vec::new(), format!("not trained: {error}")));
