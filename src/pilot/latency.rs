@@ -25,7 +25,7 @@ const FIRSTS: usize = 5;
 /// # Errors
 /// Those of the model and its device.
 pub fn measure(candidate: &Candidate, device: &Device, seconds: f64) -> Result<Found> {
-    if !candidate.facts.causal {
+    if !candidate.facts.streams() {
         let note = "it reads sequences whole, so that it has no steps";
         return Ok(Found::noted(Vec::new(), note));
     }

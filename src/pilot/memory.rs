@@ -43,7 +43,7 @@ pub fn measure(
     let mut course = Course {
         name: &candidate.name,
         // Activations are those of a step, and the state says itself whether it grows.
-        until: (facts.causal && facts.token_bytes == 0).then_some(step as u64),
+        until: (facts.streams() && facts.token_bytes == 0).then_some(step as u64),
         longest: pilot.longest,
         points: Vec::new(),
     };
