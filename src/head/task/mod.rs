@@ -20,6 +20,7 @@ use crate::ops::{Activation, Device, Linear, PoolSizes, Tensor, gelu_erf, segmen
 use crate::sequence::Segment;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -88,6 +89,9 @@ pub enum Shape {
 /// The weight (K, 16 P) by which the pair of bases at each place of a sequence adds to the logits, of
 /// heads of sequences with attention: a linear model of the bases, which such a head begins as.
 pub const PAIR_WEIGHT: &str = "pairs.weight";
+
+/// Rows that a thread takes at a time.
+const TOGETHER: usize = 256;
 
 /// Limits of sizes that a configuration states.
 const MOST: usize = 1 << 16;
@@ -463,9 +467,16 @@ impl TaskHead {
     ) -> Result<Vec<f32>> {
         if let Some((_, bias)) = &self.halves {
             let n = bias.len();
-            let rows = parts.chunks_exact(2 * n);
-            let sum = rows.flat_map(|row| (0..n).map(|i| row[i] + row[n + i] + bias[i]));
-            parts = sum.collect(); // (rows, N)
+            let mut sums = vec![0.0; parts.len() / 2];
+            let rows = sums.par_chunks_exact_mut(n);
+            let rows = rows.zip(parts.par_chunks_exact(2 * n));
+            rows.with_min_len(TOGETHER).for_each(|(sum, row)| {
+                let strands = row[..n].iter().zip(&row[n..]).zip(bias);
+                for (sum, ((own, other), bias)) in sum.iter_mut().zip(strands) {
+                    *sum = own + other + bias;
+                }
+            });
+            parts = sums; // (rows, N)
         }
         let mut out = match (&self.layer, state) {
             (Readout::Local(local), Some(state)) => {
@@ -480,7 +491,8 @@ impl TaskHead {
             }
             _ => parts,
         };
-        out.chunks_exact_mut(self.outputs)
+        out.par_chunks_exact_mut(self.outputs)
+            .with_min_len(TOGETHER)
             .for_each(|row| self.link.apply(row));
         Ok(out)
     }

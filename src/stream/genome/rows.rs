@@ -3,7 +3,7 @@
 use super::bins::Bins;
 use super::ending::Ending;
 use super::intervals::Sums;
-use super::strands::Strands;
+use super::strands::{Strands, TOGETHER};
 use super::{GenomeSettings, GenomeStep, Head, Outputs, Piece, Promised, Reading};
 use crate::error::Result;
 use crate::head::{LanguageModel, PREDICTIONS};
@@ -193,10 +193,19 @@ impl GenomeRows<'_> {
             }
             Head::Task(head) => {
                 let width = outputs.values.len() / step.len();
-                let rows = wanted.into_iter().flatten();
-                let rows = rows.map(|i| &outputs.values[(from + i) * width..][..width]);
-                let parts = rows.flat_map(|row| head.part(row, piece.reverse));
-                Ok(parts.copied().collect())
+                let part = |i: usize| {
+                    let row = &outputs.values[(from + i) * width..][..width];
+                    head.part(row, piece.reverse)
+                };
+                let rows: Vec<usize> = wanted.into_iter().flatten().collect();
+                let each = rows.first().map_or(0, |row| part(*row).len());
+                let mut parts = vec![0.0; rows.len() * each];
+                parts
+                    .par_chunks_exact_mut(each.max(1))
+                    .zip(rows.into_par_iter())
+                    .with_min_len(TOGETHER)
+                    .for_each(|(out, i)| out.copy_from_slice(part(i)));
+                Ok(parts)
             }
         }
     }

@@ -4,8 +4,12 @@ use crate::error::{Error, Kind, Result};
 use crate::io::spill::Spill;
 use crate::stream::Strand;
 use crate::table::{Batch, Positions};
+use rayon::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Rows that a thread takes at a time.
+pub(super) const TOGETHER: usize = 256;
 
 /// Brings the rows of both strands into reference order.
 ///
@@ -104,13 +108,17 @@ fn joined(mut block: Positions, other: &Positions) -> Positions {
     block.strands.fill(b'.');
     block.tokens.clear();
     let width = block.width().max(1);
-    let rows = block
-        .values
-        .chunks_exact(width)
-        .zip(other.values.chunks_exact(width));
-    block.values = rows
-        .flat_map(|(own, other)| [own, other].concat())
-        .collect();
+    let mut values = vec![0.0; 2 * block.values.len()];
+    values
+        .par_chunks_exact_mut(2 * width)
+        .zip(block.values.par_chunks_exact(width))
+        .zip(other.values.par_chunks_exact(width))
+        .with_min_len(TOGETHER)
+        .for_each(|((row, own), other)| {
+            row[..width].copy_from_slice(own);
+            row[width..].copy_from_slice(other);
+        });
+    block.values = values;
     for (flags, other) in block.flags.iter_mut().zip(&other.flags) {
         *flags |= other;
     }
