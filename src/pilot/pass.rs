@@ -67,7 +67,11 @@ pub fn read(engine: &Engine, bases: u64) -> Result<Taken> {
         Device::Cuda(_) => facts.longest_gpu_step(Some(bases)),
     };
     let bases = usize::try_from(bases).unwrap_or(usize::MAX);
-    let step = if facts.streams() { step.min(bases) } else { bases };
+    let step = if facts.streams() {
+        step.min(bases)
+    } else {
+        bases
+    };
     let mut state = engine.model.start(1)?;
     let started = Instant::now();
     let mut from = 0;
