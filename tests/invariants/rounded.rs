@@ -4,9 +4,12 @@
 use super::*;
 use crocuta::ops::rounds_on_cpu;
 
-/// Largest difference to f32, relative to the largest magnitude: bf16 has 8 bits, and the goldens'
-/// models few layers.
-const ROUNDING: f32 = 3e-2;
+/// Largest difference to f32, relative to the largest magnitude: bf16 has 8 bits. The Transformer,
+/// whose weights are large, is furthest: 3.1e-2.
+const ROUNDING: f32 = 5e-2;
+
+/// The same of pieces and of forks to the whole: 1.8e-5 at most was found.
+const PIECES: f32 = 1e-3;
 
 /// Every encoder: its golden, or a small new model; in f32 and rounded.
 fn models() -> Vec<(&'static str, [Model; 2])> {
@@ -93,7 +96,7 @@ fn pieces_and_forks_change_bf16_no_more_than_its_rounding() {
             let found = pieces(&rounded, &tokens, &even(LENGTH, chunk));
             let far = distance(&found, &expected);
             println!("{name}, chunk {chunk}: {far:.1e}");
-            assert!(far < ROUNDING, "{name}, chunk {chunk}: {far}");
+            assert!(far < PIECES, "{name}, chunk {chunk}: {far}");
         }
         let piece = |len, starts, ends| Segment {
             lane: 0,
@@ -114,6 +117,6 @@ fn pieces_and_forks_change_bf16_no_more_than_its_rounding() {
         let [cloned, forked, went_on] = [&mut clone, &mut fork, &mut state]
             .map(|state| step(&rounded, &tokens[100..], &rest, state));
         assert!(cloned == went_on, "{name}: a clone");
-        assert!(distance(&forked, &went_on) < ROUNDING, "{name}: a fork");
+        assert!(distance(&forked, &went_on) < PIECES, "{name}: a fork");
     }
 }

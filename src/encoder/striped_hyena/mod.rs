@@ -50,7 +50,7 @@ enum Mixer {
     Hyena(Box<Hyena>),
     Attention {
         qkv: Linear,
-        attention: Attention,
+        attention: Box<Attention>,
         out: Linear,
     },
 }
@@ -248,7 +248,7 @@ impl Mixer {
         frequencies.optional("inv_freq", &[d / sizes.heads / 2])?;
         Ok(Self::Attention {
             qkv: linear(&weights.at("Wqkv"), sizes.qkv_bias, d, 3 * d, Some(&rows))?,
-            attention: sizes.attention(),
+            attention: Box::new(sizes.attention()),
             out: linear(&out, sizes.attention_out_bias, d, d, None)?,
         })
     }

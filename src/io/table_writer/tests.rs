@@ -205,7 +205,7 @@ fn a_failure_at_any_system_call_is_an_io_error_and_leaves_the_old_file() {
     let mut n = 0;
     loop {
         std::fs::write(&path, "old").unwrap();
-        let result = failing_from(n, || write(&path, true, 90_000));
+        let result = failing_from(n, || write(&path, true, 5_000));
         let Err(error) = result else { break };
         assert_eq!(error.kind(), Kind::Io, "{n}: {error}");
         assert!(error.to_string().contains("No space left"), "{n}: {error}");
@@ -218,7 +218,8 @@ fn a_failure_at_any_system_call_is_an_io_error_and_leaves_the_old_file() {
         );
         n += 1;
     }
-    assert!(n > 6, "only {n} calls");
+    // What is written, its end, the file to disk, its name, the directory to disk.
+    assert!(n > 4, "only {n} calls");
 }
 
 #[test]

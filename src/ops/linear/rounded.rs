@@ -124,7 +124,8 @@ fn round(out: &mut [u32], x: &[f32], inner: usize) {
                 let low = _mm512_loadu_ps(x.as_ptr());
                 let high = _mm512_loadu_ps(x.as_ptr().add(LANES));
                 let both = _mm512_cvtne2ps_pbh(high, low);
-                _mm512_storeu_si512(out.as_mut_ptr().cast(), std::mem::transmute(both));
+                let both = std::mem::transmute::<__m512bh, __m512i>(both);
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), both);
             }
         }
         let done = x.len() / (2 * LANES) * LANES;
