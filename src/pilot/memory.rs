@@ -171,7 +171,10 @@ impl Course<'_> {
         let expected = further.filter_map(|bases| Some((bases, self.expect(bases)?)));
         let found =
             expected.flat_map(|(bases, taken)| rows(self.name, bases, taken, Origin::Extrapolated));
-        let note = format!("measured up to {} bases: {reason}", number(last));
+        let note = match last {
+            0 => format!("not measured: {reason}"),
+            _ => format!("measured up to {} bases: {reason}", number(last)),
+        };
         Found::noted(found.collect(), note)
     }
 }
@@ -198,6 +201,12 @@ mod tests {
         let points = [(1024, taken(100, 1.0)), (2048, taken(200, 2.0))];
         let linear = course(None, &points);
         assert_eq!(linear.expect(8192), Some(taken(800, 8.0)));
+        let none = course(None, &[]).extrapolated("too little memory");
+        assert_eq!(
+            none.note.as_deref(),
+            Some("not measured: too little memory")
+        );
+        assert!(none.rows.is_empty());
         let square = [(1024, taken(100, 1.0)), (2048, taken(100, 4.0))];
         assert_eq!(course(None, &square).expect(4096), Some(taken(100, 16.0)));
         assert_eq!(course(None, &points[..1]).expect(4096), None);

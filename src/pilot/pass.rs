@@ -52,8 +52,8 @@ pub fn tokens(engine: &Engine, bases: usize) -> Vec<u32> {
     run::device::tokens(bases, &engine.facts)
 }
 
-/// Reads one sequence of so many bases: in steps with the state carried, or whole if the model is
-/// not causal. On a GPU the peak is its own since the call began.
+/// Reads one sequence of so many bases: in steps with the state carried, or whole if the model
+/// does not stream. On a GPU the peak is its own since the call began.
 ///
 /// # Errors
 /// Memory: the device has not enough; those of the model.
@@ -119,7 +119,7 @@ pub fn read_in_child(
     child
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+        .stderr(Stdio::piped());
     let mut child = child.spawn().map_err(broken)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A child that has ended says why by its status.
@@ -150,11 +150,13 @@ pub fn read_in_child(
         None => Err(Error::memory("the system ended it")),
         Some(code) if code == Kind::Memory as i32 => Err(Error::memory("it ran out of memory")),
         Some(code) => {
-            let what = format!(
-                "{} could not read {bases} bases: code {code}",
-                candidate.name
-            );
-            Err(Error::model(what))
+            let mut why = String::new();
+            if let Some(stderr) = &mut child.stderr {
+                stderr.read_to_string(&mut why).map_err(broken)?;
+            }
+            let why = why.lines().last().unwrap_or_default();
+            let why = why.strip_prefix("crocuta: error: ").unwrap_or(why);
+            Err(Error::model(format!("{bases} bases: code {code}: {why}")))
         }
     }
 }

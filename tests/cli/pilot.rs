@@ -32,7 +32,7 @@ fn values(table: &Table, experiment: &str, measure: &str) -> Vec<(String, Option
 
 #[test]
 fn a_pilot_compares_candidates_of_equal_size_and_writes_a_report_that_needs_no_network() {
-    let args = format!("pilot a.fa -o out --candidates transformer mamba hyena {SMALL}");
+    let args = format!("pilot a.fa -o out --candidates sliding-window mamba hyena {SMALL}");
     let outcome = case(&args).run().succeeds(&MADE);
     let table = results(&outcome);
     for (name, _, parameters) in values(&table, "candidate", "parameters") {
@@ -103,7 +103,7 @@ fn equal_seeds_give_equal_weights_and_what_cannot_be_trained_is_noted() {
 
 #[test]
 fn a_stopped_pilot_goes_on_with_the_same_command_and_refuses_another() {
-    let args = format!("pilot a.fa -o out --candidates transformer s4d {SMALL}");
+    let args = format!("pilot a.fa -o out --candidates sliding-window s4d {SMALL}");
     let mut case = case(&args);
     let mut child = case
         .command()
@@ -172,7 +172,7 @@ fn labels_of_sequences_are_learned_from_a_table_of_which_a_part_is_held_out() {
         format!("{}{word}{},{}\n", bases(i, 20), bases(i + 900, 20), i % 2)
     };
     let table = "sequence,label\n".to_string() + &(0..200).map(row).collect::<String>();
-    let args = format!("pilot --table t.csv -o out --candidates transformer s4d {SMALL}");
+    let args = format!("pilot --table t.csv -o out --candidates sliding-window s4d {SMALL}");
     let args = args.replace("--steps 4", "--steps 30");
     let outcome = Case::new(&args)
         .file("t.csv", table)
