@@ -8,7 +8,7 @@ use crate::io::indexed::warn_if_older;
 use crate::io::input::Input;
 use crate::io::panics::contain;
 use crate::io::read;
-use crate::io::source::{Source, beside, exists, shown};
+use crate::io::source::{Source, beside, exists, shown, with_extension};
 use crate::sequence::region::Span;
 use noodles::core::Position;
 use noodles::csi::BinningIndex;
@@ -55,9 +55,9 @@ impl Index {
     pub fn find(path: &Path) -> Option<PathBuf> {
         let names = [
             beside(path, ".bai"),
-            path.with_extension("bai"),
+            with_extension(path, "bai"),
             beside(path, ".csi"),
-            path.with_extension("csi"),
+            with_extension(path, "csi"),
         ];
         names.into_iter().find(|name| exists(name))
     }

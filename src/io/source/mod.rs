@@ -53,15 +53,31 @@ pub fn shown(path: &Path) -> String {
     }
 }
 
-/// The path of an index: `extension` is appended, to a URL before its query.
+/// The path of an index: `extension`, with its dot, is appended, to a URL before its query.
 pub fn beside(path: &Path, extension: &str) -> PathBuf {
+    before_query(path, |path| {
+        let mut name = path.as_os_str().to_os_string();
+        name.push(extension);
+        PathBuf::from(name)
+    })
+}
+
+/// The path of an index that is called as its file but for `extension`, without its dot.
+pub fn with_extension(path: &Path, extension: &str) -> PathBuf {
+    before_query(path, |path| path.with_extension(extension))
+}
+
+/// A path that `change` was made to; of a URL, to what stands before its query.
+fn before_query(path: &Path, change: impl Fn(&Path) -> PathBuf) -> PathBuf {
     let text = path.to_str().filter(|_| is_remote(path));
-    if let Some((address, query)) = text.and_then(|text| text.split_once('?')) {
-        return PathBuf::from(format!("{address}{extension}?{query}"));
+    match text.and_then(|text| text.split_once('?')) {
+        Some((address, query)) => {
+            let mut changed = change(Path::new(address)).into_os_string();
+            changed.push(format!("?{query}"));
+            PathBuf::from(changed)
+        }
+        None => change(path),
     }
-    let mut name = path.as_os_str().to_os_string();
-    name.push(extension);
-    PathBuf::from(name)
 }
 
 /// Whether a file is there; of a remote one, whether it can be opened.
@@ -184,6 +200,10 @@ mod tests {
         assert_eq!(
             beside(signed, ".bai"),
             Path::new("https://a/b.bam.bai?key=1&to=x.y")
+        );
+        assert_eq!(
+            with_extension(signed, "bai"),
+            Path::new("https://a/b.bai?key=1&to=x.y")
         );
         assert_eq!(shown(signed), "https://a/b.bam");
         let file = Path::new("why?.bam");

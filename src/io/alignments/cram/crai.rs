@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::io::alignments::sam::read_line;
 use crate::io::indexed::warn_if_older;
 use crate::io::input::Input;
-use crate::io::source::{beside, exists, shown};
+use crate::io::source::{beside, exists, shown, with_extension};
 use crate::sequence::region::Span;
 use std::path::Path;
 
@@ -31,7 +31,7 @@ impl Place {
 /// Usage if there is no index; Input, naming the line, if it is damaged or points beyond the
 /// file's `size`.
 pub fn places(path: &Path, spans: &[Span], size: u64) -> Result<(String, Vec<Place>)> {
-    let index = [beside(path, ".crai"), path.with_extension("crai")];
+    let index = [beside(path, ".crai"), with_extension(path, "crai")];
     let Some(index) = index.into_iter().find(|index| exists(index)) else {
         let what = "regions need an index, and there is none";
         let todo = format!("samtools index {}", shown(path));
