@@ -26,7 +26,7 @@ pub(super) fn within(letters: &[u8]) -> &[u8] {
 }
 
 /// A FASTA file with its index; or none, and then the places that the environment and the CRAM's
-/// own header name: see [`lookup`].
+/// own header name.
 ///
 /// Memory: contigs of 600 million bases together, at most, and the one that is added last.
 #[derive(Clone)]
