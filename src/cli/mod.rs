@@ -76,6 +76,8 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     process::set_up();
+    #[cfg(feature = "htslib")]
+    crate::io::source::find_certificates();
     let (words, params) = match params::expand(std::env::args_os().collect()) {
         Ok(expanded) => expanded,
         Err(error) => return process::finish(|| Err(error)),

@@ -42,7 +42,10 @@ fn found() -> Value {
     let libraries = libraries.into_iter().map(
         |(name, present)| json!({"name": name, "found": present, "path": mapped(&maps, name)}),
     );
-    let features = [("hub", cfg!(feature = "hub"))];
+    let features = [
+        ("hub", cfg!(feature = "hub")),
+        ("htslib", cfg!(feature = "htslib")),
+    ];
     let features = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name);
     json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -4,11 +4,11 @@
 use super::fasta::MAX_NAME;
 use super::input::without_mark;
 use super::read;
+use super::source::{Source, shown};
 use crate::error::{Error, Result};
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where a sequence lies in the text: one line of a `.fai`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,21 +101,13 @@ impl Entry {
     }
 }
 
-/// The path of an index beside `path`: `extension` is appended.
-pub fn beside(path: &Path, extension: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_os_string();
-    name.push(extension);
-    PathBuf::from(name)
-}
-
 /// Reads a `.fai` of a text of at most `text_size` bytes.
 ///
 /// # Errors
 /// Input, naming the line: not five columns, line widths that cannot be, a sequence that
 /// reaches beyond the text, a name twice.
 pub fn read_fai(path: &Path, text_size: u64) -> Result<Vec<Entry>> {
-    let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-    let mut lines = BufReader::new(file);
+    let mut lines = BufReader::new(Source::open(path)?);
     let mut entries: Vec<Entry> = Vec::new();
     let mut names = HashSet::new();
     let mut line = Vec::new();
@@ -126,7 +118,7 @@ pub fn read_fai(path: &Path, text_size: u64) -> Result<Vec<Entry>> {
         (&mut lines)
             .take(longest)
             .read_until(b'\n', &mut line)
-            .map_err(|error| Error::io(path, &error))?;
+            .map_err(|error| read::error(error).file(shown(path)))?;
         if line.is_empty() {
             break;
         }
@@ -152,13 +144,13 @@ pub fn read_fai(path: &Path, text_size: u64) -> Result<Vec<Entry>> {
         });
         entries.push(entry.map_err(|what| {
             Error::input(what)
-                .file(path.display())
+                .file(shown(path))
                 .place(format!("line {number}"))
                 .todo("make it anew with samtools faidx")
         })?);
     }
     if entries.is_empty() {
-        return Err(Error::input("no sequences").file(path.display()));
+        return Err(Error::input("no sequences").file(shown(path)));
     }
     Ok(entries)
 }
@@ -178,21 +170,22 @@ pub struct Block {
 /// Input: the count does not agree with the index's own size (checked before anything is
 /// allocated), or the blocks are not in order within the file.
 pub fn read_gzi(path: &Path, file_size: u64) -> Result<Vec<Block>> {
-    let io = |error: std::io::Error| Error::io(path, &error);
-    let damage = |what: &str| Error::input(what).file(path.display());
-    let file = File::open(path).map_err(io)?;
-    let size = file.metadata().map_err(io)?.len();
+    let damage = |what: &str| Error::input(what).file(shown(path));
+    let file = Source::open(path)?;
+    let size = file.size().map_err(|error| error.file(shown(path)))?;
     let mut bytes = BufReader::new(file);
     let mut next = || {
         let mut word = [0; 8];
         match read::up_to(&mut bytes, &mut word) {
             Ok(8) => Ok(u64::from_le_bytes(word)),
             Ok(_) => Err(damage("truncated")),
-            Err(error) => Err(error.file(path.display())),
+            Err(error) => Err(error.file(shown(path))),
         }
     };
     let count = next()?;
-    if count.checked_mul(16).and_then(|n| n.checked_add(8)) != Some(size) {
+    let needed = count.checked_mul(16).and_then(|n| n.checked_add(8));
+    if needed.is_none() || needed != size {
+        let size = size.map_or("unknown".to_string(), |size| size.to_string());
         let what = format!("says {count} blocks, which its {size} bytes cannot hold");
         return Err(damage(&what));
     }

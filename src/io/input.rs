@@ -1,14 +1,14 @@
 //! Opens an input by its content, never by its name: plain text, gzip of any number of members,
-//! BGZF, or zstd of any number of frames; from a file, a FIFO or standard input.
+//! BGZF, or zstd of any number of frames; from a file, a FIFO, standard input or a URL.
 //!
 //! A damaged file never comes to a clean end. What cannot be seen: gzip or zstd cut exactly
 //! between two members, and a changed byte in zstd written without checksums.
 
 use super::bgzf;
 use super::read;
+use super::source::{Source, shown};
 use crate::error::{Error, Result};
 use flate2::bufread::GzDecoder;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
@@ -95,7 +95,7 @@ pub fn is_stdin(path: &Path) -> bool {
 }
 
 impl Input {
-    /// Opens `path`; `-` and `stdin` are standard input. Warns when the name's extension and
+    /// Opens a path or a URL; `-` and `stdin` are standard input. Warns when the name's extension and
     /// the content disagree.
     ///
     /// # Errors
@@ -105,14 +105,10 @@ impl Input {
         if is_stdin(path) {
             return Self::new("stdin", Box::new(io::stdin()), allow_missing_eof);
         }
-        let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-        let metadata = file.metadata().map_err(|error| Error::io(path, &error))?;
-        let mut input = Self::new(
-            &path.display().to_string(),
-            Box::new(file),
-            allow_missing_eof,
-        )?;
-        input.size = metadata.is_file().then_some(metadata.len());
+        let source = Source::open(path)?;
+        let size = source.size().map_err(|error| error.file(shown(path)))?;
+        let mut input = Self::new(&shown(path), Box::new(source), allow_missing_eof)?;
+        input.size = size;
         if !input.format.fits(path) {
             let content = input.format.name();
             tracing::warn!(
@@ -134,7 +130,7 @@ impl Input {
         let got = got.map_err(|error| error.file(name))?;
         start.truncate(got);
         let format = Format::of(&start);
-        let source: Source = Cursor::new(start).chain(source);
+        let source: Raw = Cursor::new(start).chain(source);
         let raw = BufReader::with_capacity(BUFFER, source);
         let text: Box<dyn BufRead + Send> = match format {
             Format::Plain => Box::new(raw),
@@ -159,7 +155,7 @@ impl Input {
         self.format
     }
 
-    /// Bytes of the file as it lies on the disk; `None` for pipes.
+    /// Bytes of the file as it lies on the disk; `None` for pipes, see [`Source::size`].
     pub fn size(&self) -> Option<u64> {
         self.size
     }
@@ -220,11 +216,11 @@ impl Read for Input {
     }
 }
 
-type Source = io::Chain<Cursor<Vec<u8>>, Box<dyn Read + Send>>;
+type Raw = io::Chain<Cursor<Vec<u8>>, Box<dyn Read + Send>>;
 
 /// The compressed bytes, and how many of them were used.
 struct Counted {
-    raw: BufReader<Source>,
+    raw: BufReader<Raw>,
     offset: u64,
 }
 

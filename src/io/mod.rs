@@ -29,6 +29,7 @@ pub mod read_ahead;
 pub mod row_groups;
 pub mod sequences;
 pub mod sha256;
+pub mod source;
 pub mod spill;
 pub mod table_file;
 pub mod table_writer;

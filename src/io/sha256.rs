@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 /// That of a file.
@@ -11,10 +11,17 @@ use std::path::Path;
 /// # Errors
 /// Io.
 pub fn digest(path: &Path) -> Result<String> {
+    let digest = File::open(path).and_then(digest_from);
+    digest.map_err(|e| Error::io(path, &e))
+}
+
+/// That of all that is read.
+///
+/// # Errors
+/// The reader's.
+pub fn digest_from(reader: impl Read) -> io::Result<String> {
     let mut sum = Sha256::new();
-    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-    let copied = io::copy(&mut BufReader::with_capacity(1 << 20, file), &mut sum);
-    copied.map_err(|e| Error::io(path, &e))?;
+    io::copy(&mut BufReader::with_capacity(1 << 20, reader), &mut sum)?;
     Ok(hex(&sum.finalize()))
 }
 

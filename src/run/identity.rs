@@ -1,6 +1,7 @@
 //! What makes two runs the same run: everything that decides the numbers.
 //!
-//! Of inputs the content counts, not the path or the time; options count as they were given, but
+//! Of inputs the content counts, not the path or the time (of those that lie elsewhere, what stands
+//! for it: [`crate::io::source::stamp`]); options count as they were given, but
 //! for those that change nothing in the numbers, which their structs leave out.
 
 use super::file_name;
@@ -10,6 +11,7 @@ use crate::checkpoint;
 use crate::error::{Error, Kind, Result};
 use crate::io::input::is_stdin;
 use crate::io::sha256::digest;
+use crate::io::source::{is_remote, shown, stamp};
 use crate::stream::RunIdentity;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -49,7 +51,15 @@ pub fn of(
             let what = "--resume needs an input that can be read again, not stdin";
             return Err(Error::usage(what));
         }
-        if path.is_file() {
+        if is_remote(path) {
+            let Some(stamp) = stamp(path)? else {
+                let what = "--resume needs a server that says its files' sizes and gives ranges";
+                return Err(Error::usage(what)
+                    .file(shown(path))
+                    .todo("fetch the file first"));
+            };
+            put((*what).to_string(), json!(stamp));
+        } else if path.is_file() {
             put((*what).to_string(), json!(digest(path)?));
         }
     }

@@ -1,19 +1,25 @@
 //! The inputs of a run stay as they were when it began.
 
 use crate::error::{Error, Result};
+use crate::io::source::{self, is_remote, shown};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// What tells that a file is the one that was opened, with the same content: device, inode, size,
-/// and the time of its last change in seconds and nanoseconds.
-type Stamp = (u64, u64, u64, i64, i64);
+/// What tells that a file is the one that was opened, with the same content.
+#[derive(PartialEq)]
+enum Stamp {
+    /// Device, inode, size, and the time of its last change in seconds and nanoseconds.
+    Local(u64, u64, u64, i64, i64),
+    /// Of a file that lies elsewhere, its size and its ends: [`source::stamp`].
+    Remote(String),
+}
 
-/// Regular files that a run reads, as they were when it began.
+/// Regular and remote files that a run reads, as they were when it began.
 pub struct Inputs(Vec<(PathBuf, Stamp)>);
 
 impl Inputs {
-    /// Looks at these files; what is no regular file cannot be looked at twice.
+    /// Looks at these files; pipes, and what a server gives once only, cannot be looked at twice.
     pub fn of<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Self {
         let stamped = |path: &PathBuf| Some((path.clone(), stamp(path)?));
         Self(paths.into_iter().filter_map(stamped).collect())
@@ -24,18 +30,31 @@ impl Inputs {
     /// # Errors
     /// Input.
     pub fn must_be_unchanged(&self) -> Result<()> {
-        match self.0.iter().find(|(path, was)| stamp(path) != Some(*was)) {
+        let changed = |(path, was): &&(PathBuf, Stamp)| match stamp(path) {
+            Some(is) => is != *was,
+            None if is_remote(path) => {
+                let name = shown(path);
+                tracing::warn!("{name}: cannot be looked at again: it may have changed meanwhile");
+                false
+            }
+            None => true,
+        };
+        match self.0.iter().find(changed) {
             None => Ok(()),
             Some((path, _)) => Err(Error::input("it changed while it was read")
-                .file(path.display())
+                .file(shown(path))
                 .todo("run again when nothing writes to it")),
         }
     }
 }
 
 fn stamp(path: &PathBuf) -> Option<Stamp> {
+    if is_remote(path) {
+        // What cannot be opened is said by whoever reads it.
+        return source::stamp(path).ok().flatten().map(Stamp::Remote);
+    }
     let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    Some((
+    Some(Stamp::Local(
         found.dev(),
         found.ino(),
         found.size(),

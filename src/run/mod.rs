@@ -30,6 +30,7 @@ pub use reads::Reads;
 pub use score::Score;
 
 use crate::error::{Error, Kind, Result};
+use crate::io::source::{is_remote, shown};
 use crate::ops::{math, timing};
 use crate::sequence::region::Query;
 use crate::stream::{Journal, Progress, Style, stop_after};
@@ -92,7 +93,7 @@ pub trait Job {
 /// Fails where a region stands in the place of the reference: `-r` is of samtools, but not there.
 fn must_not_be_a_region(inputs: &[(&'static str, PathBuf)]) -> Result<()> {
     let reference = inputs.iter().find(|(what, _)| *what == "reference");
-    let Some((_, path)) = reference.filter(|(_, path)| !path.exists()) else {
+    let Some((_, path)) = reference.filter(|(_, path)| !path.exists() && !is_remote(path)) else {
         return Ok(());
     };
     let text = path.to_string_lossy();
@@ -126,7 +127,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let inputs = job.inputs();
     must_not_be_a_region(&inputs)?;
     for (what, path) in &inputs {
-        tracing::debug!("{what}: {}", path.display());
+        tracing::debug!("{what}: {}", shown(path));
     }
     let mut read: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
     read.extend(compute.files()?);
@@ -226,10 +227,9 @@ fn journal<J: Job>(
 
 /// A path's last part, for metadata.
 pub(crate) fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    let shown = PathBuf::from(shown(path));
+    let name = shown.file_name().unwrap_or(shown.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 /// An option's value as it is spelled on the command line.

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::head::{LanguageModel, Task, Unit};
 use crate::io::alignments::{Alignments, Options, Writer};
 use crate::io::atomic::{AtomicFile, is_stdout};
-use crate::io::fai;
+use crate::io::source::beside;
 use crate::sequence::shard::Blocks;
 use crate::stream::reads::{self, ReadHead, ReadReceipts, ReadSettings, ReadSink, ReadTotals};
 use crate::stream::{Engine, Journal, Pool, Progress, Strand, TableOutput};
@@ -363,7 +363,7 @@ impl Reads {
             !is_stdout(path) && !stream
         };
         let file = self.bam_out.as_deref().filter(is_file);
-        file.map(|path| fai::beside(path, ".bai"))
+        file.map(|path| beside(path, ".bai"))
     }
 
     fn sink(
@@ -427,11 +427,8 @@ impl Reads {
             ("orientation", json!(name_of(self.orientation))),
             ("all-alignments", json!(self.all_alignments)),
         ];
-        if let Some(bytes) = std::fs::metadata(&self.reads)
-            .ok()
-            .filter(|found| found.is_file())
-        {
-            params.push(("input-bytes", json!(bytes.len())));
+        if let Some(bytes) = opened.source.bytes() {
+            params.push(("input-bytes", json!(bytes)));
         }
         params.extend(self.regions.param());
         params.extend(self.layers.params());

@@ -2,6 +2,7 @@
 
 use super::{Carried, Chosen, Ledger, Part, Reference};
 use crate::error::{Error, Result};
+use crate::io::source::shown;
 use crate::io::variants::{InfoFields, Options, Reader};
 use crate::sequence::region::{Query, Span};
 use crate::sequence::{LETTERS, N, base, contigs};
@@ -26,7 +27,7 @@ pub fn read_alleles(
     let places: HashMap<&str, usize> = places.map(|(c, i)| (c.name.as_str(), i)).collect();
     let mut reader = Reader::open(path, options)?;
     let info = InfoFields::find(reader.header(), info);
-    let info = info.map_err(|error| error.file(path.display()))?;
+    let info = info.map_err(|error| error.file(shown(path)))?;
     let (mut names, mut seen) = (Vec::<String>::new(), HashSet::new());
     let mut carried = Vec::new();
     while let Some(record) = reader.next_record()? {
@@ -71,9 +72,9 @@ pub fn read_alleles(
         }
     }
     let names = contigs::compare(names.iter().map(String::as_str), reference.contigs());
-    names.check().map_err(|error| error.file(path.display()))?;
+    names.check().map_err(|error| error.file(shown(path)))?;
     if let Some(report) = names.report() {
-        tracing::warn!("{}: {report}", path.display());
+        tracing::warn!("{}: {report}", shown(path));
     }
     Ok(carried)
 }

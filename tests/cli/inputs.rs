@@ -179,3 +179,23 @@ fn each_of_many_contigs_is_as_alone() {
         assert!(difference(&vectors[rows], &alone.vectors("embedding")) < 1e-5);
     }
 }
+
+#[cfg(not(feature = "htslib"))]
+#[test]
+fn a_url_is_refused_by_a_build_that_reads_none_and_its_key_is_not_shown() {
+    let url = "https://host/x?key=secret";
+    for args in [
+        format!("embed {url}"),
+        format!("predict {url}"),
+        format!("reads {url}"),
+        format!("score v.vcf -r {url}"),
+        format!("score {url} -r a.fa"),
+    ] {
+        let case = Case::new(&format!("{args} -m model -o out.parquet"));
+        let vcf = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n";
+        let mut case = case.file("a.fa", fasta(60)).file("v.vcf", vcf);
+        let outcome = case.run();
+        assert!(!outcome.stderr.contains("secret"), "{}", outcome.stderr);
+        outcome.fails(2, &["https://host/x: ", "--features htslib"]);
+    }
+}

@@ -6,9 +6,9 @@ use super::record::{MAX_RECORD, Record};
 use crate::error::{Error, Result};
 use crate::io::bgzf;
 use crate::io::read;
+use crate::io::source::{Source, shown};
 use crate::sequence::region::Span;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub fn read_record(input: &mut impl Read) -> Result<Option<Record>> {
 
 /// Records that overlap spans, in the order of the file, each once.
 pub struct Regions {
-    reader: bgzf::Reader<BufReader<File>>,
+    reader: bgzf::Reader<BufReader<Source>>,
     index: Index,
     spans: VecDeque<Span>,
     /// The span at work, and the end of the one before it on the same contig.
@@ -54,8 +54,8 @@ impl Regions {
         spans: Vec<Span>,
         allow_missing_eof: bool,
     ) -> Result<Self> {
-        let index = Index::open(path, header)?;
-        let file = File::open(path).map_err(|error| Error::io(path, &error))?;
+        let file = Source::open(path)?;
+        let index = Index::open(path, header, file.size()?.unwrap_or_default())?;
         let file = BufReader::with_capacity(1 << 16, file);
         let mut reader = bgzf::Reader::new(file, allow_missing_eof);
         reader.check_end()?;
@@ -84,7 +84,7 @@ impl Regions {
             let first = self.read == 0;
             self.read += 1;
             let stale = || {
-                let what = format!("index does not match \"{}\"", self.index.path.display());
+                let what = format!("index does not match \"{}\"", shown(&self.index.path));
                 Error::input(what).todo("samtools index")
             };
             // A place that the index gives is no record: most likely it is another file's.

@@ -4,11 +4,11 @@
 use super::header::Header;
 use crate::error::{Error, Kind, Result};
 use crate::io::bgzf::is_header;
-use crate::io::fai::beside;
 use crate::io::indexed::warn_if_older;
 use crate::io::input::Input;
 use crate::io::panics::contain;
 use crate::io::read;
+use crate::io::source::{Source, beside, exists, shown, with_extension};
 use crate::sequence::region::Span;
 use noodles::core::Position;
 use noodles::csi::BinningIndex;
@@ -33,24 +33,21 @@ enum Kinds {
 }
 
 impl Index {
-    /// Opens the index beside `path`: `x.bam.bai`, `x.bai`, `x.bam.csi` or `x.csi`. Warns if it
+    /// Opens the index beside `path`, a file of `size` bytes: `x.bam.bai`, `x.bai`, `x.bam.csi` or `x.csi`. Warns if it
     /// is older than the file.
     ///
     /// # Errors
     /// Usage if there is none; Input if it is damaged, or of a file with another number of
     /// contigs or fewer bytes.
-    pub fn open(path: &Path, header: &Header) -> Result<Self> {
+    pub fn open(path: &Path, header: &Header, size: u64) -> Result<Self> {
         let Some(name) = Self::find(path) else {
             let what = "regions need an index, and there is none";
-            let todo = format!("samtools index {}", path.display());
-            return Err(Error::usage(what).file(path.display()).todo(todo));
+            let todo = format!("samtools index {}", shown(path));
+            return Err(Error::usage(what).file(shown(path)).todo(todo));
         };
         warn_if_older(&name, path);
-        let size = std::fs::metadata(path)
-            .map_err(|e| Error::io(path, &e))?
-            .len();
         let kind = Self::read(&name, header, size);
-        let kind = kind.map_err(|e| e.file(name.display()).todo("samtools index"))?;
+        let kind = kind.map_err(|e| e.file(shown(&name)).todo("samtools index"))?;
         Ok(Self { path: name, kind })
     }
 
@@ -58,11 +55,11 @@ impl Index {
     pub fn find(path: &Path) -> Option<PathBuf> {
         let names = [
             beside(path, ".bai"),
-            path.with_extension("bai"),
+            with_extension(path, "bai"),
             beside(path, ".csi"),
-            path.with_extension("csi"),
+            with_extension(path, "csi"),
         ];
-        names.into_iter().find(|name| name.exists())
+        names.into_iter().find(|name| exists(name))
     }
 
     /// How many records the file has, if the index says so.
@@ -80,10 +77,10 @@ impl Index {
     }
 
     fn read(path: &Path, header: &Header, size: u64) -> Result<Kinds> {
-        let mut file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
+        let mut file = Source::open(path)?;
         let mut raw = Vec::new();
         let read = Read::take(&mut file, MAX_INDEX).read_to_end(&mut raw);
-        read.map_err(|e| Error::io(path, &e))?;
+        read.map_err(|e| read::error(e).file(shown(path)))?;
 
         if !is_header(&raw) {
             let mut walk = Walk {
@@ -101,7 +98,7 @@ impl Index {
         }
         let mut text = Vec::new();
         let input = Input::new(
-            &path.display().to_string(),
+            &shown(path),
             Box::new(std::io::Cursor::new(raw.clone())),
             true,
         )?;
@@ -139,7 +136,7 @@ impl Index {
             }
             .map_err(invalid)
         });
-        let chunks = chunks.map_err(|error| error.file(self.path.display()))?;
+        let chunks = chunks.map_err(|error| error.file(shown(&self.path)))?;
         let range = |chunk: csi::binning_index::index::reference_sequence::bin::Chunk| {
             u64::from(chunk.start())..u64::from(chunk.end())
         };

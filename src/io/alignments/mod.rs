@@ -25,6 +25,7 @@ use super::foreign_table::ForeignTable;
 use super::input::{self, Input};
 use super::read;
 use super::read_ahead::Ahead;
+use super::source::is_remote;
 use crate::error::{Error, Result};
 use crate::sequence::region::{Query, Span, merge};
 use std::collections::HashMap;
@@ -76,6 +77,8 @@ enum Source {
     Sam(Box<sam::Reader<Text>>),
     Cram(Box<cram::Reader<Text>>),
     CramRegions(Box<cram::Regions>),
+    #[cfg(feature = "htslib")]
+    CramTwo(Box<cram::Two>),
     Fastq(Box<fastq::Reader<Text>>),
     Fasta(Box<fasta::Reader<Text>>),
     Table(table::Records),
@@ -88,6 +91,8 @@ enum Source {
 /// are regions, and for CRAM a container with its reference.
 pub struct Alignments {
     name: String,
+    /// Bytes of the file, if it is one.
+    size: Option<u64>,
     format: Format,
     header: Header,
     source: Source,
@@ -167,7 +172,7 @@ impl Format {
 /// Io, when it cannot be opened.
 pub fn is_alignments(path: &Path) -> Result<bool> {
     let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
-    if input::is_stdin(path) || !is_file {
+    if input::is_stdin(path) || !(is_file || is_remote(path)) {
         return Ok(false);
     }
     let mut start = Vec::new();
@@ -178,7 +183,7 @@ pub fn is_alignments(path: &Path) -> Result<bool> {
 }
 
 impl Alignments {
-    /// Opens a path, or standard input for `-` and `stdin`.
+    /// Opens a path or a URL, or standard input for `-` and `stdin`.
     ///
     /// # Errors
     /// Io when it cannot be opened; Input when it or an index is damaged; Usage when a region
@@ -186,12 +191,12 @@ impl Alignments {
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
         let input = Input::open(path, options.allow_missing_eof)?;
         let name = input.name().to_string();
-        let is_file = input.size().is_some();
-        Self::with_input(path, input, is_file, options).map_err(|error| error.file(name))
+        Self::with_input(path, input, options).map_err(|error| error.file(name))
     }
 
-    fn with_input(path: &Path, input: Input, is_file: bool, options: &Options) -> Result<Self> {
-        let name = input.name().to_string();
+    fn with_input(path: &Path, input: Input, options: &Options) -> Result<Self> {
+        let (name, size) = (input.name().to_string(), input.size());
+        let is_file = size.is_some();
         let mut input = Ahead::new(input)?;
         let mut start = vec![0; START];
         let got = read::up_to(&mut input, &mut start)?;
@@ -200,6 +205,8 @@ impl Alignments {
             start = b"@CO\tempty\n".to_vec();
         }
         let format = Format::of(&start)?;
+        #[cfg(feature = "htslib")]
+        let is_two = format == Format::Cram && start.get(4) == Some(&2);
         format.expect(options.sequences)?;
         let mut text = Cursor::new(start).chain(input);
         let reference = || Reference::open(options.reference.as_deref(), options.allow_missing_eof);
@@ -211,6 +218,11 @@ impl Alignments {
             Format::Sam => {
                 let (reader, header) = sam::Reader::open(text)?;
                 (Source::Sam(Box::new(reader)), header)
+            }
+            #[cfg(feature = "htslib")]
+            Format::Cram if is_two && is_file => {
+                let (two, header) = cram::Two::open(path, options.reference.as_deref())?;
+                (Source::CramTwo(Box::new(two)), header)
             }
             Format::Cram => {
                 let (reader, header) = cram::Reader::open(text, reference()?)?;
@@ -234,6 +246,10 @@ impl Alignments {
             }
         };
         let spans = spans(&header, &options.regions)?;
+        #[cfg(feature = "htslib")]
+        if let Source::CramTwo(two) = &mut source {
+            two.keep(spans.clone());
+        }
         if !options.regions.is_empty() {
             let wanted = spans.clone();
             let missing_eof = options.allow_missing_eof;
@@ -242,6 +258,8 @@ impl Alignments {
                     let regions = bam::Regions::open(path, &header, wanted, missing_eof)?;
                     Source::BamRegions(Box::new(regions))
                 }
+                #[cfg(feature = "htslib")]
+                Format::Cram if is_two => source,
                 Format::Cram if is_file => {
                     let regions = cram::Regions::open(path, reference()?, wanted)?;
                     Source::CramRegions(Box::new(regions))
@@ -254,6 +272,7 @@ impl Alignments {
         }
         Ok(Self {
             name,
+            size,
             format,
             header,
             source,
@@ -262,6 +281,11 @@ impl Alignments {
             allow_empty: options.allow_empty || !options.regions.is_empty(),
             left_out: LeftOut::new(options),
         })
+    }
+
+    /// Bytes of the file as it lies on the disk; `None` for pipes.
+    pub fn bytes(&self) -> Option<u64> {
+        self.size
     }
 
     /// What the file is.
@@ -275,9 +299,9 @@ impl Alignments {
     /// # Errors
     /// As [`Self::open`] with regions.
     pub fn indexed_records(&self, path: &Path) -> Result<Option<u64>> {
-        match self.source {
-            Source::Bam(_) if Index::find(path).is_some() => {
-                Ok(Index::open(path, &self.header)?.records())
+        match (&self.source, self.size) {
+            (Source::Bam(_), Some(size)) if Index::find(path).is_some() => {
+                Ok(Index::open(path, &self.header, size)?.records())
             }
             _ => Ok(None),
         }
@@ -302,6 +326,8 @@ impl Alignments {
             Source::Sam(reader) => reader.next_record(),
             Source::Cram(reader) => reader.next_record(),
             Source::CramRegions(regions) => regions.next_record(),
+            #[cfg(feature = "htslib")]
+            Source::CramTwo(two) => two.next_record(),
             Source::Fastq(reader) => reader.next_record(),
             Source::Fasta(reader) => reader.next_record(),
             Source::Table(records) => records.next_record().map_err(place),

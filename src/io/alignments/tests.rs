@@ -28,7 +28,7 @@ pub(super) fn collect(mut source: Alignments) -> Result<Vec<Record>> {
 
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<Record>> {
     let input = Input::new("x", Box::new(Cursor::new(bytes.to_vec())), false)?;
-    let opened = Alignments::with_input(Path::new("x"), input, false, &options());
+    let opened = Alignments::with_input(Path::new("x"), input, &options());
     collect(opened.map_err(|error| error.file("x"))?)
 }
 

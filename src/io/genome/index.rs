@@ -1,9 +1,10 @@
 //! The index beside a file that is read as a whole: what the file must have.
 
 use crate::error::{Error, Result};
-use crate::io::fai::{Entry, beside, read_fai};
+use crate::io::fai::{Entry, read_fai};
 use crate::io::input::{Format, Input};
 use crate::io::sequences::Planned;
+use crate::io::source::{beside, exists, shown};
 use crate::sequence::Contig;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ impl Index {
     /// Input: the index is damaged, or reaches beyond the end of plain text.
     pub fn of(path: &Path, input: &Input) -> Result<Option<Self>> {
         let index = beside(path, ".fai");
-        let Some(size) = input.size().filter(|_| index.is_file()) else {
+        let Some(size) = input.size().filter(|_| exists(&index)) else {
             return Ok(None);
         };
         let plain = input.format() == Format::Plain;
@@ -58,7 +59,7 @@ impl Index {
         };
         let what = format!(
             "the file does not fit its index {}: sequence {} is {}, and the index has {}",
-            self.path.display(),
+            shown(&self.path),
             place + 1,
             named(found),
             named(&self.contigs)

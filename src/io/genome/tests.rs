@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::Kind;
-use crate::io::fai::beside;
+use crate::io::source::beside;
 use crate::io::testing::{bgzf, gzi, gzip, logged, zstd};
 use crate::sequence::base;
 use proptest::prelude::*;

@@ -3,12 +3,12 @@
 
 use super::bases::{Counts, decode};
 use super::bgzf;
-use super::fai::{Block, Entry, beside, read_fai, read_gzi};
+use super::fai::{Block, Entry, read_fai, read_gzi};
 use super::input::{Format, Input};
 use super::read;
+use super::source::{Source, beside, exists, shown};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::{Contig, region::Span};
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -59,15 +59,14 @@ impl Indexed {
             Format::Gzip => return Ok(Access::Stream("it is compressed with gzip, not bgzip")),
             Format::Zstd => return Ok(Access::Stream("it is compressed with zstd, not bgzip")),
         };
-        if !fai.exists() {
+        if !exists(&fai) {
             return Ok(Access::Stream("it has no .fai index"));
         }
-        if input.format() == Format::Bgzf && !gzi.exists() {
+        if input.format() == Format::Bgzf && !exists(&gzi) {
             return Ok(Access::Stream("it has no .gzi index"));
         }
         warn_if_older(&fai, path);
-        let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-        let file = BufReader::with_capacity(1 << 16, file);
+        let file = BufReader::with_capacity(1 << 16, Source::open(path)?);
         let text = if input.format() == Format::Plain {
             Text::Plain(file)
         } else {
@@ -75,7 +74,7 @@ impl Indexed {
             let mut reader = bgzf::Reader::new(file, allow_missing_eof);
             reader
                 .check_end()
-                .map_err(|error| error.file(path.display()))?;
+                .map_err(|error| error.file(shown(path)))?;
             let blocks = read_gzi(&gzi, size)?;
             let reader = Box::new(reader);
             Text::Bgzf { reader, blocks }
@@ -170,7 +169,7 @@ impl Indexed {
             let line_left = entry.line_bases - self.span.start % entry.line_bases;
             let most = line_left.min(self.span.end - self.span.start);
             let bytes = self.text.fill_buf();
-            let bytes = bytes.map_err(|e| read::error(e).file(self.path.display()))?;
+            let bytes = bytes.map_err(|e| read::error(e).file(shown(&self.path)))?;
             let room = bytes.len().min(max - got).min(most as usize);
             let n = decode(&bytes[..room], codes, &mut self.counts);
             let stop = bytes[..room].get(n).copied();
@@ -188,7 +187,7 @@ impl Indexed {
                     let place = format!("{}:{}", entry.name, self.span.start + 1);
                     return Err(Error::input(format!("byte {byte:#04x} is not a base"))
                         .place(place)
-                        .file(self.path.display()));
+                        .file(shown(&self.path)));
                 }
             }
         }
@@ -206,7 +205,7 @@ impl Indexed {
         let mut letters = Vec::new();
         while (letters.len() as u64) < entry.length {
             let bytes = self.text.fill_buf();
-            let bytes = bytes.map_err(|e| read::error(e).file(self.path.display()))?;
+            let bytes = bytes.map_err(|e| read::error(e).file(shown(&self.path)))?;
             let room = bytes
                 .len()
                 .min((entry.length - letters.len() as u64) as usize);
@@ -250,15 +249,15 @@ impl Indexed {
     fn mismatch(&self, span: Span, why: impl std::fmt::Display) -> Error {
         let name = &self.entries[span.contig].name;
         Error::input(format!("index does not match: contig \"{name}\": {why}"))
-            .file(self.path.display())
-            .todo(format!("samtools faidx {}", self.path.display()))
+            .file(shown(&self.path))
+            .todo(format!("samtools faidx {}", shown(&self.path)))
     }
 
     /// A place that the index gives cannot be read: most likely it is no place.
     fn unreachable(&self, span: Span, error: Error) -> Error {
         match error.kind() {
             Kind::Input => self.mismatch(span, error),
-            _ => error.file(self.path.display()),
+            _ => error.file(shown(&self.path)),
         }
     }
 
@@ -271,8 +270,8 @@ impl Indexed {
             entry.line_bases
         );
         let error = Error::input(what)
-            .file(self.path.display())
-            .todo(format!("samtools faidx {}", self.path.display()));
+            .file(shown(&self.path))
+            .todo(format!("samtools faidx {}", shown(&self.path)));
         match self.text.line_at(offset) {
             Ok(line) => error.place(format!("line {line}")),
             Err(_) => error,
@@ -292,9 +291,9 @@ pub(super) fn warn_if_older(index: &Path, path: &Path) {
 
 /// The file as text, with places in bytes of the text.
 enum Text {
-    Plain(BufReader<File>),
+    Plain(BufReader<Source>),
     Bgzf {
-        reader: Box<bgzf::Reader<BufReader<File>>>,
+        reader: Box<bgzf::Reader<BufReader<Source>>>,
         blocks: Vec<Block>,
     },
 }

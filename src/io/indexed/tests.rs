@@ -144,7 +144,7 @@ fn an_older_index_that_fits_is_one_warning() {
     open(dir.path(), FASTA.as_bytes(), FAI).unwrap();
     let path = dir.path().join("ref.fa");
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
-    File::options()
+    std::fs::File::options()
         .append(true)
         .open(&path)
         .unwrap()

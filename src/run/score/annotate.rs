@@ -3,7 +3,7 @@
 use super::{OpenScore, Score};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
-use crate::io::fai::beside;
+use crate::io::source::beside;
 use crate::io::variants::annotate::{self, Annotator, Field, FieldKind, Value};
 use crate::io::variants::{Options, Reader};
 use crate::run::outputs::{Format, Outputs};

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::head::LanguageModel;
 use crate::io::atomic::AtomicFile;
 use crate::io::input::is_stdin;
+use crate::io::source::shown;
 use crate::io::variants::annotate::Annotator;
 use crate::score::{
     self, Background, Carried, Checked, Chosen, Ledger, Mode, Reference, Scorer, Settings, Shares,
@@ -329,7 +330,7 @@ impl Score {
         self.read_background(reference, ledger)?;
         let causal = session.engine.facts.causal;
         let named = |error: Error| match &self.variants {
-            Some(path) => error.file(path.display()),
+            Some(path) => error.file(shown(path)),
             None => error,
         };
         let shares = shares.as_ref();

@@ -3,9 +3,9 @@
 use super::blocks::Container;
 use crate::error::{Error, Result};
 use crate::io::alignments::sam::read_line;
-use crate::io::fai::beside;
 use crate::io::indexed::warn_if_older;
 use crate::io::input::Input;
+use crate::io::source::{beside, exists, shown, with_extension};
 use crate::sequence::region::Span;
 use std::path::Path;
 
@@ -31,14 +31,14 @@ impl Place {
 /// Usage if there is no index; Input, naming the line, if it is damaged or points beyond the
 /// file's `size`.
 pub fn places(path: &Path, spans: &[Span], size: u64) -> Result<(String, Vec<Place>)> {
-    let index = [beside(path, ".crai"), path.with_extension("crai")];
-    let Some(index) = index.into_iter().find(|index| index.exists()) else {
+    let index = [beside(path, ".crai"), with_extension(path, "crai")];
+    let Some(index) = index.into_iter().find(|index| exists(index)) else {
         let what = "regions need an index, and there is none";
-        let todo = format!("samtools index {}", path.display());
-        return Err(Error::usage(what).file(path.display()).todo(todo));
+        let todo = format!("samtools index {}", shown(path));
+        return Err(Error::usage(what).file(shown(path)).todo(todo));
     };
     warn_if_older(&index, path);
-    let name = index.display().to_string();
+    let name = shown(&index);
     let mut input = Input::open(&index, false)?;
     let mut places = Vec::new();
     let (mut line, mut number) = (Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! CRAM 3.0 and 3.1 (CRAM specification), decoded by noodles, whose decoder believes every size in
+//! CRAM 3.0 and 3.1 (CRAM specification), decoded by noodles (CRAM 2 is htslib's: `two.rs`), whose decoder believes every size in
 //! the file and panics on damage. So containers are cut out and their sizes checked here, and
 //! whatever it does with them is contained.
 
@@ -6,16 +6,22 @@ mod beyond;
 mod blocks;
 mod crai;
 mod layout;
+mod lookup;
 mod mates;
 mod raw;
 mod reference;
+#[cfg(feature = "htslib")]
+mod two;
 
 pub use reference::Reference;
+#[cfg(feature = "htslib")]
+pub use two::Two;
 
 use super::header::{Header, bytes};
 use super::record::Record;
 use crate::error::{Error, Kind, Result};
 use crate::io::panics::contain;
+use crate::io::source::Source;
 use crate::sequence::region::Span;
 use blocks::Container;
 use layout::Layout;
@@ -29,7 +35,6 @@ use noodles::{bam, cram, fasta, sam};
 use raw::Raw;
 use reference::within;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::num::NonZero;
 use std::path::Path;
@@ -66,7 +71,9 @@ impl<R: Read> Reader<R> {
         let (major, minor) = (definition[4], definition[5]);
         if major != 3 || minor > 1 {
             let what = format!("CRAM {major}.{minor} is not supported");
-            return Err(Error::input(what).todo("samtools view --output-fmt cram,version=3.0"));
+            let todo = "samtools view --output-fmt cram,version=3.0, or for CRAM 2 a build with the \
+                        feature htslib";
+            return Err(Error::input(what).todo(todo));
         }
         let Some(first) = Container::read(&mut input)? else {
             return Err(Error::input("truncated CRAM header"));
@@ -292,7 +299,7 @@ fn input_error(error: std::io::Error) -> Error {
 
 /// Records that overlap spans, in the order of the file, each once.
 pub struct Regions {
-    reader: Reader<BufReader<File>>,
+    reader: Reader<BufReader<Source>>,
     spans: Vec<Span>,
     /// Places of containers that may hold them.
     places: VecDeque<crai::Place>,
@@ -302,14 +309,11 @@ pub struct Regions {
 impl Regions {
     /// `spans` are sorted and apart.
     pub fn open(path: &Path, reference: Reference, spans: Vec<Span>) -> Result<Self> {
-        let mut file = File::open(path).map_err(|error| Error::io(path, &error))?;
-        let size = file
-            .metadata()
-            .map_err(|error| Error::io(path, &error))?
-            .len();
+        let mut file = Source::open(path)?;
+        let size = file.size()?.unwrap_or_default();
         blocks::check_end(&mut file)?;
-        file.seek(SeekFrom::Start(0))
-            .map_err(|error| Error::io(path, &error))?;
+        let back = file.seek(SeekFrom::Start(0));
+        back.map_err(|error| Error::because(Kind::Io, error))?;
         let (reader, _) = Reader::open(BufReader::new(file), reference)?;
         let (index, places) = crai::places(path, &spans, size)?;
         Ok(Self {

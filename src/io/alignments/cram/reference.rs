@@ -1,10 +1,11 @@
 //! The reference that a CRAM file was written against, contig by contig, held to its MD5.
 
 use super::super::header::Header;
+use super::lookup;
 use crate::error::{Error, Result};
 use crate::io::indexed::{Access, Indexed};
 use crate::io::input::Input;
-use md5::{Digest, Md5};
+use crate::io::source::{exists, shown};
 use noodles::fasta;
 use noodles::fasta::record::{Definition, Sequence};
 use std::collections::HashMap;
@@ -24,22 +25,32 @@ pub(super) fn within(letters: &[u8]) -> &[u8] {
     &letters[..letters.len().saturating_sub(BEYOND)]
 }
 
-/// A FASTA file with its index, or none.
+/// A FASTA file with its index; or none, and then the places that the environment and the CRAM's
+/// own header name.
 ///
 /// Memory: contigs of 600 million bases together, at most, and the one that is added last.
 #[derive(Clone)]
 pub struct Reference {
     path: Option<PathBuf>,
     fasta: Option<Arc<Mutex<Indexed>>>,
-    /// MD5 and length of contigs, as the CRAM's header has them.
-    expected: HashMap<String, (Option<String>, u64)>,
+    /// What the CRAM's header says of its contigs.
+    expected: HashMap<String, Expected>,
     held: Arc<AtomicU64>,
     /// No base is taken from it, though the decoder asks for it.
     unneeded: bool,
 }
 
+/// What a header says of a contig.
+#[derive(Clone)]
+struct Expected {
+    md5: Option<String>,
+    length: u64,
+    /// The FASTA that it came from.
+    url: Option<String>,
+}
+
 impl Reference {
-    /// Opens `path`; without one, only CRAM that needs no reference can be read.
+    /// Opens `path`; without one, contigs are looked up when they are needed.
     ///
     /// # Errors
     /// Usage, when the file has no index.
@@ -67,7 +78,7 @@ impl Reference {
             Access::Stream(why) => {
                 let what = format!("a reference needs an index: {why}");
                 let todo = "bgzip it, then samtools faidx";
-                Err(Error::usage(what).file(path.display()).todo(todo))
+                Err(Error::usage(what).file(shown(path)).todo(todo))
             }
         }
     }
@@ -75,13 +86,21 @@ impl Reference {
     /// Held to what `header` says of its contigs.
     pub(super) fn of(mut self, header: &Header) -> Self {
         let md5s = header.values("@SQ", "M5:");
-        let contigs = header.contigs.iter().zip(md5s).map(|(contig, md5)| {
-            // Some writers leave the field empty.
-            let md5 = md5
-                .filter(|md5| !md5.is_empty())
-                .map(str::to_ascii_lowercase);
-            (contig.name.clone(), (md5, contig.length))
-        });
+        let fields = md5s.zip(header.values("@SQ", "UR:"));
+        let contigs = header
+            .contigs
+            .iter()
+            .zip(fields)
+            .map(|(contig, (md5, url))| {
+                // Some writers leave a field empty.
+                let md5 = md5.filter(|md5| !md5.is_empty());
+                let expected = Expected {
+                    md5: md5.map(str::to_ascii_lowercase),
+                    length: contig.length,
+                    url: url.filter(|url| !url.is_empty()).map(str::to_string),
+                };
+                (contig.name.clone(), expected)
+            });
         self.expected = contigs.collect();
         self
     }
@@ -107,19 +126,46 @@ impl Reference {
     }
 
     fn load(&self, name: &str) -> Result<Vec<u8>> {
+        if let (true, Some(expected)) = (self.unneeded, self.expected.get(name)) {
+            self.held.fetch_add(expected.length, Ordering::Relaxed);
+            return Ok(vec![b'N'; expected.length as usize]);
+        }
         let Some(fasta) = &self.fasta else {
-            if let (true, Some((_, length))) = (self.unneeded, self.expected.get(name)) {
-                self.held.fetch_add(*length, Ordering::Relaxed);
-                return Ok(vec![b'N'; *length as usize]);
-            }
-            let what = format!("CRAM needs its reference to read \"{name}\"");
-            return Err(Error::input(what).todo("give it with --reference"));
+            return self.look_up(name);
         };
         let mut fasta = fasta.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path.as_deref().unwrap_or(Path::new(""));
+        self.of_fasta(&mut fasta, path, name)
+    }
+
+    /// A contig from where its MD5 or its `UR` leads to.
+    fn look_up(&self, name: &str) -> Result<Vec<u8>> {
+        let expected = self.expected.get(name);
+        if let Some(Expected {
+            md5: Some(md5),
+            length,
+            ..
+        }) = expected
+            && let Some(letters) = lookup::by_md5(md5, *length)?
+        {
+            let held = letters.len() + BEYOND;
+            self.held.fetch_add(held as u64, Ordering::Relaxed);
+            return Ok(letters);
+        }
+        let url = expected.and_then(|expected| expected.url.as_deref());
+        if let Some(path) = url.map(lookup::path_of).filter(|path| exists(path)) {
+            return self.of_fasta(&mut Self::indexed(path, false)?, path, name);
+        }
+        let what = format!("CRAM needs its reference to read \"{name}\"");
+        let todo = "give it with --reference, or name its place in REF_PATH or REF_CACHE";
+        Err(Error::input(what).todo(todo))
+    }
+
+    /// A contig of a FASTA file.
+    fn of_fasta(&self, fasta: &mut Indexed, path: &Path, name: &str) -> Result<Vec<u8>> {
         let wrong = |what: String| {
             let todo = "give the reference that the CRAM was written with";
-            Err(Error::input(what).file(path.display()).todo(todo))
+            Err(Error::input(what).file(shown(path)).todo(todo))
         };
         let contig = fasta
             .contigs()
@@ -130,11 +176,13 @@ impl Reference {
         };
         let (length, expected) = (fasta.contigs()[contig].length, self.expected.get(name));
         match expected {
-            Some((_, expected)) if *expected > length => tracing::warn!(
-                "\"{name}\" has {length} bases in the reference, {expected} in the CRAM: what lies \
-                 beyond is N"
+            Some(expected) if expected.length > length => tracing::warn!(
+                "\"{name}\" has {length} bases in the reference, {} in the CRAM: what lies \
+                 beyond is N",
+                expected.length
             ),
-            Some((_, expected)) if *expected != length => {
+            Some(expected) if expected.length != length => {
+                let expected = expected.length;
                 return wrong(format!(
                     "\"{name}\" has {length} bases here, {expected} in the CRAM"
                 ));
@@ -142,9 +190,8 @@ impl Reference {
             _ => {}
         }
         let letters = fasta.letters(contig)?;
-        if let Some((Some(expected), _)) = expected {
-            let md5 = Md5::digest(&letters);
-            let md5: String = md5.iter().map(|byte| format!("{byte:02x}")).collect();
+        if let Some(expected) = expected.and_then(|expected| expected.md5.as_ref()) {
+            let md5 = lookup::md5_of(&letters);
             if md5 != *expected {
                 return wrong(format!(
                     "\"{name}\" has MD5 {md5} here, {expected} in the CRAM"
@@ -185,6 +232,19 @@ mod tests {
         assert_eq!(load(5000).unwrap().len(), 4200);
         let error = load(4000).unwrap_err().to_string();
         assert!(error.contains("has 4200 bases here, 4000"), "{error}");
+    }
+
+    #[test]
+    fn without_a_reference_a_contig_comes_from_the_fasta_that_the_header_names() {
+        let load = |path: &Path| {
+            let text = format!("@SQ\tSN:17\tLN:4200\tUR:file:{}\n", path.display());
+            let reference = Reference::open(None, false).unwrap();
+            reference.of(&Header::of_text(text).unwrap()).load("17")
+        };
+        let fasta = Reference::open(Some(&data("ref.fa")), false).unwrap();
+        assert!(load(&data("ref.fa")).unwrap() == fasta.load("17").unwrap());
+        let error = load(&data("none.fa")).unwrap_err().to_string();
+        assert!(error.contains("REF_PATH"), "{error}");
     }
 
     #[test]
