@@ -96,7 +96,7 @@ impl Fit {
             estimate.parameters,
             estimate.steps,
             estimate.bases,
-            estimate.evaluated,
+            estimate.evaluated + estimate.tested,
             readable(estimate.memory),
             estimate.seconds(speed),
             binds::training(estimate.memory),

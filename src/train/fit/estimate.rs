@@ -20,8 +20,10 @@ pub struct Estimate {
     pub steps: u64,
     /// Bases that these steps read, at most.
     pub bases: u64,
-    /// Bases that all evaluations and the test read.
+    /// Bases that all evaluations read.
     pub evaluated: u64,
+    /// Bases that the test reads.
+    pub tested: u64,
     /// Bytes of memory besides the weights as they were read: genomes and labels, five copies of the
     /// parameters, activations.
     pub memory: u64,
@@ -31,7 +33,7 @@ impl Estimate {
     /// Seconds of a run at so many bases a second in training. A gradient takes two times as long as
     /// what it is of, so that an evaluation takes a third.
     pub fn seconds(&self, speed: f64) -> f64 {
-        (self.bases as f64 + self.evaluated as f64 / 3.0) / speed
+        (self.bases as f64 + (self.evaluated + self.tested) as f64 / 3.0) / speed
     }
 }
 
@@ -50,7 +52,8 @@ impl Prepared {
             parameters,
             steps,
             bases: pace.bases.saturating_mul(steps),
-            evaluated: held_out.saturating_mul(evaluations).saturating_add(tested),
+            evaluated: held_out.saturating_mul(evaluations),
+            tested,
             memory: pace.bytes + 4 * COPIES * parameters + activations,
         }
     }
