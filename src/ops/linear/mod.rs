@@ -227,10 +227,11 @@ impl Rows<'_> {
             Weight::Stored(weight) => Matrix::new(weight, [width, inner], inner).transposed(),
             Weight::Rounded(packed) => {
                 // Some rows at a time, that what follows the product finds them in the cache.
+                let mut block = Vec::new();
                 let blocks = out.chunks_mut(BLOCK * width).zip(x.chunks(BLOCK * inner));
                 for (i, (out, x)) in blocks.enumerate() {
                     let added = added.map(|added| &added[i * BLOCK * width..][..out.len()]);
-                    packed.multiply(out, x);
+                    packed.multiply(out, x, &mut block);
                     epilogue(out, self.bias, added, width, activation);
                 }
                 return;

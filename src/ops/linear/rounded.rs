@@ -39,9 +39,12 @@ impl Packed {
     pub fn new(weight: &[f32], inner: usize) -> Self {
         let width = weight.len() / inner.max(1);
         let halves = inner.div_ceil(2);
-        let value = |n: usize, k: usize| match n < width && k < inner {
-            true => u32::from(rounded(weight[n * inner + k])),
-            false => 0,
+        let value = |n: usize, k: usize| {
+            if n < width && k < inner {
+                u32::from(rounded(weight[n * inner + k]))
+            } else {
+                0
+            }
         };
         let mut pairs = Vec::with_capacity(width.next_multiple_of(LANES) * halves);
         for panel in (0..width).step_by(LANES * VECTORS) {
@@ -58,25 +61,18 @@ impl Packed {
         }
     }
 
-    /// `out (M, N) = x (M, K) Wᵀ`, on one thread. Only where it is [`available`].
-    pub fn multiply(&self, out: &mut [f32], x: &[f32]) {
+    /// `out (M, N) = x (M, K) Wᵀ` of some rows, [`BLOCK`] are best, on one thread; `block` will hold
+    /// them rounded. Only where it is [`available`].
+    pub fn multiply(&self, out: &mut [f32], x: &[f32], block: &mut Vec<u32>) {
         let (inner, width) = (self.inner, self.width);
         let rows = x.len() / inner.max(1);
         assert!(available() && out.len() == rows * width && x.len() == rows * inner);
-        let halves = inner.div_ceil(2);
-        let mut block = vec![0; BLOCK.min(rows) * halves];
-        let blocks = out.chunks_mut(BLOCK * width).zip(x.chunks(BLOCK * inner));
-        for (out, x) in blocks {
-            let rows = x.len() / inner;
-            let block = &mut block[..rows * halves];
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the features were detected just above.
-            unsafe {
-                round(block, x, inner);
-                self.block(out, block, rows);
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            let _ = (out, block, rows);
+        block.resize(rows * inner.div_ceil(2), 0);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the features were detected just above.
+        unsafe {
+            round(block, x, inner);
+            self.block(out, block, rows);
         }
     }
 

@@ -235,9 +235,10 @@ fn convolve(
     let (rows, own) = (x.len() / channels, out.len() / channels);
     let reach = before.len() / channels; // K − 1
     // What these rows read, as it lies in memory: rows before them, or behind them if reversed.
-    let within = match conv.reversed {
-        false => first.checked_sub(reach),
-        true => Some(first).filter(|first| first + own + reach <= rows),
+    let within = if conv.reversed {
+        Some(first).filter(|first| first + own + reach <= rows)
+    } else {
+        first.checked_sub(reach)
     };
     if let Some(from) = within {
         let window = &x[from * channels..][..(own + reach) * channels];
