@@ -20,7 +20,7 @@ const STEPS: u64 = 6;
 const CHUNK: u64 = 40;
 
 /// Architectures that train on a GPU, at sizes for tests.
-const MODELS: [(&str, &str); 5] = [
+const MODELS: [(&str, &str); 6] = [
     (
         "crocuta-bacteria",
         r#"{"hidden_size": 16, "num_filters": 16, "num_attention_heads": 2, "inner_mlp_size": 20,
@@ -32,6 +32,11 @@ const MODELS: [(&str, &str); 5] = [
     (
         "s4d-d256-l8",
         r#"{"d_model": 16, "d_state": 8, "n_layer": 2}"#,
+    ),
+    // Its head is the embedding, divided by a temperature.
+    (
+        "s4d-d256-l8",
+        r#"{"d_model": 16, "d_state": 8, "n_layer": 1, "_crocuta_temperature": 1.25}"#,
     ),
     (
         "transformer-d256-l8",

@@ -133,7 +133,8 @@ impl Tensor {
                     continue;
                 };
                 let sum = match pending.remove(&node.id) {
-                    Some((.., sum)) => sum.add(&part)?,
+                    // One of them may have come by a weight in memory, the other by the GPU.
+                    Some((.., sum)) => sum.add(&part.to_device(sum.device())?)?,
                     None => part,
                 };
                 pending.insert(node.id, (Arc::clone(node), parent.device().clone(), sum));
