@@ -1,6 +1,6 @@
-//! CRAM 3.0 and 3.1 (CRAM specification), decoded by noodles (CRAM 2 is htslib's: `two.rs`), whose decoder believes every size in
-//! the file and panics on damage. So containers are cut out and their sizes checked here, and
-//! whatever it does with them is contained.
+//! CRAM 3.0 and 3.1 (CRAM specification; CRAM 2 is htslib's: `two.rs`), decoded by noodles, whose
+//! decoder believes every size in the file and panics on damage. So containers are cut out and their
+//! sizes checked here, and whatever it does with them is contained.
 
 mod beyond;
 mod blocks;

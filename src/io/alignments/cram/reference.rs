@@ -235,6 +235,17 @@ mod tests {
     }
 
     #[test]
+    fn records_that_have_all_their_bases_need_no_contig_of_a_reference_that_is_given() {
+        let header = Header::of_text("@SQ\tSN:other\tLN:12\n".to_string()).unwrap();
+        let mut reference = Reference::open(Some(&data("ref.fa")), false)
+            .unwrap()
+            .of(&header);
+        assert!(reference.load("other").is_err());
+        reference.unneeded = true;
+        assert_eq!(reference.load("other").unwrap(), [b'N'; 12]);
+    }
+
+    #[test]
     fn without_a_reference_a_contig_comes_from_the_fasta_that_the_header_names() {
         let load = |path: &Path| {
             let text = format!("@SQ\tSN:17\tLN:4200\tUR:file:{}\n", path.display());
