@@ -3,6 +3,9 @@
 //!
 //! `tests/fuzz.rs` runs these over the seeds; `fuzz/run` with libFuzzer.
 
+#[path = "../src/io/testing/bytes.rs"]
+mod bytes;
+
 use crocuta::adapter;
 use crocuta::checkpoint::{Checkpoint, Weights, convert};
 use crocuta::error::{Kind, Result};
@@ -83,7 +86,7 @@ pub const TARGETS: [Target; 20] = [
 ];
 
 /// Seeds of formats of which the repository holds no file.
-pub const TEXTS: [(&str, &[u8]); 10] = [
+const TEXTS: [(&str, &[u8]); 10] = [
     ("fastq", b"@r1 x\nACGTN\n+\nIIIII\n@r2\nAC\nGT\n+r2\nII\nII\n"),
     ("bed", b"#c\ntrack x\na\t5\t9\tn\t1\t+\na\t0\t100\tt\t0\t+\t0\t100\t0\t2\t10,20,\t0,80,\n"),
     ("gff", b"##gff-version 3\nc\ts\tgene\t1\t9\t.\t-\t.\tID=a;Parent=b,c%20\n##FASTA\n>c\nA\n"),
@@ -95,6 +98,33 @@ pub const TEXTS: [(&str, &[u8]); 10] = [
     ("adapter", b"{\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4, \"rank_pattern\": {\"a.*b\": 3}}"),
     ("journal", b"{\"identity\": {}, \"checkpoints\": 1, \"position\": {\"sequences\": 1, \"bases\": 0}, \"parts\": {}, \"files\": {\"x-1\": \"00\"}}"),
 ];
+
+/// What a target begins with: files of the repository, texts, both compressed where that is read,
+/// and what fuzzing found once.
+pub fn seeds((name, _, files): &Target) -> Vec<Vec<u8>> {
+    let mut seeds: Vec<Vec<u8>> = files.iter().map(|file| own(file)).collect();
+    let texts = TEXTS.iter().filter(|(of, _)| of == name);
+    seeds.extend(texts.map(|(_, text)| text.to_vec()));
+    if ["fasta", "vcf", "fastq"].contains(name) {
+        let packed = seeds.iter().flat_map(|text| {
+            [
+                bytes::gzip(text),
+                bytes::bgzf(text, 3000),
+                zstd::encode_all(&text[..], 1).unwrap(),
+            ]
+        });
+        let packed: Vec<_> = packed.collect();
+        seeds.extend(packed);
+    }
+    if *name == "torch" {
+        let pickle = b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06tQK\0K\x06\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.";
+        seeds.extend([pickle.to_vec(), zip(pickle)]);
+    }
+    let kept = std::fs::read_dir(root().join("tests/data/fuzz").join(name));
+    let kept = kept.into_iter().flatten();
+    seeds.extend(kept.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()));
+    seeds
+}
 
 /// A directory in memory where there is one, for a process's files.
 struct Place(PathBuf);
@@ -137,15 +167,19 @@ impl Drop for Place {
     }
 }
 
-/// A file of the repository.
-pub fn own(name: &str) -> Vec<u8> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = if root.ends_with("fuzz") {
-        root.parent().unwrap()
+/// The repository.
+fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if package.ends_with("fuzz") {
+        package.parent().unwrap()
     } else {
-        root
-    };
-    std::fs::read(root.join(name)).unwrap()
+        package
+    }
+}
+
+/// A file of the repository.
+fn own(name: &str) -> Vec<u8> {
+    std::fs::read(root().join(name)).unwrap()
 }
 
 /// No input is a bug.
@@ -333,7 +367,7 @@ fn torch(data: &[u8]) {
 }
 
 /// A zip with this pickle, and a storage of six floats.
-pub fn zip(pickle: &[u8]) -> Vec<u8> {
+fn zip(pickle: &[u8]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     let entries = [("w/data.pkl", pickle), ("w/data/0", &[0; 24][..])];
     for (name, data) in entries {

@@ -2,40 +2,11 @@
 //! a sanitizer, so that no second build of everything is needed.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "../src/io/testing/bytes.rs"]
-mod bytes;
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
-use targets::{TARGETS, TEXTS, Target, own, zip};
-
-/// What a target begins with.
-fn seeds((name, _, files): &Target) -> Vec<Vec<u8>> {
-    let mut seeds: Vec<Vec<u8>> = files.iter().map(|file| own(file)).collect();
-    let texts = TEXTS.iter().filter(|(of, _)| of == name);
-    seeds.extend(texts.map(|(_, text)| text.to_vec()));
-    if ["fasta", "vcf", "fastq"].contains(name) {
-        let packed = seeds.iter().flat_map(|text| {
-            [
-                bytes::gzip(text),
-                bytes::bgzf(text, 3000),
-                zstd::encode_all(&text[..], 1).unwrap(),
-            ]
-        });
-        let packed: Vec<_> = packed.collect();
-        seeds.extend(packed);
-    }
-    if *name == "torch" {
-        let pickle = b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06tQK\0K\x06\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.";
-        seeds.extend([pickle.to_vec(), zip(pickle)]);
-    }
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fuzz");
-    let kept = std::fs::read_dir(kept.join(name)).into_iter().flatten();
-    seeds.extend(kept.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()));
-    seeds
-}
+use targets::{TARGETS, Target, seeds};
 
 /// Seeds as they are, cut, and with bytes that are changed; each within the bounds of fuzzing.
 fn replay(target: &Target) -> usize {

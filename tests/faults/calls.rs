@@ -5,6 +5,7 @@ use crate::run::{RUNS, Small, WORK};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Exit codes of docs/exit-codes.md that a fault may lead to.
 const CODES: [i32; 5] = [0, 3, 4, 5, 137];
@@ -130,17 +131,27 @@ fn a_call_that_fails_in_work_on_models_and_tables_leaves_all_or_nothing() {
     sample(&WORK);
 }
 
-/// An hour and more. Prints how many calls failed, and the exit codes.
+/// Hours of one processor; takes all. Prints how many calls failed, and the exit codes.
 #[test]
 #[ignore = "takes long: run it after changes to io"]
 fn any_call_that_fails_leaves_all_or_nothing() {
-    let (mut all, mut lines) = (0, 0);
-    for line in RUNS.iter().chain(&WORK) {
-        let codes = disturb(line, 1);
-        println!("{line}: {codes:?}");
-        (all, lines) = (all + codes.values().sum::<usize>(), lines + 1);
-    }
-    println!("{all} faults in {lines} command lines");
+    let lines: Vec<&str> = RUNS.iter().chain(&WORK).copied().collect();
+    let (next, all) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        while let Some(line) = lines.get(next.fetch_add(1, Relaxed)) {
+            let codes = disturb(line, 1);
+            println!("{line}: {codes:?}");
+            all.fetch_add(codes.values().sum(), Relaxed);
+        }
+    };
+    let processors = std::thread::available_parallelism().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..processors.get() {
+            scope.spawn(work);
+        }
+    });
+    let all = all.into_inner();
+    println!("{all} faults in {} command lines", lines.len());
 }
 
 /// What a command says of a table that it only looks at: no outputs, so the codes are all.
