@@ -23,7 +23,7 @@ pub use groups::{GROUP_POSITIONS, Groups};
 pub use intervals::{AllIntervals, interval_embeddings, interval_predictions};
 pub use known::Known;
 pub use pilot::{Experiment, Origin, PilotRow, PilotRows, pilot};
-pub use positions::{Positions, RowUnit, flag, with_depth, with_tokens};
+pub use positions::{Positions, RowUnit, flag, reverse_rows, with_depth, with_tokens};
 pub use predictions::{
     HeadOutputs, PROBABILITIES, TRACKS, bin_predictions, head_outputs, predictions,
 };
@@ -123,7 +123,7 @@ pub fn specs<B>(columns: &[Column<B>]) -> Vec<ColumnSpec> {
 }
 
 /// Rows on their way to a table. Five kinds of tables, five batches.
-pub trait Batch: Default + Sync {
+pub trait Batch: Default + Send + Sync {
     /// How many rows there are.
     fn len(&self) -> usize;
 

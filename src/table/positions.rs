@@ -80,12 +80,7 @@ impl Positions {
         self.depth.reverse();
         self.tokens.reverse();
         self.intervals.reverse();
-        let (rows, mut values) = (self.starts.len(), std::mem::take(&mut self.values));
-        for row in 0..rows / 2 {
-            let (left, right) = values.split_at_mut((rows - 1 - row) * width);
-            left[row * width..][..width].swap_with_slice(&mut right[..width]);
-        }
-        self.values = values;
+        reverse_rows(&mut self.values, width);
     }
 
     /// Appends rows `rows` of another batch of the same width.
@@ -182,6 +177,17 @@ impl Positions {
         let rows = self.values.chunks_exact(width.max(1));
         rows.flat_map(|row| &row[range.clone()]).copied().collect()
     }
+}
+
+/// Reverses the order of rows of `width` numbers.
+pub fn reverse_rows(values: &mut [f32], width: usize) {
+    let width = width.max(1);
+    let rows = values.len() / width;
+    let (left, right) = values.split_at_mut(rows.div_ceil(2) * width);
+    left.par_chunks_exact_mut(width)
+        .zip(right.par_chunks_exact_mut(width).rev())
+        .with_min_len(256)
+        .for_each(|(left, right)| left.swap_with_slice(right));
 }
 
 impl Batch for Positions {

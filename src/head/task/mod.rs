@@ -16,7 +16,8 @@ use super::attention_pooling::{AttentionPooling, BASES, PAIRS, PoolingSizes, pai
 use super::local_attention::{LocalAttention, LocalSizes, LocalState};
 use crate::checkpoint::{Config, Weights};
 use crate::error::{Error, Result};
-use crate::ops::{Activation, Device, Linear, PoolSizes, Tensor, gelu_erf, segment_mean, timing};
+use crate::ops::{Activation, Device, Linear, PoolSizes, Tensor};
+use crate::ops::{gelu_erf, segment_mean, timing, unwritten};
 use crate::sequence::Segment;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -307,10 +308,9 @@ impl Task {
                 };
                 let first = hidden.as_ref().unwrap_or(&last);
                 if self.both_strands {
-                    let own = [0, width].map(|from| first.weight.narrow(1, from, width));
-                    let [own, other] = own;
-                    let linear = Linear::new(Tensor::cat(&[own?, other?], 0)?, None);
-                    halves = Some((linear, first.bias.to_vec1()?));
+                    let half = |from| Ok::<_, Error>(first.weight.narrow(1, from, width)?);
+                    let [own, other] = [half(0)?, half(width)?].map(|half| Linear::new(half, None));
+                    halves = Some(([own, other], first.bias.to_vec1()?));
                 }
                 Readout::Dense(hidden.map(Dense::linear), last.linear())
             }
@@ -355,8 +355,8 @@ impl Dense {
 pub struct TaskHead {
     layer: Readout,
     /// Of a head of both strands without attention: what its first layer, of N numbers, makes of
-    /// one strand's vector, were it the first or the second half; and that layer's bias.
-    halves: Option<(Linear, Vec<f32>)>, // (2N, D), (N)
+    /// the vector of the strand that is described, and of the other's; and that layer's bias.
+    halves: Option<([Linear; 2], Vec<f32>)>, // (N, D) each, (N)
     /// Of a head of sequences, if it does not read their means.
     pooling: Option<AttentionPooling>,
     /// Of the same: what the pairs of bases at their places add.
@@ -430,22 +430,26 @@ impl TaskHead {
         matches!(self.layer, Readout::Local(_))
     }
 
-    /// The first stage of reading piece by piece: what of one strand's hidden vectors (T, D) must
-    /// wait for the other strand. [`TaskHead::part`] takes its share of each row.
-    pub fn begin(&self, hidden: &Tensor) -> Result<Tensor> {
+    /// The first stage of reading piece by piece: what of the hidden vectors (T, D) must wait for
+    /// the other strand. `strands`: how many rows follow each other, and whether they are of the
+    /// reverse strand.
+    pub fn begin(&self, hidden: &Tensor, strands: &[(usize, bool)]) -> Result<Tensor> {
         let _span = timing::whole("head");
         match (&self.layer, &self.halves) {
-            (_, Some((halves, _))) => halves.forward(hidden), // (T, 2N)
+            (_, Some((halves, _))) => {
+                let half = |reverse: bool| &halves[usize::from(reverse)];
+                if let [(_, reverse)] = strands {
+                    return half(*reverse).forward(hidden); // (T, N)
+                }
+                let mut from = 0;
+                let parts = strands.iter().map(|&(rows, reverse)| {
+                    from += rows;
+                    half(reverse).forward(&hidden.narrow(0, from - rows, rows)?)
+                });
+                Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0) // (T, N)
+            }
             (Readout::Dense(first, last), None) => dense(hidden, first, last), // (T, K)
-            (Readout::Local(_), None) => Ok(hidden.clone()),  // (T, D)
-        }
-    }
-
-    /// Of a row of the first stage, what belongs to the strand that was read.
-    pub fn part<'a>(&self, row: &'a [f32], reverse: bool) -> &'a [f32] {
-        match &self.halves {
-            Some((_, bias)) => &row[usize::from(reverse) * bias.len()..][..bias.len()],
-            None => row,
+            (Readout::Local(_), None) => Ok(hidden.clone()),                   // (T, D)
         }
     }
 
@@ -467,7 +471,7 @@ impl TaskHead {
     ) -> Result<Vec<f32>> {
         if let Some((_, bias)) = &self.halves {
             let n = bias.len();
-            let mut sums = vec![0.0; parts.len() / 2];
+            let mut sums: Vec<f32> = unwritten(parts.len() / 2);
             let rows = sums.par_chunks_exact_mut(n);
             let rows = rows.zip(parts.par_chunks_exact(2 * n));
             rows.with_min_len(TOGETHER).for_each(|(sum, row)| {

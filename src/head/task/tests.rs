@@ -131,7 +131,14 @@ fn a_head_read_in_two_stages_and_pieces_says_what_it_says_of_the_whole() {
         expected
             .chunks_exact_mut(2)
             .for_each(|row| Link::Softmax.apply(row));
-        let begun = strands.map(|x| head.begin(&x).unwrap());
+        let begun = [0, 1].map(|i| head.begin(&strands[i], &[(10, i == 1)]).unwrap());
+        // A step may have rows of both strands.
+        let mixed = head.begin(&strands[1], &[(3, true), (7, false)]).unwrap();
+        let other = head.begin(&strands[1], &[(10, false)]).unwrap();
+        for (range, whole) in [(0..3, &begun[1]), (3..10, &other)] {
+            let rows = |x: &Tensor| x.narrow(0, range.start, range.len())?.to_vec2::<f32>();
+            assert_eq!(rows(&mixed).unwrap(), rows(whole).unwrap());
+        }
         let width = begun[0].width();
         let begun = begun.map(|x| x.to_vec1::<f32>().unwrap());
         for cut in 1..10 {
@@ -139,7 +146,7 @@ fn a_head_read_in_two_stages_and_pieces_says_what_it_says_of_the_whole() {
             for (from, to) in [(0, cut), (cut, 10)] {
                 let parts = (from..to).flat_map(|i| {
                     let row = |strand: usize| &begun[strand][i * width..][..width];
-                    [head.part(row(0), false), head.part(row(1), true)].concat()
+                    [row(0), row(1)].concat()
                 });
                 let ended = head.end(parts.collect(), segment(from..to), &mut state);
                 found.extend(ended.unwrap());

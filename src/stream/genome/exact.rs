@@ -139,7 +139,7 @@ fn values(reading: Reading, exact: &Exact, piece: &Piece, range: Range<u64>) -> 
             return Err(Error::usage(what));
         }
         Head::Embedding | Head::Prediction { .. } => {
-            let values = reading.head.values(hidden)?.to_vec1()?;
+            let values = reading.head.values(hidden, &[])?.to_vec1()?;
             (values.len() / piece.codes.len(), values)
         }
     };
@@ -183,7 +183,7 @@ pub fn exact_speed(engine: &Engine, head: &Head, tile: usize, scratch: &Path) ->
     let start = Instant::now();
     exact.layers(&mut |range| Ok(range.map(token).collect()), &mut |_| Ok(()))?;
     for tile in [0..tile as u64, tile as u64..exact.length] {
-        head.values(exact.rows(tile)?)?.to_vec1::<f32>()?;
+        head.values(exact.rows(tile)?, &[])?.to_vec1::<f32>()?;
     }
     Ok(exact.length as f64 / start.elapsed().as_secs_f64())
 }

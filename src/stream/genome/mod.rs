@@ -64,12 +64,12 @@ impl Head {
         }
     }
 
-    /// What the head makes of hidden vectors (T, D).
-    fn values(&self, hidden: Tensor) -> Result<Tensor> {
+    /// What the head makes of hidden vectors (T, D); `strands`: as [`TaskHead::begin`] has them.
+    fn values(&self, hidden: Tensor, strands: &[(usize, bool)]) -> Result<Tensor> {
         Ok(match self {
             Self::Embedding => hidden,
             Self::Prediction { model, .. } => model.forward(&hidden)?, // (T, V)
-            Self::Task(head) => head.begin(&hidden)?,
+            Self::Task(head) => head.begin(&hidden, strands)?,
         })
     }
 }
@@ -264,7 +264,8 @@ impl Computing<'_> {
             Head::Prediction { logits, masked, .. } => (*logits, *masked),
             Head::Task(_) => (true, None),
         };
-        let mut run = |tokens| head.values(engine.hidden(tokens, &segments, state)?.0);
+        let strands = step.strands();
+        let mut run = |tokens| head.values(engine.hidden(tokens, &segments, state)?.0, &strands);
         // Of a bidirectional model, each base's logits come from the run in which it was masked.
         let masked = match masked {
             Some(stride) => {

@@ -3,7 +3,7 @@
 use super::bins::Bins;
 use super::ending::Ending;
 use super::intervals::Sums;
-use super::strands::{Strands, TOGETHER};
+use super::strands::Strands;
 use super::{GenomeSettings, GenomeStep, Head, Outputs, Piece, Promised, Reading};
 use crate::error::Result;
 use crate::head::{LanguageModel, PREDICTIONS};
@@ -90,6 +90,11 @@ impl Stage for GenomeRows<'_> {
     fn run(&mut self, (step, promised): Self::In, to: &mut Next<Positions>) -> Result<()> {
         let mut outputs = promised.read()?;
         check(&step, &outputs, self.pooled)?;
+        let tokens = match self.pooled {
+            Some(size) => step.runs(size).len(),
+            None => step.len(),
+        };
+        let width = outputs.values.len() / tokens.max(1);
         let mut done = 0;
         for piece in &step.pieces {
             if piece.segment.starts {
@@ -97,7 +102,7 @@ impl Stage for GenomeRows<'_> {
             }
             let mut rows = keys(piece, self.pooled.unwrap_or(1));
             rows.tokens = self.tokens(piece)?;
-            rows.values = self.values(piece, &step, &mut outputs, done)?;
+            rows.values = self.values(piece, (&mut outputs, width), done)?;
             done += match self.pooled {
                 Some(_) => rows.starts.len(),
                 None => piece.codes.len(),
@@ -162,8 +167,7 @@ impl GenomeRows<'_> {
     fn values(
         &mut self,
         piece: &Piece,
-        step: &GenomeStep,
-        outputs: &mut Outputs,
+        (outputs, width): (&mut Outputs, usize),
         from: usize,
     ) -> Result<Vec<f32>> {
         let wanted = match self.pooled {
@@ -171,9 +175,7 @@ impl GenomeRows<'_> {
             None => piece.stretches(),
         };
         match self.reading.head {
-            Head::Embedding => {
-                let engine = self.reading.engine;
-                let width = engine.facts.width * engine.layers.len();
+            Head::Embedding | Head::Task(_) => {
                 let of =
                     |rows: &Range<usize>| (from + rows.start) * width..(from + rows.end) * width;
                 if wanted.len() == 1 && of(&wanted[0]) == (0..outputs.values.len()) {
@@ -190,22 +192,6 @@ impl GenomeRows<'_> {
                     self.before.logits = last.to_vec();
                 }
                 Ok(values)
-            }
-            Head::Task(head) => {
-                let width = outputs.values.len() / step.len();
-                let part = |i: usize| {
-                    let row = &outputs.values[(from + i) * width..][..width];
-                    head.part(row, piece.reverse)
-                };
-                let rows: Vec<usize> = wanted.into_iter().flatten().collect();
-                let each = rows.first().map_or(0, |row| part(*row).len());
-                let mut parts = vec![0.0; rows.len() * each];
-                parts
-                    .par_chunks_exact_mut(each.max(1))
-                    .zip(rows.into_par_iter())
-                    .with_min_len(TOGETHER)
-                    .for_each(|(out, i)| out.copy_from_slice(part(i)));
-                Ok(parts)
             }
         }
     }

@@ -81,6 +81,16 @@ impl GenomeStep {
         pieces.collect()
     }
 
+    /// How many tokens follow each other that are read on one strand, and whether on the reverse.
+    pub fn strands(&self) -> Vec<(usize, bool)> {
+        let same = self.pieces.chunk_by(|a, b| a.reverse == b.reverse);
+        let strands = same.map(|pieces| {
+            let tokens = pieces.iter().map(|piece| piece.codes.len()).sum();
+            (tokens, pieces[0].reverse)
+        });
+        strands.collect()
+    }
+
     /// The segments of the state, in the order of the pieces.
     pub fn segments(&self) -> Vec<Segment> {
         self.pieces.iter().map(|piece| piece.segment).collect()

@@ -1,25 +1,89 @@
 //! The rows of both strands in reference order.
 
 use crate::error::{Error, Kind, Result};
-use crate::io::spill::Spill;
+use crate::io::spill::{Scratch, Spill};
+use crate::ops::unwritten;
 use crate::stream::Strand;
-use crate::table::{Batch, Positions};
+use crate::table::{Batch, Positions, reverse_rows};
+use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Rows that a thread takes at a time.
-pub(super) const TOGETHER: usize = 256;
+const TOGETHER: usize = 256;
+
+/// Numbers that a thread reads at a time.
+const READ: usize = 1 << 18;
 
 /// Brings the rows of both strands into reference order.
 ///
-/// The reverse strand is read first, from right to left; its rows wait in a scratch file of the
+/// The reverse strand is read first, from right to left; its rows wait in scratch files of the
 /// size of the table. Memory: a few blocks.
 pub struct Strands {
     strand: Strand,
     scratch: PathBuf,
-    waiting: Option<Spill>,
+    waiting: Option<Waiting>,
+    /// The next rows of the reverse strand, from the left, without their values.
     next: Positions,
+}
+
+/// Rows of the reverse strand. Their values are nearly all that there is of them: they are written
+/// and read once, as they come, and turned when they are in memory again.
+struct Waiting {
+    /// What else a row has, block by block, each from left to right.
+    keys: Spill,
+    /// The values, in reading order.
+    values: Scratch,
+    /// How many of them there are, and how many a row has.
+    count: u64,
+    width: usize,
+}
+
+impl Waiting {
+    fn create(scratch: &Path) -> Result<Self> {
+        Ok(Self {
+            keys: Spill::create(scratch)?,
+            values: Scratch::create(scratch)?,
+            count: 0,
+            width: 0,
+        })
+    }
+
+    /// Takes rows in reading order.
+    fn push(&mut self, mut rows: Positions) -> Result<()> {
+        let values = std::mem::take(&mut rows.values);
+        self.width = values.len() / rows.len();
+        self.values
+            .write(address(self.count), cast_slice(&values))?;
+        self.count += values.len() as u64;
+        rows.reverse();
+        self.keys.push(&rows.to_bytes())
+    }
+
+    /// The last block of rows, from left to right, without their values.
+    fn keys(&mut self, name: &Arc<str>) -> Result<Option<Positions>> {
+        let bytes = self.keys.pop()?;
+        Ok(bytes.map(|bytes| Positions::from_bytes(name, &bytes)))
+    }
+
+    /// The values of the last `rows` rows, from left to right.
+    fn values(&mut self, rows: usize) -> Result<Vec<f32>> {
+        let mut values = unwritten(rows * self.width);
+        self.count -= values.len() as u64;
+        let parts = values.par_chunks_mut(READ).enumerate();
+        parts.try_for_each(|(i, part)| {
+            let from = self.count + (i * READ) as u64;
+            self.values.read(address(from), cast_slice_mut(part))
+        })?;
+        reverse_rows(&mut values, self.width);
+        Ok(values)
+    }
+}
+
+/// Where the value of this number lies in a scratch file.
+fn address(value: u64) -> u64 {
+    value * size_of::<f32>() as u64
 }
 
 impl Strands {
@@ -37,7 +101,7 @@ impl Strands {
     /// right.
     pub fn push(
         &mut self,
-        mut block: Positions,
+        block: Positions,
         reverse: bool,
         ends: bool,
         emit: &mut impl FnMut(Positions) -> Result<()>,
@@ -47,16 +111,17 @@ impl Strands {
         }
         if reverse {
             let name = Arc::clone(&block.name);
-            if self.waiting.is_none() {
-                self.waiting = Some(Spill::create(&self.scratch)?);
-            }
-            block.reverse();
-            if let Some(waiting) = self.waiting.as_mut().filter(|_| !block.is_empty()) {
-                waiting.push(&block.to_bytes())?;
+            let waiting = match &mut self.waiting {
+                Some(waiting) => waiting,
+                none => none.insert(Waiting::create(&self.scratch)?),
+            };
+            if !block.is_empty() {
+                waiting.push(block)?;
             }
             if ends && self.strand == Strand::Reverse {
-                while let Some(bytes) = self.waiting.as_mut().map_or(Ok(None), Spill::pop)? {
-                    emit(Positions::from_bytes(&name, &bytes))?;
+                while let Some(mut rows) = waiting.keys(&name)? {
+                    rows.values = waiting.values(rows.len())?;
+                    emit(rows)?;
                 }
             }
             return Ok(());
@@ -68,32 +133,53 @@ impl Strands {
         emit(match self.strand {
             Strand::Mean => mean(block, &other),
             Strand::Joined => joined(block, &other),
-            _ => alternate(&block, &other),
+            _ => alternate(block, other),
         })
     }
 
     /// The next `rows` rows of the reverse strand, from the left.
     fn waited(&mut self, rows: usize, name: &Arc<str>) -> Result<Positions> {
-        while self.next.len() < rows {
-            let Some(bytes) = self.waiting.as_mut().map_or(Ok(None), Spill::pop)? else {
-                return Err(Error::new(
-                    Kind::Internal,
-                    "rows of the reverse strand are missing",
-                ));
+        let missing = || Error::new(Kind::Internal, "rows of the reverse strand are missing");
+        let Some(waiting) = &mut self.waiting else {
+            return if rows == 0 {
+                Ok(Positions::default())
+            } else {
+                Err(missing())
             };
-            let more = Positions::from_bytes(name, &bytes);
+        };
+        while self.next.len() < rows {
+            let more = waiting.keys(name)?.ok_or_else(missing)?;
             self.next.append(&more, 0..more.len());
         }
-        Ok(self.next.take(rows))
+        let mut next = self.next.take(rows);
+        next.values = waiting.values(rows)?;
+        Ok(next)
     }
 }
 
 fn mean(mut block: Positions, other: &Positions) -> Positions {
+    block
+        .values
+        .par_chunks_mut(READ)
+        .zip(other.values.par_chunks(READ))
+        .for_each(|(block, other)| {
+            for (x, y) in block.iter_mut().zip(other) {
+                *x = (*x + y) / 2.0;
+            }
+        });
+    combined(block, other)
+}
+
+/// One row a position: the forward strand's values, then the other's.
+fn joined(mut block: Positions, other: &Positions) -> Positions {
+    block.values = side_by_side(&block, other);
+    combined(block, other)
+}
+
+/// The keys of one row a position.
+fn combined(mut block: Positions, other: &Positions) -> Positions {
     block.strands.fill(b'.');
     block.tokens.clear();
-    for (x, y) in block.values.iter_mut().zip(&other.values) {
-        *x = (*x + y) / 2.0;
-    }
     for (flags, other) in block.flags.iter_mut().zip(&other.flags) {
         *flags |= other;
     }
@@ -103,12 +189,10 @@ fn mean(mut block: Positions, other: &Positions) -> Positions {
     block
 }
 
-/// One row a position: the forward strand's values, then the other's.
-fn joined(mut block: Positions, other: &Positions) -> Positions {
-    block.strands.fill(b'.');
-    block.tokens.clear();
+/// The values of each row of a block, then those of the same row of another.
+fn side_by_side(block: &Positions, other: &Positions) -> Vec<f32> {
     let width = block.width().max(1);
-    let mut values = vec![0.0; 2 * block.values.len()];
+    let mut values = unwritten(2 * block.values.len());
     values
         .par_chunks_exact_mut(2 * width)
         .zip(block.values.par_chunks_exact(width))
@@ -118,22 +202,19 @@ fn joined(mut block: Positions, other: &Positions) -> Positions {
             row[..width].copy_from_slice(own);
             row[width..].copy_from_slice(other);
         });
-    block.values = values;
-    for (flags, other) in block.flags.iter_mut().zip(&other.flags) {
-        *flags |= other;
-    }
-    for (context, other) in block.context.iter_mut().zip(&other.context) {
-        *context = (*context).min(*other);
-    }
-    block
+    values
 }
 
-fn alternate(block: &Positions, other: &Positions) -> Positions {
+fn alternate(mut block: Positions, mut other: Positions) -> Positions {
+    let values = side_by_side(&block, &other);
+    block.values.clear();
+    other.values.clear();
     let mut both = Positions::default();
     for row in 0..block.len() {
-        both.append(block, row..row + 1);
-        both.append(other, row..row + 1);
+        both.append(&block, row..row + 1);
+        both.append(&other, row..row + 1);
     }
+    both.values = values;
     both
 }
 
