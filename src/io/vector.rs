@@ -10,16 +10,19 @@
 //! and none is NULL, so the repetition levels are 0 followed by `dim - 1` ones in every row, the
 //! definition levels are all 1, and both are run-length encoded.
 
+use std::collections::VecDeque;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use arrow_buffer::Buffer;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parquet::basic::{Encoding, EncodingMask};
 use parquet::column::page::{CompressedPage, Page, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::page_index::offset_index::{OffsetIndexMetaData, PageLocation};
+use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 use rayon::prelude::*;
@@ -28,6 +31,9 @@ use super::compression::Compression;
 
 /// The size of a page's values, in bytes, before compression.
 const PAGE_BYTES: usize = 1 << 20;
+
+/// More bytes than a page's header has.
+const HEADER: usize = 64;
 
 const _: () = assert!(
     cfg!(target_endian = "little"),
@@ -72,17 +78,24 @@ pub(super) struct VectorChunk {
 
 /// The same, encoded.
 pub(super) struct EncodedVectors {
-    bytes: Bytes,
+    pages: Pages,
     close: ColumnCloseResult,
 }
 
 /// One encoded page.
 struct EncodedPage {
     rows: usize,
-    /// Bytes before compression.
-    size: usize,
-    compressed: Vec<u8>,
+    /// Bytes before compression, the header's among them.
+    uncompressed: usize,
+    /// Its header and what follows, as the file has them.
+    bytes: Bytes,
 }
+
+/// The pages of a chunk, which lie one behind the other in the file and nowhere before.
+struct Pages(Vec<Bytes>);
+
+/// The bytes of pages that were not read yet.
+struct Unread(VecDeque<Bytes>);
 
 impl VectorChunk {
     pub(super) fn new(
@@ -116,25 +129,21 @@ impl VectorChunk {
         let rows = len / row;
         drop(self.pieces);
 
-        let mut chunk = TrackedWrite::new(Vec::new());
         let mut index = OffsetIndexMetaData {
             page_locations: Vec::with_capacity(encoded.len()),
             unencoded_byte_array_data_bytes: None,
         };
-        let (mut first_row_index, mut uncompressed) = (0, 0);
-        for page in encoded {
-            let page_rows = page.rows;
-            let page = page.into_parquet(self.element, self.dim)?;
-            let written = SerializedPageWriter::new(&mut chunk).write_page(page)?;
+        let (mut first_row_index, mut written, mut uncompressed) = (0, 0, 0);
+        for page in &encoded {
             index.page_locations.push(PageLocation {
-                offset: to_i64(written.offset)?,
-                compressed_page_size: i32::try_from(written.bytes_written).map_err(too_large)?,
+                offset: written,
+                compressed_page_size: i32::try_from(page.bytes.len()).map_err(too_large)?,
                 first_row_index,
             });
-            first_row_index += to_i64(page_rows)?;
-            uncompressed += written.uncompressed_size;
+            first_row_index += to_i64(page.rows)?;
+            written += to_i64(page.bytes.len())?;
+            uncompressed += page.uncompressed;
         }
-        let chunk = chunk.into_inner()?;
 
         let metadata = ColumnChunkMetaData::builder(Arc::clone(&self.column))
             .set_encodings_mask(EncodingMask::new_from_encodings(
@@ -142,22 +151,20 @@ impl VectorChunk {
             ))
             .set_compression(self.compression.of_vectors())
             .set_num_values(to_i64(rows * self.dim)?)
-            .set_total_compressed_size(to_i64(chunk.len())?)
+            .set_total_compressed_size(written)
             .set_total_uncompressed_size(to_i64(uncompressed)?)
             .set_data_page_offset(0)
             .build()?;
         let close = ColumnCloseResult {
-            bytes_written: chunk.len() as u64,
+            bytes_written: written.unsigned_abs(),
             rows_written: rows as u64,
             metadata,
             bloom_filter: None,
             column_index: None,
             offset_index: Some(index),
         };
-        Ok(EncodedVectors {
-            bytes: Bytes::from(chunk),
-            close,
-        })
+        let pages = Pages(encoded.into_iter().map(|page| page.bytes).collect());
+        Ok(EncodedVectors { pages, close })
     }
 
     /// The page of the `len` bytes from `from` on.
@@ -184,11 +191,9 @@ impl VectorChunk {
                 }
             }
         }
-        Ok(EncodedPage {
-            rows,
-            size: page.len(),
-            compressed: self.compression.compress(page)?,
-        })
+        let size = page.len();
+        let compressed = self.compression.compress(page)?;
+        EncodedPage::new(compressed, size, (rows, self.element, self.dim))
     }
 
     /// The bytes of all pieces in `from..from + len`, piece by piece.
@@ -208,21 +213,81 @@ impl EncodedVectors {
         self,
         group: &mut SerializedRowGroupWriter<'_, W>,
     ) -> Result<(), ParquetError> {
-        group.append_column(&self.bytes, self.close)
+        group.append_column(&self.pages, self.close)
     }
 }
 
 impl EncodedPage {
-    fn into_parquet(self, element: Element, dim: usize) -> Result<CompressedPage, ParquetError> {
+    /// Puts the header before a page of `rows` vectors, which had `size` bytes.
+    fn new(
+        compressed: Vec<u8>,
+        size: usize,
+        (rows, element, dim): (usize, Element, usize),
+    ) -> Result<Self, ParquetError> {
+        let mut bytes = TrackedWrite::new(Vec::with_capacity(compressed.len() + HEADER));
         let page = Page::DataPage {
-            buf: self.compressed.into(),
-            num_values: u32::try_from(self.rows * dim).map_err(too_large)?,
+            buf: compressed.into(),
+            num_values: u32::try_from(rows * dim).map_err(too_large)?,
             encoding: values_encoding(element),
             def_level_encoding: Encoding::RLE,
             rep_level_encoding: Encoding::RLE,
             statistics: None,
         };
-        Ok(CompressedPage::new(page, self.size))
+        let page = CompressedPage::new(page, size);
+        let written = SerializedPageWriter::new(&mut bytes).write_page(page)?;
+        Ok(Self {
+            rows,
+            uncompressed: written.uncompressed_size,
+            bytes: Bytes::from(bytes.into_inner()?),
+        })
+    }
+}
+
+impl Length for Pages {
+    fn len(&self) -> u64 {
+        self.0.iter().map(|page| page.len() as u64).sum()
+    }
+}
+
+impl ChunkReader for Pages {
+    type T = Unread;
+
+    fn get_read(&self, start: u64) -> Result<Unread, ParquetError> {
+        let mut unread = Unread(self.0.iter().cloned().collect());
+        unread.skip(usize::try_from(start).map_err(too_large)?);
+        Ok(unread)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let mut bytes = vec![0; length];
+        self.get_read(start)?.read_exact(&mut bytes)?;
+        Ok(bytes.into())
+    }
+}
+
+impl Unread {
+    /// Leaves bytes out.
+    fn skip(&mut self, mut bytes: usize) {
+        while let Some(page) = self.0.front_mut() {
+            if bytes < page.len() {
+                page.advance(bytes);
+                return;
+            }
+            bytes -= page.len();
+            self.0.pop_front();
+        }
+    }
+}
+
+impl Read for Unread {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let Some(page) = self.0.front() else {
+            return Ok(0);
+        };
+        let n = to.len().min(page.len());
+        to[..n].copy_from_slice(&page[..n]);
+        self.skip(n);
+        Ok(n)
     }
 }
 

@@ -5,9 +5,10 @@ use super::journal::{Journal, Mark, load, store};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 use crate::io::compression::Compression;
-use crate::io::table_writer::{ColumnKind, Receipt, TableWriter};
+use crate::io::table_writer::{ColumnKind, Receipt, TableWriter, arrays};
 use crate::io::vector::Element;
 use crate::table::{Batch, Column, Groups, specs};
+use arrow_array::ArrayRef;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -136,39 +137,40 @@ impl<B: Batch> TableOutput<B> {
             let what = "the table is becoming larger than --max-output";
             return Err(Error::usage(what));
         }
-        if self.halves {
-            self.clipped += batch.clip();
-        }
-        self.put(batch)
+        let (halves, columns) = (self.halves, &self.columns);
+        // In one go: what comes to the threads from outside waits until they have nothing else to do.
+        let (clipped, arrays) = rayon::scope(|_| {
+            let clipped = if halves { batch.clip() } else { 0 };
+            (clipped, filled(columns, &batch))
+        });
+        self.clipped += clipped;
+        self.put(batch, &arrays?)
     }
 
-    /// Writes a batch, cut where row groups end. It is cut from its end on: so each row is copied
-    /// once, and not with every group that ends before it.
-    fn put(&mut self, mut batch: B) -> Result<()> {
-        let (mut cuts, mut row, mut ends) = (Vec::new(), 0, false);
+    /// Writes a batch, whose columns are these arrays, cut where row groups end.
+    fn put(&mut self, mut batch: B, arrays: &[ArrayRef]) -> Result<()> {
+        let (mut cuts, mut row, mut open, mut ends) = (Vec::new(), 0, 0, false);
         while row < batch.len() {
             let rows = batch.fit(row, &mut self.groups);
             if rows == 0 {
                 self.groups.end();
-                ends = true;
+                (open, ends) = (row, true);
             } else {
-                cuts.push((row, std::mem::take(&mut ends)));
+                cuts.push((row, rows, std::mem::take(&mut ends)));
                 row += rows;
             }
         }
-        let cut = cuts.into_iter().rev();
-        let cut: Vec<_> = cut
-            .map(|(row, ends)| (ends, batch.split_off(row)))
-            .collect();
-        for (ends, part) in cut.into_iter().rev() {
+        let pending = self.parts.is_some().then(|| batch.split_off(open));
+        drop(batch);
+        for (row, rows, ends) in cuts {
             if ends {
                 self.close_group()?;
             }
-            let values = self.columns.par_iter().map(|column| column.fill(&part));
-            self.writer.write(values.collect())?;
-            if let Some(parts) = &mut self.parts {
-                parts.pending.push(part);
-            }
+            let rows: Vec<_> = arrays.iter().map(|array| array.slice(row, rows)).collect();
+            self.writer.write_arrays(&rows)?;
+        }
+        if let Some(parts) = &mut self.parts {
+            parts.pending.extend(pending);
         }
         Ok(())
     }
@@ -231,7 +233,8 @@ impl<B: Batch + Serialize + DeserializeOwned> TableOutput<B> {
         if let Some(rest) = rest {
             (output.rows, output.clipped) = (rest.rows, rest.clipped);
             for batch in rest.pending {
-                output.put(batch)?;
+                let arrays = filled(&output.columns, &batch)?;
+                output.put(batch, &arrays)?;
             }
         }
         Ok(output)
@@ -263,10 +266,17 @@ impl<B: Batch + Serialize + DeserializeOwned> TableOutput<B> {
         parts.checkpoints = mark.number();
         self.groups.end();
         for batch in waiting {
-            self.put(batch)?;
+            let arrays = filled(&self.columns, &batch)?;
+            self.put(batch, &arrays)?;
         }
         Ok(())
     }
+}
+
+/// The columns of a batch.
+fn filled<B: Batch>(columns: &[Column<B>], batch: &B) -> Result<Vec<ArrayRef>> {
+    let values = columns.par_iter().map(|column| column.fill(batch));
+    arrays(&specs(columns), values.collect())
 }
 
 fn part(directory: &Path, name: &str, number: u64) -> PathBuf {

@@ -13,6 +13,7 @@
 //! - a directory: refused.
 
 mod set;
+mod sum;
 
 pub use set::OutputSet;
 
@@ -25,10 +26,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{CWD, RenameFlags};
 use sha2::{Digest, Sha256};
+use sum::Sum;
 
 use super::sha256::hex;
 use crate::error::{Error, Kind, Result};
@@ -54,7 +56,7 @@ pub struct AtomicFile {
     set: Option<OutputSet>,
     force: bool,
     bytes: u64,
-    sha256: Sha256,
+    sum: Sum,
 }
 
 /// The temporary file, which unlinks itself and leaves the registry when dropped.
@@ -88,9 +90,6 @@ pub fn must_be_in_a_directory(path: &Path) -> Result<()> {
         None => Ok(()),
     }
 }
-
-/// Bytes that are worth another thread for their digest.
-const TOGETHER: usize = 1 << 18;
 
 impl AtomicFile {
     /// Opens `path` for writing; call it before any work, so that a run does not compute for hours
@@ -154,7 +153,7 @@ impl AtomicFile {
             set: None,
             force,
             bytes: 0,
-            sha256: Sha256::new(),
+            sum: Sum::new(),
         }
     }
 
@@ -206,8 +205,17 @@ impl AtomicFile {
         }
         Ok(Written {
             bytes: self.bytes,
-            sha256: hex(&self.sha256.finalize()),
+            sha256: self.sum.finish(),
         })
+    }
+
+    /// Writes a block, while another thread sums it.
+    pub(super) fn write_block(&mut self, block: &Arc<Vec<u8>>) -> io::Result<()> {
+        fault::point()?;
+        self.sum.add_block(block);
+        self.file.write_all(block)?;
+        self.bytes += block.len() as u64;
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -219,17 +227,8 @@ impl AtomicFile {
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         fault::point()?;
-        let Self { file, sha256, .. } = self;
-        let n = if bytes.len() < TOGETHER {
-            let n = file.write(bytes)?;
-            sha256.update(&bytes[..n]);
-            n
-        } else {
-            // Either takes half a second a gigabyte.
-            let (written, ()) = rayon::join(|| file.write_all(bytes), || sha256.update(bytes));
-            written?;
-            bytes.len()
-        };
+        let n = self.file.write(bytes)?;
+        self.sum.add(&bytes[..n]);
         self.bytes += n as u64;
         Ok(n)
     }

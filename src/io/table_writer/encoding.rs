@@ -66,11 +66,10 @@ pub fn properties(columns: &[ColumnSpec], compression: Compression) -> WriterPro
 }
 
 pub fn array(field: &Field, values: Values) -> Result<ArrayRef> {
-    let vectors = |values: ArrayRef, present: Vec<bool>| match field.data_type() {
+    let vectors = |values: ArrayRef, present: Option<Vec<bool>>| match field.data_type() {
         DataType::FixedSizeList(item, dim) => {
-            let present = NullBuffer::from(present);
-            FixedSizeListArray::try_new(Arc::clone(item), *dim, values, Some(present))
-                .map_err(mismatch)
+            let present = present.map(NullBuffer::from);
+            FixedSizeListArray::try_new(Arc::clone(item), *dim, values, present).map_err(mismatch)
         }
         _ => Err(mismatch("a scalar column was given vectors")),
     };
@@ -95,14 +94,19 @@ pub fn array(field: &Field, values: Values) -> Result<ArrayRef> {
         Values::F32(v) => Arc::new(Float32Array::from(v)),
         Values::OptionalF32(v) => Arc::new(Float32Array::from(v)),
         Values::OptionalF64(v) => Arc::new(Float64Array::from(v)),
-        Values::OptionalF16Vectors { values, present } => {
-            Arc::new(vectors(Arc::new(Float16Array::from(values)), present)?)
+        Values::F16Vectors(values) => {
+            Arc::new(vectors(Arc::new(Float16Array::from(values)), None)?)
         }
-        Values::OptionalF32Vectors { values, present } => {
-            Arc::new(vectors(Arc::new(Float32Array::from(values)), present)?)
+        Values::F32Vectors(values) => {
+            Arc::new(vectors(Arc::new(Float32Array::from(values)), None)?)
         }
-        Values::F16Vectors(_) | Values::F32Vectors(_) => {
-            return Err(mismatch("a scalar column was given vectors"));
-        }
+        Values::OptionalF16Vectors { values, present } => Arc::new(vectors(
+            Arc::new(Float16Array::from(values)),
+            Some(present),
+        )?),
+        Values::OptionalF32Vectors { values, present } => Arc::new(vectors(
+            Arc::new(Float32Array::from(values)),
+            Some(present),
+        )?),
     })
 }

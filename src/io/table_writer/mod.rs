@@ -3,8 +3,8 @@
 //! Rows are written in the order given. The caller says where groups end
 //! ([`TableWriter::close_group`]), and this module how they are encoded. Memory holds the open row
 //! group and up to two others that are being encoded by all threads, columns and pages side by side,
-//! while the one before them goes to the file. A group's bytes depend on its rows alone, not on the
-//! batches in which they came, nor on the threads:
+//! while the one before them goes to the file; two threads more write that file and sum it. A group's
+//! bytes depend on its rows alone, not on the batches in which they came, nor on the threads:
 //!
 //! | column | encoding |
 //! |---|---|
@@ -23,13 +23,14 @@
 //! (chr1, chr10, chr2), and a reader that trusted this would merge and search wrongly. Statistics
 //! prune as well.
 
+mod behind;
 mod columns;
 mod encoding;
 
 pub use columns::{ColumnKind, ColumnSpec, Values};
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +41,6 @@ use std::thread;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type};
 use arrow_array::{Array, ArrayRef};
-use arrow_buffer::Buffer;
 use arrow_schema::{DataType, Field, Schema};
 use arrow_select::concat::concat;
 use arrow_select::dictionary::garbage_collect_any_dictionary;
@@ -58,15 +58,13 @@ use super::chunks::Chunks;
 use super::compression::Compression;
 use super::vector::{EncodedVectors, VectorChunk};
 use crate::error::{Error, Kind, Result};
+use behind::Behind;
 use columns::rows_of;
 pub(super) use encoding::array;
 use encoding::properties;
 
 /// Row groups that are encoded while others are written, at most.
 const AHEAD: usize = 2;
-
-/// Bytes that are hashed and given to the system at once.
-const BUFFER: usize = 1 << 20;
 
 /// What a finished table is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +101,7 @@ pub struct Receipt {
 pub struct TableWriter {
     columns: Vec<ColumnSpec>,
     compression: Compression,
-    file: Arc<Mutex<BufWriter<AtomicFile>>>,
+    file: Arc<Mutex<Behind>>,
     refused: Arc<AtomicBool>,
     writer: SerializedFileWriter<Shared>,
     factory: ArrowRowGroupWriterFactory,
@@ -132,15 +130,12 @@ enum EncodedColumn {
 /// text, without the operating system's error; so the file is never handed back, but shared. Nor
 /// does that writer say whether a copy failed at reading or at writing: here it is known.
 pub(super) struct Shared {
-    file: Arc<Mutex<BufWriter<AtomicFile>>>,
+    file: Arc<Mutex<Behind>>,
     refused: Arc<AtomicBool>,
 }
 
 impl Shared {
-    fn with<T>(
-        &self,
-        act: impl FnOnce(&mut BufWriter<AtomicFile>) -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn with<T>(&self, act: impl FnOnce(&mut Behind) -> io::Result<T>) -> io::Result<T> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         act(&mut file).inspect_err(|_| self.refused.store(true, Ordering::Relaxed))
     }
@@ -152,7 +147,7 @@ impl Write for Shared {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.with(BufWriter::flush)
+        self.with(Behind::flush)
     }
 }
 
@@ -172,7 +167,7 @@ impl TableWriter {
         let schema = Arc::new(Schema::new_with_metadata(fields, zero_based));
         let mut properties = properties(columns, compression);
         add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
-        let file = Arc::new(Mutex::new(BufWriter::with_capacity(BUFFER, target)));
+        let file = Arc::new(Mutex::new(Behind::new(target)));
         let refused = Arc::new(AtomicBool::new(false));
         let shared = Shared {
             file: Arc::clone(&file),
@@ -205,23 +200,8 @@ impl TableWriter {
     /// # Errors
     /// `Internal` if the values do not fit the columns.
     pub fn write(&mut self, batch: Vec<Values>) -> Result<()> {
-        let rows = rows_of(&self.columns, &batch)?;
-        if rows == 0 {
-            return Ok(());
-        }
-        self.open_group();
-        for (column, values) in self.group.iter_mut().zip(batch) {
-            match column {
-                OpenColumn::Vector(chunk) => match values {
-                    Values::F16Vectors(v) => chunk.push(Buffer::from_vec(v)),
-                    Values::F32Vectors(v) => chunk.push(Buffer::from_vec(v)),
-                    _ => return Err(mismatch("a vector column was given scalars")),
-                },
-                OpenColumn::Scalar(field, arrays) => arrays.push(array(field, values)?),
-            }
-        }
-        self.rows += rows as u64;
-        Ok(())
+        let arrays = arrays(&self.columns, batch)?;
+        self.write_arrays(&arrays)
     }
 
     /// Appends rows as arrays of the columns' types, in the order of the columns.
@@ -236,6 +216,10 @@ impl TableWriter {
                 .all(|(field, array)| field.data_type() == array.data_type());
         if !fits {
             return Err(mismatch("arrays of other columns"));
+        }
+        let rows = arrays.first().map_or(0, |array| array.len());
+        if rows == 0 {
+            return Ok(());
         }
         self.open_group();
         for (column, array) in self.group.iter_mut().zip(arrays) {
@@ -256,7 +240,7 @@ impl TableWriter {
                 }
             }
         }
-        self.rows += arrays.first().map_or(0, |array| array.len() as u64);
+        self.rows += rows as u64;
         Ok(())
     }
 
@@ -356,9 +340,9 @@ impl TableWriter {
         let file = Arc::into_inner(self.file)
             .ok_or_else(|| Error::new(Kind::Internal, "the table's file is still in use"))?;
         let file = file.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let name = file.get_ref().name().to_path_buf();
-        let file = file.into_inner();
-        let written = file.map_err(|e| Error::io(&name, e.error()))?.finish()?;
+        let name = file.name().to_path_buf();
+        let file = file.finish().map_err(|e| Error::io(&name, &e))?;
+        let written = file.finish()?;
         Ok(Receipt {
             rows: self.rows,
             bytes: written.bytes,
@@ -399,11 +383,27 @@ impl OpenColumn {
     }
 }
 
-/// A slice of a column of words has all words of the column: many slices would hold as many copies.
+/// The rows of a batch, one [`Values`] for each column, as arrays without a copy: slices of them may
+/// go to several row groups.
+///
+/// # Errors
+/// `Internal` if the values do not fit the columns.
+pub fn arrays(columns: &[ColumnSpec], batch: Vec<Values>) -> Result<Vec<ArrayRef>> {
+    rows_of(columns, &batch)?;
+    let columns = columns.par_iter().zip(batch);
+    columns
+        .map(|(column, values)| array(&column.field(), values))
+        .collect()
+}
+
+/// A slice of a column of words has all words of the column, perhaps more than rows: many slices
+/// would hold as many copies.
 fn without_other_words(array: &ArrayRef) -> Result<ArrayRef> {
     match array.as_any_dictionary_opt() {
-        Some(words) => garbage_collect_any_dictionary(words).map_err(mismatch),
-        None => Ok(Arc::clone(array)),
+        Some(words) if words.values().len() > array.len() => {
+            garbage_collect_any_dictionary(words).map_err(mismatch)
+        }
+        _ => Ok(Arc::clone(array)),
     }
 }
 
@@ -417,9 +417,8 @@ fn mismatch(what: impl std::fmt::Display) -> Error {
 }
 
 /// A Parquet error is the operating system's if it holds one, else ours.
-fn failed(file: &Mutex<BufWriter<AtomicFile>>, error: ParquetError) -> Error {
+fn failed(file: &Mutex<Behind>, error: ParquetError) -> Error {
     let file = file.lock().unwrap_or_else(PoisonError::into_inner);
-    let file = file.get_ref();
     let source = match &error {
         ParquetError::External(source) => source.downcast_ref::<io::Error>(),
         _ => None,

@@ -70,6 +70,7 @@ fn every_value_is_read_back_and_page_index_ranges_too() {
     let receipt = write(&path, false, rows).unwrap();
     assert_eq!(receipt.rows, rows as u64);
     assert_eq!(receipt.bytes, std::fs::metadata(&path).unwrap().len());
+    assert_eq!(receipt.sha256, crate::io::sha256::digest(&path).unwrap());
 
     let options = || {
         let page_index = parquet::file::metadata::PageIndexPolicy::Required;
@@ -218,15 +219,58 @@ fn a_failure_at_any_system_call_is_an_io_error_and_leaves_the_old_file() {
         );
         n += 1;
     }
-    // What is written, its end, the file to disk, its name, the directory to disk.
-    assert!(n > 4, "only {n} calls");
+    // What is written, the file to disk, its name, the directory to disk.
+    assert!(n >= 4, "only {n} calls");
 }
 
 #[test]
 fn a_full_disk_is_an_io_error() {
-    let error = write(Path::new("/dev/full"), false, 5_000).unwrap_err();
-    assert_eq!(error.kind(), Kind::Io);
-    assert!(error.to_string().contains("No space left"), "{error}");
+    // A table of one block, and one that a thread of its own writes.
+    for rows in [5_000, 150_000] {
+        let error = write(Path::new("/dev/full"), false, rows).unwrap_err();
+        assert_eq!(error.kind(), Kind::Io);
+        assert!(error.to_string().contains("No space left"), "{error}");
+    }
+}
+
+#[test]
+fn a_large_table_that_is_not_finished_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = AtomicFile::create(&directory.path().join("t"), false).unwrap();
+    let mut table = TableWriter::create(target, &columns(), Compression::None).unwrap();
+    for group in 0..6 {
+        table.write(batch("chr1", group * 40_000, 40_000)).unwrap();
+        table.close_group().unwrap();
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    drop(table);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn slices_of_arrays_are_written_as_the_rows_that_they_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = |cuts: &[usize]| {
+        let path = directory.path().join(format!("{cuts:?}"));
+        let target = AtomicFile::create(&path, false).unwrap();
+        let mut table = TableWriter::create(target, &columns(), Compression::default()).unwrap();
+        let arrays = arrays(&columns(), batch("chr1", 0, 3000)).unwrap();
+        let mut from = 0;
+        for to in cuts.iter().copied().chain([3000]) {
+            let rows: Vec<_> = arrays
+                .iter()
+                .map(|array| array.slice(from, to - from))
+                .collect();
+            table.write_arrays(&rows).unwrap();
+            from = to;
+        }
+        table.finish(&serde_json::Value::Null).unwrap()
+    };
+    let expected = whole(&[]);
+    assert_eq!(expected.rows, 3000);
+    for cuts in [&[1][..], &[7, 1000, 2999]] {
+        assert_eq!(whole(cuts), expected, "{cuts:?}");
+    }
 }
 
 #[test]
