@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// The first length.
 const SHORTEST: u64 = 1024;
+/// Bases, at most, of a pass that loads a GPU's kernels.
+const WARM: u64 = 8192;
 /// Seconds that a pass may take beyond what was expected of it.
 const GRACE: f64 = 5.0;
 
@@ -107,9 +109,7 @@ fn pass(
             let patience = Duration::from_secs_f64(2.0 * expected + GRACE);
             pass::read_in_child((pilot.child)()?, candidate, bases, patience)
         }
-        device => pass::engine(candidate, device.clone())
-            .and_then(|engine| pass::read(&engine, bases))
-            .map(Some),
+        device => pass_on_gpu(candidate, device, bases).map(Some),
     };
     let stopped = |reason: &str| course.extrapolated(reason);
     Ok(match taken {
@@ -126,6 +126,13 @@ fn pass(
         Err(error) if is_finding(&error) => stopped(&error.to_string()),
         Err(error) => return Err(error),
     })
+}
+
+/// One pass, after one that loads the kernels and is not counted.
+fn pass_on_gpu(candidate: &Candidate, device: &Device, bases: u64) -> Result<Taken> {
+    let engine = || pass::engine(candidate, device.clone());
+    pass::read(&engine()?, bases.min(WARM))?;
+    pass::read(&engine()?, bases)
 }
 
 impl Course<'_> {

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Bases of a step, or one sequence if that is longer.
 const STEP: usize = 4096;
-/// Sequences that are asked for at the end.
-const ASKED: usize = 16;
+/// Sequences that are asked for on the way, and at the end.
+const ASKED: [usize; 2] = [4, 16];
 /// The learning rate.
 const RATE: f64 = 3e-3;
 /// Steps of training, at least and at most, unless they are asked for: where there is no time for
@@ -113,12 +113,13 @@ impl Objective for Copies {
         })
     }
 
-    fn evaluate(&self, network: &Network, _whole: bool) -> Result<Option<Evaluation>> {
+    fn evaluate(&self, network: &Network, whole: bool) -> Result<Option<Evaluation>> {
         let mut rng = StdRng::seed_from_u64(u64::MAX);
         let vocabulary = &network.facts.vocabulary;
         let bases: Vec<usize> = (0..4).map(|code| vocabulary.token(code) as usize).collect();
         let mut right: Vec<Ratio> = Vec::new();
-        for _ in 0..ASKED {
+        let asked = if whole { ASKED[1] } else { ASKED[0] };
+        for _ in 0..asked {
             let codes = Self::sequences(self.distance, 1, &mut rng);
             let logits = self.logits(network, &codes)?.to_vec2::<f32>()?;
             let mut found = Ratio::default();
