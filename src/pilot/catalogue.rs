@@ -17,6 +17,11 @@ const SHAPE: f64 = 16.0;
 /// Bases that windowed attention sees.
 pub const WINDOW: usize = 256;
 
+/// Bases of the shortest wave that describes a position to a long filter.
+const WAVE: u64 = 32;
+/// Numbers that describe all positions of a filter, at most.
+const POSITIONS: u64 = 1 << 22;
+
 /// Widths of the feed-forward layers, in eighths of the blocks' width: the usual one, and others if
 /// no number of blocks fits it.
 const INNER: [usize; 5] = [32, 28, 36, 24, 20];
@@ -126,23 +131,7 @@ pub const KNOWN: [Known; 9] = [
         about: "long convolutions with gates, filters as long as the passages of training",
         whole: false,
         step: 4,
-        make: |Size {
-                   width,
-                   layers,
-                   inner,
-               },
-               length| {
-            of(
-                "hyenadna-tiny-1k",
-                json!({
-                    "d_model": width,
-                    "d_inner": inner,
-                "filter_order": width.clamp(16, 64),
-                    "n_layer": layers,
-                    "max_seq_len": length + 2
-                }),
-            )
-        },
+        make: hyena,
     },
     Known {
         name: "hybrid",
@@ -172,6 +161,33 @@ fn transformer(size: Size, attention: Value) -> Value {
         changes.extend(attention);
     }
     of("transformer-d256-l8", Value::Object(changes))
+}
+
+/// HyenaDNA whose filters can have single sharp taps, as copies need them. The published one describes
+/// a position by waves no shorter than the filter is long, and filters made of these are smooth over
+/// hundreds of taps for thousands of steps. Here the shortest wave is [`WAVE`] bases long (or as many
+/// waves as [`POSITIONS`] allows), and sines of a lower frequency make one tap of them. Weights begin
+/// as large as the width needs them: the published deviation is that of a width of 2,500.
+fn hyena(size: Size, length: u64) -> Value {
+    let Size {
+        width,
+        layers,
+        inner,
+    } = size;
+    let waves = (length / WAVE).min(POSITIONS / length / 2).max(2);
+    of(
+        "hyenadna-tiny-1k",
+        json!({
+            "activation_freq": 3,
+            "d_model": width,
+            "d_inner": inner,
+            "emb_dim": 2 * waves + 1,
+            "filter_order": width.clamp(16, 32),
+            "initializer_range": 1.0 / (width as f64).sqrt(),
+            "n_layer": layers,
+            "max_seq_len": length + 2
+        }),
+    )
 }
 
 /// Blocks of short, medium and long filters in turn, and attention in the last one.
@@ -276,14 +292,14 @@ impl Known {
     }
 }
 
-/// A candidate of the same sizes for passages of another length; the same one if it is a user's own.
+/// A candidate of the same size for passages of another length; the same one if it is a user's own.
 ///
 /// # Errors
-/// Model: no such model.
+/// Model: no such model; as [`Known::sized`].
 pub fn for_length(candidate: &Candidate, length: u64) -> Result<Candidate> {
     let known = KNOWN.iter().find(|known| known.name == candidate.name);
     match (known, &candidate.start) {
-        (Some(known), Start::Sized(size)) => known.make(*size, length),
+        (Some(known), Start::Sized(_)) => known.sized(candidate.parameters, length),
         _ => Ok(candidate.clone()),
     }
 }

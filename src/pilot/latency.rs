@@ -16,7 +16,9 @@ pub const STEPS: [usize; 4] = [1, 64, 1024, 8192];
 /// Steps of a sequence, at least and at most.
 const COUNT: [usize; 2] = [5, 2000];
 /// Where even the least take longer, a sequence ends after so many times its time.
-const PATIENCE: f64 = 3.0;
+const PATIENCE: f64 = 2.0;
+/// Steps of a length are not tried if so many seconds would not suffice for the fewest.
+const WORTH: f64 = 1.0;
 /// Of so many sequences at most the median time to the first row is taken.
 const FIRSTS: usize = 5;
 
@@ -31,7 +33,14 @@ pub fn measure(candidate: &Candidate, device: &Device, seconds: f64) -> Result<F
     }
     let engine = pass::engine(candidate, device.clone())?;
     let mut rows = Vec::new();
+    // The median of the steps before, and their bases.
+    let mut before: Option<(f64, usize)> = None;
     for bases in STEPS {
+        let expected = before.map_or(0.0, |(median, fewer)| median * (bases / fewer) as f64);
+        if expected * (COUNT[0] + 3) as f64 > WORTH.max(seconds) {
+            let note = format!("steps of {bases} bases: there was no time for them");
+            return Ok(Found::noted(rows, note));
+        }
         let times = match times(&engine, bases, seconds / STEPS.len() as f64) {
             Err(error) if error.kind() == Kind::Memory => {
                 let note = format!("steps of {bases} bases: the memory was used up");
@@ -45,7 +54,9 @@ pub fn measure(candidate: &Candidate, device: &Device, seconds: f64) -> Result<F
         };
         let [low, high] = [0.05, 0.95].map(|part| percentile(&times.each, part));
         rows.push(row("first_row", percentile(&times.first, 0.5)));
-        let median = row("step_p50", percentile(&times.each, 0.5));
+        let median = percentile(&times.each, 0.5);
+        before = Some((median, bases));
+        let median = row("step_p50", median);
         rows.push(median.interval(Some([low, high])));
         rows.push(row("step_p95", high));
         rows.push(row("step_p99", percentile(&times.each, 0.99)));

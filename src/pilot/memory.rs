@@ -13,8 +13,11 @@ use std::time::Duration;
 
 /// The first length.
 const SHORTEST: u64 = 1024;
-/// Seconds that a pass may take beyond what was expected of it.
-const GRACE: f64 = 5.0;
+/// Bases, at most, of a pass that loads a GPU's kernels.
+const WARM: u64 = 8192;
+/// Seconds that a pass may take beyond what was expected of it, unless its share of the time is
+/// more.
+const GRACE: f64 = 1.0;
 
 /// What passes of growing length took.
 struct Course<'a> {
@@ -47,9 +50,10 @@ pub fn measure(
         longest: pilot.longest,
         points: Vec::new(),
     };
-    let mut spent = 0.0;
+    let begun = kept.clock();
     for bases in lengths(pilot.longest) {
-        let reason = course.beyond(bases, pilot.memory, seconds - spent);
+        let left = seconds - (kept.clock() - begun);
+        let reason = course.beyond(bases, pilot.memory, left);
         let found = kept.once(
             &format!("memory/{}/{bases}", course.name),
             || match reason {
@@ -63,7 +67,6 @@ pub fn measure(
         else {
             break;
         };
-        spent += time.value;
         let taken = Taken {
             memory: memory.value as u64,
             seconds: time.value,
@@ -103,13 +106,11 @@ fn pass(
     let name = &candidate.name;
     let taken = match device {
         Device::Cpu => {
-            let expected = course.expect(bases).map_or(seconds, |taken| taken.seconds);
-            let patience = Duration::from_secs_f64(2.0 * expected + GRACE);
+            let expected = course.expect(bases).map_or(0.0, |taken| taken.seconds);
+            let patience = Duration::from_secs_f64(2.0 * expected + seconds.max(GRACE));
             pass::read_in_child((pilot.child)()?, candidate, bases, patience)
         }
-        device => pass::engine(candidate, device.clone())
-            .and_then(|engine| pass::read(&engine, bases))
-            .map(Some),
+        device => pass_on_gpu(candidate, device, bases).map(Some),
     };
     let stopped = |reason: &str| course.extrapolated(reason);
     Ok(match taken {
@@ -126,6 +127,13 @@ fn pass(
         Err(error) if is_finding(&error) => stopped(&error.to_string()),
         Err(error) => return Err(error),
     })
+}
+
+/// One pass, after one that loads the kernels and is not counted.
+fn pass_on_gpu(candidate: &Candidate, device: &Device, bases: u64) -> Result<Taken> {
+    let engine = || pass::engine(candidate, device.clone());
+    pass::read(&engine()?, bases.min(WARM))?;
+    pass::read(&engine()?, bases)
 }
 
 impl Course<'_> {

@@ -17,6 +17,7 @@ mod quality;
 mod recall;
 mod report;
 mod throughput;
+mod training;
 mod verdict;
 
 pub use pass::child;
@@ -25,7 +26,8 @@ use crate::checkpoint::Staging;
 use crate::error::{Error, Kind, Result};
 use crate::io::sha256;
 use crate::ops::Device;
-use crate::run::{self, units::readable};
+use crate::run;
+use crate::run::units::{self, readable};
 use crate::stream::{self, RunIdentity};
 use crate::table::{Experiment, Origin, PilotRow};
 use candidate::{Candidate, Start};
@@ -36,6 +38,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use training::Timed;
 
 /// The part of the budget that each experiment may take; the rest is for quality.
 const MEMORY: f64 = 0.12;
@@ -210,7 +213,15 @@ impl<'a> Pilot<'a> {
         let out = Staging::begin(&self.request.output)?;
         let mut kept = Kept::open(&self.request.output, &self.identity()?)?;
         self.describe(&mut kept)?;
-        let share = |part: f64| part * self.budget() / self.entrants.len().max(1) as f64;
+        let trainings = training::time(self, &mut kept, tell)?;
+        let free = match self.free(&kept, &trainings) {
+            Err(error) => {
+                kept.remove();
+                return Err(error);
+            }
+            free => free?,
+        };
+        let share = |part: f64| part * free / self.entrants.len().max(1) as f64;
         for entrant in &self.entrants {
             let Entrant { candidate, device } = entrant;
             tell(&format!("memory: {}", candidate.name), kept.clock());
@@ -228,13 +239,41 @@ impl<'a> Pilot<'a> {
             let measure = || found(latency::measure(candidate, device, seconds));
             kept.once(&format!("latency/{name}"), measure)?;
         }
-        recall::measure(self, &mut kept, RECALL * self.budget(), tell)?;
-        quality::measure(self, &mut kept, tell)?;
+        recall::measure(self, &mut kept, RECALL * free, tell)?;
+        quality::measure(self, &mut kept, &trainings, tell)?;
         tell("report", kept.clock());
         let verdict = report::write(self, &kept, command, &out)?;
         out.commit()?;
         kept.remove();
         Ok(verdict)
+    }
+
+    /// Seconds of which the experiments besides quality may take their parts: the budget, unless
+    /// the shortest training would then have no time.
+    ///
+    /// # Errors
+    /// Usage: the budget is less than the least, which the error names.
+    fn free(&self, kept: &Kept, trainings: &[Timed]) -> Result<f64> {
+        let parts = MEMORY + THROUGHPUT + LATENCY + RECALL;
+        if self.request.steps.is_some() || kept.known("quality/steps").is_some() {
+            return Ok(self.budget());
+        }
+        let least = training::least(trainings);
+        let needed = kept.clock() + least + training::least_of_others(trainings);
+        if needed > self.budget() {
+            // Whole tens of seconds, and one in ten more: machines are not always equally fast.
+            let least = (needed * 1.1 / 10.0).ceil() as u64 * 10;
+            let what = format!(
+                "a budget of {} is too short for {} candidates: on this machine at this moment the \
+                 shortest pilot of them takes {least} s",
+                units::seconds(self.budget()),
+                self.entrants.len()
+            );
+            let todo = format!("give --budget {least}s or more, or fewer --candidates");
+            return Err(Error::usage(what).todo(todo));
+        }
+        let spare = self.budget() - kept.clock() - least;
+        Ok(self.budget().min(spare / parts))
     }
 
     /// What is known of each candidate before any run.

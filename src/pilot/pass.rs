@@ -4,6 +4,7 @@ use super::candidate::{Candidate, Start};
 use crate::checkpoint::Config;
 use crate::encoder::{Encoder, Layer, Model, Segment};
 use crate::error::{Error, Kind, Result};
+use crate::io::threads;
 use crate::ops::Device;
 use crate::run;
 use crate::stream::Engine;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What a pass took.
@@ -125,6 +127,9 @@ pub fn read_in_child(
         // A child that has ended says why by its status.
         let _ = std::io::Write::write_all(&mut stdin, &asked);
     }
+    // Both are read while it runs: a child waits where a pipe is full.
+    let said = child.stdout.take().map(all_of).transpose()?;
+    let why = child.stderr.take().map(all_of).transpose()?;
     let begun = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().map_err(broken)? {
@@ -138,27 +143,35 @@ pub fn read_in_child(
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    let mut said = Vec::new();
-    if let Some(stdout) = &mut child.stdout {
-        stdout.read_to_end(&mut said).map_err(broken)?;
-    }
+    let text = |reader: Option<Reader>| match reader.map(JoinHandle::join) {
+        Some(Ok(text)) => text.map_err(broken),
+        _ => Ok(String::new()),
+    };
+    let (said, why) = (text(said)?, text(why)?);
     match status.code() {
-        Some(0) => serde_json::from_slice(&said)
+        Some(0) => serde_json::from_str(&said)
             .map(Some)
             .map_err(|e| Error::because(Kind::Internal, e)),
         // Killed: by the system, which has no memory left.
         None => Err(Error::memory("the system ended it")),
         Some(code) if code == Kind::Memory as i32 => Err(Error::memory("it ran out of memory")),
         Some(code) => {
-            let mut why = String::new();
-            if let Some(stderr) = &mut child.stderr {
-                stderr.read_to_string(&mut why).map_err(broken)?;
-            }
             let why = why.lines().last().unwrap_or_default();
             let why = why.strip_prefix("crocuta: error: ").unwrap_or(why);
             Err(Error::model(format!("{bases} bases: code {code}: {why}")))
         }
     }
+}
+
+/// The thread that reads one of a child's pipes.
+type Reader = JoinHandle<std::io::Result<String>>;
+
+/// Reads a child's pipe to its end, beside what waits for the child.
+fn all_of(mut pipe: impl Read + Send + 'static) -> Result<Reader> {
+    threads::start(move || {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).map(|_| text)
+    })
 }
 
 /// What the child process does: reads what is asked for from `input`, and gives what it took as

@@ -3,184 +3,60 @@
 //! that a point of the course is what a run of that length would have led to: the end is where all
 //! have read equal bases, and an earlier evaluation is where all have taken equal operations.
 
-use super::candidate::Candidate;
 use super::kept::{Found, Kept};
-use super::{Entrant, Pilot, Tell, interval, is_finding};
+use super::training::{self, Timed};
+use super::{Pilot, Tell, interval, is_finding};
 use crate::error::{Error, Result};
 use crate::stream;
 use crate::table::{Experiment, Origin, PilotRow};
-use crate::train::{self, Estimate, Evaluation, Lesson, Prepared, Saving, Steps, Trained};
+use crate::train::{Evaluation, Saving};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Bases of a step, or one passage if that is longer.
-const STEP: u64 = 8192;
-/// Sequences of a step, of tables.
-const SEQUENCES: usize = 32;
-/// Evaluations up to where all have taken equal operations.
-const EVALUATIONS: u64 = 4;
-/// The learning rate.
-const RATE: f64 = 2e-3;
-/// Steps by which a run is timed before it.
-const TRIAL: u64 = 100;
-/// Steps of a run, at least and at most.
-const STEPS: [u64; 2] = [8, 1 << 20];
-/// The part of the time that is planned for: some is left for what takes longer.
-const PLANNED: f64 = 0.93;
-/// Training takes so many times the operations of reading: forward, and twice that back.
-const TRAINING: f64 = 3.0;
+/// Where a run is expected to end after so many budgets, it is left out.
+const LATEST: f64 = 1.05;
 
 /// Trains and measures all candidates until the budget is used up.
 ///
 /// # Errors
 /// Those of the data and the models, but for candidates that cannot be trained; Io.
-pub fn measure(pilot: &Pilot, kept: &mut Kept, tell: Tell) -> Result<()> {
-    let mut timed = Vec::new();
-    for entrant in &pilot.entrants {
-        let name = &entrant.candidate.name;
-        tell(&format!("quality: timing {name}"), kept.clock());
-        let found = kept.once(&format!("quality/{name}/speed"), || time(pilot, entrant))?;
-        let of = |measure: &str| found.rows.iter().find(|row| row.measure == measure);
-        if let Some(seconds) = of("seconds_per_step") {
-            timed.push((entrant, seconds.value));
-        }
-    }
-    let all: f64 = timed.iter().map(|(_, seconds)| seconds).sum();
+pub fn measure(pilot: &Pilot, kept: &mut Kept, timed: &[Timed], tell: Tell) -> Result<()> {
     if timed.is_empty() {
         return Ok(());
     }
+    let steps = training::steps(pilot, kept, timed)?;
     let seeds = pilot.request.seeds;
-    let left = (pilot.budget() - kept.clock()) * PLANNED;
-    let planned = pilot.request.steps.unwrap_or_else(|| {
-        let steps = left / (all * f64::from(seeds));
-        (steps as u64).clamp(STEPS[0], STEPS[1])
-    });
-    let found = kept.once("quality/steps", || {
-        let row = PilotRow::new(Experiment::Training, "all", "steps", planned as f64);
-        Ok(Found::rows(vec![row.unit("steps").origin(Origin::Counted)]))
-    })?;
-    let steps = found.rows.first().map_or(planned, |row| row.value as u64);
-    let operations = timed
-        .iter()
-        .map(|(entrant, _)| operations(pilot, &entrant.candidate));
-    let least = operations.fold(f64::INFINITY, f64::min);
+    // Seconds that were expected of the runs so far, and those that they took.
+    let (mut expected, mut taken) = (0.0, 0.0);
     for seed in (0..seeds).map(|i| pilot.request.seed + u64::from(i)) {
-        for (entrant, seconds) in &timed {
-            let name = &entrant.candidate.name;
+        for timed in timed {
+            let name = &timed.entrant.candidate.name;
             let key = format!("quality/{name}/{seed}");
-            let over = kept.clock() + seconds * steps as f64 > 1.05 * pilot.budget();
+            let (before, seconds) = (kept.clock(), timed.seconds(steps));
+            let slower = if taken > expected {
+                taken / expected
+            } else {
+                1.0
+            };
+            let over = before + slower * seconds > LATEST * pilot.budget();
             let asked = pilot.request.steps.is_some() || seed == pilot.request.seed;
             if over && !asked && kept.known(&key).is_none() {
-                tell(
-                    &format!("quality: no time for {name}, seed {seed}"),
-                    kept.clock(),
-                );
+                tell(&format!("quality: no time for {name}, seed {seed}"), before);
                 continue;
             }
-            tell(
-                &format!("quality: training {name}, {steps} steps, seed {seed}"),
-                kept.clock(),
-            );
-            let part = least / operations_of(pilot, entrant);
-            let equal = ((steps as f64 * part).round() as u64).clamp(1, steps);
+            let what = format!("quality: training {name}, {steps} steps, seed {seed}");
+            tell(&what, before);
             let path = kept.beside(&format!("{name}-{seed}"));
-            kept.once(&key, || train(pilot, entrant, seed, (steps, equal), path))?;
+            let known = kept.known(&key).is_some();
+            kept.once(&key, || train(pilot, timed, seed, steps, path))?;
+            if !known {
+                expected += seconds;
+                taken += kept.clock() - before;
+            }
         }
     }
     Ok(())
-}
-
-fn operations_of(pilot: &Pilot, entrant: &Entrant) -> f64 {
-    operations(pilot, &entrant.candidate)
-}
-
-/// Operations a base of training: of both strands, where labels of bases are learned by a candidate
-/// that reads in one direction.
-fn operations(pilot: &Pilot, candidate: &Candidate) -> f64 {
-    let both = matches!(pilot.data.lesson, Lesson::Tracks(_)) && candidate.facts.causal;
-    let strands = if both { 2.0 } else { 1.0 };
-    strands * TRAINING * candidate.operations(pilot.data.length)
-}
-
-/// The run that trains a candidate for so many steps, with so many between evaluations.
-fn prepare(
-    pilot: &Pilot,
-    entrant: &Entrant,
-    seed: u64,
-    steps: u64,
-    every: u64,
-) -> Result<Prepared> {
-    let length = pilot.data.length;
-    let table = pilot.request.table.is_some();
-    let windows = (STEP / length).max(1) as usize;
-    let mut lesson = pilot.data.lesson.clone();
-    let mut material = pilot.data.material.clone();
-    if let Lesson::Tracks(tracking) = &mut lesson {
-        tracking.both_strands = entrant.candidate.facts.causal;
-        material.read_both_strands(tracking.both_strands);
-    }
-    let request = train::Request {
-        lesson,
-        held_back: [Vec::new(), Vec::new()],
-        adapts: false,
-        head_dropout: 0.0,
-        calibrate: false,
-        trained: Trained::All,
-        both: None,
-        steps: Steps {
-            length: Some(length),
-            chunk: length,
-            batch: Some(if table { SEQUENCES } else { windows }),
-            parts: 1,
-            epochs: 1.0,
-            count: Some(steps),
-            most: None,
-            peak: RATE,
-            warm_up: None,
-            last: 1.0,
-            decay: 0.1,
-            clip: 1.0,
-            evaluate_every: Some(every),
-            patience: None,
-        },
-        seed,
-    };
-    let start = entrant.candidate.checkpoint(seed)?;
-    train::prepare_with(&request, material, start, |without| (pilot.open)(without))
-}
-
-/// Seconds of a step, its share of evaluations among them.
-fn time(pilot: &Pilot, entrant: &Entrant) -> Result<Found> {
-    let seed = pilot.request.seed;
-    let fit = prepare(pilot, entrant, seed, TRIAL, TRIAL / EVALUATIONS);
-    let timed = fit.and_then(|fit| Ok((fit.estimate(), fit.measure()?)));
-    let (estimate, speed) = match timed {
-        Ok(found) => found,
-        Err(error) if is_finding(&error) => {
-            return Ok(Found::noted(Vec::new(), format!("not trained: {error}")));
-        }
-        Err(error) => return Err(error),
-    };
-    let row = |measure, value, unit| {
-        let row = PilotRow::new(
-            Experiment::Training,
-            &entrant.candidate.name,
-            measure,
-            value,
-        );
-        row.unit(unit)
-    };
-    // What is held out besides the windows that are evaluated is not read.
-    let read = Estimate {
-        tested: 0,
-        ..estimate
-    };
-    let seconds = read.seconds(speed) / TRIAL as f64;
-    Ok(Found::rows(vec![
-        row("bases_per_second", speed, "bases/s"),
-        row("seconds_per_step", seconds, "seconds"),
-    ]))
 }
 
 /// A moment of training at which it was measured.
@@ -190,16 +66,11 @@ struct Moment {
     evaluation: Evaluation,
 }
 
-/// Trains for `steps`; after about `equal` all candidates have taken equal operations.
-fn train(
-    pilot: &Pilot,
-    entrant: &Entrant,
-    seed: u64,
-    (steps, equal): (u64, u64),
-    path: PathBuf,
-) -> Result<Found> {
-    let every = equal.div_ceil(EVALUATIONS).max(1);
-    let mut fit = prepare(pilot, entrant, seed, steps, every)?;
+/// Trains one candidate for `steps` from one seed.
+fn train(pilot: &Pilot, timed: &Timed, seed: u64, steps: u64, path: PathBuf) -> Result<Found> {
+    let entrant = timed.entrant;
+    let (equal, every) = (timed.equal(steps), timed.every(steps));
+    let mut fit = training::prepare(pilot, entrant, seed, steps, every)?;
     // A run that is broken off begins anew: what it measured on its way would be lost.
     let mut saving = Saving::open(&path, fit.identity(), Duration::MAX, true)?;
     let mut course: Vec<Moment> = Vec::new();
@@ -234,7 +105,7 @@ fn train(
         let row = PilotRow::new(Experiment::Training, name, measure.name, value);
         rows.push(row.at(moment.bases).unit(measure.unit));
     }
-    let operations = operations_of(pilot, entrant) * last.bases as f64;
+    let operations = training::operations(pilot, &entrant.candidate) * last.bases as f64;
     let row = PilotRow::new(Experiment::Training, name, "operations", operations);
     rows.push(
         row.at(last.bases)

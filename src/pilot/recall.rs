@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ops::{Tensor, cross_entropy};
 use crate::sequence::Segment;
 use crate::stream::{self, RunIdentity};
-use crate::table::{Experiment, PilotRow};
+use crate::table::{Experiment, Origin, PilotRow};
 use crate::train::{
     self, Evaluation, Loss, Network, Objective, Plan, Ratio, Saving, Schedule, Trained, Trainee,
 };
@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Bases of a step, or one sequence if that is longer.
 const STEP: usize = 4096;
-/// Sequences that are asked for at the end.
-const ASKED: usize = 16;
+/// Sequences that are asked for on the way, and at the end.
+const ASKED: [usize; 2] = [4, 16];
 /// The learning rate.
 const RATE: f64 = 3e-3;
 /// Steps of training, at least and at most, unless they are asked for: where there is no time for
@@ -113,12 +113,13 @@ impl Objective for Copies {
         })
     }
 
-    fn evaluate(&self, network: &Network, _whole: bool) -> Result<Option<Evaluation>> {
+    fn evaluate(&self, network: &Network, whole: bool) -> Result<Option<Evaluation>> {
         let mut rng = StdRng::seed_from_u64(u64::MAX);
         let vocabulary = &network.facts.vocabulary;
         let bases: Vec<usize> = (0..4).map(|code| vocabulary.token(code) as usize).collect();
         let mut right: Vec<Ratio> = Vec::new();
-        for _ in 0..ASKED {
+        let asked = if whole { ASKED[1] } else { ASKED[0] };
+        for _ in 0..asked {
             let codes = Self::sequences(self.distance, 1, &mut rng);
             let logits = self.logits(network, &codes)?.to_vec2::<f32>()?;
             let mut found = Ratio::default();
@@ -159,41 +160,63 @@ impl Objective for Copies {
 /// # Errors
 /// Those of the models, but for candidates that cannot be trained; Io.
 pub fn measure(pilot: &Pilot, kept: &mut Kept, seconds: f64, tell: Tell) -> Result<()> {
-    let mut distances: Vec<usize> = pilot
-        .request
-        .distances
-        .iter()
-        .map(|d| *d as usize)
-        .collect();
+    let begun = kept.clock();
+    let mut distances = pilot.request.distances.clone();
     distances.sort_unstable();
     distances.dedup();
-    let mut costs = Vec::new();
-    for entrant in &pilot.entrants {
-        let name = &entrant.candidate.name;
-        tell(&format!("recall: timing {name}"), kept.clock());
-        for &distance in &distances {
+    let asked = pilot.request.steps;
+    let mut costs: Vec<Cost> = Vec::new();
+    let left = |kept: &Kept| seconds - (kept.clock() - begun);
+    for distance in distances {
+        // A longer distance takes as long as the one before it, or longer.
+        let last = costs.last().map_or(0, |cost| cost.distance);
+        let as_last = costs.iter().filter(|cost| cost.distance == last);
+        let expected =
+            all(&costs, STEPS[0]) + as_last.map(|cost| cost.seconds(STEPS[0])).sum::<f64>();
+        if asked.is_none() && expected > left(kept) {
+            break;
+        }
+        for entrant in &pilot.entrants {
+            let name = &entrant.candidate.name;
+            tell(
+                &format!("recall: timing {name}, {distance} bases"),
+                kept.clock(),
+            );
             let key = format!("recall/{name}/{distance}/seconds");
+            let distance = distance as usize;
             let found = kept.once(&key, || time(pilot, entrant, distance))?;
-            let Some(row) = found.rows.first() else {
-                break;
-            };
-            costs.push((entrant, distance, row.value));
+            costs.extend(found.rows.first().map(|row| Cost {
+                entrant,
+                distance,
+                step: row.value,
+            }));
         }
     }
-    let steps = loop {
-        let all: f64 = costs.iter().map(|(.., seconds)| seconds).sum();
-        let affordable = (seconds / all.max(1e-9)) as u64;
-        let steps = pilot.request.steps.unwrap_or(affordable.min(STEPS[1]));
-        if steps >= STEPS[0] || pilot.request.steps.is_some() {
-            break steps;
+    let planned = asked.unwrap_or_else(|| {
+        while !costs.is_empty() && all(&costs, STEPS[0]) > left(kept) {
+            let longest = costs.iter().map(|cost| cost.distance).max();
+            costs.retain(|cost| Some(cost.distance) < longest);
         }
-        // The longest distance takes longest.
-        let Some(longest) = distances.pop() else {
-            return Ok(());
-        };
-        costs.retain(|(_, distance, _)| *distance < longest);
-    };
-    for (entrant, distance, _) in costs {
+        let fixed = all(&costs, 0);
+        let step = all(&costs, 1) - fixed;
+        (((left(kept) - fixed) / step.max(1e-9)) as u64).clamp(STEPS[0], STEPS[1])
+    });
+    // A repeated command goes on with as many, and as far.
+    let farthest = costs.iter().map(|cost| cost.distance).max().unwrap_or(0);
+    let found = kept.once("recall/steps", || {
+        let row = PilotRow::new(Experiment::Training, "all", "recall_steps", planned as f64);
+        let row = row.at(farthest as u64).unit("steps");
+        Ok(Found::rows(vec![row.origin(Origin::Counted)]))
+    })?;
+    let row = found.rows.first();
+    let (steps, farthest) = row.map_or((planned, Some(farthest as i64)), |row| {
+        (row.value as u64, row.at)
+    });
+    costs.retain(|cost| Some(cost.distance as i64) <= farthest);
+    for Cost {
+        entrant, distance, ..
+    } in costs
+    {
         let name = &entrant.candidate.name;
         tell(
             &format!("recall: {name}, {distance} bases, {steps} steps"),
@@ -204,6 +227,28 @@ pub fn measure(pilot: &Pilot, kept: &mut Kept, seconds: f64, tell: Tell) -> Resu
         kept.once(&key, || train(pilot, entrant, distance, steps, &path))?;
     }
     Ok(())
+}
+
+/// What a candidate's training on copies at a distance takes.
+struct Cost<'a> {
+    entrant: &'a Entrant,
+    distance: usize,
+    /// Seconds of a step.
+    step: f64,
+}
+
+impl Cost<'_> {
+    /// Seconds of a run: of its steps, and of what is asked on the way and at the end, which takes a
+    /// third of the time that it would in training.
+    fn seconds(&self, steps: u64) -> f64 {
+        let asked = (EVALUATIONS as usize + 1) * ASKED[0] + ASKED[1];
+        let trained = (STEP / (2 * self.distance)).max(1);
+        self.step * (steps as f64 + asked as f64 / trained as f64 / 3.0)
+    }
+}
+
+fn all(costs: &[Cost], steps: u64) -> f64 {
+    costs.iter().map(|cost| cost.seconds(steps)).sum()
 }
 
 /// A candidate whose filters reach over whole copies, ready to learn them.
@@ -249,14 +294,14 @@ fn time(pilot: &Pilot, entrant: &Entrant, distance: usize) -> Result<Found> {
     }
 }
 
-/// So many steps at one rate.
+/// So many steps, whose rate falls: sharp filters swing at a high one.
 fn plan(steps: u64) -> Plan {
     Plan {
         schedule: Schedule {
             peak: RATE,
             warm_up: steps / 20,
             steps,
-            last: 1.0,
+            last: 0.1,
         },
         parts: 1,
         decay: 0.0,
