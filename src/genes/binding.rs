@@ -4,7 +4,7 @@
 use crate::sequence::{A, G, base};
 
 /// Bases before a start that are looked at.
-pub(super) const REACH: usize = 20;
+const REACH: usize = 20;
 /// What pairs with the 16S RNA's end.
 const MOTIF: [u8; 6] = [A, G, G, A, G, G];
 /// What a base counts that does not pair.

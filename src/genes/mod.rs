@@ -1,20 +1,22 @@
 //! Genes of bacteria and archaea: what each base of a sequence is to them, learned from an
-//! annotation ([`labels`]) and put together again from a head's probabilities ([`Decoder`]).
+//! annotation ([`labels`]) and put together again from a head's probabilities ([`Finder`]).
 
 mod binding;
 mod code;
 mod coding;
 mod decode;
+mod evidence;
+mod finder;
 mod gene;
 mod gff3;
 mod labels;
 mod nodes;
+mod own;
 
 pub use code::GeneticCode;
 pub use coding::circular;
-pub use decode::Decoder;
+pub use finder::Finder;
 pub use gene::Gene;
-pub use gff3::Writer;
 pub use labels::labels;
 
 /// What a base can be: the outputs of a gene head, in its order. `plus_1` is the first base of a

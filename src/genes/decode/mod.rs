@@ -20,28 +20,27 @@
 //! One pass from left to right. Memory: the genes that are not decided yet, those of a few reading
 //! frames; a reading frame longer than [`LONGEST`] begins anew.
 
-use super::binding::{REACH, binding};
+use super::binding::binding;
 use super::code::{GeneticCode, is_start, letters, opposite};
+use super::evidence::Evidence;
 use super::gene::Gene;
 use super::nodes::{Chain, Node, Nodes};
-use super::{CLASSES, CODON, NONCODING, START, STOP};
+use super::own::{Around, BEFORE, FAR, Own};
 use crate::sequence::{A, G, N, base, complement};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-/// The least that a probability counts as.
-const FLOOR: f64 = 1e-4;
-/// One base counts for or against a gene by this much at most.
-const LIMIT: f64 = 3.0;
 /// Bases that say the same.
 const REPEATS: f64 = 80.0;
 /// What a base is worth for the reading frame being open: 61 of 64 codons are no stops.
 const OPEN: f64 = 0.016; // −ln(61/64) / 3
 /// What a gene must be worth.
 const COST: f64 = 2.5;
-/// How much other classes speak against a mark than the codon position that it marks.
-const ASIDE: f64 = 0.1;
 /// What a gene costs that starts with ATG, GTG or TTG: heads take the rare ones too often.
 const RARE: [f64; 3] = [0.0, 0.3, 0.7];
+/// What a head's mark of a start counts where a genome's own starts are known, and what pairs of
+/// codons and distances of genes do.
+const OWN: [f64; 3] = [0.4, 0.3, 0.4];
 /// What it costs a gene to go on beyond an end of the sequence.
 const CUT: f64 = 2.0;
 /// What an unknown base counts against a gene: none goes on over the gap between two contigs.
@@ -87,7 +86,7 @@ pub struct Decoder {
     /// The next base's position, of those that are looked at.
     at: u64,
     /// Bases that came and wait until those behind them are known: sites of the reverse strand.
-    ahead: VecDeque<(u8, [f32; CLASSES.len()])>,
+    ahead: VecDeque<Evidence>,
     /// The bases before `recent`, the latest first: sites of the forward strand.
     behind: VecDeque<u8>,
     sums: [f64; 6],
@@ -99,11 +98,13 @@ pub struct Decoder {
     /// By frame, the last stop of the reverse strand.
     stops: [Option<Edge>; 3],
     nodes: Nodes,
+    /// What is known of the genome's own genes.
+    own: Option<Arc<Own>>,
 }
 
 impl Decoder {
-    /// For a sequence whose first base has this position.
-    pub fn new(code: GeneticCode, first: u64) -> Self {
+    /// For a sequence whose first base has this position; `own`: what was learned of its genome.
+    pub fn new(code: GeneticCode, first: u64, own: Option<Arc<Own>>) -> Self {
         let begun = Edge {
             at: first,
             sums: [0.0; 6],
@@ -123,6 +124,7 @@ impl Decoder {
             starts: Default::default(),
             stops: Default::default(),
             nodes: Nodes::default(),
+            own,
         };
         // Genes may have begun before the sequence, in each frame.
         for frame in 0..3 {
@@ -135,11 +137,10 @@ impl Decoder {
         decoder
     }
 
-    /// Takes the next base and its probabilities, in the order of [`CLASSES`]; gives the genes that
-    /// are decided.
-    pub fn push(&mut self, code: u8, p: &[f32; CLASSES.len()]) -> Vec<Gene> {
-        self.ahead.push_back((code, *p));
-        if self.ahead.len() > REACH {
+    /// Takes the next base; gives the genes that are decided.
+    pub fn push(&mut self, evidence: Evidence) -> Vec<Gene> {
+        self.ahead.push_back(evidence);
+        if self.ahead.len() > BEFORE {
             self.step()
         } else {
             Vec::new()
@@ -148,22 +149,23 @@ impl Decoder {
 
     /// Looks at the first base that waits.
     fn step(&mut self) -> Vec<Gene> {
-        let Some((code, p)) = self.ahead.pop_front() else {
+        let Some(evidence) = self.ahead.pop_front() else {
             return Vec::new();
         };
         if self.at >= self.first + 3 {
             self.behind.push_front(self.recent[0].code);
-            self.behind.truncate(REACH);
+            self.behind.truncate(BEFORE);
         }
         self.recent.rotate_left(1);
         self.recent[2] = Before {
             sums: self.sums,
             chain: self.chain,
-            starts: [0, 1].map(|strand| mark(&p, START[strand], CODON[strand])),
-            stops: [0, 1].map(|strand| mark(&p, STOP[strand], CODON[strand] + 2)),
-            code,
+            starts: [0, 1].map(|strand| evidence.start(strand)),
+            stops: [0, 1].map(|strand| evidence.stop(strand)),
+            code: evidence.code,
         };
-        self.add(code, &p);
+        self.add(&evidence);
+        self.pair();
         self.at += 1;
         // Edges at the beginning stand where their frame begins.
         if self.at < self.first + 3 {
@@ -212,25 +214,41 @@ impl Decoder {
     }
 
     /// Adds a base's scores to the sums of the six frames.
-    fn add(&mut self, code: u8, p: &[f32; CLASSES.len()]) {
-        if code == N {
+    fn add(&mut self, evidence: &Evidence) {
+        if evidence.code == N {
             self.sums.iter_mut().for_each(|sum| *sum -= UNKNOWN_BASE);
             return;
         }
-        let p = p.map(f64::from);
-        let floor = |x: f64| x.max(FLOOR).ln();
-        let none = floor(p[NONCODING]);
         for strand in 0..2 {
-            let codon = CODON[strand];
-            let mut coding = [p[codon], p[codon + 1], p[codon + 2]];
-            coding[0] += p[START[strand]];
-            coding[2] += p[STOP[strand]];
-            let scores = coding.map(|p| (floor(p) - none).clamp(-LIMIT, LIMIT) / REPEATS + OPEN);
             for frame in 0..3 {
-                let from = (self.at + 3 - frame) % 3;
+                let from = ((self.at + 3 - frame) % 3) as usize;
                 let position = if strand == 0 { from } else { 2 - from };
-                self.sums[strand * 3 + frame as usize] += scores[position as usize];
+                let score = evidence.coding(strand, position) / REPEATS + OPEN;
+                self.sums[strand * 3 + frame as usize] += score;
             }
+        }
+    }
+
+    /// Adds what the last two codons say to the sums of their frame, of both strands.
+    fn pair(&mut self) {
+        let Some(own) = &self.own else {
+            return;
+        };
+        let [third, second, first] = [0, 1, 2].map(|i| self.behind.get(i).copied().unwrap_or(N));
+        let [fourth, fifth, last] = [0, 1, 2].map(|i| self.recent[i].code);
+        let pair = [first, second, third, fourth, fifth, last].map(base);
+        let frame = ((self.at + 1) % 3) as usize;
+        let [forward, reverse] = own.hexamers.score(pair);
+        self.sums[frame] += OWN[1] * forward;
+        self.sums[3 + frame] += OWN[1] * reverse;
+    }
+
+    /// What speaks for a start: the head's mark, the codon, and the bases before it, the nearest
+    /// first.
+    fn start(&self, mark: f64, codon: [u8; 3], before: impl Iterator<Item = u8>) -> f64 {
+        match &self.own {
+            Some(own) => OWN[0] * mark + own.starts.score(&Around::new(codon, before)),
+            None => mark + binding(before) - rare(codon),
         }
     }
 
@@ -254,8 +272,8 @@ impl Decoder {
             let starts = std::mem::take(&mut self.starts[frame]);
             self.forward(frame, &starts, end, self.recent[2].stops[0], true);
         } else if is_start(codon) {
-            let site = binding(self.behind.iter().copied());
-            let mark = self.recent[0].starts[0] + site - rare(codon);
+            let before = self.behind.iter().copied();
+            let mark = self.start(self.recent[0].starts[0], codon, before);
             let edge = edge(&self.recent[0], mark, codon);
             let starts = &mut self.starts[frame];
             starts.retain(|edge| start - edge.at < LONGEST);
@@ -267,8 +285,8 @@ impl Decoder {
         } else if is_start(read)
             && let Some(stop) = self.stops[frame].take()
         {
-            let site = binding(self.ahead.iter().map(|(code, _)| complement(*code)));
-            let mark = self.recent[2].starts[1] + site - rare(read);
+            let before = self.ahead.iter().map(|ahead| complement(ahead.code));
+            let mark = self.start(self.recent[2].starts[1], read, before);
             self.reverse(frame, &stop, end, mark, Some(read));
             self.stops[frame] = Some(stop).filter(|stop| start - stop.at < LONGEST);
         }
@@ -340,12 +358,12 @@ impl Decoder {
             return None;
         }
         let mut chain = edge.chain;
-        for (number, other) in self.nodes.ending(edge.at, (edge.at + OVERLAP).min(end - 1)) {
+        let to = (edge.at + OVERLAP).min(end - 1);
+        for (number, other) in self.nodes.ending(self.reach(edge.at), to) {
             if other.gene.start >= edge.at {
                 continue;
             }
-            let shared = |frame: usize| other.sums[frame] - edge.sums[frame];
-            let total = other.total - shared(frame).min(shared(other.frame));
+            let total = other.total + self.neighbours(frame, edge, other);
             if total > chain.total {
                 let last = Some(number);
                 chain = Chain { total, last };
@@ -365,6 +383,31 @@ impl Decoder {
             total: chain.total + score,
             before: chain.last,
         })
+    }
+
+    /// The end of the first gene that says something of one that begins here.
+    fn reach(&self, at: u64) -> u64 {
+        match self.own {
+            Some(_) => at.saturating_sub(FAR),
+            None => at,
+        }
+    }
+
+    /// What it counts that a gene from `edge` on follows `other`: bases that both have count once, and
+    /// genes of a strand have their distances.
+    fn neighbours(&self, frame: usize, edge: &Edge, other: &Node) -> f64 {
+        let shared = |frame: usize| other.sums[frame] - edge.sums[frame];
+        let mut score = 0.0;
+        if other.gene.end > edge.at {
+            score -= shared(frame).min(shared(other.frame));
+        }
+        if let Some(own) = &self.own
+            && other.gene.reverse == (frame >= 3)
+        {
+            let distance = edge.at as i64 - other.gene.end as i64;
+            score += OWN[2] * own.distances.score(distance);
+        }
+        score
     }
 
     fn keep(&mut self, node: Option<Node>) {
@@ -388,7 +431,7 @@ impl Decoder {
         let edges: Vec<&Edge> = edges.collect();
         let overlapped = edges
             .iter()
-            .flat_map(|edge| self.nodes.ending(edge.at, edge.at + OVERLAP))
+            .flat_map(|edge| self.nodes.ending(self.reach(edge.at), edge.at + OVERLAP))
             .map(|(number, _)| Some(number));
         let recent = self.nodes.ending(self.at.saturating_sub(3), self.at);
         let roots: Vec<Option<u64>> = edges
@@ -401,12 +444,6 @@ impl Decoder {
             .collect();
         self.nodes.decide(roots)
     }
-}
-
-/// `ln P(mark)`, other classes than the codon position that it marks counting less.
-fn mark(p: &[f32; CLASSES.len()], mark: usize, codon: usize) -> f64 {
-    let [mark, codon] = [mark, codon].map(|class| f64::from(p[class]).max(FLOOR));
-    (mark / (mark + codon + ASIDE * (1.0 - mark - codon))).ln()
 }
 
 /// What a start codon costs.

@@ -1,4 +1,4 @@
-use super::super::{MIRROR, labels};
+use super::super::{MIRROR, START, labels};
 use super::*;
 use crate::io::gff::Feature;
 use crate::sequence::region::Region;
@@ -65,10 +65,10 @@ fn sequence(genes: &[(usize, bool)], between: usize, seed: u64) -> (Vec<u8>, Vec
 }
 
 fn decode(code: GeneticCode, bases: &[u8], rows: &[[f32; 11]]) -> Vec<Gene> {
-    let mut decoder = Decoder::new(code, 0);
+    let mut decoder = Decoder::new(code, 0, None);
     let mut genes = Vec::new();
     for (base, row) in bases.iter().zip(rows) {
-        genes.extend(decoder.push(*base, row));
+        genes.extend(decoder.push(Evidence::new(*base, row)));
     }
     genes.extend(decoder.finish());
     genes
@@ -195,10 +195,10 @@ fn genes_are_decided_along_the_way_and_little_is_held() {
     let many: Vec<(usize, bool)> = (0..400).map(|i| (50 + i % 90, i % 2 == 1)).collect();
     let (bases, expected, labels) = sequence(&many, 80, 6);
     let rows = probabilities(&labels, 0.99);
-    let mut decoder = Decoder::new(GeneticCode::Bacterial, 0);
+    let mut decoder = Decoder::new(GeneticCode::Bacterial, 0, None);
     let (mut genes, mut most) = (Vec::new(), 0);
     for (base, row) in bases.iter().zip(&rows) {
-        genes.extend(decoder.push(*base, row));
+        genes.extend(decoder.push(Evidence::new(*base, row)));
         most = most.max(decoder.nodes.len());
     }
     assert!(genes.len() > 350, "{}", genes.len());
@@ -212,10 +212,10 @@ fn positions_count_from_the_sequence_s_first_base() {
     let (bases, expected, labels) = sequence(&[(100, false), (80, true)], 31, 7);
     let rows = probabilities(&labels, 0.9);
     for first in [1, 2, 1000] {
-        let mut decoder = Decoder::new(GeneticCode::Bacterial, first);
+        let mut decoder = Decoder::new(GeneticCode::Bacterial, first, None);
         let mut genes = Vec::new();
         for (base, row) in bases.iter().zip(&rows) {
-            genes.extend(decoder.push(*base, row));
+            genes.extend(decoder.push(Evidence::new(*base, row)));
         }
         genes.extend(decoder.finish());
         let moved = expected

@@ -2,7 +2,7 @@
 
 use super::values::ValueTrack;
 use crate::error::{Error, Result, printable};
-use crate::genes::{self, Decoder, GeneticCode};
+use crate::genes::{Finder, GeneticCode};
 use crate::io::atomic::AtomicFile;
 use crate::sequence::Contig;
 use crate::table::{Batch, Positions};
@@ -29,11 +29,7 @@ struct Current {
 }
 
 /// A file of genes.
-pub struct Genes {
-    writer: genes::Writer<BufWriter<AtomicFile>>,
-    code: GeneticCode,
-    decoder: Option<Decoder>,
-}
+pub struct Genes(Finder<BufWriter<AtomicFile>>);
 
 /// A file of regions.
 pub struct Regions {
@@ -51,13 +47,12 @@ impl Genes {
     /// Io.
     pub fn create(target: AtomicFile, code: GeneticCode, source: &str) -> Result<Self> {
         let name = target.name().to_path_buf();
-        let writer = genes::Writer::new(BufWriter::new(target), source);
-        let writer = writer.map_err(|e| Error::io(&name, &e))?;
-        Ok(Self {
-            writer,
-            code,
-            decoder: None,
-        })
+        let finder = Finder::new(BufWriter::new(target), code, source);
+        finder.map(Self).map_err(|e| Error::io(&name, &e))
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        Error::io(self.0.get_ref().get_ref().name(), error)
     }
 }
 
@@ -130,16 +125,11 @@ impl Tracks {
             if let Some(current) = &mut self.current {
                 current.end = position + 1;
             }
-            if let Some(Genes {
-                writer,
-                decoder: Some(decoder),
-                ..
-            }) = &mut self.genes
+            if let Some(genes) = &mut self.genes
                 && let Some(row) = row.first_chunk()
             {
-                for gene in decoder.push(block.bases[i], row) {
-                    writer.gene(&block.name, &gene);
-                }
+                let pushed = genes.0.push(&block.name, block.bases[i], row);
+                pushed.map_err(|e| genes.failed(&e))?;
             }
             if let Some(regions) = &mut self.regions {
                 let written = regions.push(&block.name, position, row);
@@ -151,7 +141,7 @@ impl Tracks {
 
     fn begin(&mut self, contig: &str, start: i64) -> Result<()> {
         if let Some(genes) = &mut self.genes {
-            genes.decoder = Some(Decoder::new(genes.code, start.cast_unsigned()));
+            genes.0.begin(contig, start.cast_unsigned());
         }
         self.current = Some(Current {
             contig: contig.to_string(),
@@ -166,13 +156,9 @@ impl Tracks {
             return Ok(());
         };
         if let Some(genes) = &mut self.genes {
-            for gene in genes.decoder.take().into_iter().flat_map(Decoder::finish) {
-                genes.writer.gene(&contig, &gene);
-            }
-            let written = genes
-                .writer
-                .end(&contig, start.cast_unsigned(), end.cast_unsigned());
-            written.map_err(|e| Error::io(genes.writer.get_ref().get_ref().name(), &e))?;
+            let (start, end) = (start.cast_unsigned(), end.cast_unsigned());
+            let ended = genes.0.end(&contig, start, end);
+            ended.map_err(|e| genes.failed(&e))?;
         }
         if let Some(regions) = &mut self.regions {
             for class in 0..regions.names.len() {
@@ -197,9 +183,10 @@ impl Tracks {
         };
         let mut found = None;
         if let Some(genes) = self.genes {
-            found = Some(genes.writer.genes());
-            let name = genes.writer.get_ref().get_ref().name().to_path_buf();
-            close(genes.writer.finish().map_err(|e| Error::io(&name, &e))?)?;
+            let name = genes.0.get_ref().get_ref().name().to_path_buf();
+            let (out, count) = genes.0.finish().map_err(|e| Error::io(&name, &e))?;
+            close(out)?;
+            found = Some(count);
         }
         if let Some(regions) = self.regions {
             close(regions.out)?;
