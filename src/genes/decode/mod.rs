@@ -1,19 +1,12 @@
 //! Genes from probabilities: a dynamic programme over open reading frames.
 //!
 //! ```text
-//! s_f(i) = ln P(codon position of base i in frame f) − ln P(noncoding), cut to ±3
+//! s_f(i) = ln P(codon position of base i in frame f) − ln P(noncoding), cut to ±LIMIT
 //! gene   = Σ (s_f(i) / REPEATS + OPEN) + start + stop − COST
 //! start  = mark(first base) + binding site − RARE, by the first codon
 //! stop   = mark(last base)
-//! mark   = ln P(mark) − ln (P(mark) + P(the codon position it marks) + P(all else) / 10)
+//! mark   = ln P(mark) − ln (P(mark) + P(the codon position it marks) + P(all else) · ASIDE)
 //! chain  = Σ genes + Σ overlaps
-//! ```
-//!
-//! Where the genome's own genes were learned from (`own`),
-//!
-//! ```text
-//! gene   = Σ (s_f(i) / REPEATS + OPEN) + PAIR Σ pairs of codons + start + stop − COST
-//! start  = MARK mark(first base) + codon and bases before it, of this genome
 //! ```
 //!
 //! What a head says of a base it has from the bases around it, so neighbours say the same again:
@@ -22,7 +15,7 @@
 //! with the first stop codon in its frame, or goes on beyond an end of the sequence.
 //!
 //! The constants are those that place most genes right in the genomes of docs/genes.md. They lie on
-//! a plateau: twice or half of PAIR and MARK, REPEATS from 50 to 80, change that by 0.1 %.
+//! a plateau: REPEATS from 60 to 120, LIMIT from 2 to 4 and COST from 2 to 3 change that by 0.1 %.
 //!
 //! One pass from left to right. Memory: the genes that are not decided yet, those of a few reading
 //! frames; a reading frame longer than [`LONGEST`] begins anew.
@@ -32,23 +25,22 @@ use super::code::{GeneticCode, is_start, letters, opposite};
 use super::evidence::Evidence;
 use super::gene::Gene;
 use super::nodes::{Chain, Node, Nodes};
-use super::own::{Around, BEFORE, Own};
+use super::own::{Around, BEFORE, FAR, Own};
 use crate::sequence::{A, G, N, base, complement};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Bases that say the same.
-const REPEATS: f64 = 60.0;
+const REPEATS: f64 = 80.0;
 /// What a base is worth for the reading frame being open: 61 of 64 codons are no stops.
 const OPEN: f64 = 0.016; // −ln(61/64) / 3
-/// What a gene must be worth, and what where its genome's own starts are known.
-const COST: [f64; 2] = [2.5, 0.7];
+/// What a gene must be worth.
+const COST: f64 = 2.5;
 /// What a gene costs that starts with ATG, GTG or TTG: heads take the rare ones too often.
 const RARE: [f64; 3] = [0.0, 0.3, 0.7];
-/// What a head's mark of a start counts where the genome's own starts are known.
-const MARK: f64 = 0.4;
-/// What pairs of codons count.
-const PAIR: f64 = 0.3;
+/// What a head's mark of a start counts where a genome's own starts are known, and what pairs of
+/// codons and distances of genes do.
+const OWN: [f64; 3] = [0.4, 0.3, 0.4];
 /// What it costs a gene to go on beyond an end of the sequence.
 const CUT: f64 = 2.0;
 /// What an unknown base counts against a gene: none goes on over the gap between two contigs.
@@ -247,15 +239,15 @@ impl Decoder {
         let pair = [first, second, third, fourth, fifth, last].map(base);
         let frame = ((self.at + 1) % 3) as usize;
         let [forward, reverse] = own.hexamers.score(pair);
-        self.sums[frame] += PAIR * forward;
-        self.sums[3 + frame] += PAIR * reverse;
+        self.sums[frame] += OWN[1] * forward;
+        self.sums[3 + frame] += OWN[1] * reverse;
     }
 
     /// What speaks for a start: the head's mark, the codon, and the bases before it, the nearest
     /// first.
     fn start(&self, mark: f64, codon: [u8; 3], before: impl Iterator<Item = u8>) -> f64 {
         match &self.own {
-            Some(own) => MARK * mark + own.starts.score(&Around::new(codon, before)),
+            Some(own) => OWN[0] * mark + own.starts.score(&Around::new(codon, before)),
             None => mark + binding(before) - rare(codon),
         }
     }
@@ -361,17 +353,17 @@ impl Decoder {
         if end < edge.at + least {
             return None;
         }
-        let score = sums[frame] - edge.sums[frame] + marks - COST[usize::from(self.own.is_some())];
+        let score = sums[frame] - edge.sums[frame] + marks - COST;
         if score <= 0.0 {
             return None;
         }
         let mut chain = edge.chain;
-        for (number, other) in self.nodes.ending(edge.at, (edge.at + OVERLAP).min(end - 1)) {
+        let to = (edge.at + OVERLAP).min(end - 1);
+        for (number, other) in self.nodes.ending(self.reach(edge.at), to) {
             if other.gene.start >= edge.at {
                 continue;
             }
-            let shared = |frame: usize| other.sums[frame] - edge.sums[frame];
-            let total = other.total - shared(frame).min(shared(other.frame));
+            let total = other.total + self.neighbours(frame, edge, other);
             if total > chain.total {
                 let last = Some(number);
                 chain = Chain { total, last };
@@ -391,6 +383,31 @@ impl Decoder {
             total: chain.total + score,
             before: chain.last,
         })
+    }
+
+    /// The end of the first gene that says something of one that begins here.
+    fn reach(&self, at: u64) -> u64 {
+        match self.own {
+            Some(_) => at.saturating_sub(FAR),
+            None => at,
+        }
+    }
+
+    /// What it counts that a gene from `edge` on follows `other`: bases that both have count once, and
+    /// genes of a strand have their distances.
+    fn neighbours(&self, frame: usize, edge: &Edge, other: &Node) -> f64 {
+        let shared = |frame: usize| other.sums[frame] - edge.sums[frame];
+        let mut score = 0.0;
+        if other.gene.end > edge.at {
+            score -= shared(frame).min(shared(other.frame));
+        }
+        if let Some(own) = &self.own
+            && other.gene.reverse == (frame >= 3)
+        {
+            let distance = edge.at as i64 - other.gene.end as i64;
+            score += OWN[2] * own.distances.score(distance);
+        }
+        score
     }
 
     fn keep(&mut self, node: Option<Node>) {
@@ -414,7 +431,7 @@ impl Decoder {
         let edges: Vec<&Edge> = edges.collect();
         let overlapped = edges
             .iter()
-            .flat_map(|edge| self.nodes.ending(edge.at, edge.at + OVERLAP))
+            .flat_map(|edge| self.nodes.ending(self.reach(edge.at), edge.at + OVERLAP))
             .map(|(number, _)| Some(number));
         let recent = self.nodes.ending(self.at.saturating_sub(3), self.at);
         let roots: Vec<Option<u64>> = edges

@@ -1,15 +1,18 @@
 //! What a genome's own genes have in common, learned from those of a first decoding: the codons that
-//! they start with, the bases before those, and which codons follow each other.
+//! they start with and the bases before those, how far from each other genes of a strand lie, and
+//! which codons follow each other.
 //!
 //! Each is a log odds of frequencies: of the genes that were found, against the other places where
 //! the same genes could start, or against the genome.
 
+mod distances;
 mod hexamers;
 mod motif;
 mod places;
 mod site;
 mod starts;
 
+pub(super) use distances::{Distances, FAR};
 pub(super) use hexamers::Hexamers;
 pub(super) use places::{Around, BEFORE};
 pub(super) use starts::Starts;
@@ -27,6 +30,7 @@ const LEAST: usize = 200;
 /// What was learned.
 pub(super) struct Own {
     pub starts: Starts,
+    pub distances: Distances,
     pub hexamers: Hexamers,
 }
 
@@ -47,6 +51,7 @@ impl Own {
         }
         Some(Self {
             starts: Starts::learn(&orfs),
+            distances: Distances::learn(code, found),
             hexamers: Hexamers::learn(code, found, &orfs),
         })
     }
