@@ -95,12 +95,13 @@ pub fn can_be_read_again(path: &Path) -> Result<bool> {
     }
 }
 
-/// Whether a file is there; of a remote one, whether it can be opened.
+/// Whether a file is there; of a remote one, whether it can be opened. Of what the system does not
+/// speak, opening says why.
 pub fn exists(path: &Path) -> bool {
     if is_remote(path) {
         Source::open(path).is_ok()
     } else {
-        path.exists()
+        path.try_exists().unwrap_or(true)
     }
 }
 
