@@ -308,7 +308,7 @@ impl Task {
                 };
                 let first = hidden.as_ref().unwrap_or(&last);
                 if self.both_strands {
-                    let half = |from| Ok::<_, Error>(first.weight.narrow(1, from, width)?);
+                    let half = |from| first.weight.narrow(1, from, width);
                     let [own, other] = [half(0)?, half(width)?].map(|half| Linear::new(half, None));
                     halves = Some(([own, other], first.bias.to_vec1()?));
                 }
