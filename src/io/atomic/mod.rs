@@ -118,6 +118,7 @@ impl AtomicFile {
             }
             Ok(_) if !force => return Err(exists(path)),
             Ok(_) => fs::canonicalize(path).map_err(|e| Error::io(path, &e))?,
+            Err(e) if e.raw_os_error() == Some(libc::EIO) => return Err(Error::io(path, &e)),
             Err(_) if fs::symlink_metadata(path).is_ok() => {
                 return Err(Error::usage("output is a symbolic link to nothing")
                     .file(path.display())
