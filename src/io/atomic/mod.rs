@@ -188,6 +188,7 @@ impl AtomicFile {
     /// [`create`](Self::create). The target is then absent or unchanged, unless only the directory could
     /// not be brought to disk.
     pub fn finish(mut self) -> Result<Written> {
+        let sha256 = self.sum.finish();
         if let Some(set) = self.set.take() {
             self.sync().map_err(|e| Error::io(&self.name, &e))?;
             if let Some(temporary) = self.temporary.take() {
@@ -206,7 +207,7 @@ impl AtomicFile {
         }
         Ok(Written {
             bytes: self.bytes,
-            sha256: self.sum.finish(),
+            sha256,
         })
     }
 
