@@ -16,6 +16,7 @@ mod pass;
 mod quality;
 mod recall;
 mod report;
+mod results;
 mod throughput;
 mod training;
 mod verdict;
