@@ -15,14 +15,16 @@ const STEP: i64 = 16_384;
 
 /// The sentences.
 pub fn verdict(results: &Results) -> Vec<String> {
-    let quality = ["bases", "operations"].map(|budget| learned(results, budget));
-    let [bases, operations] = quality;
+    // Where none has learned anything from equal bases, fewer of them say no more.
+    let something = results.split("bases");
+    let something = something.filter(|(best, ..)| results.beats_guessing(best, "bases"));
+    let operations = something.and_then(|_| learned(results, "operations"));
     let sentences = [
         memory(results),
         reach(results),
         throughput(results),
         latency(results),
-        bases,
+        learned(results, "bases"),
         operations,
         front(results),
         context(results),
@@ -80,9 +82,12 @@ fn memory(results: &Results) -> Option<String> {
                     readable(most as u64 + 1)
                 )
             });
+            let which = match grow.as_slice() {
+                [_] => format!("{name}, which"),
+                _ => format!("{}: {name}", names(&grow)),
+            };
             Some(format!(
-                "Memory grows with the sequence for {}: {name} takes {} for {} bases{expected}{others}.",
-                names(&grow),
+                "Memory grows with the sequence for {which} takes {} for {} bases{expected}{others}.",
                 readable(row.value as u64),
                 number(row.at.unwrap_or_default().unsigned_abs()),
             ))
@@ -222,13 +227,18 @@ fn context(results: &Results) -> Option<String> {
             values.iter().sum::<f64>() / values.len() as f64
         };
         let far = rows.iter().filter_map(|row| row.at).max()?;
+        if far == 0 {
+            return None;
+        }
         Some((mean(Some(0)) - mean(Some(far)), far))
     };
-    let each = results
-        .names
-        .iter()
-        .filter_map(|name| Some((name, gain(name)?)));
+    let learned = results.names.iter();
+    let learned = learned.filter(|name| results.beats_guessing(name, "bases"));
+    let each = learned.filter_map(|name| Some((name, gain(name)?)));
     let (name, (gain, far)) = each.max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
+    if gain <= 0.0 {
+        return Some("Bases further away than 64 have helped no candidate so far.".to_string());
+    }
     Some(format!(
         "Context is worth most to {name}: {gain:.4} bits a base less with {far} bases before than \
          with fewer than 64."
