@@ -43,7 +43,6 @@ fn a_pilot_compares_candidates_of_equal_size_and_writes_a_report_that_needs_no_n
     }
     for (experiment, measure, rows) in [
         ("memory", "peak_memory", 3 * 4),
-        ("latency", "step_p99", 3 * 4),
         ("training", "seconds", 3 * 2),
         ("quality", "bits_per_base", 3 * 2 * 2),
         ("recall", "recall", 3),
@@ -52,6 +51,10 @@ fn a_pilot_compares_candidates_of_equal_size_and_writes_a_report_that_needs_no_n
         assert_eq!(found.len(), rows, "{experiment} {measure}: {found:?}");
         assert!(found.iter().all(|(.., value)| *value > 0.0), "{found:?}");
     }
+    // Longer steps are left out where so little time does not suffice for them.
+    let found = values(&table, "latency", "step_p99");
+    let of_one = found.iter().filter(|(_, bases, _)| *bases == Some(1));
+    assert_eq!(of_one.count(), 3, "{found:?}");
     // Random bases have two bits each.
     for (name, _, bits) in values(&table, "quality", "bits_per_base") {
         assert!((1.9..4.0).contains(&bits), "{name}: {bits}");
@@ -195,7 +198,7 @@ fn rare_labels_are_learned_from_what_is_near_them_and_a_published_transformer_sa
         "/tests/goldens/pretrained/llama"
     );
     let args =
-        format!("pilot a.fa --labels a.bed -o out --candidates s4d nystrom {published} {SMALL}");
+        format!("pilot a.fa --labels a.bed -o out --candidates s4d hyena {published} {SMALL}");
     let outcome = Case::new(&args)
         .file("a.fa", record("a", &text, 60))
         .file("a.bed", marks)
@@ -204,7 +207,7 @@ fn rare_labels_are_learned_from_what_is_near_them_and_a_published_transformer_sa
         .succeeds(&MADE);
     let table = results(&outcome);
     let found = values(&table, "quality", "auroc");
-    for name in ["s4d", "nystrom"] {
+    for name in ["s4d", "hyena"] {
         assert!(found.iter().any(|row| row.0 == name), "{found:?}");
     }
     let report = String::from_utf8(outcome.file("out/report.html").to_vec()).unwrap();
