@@ -8,6 +8,10 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
+use bytemuck::{cast_slice, cast_slice_mut};
+
+/// Bytes of a number.
+const NUMBER: u64 = size_of::<f32>() as u64;
 
 /// Bytes on disk.
 ///
@@ -48,6 +52,22 @@ impl Scratch {
     pub fn write(&self, start: u64, bytes: &[u8]) -> Result<()> {
         let written = self.file.write_all_at(bytes, start);
         written.map_err(|e| failed(&self.directory, e))
+    }
+
+    /// Fills `numbers` with those from number `first` on, in a file of nothing else.
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses, or nothing was written there.
+    pub fn read_numbers(&self, first: u64, numbers: &mut [f32]) -> Result<()> {
+        self.read(first * NUMBER, cast_slice_mut(numbers))
+    }
+
+    /// Writes `numbers` from number `first` on, over what was there.
+    ///
+    /// # Errors
+    /// `Io` if the disk refuses.
+    pub fn write_numbers(&self, first: u64, numbers: &[f32]) -> Result<()> {
+        self.write(first * NUMBER, cast_slice(numbers))
     }
 }
 

@@ -154,6 +154,12 @@ impl Kept {
         known.map(|done| &done.found)
     }
 
+    /// Seconds of the pilot when what is under this key was finished, if it was.
+    pub fn finished(&self, key: &str) -> Option<f64> {
+        let known = self.done.iter().find(|done| done.key == key);
+        known.map(|done| done.clock)
+    }
+
     /// All measurements, in the order in which they were made.
     pub fn all(&self) -> &[Measurement] {
         &self.done

@@ -12,7 +12,7 @@ use crate::table::{Experiment, Origin, PilotRow};
 use std::time::Duration;
 
 /// The first length.
-const SHORTEST: u64 = 1024;
+pub const SHORTEST: u64 = 1024;
 /// Bases, at most, of a pass that loads a GPU's kernels.
 const WARM: u64 = 8192;
 /// Seconds that a pass may take beyond what was expected of it, unless its share of the time is

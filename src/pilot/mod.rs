@@ -16,6 +16,7 @@ mod pass;
 mod quality;
 mod recall;
 mod report;
+mod results;
 mod throughput;
 mod training;
 mod verdict;
@@ -249,17 +250,18 @@ impl<'a> Pilot<'a> {
     }
 
     /// Seconds of which the experiments besides quality may take their parts: the budget, unless
-    /// the shortest training would then have no time.
+    /// the shortest training would then have no time. They are the same where a pilot goes on.
     ///
     /// # Errors
     /// Usage: the budget is less than the least, which the error names.
     fn free(&self, kept: &Kept, trainings: &[Timed]) -> Result<f64> {
         let parts = MEMORY + THROUGHPUT + LATENCY + RECALL;
-        if self.request.steps.is_some() || kept.known("quality/steps").is_some() {
+        if self.request.steps.is_some() {
             return Ok(self.budget());
         }
+        let timed = training::timed_at(kept, trainings);
         let least = training::least(trainings);
-        let needed = kept.clock() + least + training::least_of_others(trainings);
+        let needed = timed + least + training::least_of_others(trainings);
         if needed > self.budget() {
             // Whole tens of seconds, and one in ten more: machines are not always equally fast.
             let least = (needed * 1.1 / 10.0).ceil() as u64 * 10;
@@ -272,7 +274,7 @@ impl<'a> Pilot<'a> {
             let todo = format!("give --budget {least}s or more, or fewer --candidates");
             return Err(Error::usage(what).todo(todo));
         }
-        let spare = self.budget() - kept.clock() - least;
+        let spare = self.budget() - timed - least;
         Ok(self.budget().min(spare / parts))
     }
 

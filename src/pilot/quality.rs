@@ -30,6 +30,7 @@ pub fn measure(pilot: &Pilot, kept: &mut Kept, timed: &[Timed], tell: Tell) -> R
     // Seconds that were expected of the runs so far, and those that they took.
     let (mut expected, mut taken) = (0.0, 0.0);
     for seed in (0..seeds).map(|i| pilot.request.seed + u64::from(i)) {
+        let mut left_out: Vec<&str> = Vec::new();
         for timed in timed {
             let name = &timed.entrant.candidate.name;
             let key = format!("quality/{name}/{seed}");
@@ -42,7 +43,7 @@ pub fn measure(pilot: &Pilot, kept: &mut Kept, timed: &[Timed], tell: Tell) -> R
             let over = before + slower * seconds > LATEST * pilot.budget();
             let asked = pilot.request.steps.is_some() || seed == pilot.request.seed;
             if over && !asked && kept.known(&key).is_none() {
-                tell(&format!("quality: no time for {name}, seed {seed}"), before);
+                left_out.push(name);
                 continue;
             }
             let what = format!("quality: training {name}, {steps} steps, seed {seed}");
@@ -54,6 +55,13 @@ pub fn measure(pilot: &Pilot, kept: &mut Kept, timed: &[Timed], tell: Tell) -> R
                 expected += seconds;
                 taken += kept.clock() - before;
             }
+        }
+        if !left_out.is_empty() {
+            let names = left_out.join(", ");
+            tell(
+                &format!("quality: no time for seed {seed} of {names}"),
+                kept.clock(),
+            );
         }
     }
     Ok(())

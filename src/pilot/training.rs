@@ -61,6 +61,11 @@ impl Timed<'_> {
     }
 }
 
+/// Where the speed of a candidate's training is kept.
+fn speed_key(name: &str) -> String {
+    format!("quality/{name}/speed")
+}
+
 /// Times all candidates; those that cannot be trained are left out, and noted.
 ///
 /// # Errors
@@ -70,9 +75,7 @@ pub fn time<'a>(pilot: &'a Pilot, kept: &mut Kept, tell: Tell) -> Result<Vec<Tim
     for entrant in &pilot.entrants {
         let name = &entrant.candidate.name;
         tell(&format!("quality: timing {name}"), kept.clock());
-        let found = kept.once(&format!("quality/{name}/speed"), || {
-            time_one(pilot, entrant)
-        })?;
+        let found = kept.once(&speed_key(name), || time_one(pilot, entrant))?;
         let of = |measure: &str| {
             let mut rows = found.rows.iter();
             rows.find(|row| row.measure == measure).map(|row| row.value)
@@ -97,6 +100,14 @@ pub fn time<'a>(pilot: &'a Pilot, kept: &mut Kept, tell: Tell) -> Result<Vec<Tim
         timed.part = least / taken(timed);
     }
     Ok(timed)
+}
+
+/// Seconds of the pilot when the last candidate had been timed.
+pub fn timed_at(kept: &Kept, timed: &[Timed]) -> f64 {
+    let clocks = timed
+        .iter()
+        .filter_map(|timed| kept.finished(&speed_key(&timed.entrant.candidate.name)));
+    clocks.fold(0.0, f64::max)
 }
 
 /// Seconds that the shortest training of all takes, from one seed.

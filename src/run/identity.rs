@@ -11,7 +11,7 @@ use crate::checkpoint;
 use crate::error::{Error, Kind, Result};
 use crate::io::input::is_stdin;
 use crate::io::sha256::digest;
-use crate::io::source::{is_remote, shown, stamp};
+use crate::io::source::{can_be_read_again, is_remote, shown, stamp};
 use crate::stream::RunIdentity;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -59,7 +59,7 @@ pub fn of(
                     .todo("fetch the file first"));
             };
             put((*what).to_string(), json!(stamp));
-        } else if path.is_file() {
+        } else if can_be_read_again(path)? {
             put((*what).to_string(), json!(digest(path)?));
         }
     }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::io::source::{self, is_remote, shown};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -21,46 +22,53 @@ pub struct Inputs(Vec<(PathBuf, Stamp)>);
 impl Inputs {
     /// Looks at these files; pipes, and what a server gives once only, cannot be looked at twice.
     pub fn of<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Self {
-        let stamped = |path: &PathBuf| Some((path.clone(), stamp(path)?));
+        let stamped = |path: &PathBuf| Some((path.clone(), stamp(path).ok()??));
         Self(paths.into_iter().filter_map(stamped).collect())
     }
 
     /// An error if one of them is another file now, or was written to.
     ///
     /// # Errors
-    /// Input.
+    /// Input; Io if it cannot be looked at.
     pub fn must_be_unchanged(&self) -> Result<()> {
-        let changed = |(path, was): &&(PathBuf, Stamp)| match stamp(path) {
-            Some(is) => is != *was,
-            None if is_remote(path) => {
-                let name = shown(path);
-                tracing::warn!("{name}: cannot be looked at again: it may have changed meanwhile");
-                false
+        for (path, was) in &self.0 {
+            match stamp(path)? {
+                Some(is) if is == *was => {}
+                None if is_remote(path) => {
+                    let name = shown(path);
+                    tracing::warn!(
+                        "{name}: cannot be looked at again: it may have changed meanwhile"
+                    );
+                }
+                _ => {
+                    return Err(Error::input("it changed while it was read")
+                        .file(shown(path))
+                        .todo("run again when nothing writes to it"));
+                }
             }
-            None => true,
-        };
-        match self.0.iter().find(changed) {
-            None => Ok(()),
-            Some((path, _)) => Err(Error::input("it changed while it was read")
-                .file(shown(path))
-                .todo("run again when nothing writes to it")),
         }
+        Ok(())
     }
 }
 
-fn stamp(path: &PathBuf) -> Option<Stamp> {
+fn stamp(path: &PathBuf) -> Result<Option<Stamp>> {
     if is_remote(path) {
         // What cannot be opened is said by whoever reads it.
-        return source::stamp(path).ok().flatten().map(Stamp::Remote);
+        return Ok(source::stamp(path).ok().flatten().map(Stamp::Remote));
     }
-    let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    Some(Stamp::Local(
-        found.dev(),
-        found.ino(),
-        found.size(),
-        found.mtime(),
-        found.mtime_nsec(),
-    ))
+    let found = match fs::metadata(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io(path, &error)),
+        found => found.ok().filter(fs::Metadata::is_file),
+    };
+    Ok(found.map(|found| {
+        Stamp::Local(
+            found.dev(),
+            found.ino(),
+            found.size(),
+            found.mtime(),
+            found.mtime_nsec(),
+        )
+    }))
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use crate::error::Result;
 use crate::io::spill::Scratch;
 use crate::ops::Later;
-use bytemuck::{cast_slice, cast_slice_mut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ pub enum Coming {
     Read(Vec<f32>),
     /// The device is at work on them.
     Later(Later),
-    /// So many numbers, from this byte of a scratch file on.
+    /// So many numbers, from this one of a scratch file on.
     Aside(Arc<Scratch>, u64, usize),
 }
 
@@ -31,7 +30,7 @@ impl Coming {
             Self::Later(values) => values.read(),
             Self::Aside(scratch, start, count) => {
                 let mut values = vec![0.0; count];
-                scratch.read(start, cast_slice_mut(&mut values))?;
+                scratch.read_numbers(start, &mut values)?;
                 Ok(values)
             }
         }
@@ -43,13 +42,12 @@ impl Coming {
             Self::Aside(..) => return Ok(self),
             other => other.read()?,
         };
-        let bytes: &[u8] = cast_slice(&values);
         let (scratch, end) = match aside.file.take() {
             Some(file) => file,
             None => (Arc::new(Scratch::create(&aside.directory)?), 0),
         };
-        scratch.write(end, bytes)?;
-        aside.file = Some((Arc::clone(&scratch), end + bytes.len() as u64));
+        scratch.write_numbers(end, &values)?;
+        aside.file = Some((Arc::clone(&scratch), end + values.len() as u64));
         Ok(Self::Aside(scratch, end, values.len()))
     }
 }
@@ -58,7 +56,7 @@ impl Coming {
 /// needed, whose space is free when the last number was read.
 pub struct Aside {
     directory: PathBuf,
-    /// And where it ends.
+    /// And how many numbers it has.
     file: Option<(Arc<Scratch>, u64)>,
 }
 

@@ -70,7 +70,7 @@ impl Positions {
 
     /// Reverses the order of the rows.
     pub fn reverse(&mut self) {
-        let width = self.width().max(1);
+        let width = self.width();
         self.starts.reverse();
         self.ends.reverse();
         self.strands.reverse();

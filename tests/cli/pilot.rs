@@ -43,7 +43,6 @@ fn a_pilot_compares_candidates_of_equal_size_and_writes_a_report_that_needs_no_n
     }
     for (experiment, measure, rows) in [
         ("memory", "peak_memory", 3 * 4),
-        ("latency", "step_p99", 3 * 4),
         ("training", "seconds", 3 * 2),
         ("quality", "bits_per_base", 3 * 2 * 2),
         ("recall", "recall", 3),
@@ -52,6 +51,10 @@ fn a_pilot_compares_candidates_of_equal_size_and_writes_a_report_that_needs_no_n
         assert_eq!(found.len(), rows, "{experiment} {measure}: {found:?}");
         assert!(found.iter().all(|(.., value)| *value > 0.0), "{found:?}");
     }
+    // Longer steps are left out where so little time does not suffice for them.
+    let found = values(&table, "latency", "step_p99");
+    let of_one = found.iter().filter(|(_, bases, _)| *bases == Some(1));
+    assert_eq!(of_one.count(), 3, "{found:?}");
     // Random bases have two bits each.
     for (name, _, bits) in values(&table, "quality", "bits_per_base") {
         assert!((1.9..4.0).contains(&bits), "{name}: {bits}");
@@ -145,7 +148,7 @@ fn memory_of_full_attention_grows_with_the_sequence_and_of_a_state_space_it_does
     let args = "pilot long.fa -o out --candidates transformer s4d sliding-window --parameters 20000 \
                 --length 64 --steps 1 --seeds 1 --distances 4 --budget 60s -t 1";
     let outcome = case(args)
-        .file("long.fa", record("a", &bases(3, 130_000), 60))
+        .file("long.fa", record("a", &bases(3, 1 << 16), 60))
         .run()
         .succeeds(&MADE);
     let found = values(&results(&outcome), "memory", "peak_memory");
@@ -153,9 +156,9 @@ fn memory_of_full_attention_grows_with_the_sequence_and_of_a_state_space_it_does
         let row = found.iter().find(|row| row.0 == name && row.1 == Some(at));
         row.map(|row| row.2).unwrap()
     };
-    let growth = |name| peak(name, 130_000) - peak(name, 16_384);
+    let growth = |name| peak(name, 1 << 16) - peak(name, 16_384);
     // Keys and values of each base, of all blocks.
-    assert!(growth("transformer") > 40e6, "{found:?}");
+    assert!(growth("transformer") > 16e6, "{found:?}");
     for name in ["s4d", "sliding-window"] {
         assert!(growth(name).abs() < 8e6, "{name}: {found:?}");
     }
@@ -184,6 +187,39 @@ fn labels_of_sequences_are_learned_from_a_table_of_which_a_part_is_held_out() {
 }
 
 #[test]
+fn rare_labels_are_learned_from_what_is_near_them_and_a_published_transformer_says_why_not() {
+    // A word of eight bases whose last one is of a class.
+    let word = "GATTACAG";
+    let text: String = (0..60u64).map(|i| bases(i, 192) + word).collect();
+    let mark = |i: usize| format!("a\t{}\t{}\tend\n", 200 * i + 199, 200 * i + 200);
+    let marks: String = (0..60).map(mark).collect();
+    let published = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/goldens/pretrained/llama"
+    );
+    let args =
+        format!("pilot a.fa --labels a.bed -o out --candidates s4d hyena {published} {SMALL}");
+    let outcome = Case::new(&args)
+        .file("a.fa", record("a", &text, 60))
+        .file("a.bed", marks)
+        .seconds(120)
+        .run()
+        .succeeds(&MADE);
+    let table = results(&outcome);
+    let found = values(&table, "quality", "auroc");
+    for name in ["s4d", "hyena"] {
+        assert!(found.iter().any(|row| row.0 == name), "{found:?}");
+    }
+    let report = String::from_utf8(outcome.file("out/report.html").to_vec()).unwrap();
+    for words in [
+        "windows of 96 bases that have labels",
+        "not trained: a published Transformer",
+    ] {
+        assert!(report.contains(words), "{words}");
+    }
+}
+
+#[test]
 fn what_a_pilot_cannot_measure_is_said_before_it_begins() {
     for (args, code, words) in [
         ("pilot -o out", 2, "a FASTA file, or a --table"),
@@ -194,6 +230,11 @@ fn what_a_pilot_cannot_measure_is_said_before_it_begins() {
         ),
         ("pilot none.fa -o out", 5, "none.fa"),
         ("pilot a.fa -o model", 2, "exists already"),
+        (
+            "pilot a.fa -o out --candidates s4d hyena --parameters 20000 --budget 1s",
+            2,
+            "too short for 2 candidates",
+        ),
     ] {
         case(args).run().fails(code, &[words]);
     }

@@ -94,11 +94,11 @@ fn a_refused_fsync_or_rename_leaves_all_as_they_were() {
     }
 }
 
-/// Waits until the program has begun an output in this directory.
-fn begun(case: &Case) {
+/// Waits until the program has begun so many outputs in this directory.
+fn begun(case: &Case, outputs: usize) {
     let start = Instant::now();
-    let hidden = |name: &String| name.starts_with('.');
-    while !listing(&case.path("")).keys().any(hidden) {
+    let hidden = |name: &&String| name.starts_with('.');
+    while listing(&case.path("")).keys().filter(hidden).count() < outputs {
         assert!(start.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -119,12 +119,12 @@ fn an_output_that_appears_during_the_run_stays_and_no_other_is_written() {
     ] {
         let args = format!("{outputs} -o out.parquet --summary s.json");
         let files = args.split_whitespace().filter(|word| word.contains('.'));
-        for appears in files {
+        for appears in files.clone() {
             let case = given::case(&format!("{line} {args}"));
             let mut command = case.command();
             command.stdin(Stdio::piped()).stderr(Stdio::piped());
             let mut child = command.spawn().unwrap();
-            begun(&case);
+            begun(&case, files.clone().count());
             std::fs::write(case.path(appears), "theirs").unwrap();
             let before = listing(&case.path(""));
             let mut stdin = child.stdin.take().unwrap();

@@ -1,12 +1,12 @@
 //! The header of a safetensors file: names, types, shapes and places of its tensors.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use safetensors::Dtype;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 
 /// The specification's limit.
 const MAX_HEADER: u64 = 100_000_000;
@@ -77,9 +77,12 @@ fn wrong(what: String) -> Error {
 fn read_text(input: &mut impl Read, length: u64, sum: &mut Sha256) -> Result<Vec<u8>> {
     let mut start = [0; 9];
     let read = |input: &mut dyn Read, into: &mut [u8]| {
-        input
-            .read_exact(into)
-            .map_err(|e| wrong(format!("the file ends in it, after {length} bytes")).caused_by(e))
+        input.read_exact(into).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                wrong(format!("the file ends in it, after {length} bytes")).caused_by(e)
+            }
+            _ => Error::because(Kind::Io, e),
+        })
     };
     read(input, &mut start)?;
     let [eight @ .., first] = start;

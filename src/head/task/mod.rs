@@ -308,7 +308,7 @@ impl Task {
                 };
                 let first = hidden.as_ref().unwrap_or(&last);
                 if self.both_strands {
-                    let half = |from| Ok::<_, Error>(first.weight.narrow(1, from, width)?);
+                    let half = |from| first.weight.narrow(1, from, width);
                     let [own, other] = [half(0)?, half(width)?].map(|half| Linear::new(half, None));
                     halves = Some(([own, other], first.bias.to_vec1()?));
                 }
@@ -437,16 +437,19 @@ impl TaskHead {
         let _span = timing::whole("head");
         match (&self.layer, &self.halves) {
             (_, Some((halves, _))) => {
-                let half = |reverse: bool| &halves[usize::from(reverse)];
                 if let [(_, reverse)] = strands {
-                    return half(*reverse).forward(hidden); // (T, N)
+                    return halves[usize::from(*reverse)].forward(hidden); // (T, N)
                 }
-                let mut from = 0;
-                let parts = strands.iter().map(|&(rows, reverse)| {
-                    from += rows;
-                    half(reverse).forward(&hidden.narrow(0, from - rows, rows)?)
+                // Thousands of short sequences: as many products would take longer than one of all.
+                let [own, other] = halves.each_ref().map(|half| half.forward(hidden));
+                let both = Tensor::cat(&[own?, other?], 0)?; // (2T, N)
+                let tokens = both.dim(0)? / 2;
+                let of_strands = strands.iter().flat_map(|&(rows, reverse)| {
+                    std::iter::repeat_n(if reverse { tokens } else { 0 }, rows)
                 });
-                Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0) // (T, N)
+                let rows = of_strands.enumerate().map(|(i, from)| (from + i) as u32);
+                let rows = Tensor::from_vec(rows.collect(), tokens, hidden.device())?;
+                both.index_select(&rows, 0) // (T, N)
             }
             (Readout::Dense(first, last), None) => dense(hidden, first, last), // (T, K)
             (Readout::Local(_), None) => Ok(hidden.clone()),                   // (T, D)

@@ -3,7 +3,7 @@
 use super::header::{Header, bytes};
 use super::index::Index;
 use super::record::{MAX_RECORD, Record};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::io::bgzf;
 use crate::io::read;
 use crate::io::source::{Source, shown};
@@ -89,7 +89,7 @@ impl Regions {
             };
             // A place that the index gives is no record: most likely it is another file's.
             let record = match record {
-                Err(_) if first => return Err(stale()),
+                Err(error) if first && error.kind() != Kind::Io => return Err(stale()),
                 other => other?,
             };
             let Some((contig, start)) = record.as_ref().and_then(Record::position) else {
@@ -122,9 +122,12 @@ impl Regions {
                 self.end = chunk.end;
                 self.read = 0;
                 let gone = self.reader.seek(chunk.start >> 16, chunk.start & 0xffff);
-                gone.map_err(|error| {
-                    let what = format!("index does not match: {error}");
-                    Error::input(what).todo("samtools index").caused_by(error)
+                gone.map_err(|error| match error.kind() {
+                    Kind::Io => error,
+                    _ => {
+                        let what = format!("index does not match: {error}");
+                        Error::input(what).todo("samtools index").caused_by(error)
+                    }
                 })?;
                 return Ok(true);
             }

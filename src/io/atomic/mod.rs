@@ -118,6 +118,7 @@ impl AtomicFile {
             }
             Ok(_) if !force => return Err(exists(path)),
             Ok(_) => fs::canonicalize(path).map_err(|e| Error::io(path, &e))?,
+            Err(e) if e.raw_os_error() == Some(libc::EIO) => return Err(Error::io(path, &e)),
             Err(_) if fs::symlink_metadata(path).is_ok() => {
                 return Err(Error::usage("output is a symbolic link to nothing")
                     .file(path.display())
@@ -187,6 +188,7 @@ impl AtomicFile {
     /// [`create`](Self::create). The target is then absent or unchanged, unless only the directory could
     /// not be brought to disk.
     pub fn finish(mut self) -> Result<Written> {
+        let sha256 = self.sum.finish();
         if let Some(set) = self.set.take() {
             self.sync().map_err(|e| Error::io(&self.name, &e))?;
             if let Some(temporary) = self.temporary.take() {
@@ -205,7 +207,7 @@ impl AtomicFile {
         }
         Ok(Written {
             bytes: self.bytes,
-            sha256: self.sum.finish(),
+            sha256,
         })
     }
 

@@ -136,7 +136,7 @@ impl Complete {
         let Temporary { path, target } = &self.temporary;
         let failed = |e: &io::Error| Error::io(&self.name, e);
         fault::point().map_err(|e| failed(&e))?;
-        if !self.force || !target.exists() {
+        if !self.force || !target.try_exists().unwrap_or(true) {
             return match self.temporary.rename(self.force) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                     Err(exists(&self.name).place("appeared during the run"))

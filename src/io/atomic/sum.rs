@@ -57,9 +57,9 @@ impl Sum {
         }
     }
 
-    /// In lower-case hexadecimal.
-    pub fn finish(self) -> String {
-        let sum = match self {
+    /// In lower-case hexadecimal; what is added later is another sum.
+    pub fn finish(&mut self) -> String {
+        let sum = match std::mem::replace(self, Self::new()) {
             Self::Here(sum) => sum,
             Self::There(to, thread) => {
                 drop(to);

@@ -80,12 +80,28 @@ fn before_query(path: &Path, change: impl Fn(&Path) -> PathBuf) -> PathBuf {
     }
 }
 
-/// Whether a file is there; of a remote one, whether it can be opened.
+/// Whether `path` can be read twice: a regular file, or one that lies elsewhere. A pipe, stdin and
+/// what is not there cannot.
+///
+/// # Errors
+/// Io: the system does not say what is there.
+pub fn can_be_read_again(path: &Path) -> Result<bool> {
+    if is_remote(path) {
+        return Ok(true);
+    }
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, &error)),
+        found => Ok(found.is_ok_and(|found| found.is_file())),
+    }
+}
+
+/// Whether a file is there; of a remote one, whether it can be opened. Of what the system does not
+/// speak, opening says why.
 pub fn exists(path: &Path) -> bool {
     if is_remote(path) {
         Source::open(path).is_ok()
     } else {
-        path.exists()
+        path.try_exists().unwrap_or(true)
     }
 }
 

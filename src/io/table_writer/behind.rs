@@ -126,8 +126,10 @@ impl Write for Behind {
 impl Drop for Behind {
     /// Nothing of a file that is not finished is left when this returns.
     fn drop(&mut self) {
-        if let Target::There(..) = self.target {
-            let _ = self.end();
+        if let Target::There(to, thread) = std::mem::replace(&mut self.target, Target::Failed) {
+            drop(to);
+            // Whoever drops it has an error already.
+            let _ = thread.join();
         }
     }
 }

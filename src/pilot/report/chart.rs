@@ -29,6 +29,8 @@ const COLOURS: [RGBColor; 9] = [
     RGBColor(148, 138, 32),
     RGBColor(130, 130, 130),
 ];
+/// Round times, in seconds, where decades are not: from a minute to a hundred hours.
+const LONG: [f64; 5] = [60.0, 600.0, 3600.0, 36e3, 360e3];
 const GRID: RGBColor = RGBColor(226, 226, 226);
 
 /// What an axis shows.
@@ -145,8 +147,14 @@ impl Scale {
         let decades = start.floor() as i32..=end.ceil() as i32;
         let wide = end - start > 2.2;
         let times: &[f64] = if wide { &[1.0] } else { &[1.0, 2.0, 5.0] };
-        let all = decades.flat_map(|power| times.iter().map(move |t| t * 10f64.powi(power)));
-        let mut all: Vec<f64> = all.filter(|v| (start..=end).contains(&v.log10())).collect();
+        let mut all: Vec<f64> = decades
+            .flat_map(|power| times.iter().map(move |t| t * 10f64.powi(power)))
+            .collect();
+        if wide && self.axis.unit == Unit::Seconds {
+            all.retain(|seconds| *seconds < LONG[0]);
+            all.extend(LONG);
+        }
+        all.retain(|v| (start..=end).contains(&v.log10()));
         while all.len() > 9 {
             all = all.into_iter().step_by(2).collect();
         }
@@ -385,6 +393,12 @@ mod tests {
             "{near:?}"
         );
         assert!(scale(true, [7.0, 7.0]).len() < 10);
+        let times = Scale::new(
+            axis(true, Unit::Seconds),
+            [0.5, 5e5].into_iter(),
+            0.0..100.0,
+        );
+        assert_eq!(times.ticks(), [1.0, 10.0, 60.0, 600.0, 3600.0, 36e3, 360e3]);
         assert_eq!(
             (count(1024.0), count(2e6), count(950.0)),
             ("1k".into(), "2M".into(), "950".into())

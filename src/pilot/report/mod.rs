@@ -4,7 +4,8 @@ mod chart;
 mod page;
 mod pictures;
 
-use super::verdict::{Results, verdict};
+use super::results::Results;
+use super::verdict::verdict;
 use super::{Kept, Pilot};
 use crate::checkpoint::Staging;
 use crate::error::{Error, Result};

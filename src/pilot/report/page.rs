@@ -2,7 +2,7 @@
 
 use super::pictures::{self, Picture};
 use crate::error::Result;
-use crate::pilot::verdict::Results;
+use crate::pilot::results::Results;
 use crate::pilot::{Entrant, Kept, Pilot};
 use crate::run::units::{number, readable, seconds};
 use crate::table::{Experiment, Origin, PilotRow};

@@ -3,8 +3,9 @@
 use super::chart::{Axis, Chart, Series, Unit};
 use crate::error::Result;
 use crate::pilot::quality::Measure;
-use crate::pilot::verdict::Results;
+use crate::pilot::results::Results;
 use crate::table::{Experiment, Origin, PilotRow};
+use std::collections::BTreeMap;
 
 const BASES: Axis = Axis {
     name: "bases of the sequence",
@@ -53,7 +54,9 @@ pub fn all(results: &Results) -> Result<Vec<Picture>> {
 
 type Shown = (&'static str, &'static str, Chart);
 
-/// A line for each candidate: of rows of a measure at places, means over seeds.
+/// A line for each candidate, of rows of a measure: means over seeds, whose rows are joined in the
+/// order of their places. Labels of bases are read by each seed in passages of its own, so that
+/// places differ a little.
 fn lines(results: &Results, experiment: Experiment, measure: &str) -> Vec<Series> {
     let series = results.names.iter().enumerate().map(|(number, name)| {
         let mut series = Series {
@@ -61,15 +64,26 @@ fn lines(results: &Results, experiment: Experiment, measure: &str) -> Vec<Series
             number,
             ..Series::default()
         };
-        let rows: Vec<&PilotRow> = results.of(experiment, name, measure).collect();
-        let mut places: Vec<i64> = rows.iter().filter_map(|row| row.at).collect();
-        places.sort_unstable();
-        places.dedup();
-        for at in places {
-            let here: Vec<&&PilotRow> = rows.iter().filter(|row| row.at == Some(at)).collect();
-            let mean = here.iter().map(|row| row.value).sum::<f64>() / here.len() as f64;
-            let point = (at as f64, mean);
-            if here.iter().all(|row| row.origin == Origin::Extrapolated) {
+        let mut seeds: BTreeMap<Option<i64>, Vec<(i64, &PilotRow)>> = BTreeMap::new();
+        for row in results.of(experiment, name, measure) {
+            if let Some(at) = row.at {
+                seeds.entry(row.seed).or_default().push((at, row));
+            }
+        }
+        for rows in seeds.values_mut() {
+            rows.sort_by_key(|(at, _)| *at);
+        }
+        let most = seeds.values().map(Vec::len).max().unwrap_or(0);
+        for rank in 0..most {
+            let here: Vec<_> = seeds.values().filter_map(|rows| rows.get(rank)).collect();
+            let mean = |of: &dyn Fn(&(i64, &PilotRow)) -> f64| {
+                here.iter().map(|row| of(row)).sum::<f64>() / here.len() as f64
+            };
+            let point = (mean(&|(at, _)| *at as f64), mean(&|(_, row)| row.value));
+            if here
+                .iter()
+                .all(|(_, row)| row.origin == Origin::Extrapolated)
+            {
                 series.beyond.push(point);
             } else {
                 series.points.push(point);

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::io::atomic::{AtomicFile, is_stdout};
 use crate::io::read;
 use crate::io::sha256::digest_from;
-use crate::io::source::{Source, is_remote, shown};
+use crate::io::source::{Source, can_be_read_again, shown};
 use crate::io::table_writer::Receipt;
 use crate::io::tsv::TsvWriter;
 use crate::run::options::selection_of_spans;
@@ -158,7 +158,7 @@ impl Score {
         }
         if let Some(path) = &self.variants {
             params.push(("input", json!(file_name(path))));
-            if path.is_file() || is_remote(path) {
+            if can_be_read_again(path)? {
                 let digest = digest_from(Source::open(path)?);
                 let digest = digest.map_err(|error| read::error(error).file(shown(path)))?;
                 params.push(("input-sha256", json!(digest)));

@@ -19,7 +19,6 @@ use crate::stream::finite::check_finite;
 use crate::stream::pipeline::{Sink, Totals};
 use crate::stream::progress::Progress;
 use crate::stream::stop::go_on;
-use bytemuck::{cast_slice, cast_slice_mut};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -54,8 +53,8 @@ pub fn run_exact(
             model,
             layer,
             store: Store {
-                read: &|from, values| file.read(address(from), cast_slice_mut(values)),
-                write: &|from, values| file.write(address(from), cast_slice(values)),
+                read: &|from, values| file.read_numbers(from, values),
+                write: &|from, values| file.write_numbers(from, values),
             },
             length: codes.bytes(),
             tile: settings.chunk,
@@ -156,11 +155,6 @@ fn values(reading: Reading, exact: &Exact, piece: &Piece, range: Range<u64>) -> 
         .collect())
 }
 
-/// Where the value of this number lies in a scratch file.
-fn address(value: u64) -> u64 {
-    value * size_of::<f32>() as u64
-}
-
 /// Bases a second of [`run_exact`] without reading and writing the table: measured on two tiles of
 /// `tile` bases, with scratch files in `scratch`.
 ///
@@ -173,8 +167,8 @@ pub fn exact_speed(engine: &Engine, head: &Head, tile: usize, scratch: &Path) ->
         model,
         layer,
         store: Store {
-            read: &|from, values| file.read(address(from), cast_slice_mut(values)),
-            write: &|from, values| file.write(address(from), cast_slice(values)),
+            read: &|from, values| file.read_numbers(from, values),
+            write: &|from, values| file.write_numbers(from, values),
         },
         length: 2 * tile as u64,
         tile,

@@ -5,7 +5,6 @@ use crate::io::spill::{Scratch, Spill};
 use crate::ops::unwritten;
 use crate::stream::Strand;
 use crate::table::{Batch, Positions, reverse_rows};
-use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,8 +53,7 @@ impl Waiting {
     fn push(&mut self, mut rows: Positions) -> Result<()> {
         let values = std::mem::take(&mut rows.values);
         self.width = values.len() / rows.len();
-        self.values
-            .write(address(self.count), cast_slice(&values))?;
+        self.values.write_numbers(self.count, &values)?;
         self.count += values.len() as u64;
         rows.reverse();
         self.keys.push(&rows.to_bytes())
@@ -74,16 +72,11 @@ impl Waiting {
         let parts = values.par_chunks_mut(READ).enumerate();
         parts.try_for_each(|(i, part)| {
             let from = self.count + (i * READ) as u64;
-            self.values.read(address(from), cast_slice_mut(part))
+            self.values.read_numbers(from, part)
         })?;
         reverse_rows(&mut values, self.width);
         Ok(values)
     }
-}
-
-/// Where the value of this number lies in a scratch file.
-fn address(value: u64) -> u64 {
-    value * size_of::<f32>() as u64
 }
 
 impl Strands {

@@ -55,7 +55,7 @@ impl Groups {
 
     /// Those of the intervals of a file.
     pub fn of_intervals(table: &TableFile, path: &Path) -> Result<Self> {
-        if !path.exists() && !crate::io::input::is_stdin(path) {
+        if !path.try_exists().unwrap_or(true) && !crate::io::input::is_stdin(path) {
             let what = format!("{} is neither a column of it nor a file", path.display());
             return Err(Error::usage(what).file(table.path.display()));
         }

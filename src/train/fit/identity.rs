@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, TOKENIZERS};
 use crate::error::Result;
 use crate::io::sha256::digest;
+use crate::io::source::can_be_read_again;
 use crate::train::DataFile;
 use serde_json::{Map, Value, json};
 
@@ -15,7 +16,7 @@ pub(super) fn start(checkpoint: &Checkpoint) -> Result<Map<String, Value>> {
     found.insert("config.json of the start".into(), config);
     for name in TOKENIZERS {
         let path = checkpoint.dir.join(name);
-        if path.is_file() {
+        if can_be_read_again(&path)? {
             found.insert(format!("{name} of the start"), json!(digest(&path)?));
         }
     }

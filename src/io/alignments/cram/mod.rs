@@ -346,6 +346,7 @@ impl Regions {
             sought.map_err(|error| Error::because(Kind::Io, error))?;
             let container = match Container::read(&mut self.reader.input) {
                 Ok(Some(container)) if place.is_of(&container) => container,
+                Err(error) if error.kind() == Kind::Io => return Err(error),
                 _ => {
                     let what = format!("index does not match \"{}\"", self.index);
                     return Err(Error::input(what).todo("samtools index"));
