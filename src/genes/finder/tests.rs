@@ -40,7 +40,7 @@ impl Genome {
     fn add(&mut self, number: usize, rng: &mut StdRng) {
         let mut bases: Vec<u8> = (0..60).map(|_| rng.random_range(0..4)).collect();
         let mut rows = vec![row(&[(NONCODING, 0.9)]); bases.len()];
-        let marks = if number % 4 == 0 {
+        let marks = if number.is_multiple_of(4) {
             [0.3, 0.06]
         } else {
             [0.02, 0.6]
