@@ -26,7 +26,9 @@ pub struct Finder<W> {
     writer: Writer<W>,
     /// The sequences that are held; none after they were learned from.
     held: Option<Vec<Sequence>>,
+    /// Bases that came, and how many are held.
     bases: usize,
+    hold: usize,
     own: Option<Arc<Own>>,
     /// Of the sequence that is being read.
     decoder: Option<Decoder>,
@@ -56,6 +58,7 @@ impl<W: Write> Finder<W> {
             writer: Writer::new(out, source)?,
             held: Some(Vec::new()),
             bases: 0,
+            hold: HELD,
             own: None,
             decoder: None,
         })
@@ -83,7 +86,7 @@ impl<W: Write> Finder<W> {
         if let Some(sequence) = self.held.as_mut().and_then(|held| held.last_mut()) {
             sequence.bases.push(evidence);
             self.bases += 1;
-            if self.bases == HELD {
+            if self.bases == self.hold {
                 self.learn(true)?;
             }
         } else if let Some(decoder) = &mut self.decoder {
@@ -168,3 +171,6 @@ impl<W: Write> Finder<W> {
         Ok((self.writer.finish()?, genes))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,3 +151,42 @@ impl Motif {
         self.odds(around).1.ln()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sequence::{A, C, G, T};
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    /// A site that is unlike AGGAGG.
+    const SITE: [u8; WIDTH] = [T, T, C, A, C, T];
+
+    /// A start behind random bases, with the site so far before it.
+    fn start(spacing: Option<usize>, rng: &mut StdRng) -> Around {
+        let mut before = [0; BEFORE].map(|_| rng.random_range(0..4));
+        if let Some(spacing) = spacing {
+            let mut site = SITE;
+            site.reverse();
+            before[spacing..spacing + WIDTH].copy_from_slice(&site);
+        }
+        Around::new([A, T, G], before.into_iter())
+    }
+
+    #[test]
+    fn a_site_that_is_unlike_others_is_learned_from_half_of_the_starts() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let starts: Vec<Around> = (0..300)
+            .map(|i| start((i % 2 == 0).then_some(6 + i % 3), &mut rng))
+            .collect();
+        let others: Vec<Around> = (0..900).map(|_| start(None, &mut rng)).collect();
+        let motif = Motif::learn(&starts, &others);
+        assert!((0.4..0.65).contains(&motif.share), "{}", motif.share);
+        let mean = |spacing, rng: &mut StdRng| {
+            let scores = (0..100).map(|_| motif.score(&start(spacing, rng)));
+            scores.sum::<f64>() / 100.0
+        };
+        let [near, far, none] = [Some(7), Some(30), None].map(|spacing| mean(spacing, &mut rng));
+        assert!(near > 3.0 && far < 0.5 && none < 0.5, "{near} {far} {none}");
+    }
+}
