@@ -86,6 +86,10 @@ impl Archive {
             }
             entries.insert(name, place);
         }
+        // The zip crate looks elsewhere for a directory that it cannot read.
+        if let Some(error) = failed.get() {
+            return Err(Error::io(path, error));
+        }
         // The zip crate keeps the last of two entries of one name; Python may read the first.
         let directory = zip.central_directory_start();
         if count_entries(&mut file, directory).map_err(io)? != entries.len() {

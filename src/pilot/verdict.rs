@@ -49,8 +49,11 @@ fn memory(results: &Results) -> Option<String> {
         let rows: Vec<_> = results
             .of(Experiment::Memory, name, "peak_memory")
             .collect();
-        let from = rows.iter().find(|row| row.at >= Some(STEP))?;
         let to = rows.last()?;
+        // Of the last doubling: a GPU's steps are long, and activations grow up to one.
+        let last = (to.at? / 2).max(STEP);
+        let mut from = rows.iter().filter(|row| row.at >= Some(STEP));
+        let from = from.rfind(|row| row.at <= Some(last))?;
         let (bytes, bases) = (to.value - from.value, (to.at? - from.at?).max(1));
         let grows = bytes > GROWS[1] && bytes / bases as f64 > GROWS[0];
         Some((grows, (*to).clone()))
@@ -76,11 +79,9 @@ fn memory(results: &Results) -> Option<String> {
                 _ => "",
             };
             let others = most.map_or(String::new(), |most| {
-                format!(
-                    "; {} stay below {}",
-                    names(&stay),
-                    readable(most as u64 + 1)
-                )
+                let below = readable(most as u64 + 1);
+                let verb = if stay.len() == 1 { "stays" } else { "stay" };
+                format!("; {} {verb} below {below}", names(&stay))
             });
             let which = match grow.as_slice() {
                 [_] => format!("{name}, which"),
@@ -302,6 +303,25 @@ fn choice(results: &Results) -> Option<String> {
 mod tests {
     use super::*;
     use crate::pilot::results::tests::results;
+
+    #[test]
+    fn memory_of_one_step_does_not_count_as_memory_that_grows_with_the_sequence() {
+        let mut results = results(&[("attention", [1.9; 3]), ("hyena", [1.8; 3])]);
+        // A GPU's steps are 2^20 bases long.
+        for at in (10..23).map(|power| 1i64 << power) {
+            for (name, until) in [("attention", at), ("hyena", at.min(1 << 20))] {
+                let bytes = 2000.0 * until as f64;
+                let row = PilotRow::new(Experiment::Memory, name, "peak_memory", bytes);
+                results.rows.push(row.at(at as u64));
+            }
+        }
+        let said = memory(&results).unwrap();
+        assert!(
+            said.contains("with the sequence for attention, which"),
+            "{said}"
+        );
+        assert!(said.contains("hyena stays below"), "{said}");
+    }
 
     #[test]
     fn what_is_too_close_to_call_is_said_beside_what_is_worse() {
