@@ -31,6 +31,10 @@ impl Hexamers {
                 }
             }
         }
+        // Of fewer pairs than there are kinds, chance says more than the genome.
+        if genes.iter().sum::<f64>() < PAIRS as f64 {
+            return Self(vec![0.0; PAIRS]);
+        }
         for found in found {
             for window in found.bases.windows(6) {
                 let pair = [0, 1, 2, 3, 4, 5].map(|i| base(window[i].code));
