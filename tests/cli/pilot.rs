@@ -190,8 +190,9 @@ fn labels_of_sequences_are_learned_from_a_table_of_which_a_part_is_held_out() {
 fn rare_labels_are_learned_from_what_is_near_them_and_a_published_transformer_says_why_not() {
     // A word of eight bases whose last one is of a class.
     let word = "GATTACAG";
-    let text: String = (0..60u64).map(|i| bases(i, 192) + word).collect();
-    let mark = |i: usize| format!("a\t{}\t{}\tend\n", 200 * i + 199, 200 * i + 200);
+    let text = (0..60u64).map(|i| bases(i, 152) + word + &bases(60 + i, 40));
+    let text: String = text.collect();
+    let mark = |i: usize| format!("a\t{}\t{}\tend\n", 200 * i + 159, 200 * i + 160);
     let marks: String = (0..60).map(mark).collect();
     let published = concat!(
         env!("CARGO_MANIFEST_DIR"),
