@@ -86,10 +86,6 @@ impl Archive {
             }
             entries.insert(name, place);
         }
-        // The zip crate looks elsewhere for a directory that it cannot read.
-        if let Some(error) = failed.get() {
-            return Err(Error::io(path, error));
-        }
         // The zip crate keeps the last of two entries of one name; Python may read the first.
         let directory = zip.central_directory_start();
         if count_entries(&mut file, directory).map_err(io)? != entries.len() {
@@ -457,10 +453,14 @@ fn count_entries(file: &mut File, start: u64) -> std::io::Result<usize> {
     file.seek(SeekFrom::Start(start))?;
     let mut input = BufReader::new(file);
     let (mut count, mut header) = (0, [0; 46]);
-    while input.read_exact(&mut header).is_ok() && header.starts_with(b"PK\x01\x02") {
+    loop {
+        match input.read_exact(&mut header) {
+            Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => return Err(error),
+            read if read.is_err() || !header.starts_with(b"PK\x01\x02") => return Ok(count),
+            _ => {}
+        }
         let length = |at: usize| i64::from(u16::from_le_bytes([header[at], header[at + 1]]));
         input.seek_relative(length(28) + length(30) + length(32))?;
         count += 1;
     }
-    Ok(count)
 }
