@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 use std::sync::LazyLock;
 
-static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+static TARGET: LazyLock<fn(&[u8]) -> bool> = LazyLock::new(|| {
     let wanted = std::env::var("CROCUTA_FUZZ").unwrap_or_default();
     let found = targets::TARGETS.iter().find(|(name, ..)| *name == wanted);
     found.unwrap_or_else(|| panic!("CROCUTA_FUZZ names no target: {wanted}")).1
@@ -41,5 +41,7 @@ fuzz_target!(
             }
         }));
     },
-    |data: &[u8]| TARGET(data)
+    |data: &[u8]| {
+        TARGET(data);
+    }
 );
