@@ -192,3 +192,26 @@ impl<'de> Deserialize<'de> for Header {
         deserializer.deserialize_map(Entries)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file on a disk that fails.
+    struct Failing;
+
+    impl Read for Failing {
+        fn read(&mut self, _to: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(libc::EIO))
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_not_called_a_damaged_header() {
+        let mut sum = Sha256::new();
+        let failed = read_text(&mut Failing, 100, &mut sum).unwrap_err();
+        assert_eq!(failed.kind(), Kind::Io, "{failed}");
+        let cut = read_text(&mut &b"12345"[..], 100, &mut sum).unwrap_err();
+        assert_eq!(cut.kind(), Kind::Model, "{cut}");
+    }
+}

@@ -1,8 +1,10 @@
 //! Groups of a table's rows: those of an interval, or of a value of a column.
 
 use crate::error::{Error, Kind, Result};
+use crate::io::input::is_stdin;
 use crate::io::intervals;
 use crate::io::labels::Overlaps;
+use crate::io::source;
 use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnKind, ColumnSpec};
 use crate::sequence::interval::{Interval, Orientation};
@@ -55,7 +57,7 @@ impl Groups {
 
     /// Those of the intervals of a file.
     pub fn of_intervals(table: &TableFile, path: &Path) -> Result<Self> {
-        if !path.try_exists().unwrap_or(true) && !crate::io::input::is_stdin(path) {
+        if !source::exists(path) && !is_stdin(path) {
             let what = format!("{} is neither a column of it nor a file", path.display());
             return Err(Error::usage(what).file(table.path.display()));
         }
