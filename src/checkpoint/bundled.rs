@@ -54,7 +54,7 @@ static ALL: [Bundled; 3] = [
 /// The bundled model of this name, unless a directory stands at the path.
 pub(super) fn find(path: &Path) -> Option<&'static Bundled> {
     let named = ALL.iter().find(|bundled| Path::new(bundled.name) == path);
-    named.filter(|_| !path.exists())
+    named.filter(|_| !path.try_exists().unwrap_or(true))
 }
 
 /// Names of the models that are part of the program.

@@ -20,6 +20,20 @@ pub struct Config {
     object: Map<String, Value>,
 }
 
+/// The text of a small file of a model, of at most 16 MiB and a byte.
+pub(super) fn text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+    match file.take(MAX_BYTES + 1).read_to_string(&mut text) {
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+            let error = Error::model("is not UTF-8").file(path.display());
+            Err(error.caused_by(e))
+        }
+        Err(e) => Err(Error::io(path, &e)),
+        Ok(_) => Ok(text),
+    }
+}
+
 impl Config {
     /// The object `object` that was read from `file`.
     pub fn new(file: impl Display, object: Map<String, Value>) -> Self {
@@ -36,16 +50,7 @@ impl Config {
     /// since 5 as `{"__float__": "Infinity"}`: both are read as the texts of that name, so that a
     /// key of which a number is asked refuses them.
     pub fn read(path: &Path) -> Result<Self> {
-        let mut text = String::new();
-        let mut file = File::open(path).map_err(|e| Error::io(path, &e))?;
-        match file.by_ref().take(MAX_BYTES + 1).read_to_string(&mut text) {
-            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-                let error = Error::model("is not UTF-8").file(path.display());
-                return Err(error.caused_by(e));
-            }
-            read => read.map_err(|e| Error::io(path, &e))?,
-        };
-        Self::parse(path.display(), &text)
+        Self::parse(path.display(), &text(path)?)
     }
 
     /// The JSON object `text` that was read from `file`; as [`Config::read`].

@@ -5,6 +5,7 @@ use super::staging::Staging;
 use super::tokenizer::TOKENIZERS;
 use super::{Checkpoint, Config, int8, tied};
 use crate::error::{Error, Result};
+use crate::io::source;
 use ::safetensors::{Dtype, View};
 use candle_core::{DType, Tensor};
 use serde_json::{Map, Value};
@@ -64,7 +65,7 @@ fn fill(staging: &Staging, source: &Checkpoint, changes: Changes) -> Result<Stri
     }
     for name in TOKENIZERS {
         let path = source.dir.join(name);
-        if path.is_file() {
+        if source::is_file(&path)? {
             let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, &e))?;
             staging.write(name, &bytes)?;
         }

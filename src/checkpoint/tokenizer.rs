@@ -3,6 +3,7 @@
 use super::words::Words;
 use super::{Architecture, Config};
 use crate::error::Result;
+use crate::io::source;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,13 +54,13 @@ impl Tokenizer {
         for name in TOKENIZERS {
             let path = dir.join(name);
             let json = name.ends_with(".json");
-            if json && letters.is_none() && path.is_file() {
+            if json && letters.is_none() && source::is_file(&path)? {
                 letters = Letters::of(&Config::read(&path)?);
             }
         }
         let path = dir.join("tokenizer_config.json");
         let mut longest = None;
-        if path.is_file() {
+        if source::is_file(&path)? {
             let file = Config::read(&path)?;
             let length = file.get("model_max_length").and_then(|n| n.as_u64());
             longest = length.filter(|n| LENGTHS.contains(n)).map(|n| n as usize);

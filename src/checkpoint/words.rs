@@ -2,10 +2,10 @@
 //! what byte-pair encoding found (BPE).
 
 use super::Class;
+use super::config::text;
 use crate::error::{Error, Result};
+use crate::io::source;
 use std::collections::HashMap;
-use std::fmt::Display;
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
@@ -61,20 +61,19 @@ impl Words {
     /// Model: neither is there, or it cannot be read.
     pub fn read(dir: &Path, class: Class) -> Result<Self> {
         let (json, list) = (dir.join("tokenizer.json"), dir.join("vocab.txt"));
-        let failed = |path: &Path, e: &dyn Display| Error::model(e).file(path.display());
-        if !json.is_file() {
-            if !list.is_file() {
+        if !source::is_file(&json)? {
+            if !source::is_file(&list)? {
                 let error = Error::model("no tokenizer.json and no vocab.txt");
                 return Err(error
                     .file(dir.display())
                     .todo("put the model's tokenizer beside its config.json"));
             }
-            let text = fs::read_to_string(&list).map_err(|e| failed(&list, &e))?;
+            let text = text(&list)?;
             let lines = text.lines().map(|line| line.trim().to_string());
             let words = Self::of_kmers(&lines.collect::<Vec<_>>(), class);
             return words.map_err(|error| error.file(list.display()));
         }
-        let text = fs::read_to_string(&json).map_err(|e| failed(&json, &e))?;
+        let text = text(&json)?;
         let words = Self::of_library(&text, class);
         words.map_err(|error| error.file(json.display()))
     }

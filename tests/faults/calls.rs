@@ -98,7 +98,7 @@ fn meets(small: &Small, variables: &[(&str, &str)], (kind, what): (&str, &str)) 
     let is_bug = stderr.contains("panicked") || stderr.contains("internal error");
     assert!(!is_bug, "{what}\n{stderr}");
     // A disk that fails has damaged nothing.
-    let blamed = kind == "read" && [3, 4].contains(&code);
+    let blamed = ["read", "stat"].contains(&kind) && [3, 4].contains(&code);
     assert!(!blamed, "{what}: code {code}\n{stderr}");
     let left = small.left();
     // What is printed last is lost where the model stands already, and the message with it where
@@ -164,6 +164,34 @@ fn any_call_that_fails_leaves_all_or_nothing() {
     let (all, broken) = (all.into_inner(), broken.into_inner());
     println!("{all} faults in {} command lines", lines.len());
     assert_eq!(broken, 0, "command lines that break a promise");
+}
+
+/// What is said of a model where the system does not say what is there.
+#[test]
+fn a_model_that_the_system_does_not_speak_of_is_not_called_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = library(dir.path());
+    let small = Small::new("models convert model --dtype f16 -o out");
+    for line in ["models show model", "models verify model"] {
+        let mut failed = 0;
+        for number in 1..30 {
+            let mut command = small.other(line);
+            let faults = [
+                ("FAULT_CALL", "stat"),
+                ("FAULT_NUMBER", &number.to_string()),
+                ("FAULT_ERROR", "5"),
+            ];
+            let output = command.env("LD_PRELOAD", &library).envs(faults).output();
+            let output = output.unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            match output.status.code() {
+                Some(0) => {}
+                Some(5) => failed += 1,
+                code => panic!("{line}: stat {number}: {code:?}\n{stderr}"),
+            }
+        }
+        assert!(failed > 2, "{line}: {failed}");
+    }
 }
 
 /// What a command says of a table that it only looks at: no outputs, so the codes are all.

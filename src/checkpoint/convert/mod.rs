@@ -8,7 +8,7 @@ use super::tokenizer::TOKENIZERS;
 use super::torch::{Archive, View};
 use super::{Architecture, Config, child, presets};
 use crate::error::{Error, Result};
-use crate::io::sha256;
+use crate::io::{sha256, source};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -41,7 +41,7 @@ pub fn convert_in_child(
     child.arg(file).arg(staging.path()).arg(&config);
     for name in TOKENIZERS {
         let path = config.with_file_name(name);
-        if path.is_file() {
+        if source::is_file(&path)? {
             let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, &e))?;
             staging.write(name, &bytes)?;
         }
@@ -65,7 +65,7 @@ pub fn convert_as_child(file: &Path, dir: &Path, config: &Path) -> Result<()> {
 /// The configuration that lies beside the weights.
 fn beside(file: &Path) -> Result<PathBuf> {
     let config = file.with_file_name("config.json");
-    if config.is_file() {
+    if source::is_file(&config)? {
         Ok(config)
     } else {
         Err(Error::usage("no config.json beside it")

@@ -12,6 +12,7 @@ mod pull;
 pub use pull::{Plan, plan};
 
 use crate::error::{Error, Result};
+use crate::io::source;
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
@@ -97,8 +98,13 @@ pub fn locate(path: &Path) -> Result<(PathBuf, Option<String>)> {
     let cache = cache()?;
     let folder = name.folder(&cache);
     // Branches and tags are files that hold a commit; a commit stands for itself.
-    let commit = fs::read_to_string(folder.join("refs").join(name.revision()));
-    let commit = commit.as_deref().map_or(name.revision(), str::trim);
+    let reference = folder.join("refs").join(name.revision());
+    let commit = if source::is_file(&reference)? {
+        fs::read_to_string(&reference).map_err(|e| Error::io(&reference, &e))?
+    } else {
+        name.revision().to_string()
+    };
+    let commit = commit.trim();
     let snapshot = folder.join("snapshots").join(commit);
     if !plain(commit) || !snapshot.is_dir() {
         let what = format!("not in the cache {}", cache.display());

@@ -7,10 +7,12 @@ use super::copies::one_copy;
 use super::{Architecture, Config, Tokenizer, Weights, digests, hub, int8, layout, safetensors};
 use crate::error::{Error, Result};
 use crate::io::sha256::hex;
+use crate::io::source;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::{Path, PathBuf};
 pub(super) use weight_files::weight_files;
 use weight_files::{INDEX, SINGLE, check_index, directory};
@@ -47,15 +49,24 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     let Ok((dir, _)) = hub::locate(path) else {
         return Ok(Vec::new());
     };
-    // What is not there is reported by whoever opens it.
-    let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let failed = |e| Error::io(&dir, &e);
+    let entries = match fs::read_dir(&dir) {
+        // Reported by whoever opens it.
+        Err(e) if [NotFound, NotADirectory].contains(&e.kind()) => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
     let belongs = |path: &Path| {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         let is_sums = path.file_name().is_some_and(|name| name == digests::SUMS);
         is_sums || ["json", "safetensors", "txt", "model"].contains(&extension)
     };
-    files.retain(|path| path.is_file() && belongs(path));
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if belongs(&path) && source::is_file(&path)? {
+            files.push(path);
+        }
+    }
     files.sort();
     Ok(files)
 }
@@ -76,14 +87,14 @@ impl Checkpoint {
         let path = located.as_path();
         directory(path)?;
         let config_path = path.join("config.json");
-        if !config_path.is_file() {
+        if !source::is_file(&config_path)? {
             return Err(Error::model("no config.json")
                 .file(path.display())
                 .todo("give a directory with config.json and model.safetensors"));
         }
         let files = weight_files(path)?;
         let sums = path.join(digests::SUMS);
-        if sums.is_file() {
+        if source::is_file(&sums)? {
             let files = [&files[..], std::slice::from_ref(&config_path)].concat();
             digests::check(&sums, &digests::of(&files)?)?;
         }
@@ -93,7 +104,7 @@ impl Checkpoint {
         for file in &files {
             safetensors::read(file, &mut tensors, &mut sum)?;
         }
-        if !path.join(SINGLE).is_file() {
+        if !source::is_file(&path.join(SINGLE))? {
             check_index(&path.join(INDEX), &tensors)?;
         }
         int8::widen(&mut tensors).map_err(|error| error.file(path.display()))?;

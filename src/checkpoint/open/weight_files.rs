@@ -2,6 +2,7 @@
 
 use super::super::{Config, bundled, presets, safetensors};
 use crate::error::{Error, Result};
+use crate::io::source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,11 +16,8 @@ const ALIKE: u32 = 930;
 
 /// An error unless `path` is a directory, with what to do instead.
 pub(super) fn directory(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
     let error = |what: &str| Error::model(what).file(path.display());
-    if path.is_file() {
+    if source::is_file(path)? {
         let mut start = Vec::new();
         let file = File::open(path).map_err(|e| Error::io(path, &e))?;
         file.take(8)
@@ -31,6 +29,9 @@ pub(super) fn directory(path: &Path) -> Result<()> {
             error("is a file")
                 .todo("give the directory that holds config.json and model.safetensors")
         });
+    }
+    if path.try_exists().unwrap_or(true) {
+        return Ok(());
     }
     let name = path.to_str().unwrap_or_default();
     if presets().any(|preset| preset == name) {
@@ -62,11 +63,11 @@ fn meant(name: &str) -> String {
 /// The safetensors files of the directory, sorted by name.
 pub(in crate::checkpoint) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let single = dir.join(SINGLE);
-    if single.is_file() {
+    if source::is_file(&single)? {
         return Ok(vec![single]);
     }
     let index = dir.join(INDEX);
-    if index.is_file() {
+    if source::is_file(&index)? {
         let shards = shards(&index)?
             .into_iter()
             .map(|(_, shard)| shard)

@@ -11,6 +11,7 @@ use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Kind, Result};
 use crate::head::Task;
 use crate::io::genome::{self, Genome};
+use crate::io::source;
 use crate::run::units::{readable, size};
 use crate::run::{Workers, described};
 use crate::stream;
@@ -370,7 +371,7 @@ fn stored_as(model: &Path, dtype: Stored, output: &Path) -> Result<()> {
         let mut files = Vec::new();
         for name in ["README.md", "metrics.json", "loss.svg"] {
             let path = source.dir.join(name);
-            if path.is_file() {
+            if source::is_file(&path)? {
                 let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, &e))?;
                 files.push((name, text));
             }

@@ -38,6 +38,7 @@ mod client {
     use crate::checkpoint;
     use crate::cli::process::print;
     use crate::error::{Error, Result};
+    use crate::io::source;
     use crate::run::units::{number, readable};
     use crate::stream::Style;
     use indicatif::{ProgressBar, ProgressStyle};
@@ -75,7 +76,7 @@ mod client {
         fn made(&self, pickle: &Path, snapshot: &Path, output: &Path) -> Result<()> {
             let beside = snapshot.join("config.json");
             let config = self.config.as_deref().unwrap_or(&beside);
-            if !config.is_file() {
+            if !source::is_file(config)? {
                 let error = Error::usage("no config.json that says the architecture");
                 return Err(error.file(config.display()).todo("give --config FILE"));
             }

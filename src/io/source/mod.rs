@@ -86,12 +86,21 @@ fn before_query(path: &Path, change: impl Fn(&Path) -> PathBuf) -> PathBuf {
 /// # Errors
 /// Io: the system does not say what is there.
 pub fn can_be_read_again(path: &Path) -> Result<bool> {
-    if is_remote(path) {
-        return Ok(true);
-    }
+    Ok(is_remote(path) || is_file(path)?)
+}
+
+/// Whether a regular file of this machine is there.
+///
+/// # Errors
+/// Io: the system does not say what is there. A disk that fails has not lost the file.
+pub fn is_file(path: &Path) -> Result<bool> {
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
     match std::fs::metadata(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(path, &error)),
-        found => Ok(found.is_ok_and(|found| found.is_file())),
+        Ok(found) => Ok(found.is_file()),
+        Err(error) => match error.kind() {
+            NotFound | NotADirectory | InvalidFilename => Ok(false),
+            _ => Err(Error::io(path, &error)),
+        },
     }
 }
 
