@@ -85,7 +85,7 @@ fn use_of(record: &RunRecord, trainee: &Trainee) -> String {
         .iter()
         .map(|file| file_name(&file.path))
         .collect();
-    let files = files.join(", ");
+    let files = some_of(&files);
     let mut text = String::from("## Use\n\n");
     text.push_str(&match trainee.task() {
         None => format!(
@@ -115,6 +115,16 @@ fn use_of(record: &RunRecord, trainee: &Trainee) -> String {
     }
     text.push('\n');
     text
+}
+
+/// The names, or the first ones and how many others there are.
+pub(super) fn some_of(names: &[String]) -> String {
+    match names {
+        [first, second, third, others @ ..] if others.len() > 1 => {
+            format!("{first}, {second}, {third} and {} others", others.len())
+        }
+        few => few.join(", "),
+    }
 }
 
 fn overlap(task: &Task) -> &'static str {

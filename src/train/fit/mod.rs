@@ -112,7 +112,7 @@ pub fn prepare_with(
     settings.extend(shared_settings(&request, &plan));
     let mut warnings: Vec<String> = record
         .iter()
-        .flat_map(|record| read_before::warnings(record, &files, &held_back))
+        .filter_map(|record| read_before::warning(record, &files, &held_back))
         .collect();
     for head in trainee.left_behind()? {
         warnings.push(format!(

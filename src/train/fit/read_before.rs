@@ -1,6 +1,7 @@
 //! What the model at the start had read: what is held out of a run may have trained it before.
 
 use crate::train::DataFile;
+use crate::train::card::some_of;
 use serde_json::Value;
 
 /// The files that a record lists, and those that the model before had read.
@@ -10,13 +11,13 @@ pub(super) fn files(record: &Value) -> Vec<Value> {
     listed.flatten().cloned().collect()
 }
 
-/// For what is held out of a run, to choose or to test, and stands in a file that trained the model
-/// at the start: a line each. Regions that the model before held out too are none of it.
-pub(super) fn warnings(
+/// What to say of a run that holds out, to choose or to test, what stands in files that trained the
+/// model at the start. Regions that the model before held out too are none of it.
+pub(super) fn warning(
     record: &Value,
     read: &[(&'static str, DataFile)],
     held_back: &[Vec<String>; 2],
-) -> Vec<String> {
+) -> Option<String> {
     let before = files(record);
     let known = |file: &&(&'static str, DataFile)| {
         let same = |other: &Value| other["sha256"].as_str() == Some(&file.1.sha256);
@@ -28,7 +29,7 @@ pub(super) fn warnings(
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    let mut found = Vec::new();
+    let mut found: Vec<String> = Vec::new();
     for (role, file) in read.iter().filter(known) {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         let whole = *role != "FASTA";
@@ -38,12 +39,15 @@ pub(super) fn warnings(
         if whole && *role == "table" || !whole && regions.next().is_none() {
             continue;
         }
-        found.push(format!(
-            "the model at the start was trained on {name}: what is held out of this run may have \
-             been read before, and measures on it are too good"
-        ));
+        found.push(name.into_owned());
     }
-    found
+    (!found.is_empty()).then(|| {
+        format!(
+            "the model at the start was trained on {}: what is held out of this run may have been \
+             read before, and measures on it are too good",
+            some_of(&found)
+        )
+    })
 }
 
 /// Whether a region, as `contig:first-last` or `contig`, lies within another one.
@@ -85,12 +89,12 @@ mod tests {
             [("FASTA", file)]
         };
         let regions = |region: &str| [vec![region.to_string()], vec![]];
-        let count = |sha: &str, region: &str| warnings(&record, &file(sha), &regions(region)).len();
-        assert_eq!(count("1", "a:1-50"), 1);
-        assert_eq!(count("1", "a:150-250"), 1);
-        assert_eq!(count("1", "a:120-180"), 0);
-        assert_eq!(count("1", "b:5-9"), 0);
-        assert_eq!(count("2", "a:1-50"), 0);
-        assert!(warnings(&record, &file("1"), &[vec![], vec![]]).is_empty());
+        let warned = |sha: &str, region: &str| warning(&record, &file(sha), &regions(region));
+        assert!(warned("1", "a:1-50").is_some_and(|text| text.contains("trained on a.fa:")));
+        assert!(warned("1", "a:150-250").is_some());
+        assert_eq!(warned("1", "a:120-180"), None);
+        assert_eq!(warned("1", "b:5-9"), None);
+        assert_eq!(warned("2", "a:1-50"), None);
+        assert_eq!(warning(&record, &file("1"), &[vec![], vec![]]), None);
     }
 }
