@@ -260,7 +260,8 @@ fn scans_of_mamba_2() {
             let bytes = 4 * (sizes.columns() + 8 + sizes.inner());
             let name = format!("scan of Mamba-2 {form}, 8 64 128, {name}");
             time(&name, ROWS, bytes, 5 * 512 * 128, || {
-                scan.forward(&xbc, &steps, &state, &segments).unwrap();
+                scan.forward((&xbc).into(), &steps, &state, &segments)
+                    .unwrap();
             });
         }
     }
