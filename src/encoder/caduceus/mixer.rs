@@ -146,15 +146,15 @@ impl Mixer {
     ) -> Result<Tensor> {
         match (self, carry) {
             (Self::Mamba { in_u, in_z, spaces }, Carry::Mamba(carry)) => {
-                let (u, z) = (in_u.forward(y)?, in_z.forward(y)?); // (T, I)
+                let (u, z) = (in_u.forward_rounded(y)?, in_z.forward_rounded(y)?); // (T, I)
                 let space = spaces.of(direction);
                 space.forward(&u, None, Some(&z), carry, segments)
             }
             (Self::Mamba2 { into, spaces }, Carry::Mamba2(carry)) => {
-                let (xbc, steps) = (into.xbc.forward(y)?, into.steps.forward(y)?);
+                let (xbc, steps) = (into.xbc.forward_rounded(y)?, into.steps.forward(y)?);
                 let space = spaces.of(direction);
                 let scanned = space.forward(&xbc, &steps, carry, segments)?; // (T, I)
-                space.gated(&scanned, &into.z.forward(y)?)
+                space.gated(&scanned, &into.z.forward_rounded(y)?)
             }
             _ => Err(Error::new(Kind::Internal, "a state of another mixer")),
         }
@@ -164,19 +164,19 @@ impl Mixer {
     pub fn both(&self, y: &Tensor, segments: &[Segment]) -> Result<[Tensor; 2]> {
         match self {
             Self::Mamba { in_u, in_z, spaces } => {
-                let (u, z) = (in_u.forward(y)?, in_z.forward(y)?); // (T, I)
+                let (u, z) = (in_u.forward_rounded(y)?, in_z.forward_rounded(y)?); // (T, I)
                 let run = |space: &mamba::StateSpace| {
                     space.forward(&u, None, Some(&z), &mut space.start(1), segments)
                 };
                 Ok([run(&spaces.rightward)?, run(&spaces.leftward)?])
             }
             Self::Mamba2 { into, spaces } => {
-                let (xbc, steps) = (into.xbc.forward(y)?, into.steps.forward(y)?);
+                let (xbc, steps) = (into.xbc.forward_rounded(y)?, into.steps.forward(y)?);
                 let run = |space: &mamba2::StateSpace| {
                     space.forward(&xbc, &steps, &mut space.start(1), segments)
                 };
                 let (right, left) = (run(&spaces.rightward)?, run(&spaces.leftward)?);
-                let z = into.z.forward(y)?; // (T, I)
+                let z = into.z.forward_rounded(y)?; // (T, I)
                 let right = spaces.rightward.gated(&right, &z)?;
                 Ok([right, spaces.leftward.gated(&left, &z)?])
             }
@@ -190,7 +190,7 @@ impl Mixer {
             return right.add(&left);
         };
         // The gate is the same for both directions.
-        let (u, z) = (in_u.forward(y)?, in_z.forward(y)?); // (T, I)
+        let (u, z) = (in_u.forward_rounded(y)?, in_z.forward_rounded(y)?); // (T, I)
         let (right, left) = (&spaces.rightward, &spaces.leftward);
         let y = right.forward(&u, None, None, &mut right.start(1), segments)?; // (T, I)
         left.forward(&u, Some(&y), Some(&z), &mut left.start(1), segments)

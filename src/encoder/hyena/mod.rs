@@ -448,7 +448,7 @@ impl Mixer {
         carried: &mut OperatorState,
         (segments, branches): (&[Segment], &[Branch]),
     ) -> Result<Tensor> {
-        let u = self.in_proj.forward(x)?; // (T, 3D): x0, x1, x2
+        let u = self.in_proj.forward_rounded(x)?; // (T, 3D): x0, x1, x2
         let u = self
             .short_conv
             .forward_branched(&u, tail, segments, branches)?; // (T, 3D)

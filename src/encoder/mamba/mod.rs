@@ -142,8 +142,8 @@ impl Block {
     /// (T, D) to (T, D), residual included.
     fn forward(&self, x: &Tensor, carry: &mut Carry, segments: &[Segment]) -> Result<Tensor> {
         let y = self.norm.forward_to_product(x)?;
-        let u = self.in_u.forward(&y)?; // (T, I)
-        let z = self.in_z.forward(&y)?; // (T, I)
+        let u = self.in_u.forward_rounded(&y)?; // (T, I)
+        let z = self.in_z.forward_rounded(&y)?; // (T, I)
         let y = self
             .state_space
             .forward(&u, None, Some(&z), carry, segments)?; // (T, I)

@@ -129,12 +129,12 @@ impl Block {
 
     /// (T, D) to (T, D), residual included.
     fn forward(&self, x: &Tensor, carry: &mut Carry, segments: &[Segment]) -> Result<Tensor> {
-        let y = self.norm.forward(x)?;
-        let xbc = self.into.xbc.forward(&y)?; // (T, I + 2GN)
+        let y = self.norm.forward_to_product(x)?;
+        let xbc = self.into.xbc.forward_rounded(&y)?; // (T, I + 2GN)
         let steps = self.into.steps.forward(&y)?; // (T, H)
         let scanned = self.state_space.forward(&xbc, &steps, carry, segments)?; // (T, I)
-        let z = self.into.z.forward(&y)?; // (T, I)
-        let y = self.state_space.gated(&scanned, &z)?;
+        let z = self.into.z.forward_rounded(&y)?; // (T, I)
+        let y = self.state_space.gated_to_product(&scanned, &z)?;
         self.out_proj.forward_residual(&y, x)
     }
 }
@@ -253,6 +253,11 @@ impl StateSpace {
     /// The norm of y · silu(z), both (T, I).
     pub fn gated(&self, y: &Tensor, z: &Tensor) -> Result<Tensor> {
         self.gated_norm.forward(y, z)
+    }
+
+    /// The same, for matrix products alone.
+    fn gated_to_product(&self, y: &Tensor, z: &Tensor) -> Result<Tensor> {
+        self.gated_norm.forward_to_product(y, z)
     }
 }
 

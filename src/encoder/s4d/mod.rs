@@ -138,7 +138,7 @@ impl Encoder for Model {
             taps.put(Layer::After(i), &x);
             let y = block.norm.forward(&x)?;
             let y = block.filter.forward(&y, state, segments)?; // (T, D)
-            let y = block.output.forward(&ops::gelu_erf(&y)?)?; // (T, 2D)
+            let y = block.output.forward_rounded(&ops::gelu_erf(&y)?)?; // (T, 2D)
             x = ops::glu_residual(&y, &x)?; // (T, D)
         }
         taps.finish(&x, |x| self.norm.forward(x))

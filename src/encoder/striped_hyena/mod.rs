@@ -286,7 +286,7 @@ impl Mixer {
         let d = x.dim(1)?;
         match (self, state) {
             (Self::Hyena(hyena), BlockState::Hyena(tail, state)) => {
-                let u = hyena.projections.forward(x)?; // (T, 3D): x2, x1, v
+                let u = hyena.projections.forward_rounded(x)?; // (T, 3D): x2, x1, v
                 let u = hyena
                     .short_conv
                     .forward_branched(&u, tail, segments, branches)?;
@@ -325,7 +325,7 @@ impl Mlp {
 
     /// `act(l1 x) · l2 x` (T, M)
     fn inner(&self, x: &Tensor) -> Result<Tensor> {
-        let (opened, gated) = (self.l1.forward(x)?, self.l2.forward(x)?);
+        let (opened, gated) = (self.l1.forward_rounded(x)?, self.l2.forward_rounded(x)?);
         let inner = opened.dim(1)?;
         gate_to_product((&opened, 0), (&gated, 0), inner, self.activation)
     }

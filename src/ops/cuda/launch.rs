@@ -1,7 +1,7 @@
 //! Launching kernels.
 
-use super::Gpu;
 use super::compile::Source;
+use super::{Floats, Gpu};
 use crate::error::{Error, Kind, Result};
 use cudarc::driver::{CudaFunction, CudaSlice, LaunchConfig, PushKernelArg, sys};
 
@@ -49,6 +49,12 @@ impl Launch<'_> {
     /// Values in device memory.
     pub(in crate::ops) fn array<T>(self, values: &CudaSlice<T>) -> Self {
         let address = self.gpu.address(values);
+        self.address(address)
+    }
+
+    /// Values in device memory of the type that the kernel's name says.
+    pub(in crate::ops) fn floats(self, values: Floats) -> Self {
+        let address = values.address(self.gpu);
         self.address(address)
     }
 

@@ -7,7 +7,8 @@
 //! waits for it, or on a second stream for the part of it that computes the values.
 //!
 //! Values are f32. Where matrix products take bf16 copies of their inputs, so do attention and
-//! Mamba-2's scan; all sum in f32. Other scans, convolutions, norms and FFTs are f32 always.
+//! Mamba-2's scan; and what a product gives to a gate, a short convolution or a scan is bf16, for
+//! memory binds these. All compute and sum in f32, and so are norms, FFTs and what is carried.
 
 pub(super) mod blas;
 mod compile;
@@ -25,7 +26,7 @@ mod staging;
 pub(super) mod testing;
 
 pub(super) use compile::{Source, compile};
-pub(super) use element::{Element, Operand, vector};
+pub(super) use element::{Element, Floats, Operand, vector};
 pub use found::libraries_found;
 pub(super) use kept::{Carried, OnGpu};
 pub use packed::Packed;

@@ -1,5 +1,6 @@
 // What all kernels share. Compiled in front of each of them; no headers, so that NVRTC suffices.
 
+typedef float f32;
 typedef unsigned short bf16;
 typedef unsigned int u32;
 typedef long long i64;
@@ -24,7 +25,9 @@ __device__ __forceinline__ Values<4> load_values(const float *at, Values<4>) {
 }
 __device__ __forceinline__ Values<1> load_values(const bf16 *at, Values<1>) { return {{load(at)}}; }
 __device__ __forceinline__ Values<4> load_values(const bf16 *at, Values<4>) {
-    return {{load(at), load(at + 1), load(at + 2), load(at + 3)}};
+    const uint2 v = *(const uint2 *)at;
+    return {{__uint_as_float(v.x << 16), __uint_as_float(v.x & 0xffff0000u),
+             __uint_as_float(v.y << 16), __uint_as_float(v.y & 0xffff0000u)}};
 }
 template <int V, typename E> __device__ __forceinline__ Values<V> load(const E *at) {
     return load_values(at, Values<V>());
@@ -62,11 +65,17 @@ __device__ __forceinline__ float softplus(float x) {
     return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
 }
 
-// 2^x for x <= 0. The hardware's is good to 2 units in the last place, but a slow decay is applied
-// 10^6 times and must not drift: close to 1, Taylor's series, whose error is 4e-8 at -1/8.
+// 2^x by the hardware, good to 2 units in the last place.
+__device__ __forceinline__ float exp2_quick(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// 2^x for x <= 0. A slow decay is applied 10^6 times and must not drift, as it would by the
+// hardware's error: close to 1, Taylor's series, whose error is 4e-8 at -1/8.
 __device__ __forceinline__ float exp2_decay(float x) {
-    float far;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(far) : "f"(x));
+    const float far = exp2_quick(x);
     float p = 9.618129e-3f;
     p = fmaf(p, x, 5.550411e-2f);
     p = fmaf(p, x, 2.402265e-1f);

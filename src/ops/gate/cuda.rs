@@ -1,35 +1,36 @@
 //! Products of columns on a GPU, and their gradient.
 
 use crate::error::{Error, Kind, Result};
-use crate::ops::cuda::{Element, Gpu, Source, expect_len, vector};
+use crate::ops::cuda::{Element, Floats, Gpu, Source, expect_len, vector};
 use crate::ops::math::Activation;
 use cudarc::driver::CudaSlice;
 
 pub(in crate::ops) const KERNELS: Source = Source::new("gate/kernel.cu", include_str!("kernel.cu"));
 
 /// `activation(a[:, i·C..]) · b[:, j·C..]`: (T, C), of rows of any number of blocks of `width` C
-/// each, and the block to take.
+/// each, and the block to take; each factor of either type.
 pub fn gate<O: Element>(
     gpu: &Gpu,
     rows: usize,
-    (a, i): (&CudaSlice<f32>, usize),
-    (b, j): (&CudaSlice<f32>, usize),
+    (a, i): (Floats, usize),
+    (b, j): (Floats, usize),
     width: usize,
     activation: Activation,
 ) -> Result<CudaSlice<O>> {
     let (stride_a, stride_b) = (a.len() / rows.max(1), b.len() / rows.max(1));
     for (values, stride, block) in [(a, stride_a, i), (b, stride_b, j)] {
-        expect_len("gate", values, rows * stride)?;
+        values.expect_len("gate", rows * stride)?;
         if stride % width != 0 || (block + 1) * width > stride {
             return Err(Error::new(Kind::Internal, "gate: no such columns"));
         }
     }
     let out = gpu.unwritten(rows * width)?;
     let lanes = vector(width);
-    gpu.kernel(KERNELS, &format!("gate_{}_{lanes}", O::NAME))?
+    let name = format!("gate_{}_{}_{}_{lanes}", a.name(), b.name(), O::NAME);
+    gpu.kernel(KERNELS, &name)?
         .array(&out)
-        .array(a)
-        .array(b)
+        .floats(a)
+        .floats(b)
         .long(rows)
         .int(width)
         .int(stride_a)

@@ -1,9 +1,9 @@
 // Products of columns, and their gradient.
 
 // activation(a[:, from_a..]) * b[:, from_b..], rows of a and b strided.
-template <int V, typename E>
-__device__ void gate(E *out, const float *a, const float *b, i64 rows, int width, int stride_a,
-                     int from_a, int stride_b, int from_b, int activation) {
+template <int V, typename A, typename B, typename E>
+__device__ void gate(E *out, const A *a, const B *b, i64 rows, int width, int stride_a, int from_a,
+                     int stride_b, int from_b, int activation) {
     i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * V;
     if (i >= rows * width) return;
     i64 row;
@@ -46,16 +46,19 @@ __device__ void gate_slopes(float *out, const float *grad, Factor a, Factor b, i
     store(out + i, sum);
 }
 
-#define EXPORT(V, E, S)                                                                            \
-    extern "C" __global__ void gate_##E##_##V(S *out, const float *a, const float *b, i64 rows,    \
-                                              int width, int stride_a, int from_a, int stride_b,   \
-                                              int from_b, int activation) {                        \
+// Named for the types of a, b and the product.
+#define EXPORT(V, A, B, E)                                                                         \
+    extern "C" __global__ void gate_##A##_##B##_##E##_##V(                                         \
+        E *out, const A *a, const B *b, i64 rows, int width, int stride_a, int from_a,             \
+        int stride_b, int from_b, int activation) {                                                \
         gate<V>(out, a, b, rows, width, stride_a, from_a, stride_b, from_b, activation);           \
     }
-EXPORT(1, f32, float)
-EXPORT(4, f32, float)
-EXPORT(1, bf16, bf16)
-EXPORT(4, bf16, bf16)
+#define EXPORT_OF(A, B)                                                                            \
+    EXPORT(1, A, B, f32) EXPORT(4, A, B, f32) EXPORT(1, A, B, bf16) EXPORT(4, A, B, bf16)
+EXPORT_OF(f32, f32)
+EXPORT_OF(f32, bf16)
+EXPORT_OF(bf16, f32)
+EXPORT_OF(bf16, bf16)
 
 #define EXPORT_SLOPES(V)                                                                           \
     extern "C" __global__ void gate_slopes_##V(float *out, const float *grad, Factor a, Factor b,  \

@@ -26,7 +26,7 @@ pub fn gate_to_product(
     let tracked = a.0.is_tracked() || b.0.is_tracked();
     match a.0.device() {
         Device::Cuda(gpu) if gpu.rounded() && !tracked => {
-            let (a, b) = ((a.0.gpu_values(gpu)?, a.1), (b.0.gpu_values(gpu)?, b.1));
+            let (a, b) = ((a.0.gpu_floats(gpu)?, a.1), (b.0.gpu_floats(gpu)?, b.1));
             let out = cuda::gate(gpu, rows, a, b, width, activation)?;
             Ok(Tensor::rounded_on_gpu(gpu, out, &[rows, width]))
         }
@@ -46,7 +46,7 @@ pub fn gate(a: (&Tensor, usize), b: (&Tensor, usize), width: usize) -> Result<Te
     let wanted = [a.0, b.0].map(Tensor::is_tracked);
     let kept = ((a.0.detach(), a.1), (b.0.detach(), b.1));
     if let Device::Cuda(gpu) = a.0.device() {
-        let factors = ((a.0.gpu_values(gpu)?, a.1), (b.0.gpu_values(gpu)?, b.1));
+        let factors = ((a.0.gpu_floats(gpu)?, a.1), (b.0.gpu_floats(gpu)?, b.1));
         let out = cuda::gate(gpu, rows, factors.0, factors.1, width, Activation::None)?;
         let out = Tensor::on_gpu(gpu, out, &[rows, width]);
         let (gpu, together) = (Arc::clone(gpu), a.0.is_same(b.0));
@@ -153,7 +153,7 @@ impl Tensor {
             Some(gpu) => {
                 let width = self.width();
                 let rows = self.elem_count() / width.max(1);
-                let (a, b) = (self.gpu_values(gpu)?, other.gpu_values(gpu)?);
+                let (a, b) = (self.gpu_floats(gpu)?, other.gpu_floats(gpu)?);
                 Self::on_gpu(
                     gpu,
                     cuda::gate(gpu, rows, (a, 0), (b, 0), width, Activation::None)?,

@@ -1,7 +1,10 @@
 use super::*;
 use crate::ops::Device;
 use crate::ops::check::{check, random};
+use crate::ops::cuda::Floats;
 use crate::ops::cuda::testing::{self, flat, gpu, tensor};
+use crate::ops::tensor::cuda::convert;
+use half::bf16;
 
 #[test]
 fn gradients_equal_differences_of_a_plain_f64_loop() {
@@ -57,10 +60,46 @@ fn products_on_a_device_equal_the_cpu_s() {
         let factors = [(&x, 3 * width), (&y, width)].map(|(x, width)| tensor(x, &[rows, width]));
         let expected = gate((&factors[0], 1), (&factors[1], 0), width).unwrap();
         let (x, y) = (gpu.upload(&x).unwrap(), gpu.upload(&y).unwrap());
-        let found =
-            cuda::gate::<f32>(gpu, rows, (&x, 1), (&y, 0), width, Activation::None).unwrap();
+        let found = cuda::gate::<f32>(
+            gpu,
+            rows,
+            ((&x).into(), 1),
+            ((&y).into(), 0),
+            width,
+            Activation::None,
+        )
+        .unwrap();
         let found = gpu.download(&found).unwrap();
         testing::close("gate", &found, &flat(&expected), 0.0);
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn factors_that_were_rounded_are_read_as_they_are() {
+    let gpu = gpu();
+    for (rows, width) in [(5, 3), (300, 64)] {
+        let wide = [(3 * width, 1), (width, 2)]
+            .map(|(width, seed)| testing::rounded(&testing::random(rows * width, seed)))
+            .map(|x| gpu.upload(&x).unwrap());
+        let narrow = wide.each_ref().map(|x| convert::<bf16>(gpu, x).unwrap());
+        let (wide, narrow) = (
+            wide.each_ref().map(Floats::from),
+            narrow.each_ref().map(Floats::from),
+        );
+        let silu = Activation::Silu;
+        let gate = |a, b| cuda::gate::<f32>(gpu, rows, (a, 2), (b, 0), width, silu).unwrap();
+        let expected = gpu.download(&gate(wide[0], wide[1])).unwrap();
+        for (a, b) in [
+            (narrow[0], narrow[1]),
+            (narrow[0], wide[1]),
+            (wide[0], narrow[1]),
+        ] {
+            assert_eq!(gpu.download(&gate(a, b)).unwrap(), expected);
+            let both = cuda::gate::<bf16>(gpu, rows, (a, 2), (b, 0), width, silu).unwrap();
+            let found = testing::wide(gpu.download(&both).unwrap());
+            assert_eq!(found, testing::rounded(&expected));
+        }
     }
 }
 

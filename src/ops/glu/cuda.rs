@@ -1,26 +1,26 @@
 //! The gated linear unit on a GPU, and its gradient.
 
 use crate::error::Result;
-use crate::ops::cuda::{Element, Gpu, Source, expect_len, vector};
+use crate::ops::cuda::{Floats, Gpu, Source, expect_len, vector};
 use cudarc::driver::CudaSlice;
 
 pub(in crate::ops) const KERNELS: Source = Source::new("glu/kernel.cu", include_str!("kernel.cu"));
 
-/// `residual + a · sigmoid(b)`: (T, C) of `x` (T, 2C), whose halves are a and b.
-pub fn glu_residual<O: Element>(
+/// `residual + a · sigmoid(b)`: (T, C) of `x` (T, 2C) of either type, whose halves are a and b.
+pub fn glu_residual(
     gpu: &Gpu,
-    x: &CudaSlice<f32>,
+    x: Floats,
     residual: &CudaSlice<f32>,
     width: usize,
-) -> Result<CudaSlice<O>> {
+) -> Result<CudaSlice<f32>> {
     let rows = residual.len() / width.max(1);
     expect_len("residual", residual, rows * width)?;
-    expect_len("gated linear unit", x, 2 * rows * width)?;
+    x.expect_len("gated linear unit", 2 * rows * width)?;
     let out = gpu.unwritten(rows * width)?;
     let lanes = vector(width);
-    gpu.kernel(KERNELS, &format!("glu_{}_{lanes}", O::NAME))?
+    gpu.kernel(KERNELS, &format!("glu_{}_{lanes}", x.name()))?
         .array(&out)
-        .array(x)
+        .floats(x)
         .array(residual)
         .long(rows)
         .int(width)

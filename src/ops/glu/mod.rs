@@ -19,7 +19,7 @@ pub fn glu_residual(x: &Tensor, residual: &Tensor) -> Result<Tensor> {
     let (rows, width) = residual.dims2()?;
     expect_shape("gated linear unit", x, &[rows, 2 * width])?;
     if let Device::Cuda(gpu) = x.device() {
-        let (values, added) = (x.gpu_values(gpu)?, residual.gpu_values(gpu)?);
+        let (values, added) = (x.gpu_floats(gpu)?, residual.gpu_values(gpu)?);
         let out = cuda::glu_residual(gpu, values, added, width)?;
         let out = Tensor::on_gpu(gpu, out, &[rows, width]);
         let (gpu, kept) = (Arc::clone(gpu), x.detach());

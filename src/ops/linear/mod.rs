@@ -67,21 +67,27 @@ impl Linear {
 
     /// (T, K) to (T, N).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.run(x, None, Activation::None)
+        self.run(x, None, Activation::None, false)
     }
 
-    /// (T, K) to (T, N), through an activation.
+    /// The same for what reads each value once: where products round on a GPU and no gradient
+    /// passes, the result is rounded to bf16, which takes half as long to write and to read.
+    pub fn forward_rounded(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, None, Activation::None, true)
+    }
+
+    /// (T, K) to (T, N), through an activation; a product reads it next.
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         if x.is_tracked() || self.is_tracked() {
             // The activation's gradient needs what went into it.
-            return activation::activate(&self.run(x, None, Activation::None)?, activation);
+            return activation::activate(&self.forward(x)?, activation);
         }
-        self.run(x, None, activation)
+        self.run(x, None, activation, true)
     }
 
     /// `residual (T, N) + x Wᵀ + b`
     pub fn forward_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        self.run(x, Some(residual), Activation::None)
+        self.run(x, Some(residual), Activation::None, false)
     }
 
     /// The weight and the bias; the weight again where there is no bias.
@@ -118,7 +124,14 @@ impl Linear {
         self.tensors().into_iter().any(Tensor::is_tracked)
     }
 
-    fn run(&self, x: &Tensor, residual: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+    /// With `narrow` the result is rounded if what is multiplied is.
+    fn run(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        activation: Activation,
+        narrow: bool,
+    ) -> Result<Tensor> {
         let _span = timing::span("linear");
         let (rows, inner) = x.dims2()?;
         let width = self.expect(inner)?;
@@ -147,8 +160,7 @@ impl Linear {
             } else {
                 x.gpu_rounded()
             };
-            // What an activation gives is read by a product next.
-            let out = match (rounded, activation != Activation::None && gpu.rounded()) {
+            let out = match (rounded, narrow && !tracked && layer.rounds()) {
                 (Some(x), true) => {
                     let out = layer.forward(x, added, activation)?;
                     Tensor::rounded_on_gpu(gpu, out, &shape)

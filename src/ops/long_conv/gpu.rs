@@ -30,9 +30,10 @@ impl LongConv {
         let past = past
             .on_gpu
             .own(|| Ok(conv.start(lanes)), |past| past.fork(gpu))?;
-        let (values, shape) = (x.gpu_values(gpu)?, [x.dim(0)?, self.channels]);
+        let shape = [x.dim(0)?, self.channels];
         // A product reads it next.
         if !tracked {
+            let values = x.gpu_floats(gpu)?;
             return if gpu.rounded() {
                 let out = conv.forward_branched(values, past, segments, branches)?;
                 Ok(Tensor::rounded_on_gpu(gpu, out, &shape))
@@ -62,6 +63,7 @@ impl LongConv {
                 Tensor::from_vec(taps, (self.channels, reach), x.device())?
             }
         };
+        let values = x.gpu_values(gpu)?.into();
         let (out, sums) = if gpu.rounded() {
             let (out, sums) = conv.forward_with_sums(values, past, segments)?;
             (Tensor::rounded_on_gpu(gpu, out, &shape), sums)

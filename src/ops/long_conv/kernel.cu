@@ -21,9 +21,10 @@ struct Beside { u32 row, len, beside, shared, sums, unused[7]; };
 enum { SIDE = 32, ROWS = 8 };
 
 // v = x1 x2
-__device__ __forceinline__ float gated(const float *x, i64 row, int channels, int c) {
-    const float *at = x + row * 3 * channels + c;
-    return at[channels] * at[2 * channels];
+template <typename E>
+__device__ __forceinline__ float gated(const E *x, i64 row, int channels, int c) {
+    const E *at = x + row * 3 * channels + c;
+    return load(at + channels) * load(at + 2 * channels);
 }
 
 // A slot less than twice the capacity.
@@ -32,17 +33,16 @@ __device__ __forceinline__ i64 wrapped(i64 slot, i64 capacity) {
 }
 
 // d = grad x0
-__device__ __forceinline__ float slope(const float *x, const float *grad, i64 row, int channels,
-                                       int c) {
-    return grad[row * channels + c] * x[row * 3 * channels + c];
+template <typename E>
+__device__ __forceinline__ float slope(const E *x, const float *grad, i64 row, int channels, int c) {
+    return grad[row * channels + c] * load(x + row * 3 * channels + c);
 }
 
 // The signals (pieces, channels, stride) of `count` channels from `first` on: past, new inputs,
 // zeros up to `size`. With SLOPES d in their place, zeros for the past, and the rows ahead.
-template <bool SLOPES>
-__device__ void load_signals(float *signals, const float *x, const float *grad,
-                             const Piece *pieces, int channels, int first, int count, i64 size,
-                             i64 stride) {
+template <bool SLOPES, typename E>
+__device__ void load_signals(float *signals, const E *x, const float *grad, const Piece *pieces,
+                             int channels, int first, int count, i64 size, i64 stride) {
     __shared__ float tile[SIDE][SIDE + 1];
     const i64 spans = (size + SIDE - 1) / SIDE;
     const int columns = (count + SIDE - 1) / SIDE;
@@ -73,23 +73,11 @@ __device__ void load_signals(float *signals, const float *x, const float *grad,
     }
 }
 
-extern "C" __global__ void load_inputs(float *signals, const float *x, const float *grad,
-                                       const Piece *pieces, int channels, int first, int count,
-                                       i64 size, i64 stride) {
-    load_signals<false>(signals, x, grad, pieces, channels, first, count, size, stride);
-}
-extern "C" __global__ void load_slopes(float *signals, const float *x, const float *grad,
-                                       const Piece *pieces, int channels, int first, int count,
-                                       i64 size, i64 stride) {
-    load_signals<true>(signals, x, grad, pieces, channels, first, count, size, stride);
-}
-
 // x0 (y + bias v), y being the signals after the convolution; y + bias v itself to `sums`, if given.
-template <typename E>
-__device__ void store_outputs(E *out, float *sums, const float *signals, const float *x,
-                              const float *bias,
-                              const Piece *pieces, int channels, int first, int count, i64 longest,
-                              i64 stride) {
+template <typename E, typename X>
+__device__ void store_outputs(E *out, float *sums, const float *signals, const X *x,
+                              const float *bias, const Piece *pieces, int channels, int first,
+                              int count, i64 longest, i64 stride) {
     __shared__ float tile[SIDE][SIDE + 1];
     const i64 spans = (longest + SIDE - 1) / SIDE;
     const int columns = (count + SIDE - 1) / SIDE;
@@ -111,14 +99,14 @@ __device__ void store_outputs(E *out, float *sums, const float *signals, const f
         const i64 row = (i64)p.row + from + j;
         const float y = tile[j][tx] + b * gated(x, row, channels, c);
         if (sums) sums[row * channels + c] = y;
-        store(out + row * channels + c, x[row * 3 * channels + c] * y);
+        store(out + row * channels + c, load(x + row * 3 * channels + c) * y);
     }
 }
 
 // The sums of pieces, and of the rows beyond their segments: (rows, C).
-extern "C" __global__ void store_sums_f32(float *out, float *, const float *signals, const float *,
-                                          const float *, const Piece *pieces, int channels,
-                                          int first, int count, i64 longest, i64 stride) {
+extern "C" __global__ void store_sums(float *out, float *, const float *signals, const void *,
+                                      const float *, const Piece *pieces, int channels, int first,
+                                      int count, i64 longest, i64 stride) {
     __shared__ float tile[SIDE][SIDE + 1];
     const i64 spans = (longest + SIDE - 1) / SIDE;
     const int columns = (count + SIDE - 1) / SIDE;
@@ -138,9 +126,9 @@ extern "C" __global__ void store_sums_f32(float *out, float *, const float *sign
 }
 
 // The signals of branches: their inputs less those of the rows beside them.
-extern "C" __global__ void load_differences(float *signals, const float *x, const float *,
-                                            const Beside *branches, int channels, int first,
-                                            int count, i64 size, i64 stride) {
+template <typename E>
+__device__ void load_differences(float *signals, const E *x, const Beside *branches, int channels,
+                                 int first, int count, i64 size, i64 stride) {
     __shared__ float tile[SIDE][SIDE + 1];
     const i64 spans = (size + SIDE - 1) / SIDE;
     const int columns = (count + SIDE - 1) / SIDE;
@@ -164,8 +152,8 @@ extern "C" __global__ void load_differences(float *signals, const float *x, cons
 }
 
 // x0 (y + sums + bias v) of branches, y being the differences after the convolution.
-template <typename E>
-__device__ void store_branches(E *out, const float *sums, const float *signals, const float *x,
+template <typename E, typename X>
+__device__ void store_branches(E *out, const float *sums, const float *signals, const X *x,
                                const float *bias, const Beside *branches, int channels, int first,
                                int count, i64 longest, i64 stride) {
     __shared__ float tile[SIDE][SIDE + 1];
@@ -188,25 +176,9 @@ __device__ void store_branches(E *out, const float *sums, const float *signals, 
         const i64 row = (i64)p.row + from + j;
         const float y = tile[j][tx] + sums[((i64)p.sums + from + j) * channels + c] +
                         b * gated(x, row, channels, c);
-        store(out + row * channels + c, x[row * 3 * channels + c] * y);
+        store(out + row * channels + c, load(x + row * 3 * channels + c) * y);
     }
 }
-
-#define EXPORT(E, S)                                                                               \
-    extern "C" __global__ void store_outputs_##E(                                                  \
-        S *out, float *sums, const float *signals, const float *x, const float *bias,              \
-        const Piece *pieces, int channels, int first, int count, i64 longest, i64 stride) {        \
-        store_outputs(out, sums, signals, x, bias, pieces, channels, first, count, longest,        \
-                      stride);                                                                     \
-    }                                                                                              \
-    extern "C" __global__ void store_branches_##E(                                                 \
-        S *out, const float *sums, const float *signals, const float *x, const float *bias,        \
-        const Beside *branches, int channels, int first, int count, i64 longest, i64 stride) {     \
-        store_branches(out, sums, signals, x, bias, branches, channels, first, count, longest,     \
-                       stride);                                                                    \
-    }
-EXPORT(f32, float)
-EXPORT(bf16, bf16)
 
 // The gradients to x (T, 3C), and d v (T, C), from the correlations of d with the taps and from the
 // sums y + bias v.
@@ -244,8 +216,9 @@ extern "C" __global__ void store_slopes(float *out, float *products, const float
 
 // The last `kept` inputs of a segment of `len` rows into the lane's ring, the first of them to
 // `slot`.
-extern "C" __global__ void keep_past(float *ring, const float *x, int channels, i64 row, i64 kept,
-                                     i64 slot, i64 capacity) {
+template <typename E>
+__device__ void keep_past(float *ring, const E *x, int channels, i64 row, i64 kept, i64 slot,
+                          i64 capacity) {
     __shared__ float tile[SIDE][SIDE + 1];
     const int columns = (channels + SIDE - 1) / SIDE;
     const i64 from = blockIdx.x / columns * (i64)SIDE;
@@ -258,6 +231,45 @@ extern "C" __global__ void keep_past(float *ring, const float *x, int channels, 
     if (from + tx >= kept) return;
     for (int j = ty; j < SIDE && column + j < channels; j += ROWS)
         ring[(i64)(column + j) * capacity + wrapped(slot + from + tx, capacity)] = tile[tx][j];
+}
+
+// Named for the type of x, and that of what is stored.
+#define STORE(X, E)                                                                                \
+    extern "C" __global__ void store_outputs_##X##_##E(                                            \
+        E *out, float *sums, const float *signals, const X *x, const float *bias,                  \
+        const Piece *pieces, int channels, int first, int count, i64 longest, i64 stride) {        \
+        store_outputs(out, sums, signals, x, bias, pieces, channels, first, count, longest,        \
+                      stride);                                                                     \
+    }                                                                                              \
+    extern "C" __global__ void store_branches_##X##_##E(                                           \
+        E *out, const float *sums, const float *signals, const X *x, const float *bias,            \
+        const Beside *branches, int channels, int first, int count, i64 longest, i64 stride) {     \
+        store_branches(out, sums, signals, x, bias, branches, channels, first, count, longest,     \
+                       stride);                                                                    \
+    }
+#define EXPORT(X)                                                                                  \
+    extern "C" __global__ void load_inputs_##X(                                                    \
+        float *signals, const X *x, const float *grad, const Piece *pieces, int channels,          \
+        int first, int count, i64 size, i64 stride) {                                              \
+        load_signals<false>(signals, x, grad, pieces, channels, first, count, size, stride);       \
+    }                                                                                              \
+    extern "C" __global__ void load_differences_##X(                                               \
+        float *signals, const X *x, const float *, const Beside *branches, int channels,           \
+        int first, int count, i64 size, i64 stride) {                                              \
+        load_differences(signals, x, branches, channels, first, count, size, stride);              \
+    }                                                                                              \
+    extern "C" __global__ void keep_past_##X(float *ring, const X *x, int channels, i64 row,       \
+                                             i64 kept, i64 slot, i64 capacity) {                   \
+        keep_past(ring, x, channels, row, kept, slot, capacity);                                   \
+    }                                                                                              \
+    STORE(X, f32)                                                                                  \
+    STORE(X, bf16)
+EXPORT(f32)
+EXPORT(bf16)
+extern "C" __global__ void load_slopes_f32(float *signals, const float *x, const float *grad,
+                                           const Piece *pieces, int channels, int first, int count,
+                                           i64 size, i64 stride) {
+    load_signals<true>(signals, x, grad, pieces, channels, first, count, size, stride);
 }
 
 // The row of this block, and the place in it of this thread, where `blockDim.x` threads at a time

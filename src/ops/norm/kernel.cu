@@ -52,9 +52,9 @@ __device__ void rms_norm(E *out, const float *x, const float *weight, i64 rows, 
 
 // One warp for each of the `groups` parts of a row: the RMS norm of y silu(gate). `width` is that
 // of a part.
-template <int V, typename E>
-__device__ void gated_rms_norm(E *out, const float *y, const float *gate, const float *weight,
-                               i64 parts, int width, int groups, float eps) {
+template <int V, typename G, typename E>
+__device__ void gated_rms_norm(E *out, const float *y, const G *gate, const float *weight, i64 parts,
+                               int width, int groups, float eps) {
     i64 part = (i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (part >= parts) return;
     int lane = threadIdx.x % 32 * V;
@@ -201,16 +201,24 @@ __device__ void layer_norm_slopes(float *out, float *means, float *scales, const
                                                   i64 rows, int width, float inside,               \
                                                   float outside) {                                 \
         rms_norm<V>(out, x, weight, rows, width, inside, outside);                                 \
-    }                                                                                              \
-    extern "C" __global__ void gated_rms_norm_##E##_##V(S *out, const float *y, const float *gate, \
-                                                        const float *weight, i64 parts, int width, \
-                                                        int groups, float eps) {                   \
-        gated_rms_norm<V>(out, y, gate, weight, parts, width, groups, eps);                        \
     }
 EXPORT(1, f32, float)
 EXPORT(4, f32, float)
 EXPORT(1, bf16, bf16)
 EXPORT(4, bf16, bf16)
+
+// Named for the types of the gate and of what is written.
+#define EXPORT_GATED(V, G, E)                                                                      \
+    extern "C" __global__ void gated_rms_norm_##G##_##E##_##V(                                     \
+        E *out, const float *y, const G *gate, const float *weight, i64 parts, int width,          \
+        int groups, float eps) {                                                                   \
+        gated_rms_norm<V>(out, y, gate, weight, parts, width, groups, eps);                        \
+    }
+#define EXPORT_GATES(G)                                                                            \
+    EXPORT_GATED(1, G, f32) EXPORT_GATED(4, G, f32) EXPORT_GATED(1, G, bf16)                       \
+    EXPORT_GATED(4, G, bf16)
+EXPORT_GATES(f32)
+EXPORT_GATES(bf16)
 
 #define EXPORT_SLOPES(V)                                                                           \
     extern "C" __global__ void rms_norm_slopes_##V(float *out, float *scales, const float *grad,   \

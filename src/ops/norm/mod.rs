@@ -6,8 +6,11 @@ pub(super) mod cuda;
 use super::{Device, expect_shape, math, math::simd, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
+use crate::ops::cuda::{Element, Gpu};
 use crate::ops::timing;
+use cudarc::driver::CudaSlice;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Rows of a tile: enough work for a task, small enough for the L2 cache.
 const ROWS: usize = 64;
@@ -207,15 +210,12 @@ impl GatedRmsNorm {
     /// (T, D) to (T, D).
     pub fn forward(&self, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
         let _span = timing::span("norm");
-        let width = self.weight.elem_count();
-        expect_shape("gated norm", y, &[y.dim(0)?, width])?;
-        expect_shape("gate", gate, y.dims())?;
+        self.expect(y, gate)?;
         if let Device::Cuda(gpu) = y.device() {
-            let (values, gates) = (y.gpu_values(gpu)?, gate.gpu_values(gpu)?);
-            let weight = self.weight.gpu_values(gpu)?;
-            let out = cuda::gated_rms_norm(gpu, values, gates, weight, self.groups, self.eps)?;
-            return Ok(self.derived(Tensor::on_gpu(gpu, out, y.dims()), y, gate));
+            let out = Tensor::on_gpu(gpu, self.on_gpu(gpu, y, gate)?, y.dims());
+            return Ok(self.derived(out, y, gate));
         }
+        let width = self.weight.elem_count();
         let out = with_slices([y, gate, &self.weight], |[y, gate, weight]| {
             let mut out = unwritten(y.len());
             out.par_chunks_mut(ROWS * width)
@@ -228,6 +228,35 @@ impl GatedRmsNorm {
         })?;
         let out = Tensor::from_vec(out, y.dims(), y.device())?;
         Ok(self.derived(out, y, gate))
+    }
+
+    /// The same, for matrix products alone: on a GPU whose products take bf16, it is bf16 already.
+    pub fn forward_to_product(&self, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
+        match y.device() {
+            Device::Cuda(gpu) if gpu.rounded() => {
+                self.expect(y, gate)?;
+                let out = Tensor::rounded_on_gpu(gpu, self.on_gpu(gpu, y, gate)?, y.dims());
+                Ok(self.derived(out, y, gate))
+            }
+            _ => self.forward(y, gate),
+        }
+    }
+
+    fn expect(&self, y: &Tensor, gate: &Tensor) -> Result<()> {
+        let width = self.weight.elem_count();
+        expect_shape("gated norm", y, &[y.dim(0)?, width])?;
+        expect_shape("gate", gate, y.dims())
+    }
+
+    fn on_gpu<O: Element>(
+        &self,
+        gpu: &Arc<Gpu>,
+        y: &Tensor,
+        gate: &Tensor,
+    ) -> Result<CudaSlice<O>> {
+        let (values, gates) = (y.gpu_values(gpu)?, gate.gpu_floats(gpu)?);
+        let weight = self.weight.gpu_values(gpu)?;
+        cuda::gated_rms_norm(gpu, values, gates, weight, self.groups, self.eps)
     }
 
     fn derived(&self, out: Tensor, y: &Tensor, gate: &Tensor) -> Tensor {

@@ -4,7 +4,7 @@ use super::cuda::{self, ScanInputs};
 use super::{ScanState, SelectiveScan};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::cuda::Gpu;
+use crate::ops::cuda::{Floats, Gpu};
 use crate::sequence::Segment;
 use std::sync::Arc;
 
@@ -17,12 +17,29 @@ pub(super) struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
+    /// In f32.
     fn values(&self, gpu: &Arc<Gpu>) -> Result<ScanInputs<'_>> {
+        let gate = self.gate.map(|x| x.gpu_values(gpu)).transpose()?;
         Ok(ScanInputs {
-            u: self.u.gpu_values(gpu)?,
+            u: self.u.gpu_values(gpu)?.into(),
             projected: self.projected.gpu_values(gpu)?,
             added: self.added.map(|x| x.gpu_values(gpu)).transpose()?,
-            gate: self.gate.map(|x| x.gpu_values(gpu)).transpose()?,
+            gate: gate.map(Floats::from),
+        })
+    }
+
+    /// With u and the gate as they lie, if they are of one type.
+    fn floats(&self, gpu: &Arc<Gpu>) -> Result<ScanInputs<'_>> {
+        let u = self.u.gpu_floats(gpu)?;
+        let gate = self.gate.map(|x| x.gpu_floats(gpu)).transpose()?;
+        if gate.is_some_and(|gate| gate.name() != u.name()) {
+            return self.values(gpu);
+        }
+        Ok(ScanInputs {
+            u,
+            projected: self.projected.gpu_values(gpu)?,
+            added: self.added.map(|x| x.gpu_values(gpu)).transpose()?,
+            gate,
         })
     }
 }
@@ -43,7 +60,12 @@ impl SelectiveScan {
         let hidden = hidden
             .on_gpu
             .own(|| scan.start(lanes), |hidden| hidden.fork(gpu))?;
-        let (values, shape) = (io.values(gpu)?, io.u.dims());
+        let values = if tracked {
+            io.values(gpu)?
+        } else {
+            io.floats(gpu)?
+        };
+        let shape = io.u.dims();
         // What is gated is read by a product next.
         let (out, starts) = if io.gate.is_some() && gpu.rounded() {
             let (out, starts) = scan.forward(&values, hidden, segments)?;

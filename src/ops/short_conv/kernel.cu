@@ -1,17 +1,24 @@
-// Short causal depthwise convolution over packed segments.
+// Short causal depthwise convolution over packed segments. What it reads in bf16 it writes in bf16;
+// the tails of lanes are f32 always.
 
-// The input `i` places after the segment's start, in the order of reading; before it, the rows that
-// a branch branched off, then the lane's tail of K-1 inputs, or zeros where the sequence starts.
-__device__ __forceinline__ float input(const float *x, const float *tail, const Segment &s, i64 i,
-                                       int taps, int channels, int c, bool reversed) {
+// V channels of the input `i` places after the segment's start, in the order of reading; before it,
+// the rows that a branch branched off, then the lane's tail of K-1 inputs, or zeros where the sequence starts.
+template <int V, typename E>
+__device__ __forceinline__ Values<V> inputs(const E *x, const float *tail, const Segment &s, i64 i,
+                                            int taps, int channels, int c, bool reversed) {
     if (i >= 0) {
         i64 row = reversed ? (i64)s.row + s.len - 1 - i : s.row + i;
-        return x[row * channels + c];
+        return load<V>(x + row * channels + c);
     }
     i += s.before;
-    if (i >= 0) return x[(s.origin + i) * channels + c];
-    if (s.flags & STARTS) return 0.0f;
-    return tail[((i64)s.lane * (taps - 1) + taps - 1 + i) * channels + c];
+    if (i >= 0) return load<V>(x + (s.origin + i) * channels + c);
+    if (s.flags & STARTS) return Values<V>();
+    return load<V>(tail + ((i64)s.lane * (taps - 1) + taps - 1 + i) * channels + c);
+}
+template <typename E>
+__device__ __forceinline__ float input(const E *x, const float *tail, const Segment &s, i64 i,
+                                       int taps, int channels, int c, bool reversed) {
+    return inputs<1>(x, tail, s, i, taps, channels, c, reversed).x[0];
 }
 
 // The first place of a tile's rows, in the order of reading.
@@ -26,31 +33,49 @@ __device__ __forceinline__ i64 row_of(const Segment &s, i64 i, bool reversed) {
 }
 
 // y[t, c] = bias[c] + sum_j weight[j, c] x[t - (K-1) + j, c] for few taps: a thread slides along
-// the rows of a tile.
-template <int K, typename E>
-__device__ void convolve(E *__restrict__ out, const float *__restrict__ x, const float *__restrict__ tail,
+// the rows of a tile with V channels.
+template <int K, int V, typename E>
+__device__ void convolve(E *__restrict__ out, const E *__restrict__ x, const float *__restrict__ tail,
                          const float *__restrict__ weight, const float *__restrict__ bias,
-                         const Tile *tiles, const Segment *segments, int channels, int activation,
-                         bool reversed) {
-    const int blocks = (channels + blockDim.x - 1) / blockDim.x;
-    const int c = blockIdx.x % blocks * blockDim.x + threadIdx.x;
-    if (c >= channels) return;
-    const Tile tile = tiles[blockIdx.x / blocks];
+                         const Tile *tiles, const Segment *segments, int count, int channels,
+                         int activation, bool reversed) {
+    enum { BATCH = 8 };
+    const int threads = channels / V;
+    i64 index;
+    int c;
+    place((i64)blockIdx.x * blockDim.x + threadIdx.x, threads, index, c);
+    if (index >= count) return;
+    c *= V;
+    const Tile tile = tiles[index];
     const Segment s = segments[tile.segment];
-    const float b = bias[c];
-    const i64 from = first_place(tile, s, reversed), to = from + tile.len;
-    float w[K], window[K];
-    for (int j = 0; j < K; j++) w[j] = weight[j * channels + c];
+    const i64 from = first_place(tile, s, reversed), by = reversed ? -channels : channels;
+    Values<V> w[K], window[K];
+    const Values<V> b = load<V>(bias + c);
+#pragma unroll
+    for (int j = 0; j < K; j++) w[j] = load<V>(weight + j * channels + c);
+#pragma unroll
     for (int j = 0; j < K - 1; j++)
-        window[j] = input(x, tail, s, from - (K - 1) + j, K, channels, c, reversed);
-#pragma unroll 8
-    for (i64 i = from; i < to; i++) {
-        const i64 row = row_of(s, i, reversed);
-        window[K - 1] = x[row * channels + c];
-        float y = b;
-        for (int j = 0; j < K; j++) y = fmaf(window[j], w[j], y);
-        store(out + row * channels + c, activate(y, activation));
-        for (int j = 0; j < K - 1; j++) window[j] = window[j + 1];
+        window[j] = inputs<V>(x, tail, s, from - (K - 1) + j, K, channels, c, reversed);
+    i64 at = row_of(s, from, reversed) * channels + c;
+    for (u32 done = 0; done < tile.len; done += BATCH, at += BATCH * by) {
+        // Loads in front, so that they overlap.
+        Values<V> next[BATCH];
+#pragma unroll
+        for (int i = 0; i < BATCH; i++)
+            if (done + i < tile.len) next[i] = load<V>(x + at + i * by);
+#pragma unroll
+        for (int i = 0; i < BATCH; i++) {
+            if (done + i >= tile.len) break;
+            window[K - 1] = next[i];
+            Values<V> y = b;
+#pragma unroll
+            for (int j = 0; j < K; j++)
+                for (int k = 0; k < V; k++) y.x[k] = fmaf(window[j].x[k], w[j].x[k], y.x[k]);
+            for (int k = 0; k < V; k++) y.x[k] = activate(y.x[k], activation);
+            store(out + at + i * by, y);
+#pragma unroll
+            for (int j = 0; j < K - 1; j++) window[j] = window[j + 1];
+        }
     }
 }
 
@@ -79,16 +104,16 @@ __device__ __forceinline__ bool work(Work &w, const Tile *tiles, const Segment *
     return w.from < w.to;
 }
 
-// sums[r] += sum_j weight(j) at(first + j + r), J taps at a time.
+// sums[r] += sum_j weight(j) at(j + r), J taps at a time; what is read reaches to `reach`.
+__device__ __forceinline__ int reach(int taps, int J) { return (taps + J - 1) / J * J + ROWS; }
 template <int J, typename At, typename Weight>
-__device__ __forceinline__ void correlate(float (&sums)[ROWS], i64 first, int taps, At at,
-                                          Weight weight) {
+__device__ __forceinline__ void correlate(float (&sums)[ROWS], int taps, At at, Weight weight) {
     float window[ROWS + J];
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) window[r] = at(first + r);
+    for (int r = 0; r < ROWS; r++) window[r] = at(r);
     for (int from = 0; from < taps; from += J) {
 #pragma unroll
-        for (int j = 0; j < J; j++) window[ROWS + j] = at(first + from + ROWS + j);
+        for (int j = 0; j < J; j++) window[ROWS + j] = at(from + ROWS + j);
 #pragma unroll
         for (int j = 0; j < J; j++) {
             if (from + j >= taps) break;
@@ -103,7 +128,7 @@ __device__ __forceinline__ void correlate(float (&sums)[ROWS], i64 first, int ta
 
 // The same for any number of taps.
 template <int J, typename E>
-__device__ void convolve_many(E *__restrict__ out, const float *__restrict__ x,
+__device__ void convolve_many(E *__restrict__ out, const E *__restrict__ x,
                               const float *__restrict__ tail, const float *__restrict__ weight,
                               const float *__restrict__ bias, const Tile *tiles,
                               const Segment *segments, int count, int longest, int taps,
@@ -114,11 +139,20 @@ __device__ void convolve_many(E *__restrict__ out, const float *__restrict__ x,
     float sums[ROWS];
 #pragma unroll
     for (int r = 0; r < ROWS; r++) sums[r] = bias[c];
-    const auto at = [&](i64 i) {
-        return i < w.s.len ? input(x, tail, w.s, i, taps, channels, c, reversed) : 0.0f;
-    };
+    const i64 first = w.from - (taps - 1);
     const auto tap = [&](int j) { return weight[j * channels + c]; };
-    correlate<J>(sums, w.from - (taps - 1), taps, at, tap);
+    if (first >= 0 && first + reach(taps, J) <= w.s.len) {
+        // All of it is rows of the segment.
+        const E *from = x + row_of(w.s, first, reversed) * channels + c;
+        const i64 by = reversed ? -channels : channels;
+        correlate<J>(sums, taps, [&](int i) { return load(from + i * by); }, tap);
+    } else {
+        const auto at = [&](int i) {
+            return first + i < w.s.len ? input(x, tail, w.s, first + i, taps, channels, c, reversed)
+                                       : 0.0f;
+        };
+        correlate<J>(sums, taps, at, tap);
+    }
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
         if (w.from + r < w.to)
@@ -136,11 +170,11 @@ __device__ void to_input(float *__restrict__ out, const float *__restrict__ grad
     if (!work(w, tiles, segments, count, longest, channels, reversed)) return;
     const int c = w.c;
     float sums[ROWS] = {};
-    const auto at = [&](i64 i) {
-        return i < w.s.len ? grad[row_of(w.s, i, reversed) * channels + c] : 0.0f;
+    const auto at = [&](int i) {
+        return w.from + i < w.s.len ? grad[row_of(w.s, w.from + i, reversed) * channels + c] : 0.0f;
     };
     const auto tap = [&](int j) { return weight[(taps - 1 - j) * channels + c]; };
-    correlate<J>(sums, w.from, taps, at, tap);
+    correlate<J>(sums, taps, at, tap);
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
         if (w.from + r < w.to) out[row_of(w.s, w.from + r, reversed) * channels + c] = sums[r];
@@ -192,27 +226,43 @@ __device__ void to_taps(float *__restrict__ out, const float *__restrict__ grad,
         if (first + j < taps) out[((i64)part * taps + first + j) * channels + c] = sums[j];
 }
 
-#define EXPORT(K, E, S)                                                                            \
-    extern "C" __global__ void short_conv_##E##_##K(                                               \
-        S *out, const float *x, const float *tail, const float *weight, const float *bias,         \
-        const Tile *tiles, const Segment *segments, int channels, int activation, int reversed) {  \
-        convolve<K>(out, x, tail, weight, bias, tiles, segments, channels, activation, reversed);  \
-    }
-EXPORT(3, f32, float)
-EXPORT(4, f32, float)
-EXPORT(3, bf16, bf16)
-EXPORT(4, bf16, bf16)
+// The last K-1 inputs of each unfinished segment, after the convolution has read the old ones.
+// Oldest first: an entry is read from a later place of the tail than it is written to.
+template <typename E>
+__device__ void keep_tail(float *tail, const E *x, const Segment *segments, int taps, int channels,
+                          bool reversed) {
+    const int blocks = (channels + blockDim.x - 1) / blockDim.x;
+    const int c = blockIdx.x % blocks * blockDim.x + threadIdx.x;
+    const Segment s = segments[blockIdx.x / blocks];
+    if (c >= channels || s.flags & ENDS) return;
+    for (int j = 0; j < taps - 1; j++)
+        tail[((i64)s.lane * (taps - 1) + j) * channels + c] =
+            input(x, tail, s, (i64)s.len - (taps - 1) + j, taps, channels, c, reversed);
+}
 
-#define MANY(E, S)                                                                                 \
+#define FEW(E, K, V)                                                                               \
+    extern "C" __global__ void short_conv_##E##_##K##_##V(                                         \
+        E *out, const E *x, const float *tail, const float *weight, const float *bias,             \
+        const Tile *tiles, const Segment *segments, int count, int channels, int activation,       \
+        int reversed) {                                                                            \
+        convolve<K, V>(out, x, tail, weight, bias, tiles, segments, count, channels, activation,   \
+                       reversed);                                                                  \
+    }
+#define EXPORT(E)                                                                                  \
+    FEW(E, 3, 1) FEW(E, 3, 4) FEW(E, 4, 1) FEW(E, 4, 4) FEW(E, 7, 1) FEW(E, 7, 4)                  \
     extern "C" __global__ void short_conv_##E(                                                     \
-        S *out, const float *x, const float *tail, const float *weight, const float *bias,         \
+        E *out, const E *x, const float *tail, const float *weight, const float *bias,             \
         const Tile *tiles, const Segment *segments, int count, int longest, int taps,              \
         int channels, int activation, int reversed) {                                              \
         convolve_many<8>(out, x, tail, weight, bias, tiles, segments, count, longest, taps,        \
                          channels, activation, reversed);                                          \
+    }                                                                                              \
+    extern "C" __global__ void keep_tail_##E(float *tail, const E *x, const Segment *segments,     \
+                                             int taps, int channels, int reversed) {               \
+        keep_tail(tail, x, segments, taps, channels, reversed);                                    \
     }
-MANY(f32, float)
-MANY(bf16, bf16)
+EXPORT(f32)
+EXPORT(bf16)
 
 #define TO_INPUT(J)                                                                                \
     extern "C" __global__ void short_conv_to_input_##J(                                            \
@@ -232,16 +282,3 @@ TO_INPUT(8)
 TO_TAPS(4)
 TO_TAPS(8)
 TO_TAPS(16)
-
-// The last K-1 inputs of each unfinished segment, after the convolution has read the old ones.
-// Oldest first: an entry is read from a later place of the tail than it is written to.
-extern "C" __global__ void keep_tail(float *tail, const float *x, const Segment *segments,
-                                     int taps, int channels, int reversed) {
-    const int blocks = (channels + blockDim.x - 1) / blockDim.x;
-    const int c = blockIdx.x % blocks * blockDim.x + threadIdx.x;
-    const Segment s = segments[blockIdx.x / blocks];
-    if (c >= channels || s.flags & ENDS) return;
-    for (int j = 0; j < taps - 1; j++)
-        tail[((i64)s.lane * (taps - 1) + j) * channels + c] =
-            input(x, tail, s, (i64)s.len - (taps - 1) + j, taps, channels, c, reversed);
-}

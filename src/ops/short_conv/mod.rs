@@ -3,7 +3,7 @@
 mod backward;
 pub(super) mod cuda;
 
-use super::cuda::{Carried, OnGpu};
+use super::cuda::{Carried, Floats, OnGpu};
 use super::{
     Activation, Device, expect_branchable, expect_shape, math, math::mul_add, math::simd,
     unwritten, with_slices,
@@ -129,11 +129,21 @@ impl ShortConv {
                 .on_gpu
                 .own(|| conv.start(lanes), |tail| tail.fork(gpu))?;
             let before = kept.then(|| tail.fork(gpu)).transpose()?;
+            let Some(before) = before else {
+                // What was rounded for it, it gives on rounded.
+                return Ok(match x.gpu_floats(gpu)? {
+                    Floats::F32(values) => {
+                        let out = conv.forward(values, tail, segments, branches)?;
+                        Tensor::on_gpu(gpu, out, x.dims())
+                    }
+                    Floats::Bf16(values) => {
+                        let out = conv.forward(values, tail, segments, branches)?;
+                        Tensor::rounded_on_gpu(gpu, out, x.dims())
+                    }
+                });
+            };
             let out = conv.forward(x.gpu_values(gpu)?, tail, segments, branches)?;
             let out = Tensor::on_gpu(gpu, out, x.dims());
-            let Some(before) = before else {
-                return Ok(out);
-            };
             let step = backward::GpuStep {
                 gpu: Arc::clone(gpu),
                 conv: self.on_gpu.clone(),

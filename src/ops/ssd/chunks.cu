@@ -7,7 +7,7 @@
 enum { Q = 128, THREADS = 256, SPAN = 64, ROWS = 16 };
 
 struct Chunks {
-    const float *xbc;    // (T, I + 2 G N): x, B and C
+    const void *xbc;     // (T, I + 2 G N): x, B and C, of the type that chunk_inputs is named for
     const float *steps;  // (T, H), before bias and softplus
     const float *rate;   // (H): A log2(e)
     const float *bias;   // (H)
@@ -30,9 +30,9 @@ struct Chunks {
 };
 
 // A block has one head, or SPAN columns of B and C, of a chunk.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    chunk_inputs(Chunks p, float least, float most) {
+template <typename E> __device__ void chunk_inputs(const Chunks &p, float least, float most) {
     __shared__ float sums[2][Q], factors[Q];
+    const E *xbc = (const E *)p.xbc;
     const int inner = p.heads * p.channels, both = 2 * p.groups * p.states;
     const int width = inner + both, parts = p.heads + (both + SPAN - 1) / SPAN;
     const i64 chunk = blockIdx.x / parts;
@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         for (int i = threadIdx.x; i < Q * fours; i += THREADS) {
             const int r = i / fours, column = first + i % fours * 4;
             Values<4> v = {};
-            if (r < tile.len) v = load<4>(p.xbc + (i64)(tile.row + r) * width + inner + column);
+            if (r < tile.len) v = load<4>(xbc + (i64)(tile.row + r) * width + inner + column);
             store(p.bc + (chunk * Q + r) * both + column, v);
         }
         return;
@@ -74,7 +74,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const int fours = p.channels / 4;
     bf16 *right = p.right + chunk * (Q + p.states) * inner + head * p.channels;
     bf16 *scaled = p.scaled + chunk * Q * inner + head * p.channels;
-    const float *x = p.xbc + (i64)tile.row * width + head * p.channels;
+    const E *x = xbc + (i64)tile.row * width + head * p.channels;
 #pragma unroll 4
     for (int i = threadIdx.x; i < Q * fours; i += THREADS) {
         const int r = i / fours, column = i % fours * 4;
@@ -87,10 +87,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-__device__ __forceinline__ Values<4> load4(const bf16 *at) {
-    const uint2 v = *(const uint2 *)at;
-    return {{__uint_as_float(v.x << 16), __uint_as_float(v.x & 0xffff0000u),
-             __uint_as_float(v.y << 16), __uint_as_float(v.y & 0xffff0000u)}};
+extern "C" __global__ void __launch_bounds__(THREADS)
+    chunk_inputs_f32(Chunks p, float least, float most) {
+    chunk_inputs<float>(p, least, most);
+}
+extern "C" __global__ void __launch_bounds__(THREADS)
+    chunk_inputs_bf16(Chunks p, float least, float most) {
+    chunk_inputs<bf16>(p, least, most);
 }
 
 // The left factors. A block has ROWS rows of a chunk, of all heads.
@@ -104,8 +107,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) chunk_weights(Chunks p) {
         for (int group = 0; group < p.groups; group++) {
             Values<4> given = {};
             if (!within)
-                given = load4(p.bc + (chunk * Q + row) * (2 * p.groups * p.states) +
-                              (p.groups + group) * p.states + column - Q);
+                given = load<4>(p.bc + (chunk * Q + row) * (2 * p.groups * p.states) +
+                                (p.groups + group) * p.states + column - Q);
             else if (!later)
                 given = load<4>(p.scores + ((chunk * p.groups + group) * Q + row) * Q + column);
 #pragma unroll 4
@@ -114,14 +117,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) chunk_weights(Chunks p) {
                 const float sum = p.sums[place + row];
                 Values<4> v = {};
                 if (!within) {
-                    const float kept = exp2f(sum);
+                    const float kept = exp2_quick(sum);
 #pragma unroll
                     for (int k = 0; k < 4; k++) v.x[k] = kept * given.x[k];
                 } else if (!later) {
                     const Values<4> late = load<4>(p.late + place + column);
 #pragma unroll
                     for (int k = 0; k < 4; k++) {
-                        if (column + k <= row) v.x[k] = given.x[k] * exp2f(sum + late.x[k]);
+                        if (column + k <= row) v.x[k] = given.x[k] * exp2_quick(sum + late.x[k]);
                         if (column + k == row) v.x[k] += p.skip[head];
                     }
                 }
@@ -149,18 +152,20 @@ extern "C" __global__ void chunk_carry(Chunks p) {
     bf16 *states = p.right + (i64)Q * inner + i;
     const i64 step = (i64)(Q + p.states) * inner;
     for (i64 done = max(begin, (i64)0); done < last; done += AHEAD) {
-        float own[AHEAD], kept[AHEAD];
+        // No arithmetic between loads, so that they overlap.
+        bf16 own[AHEAD];
+        float sums[AHEAD];
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
             if (done + a >= last) break;
-            own[a] = load(states + (done + a) * step);
-            kept[a] = exp2f(p.sums[((done + a) * p.heads + head) * Q + Q - 1]);
+            own[a] = states[(done + a) * step];
+            sums[a] = p.sums[((done + a) * p.heads + head) * Q + Q - 1];
         }
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
             if (done + a >= last) break;
             store(states + (done + a) * step, s);
-            s = fmaf(kept[a], s, own[a]);
+            s = fmaf(exp2f(sums[a]), s, load(own + a));
         }
     }
     if (end > p.count) p.to[i] = s;

@@ -29,8 +29,8 @@ impl Ssd {
             .own(|| scan.start(lanes), |state| state.fork(gpu))?;
         let tracked = xbc.is_tracked() || steps.is_tracked() || self.tracked.is_some();
         let before = tracked.then(|| state.fork(gpu)).transpose()?;
-        let (values, raw) = (xbc.gpu_values(gpu)?, steps.gpu_values(gpu)?);
-        let out = scan.forward(values, raw, state, segments)?;
+        let raw = steps.gpu_values(gpu)?;
+        let out = scan.forward(xbc.gpu_floats(gpu)?, raw, state, segments)?;
         let out = Tensor::on_gpu(gpu, out, &[xbc.dim(0)?, self.sizes.inner()]);
         let Some(before) = before else {
             return Ok(out);

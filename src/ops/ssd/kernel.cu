@@ -138,20 +138,21 @@ extern "C" __global__ void ssd_carry(Ssd p) {
     float s = segment.flags & STARTS ? 0.0f : p.state[segment.lane * values + i];
     const float rate = p.rate[head];
     for (u32 done = 0; done < segment.tiles; done += AHEAD) {
-        float ends[AHEAD], kept[AHEAD];
+        // No arithmetic between loads, so that they overlap.
+        float ends[AHEAD], sums[AHEAD];
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
             // The last tile has no final state: nothing follows it here.
             if (done + a + 1 >= segment.tiles) break;
             const i64 tile = (i64)segment.first_tile + done + a;
             ends[a] = p.ends[tile * values + i];
-            kept[a] = exp2f(rate * p.sums[tile * p.heads + head]);
+            sums[a] = p.sums[tile * p.heads + head];
         }
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
             if (done + a >= segment.tiles) break;
             p.ends[((i64)segment.first_tile + done + a) * values + i] = s;
-            if (done + a + 1 < segment.tiles) s = fmaf(kept[a], s, ends[a]);
+            if (done + a + 1 < segment.tiles) s = fmaf(exp2f(rate * sums[a]), s, ends[a]);
         }
     }
 }

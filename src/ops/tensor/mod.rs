@@ -7,7 +7,7 @@ mod gradient;
 mod later;
 mod shape;
 
-use super::cuda::Gpu;
+use super::cuda::{Floats, Gpu};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Branch;
 use array::{Array, Data};
@@ -189,6 +189,16 @@ impl Tensor {
                 }
             },
         }
+    }
+
+    /// The values on the GPU as they lie there, for ops that read either type.
+    pub(crate) fn gpu_floats(&self, gpu: &Arc<Gpu>) -> Result<Floats<'_>> {
+        if let Values::Cuda(array) = &self.values
+            && let Data::Bf16(data, _) = &*array.data
+        {
+            return Ok(Floats::Bf16(data));
+        }
+        self.gpu_values(gpu).map(Floats::F32)
     }
 
     /// The same values on another device; not differentiated.

@@ -78,8 +78,10 @@ fn kernels_compile_for_each_architecture() {
             assert_eq!(&code[..4], b"\x7fELF", "{}", source.name);
         }
     }
-    let sizes = ["STATES=16", "RANK=16", "GRADIENTS=1"].map(String::from);
-    compile(selective_scan::cuda::KERNELS, &sizes, 90).unwrap();
+    for other in ["GRADIENTS=1", "ROUNDED=1"] {
+        let sizes = ["STATES=16", "RANK=16", other].map(String::from);
+        compile(selective_scan::cuda::KERNELS, &sizes, 90).unwrap();
+    }
     // Tiles of the sizes that each GPU takes, which have to fit shared memory as well.
     for width in [8, 64, 128, 256] {
         let head = format!("HEAD={width}");

@@ -1,11 +1,12 @@
 use super::Linear;
 use crate::ops::cuda::Gpu;
 use crate::ops::cuda::testing::{
-    close, flat, gpu, random, rounded, same, same_on, tensor, values, wide,
+    close, flat, gpu, random, rounded, rounded_gpu, same, same_on, tensor, values, wide,
 };
 use crate::ops::tensor::cuda::convert;
-use crate::ops::{self, Activation, Tensor};
+use crate::ops::{self, Activation, Device, Tensor};
 use half::bf16;
+use std::sync::Arc;
 
 const ACTIVATIONS: [Activation; 4] = [
     Activation::None,
@@ -67,6 +68,33 @@ fn dense_layers_equal_the_cpu_s() {
             }
         }
     }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn results_are_rounded_where_products_are_and_no_gradient_passes() {
+    let (rows, inner, width) = (50, 16, 8);
+    let layer = || {
+        let weight = tensor(&random(width * inner, 2), &[width, inner]);
+        ops::Linear::new(weight, Some(tensor(&random(width, 3), &[width])))
+    };
+    let on = |gpu: &Arc<Gpu>| {
+        let x = tensor(&random(rows * inner, 1), &[rows, inner]);
+        x.to_device(&Device::Cuda(Arc::clone(gpu))).unwrap()
+    };
+    let x = on(gpu());
+    let exact = layer().forward_rounded(&x).unwrap();
+    assert!(exact.gpu_rounded().is_none());
+    assert_eq!(flat(&exact), flat(&layer().forward(&x).unwrap()));
+    let x = on(rounded_gpu());
+    let found = layer().forward_rounded(&x).unwrap();
+    assert!(found.gpu_rounded().is_some());
+    // The bias is rounded, too.
+    let expected = flat(&layer().forward(&x).unwrap());
+    close("rounded", &flat(&found), &expected, 8e-3);
+    let tracked = layer().forward_rounded(&x.parameter()).unwrap();
+    assert!(tracked.gpu_rounded().is_none());
+    assert_eq!(flat(&tracked), expected);
 }
 
 #[test]

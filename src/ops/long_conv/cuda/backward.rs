@@ -148,7 +148,7 @@ impl LongConv {
                 rest = later;
                 let descriptions = self.describe(now.iter().map(Piece::words))?;
                 let load = |kernel: &str| -> Result<CudaSlice<f32>> {
-                    let io = (io.x, Some(grad));
+                    let io = (io.x.into(), Some(grad));
                     let channels = channels.clone();
                     let mut signals =
                         self.load(kernel, io, &descriptions, batch, channels, size)?;

@@ -6,7 +6,7 @@ use super::{Batch, LongConv, Past, WORDS, Words};
 use crate::error::Result;
 use crate::ops::beside::{Beside, beside};
 use crate::ops::cuda::fft::fast;
-use crate::ops::cuda::{Element, lock};
+use crate::ops::cuda::{Element, Floats, lock};
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ impl LongConv {
     /// As [`LongConv::forward`], of a step with branches.
     pub fn forward_branched<O: Element>(
         &self,
-        x: &CudaSlice<f32>,
+        x: Floats,
         past: &mut Past,
         segments: &[Segment],
         branches: &[Branch],
@@ -31,8 +31,10 @@ impl LongConv {
             .chain(rooms.iter().copied());
         let sums: CudaSlice<f32> = gpu.unwritten(rows.sum::<usize>() * self.channels)?;
         let out = gpu.unwritten(x.len() / 3)?;
+        let [outputs, aside] = ["store_outputs", "store_branches"]
+            .map(|kernel| format!("{kernel}_{}_{}", x.name(), O::NAME));
         self.run(x, past, (segments, branches), &rooms, |batch: &Batch| {
-            self.store("store_outputs", (&out, None), x, batch)?;
+            self.store(&outputs, (&out, None), x, batch)?;
             self.store("store_sums", (&sums, None), x, batch)
         })?;
         let mut batches = BTreeMap::<_, Vec<_>>::new();
@@ -46,7 +48,7 @@ impl LongConv {
         }
         let mut spectra = lock(&self.spectra);
         for (key, works) in &batches {
-            let store = |batch: &Batch| self.store("store_branches", (&out, Some(&sums)), x, batch);
+            let store = |batch: &Batch| self.store(&aside, (&out, Some(&sums)), x, batch);
             self.convolve(*key, x, "load_differences", works, &mut spectra, store)?;
         }
         Ok(out)

@@ -21,7 +21,7 @@ pub use filter::{FilterNetwork, FilterTaps};
 use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::fft::{Direction, fast, stride};
 use crate::ops::cuda::launch::THREADS;
-use crate::ops::cuda::{Element, Gpu, Saved, Source, Stored, expect_len, lock, saved};
+use crate::ops::cuda::{Element, Floats, Gpu, Saved, Source, Stored, lock, saved};
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
@@ -133,7 +133,7 @@ impl LongConv {
     /// (T, 3C), the columns x0, x1 and x2, to the gated convolution (T, C).
     pub fn forward<O: Element>(
         &self,
-        x: &CudaSlice<f32>,
+        x: Floats,
         past: &mut Past,
         segments: &[Segment],
     ) -> Result<CudaSlice<O>> {
@@ -146,7 +146,7 @@ impl LongConv {
     /// The same, and what is multiplied with x0, (T, C).
     pub fn forward_with_sums<O: Element>(
         &self,
-        x: &CudaSlice<f32>,
+        x: Floats,
         past: &mut Past,
         segments: &[Segment],
     ) -> Result<(CudaSlice<O>, CudaSlice<f32>)> {
@@ -162,7 +162,7 @@ impl LongConv {
     /// Convolves the segments, and so many rows beyond each as `rooms` say, whose inputs are zeros.
     fn run(
         &self,
-        x: &CudaSlice<f32>,
+        x: Floats,
         past: &mut Past,
         (segments, branches): (&[Segment], &[Branch]),
         rooms: &[usize],
@@ -170,7 +170,7 @@ impl LongConv {
     ) -> Result<()> {
         let packed = self.gpu.pack_branched(segments, branches)?;
         packed.expect_lanes(past.lanes.len())?;
-        expect_len("long convolution", x, packed.rows() * 3 * self.channels)?;
+        x.expect_len("long convolution", packed.rows() * 3 * self.channels)?;
         let (batches, retired) = self.batches(past, segments, rooms)?;
         let mut spectra = lock(&self.spectra);
         for (key, pieces) in &batches {
@@ -285,7 +285,7 @@ impl LongConv {
     fn convolve(
         &self,
         (taps, size): (usize, usize),
-        x: &CudaSlice<f32>,
+        x: Floats,
         load: &str,
         works: &[(usize, Words)],
         spectra: &mut Spectra,
@@ -343,27 +343,28 @@ impl LongConv {
         &'a self,
         out: &'a CudaSlice<O>,
         sums: Option<&'a CudaSlice<f32>>,
-        x: &'a CudaSlice<f32>,
+        x: Floats<'a>,
     ) -> impl Fn(&Batch) -> Result<()> + 'a {
-        move |batch| self.store("store_outputs", (out, sums), x, batch)
+        let kernel = format!("store_outputs_{}_{}", x.name(), O::NAME);
+        move |batch| self.store(&kernel, (out, sums), x, batch)
     }
 
-    /// Gives on convolved signals by a kernel whose name ends with the type that it writes.
+    /// Gives on convolved signals.
     fn store<O: Element>(
         &self,
         kernel: &str,
         (out, sums): (&CudaSlice<O>, Option<&CudaSlice<f32>>),
-        x: &CudaSlice<f32>,
+        x: Floats,
         batch: &Batch,
     ) -> Result<()> {
         let columns = batch.channels.len().div_ceil(SIDE);
         let blocks = batch.longest.div_ceil(SIDE) * columns * batch.count;
         self.gpu
-            .kernel(KERNELS, &format!("{kernel}_{}", O::NAME))?
+            .kernel(KERNELS, kernel)?
             .array(out)
             .optional(sums)
             .array(&batch.signals)
-            .array(x)
+            .floats(x)
             .array(&self.bias)
             .array(&batch.descriptions)
             .int(self.channels)
@@ -374,11 +375,12 @@ impl LongConv {
             .blocks(blocks, THREADS, 0)
     }
 
-    /// The signals of some channels of pieces, not yet transformed: v, or d of a gradient.
+    /// The signals of some channels of pieces, not yet transformed: v, or d of a gradient. The
+    /// kernel's name ends with the type of x.
     fn load(
         &self,
         kernel: &str,
-        (x, grad): (&CudaSlice<f32>, Option<&CudaSlice<f32>>),
+        (x, grad): (Floats, Option<&CudaSlice<f32>>),
         descriptions: &CudaSlice<u32>,
         pieces: usize,
         channels: Range<usize>,
@@ -387,9 +389,9 @@ impl LongConv {
         let gpu = &*self.gpu;
         let count = channels.len();
         let signals = gpu.unwritten(pieces * count * stride(size))?;
-        gpu.kernel(KERNELS, kernel)?
+        gpu.kernel(KERNELS, &format!("{kernel}_{}", x.name()))?
             .array(&signals)
-            .array(x)
+            .floats(x)
             .optional(grad)
             .array(descriptions)
             .int(self.channels)
@@ -410,7 +412,7 @@ impl LongConv {
     }
 
     /// Moves a lane past a segment, from row `row` of the step on.
-    fn keep(&self, x: &CudaSlice<f32>, lane: &mut Lane, row: usize, s: &Segment) -> Result<()> {
+    fn keep(&self, x: Floats, lane: &mut Lane, row: usize, s: &Segment) -> Result<()> {
         if s.ends {
             // The ring stays: the next sequence may have started in this step.
             lane.position = 0;
@@ -422,9 +424,9 @@ impl LongConv {
             return Ok(());
         };
         self.gpu
-            .kernel(KERNELS, "keep_past")?
+            .kernel(KERNELS, &format!("keep_past_{}", x.name()))?
             .array(ring)
-            .array(x)
+            .floats(x)
             .int(self.channels)
             .long(row + s.len - kept)
             .long(kept)

@@ -4,6 +4,7 @@ use super::*;
 use crate::ops;
 use crate::ops::Tensor;
 use crate::ops::cuda::testing::*;
+use crate::ops::tensor::cuda::convert;
 use half::bf16;
 use std::ops::Range;
 
@@ -125,18 +126,25 @@ fn check(length: usize, most: usize, network: bool, budget: isize, workspace: us
     let (mut past, mut cpu_past) = (conv.start(3), cpu.start(3));
     for (i, segments) in steps(most, 11).into_iter().enumerate() {
         let rows = total(&segments);
-        let x = random(rows * 3 * CHANNELS, i as u64);
+        let x = rounded(&random(rows * 3 * CHANNELS, i as u64));
         let on_cpu = tensor(&x, &[rows, 3 * CHANNELS]);
         let expected = flat(&cpu.forward(&on_cpu, &mut cpu_past, &segments).unwrap());
         let x = gpu.upload(&x).unwrap();
         let name = format!("long conv {length}, pieces of {most}, network {network}");
         if i == 0 {
-            let found = conv.forward::<bf16>(&x, &mut past.fork(gpu).unwrap(), &segments);
+            let found = conv.forward::<bf16>((&x).into(), &mut past.fork(gpu).unwrap(), &segments);
             let found = gpu.download(&found.unwrap()).unwrap();
             let found: Vec<f32> = found.into_iter().map(bf16::to_f32).collect();
             close(&name, &found, &expected, 4e-3);
         }
-        let found = conv.forward::<f32>(&x, &mut past, &segments).unwrap();
+        // What was rounded is read as it is.
+        let narrow = convert::<bf16>(gpu, &x).unwrap();
+        let x = if i % 2 == 0 {
+            Floats::from(&x)
+        } else {
+            Floats::from(&narrow)
+        };
+        let found = conv.forward::<f32>(x, &mut past, &segments).unwrap();
         close(&name, &gpu.download(&found).unwrap(), &expected, 5e-6);
         past = past.fork(gpu).unwrap();
     }
@@ -171,7 +179,7 @@ fn branches_of_long_convolutions_are_what_their_sequences_would_be() {
             let branches = branches(&segments, 400, i as u64);
             let rows = total(&segments);
             let more: usize = branches.iter().map(|branch| branch.len).sum();
-            let x = random((rows + more) * 3 * CHANNELS, i as u64);
+            let x = rounded(&random((rows + more) * 3 * CHANNELS, i as u64));
             let before = cpu_past.clone();
             let run = |x: &[f32], past: &mut ops::Past, segments: &[Segment]| {
                 let x = tensor(x, &[x.len() / 3 / CHANNELS, 3 * CHANNELS]);
@@ -182,7 +190,13 @@ fn branches_of_long_convolutions_are_what_their_sequences_would_be() {
                 run(x, &mut before.clone(), &[segment])
             }));
             let x = gpu.upload(&x).unwrap();
-            let found = conv.forward_branched::<f32>(&x, &mut past, &segments, &branches);
+            let narrow = convert::<bf16>(gpu, &x).unwrap();
+            let x = if i % 2 == 0 {
+                Floats::from(&x)
+            } else {
+                Floats::from(&narrow)
+            };
+            let found = conv.forward_branched::<f32>(x, &mut past, &segments, &branches);
             let name = format!("long conv {length}, pieces of {most}, branches");
             close(
                 &name,

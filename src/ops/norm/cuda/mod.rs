@@ -6,7 +6,7 @@ mod tests;
 
 use crate::error::Result;
 use crate::ops::cuda::launch::THREADS;
-use crate::ops::cuda::{Element, Gpu, Source, expect_len, vector};
+use crate::ops::cuda::{Element, Floats, Gpu, Source, expect_len, vector};
 pub use backward::{gated_rms_norm_backward, layer_norm_backward, rms_norm_backward};
 use cudarc::driver::CudaSlice;
 
@@ -67,11 +67,11 @@ pub fn rms_norm<O: Element>(
     Ok(out)
 }
 
-/// The RMS norm of `y · silu(gate)`, both (T, D), of each of `groups` equal parts of a row.
+/// The RMS norm of `y · silu(gate)`, both (T, D), the gate of either type, of each of `groups` equal parts of a row.
 pub fn gated_rms_norm<O: Element>(
     gpu: &Gpu,
     y: &CudaSlice<f32>,
-    gate: &CudaSlice<f32>,
+    gate: Floats,
     weight: &CudaSlice<f32>,
     groups: usize,
     eps: f32,
@@ -80,13 +80,13 @@ pub fn gated_rms_norm<O: Element>(
     let parts = y.len() / width.max(1);
     expect_len("gated norm weight", weight, width * groups)?;
     expect_len("gated norm", y, parts * width)?;
-    expect_len("gate", gate, y.len())?;
+    gate.expect_len("gate", y.len())?;
     let out = gpu.unwritten(y.len())?;
-    let name = format!("gated_rms_norm_{}_{}", O::NAME, vector(width));
-    gpu.kernel(KERNELS, &name)?
+    let (types, lanes) = ([gate.name(), O::NAME].join("_"), vector(width));
+    gpu.kernel(KERNELS, &format!("gated_rms_norm_{types}_{lanes}"))?
         .array(&out)
         .array(y)
-        .array(gate)
+        .floats(gate)
         .array(weight)
         .long(parts)
         .int(width)

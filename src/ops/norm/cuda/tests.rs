@@ -1,6 +1,9 @@
 use super::{gated_rms_norm, layer_norm, rms_norm};
 use crate::ops;
+use crate::ops::cuda::Floats;
 use crate::ops::cuda::testing::{close, flat, gpu, random, same, tensor, values, wide};
+use crate::ops::tensor::cuda::{convert, widen};
+use cudarc::driver::CudaSlice;
 use half::bf16;
 
 #[test]
@@ -25,14 +28,14 @@ fn norms_equal_the_cpu_s() {
             layer_norm::<f32>(gpu, &x, &w, &b, 1e-5),
             rms_norm(gpu, &x, &w, 1e-5, 0.0),
             rms_norm(gpu, &x, &w, 0.0, 1e-6),
-            gated_rms_norm(gpu, &x, &z, &w, groups, 1e-5),
+            gated_rms_norm(gpu, &x, (&z).into(), &w, groups, 1e-5),
         ]
         .map(|x| gpu.download(&x.unwrap()).unwrap());
         let half = [
             layer_norm::<bf16>(gpu, &x, &w, &b, 1e-5),
             rms_norm(gpu, &x, &w, 1e-5, 0.0),
             rms_norm(gpu, &x, &w, 0.0, 1e-6),
-            gated_rms_norm(gpu, &x, &z, &w, groups, 1e-5),
+            gated_rms_norm(gpu, &x, (&z).into(), &w, groups, 1e-5),
         ]
         .map(|x| wide(gpu.download(&x.unwrap()).unwrap()));
         let names = [
@@ -46,6 +49,13 @@ fn norms_equal_the_cpu_s() {
             close(&name, &found[i], &cpu[i], 2e-6);
             close(&format!("{name} bf16"), &half[i], &cpu[i], 4e-3);
         }
+        // A gate that was rounded is read as it is.
+        let narrow: CudaSlice<bf16> = convert(gpu, &z).unwrap();
+        let z = widen(gpu, &narrow).unwrap();
+        let found = [Floats::from(&narrow), Floats::from(&z)]
+            .map(|z| gated_rms_norm(gpu, &x, z, &w, groups, 1e-5).unwrap())
+            .map(|x| gpu.download::<f32>(&x).unwrap());
+        assert_eq!(found[0], found[1]);
     }
 }
 

@@ -130,7 +130,7 @@ impl SelectiveScan {
             [rows, channels, rank],
             1,
         )?;
-        gpu.kernel_for(KERNELS, &self.sizes(true), "scan_projections")?
+        gpu.kernel_for(KERNELS, &self.sizes(true, false), "scan_projections")?
             .array(&out)
             .array(sums)
             .long(rows)

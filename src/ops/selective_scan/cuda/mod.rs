@@ -1,7 +1,7 @@
 //! The selective scan of Mamba in three passes over tiles of rows: each tile's own final state,
 //! the states between tiles one after the other, and the outputs.
 //!
-//! The first and the last pass recompute the time steps rather than write them to memory. With
+//! The first and the last pass compute the time steps rather than write them to memory. With
 //! one thread a channel, its N states and the weights of its time step stay in registers.
 
 mod backward;
@@ -11,7 +11,7 @@ mod tests;
 use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::launch::Launch;
 use crate::ops::cuda::packed::Packed;
-use crate::ops::cuda::{Element, Gpu, Operand, Saved, Source, Stored, blas, expect_len};
+use crate::ops::cuda::{Element, Floats, Gpu, Operand, Saved, Source, Stored, blas, expect_len};
 use crate::sequence::Segment;
 
 use cudarc::driver::CudaSlice;
@@ -53,13 +53,13 @@ pub struct ScanState {
 #[derive(Clone, Copy, Debug)]
 pub struct ScanInputs<'a> {
     /// (T, I).
-    pub u: &'a CudaSlice<f32>,
+    pub u: Floats<'a>,
     /// (T, R + 2N).
     pub projected: &'a CudaSlice<f32>,
     /// (T, I).
     pub added: Option<&'a CudaSlice<f32>>,
-    /// (T, I).
-    pub gate: Option<&'a CudaSlice<f32>>,
+    /// (T, I), of the type that u has.
+    pub gate: Option<Floats<'a>>,
 }
 
 /// The hidden states before each tile of a step: (tiles, N padded, I).
@@ -73,6 +73,8 @@ struct Work {
     _arrays: (Option<CudaSlice<f32>>, CudaSlice<f32>),
     pointers: [u64; 14],
     gradients: bool,
+    /// Whether u and the gate are bf16.
+    rounded: bool,
 }
 
 /// Places in [`Work::pointers`].
@@ -176,7 +178,7 @@ impl SelectiveScan {
                 .blocks(self.blocks(packed), THREADS, 0)?;
         }
         self.carry(&work, self.reversed)?;
-        let out = gpu.unwritten(io.u.len())?;
+        let out = gpu.unwritten(packed.rows() * self.channels)?;
         self.launch(&work, &format!("scan_{}", O::NAME))?
             .array(&out)
             .blocks(self.blocks(packed), THREADS, 0)?;
@@ -188,8 +190,15 @@ impl SelectiveScan {
         let gpu = &*self.gpu;
         let packed = gpu.pack(segments)?;
         let (rows, width) = (packed.rows(), self.rank + 2 * self.states);
-        for values in [Some(io.u), io.added, io.gate].into_iter().flatten() {
-            expect_len("scan", values, rows * self.channels)?;
+        let added = io.added.map(Floats::from);
+        for values in [Some(io.u), added, io.gate].into_iter().flatten() {
+            values.expect_len("scan", rows * self.channels)?;
+        }
+        let rounded = matches!(io.u, Floats::Bf16(_));
+        let alike = |gate: Floats| gate.name() == io.u.name();
+        if !io.gate.is_none_or(alike) || (gradients && rounded) {
+            let what = "a scan of other types than its kernels take";
+            return Err(Error::new(Kind::Internal, what));
         }
         expect_len("scan projections", io.projected, rows * width)?;
         let step = if self.in_registers() {
@@ -208,7 +217,7 @@ impl SelectiveScan {
         let sums: CudaSlice<f32> = gpu.unwritten(packed.tile_count() * self.channels)?;
         let address = |values: Option<&CudaSlice<f32>>| values.map_or(0, |x| gpu.address(x));
         let pointers = [
-            gpu.address(io.u),
+            io.u.address(gpu),
             gpu.address(io.projected),
             address(step.as_ref()),
             gpu.address(&self.step_weight),
@@ -216,7 +225,7 @@ impl SelectiveScan {
             gpu.address(&self.decay),
             gpu.address(&self.skip),
             address(io.added),
-            address(io.gate),
+            io.gate.map_or(0, |gate| gate.address(gpu)),
             0,
             0,
             gpu.address(&sums),
@@ -228,6 +237,7 @@ impl SelectiveScan {
             _arrays: (step, sums),
             pointers,
             gradients,
+            rounded,
         })
     }
 
@@ -245,19 +255,20 @@ impl SelectiveScan {
 
     fn launch_in(&self, work: &Work, reversed: bool, name: &str) -> Result<Launch<'_>> {
         let ints = [self.channels, self.rank, self.states, reversed.into()];
-        let launch = self
-            .gpu
-            .kernel_for(KERNELS, &self.sizes(work.gradients), name)?;
+        let launch =
+            self.gpu
+                .kernel_for(KERNELS, &self.sizes(work.gradients, work.rounded), name)?;
         Ok(launch.structure(&work.pointers, &ints))
     }
 
     /// What the kernels are compiled for.
-    fn sizes(&self, gradients: bool) -> [String; 3] {
+    fn sizes(&self, gradients: bool, rounded: bool) -> [String; 4] {
         let rank = if self.in_registers() { self.rank } else { 0 };
         [
             format!("STATES={}", self.padded),
             format!("RANK={rank}"),
             format!("GRADIENTS={}", u8::from(gradients)),
+            format!("ROUNDED={}", u8::from(rounded)),
         ]
     }
 

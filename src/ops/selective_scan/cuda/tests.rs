@@ -4,6 +4,8 @@ use super::*;
 use crate::ops;
 use crate::ops::Tensor;
 use crate::ops::cuda::testing::*;
+use crate::ops::tensor::cuda::convert;
+use half::bf16;
 
 /// Sizes, and the longest piece.
 fn check(channels: usize, states: usize, rank: usize, reversed: bool, most: usize) {
@@ -29,17 +31,18 @@ fn check(channels: usize, states: usize, rank: usize, reversed: bool, most: usiz
         cpu = cpu.reversed();
     }
     let (mut hidden, mut cpu_hidden) = (scan.start(3).unwrap(), cpu.start(3));
+    let mut of_rounded = scan.start(3).unwrap();
     let width = rank + 2 * states;
     for (i, segments) in steps(most, 5).into_iter().enumerate() {
         let rows = total(&segments);
         let seed = 10 * i as u64;
         let (u, projected) = (
-            random(rows * channels, seed),
+            rounded(&random(rows * channels, seed)),
             random(rows * width, seed + 1),
         );
         let (added, gate) = (
             random(rows * channels, seed + 2),
-            random(rows * channels, seed + 3),
+            rounded(&random(rows * channels, seed + 3)),
         );
         let all = i % 2 == 0;
         let (shape, projections) = ([rows, channels], [rows, width]);
@@ -57,10 +60,10 @@ fn check(channels: usize, states: usize, rank: usize, reversed: bool, most: usiz
         let [u, projected, added, gate] =
             [&u, &projected, &added, &gate].map(|x| gpu.upload(x).unwrap());
         let io = ScanInputs {
-            u: &u,
+            u: (&u).into(),
             projected: &projected,
             added: all.then_some(&added),
-            gate: all.then_some(&gate),
+            gate: all.then_some((&gate).into()),
         };
         let (found, _) = scan.forward::<f32>(&io, &mut hidden, &segments).unwrap();
         let name = format!("scan {channels} {states} {rank} {reversed}");
@@ -71,6 +74,18 @@ fn check(channels: usize, states: usize, rank: usize, reversed: bool, most: usiz
             5e-6,
         );
         hidden = hidden.fork(gpu).unwrap();
+        // What was rounded is read as it is, with decays of the hardware.
+        let [u, gate] = [&u, &gate].map(|x| convert::<bf16>(gpu, x).unwrap());
+        let io = ScanInputs {
+            u: (&u).into(),
+            gate: all.then_some((&gate).into()),
+            ..io
+        };
+        let (found, _) = scan
+            .forward::<f32>(&io, &mut of_rounded, &segments)
+            .unwrap();
+        let found = gpu.download(&found).unwrap();
+        close(&format!("{name}, rounded"), &found, &flat(&expected), 1e-4);
     }
 }
 

@@ -7,7 +7,7 @@ mod tests;
 use crate::error::{Error, Kind, Result};
 use crate::ops::Activation;
 use crate::ops::cuda::launch::THREADS;
-use crate::ops::cuda::{Element, Gpu, Packed, Saved, Source, Stored, expect_len};
+use crate::ops::cuda::{Element, Gpu, Packed, Saved, Source, Stored, expect_len, vector};
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
@@ -74,14 +74,14 @@ impl ShortConv {
         })
     }
 
-    /// (T, C) to (T, C). There are no branches where segments are read in reverse.
-    pub fn forward<O: Element>(
+    /// (T, C) to (T, C) of the same type. There are no branches where segments are read in reverse.
+    pub fn forward<E: Element>(
         &self,
-        x: &CudaSlice<f32>,
+        x: &CudaSlice<E>,
         tail: &mut Tail,
         segments: &[Segment],
         branches: &[Branch],
-    ) -> Result<CudaSlice<O>> {
+    ) -> Result<CudaSlice<E>> {
         let gpu = &*self.gpu;
         let packed = gpu.pack_branched(segments, branches)?;
         packed.expect_lanes(tail.lanes)?;
@@ -90,7 +90,7 @@ impl ShortConv {
         let out = self.convolve(x, tail, &packed, self.activation)?;
         let blocks = self.channels.div_ceil(THREADS);
         if segments.iter().any(|segment| !segment.ends) {
-            gpu.kernel(KERNELS, "keep_tail")?
+            gpu.kernel(KERNELS, &format!("keep_tail_{}", E::NAME))?
                 .array(&tail.rows)
                 .array(x)
                 .array(&packed.segments)
@@ -102,20 +102,21 @@ impl ShortConv {
         Ok(out)
     }
 
-    fn convolve<O: Element>(
+    fn convolve<E: Element>(
         &self,
-        x: &CudaSlice<f32>,
+        x: &CudaSlice<E>,
         tail: &Tail,
         packed: &Packed,
         activation: Activation,
-    ) -> Result<CudaSlice<O>> {
+    ) -> Result<CudaSlice<E>> {
         let gpu = &*self.gpu;
         let out = gpu.unwritten(x.len())?;
-        let few = matches!(self.taps, 3 | 4);
+        let few = matches!(self.taps, 3 | 4 | 7);
+        let lanes = vector(self.channels);
         let name = if few {
-            format!("short_conv_{}_{}", O::NAME, self.taps)
+            format!("short_conv_{}_{}_{lanes}", E::NAME, self.taps)
         } else {
-            format!("short_conv_{}", O::NAME)
+            format!("short_conv_{}", E::NAME)
         };
         let launch = gpu
             .kernel(KERNELS, &name)?
@@ -125,15 +126,14 @@ impl ShortConv {
             .array(&self.weight)
             .array(&self.bias)
             .array(&packed.tiles)
-            .array(&packed.segments);
+            .array(&packed.segments)
+            .int(packed.tile_count());
         let (launch, blocks) = if few {
-            (
-                launch,
-                self.channels.div_ceil(THREADS) * packed.tile_count(),
-            )
+            let threads = self.channels / lanes * packed.tile_count();
+            (launch, threads.div_ceil(THREADS))
         } else {
-            let launch = launch.int(packed.tile_count()).int(packed.longest());
-            (launch.int(self.taps), self.blocks(packed))
+            let launch = launch.int(packed.longest()).int(self.taps);
+            (launch, self.blocks(packed))
         };
         launch
             .int(self.channels)

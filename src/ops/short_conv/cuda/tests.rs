@@ -1,7 +1,9 @@
-use super::ShortConv;
+use super::{CudaSlice, ShortConv};
 use crate::ops::cuda::testing::*;
+use crate::ops::tensor::cuda::convert;
 use crate::ops::{self, Activation, Tensor};
 use crate::sequence::Segment;
+use half::bf16;
 
 #[test]
 #[ignore = "needs a CUDA device"]
@@ -12,7 +14,10 @@ fn short_convolutions_equal_the_cpu_s() {
         (300, 4, true),
         (70, 7, false),
         (9, 1, true),
+        (40, 3, true),
+        (68, 7, false),
         (40, 128, false),
+        (40, 20, true),
     ] {
         let (w, b) = (random(channels * taps, 1), random(channels, 2));
         let activation = if taps == 4 {
@@ -50,9 +55,41 @@ fn short_convolutions_equal_the_cpu_s() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn what_was_rounded_is_convolved_as_it_is_and_rounded_again() {
+    let gpu = gpu();
+    for (channels, taps, reversed) in [
+        (5, 3, false),
+        (8, 3, true),
+        (300, 4, false),
+        (12, 7, true),
+        (40, 128, false),
+    ] {
+        let (w, b) = (random(channels * taps, 1), random(channels, 2));
+        let conv = ShortConv::new(gpu, &w, taps, &b, Activation::Silu, reversed).unwrap();
+        let (mut tail, mut narrow_tail) = (conv.start(3).unwrap(), conv.start(3).unwrap());
+        for (i, segments) in steps(150, 7).into_iter().enumerate() {
+            let branches = if reversed {
+                Vec::new()
+            } else {
+                branches(&segments, 40, i as u64)
+            };
+            let more: usize = branches.iter().map(|branch| branch.len).sum();
+            let x = random((total(&segments) + more) * channels, i as u64);
+            let x = gpu.upload(&rounded(&x)).unwrap();
+            let narrow: CudaSlice<bf16> = convert(gpu, &x).unwrap();
+            let expected = conv.forward(&x, &mut tail, &segments, &branches).unwrap();
+            let found = conv.forward(&narrow, &mut narrow_tail, &segments, &branches);
+            let found = wide(gpu.download(&found.unwrap()).unwrap());
+            assert_eq!(found, rounded(&gpu.download(&expected).unwrap()));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn branches_of_short_convolutions_are_what_their_sequences_would_be() {
     let gpu = gpu();
-    for (channels, taps) in [(5, 1), (40, 3), (33, 4), (9, 7), (34, 20)] {
+    for (channels, taps) in [(5, 1), (40, 3), (33, 4), (9, 7), (8, 7), (34, 20)] {
         let (w, b) = (random(channels * taps, 1), random(channels, 2));
         let conv = ShortConv::new(gpu, &w, taps, &b, Activation::None, false).unwrap();
         let weight = tensor(&w, &[channels, 1, taps]);

@@ -3,15 +3,16 @@
 //! Chunks are Q = 128 rows of one segment, filled up with zeros, in bands of so many at a time.
 //! Time steps, decays and the state that goes from chunk to chunk are f32. All passes are bound by
 //! memory: with 8 heads of 64 channels and 128 states, 24 KB a row, of which 8 KB are the left
-//! factors, written and read, and 5 KB what the scan is given and gives. A row takes 12.8 ns on an
-//! H100 (8.6 would be the least at 2.8 TB/s), where the recurrence takes 30.9 for its arithmetic.
+//! factors, written and read, and 5 KB what the scan is given, in f32, and gives. A row takes
+//! 12.8 ns on an H100 (8.6 would be the least at 2.8 TB/s), where the recurrence takes 30.9 for its
+//! arithmetic.
 //! Shorter chunks have more states, longer ones larger factors: 114 rows would be the least.
 
 use super::{CHUNK_KERNELS, Ssd, SsdState, THREADS};
 use crate::error::Result;
 use crate::ops::cuda::blas::{self, Form};
 use crate::ops::cuda::packed::{CHUNK, Packed};
-use crate::ops::cuda::{Element, Gpu, Operand};
+use crate::ops::cuda::{Element, Floats, Gpu, Operand};
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use half::bf16;
@@ -60,7 +61,7 @@ impl Ssd {
     /// As [`Ssd::forward`], which checks lengths, `most` chunks at a time.
     pub(super) fn forward_in_chunks(
         &self,
-        [xbc, steps]: [&CudaSlice<f32>; 2],
+        (xbc, steps): (Floats, &CudaSlice<f32>),
         state: &SsdState,
         packed: &Packed,
         most: usize,
@@ -80,7 +81,6 @@ impl Ssd {
         let filled_up: CudaSlice<f32> = gpu.unwritten(longest * CHUNK * inner)?;
         for band in bands {
             let arrays = [
-                xbc,
                 steps,
                 &self.rate,
                 &self.bias,
@@ -92,6 +92,7 @@ impl Ssd {
             ];
             let arrays = arrays.iter().map(|array| gpu.address(array));
             let tables = [gpu.address(&chunks.tiles), gpu.address(&chunks.segments)];
+            let arrays = std::iter::once(xbc.address(gpu)).chain(arrays);
             let pointers: Vec<u64> = arrays.chain(space.addresses(gpu)).chain(tables).collect();
             let ints = [
                 sizes.heads,
@@ -108,7 +109,7 @@ impl Ssd {
                 Ok::<_, crate::error::Error>(launch.structure(&pointers, &ints))
             };
             let parts = sizes.heads + (2 * sizes.groups * sizes.states).div_ceil(SPAN);
-            kernel("chunk_inputs")?
+            kernel(&format!("chunk_inputs_{}", xbc.name()))?
                 .float(self.limit.0)
                 .float(self.limit.1)
                 .blocks(band.count * parts, BLOCK, 0)?;

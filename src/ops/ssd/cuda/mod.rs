@@ -9,7 +9,8 @@ mod tests;
 
 use crate::error::{Error, Kind, Result};
 use crate::ops::SsdSizes;
-use crate::ops::cuda::{Gpu, Saved, Source, Stored, expect_len};
+use crate::ops::cuda::{Floats, Gpu, Saved, Source, Stored, expect_len};
+use crate::ops::tensor::cuda::widen;
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
 use std::sync::Arc;
@@ -101,11 +102,11 @@ impl Ssd {
         })
     }
 
-    /// y (T, I) of `xbc` (T, I + 2GN), whose columns are x, B and C, and of the time steps before
-    /// bias and softplus `steps` (T, H).
+    /// y (T, I) of `xbc` (T, I + 2GN), whose columns are x, B and C, of either type, and of the time
+    /// steps before bias and softplus `steps` (T, H).
     pub fn forward(
         &self,
-        xbc: &CudaSlice<f32>,
+        xbc: Floats,
         steps: &CudaSlice<f32>,
         state: &SsdState,
         segments: &[Segment],
@@ -113,11 +114,19 @@ impl Ssd {
         let (gpu, sizes) = (&*self.gpu, self.sizes);
         let packed = gpu.pack(segments)?;
         packed.expect_lanes(state.lanes)?;
-        expect_len("scan", xbc, packed.rows() * sizes.columns())?;
+        xbc.expect_len("scan", packed.rows() * sizes.columns())?;
         expect_len("time steps", steps, packed.rows() * sizes.heads)?;
         if let Some(band) = self.band.filter(|_| self.fits_chunks(&packed)) {
-            return self.forward_in_chunks([xbc, steps], state, &packed, band);
+            return self.forward_in_chunks((xbc, steps), state, &packed, band);
         }
+        let wide;
+        let xbc = match xbc {
+            Floats::F32(xbc) => xbc,
+            Floats::Bf16(xbc) => {
+                wide = widen(gpu, xbc)?;
+                &wide
+            }
+        };
         let tiles = packed.tile_count();
         let ends: CudaSlice<f32> = gpu.unwritten(tiles * self.state_len())?;
         let sums: CudaSlice<f32> = gpu.unwritten(tiles * sizes.heads)?;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ops::cuda::testing::*;
+use crate::ops::tensor::cuda::convert;
 use crate::ops::{self, Device, SsdSizes, Tensor};
 
 fn check(sizes: SsdSizes, most: usize, reversed: bool) {
@@ -144,7 +145,8 @@ impl Forms {
 /// Rows of `scan`.
 fn run(scan: &Ssd, state: &SsdState, input: &[Vec<f32>; 2], segments: &[Segment]) -> Vec<f32> {
     let [xbc, steps] = input.each_ref().map(|x| gpu().upload(x).unwrap());
-    let out = scan.forward(&xbc, &steps, state, segments).unwrap();
+    let out = scan.forward((&xbc).into(), &steps, state, segments);
+    let out = out.unwrap();
     gpu().download(&out).unwrap()
 }
 
@@ -180,6 +182,28 @@ fn scans_of_mamba_2_in_chunks_equal_the_cpu_s_within_bf16() {
     check_chunks(sizes(4, 8, 2, 24), 1.0, 2, 1000);
     // Time constants from less than a row to a hundred.
     check_chunks(sizes(4, 16, 1, 16), 5.0, 3, 1000);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn scans_of_mamba_2_read_what_was_rounded_as_it_is() {
+    let sizes = sizes(4, 16, 2, 24);
+    let forms = Forms::new(sizes, 1.0, 3);
+    for (scan, rows) in [
+        (&forms.chunks, 1000),
+        (&forms.chunks, 20),
+        (&forms.exact, 300),
+    ] {
+        let [xbc, steps] = forms.input(rows, 7);
+        let input = [rounded(&xbc), steps];
+        let expected = run(scan, &scan.start(1).unwrap(), &input, &[whole(rows)]);
+        let [xbc, steps] = input.each_ref().map(|x| gpu().upload(x).unwrap());
+        let xbc: CudaSlice<half::bf16> = convert(gpu(), &xbc).unwrap();
+        let state = scan.start(1).unwrap();
+        let found = scan.forward((&xbc).into(), &steps, &state, &[whole(rows)]);
+        let found = gpu().download(&found.unwrap()).unwrap();
+        close("rounded", &found, &expected, 1e-6);
+    }
 }
 
 #[test]

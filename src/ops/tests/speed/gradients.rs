@@ -133,10 +133,10 @@ fn gradients_of_sequence_mixers() {
     let scan = SelectiveScan::new(gpu, a_log, skip, weight, bias, false).unwrap();
     let (u, projected, gate) = (zeros(rows * i), zeros(rows * (r + 2 * n)), zeros(rows * i));
     let io = ScanInputs {
-        u: &u,
+        u: (&u).into(),
         projected: &projected,
         added: None,
-        gate: Some(&gate),
+        gate: Some((&gate).into()),
     };
     for len in [1 << 10, rows] {
         let segments = sequences(len);
@@ -180,7 +180,8 @@ fn gradients_of_sequence_mixers() {
         let conv = LongConv::new(gpu, length, &bias, host, room, 1 << 30).unwrap();
         let (mut past, before) = (conv.start(1), conv.start(1));
         time(&format!("long conv {length}"), rows, 16 * d, 0, || {
-            conv.forward::<f32>(&x, &mut past, &segments).unwrap();
+            conv.forward::<f32>((&x).into(), &mut past, &segments)
+                .unwrap();
         });
         let taps = gpu.upload(&taps).unwrap();
         let io = Convolved {

@@ -66,10 +66,10 @@ fn scans() {
                 8 * i * n,
                 || {
                     let io = ScanInputs {
-                        u: &u,
+                        u: (&u).into(),
                         projected: &projected,
                         added: None,
-                        gate: Some(&gate),
+                        gate: Some((&gate).into()),
                     };
                     scan.forward::<bf16>(&io, &mut hidden, &segments).unwrap();
                 },
@@ -123,7 +123,8 @@ fn long_convolutions() {
             let kept = if budget == 0 { "computed" } else { "kept" };
             let name = format!("long conv {length}, {kept}, {} MB", workspace >> 20);
             time(&name, rows, 16 * d, 0, || {
-                conv.forward::<bf16>(&x, &mut past, &[whole(rows)]).unwrap();
+                conv.forward::<bf16>((&x).into(), &mut past, &[whole(rows)])
+                    .unwrap();
             });
         }
     }
@@ -141,7 +142,7 @@ fn long_convolutions() {
         ROWS / 256
     ];
     time("long conv 1026, reads of 256", ROWS, 16 * d, 0, || {
-        conv.forward::<bf16>(&x, &mut conv.start(0), &reads)
+        conv.forward::<bf16>((&x).into(), &mut conv.start(0), &reads)
             .unwrap();
     });
 }
@@ -259,7 +260,8 @@ fn scans_of_mamba_2() {
             let bytes = 4 * (sizes.columns() + 8 + sizes.inner());
             let name = format!("scan of Mamba-2 {form}, 8 64 128, {name}");
             time(&name, ROWS, bytes, 5 * 512 * 128, || {
-                scan.forward(&xbc, &steps, &state, &segments).unwrap();
+                scan.forward((&xbc).into(), &steps, &state, &segments)
+                    .unwrap();
             });
         }
     }
