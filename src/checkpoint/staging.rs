@@ -1,5 +1,7 @@
 //! A directory that appears under its name complete, or not at all.
 
+use super::digests;
+use super::tokenizer::TOKENIZERS;
 use crate::error::{Error, Result};
 use crate::io::atomic;
 use std::ffi::OsString;
@@ -7,6 +9,17 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// What training makes, besides a tokenizer's files.
+const TRAINED: [&str; 7] = [
+    "README.md",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "config.json",
+    "loss.svg",
+    "metrics.json",
+    "model.safetensors",
+];
 
 /// A usage error if something is at `target` already, other than an empty directory, unless it is what
 /// a training run made and may be replaced; or if another process is making it. Changes nothing.
@@ -17,7 +30,9 @@ pub fn must_be_free(target: &Path, replace: bool) -> Result<()> {
     };
     let made = |name: &str| target.join(name).is_file();
     let trained = made("metrics.json") && (made("config.json") || made("adapter_config.json"));
-    if taken && !(replace && trained) {
+    if replace && trained {
+        only_what_training_makes(target)?;
+    } else if taken {
         return Err(Error::usage("exists already")
             .file(target.display())
             .todo("remove it, give another directory, or --force where the command has it"));
@@ -25,6 +40,24 @@ pub fn must_be_free(target: &Path, replace: bool) -> Result<()> {
     if temporaries(target)?.iter().any(|(_, in_use)| *in_use) {
         let error = Error::usage("in use: another run is making it").file(target.display());
         return Err(error.todo("wait for its end, or give another directory"));
+    }
+    Ok(())
+}
+
+/// A usage error if something else lies in the directory of a training run: it would be lost.
+fn only_what_training_makes(target: &Path) -> Result<()> {
+    let failed = |e| Error::io(target, &e);
+    for entry in fs::read_dir(target).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let known = name.to_str().is_some_and(|name| {
+            TRAINED.contains(&name) || TOKENIZERS.contains(&name) || name == digests::SUMS
+        });
+        if !known {
+            let what = format!("holds {}, which no training run made", name.display());
+            return Err(Error::usage(what)
+                .file(target.display())
+                .todo("move it away, or give another directory"));
+        }
     }
     Ok(())
 }

@@ -410,10 +410,31 @@ fn a_model_that_predicts_one_class_is_warned_of_and_one_that_calibrates_says_so(
     let outcome = labels(args).run().succeeds(&MADE);
     let said = "the model that was kept predicts one class, no";
     assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
-    let args = "--head-only --learning-rate 0.05 --calibrate";
-    let found = metrics(&labels(args).run().succeeds(&MADE));
-    let temperature = found["temperature"].as_f64().unwrap();
-    assert_eq!(found["evaluation"]["temperature"], temperature);
+    let args = "--values --head-only --calibrate";
+    let outcome = labels(args).run().succeeds(&MADE);
+    let said = "--calibrate changed nothing";
+    assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+    // What was held out is tested again: it has the loss that was promised, and needs no other
+    // temperature.
+    for shape in ["linear", "mlp", "attention"] {
+        let args = format!("--head-only --learning-rate 0.05 --calibrate --head-shape {shape}");
+        let found = metrics(
+            &labels(&args)
+                .file("test.csv", table(2, 60))
+                .run()
+                .succeeds(&MADE),
+        );
+        let number = |part: &str, name: &str| found[part][name].as_f64().unwrap();
+        let temperature = found["temperature"].as_f64().unwrap();
+        assert_eq!(number("evaluation", "temperature"), temperature);
+        let left = number("test", "temperature");
+        assert!((left - 1.0).abs() < 0.05, "{shape}: {left}");
+        let [promised, got] = [
+            number("evaluation", "bits_at_temperature"),
+            number("test", "cross_entropy_bits"),
+        ];
+        assert!((promised - got).abs() < 5e-3, "{shape}: {promised}, {got}");
+    }
     labels("--values --select mcc")
         .run()
         .fails(2, &["--select"]);

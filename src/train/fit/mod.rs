@@ -195,9 +195,16 @@ impl Prepared {
             self.trainee.cool(temperature)?;
         }
         let [held_out, tested] = self.held_back;
+        let mut warnings = self.warnings;
+        if self.calibrate && temperature.is_none() {
+            warnings.push(
+                "--calibrate changed nothing: no temperature was found, for nothing is held out, or \
+                 what is predicted has none"
+                    .to_string(),
+            );
+        }
         let test = self.objective.test(&self.trainee.network(false)?)?;
         let baselines = self.objective.baselines()?;
-        let mut warnings = self.warnings;
         warnings.extend(findings(outcome, test.as_ref(), &baselines));
         let record = RunRecord {
             objective: self.name,

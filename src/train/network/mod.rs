@@ -289,15 +289,15 @@ impl Trainee {
         gate((a, 0), (&mask, 0), inputs)
     }
 
-    /// Divides the logits by a temperature from now on: those of the head that is trained, by its last
-    /// layer; else those of the language model, by what its configuration says.
+    /// Divides the logits by a temperature from now on: those of the head that is trained, by all that
+    /// adds to them; else those of the language model, by what its configuration says.
     ///
     /// # Errors
     /// Model: the configuration says something else than a temperature.
     pub fn cool(&mut self, temperature: f64) -> Result<()> {
         if let Some(task) = &self.task {
             let prefix = task.prefix();
-            for part in ["weight", "bias"] {
+            for part in ["weight", "bias", PAIR_WEIGHT] {
                 if let Some(values) = self.values.get_mut(&format!("{prefix}{part}")) {
                     values.iter_mut().for_each(|x| *x /= temperature as f32);
                 }
