@@ -90,7 +90,8 @@ struct Inputs {
     compute: Compute,
     /// Train the model on the FASTA first, some minutes on two processor cores, so that it knows
     /// this genome better: `crocuta fit` of it, for this run alone.
-    #[arg(long, conflicts_with_all = ["reference", "resume", "shard"], help_heading = "Run")]
+    #[arg(long, conflicts_with_all = ["reference", "resume", "time_limit", "shard"],
+          help_heading = "Run")]
     adapt: bool,
     #[command(flatten)]
     #[serde(flatten)]
@@ -427,16 +428,17 @@ impl GenomeJob<'_> {
             }
             return Ok(compute.strand);
         };
+        let without = |option| predict.heads.without(option);
         if predict.logits || compute.exact {
             let what = "--logits and --exact are the language model's";
-            return Err(Error::usage(what).todo("add --head lm"));
+            return Err(Error::usage(what).todo(without("these")));
         }
         if compute.strand != Strand::Forward {
             let what = format!(
                 "the head \"{}\" reads the strands it was trained on",
                 task.name
             );
-            return Err(Error::usage(what).todo("leave out --strand, or add --head lm"));
+            return Err(Error::usage(what).todo(without("--strand")));
         }
         match (task.both_strands, &source.sample.reference) {
             (false, _) => Ok(Strand::Forward),

@@ -98,7 +98,7 @@ pub struct Reads {
     per_base: Option<PathBuf>,
     /// Write the records as BAM, in their order, with tags: ll, the mean log-probability of a
     /// base, and pp, the perplexity. With an index beside it if they are sorted.
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, value_name = "FILE", conflicts_with = "time_limit", help_heading = "Output")]
     #[serde(skip)]
     bam_out: Option<PathBuf>,
     #[command(flatten)]

@@ -24,9 +24,11 @@ impl GenomeJob<'_> {
         }
         let scratch = compute.exact_bytes(&loaded.model)?;
         let strand = self.strand(task.as_ref())?;
-        if source.intervals.intervals.is_some() && task.is_some() {
+        if let (Some(heads), true, Some(_)) =
+            (self.heads(), source.intervals.intervals.is_some(), &task)
+        {
             let what = "--intervals is for the language model's predictions";
-            return Err(Error::usage(what).todo("add --head lm"));
+            return Err(Error::usage(what).todo(heads.without("--intervals")));
         }
         let annotation = source.intervals.read()?;
         let (intervals, feature, left_out) = match annotation {

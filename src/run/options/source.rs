@@ -224,7 +224,8 @@ pub fn indexed(
 pub struct Sample {
     /// The input holds sorted alignments (BAM, CRAM, SAM) on this FASTA, which has an index: read
     /// the sample's own sequence along it, at each position the base that most reads have.
-    #[arg(short, long, value_name = "FASTA", help_heading = "Alignments")]
+    #[arg(short, long, value_name = "FASTA", conflicts_with = "time_limit",
+          help_heading = "Alignments")]
     #[serde(skip)]
     pub reference: Option<PathBuf>,
     /// Reads that it takes to decide a position.
