@@ -26,7 +26,12 @@ pub struct Heads {
     pub head: Option<String>,
     /// Write the genes that a gene head's probabilities give, as GFF3. Without -o no table is
     /// written then, nor with --bed, --bigwig and --bedgraph.
-    #[arg(long, value_name = "GFF3", conflicts_with = "time_limit", help_heading = "Heads")]
+    #[arg(
+        long,
+        value_name = "GFF3",
+        conflicts_with = "time_limit",
+        help_heading = "Heads"
+    )]
     #[serde(skip)]
     pub genes: Option<PathBuf>,
     /// The genetic code of the genes: 11, or 4 for mycoplasmas, where TGA is no stop.
@@ -35,7 +40,12 @@ pub struct Heads {
     #[serde(skip)]
     pub genetic_code: GeneticCode,
     /// Write runs of bases of a class, as BED.
-    #[arg(long, value_name = "BED", conflicts_with = "time_limit", help_heading = "Heads")]
+    #[arg(
+        long,
+        value_name = "BED",
+        conflicts_with = "time_limit",
+        help_heading = "Heads"
+    )]
     #[serde(skip)]
     pub bed: Option<PathBuf>,
     /// The probability from which on a base is of a class, or the value, for --bed.
@@ -51,11 +61,21 @@ pub struct Heads {
     /// Write bigWig tracks for genome browsers, PREFIX.<track>.bw: of the language model logp, entropy,
     /// p_A, p_C, p_G and p_T, of a head its classes; with --strand both PREFIX.<track>.plus.bw and
     /// .minus.bw.
-    #[arg(long, value_name = "PREFIX", conflicts_with = "time_limit", help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        conflicts_with = "time_limit",
+        help_heading = "Output"
+    )]
     #[serde(skip)]
     pub bigwig: Option<PathBuf>,
     /// The same tracks as text, PREFIX.<track>.bedGraph.
-    #[arg(long, value_name = "PREFIX", conflicts_with = "time_limit", help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        conflicts_with = "time_limit",
+        help_heading = "Output"
+    )]
     #[serde(skip)]
     pub bedgraph: Option<PathBuf>,
     /// Tracks that --bigwig and --bedgraph write, separated by commas [default: all].
@@ -95,11 +115,17 @@ impl Heads {
         format!("leave out {option}{other}")
     }
 
-    /// Fails if rows that are intervals, or bins, cannot be what is to be written.
+    /// Fails if rows that are intervals, or bins, cannot be what is to be written, or if there is no
+    /// name for it.
     ///
     /// # Errors
     /// Usage.
     pub fn check(&self, intervals: bool, bins: bool) -> Result<()> {
+        for (option, prefix) in [("--bigwig", &self.bigwig), ("--bedgraph", &self.bedgraph)] {
+            if let Some(prefix) = prefix {
+                must_begin_a_name(option, prefix)?;
+            }
+        }
         let what = if self.tracks.is_some() && !self.writes_tracks() {
             "--tracks is for --bigwig and --bedgraph"
         } else if intervals && self.writes_tracks() {
@@ -132,8 +158,10 @@ impl Heads {
         };
         if self.genes.is_some() && !task.as_ref().is_some_and(is_of_genes) {
             return Err(match &self.head {
-                Some(head) => Error::usage(format!("--genes needs a gene head: \"{head}\" is none"))
-                    .todo("leave out --head"),
+                Some(head) => {
+                    Error::usage(format!("--genes needs a gene head: \"{head}\" is none"))
+                        .todo("leave out --head")
+                }
                 None => Error::usage("--genes needs a model with a gene head").todo(
                     "leave out -m (and CROCUTA_MODEL) for the bundled one, or train one with \
                      crocuta fit --objective genes",
@@ -288,6 +316,17 @@ pub fn described(task: &Task) -> String {
         task.name,
         task.outputs.join(", ")
     )
+}
+
+/// Fails if tracks of this prefix would have hidden names, or names like options.
+fn must_begin_a_name(option: &str, prefix: &Path) -> Result<()> {
+    let text = prefix.to_string_lossy();
+    let name = text.rsplit('/').next().unwrap_or_default();
+    if !["", "-", ".", ".."].contains(&name) {
+        return Ok(());
+    }
+    let what = format!("{option} {text}: tracks are files whose names begin with the prefix");
+    Err(Error::usage(what).todo("give one that ends in a name, such as tracks/genome"))
 }
 
 /// The path of a track.

@@ -95,3 +95,17 @@ fn chunks_and_strands_agree_with_embed() {
     assert_eq!(first, expected.map(|(i, _)| i));
     assert!(expected.iter().all(|&(i, strand)| strands[i] == strand));
 }
+
+#[test]
+fn tracks_have_names() {
+    for (option, prefix) in [
+        ("--bigwig", "tracks/"),
+        ("--bigwig", "-"),
+        ("--bedgraph", "tracks/"),
+        ("--bedgraph", "."),
+    ] {
+        let mut case = Case::new(&format!("predict a.fa -m model {option} {prefix}"));
+        case = case.file("a.fa", text()).file("tracks/kept", "");
+        case.run().fails(2, &[option, "begin with the prefix"]);
+    }
+}
