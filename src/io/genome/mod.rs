@@ -26,6 +26,8 @@ use stream::Stream;
 pub struct Options {
     /// Regions to read; none reads everything.
     pub regions: Vec<Query>,
+    /// Reads nothing of any contig: regions are asked for, and there are none.
+    pub nothing: bool,
     /// Bases before a region that are handed out too, as far as there are any.
     pub context: u64,
     /// Bases after a region that are handed out too: the reverse strand's context.
@@ -44,6 +46,13 @@ pub struct Options {
     pub allow_missing_eof: bool,
     /// Lets a file without sequences pass.
     pub allow_empty: bool,
+}
+
+impl Options {
+    /// Whether every contig is read, or a shard of all.
+    fn everything(&self) -> bool {
+        self.regions.is_empty() && !self.nothing
+    }
 }
 
 /// A FASTA input of which sequences are pulled, one after the other.
@@ -89,7 +98,7 @@ impl Genome {
             let what = "a shard is found by the lengths of all contigs, and this is a stream";
             return Err(Error::usage(what).todo("give a file, best one with an index"));
         }
-        if !options.regions.is_empty() || options.shard.is_some() {
+        if !options.everything() || options.shard.is_some() {
             match Indexed::open(path, &input, options.allow_missing_eof)? {
                 Access::Indexed(reader) => {
                     let spans = Spans::new(*reader, &options)?;
@@ -110,7 +119,7 @@ impl Genome {
         for region in &options.regions {
             region.check()?;
         }
-        let index = if options.regions.is_empty() {
+        let index = if options.everything() {
             Index::of(path, &input)?
         } else {
             None
@@ -123,7 +132,7 @@ impl Genome {
             hint: planned
                 .as_ref()
                 .map(all)
-                .or(text.filter(|_| options.regions.is_empty())),
+                .or(text.filter(|_| options.everything())),
             planned,
             names: None,
             source: Source::Stream(Box::new(Stream::new(input, options, index))),

@@ -30,7 +30,7 @@ impl GenomeJob<'_> {
             let what = "--intervals is for the language model's predictions";
             return Err(Error::usage(what).todo(heads.without("--intervals")));
         }
-        let annotation = source.intervals.read()?;
+        let annotation = source.intervals.read(source.allow_empty)?;
         let (intervals, feature, left_out) = match annotation {
             Some(read) => (
                 Some(Intervals::new(read.intervals)),
@@ -40,7 +40,7 @@ impl GenomeJob<'_> {
             None => (None, None, 0),
         };
         let together = self.together(task.as_ref());
-        let (regions, empty) = source.regions.queries()?;
+        let (regions, empty) = source.regions.queries(source.allow_empty)?;
         let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
         let genome = source.open(&loaded.facts, strand, together, wanted)?;
         let session = self.session_for(loaded, &genome, task.as_ref())?;

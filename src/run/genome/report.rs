@@ -74,6 +74,9 @@ impl GenomeJob<'_> {
         if let Some((intervals, _)) = &opened.settings.intervals {
             return Ok(selection_of_intervals(intervals.all()));
         }
+        if opened.regions.is_empty() && self.inputs.source.regions.are_given() {
+            return Ok(selection_of_intervals(&[]));
+        }
         let contigs = opened.genome.finished_contigs();
         let mut asked = spans(&opened.regions, contigs)?;
         if self.inputs.source.keep_overlaps {
