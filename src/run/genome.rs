@@ -196,6 +196,8 @@ pub struct OpenGenome {
     /// The same head for each of the other devices.
     other_heads: Vec<Head>,
     columns: Vec<Column<Positions>>,
+    /// Whether a table is written.
+    has_table: bool,
     /// The head that predicts, if it is not the language model.
     task: Option<Task>,
     settings: GenomeSettings,

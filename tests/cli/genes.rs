@@ -253,6 +253,10 @@ fn what_is_advised_about_genes_can_be_followed() {
         assert!(!outcome.stderr.contains("add --head lm"), "{args}");
         outcome.fails(2, &[words]);
     }
+    let check = "check predict a.fa --genes g.gff3";
+    let mut case = Case::new(check).file("a.fa", genome(40).0);
+    let said = String::from_utf8(case.run().succeeds(&[]).stdout).unwrap();
+    assert!(said.contains("\noutput: no table\n"), "{said}");
     let bed = "predict a.fa --bed g.bed --head lm";
     let mut case = Case::new(bed).file("a.fa", genome(40).0);
     case.run().fails(2, &["choose one with --head"]);

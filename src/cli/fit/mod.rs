@@ -87,6 +87,9 @@ impl Fit {
     /// What the command would take, in lines of `name: value`.
     pub fn check(&self) -> Result<String> {
         self.schedule.workers.start()?;
+        if let Ok(output) = self.directory() {
+            checkpoint::must_be_free(&output, self.output.force)?;
+        }
         let fit = self.prepare()?;
         let estimate = fit.estimate();
         let speed = fit.measure()?;

@@ -67,6 +67,7 @@ impl GenomeJob<'_> {
             } else {
                 columns
             },
+            has_table: self.table().is_some(),
             session,
             genome,
             head,
