@@ -111,7 +111,7 @@ impl Inputs {
     fn load(&self, bundled: &str) -> Result<Loaded> {
         let fasta = self.adapt.then_some(self.source.fasta.as_path());
         if fasta.is_some_and(is_stdout) {
-            let error = Error::usage("--adapt reads the FASTA twice");
+            let error = Error::usage("--adapt reads the FASTA three times");
             return Err(error.todo("give a file, not standard input"));
         }
         Loaded::adapted(&self.compute, bundled, fasta)
