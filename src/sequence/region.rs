@@ -304,7 +304,12 @@ impl Query {
             None => format!("is it of another assembly? There are {}", listed(contigs)),
         };
         if self.text.contains([':', '{', ' ']) && self.origin.is_none() {
-            todo = format!("{todo} {RULE}").trim_start().to_string();
+            let between = match todo.chars().last() {
+                None => "",
+                Some('?') => " ",
+                Some(_) => "; ",
+            };
+            todo = format!("{todo}{between}{RULE}");
         }
         self.refused(format!("region \"{}\": no such contig", self.text))
             .todo(todo)
