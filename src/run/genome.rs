@@ -305,6 +305,7 @@ impl Job for GenomeJob<'_> {
                 &opened.session,
                 outputs,
                 &opened.settings,
+                self.sharding().one(),
             )?,
             None => Tracks::default(),
         };

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::genes::{CLASSES, GeneticCode};
 use crate::head::{Link, Task, Unit};
 use crate::io::{bedgraph, bigwig};
+use crate::sequence::shard::Shard;
 use crate::stream::Strand;
 use crate::stream::genome::{Genes, GenomeSettings, Regions, Tracks, ValueFile, ValueTrack};
 use crate::table::{self, HeadOutputs};
@@ -178,7 +179,8 @@ impl Heads {
         Ok(task)
     }
 
-    /// Opens the files; `task`: the head, if it is not the language model.
+    /// Opens the files; `task`: the head, if it is not the language model; `shard`: the one that is
+    /// read, if not all is.
     ///
     /// # Errors
     /// As [`Outputs::create`]; Usage: no such track.
@@ -188,12 +190,13 @@ impl Heads {
         session: &Session,
         outputs: &mut Outputs,
         settings: &GenomeSettings,
+        shard: Option<Shard>,
     ) -> Result<Tracks> {
         let mut tracks = Tracks::default();
         let source = provenance::line(session);
         if let Some(path) = &self.genes {
             let file = outputs.create(path, Format::Gff3)?;
-            tracks.genes = Some(Genes::create(file, self.genetic_code, &source)?);
+            tracks.genes = Some(Genes::create(file, self.genetic_code, &source, shard)?);
         }
         if let (Some(path), Some(task)) = (&self.bed, task) {
             let file = outputs.create(path, Format::Bed)?;

@@ -465,6 +465,11 @@ mod tests {
         let found = failure("1:5-8", &["chr2", "chr1"]);
         assert!(found.contains("no such contig: did you mean \"chr1\"?"));
         assert!(!failure("xyz", &["1", "2"]).contains("did you mean"));
+        let found = failure("xyz:1-2", &["1", "2"]);
+        assert!(
+            found.contains("There are \"1\", \"2\"; a region is NAME"),
+            "{found}"
+        );
         let found = failure("chr1:5001", &["chr1"]);
         assert!(found.contains("begins at 5001 of a contig of 5000"));
     }
