@@ -69,6 +69,8 @@ pub struct Genome {
     planned: Option<Vec<Planned>>,
     /// Of a shard, the contigs that it reads.
     names: Option<Vec<String>>,
+    /// Contigs of which something was handed out, and the last of them.
+    handed_out: (u64, Option<usize>),
     source: Source,
 }
 
@@ -135,6 +137,7 @@ impl Genome {
                 .or(text.filter(|_| options.everything())),
             planned,
             names: None,
+            handed_out: (0, None),
             source: Source::Stream(Box::new(Stream::new(input, options, index))),
         })
     }
@@ -191,6 +194,7 @@ impl Genome {
             hint: Some(planned.iter().map(|planned| planned.bases).sum()),
             planned: Some(planned),
             names,
+            handed_out: (0, None),
             source,
         }
     }
@@ -274,12 +278,23 @@ impl Genome {
     /// The next sequence; `None` when all were handed out and the input ended well. Skips what is
     /// left of the current one.
     pub fn next_sequence(&mut self) -> Result<Option<Sequence>> {
-        match &mut self.source {
+        let next = match &mut self.source {
             Source::Stream(stream) => stream.next_sequence(),
             Source::Indexed(spans) => spans.next_sequence(),
             Source::Consensus(consensus) => consensus.next_sequence(),
+        };
+        let next = next.map_err(|error| error.file(&self.name))?;
+        // Those of one contig come one after the other.
+        let contig = next.as_ref().map(|sequence| sequence.contig);
+        if contig.is_some() && contig != self.handed_out.1 {
+            self.handed_out = (self.handed_out.0 + 1, contig);
         }
-        .map_err(|error| error.file(&self.name))
+        Ok(next)
+    }
+
+    /// Of how many contigs all or parts were handed out.
+    pub fn handed_out(&self) -> u64 {
+        self.handed_out.0
     }
 
     /// Appends base codes of the current sequence until it ends or `max` (at least 1) were

@@ -91,7 +91,7 @@ impl GenomeJob<'_> {
     pub(super) fn counts(&self, opened: &OpenGenome, rows: u64) -> Summary {
         let counts = opened.genome.counts();
         let mut summary = Summary {
-            counted: format!("{rows} rows of {} sequences", counts.sequences),
+            counted: format!("{rows} rows of {} sequences", opened.genome.handed_out()),
             ..Summary::default()
         };
         let total = counts.ambiguous_total();
