@@ -11,11 +11,12 @@ mod shards;
 use super::Job;
 use super::heads::Heads;
 use super::layers::{self, Layers};
-use super::options::{Binning, Compute, Output, Sharding, Source};
+use super::options::{Binning, Compute, MASK_EVERY, Output, Sharding, Source};
 use super::outputs::{Format, Outputs};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
 use crate::checkpoint::{self, Checkpoint};
+use crate::encoder::Facts;
 use crate::error::{Error, Result};
 use crate::head::{LanguageModel, Task};
 use crate::io::atomic::{AtomicFile, is_stdout};
@@ -73,10 +74,10 @@ pub struct Predict {
     #[arg(long, help_heading = "Output")]
     logits: bool,
     /// For bidirectional models: mask one base in so many at a time, in as many runs of the model,
-    /// and predict the masked ones. Not with --exact, which writes the logits alone.
-    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Run",
+    /// and predict the masked ones [default: 8]. Not with --exact, which writes the logits alone.
+    #[arg(long, value_name = "N", help_heading = "Run",
           value_parser = clap::value_parser!(u16).range(1..))]
-    mask_every: u16,
+    mask_every: Option<u16>,
 }
 
 /// What both need.
@@ -452,6 +453,12 @@ impl GenomeJob<'_> {
         }
     }
 
+    /// Whether bases are masked, to be predicted: by a bidirectional language model, in windows.
+    fn masks(&self, facts: &Facts, task: Option<&Task>) -> bool {
+        let predicts = matches!(self.rows, RowsOf::Predictions(_)) && task.is_none();
+        predicts && !facts.causal && !self.inputs.compute.exact
+    }
+
     /// What is computed of hidden vectors.
     fn head(&self, checkpoint: &Checkpoint, engine: &Engine, task: Option<&Task>) -> Result<Head> {
         let Engine { model, facts, .. } = engine;
@@ -462,11 +469,11 @@ impl GenomeJob<'_> {
                 Ok(Head::Task(Box::new(head)))
             }
             (RowsOf::Predictions(predict), None) => {
-                let masks = !facts.causal && !self.inputs.compute.exact;
+                let masks = self.masks(facts, task);
                 Ok(Head::Prediction {
                     model: Box::new(LanguageModel::load(checkpoint, model, facts)?),
                     logits: predict.logits,
-                    masked: masks.then_some(usize::from(predict.mask_every)),
+                    masked: masks.then_some(usize::from(predict.mask_every.unwrap_or(MASK_EVERY))),
                 })
             }
         }

@@ -7,8 +7,8 @@ use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
 use super::options::{
-    Compute, Output, RegionOptions, Sharding, indexed, is_given, selection_of_intervals,
-    selection_of_spans,
+    Compute, MASK_EVERY, Output, RegionOptions, Sharding, indexed, is_given, note_of_masks,
+    selection_of_intervals, selection_of_spans,
 };
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
@@ -73,10 +73,10 @@ pub struct Reads {
     #[serde(flatten)]
     compute: Compute,
     /// For bidirectional models: mask one base in so many at a time, in as many runs of the model,
-    /// and score the masked ones.
-    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Run",
+    /// and score the masked ones [default: 8].
+    #[arg(long, value_name = "N", help_heading = "Run",
           value_parser = clap::value_parser!(u16).range(1..))]
-    mask_every: u16,
+    mask_every: Option<u16>,
     /// The head of sequences that says the class, or the values, of each read: one of
     /// `crocuta models show`, or lm for none [default: the model's own if it has one].
     #[arg(long, value_name = "NAME", help_heading = "Heads")]
@@ -234,6 +234,8 @@ impl Job for Reads {
         session
             .notes
             .extend(heads::notes(&session.checkpoint, task.as_ref())?);
+        let idle = note_of_masks(self.mask_every, !session.engine.facts.causal);
+        session.notes.extend(idle.map(str::to_string));
         let head = |engine: &Engine| {
             let Engine { model, facts, .. } = engine;
             let weights = &session.checkpoint.weights;
@@ -241,7 +243,8 @@ impl Job for Reads {
             Ok(ReadHead {
                 likelihood: Some(LanguageModel::load(&session.checkpoint, model, facts)?),
                 task: task.as_ref().map(load).transpose()?,
-                masked: (!facts.causal).then_some(usize::from(self.mask_every)),
+                masked: (!facts.causal)
+                    .then_some(usize::from(self.mask_every.unwrap_or(MASK_EVERY))),
                 pool,
                 per_base: self.per_base.is_some(),
             })

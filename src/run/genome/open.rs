@@ -7,6 +7,7 @@ use crate::head::Task;
 use crate::io::genome::Genome;
 use crate::run::device::Load;
 use crate::run::heads;
+use crate::run::options::note_of_masks;
 use crate::run::session::{Loaded, Session};
 use crate::stream::Strand;
 use crate::stream::genome::{GenomeSettings, Head, Intervals};
@@ -96,9 +97,12 @@ impl GenomeJob<'_> {
         };
         let mut session = Session::open(loaded, compute, exact, load)?;
         session.notes.extend(note);
-        if self.heads().is_some() {
+        if let RowsOf::Predictions(predict) = self.rows {
             let notes = heads::notes(&session.checkpoint, task)?;
             session.notes.extend(notes);
+            let masks = self.masks(&session.engine.facts, task);
+            let idle = note_of_masks(predict.mask_every, masks);
+            session.notes.extend(idle.map(str::to_string));
         }
         Ok(session)
     }
