@@ -263,7 +263,7 @@ fn aligned(path: &Path, regions: Vec<Query>) -> Result<()> {
         reference: reference.is_file().then_some(reference),
         allow_missing_eof: true,
         allow_empty: true,
-        sequences: false,
+        ..alignments::Options::default()
     };
     let mut reads = Alignments::open(path, &options)?;
     while let Some(record) = reads.next_record()? {
@@ -303,13 +303,13 @@ fn crai(data: &[u8]) -> bool {
 fn bed_file(data: &[u8]) -> bool {
     let place = Place::new();
     let path = place.file("a.bed", data);
-    judge(bed::read(&path)) & judge(crocuta::io::intervals::read(&path, None))
+    judge(bed::read(&path, false)) & judge(crocuta::io::intervals::read(&path, None, false))
 }
 
 fn gff_file(data: &[u8]) -> bool {
     let place = Place::new();
     let path = place.file("a.gff3", data);
-    judge(gff::read(&path)) & judge(crocuta::io::intervals::read(&path, None))
+    judge(gff::read(&path)) & judge(crocuta::io::intervals::read(&path, None, false))
 }
 
 fn bedgraph_file(data: &[u8]) -> bool {

@@ -37,6 +37,7 @@ pub fn with_adapters(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Chec
         if let Some(temperature) = adapter.config.get(TEMPERATURE) {
             config.insert(TEMPERATURE.to_string(), temperature.clone());
         }
+        let mut kept = model.weights.stored().clone();
         for mut task in Task::list(&Config::new(dir.display(), adapter.config))? {
             if brought.contains(&task.name) {
                 let (before, now) = (task.prefix(), format!("crocuta_heads.{own}."));
@@ -53,11 +54,13 @@ pub fn with_adapters(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Chec
                 let error = Error::usage(what).file(dir.display());
                 return Err(error.todo("rename the directory of one of them"));
             }
+            // The head of this name, which it takes the place of, may be of another shape.
+            kept.retain(|name, _| !name.starts_with(&task.prefix()));
             let so_far = Config::new(model.dir.display(), config.clone());
             config.insert(HEADS.to_string(), task.listed(&so_far)?);
             brought.push(task.name);
         }
-        let mut tensors = model.weights.stored().clone();
+        let mut tensors = kept;
         tensors.extend(adapter.tensors);
         let digests = [model.digest, digest(&dir.join(WEIGHTS))?];
         model = Checkpoint {

@@ -83,11 +83,13 @@ impl Reading<'_> {
             .replace(".modules_to_save", "")
             .replace(".base_layer", "");
         let shape = self.base.shape(&path);
-        if shape.is_some_and(|shape| shape != tensor.dims()) {
+        // A head that takes the place of another may be of another shape.
+        let of_a_head = path.starts_with("crocuta_heads.");
+        if !of_a_head && shape.is_some_and(|shape| shape != tensor.dims()) {
             let what = format!("shape {:?} is not the model's", tensor.dims());
             return Err(self.own.error(name, what));
         }
-        let known = shape.is_some() || path.starts_with("crocuta_heads.");
+        let known = shape.is_some() || of_a_head;
         if path.contains(".lora_") || !known && !self.settings.saves(&path)? {
             return Err(self
                 .own

@@ -23,19 +23,27 @@ const TRAINED: [&str; 7] = [
 
 /// A usage error if something is at `target` already, other than an empty directory, unless it is what
 /// a training run made and may be replaced; or if another process is making it. Changes nothing.
-pub fn must_be_free(target: &Path, replace: bool) -> Result<()> {
+/// `replace`: whether --force is given; none where the command has no such option.
+pub fn must_be_free(target: &Path, replace: Option<bool>) -> Result<()> {
     let taken = match fs::read_dir(target) {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => target.symlink_metadata().is_ok(),
     };
     let made = |name: &str| target.join(name).is_file();
     let trained = made("metrics.json") && (made("config.json") || made("adapter_config.json"));
-    if replace && trained {
+    if replace == Some(true) && trained {
         only_what_training_makes(target)?;
     } else if taken {
-        return Err(Error::usage("exists already")
-            .file(target.display())
-            .todo("remove it, give another directory, or --force where the command has it"));
+        let todo = match replace {
+            Some(true) => {
+                "remove it, or give another directory: --force replaces what crocuta fit has made, \
+                 and this is something else"
+            }
+            Some(false) if trained => "give --force to replace it, or another directory",
+            _ => "remove it, or give another directory",
+        };
+        let error = Error::usage("exists already").file(target.display());
+        return Err(error.todo(todo));
     }
     if temporaries(target)?.iter().any(|(_, in_use)| *in_use) {
         let error = Error::usage("in use: another run is making it").file(target.display());
@@ -82,15 +90,15 @@ impl Staging {
     /// Usage: something is there already, other than an empty directory, or another process is
     /// making it. Io: the directory around it is missing or read-only.
     pub fn begin(target: &Path) -> Result<Self> {
-        Self::replacing(target, false)
+        Self::replacing(target, None)
     }
 
-    /// The same; with `replace`, of a directory that is replaced by the new one once that is
-    /// complete.
+    /// The same; with `replace`, as [`must_be_free`] has it, of a directory that is replaced by the
+    /// new one once that is complete.
     ///
     /// # Errors
     /// As [`Staging::begin`].
-    pub fn replacing(target: &Path, replace: bool) -> Result<Self> {
+    pub fn replacing(target: &Path, replace: Option<bool>) -> Result<Self> {
         let mut name = prefix(target)?;
         let parent = parent(target);
         // The directory around it stays locked until the new one is: of two runs one is first. A
@@ -115,7 +123,7 @@ impl Staging {
             temporary,
             _lock: lock,
             target: target.to_path_buf(),
-            replace,
+            replace: replace == Some(true),
         })
     }
 
@@ -221,6 +229,17 @@ mod tests {
         again.commit().unwrap();
         let error = Staging::begin(&target).err().unwrap();
         assert!(error.to_string().contains("exists already"), "{error}");
+        // --force is advised where there is one that helps.
+        let advice = |replace| must_be_free(&target, replace).unwrap_err().to_string();
+        assert!(!advice(None).contains("--force"));
+        assert!(!advice(Some(false)).contains("--force"));
+        assert!(advice(Some(true)).contains("something else"));
+        for name in ["metrics.json", "config.json"] {
+            fs::write(target.join(name), "{}").unwrap();
+        }
+        assert!(advice(Some(false)).contains("give --force"));
+        assert!(!advice(None).contains("--force"));
+        must_be_free(&target, Some(true)).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

@@ -8,6 +8,7 @@ use super::evidence::Evidence;
 use super::gene::Gene;
 use super::gff3::Writer;
 use super::own::{Found, Own};
+use crate::sequence::shard::Shard;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -48,14 +49,15 @@ impl Sequence {
 }
 
 impl<W: Write> Finder<W> {
-    /// Begins a file; a comment says what its genes were made with.
+    /// Begins a file; a comment says what its genes were made with: those of all contigs, or of a
+    /// shard.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn new(out: W, code: GeneticCode, source: &str) -> io::Result<Self> {
+    pub fn new(out: W, code: GeneticCode, source: &str, shard: Option<Shard>) -> io::Result<Self> {
         Ok(Self {
             code,
-            writer: Writer::new(out, source)?,
+            writer: Writer::new(out, source, shard)?,
             held: Some(Vec::new()),
             bases: 0,
             hold: HELD,

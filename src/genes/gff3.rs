@@ -3,6 +3,7 @@
 use super::gene::Gene;
 use crate::error::printable;
 use crate::io::gff::encoded;
+use crate::sequence::shard::Shard;
 use std::io::{self, Write};
 
 /// Writes a `CDS` line for each gene, contig by contig, behind the contig's `##sequence-region`.
@@ -17,14 +18,17 @@ pub struct Writer<W> {
     held: Vec<String>,
     lines: Vec<String>,
     genes: u64,
+    /// What an ID begins with, before the gene's number.
+    prefix: String,
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins a file; a comment says what its genes were made with.
+    /// Begins a file; a comment says what its genes were made with. Those of the files of several
+    /// shards have IDs of their own.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn new(mut out: W, source: &str) -> io::Result<Self> {
+    pub fn new(mut out: W, source: &str, shard: Option<Shard>) -> io::Result<Self> {
         writeln!(out, "##gff-version 3\n#!processor {}", printable(source))?;
         Ok(Self {
             out,
@@ -32,6 +36,10 @@ impl<W: Write> Writer<W> {
             held: Vec::new(),
             lines: Vec::new(),
             genes: 0,
+            prefix: match shard {
+                Some(shard) => format!("cds_{}of{}_", shard.index, shard.of),
+                None => "cds_".to_string(),
+            },
         })
     }
 
@@ -45,12 +53,13 @@ impl<W: Write> Writer<W> {
             (cut_5, !gene.stops)
         };
         self.lines.push(format!(
-            "{}\tcrocuta\tCDS\t{}\t{}\t{:.1}\t{}\t0\tID=cds_{};partial={}{};start_type={}\n",
+            "{}\tcrocuta\tCDS\t{}\t{}\t{:.1}\t{}\t0\tID={}{};partial={}{};start_type={}\n",
             encoded(contig),
             gene.start + 1,
             gene.end,
             gene.score,
             if gene.reverse { '-' } else { '+' },
+            self.prefix,
             self.genes,
             u8::from(left),
             u8::from(right),
@@ -120,7 +129,8 @@ mod tests {
             stops,
             score: 12.34,
         };
-        let mut writer = Writer::new(Vec::new(), "crocuta 0.1").unwrap();
+        let shard = Some(Shard { index: 2, of: 3 });
+        let mut writer = Writer::new(Vec::new(), "crocuta 0.1", shard).unwrap();
         writer.gene("c 1", &gene(0, 90, false, None, true));
         writer.gene("c 1", &gene(93, 192, true, Some("GTG"), true));
         writer.end("c 1", 0, 195).unwrap();
@@ -152,6 +162,7 @@ mod tests {
                 .map(|f| f.attribute(key).unwrap())
                 .collect::<Vec<_>>()
         };
+        assert_eq!(attribute("ID"), ["cds_2of3_1", "cds_2of3_2", "cds_2of3_3"]);
         assert_eq!(attribute("partial"), ["10", "00", "01"]);
         assert_eq!(attribute("start_type"), ["Edge", "GTG", "Edge"]);
         assert_eq!(found[0].region.contig, "c 1");

@@ -50,14 +50,14 @@ impl Regions {
 ///
 /// # Errors
 /// Input, naming the line: other columns, positions that are no numbers or negative, an end
-/// before its start; or no regions at all.
-pub fn read(path: &Path) -> Result<Regions> {
+/// before its start; or no regions with a base, unless `allow_empty`.
+pub fn read(path: &Path, allow_empty: bool) -> Result<Regions> {
     let input = Input::open(path, false)?;
     let name = input.name().to_string();
-    parse(input).map_err(|error| error.file(name))
+    parse(input, allow_empty).map_err(|error| error.file(name))
 }
 
-fn parse(mut input: impl BufRead) -> Result<Regions> {
+fn parse(mut input: impl BufRead, allow_empty: bool) -> Result<Regions> {
     let start = input.fill_buf().map_err(read::error)?;
     if let Some(error) = other_format(start, "BED") {
         return Err(error);
@@ -72,10 +72,18 @@ fn parse(mut input: impl BufRead) -> Result<Regions> {
         Ok(ControlFlow::Continue(()))
     })?;
     // None would mean everything.
-    if regions.records.is_empty() {
-        Err(Error::input("no regions"))
+    if regions.records.is_empty() && !allow_empty {
+        Err(none("regions", regions.empty))
     } else {
         Ok(regions)
+    }
+}
+
+/// The error of a file without any, or with so many that have no base.
+pub(super) fn none(what: &str, empty: u64) -> Error {
+    match empty {
+        0 => Error::input(format!("no {what}")),
+        _ => Error::input(format!("no {what} with a base: start = end in all {empty}")),
     }
 }
 
@@ -142,7 +150,7 @@ mod tests {
     use crate::io::testing::{gzip, logged};
 
     fn spans(text: &str) -> Vec<(String, u64, u64)> {
-        let records = parse(text.as_bytes()).unwrap().records;
+        let records = parse(text.as_bytes(), false).unwrap().records;
         let regions = records.into_iter().map(|record| record.region);
         regions.map(|r| (r.contig, r.start, r.end)).collect()
     }
@@ -162,7 +170,7 @@ mod tests {
         ];
         let expected = expected.map(|(name, start, end)| (name.to_string(), start, end));
         assert_eq!(spans(text), expected);
-        let records = parse(text.as_bytes()).unwrap().records;
+        let records = parse(text.as_bytes(), false).unwrap().records;
         assert_eq!(records[0].name, None);
         assert_eq!(records[1].name.as_deref(), Some("peak one"));
     }
@@ -180,7 +188,7 @@ mod tests {
             "\t1\t4",
             "a",
         ] {
-            let error = parse(format!("a\t1\t2\n{bad}\n").as_bytes()).unwrap_err();
+            let error = parse(format!("a\t1\t2\n{bad}\n").as_bytes(), false).unwrap_err();
             assert_eq!(error.kind(), Kind::Input);
             assert!(error.to_string().starts_with("line 2: "), "{bad}: {error}");
         }
@@ -189,14 +197,20 @@ mod tests {
     #[test]
     fn a_file_without_regions_does_not_mean_everything() {
         for text in ["", "#c\n", "track x\n\n", "a\t5\t5\n"] {
-            let error = parse(text.as_bytes()).unwrap_err();
+            let error = parse(text.as_bytes(), false).unwrap_err();
             assert_eq!(error.kind(), Kind::Input, "{text}");
+            assert!(parse(text.as_bytes(), true).unwrap().records.is_empty());
         }
+        let error = parse(&b"a\t5\t5\n"[..], false).unwrap_err();
+        assert!(
+            error.to_string().contains("start = end in all 1"),
+            "{error}"
+        );
     }
 
     #[test]
     fn regions_without_a_base_are_left_out_and_counted() {
-        let found = parse(&b"a\t5\t5\na\t5\t6\na\t0\t0\n"[..]).unwrap();
+        let found = parse(&b"a\t5\t5\na\t5\t6\na\t0\t0\n"[..], false).unwrap();
         assert_eq!((found.records.len(), found.empty), (1, 2));
         let (records, log) = logged(|| found.warned());
         assert_eq!((records[0].region.start, records[0].line), (5, 2));
@@ -209,9 +223,9 @@ mod tests {
         let path = dir.path().join("r.bed.gz");
         let file = gzip(b"a\t5\t6\n");
         std::fs::write(&path, &file).unwrap();
-        assert_eq!(read(&path).unwrap().records.len(), 1);
+        assert_eq!(read(&path, false).unwrap().records.len(), 1);
         std::fs::write(&path, &file[..file.len() - 4]).unwrap();
-        let error = read(&path).unwrap_err().to_string();
+        let error = read(&path, false).unwrap_err().to_string();
         assert!(error.contains("r.bed.gz: byte "), "{error}");
         assert!(error.contains("truncated"), "{error}");
     }

@@ -24,6 +24,8 @@ pub struct Annotation {
     pub intervals: Vec<Interval>,
     /// The type of the features that they are (column 3 of GFF3 and GTF); none of BED.
     pub feature: Option<String>,
+    /// Types of other features, the first ten.
+    pub others: Vec<String>,
     /// How many have no base (start = end), and are left out.
     pub empty: u64,
     /// Contigs that are circles, with their bases: GFF3 says so of the feature that is all of one.
@@ -42,11 +44,34 @@ const FEATURE: &str = "gene";
 ///
 /// # Errors
 /// Input, naming the line: as [`bed::read`] and [`gff::read`]; blocks that are not within their
-/// interval; no intervals at all, or none of this type. Usage: a type is asked for, of BED.
-pub fn read(path: &Path, feature: Option<&str>) -> Result<Annotation> {
+/// interval; no intervals with a base, or none of this type, unless `allow_empty`. Usage: a type is
+/// asked for, of BED.
+pub fn read(path: &Path, feature: Option<&str>, allow_empty: bool) -> Result<Annotation> {
     let input = Input::open(path, false)?;
     let name = input.name().to_string();
-    parse(input, feature).map_err(|error| error.file(name))
+    let found = parse(input, feature).map_err(|error| error.file(&name))?;
+    match none(&found).map(|error| error.file(&name)) {
+        None => Ok(found),
+        Some(why) if allow_empty => {
+            tracing::warn!("{why}");
+            Ok(found)
+        }
+        Some(error) => Err(error),
+    }
+}
+
+/// Why there are no intervals, if there are none.
+fn none(found: &Annotation) -> Option<Error> {
+    let error = match &found.feature {
+        _ if !found.intervals.is_empty() => return None,
+        None => bed::none("intervals", found.empty),
+        Some(wanted) => {
+            let others = found.others.join(", ");
+            let error = Error::input(format!("no features of type {wanted}"));
+            error.todo(format!("choose with --feature: {others}"))
+        }
+    };
+    Some(error)
 }
 
 fn parse(mut input: impl BufRead, feature: Option<&str>) -> Result<Annotation> {
@@ -61,15 +86,15 @@ fn parse(mut input: impl BufRead, feature: Option<&str>) -> Result<Annotation> {
             break;
         }
     }
-    let of_gff = is_gff(&head[line]);
+    let (of_gff, tells) = (is_gff(&head[line.clone()]), !passed_over(&head[line]));
     let input = Cursor::new(head).chain(input);
     match feature {
         _ if of_gff => features(input, feature.unwrap_or(FEATURE)),
-        None => bed_lines(input),
-        Some(_) => {
+        Some(_) if tells => {
             let error = Error::usage("--feature is for GFF3 and GTF, and this is BED");
             Err(error.todo("leave it out: each line is an interval"))
         }
+        _ => bed_lines(input),
     }
 }
 
@@ -118,17 +143,14 @@ fn features(input: impl BufRead, wanted: &str) -> Result<Annotation> {
             region: feature.region,
         });
     })?;
-    if !found.is_empty() {
-        return Ok(Annotation {
-            intervals: found,
-            feature: Some(wanted.to_string()),
-            empty: 0,
-            circles,
-        });
-    }
     others.truncate(10);
-    let what = format!("no features of type {wanted}");
-    Err(Error::input(what).todo(format!("choose with --feature: {}", others.join(", "))))
+    Ok(Annotation {
+        intervals: found,
+        feature: Some(wanted.to_string()),
+        others,
+        empty: 0,
+        circles,
+    })
 }
 
 fn bed_lines(input: impl BufRead) -> Result<Annotation> {
@@ -147,18 +169,16 @@ fn bed_lines(input: impl BufRead) -> Result<Annotation> {
             name: columns.get(3).map(|name| (*name).to_string()),
             score: score(column(4)),
             strand: Orientation::of(column(5)),
-            record: found.len() as u64,
+            record: found.len() as u64 + empty,
             line: number,
             region,
         });
         Ok(ControlFlow::Continue(()))
     })?;
-    if found.is_empty() {
-        return Err(Error::input("no intervals"));
-    }
     Ok(Annotation {
         intervals: found,
         feature: None,
+        others: Vec::new(),
         empty,
         circles: HashMap::new(),
     })
@@ -272,12 +292,16 @@ mod tests {
             (format!("{bed12}\t10,20\t0,70\n"), "line 1: the blocks"),
             (format!("{bed12}\t10,30\t0,x\n"), "line 1: columns 10 to 12"),
             ("#\n".to_string(), "no intervals"),
+            ("a\t4\t4\n".to_string(), "no intervals with a base"),
             (
                 "c\ts\tCDS\t1\t9\t.\t+\t.\tID=a\n".to_string(),
                 "no features of type gene: choose with --feature: CDS",
             ),
         ] {
-            let error = parse(text.as_bytes(), None).unwrap_err();
+            let error = match parse(text.as_bytes(), None) {
+                Ok(found) => none(&found).unwrap(),
+                Err(error) => error,
+            };
             assert_eq!(error.kind(), Kind::Input);
             assert!(error.to_string().contains(words), "{error}");
         }
@@ -289,6 +313,10 @@ mod tests {
     fn intervals_without_a_base_are_counted() {
         let found = parse(&b"a\t4\t4\na\t4\t5\n"[..], None).unwrap();
         assert_eq!((found.intervals.len(), found.empty), (1, 1));
+        assert_eq!(found.intervals[0].record, 1);
         assert_eq!(found.feature, None);
+        // A file of headers alone does not say what it is.
+        let found = parse(&b"##gff-version 3\n"[..], Some("gene")).unwrap();
+        assert!(found.intervals.is_empty());
     }
 }

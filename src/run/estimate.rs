@@ -25,7 +25,7 @@ pub struct Estimate {
     pub bases: Option<u64>,
     /// Rows of the table.
     pub rows: Option<u64>,
-    /// Bytes of a row in the file.
+    /// Bytes of a row in the file; 0 where there is no table.
     pub row_bytes: u64,
     /// Tokens of a step.
     pub chunk: u64,
@@ -71,6 +71,12 @@ impl Estimate {
             columns: specs(columns),
             speed: None,
         }
+    }
+
+    /// The same where rows go to other files alone.
+    pub fn without_table(&mut self) {
+        self.row_bytes = 0;
+        self.columns.clear();
     }
 
     /// Bytes that the run takes besides the loaded weights: a row group holds no more rows than
@@ -199,7 +205,10 @@ impl Estimate {
     pub fn describe(&self, speed: f64) -> String {
         let unknown = || "unknown before the input is read".to_string();
         let shown = |x: Option<u64>| x.map_or_else(unknown, |x| x.to_string());
-        let size = self.rows.map(|rows| readable(rows * self.row_bytes));
+        let size = match (self.rows, self.row_bytes) {
+            (_, 0) => Some("no table".to_string()),
+            (rows, each) => rows.map(|rows| readable(rows * each)),
+        };
         let time = self
             .bases
             .map(|bases| format!("{:.0} s", bases as f64 / speed));
@@ -225,6 +234,7 @@ fn raw_bytes<B>(columns: &[Column<B>]) -> u64 {
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.rows {
+            _ if self.row_bytes == 0 => write!(f, "no table")?,
             Some(rows) => {
                 let bytes = readable(rows * self.row_bytes);
                 write!(f, "about {} rows, {bytes}", number(rows))?;

@@ -11,11 +11,12 @@ mod shards;
 use super::Job;
 use super::heads::Heads;
 use super::layers::{self, Layers};
-use super::options::{Binning, Compute, Output, Sharding, Source};
+use super::options::{Binning, Compute, MASK_EVERY, Output, Sharding, Source};
 use super::outputs::{Format, Outputs};
 use super::session::{Loaded, Session};
 use super::summary::Summary;
 use crate::checkpoint::{self, Checkpoint};
+use crate::encoder::Facts;
 use crate::error::{Error, Result};
 use crate::head::{LanguageModel, Task};
 use crate::io::atomic::{AtomicFile, is_stdout};
@@ -73,10 +74,10 @@ pub struct Predict {
     #[arg(long, help_heading = "Output")]
     logits: bool,
     /// For bidirectional models: mask one base in so many at a time, in as many runs of the model,
-    /// and predict the masked ones. Not with --exact, which writes the logits alone.
-    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Run",
+    /// and predict the masked ones [default: 8]. Not with --exact, which writes the logits alone.
+    #[arg(long, value_name = "N", help_heading = "Run",
           value_parser = clap::value_parser!(u16).range(1..))]
-    mask_every: u16,
+    mask_every: Option<u16>,
 }
 
 /// What both need.
@@ -90,7 +91,8 @@ struct Inputs {
     compute: Compute,
     /// Train the model on the FASTA first, some minutes on two processor cores, so that it knows
     /// this genome better: `crocuta fit` of it, for this run alone.
-    #[arg(long, conflicts_with_all = ["reference", "resume", "shard"], help_heading = "Run")]
+    #[arg(long, conflicts_with_all = ["reference", "resume", "time_limit", "shard"],
+          help_heading = "Run")]
     adapt: bool,
     #[command(flatten)]
     #[serde(flatten)]
@@ -110,7 +112,7 @@ impl Inputs {
     fn load(&self, bundled: &str) -> Result<Loaded> {
         let fasta = self.adapt.then_some(self.source.fasta.as_path());
         if fasta.is_some_and(is_stdout) {
-            let error = Error::usage("--adapt reads the FASTA twice");
+            let error = Error::usage("--adapt reads the FASTA three times");
             return Err(error.todo("give a file, not standard input"));
         }
         Loaded::adapted(&self.compute, bundled, fasta)
@@ -195,6 +197,8 @@ pub struct OpenGenome {
     /// The same head for each of the other devices.
     other_heads: Vec<Head>,
     columns: Vec<Column<Positions>>,
+    /// Whether a table is written.
+    has_table: bool,
     /// The head that predicts, if it is not the language model.
     task: Option<Task>,
     settings: GenomeSettings,
@@ -302,6 +306,7 @@ impl Job for GenomeJob<'_> {
                 &opened.session,
                 outputs,
                 &opened.settings,
+                self.sharding().one(),
             )?,
             None => Tracks::default(),
         };
@@ -427,16 +432,17 @@ impl GenomeJob<'_> {
             }
             return Ok(compute.strand);
         };
+        let without = |option| predict.heads.without(option);
         if predict.logits || compute.exact {
             let what = "--logits and --exact are the language model's";
-            return Err(Error::usage(what).todo("add --head lm"));
+            return Err(Error::usage(what).todo(without("these")));
         }
         if compute.strand != Strand::Forward {
             let what = format!(
                 "the head \"{}\" reads the strands it was trained on",
                 task.name
             );
-            return Err(Error::usage(what).todo("leave out --strand, or add --head lm"));
+            return Err(Error::usage(what).todo(without("--strand")));
         }
         match (task.both_strands, &source.sample.reference) {
             (false, _) => Ok(Strand::Forward),
@@ -445,6 +451,12 @@ impl GenomeJob<'_> {
             )),
             (true, None) => Ok(Strand::Joined),
         }
+    }
+
+    /// Whether bases are masked, to be predicted: by a bidirectional language model, in windows.
+    fn masks(&self, facts: &Facts, task: Option<&Task>) -> bool {
+        let predicts = matches!(self.rows, RowsOf::Predictions(_)) && task.is_none();
+        predicts && !facts.causal && !self.inputs.compute.exact
     }
 
     /// What is computed of hidden vectors.
@@ -457,11 +469,11 @@ impl GenomeJob<'_> {
                 Ok(Head::Task(Box::new(head)))
             }
             (RowsOf::Predictions(predict), None) => {
-                let masks = !facts.causal && !self.inputs.compute.exact;
+                let masks = self.masks(facts, task);
                 Ok(Head::Prediction {
                     model: Box::new(LanguageModel::load(checkpoint, model, facts)?),
                     logits: predict.logits,
-                    masked: masks.then_some(usize::from(predict.mask_every)),
+                    masked: masks.then_some(usize::from(predict.mask_every.unwrap_or(MASK_EVERY))),
                 })
             }
         }

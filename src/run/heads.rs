@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::genes::{CLASSES, GeneticCode};
 use crate::head::{Link, Task, Unit};
 use crate::io::{bedgraph, bigwig};
+use crate::sequence::shard::Shard;
 use crate::stream::Strand;
 use crate::stream::genome::{Genes, GenomeSettings, Regions, Tracks, ValueFile, ValueTrack};
 use crate::table::{self, HeadOutputs};
@@ -26,7 +27,12 @@ pub struct Heads {
     pub head: Option<String>,
     /// Write the genes that a gene head's probabilities give, as GFF3. Without -o no table is
     /// written then, nor with --bed, --bigwig and --bedgraph.
-    #[arg(long, value_name = "GFF3", help_heading = "Heads")]
+    #[arg(
+        long,
+        value_name = "GFF3",
+        conflicts_with = "time_limit",
+        help_heading = "Heads"
+    )]
     #[serde(skip)]
     pub genes: Option<PathBuf>,
     /// The genetic code of the genes: 11, or 4 for mycoplasmas, where TGA is no stop.
@@ -35,7 +41,12 @@ pub struct Heads {
     #[serde(skip)]
     pub genetic_code: GeneticCode,
     /// Write runs of bases of a class, as BED.
-    #[arg(long, value_name = "BED", help_heading = "Heads")]
+    #[arg(
+        long,
+        value_name = "BED",
+        conflicts_with = "time_limit",
+        help_heading = "Heads"
+    )]
     #[serde(skip)]
     pub bed: Option<PathBuf>,
     /// The probability from which on a base is of a class, or the value, for --bed.
@@ -51,11 +62,21 @@ pub struct Heads {
     /// Write bigWig tracks for genome browsers, PREFIX.<track>.bw: of the language model logp, entropy,
     /// p_A, p_C, p_G and p_T, of a head its classes; with --strand both PREFIX.<track>.plus.bw and
     /// .minus.bw.
-    #[arg(long, value_name = "PREFIX", help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        conflicts_with = "time_limit",
+        help_heading = "Output"
+    )]
     #[serde(skip)]
     pub bigwig: Option<PathBuf>,
     /// The same tracks as text, PREFIX.<track>.bedGraph.
-    #[arg(long, value_name = "PREFIX", help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        conflicts_with = "time_limit",
+        help_heading = "Output"
+    )]
     #[serde(skip)]
     pub bedgraph: Option<PathBuf>,
     /// Tracks that --bigwig and --bedgraph write, separated by commas [default: all].
@@ -84,11 +105,28 @@ impl Heads {
         self.bigwig.is_some() || self.bedgraph.is_some()
     }
 
-    /// Fails if rows that are intervals, or bins, cannot be what is to be written.
+    /// What to do about an option that is the language model's alone, where another head predicts:
+    /// that model makes neither genes nor regions of classes.
+    pub fn without(&self, option: &str) -> String {
+        let other = if self.genes.is_some() || self.bed.is_some() {
+            ""
+        } else {
+            ", or add --head lm"
+        };
+        format!("leave out {option}{other}")
+    }
+
+    /// Fails if rows that are intervals, or bins, cannot be what is to be written, or if there is no
+    /// name for it.
     ///
     /// # Errors
     /// Usage.
     pub fn check(&self, intervals: bool, bins: bool) -> Result<()> {
+        for (option, prefix) in [("--bigwig", &self.bigwig), ("--bedgraph", &self.bedgraph)] {
+            if let Some(prefix) = prefix {
+                must_begin_a_name(option, prefix)?;
+            }
+        }
         let what = if self.tracks.is_some() && !self.writes_tracks() {
             "--tracks is for --bigwig and --bedgraph"
         } else if intervals && self.writes_tracks() {
@@ -120,19 +158,29 @@ impl Heads {
             chosen(own, self.head.as_deref())?
         };
         if self.genes.is_some() && !task.as_ref().is_some_and(is_of_genes) {
-            let what = "--genes needs a model with a gene head";
-            return Err(Error::usage(what).todo(
-                "leave -m out for the bundled one, or train one with crocuta fit --objective genes",
-            ));
+            return Err(match &self.head {
+                Some(head) => {
+                    Error::usage(format!("--genes needs a gene head: \"{head}\" is none"))
+                        .todo("leave out --head")
+                }
+                None => Error::usage("--genes needs a model with a gene head").todo(
+                    "leave out -m (and CROCUTA_MODEL) for the bundled one, or train one with \
+                     crocuta fit --objective genes",
+                ),
+            });
         }
         if self.bed.is_some() && task.is_none() {
-            let what = "--bed is for heads of tasks";
-            return Err(Error::usage(what).todo("train one with crocuta fit --objective tracks"));
+            let error = Error::usage("--bed is for heads of tasks");
+            return Err(match self.head {
+                Some(_) => error.todo("choose one with --head, not the language model"),
+                None => error.todo("train one with crocuta fit --objective tracks"),
+            });
         }
         Ok(task)
     }
 
-    /// Opens the files; `task`: the head, if it is not the language model.
+    /// Opens the files; `task`: the head, if it is not the language model; `shard`: the one that is
+    /// read, if not all is.
     ///
     /// # Errors
     /// As [`Outputs::create`]; Usage: no such track.
@@ -142,12 +190,13 @@ impl Heads {
         session: &Session,
         outputs: &mut Outputs,
         settings: &GenomeSettings,
+        shard: Option<Shard>,
     ) -> Result<Tracks> {
         let mut tracks = Tracks::default();
         let source = provenance::line(session);
         if let Some(path) = &self.genes {
             let file = outputs.create(path, Format::Gff3)?;
-            tracks.genes = Some(Genes::create(file, self.genetic_code, &source)?);
+            tracks.genes = Some(Genes::create(file, self.genetic_code, &source, shard)?);
         }
         if let (Some(path), Some(task)) = (&self.bed, task) {
             let file = outputs.create(path, Format::Bed)?;
@@ -270,6 +319,17 @@ pub fn described(task: &Task) -> String {
         task.name,
         task.outputs.join(", ")
     )
+}
+
+/// Fails if tracks of this prefix would have hidden names, or names like options.
+fn must_begin_a_name(option: &str, prefix: &Path) -> Result<()> {
+    let text = prefix.to_string_lossy();
+    let name = text.rsplit('/').next().unwrap_or_default();
+    if !["", "-", ".", ".."].contains(&name) {
+        return Ok(());
+    }
+    let what = format!("{option} {text}: tracks are files whose names begin with the prefix");
+    Err(Error::usage(what).todo("give one that ends in a name, such as tracks/genome"))
 }
 
 /// The path of a track.

@@ -133,9 +133,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     read.extend(compute.files()?);
     let unchanged = Inputs::of(inputs.iter().map(|(_, path)| path));
     let mut outputs = Outputs::new(&read, output.force);
-    let summary = output.summary.iter();
-    let mut declared = job.outputs();
-    declared.extend(summary.map(|path| (path.clone(), Format::Json)));
+    let declared = declared(job);
     outputs.open(&declared)?;
     let mut opened = job.open()?;
     let session = J::session(&opened);
@@ -194,7 +192,11 @@ pub fn check<J: Job>(job: &J, print: impl FnOnce(&str) -> Result<()>) -> Result<
     let (compute, output) = job.shared();
     job.check_options()?;
     compute.workers.start()?;
-    must_not_be_a_region(&job.inputs())?;
+    let inputs = job.inputs();
+    must_not_be_a_region(&inputs)?;
+    let mut read: Vec<PathBuf> = inputs.iter().map(|(_, path)| path.clone()).collect();
+    read.extend(compute.files()?);
+    Outputs::new(&read, output.force).must_be_free(&declared(job))?;
     let mut opened = job.open()?;
     J::session(&opened).warn();
     let text = job.describe(&mut opened)?;
@@ -202,11 +204,18 @@ pub fn check<J: Job>(job: &J, print: impl FnOnce(&str) -> Result<()>) -> Result<
     // Lines for shards are a table.
     let binds = match job.sharding().all() {
         Some(_) => String::new(),
-        None => binds::describe(session, (compute, output), &job.inputs())?,
+        None => binds::describe(session, (compute, output), &inputs)?,
     };
     print(&format!("model: {}\n{text}{binds}", session.named()))?;
     session.estimate.check_memory()?;
     session.estimate.check_output(output.max_output)
+}
+
+/// The files that a run writes, the summary among them, as far as they are known before the model.
+fn declared<J: Job>(job: &J) -> Vec<(PathBuf, Format)> {
+    let summary = job.shared().1.summary.iter();
+    let summary = summary.map(|path| (path.clone(), Format::Json));
+    job.outputs().into_iter().chain(summary).collect()
 }
 
 fn journal<J: Job>(

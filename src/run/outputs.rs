@@ -1,7 +1,7 @@
 //! The outputs of a run: declared before any work, none of them an input, all named together.
 
 use crate::error::{Error, Result};
-use crate::io::atomic::{AtomicFile, OutputSet, is_stdout};
+use crate::io::atomic::{AtomicFile, OutputSet, is_stdout, must_be_in_a_directory};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -107,12 +107,24 @@ impl Outputs {
     /// # Errors
     /// As [`Self::check`] and [`AtomicFile::create`]; Usage, if two have the same name.
     pub fn open(&mut self, outputs: &[(PathBuf, Format)]) -> Result<()> {
+        self.must_be_free(outputs)?;
+        for (path, _) in outputs {
+            self.early.push(self.set.create(path, self.force)?);
+        }
+        Ok(())
+    }
+
+    /// Claims these outputs, and refuses those that cannot be; opens none.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; Usage, if two have the same name; Io: no such directory.
+    pub fn must_be_free(&mut self, outputs: &[(PathBuf, Format)]) -> Result<()> {
         for (path, _) in outputs {
             self.claim(path)?;
         }
         for (path, format) in outputs {
             self.check(path, *format)?;
-            self.early.push(self.set.create(path, self.force)?);
+            must_be_in_a_directory(path)?;
         }
         Ok(())
     }

@@ -7,7 +7,8 @@ use super::estimate::Estimate;
 use super::genome::Dtype;
 use super::layers::{self, Layers};
 use super::options::{
-    Compute, Output, RegionOptions, Sharding, indexed, is_given, selection_of_spans,
+    Compute, MASK_EVERY, Output, RegionOptions, Sharding, indexed, is_given, note_of_masks,
+    selection_of_intervals, selection_of_spans,
 };
 use super::outputs::{Format, Outputs};
 use super::provenance::{self, About};
@@ -60,7 +61,7 @@ pub struct Reads {
     /// Which way reads that are stored as their reverse complement are read.
     #[arg(long, value_enum, default_value = "sequenced", help_heading = "Input")]
     orientation: Orientation,
-    /// Write an empty table if there is nothing to read.
+    /// Write an empty table if there is nothing to read: no read, or no region in the file of them.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
     allow_empty: bool,
@@ -72,10 +73,10 @@ pub struct Reads {
     #[serde(flatten)]
     compute: Compute,
     /// For bidirectional models: mask one base in so many at a time, in as many runs of the model,
-    /// and score the masked ones.
-    #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Run",
+    /// and score the masked ones [default: 8].
+    #[arg(long, value_name = "N", help_heading = "Run",
           value_parser = clap::value_parser!(u16).range(1..))]
-    mask_every: u16,
+    mask_every: Option<u16>,
     /// The head of sequences that says the class, or the values, of each read: one of
     /// `crocuta models show`, or lm for none [default: the model's own if it has one].
     #[arg(long, value_name = "NAME", help_heading = "Heads")]
@@ -98,7 +99,12 @@ pub struct Reads {
     per_base: Option<PathBuf>,
     /// Write the records as BAM, in their order, with tags: ll, the mean log-probability of a
     /// base, and pp, the perplexity. With an index beside it if they are sorted.
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "time_limit",
+        help_heading = "Output"
+    )]
     #[serde(skip)]
     bam_out: Option<PathBuf>,
     #[command(flatten)]
@@ -193,8 +199,9 @@ impl Job for Reads {
 
     fn open(&self) -> Result<OpenReads> {
         let mut loaded = Loaded::open(&self.compute, checkpoint::DEFAULT)?;
-        let (regions, left_out) = self.regions.queries()?;
+        let (regions, left_out) = self.regions.queries(self.allow_empty)?;
         let options = Options {
+            nothing: regions.is_empty() && self.regions.are_given(),
             regions,
             reference: self.reference.clone(),
             allow_missing_eof: self.allow_missing_eof,
@@ -227,6 +234,8 @@ impl Job for Reads {
         session
             .notes
             .extend(heads::notes(&session.checkpoint, task.as_ref())?);
+        let idle = note_of_masks(self.mask_every, !session.engine.facts.causal);
+        session.notes.extend(idle.map(str::to_string));
         let head = |engine: &Engine| {
             let Engine { model, facts, .. } = engine;
             let weights = &session.checkpoint.weights;
@@ -234,7 +243,8 @@ impl Job for Reads {
             Ok(ReadHead {
                 likelihood: Some(LanguageModel::load(&session.checkpoint, model, facts)?),
                 task: task.as_ref().map(load).transpose()?,
-                masked: (!facts.causal).then_some(usize::from(self.mask_every)),
+                masked: (!facts.causal)
+                    .then_some(usize::from(self.mask_every.unwrap_or(MASK_EVERY))),
                 pool,
                 per_base: self.per_base.is_some(),
             })
@@ -445,7 +455,10 @@ impl Reads {
             mode: None,
             window: None,
             strand: Strand::Forward,
-            selection: selection_of_spans(opened.source.spans(), contigs),
+            selection: match opened.source.spans() {
+                [] if self.regions.are_given() => selection_of_intervals(&[]),
+                spans => selection_of_spans(spans, contigs),
+            },
             shard: self.sharding.record("read").map(|record| ShardRecord {
                 block: opened.blocks.map(|blocks| blocks.size),
                 ..record

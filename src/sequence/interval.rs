@@ -16,7 +16,7 @@ pub struct Interval {
     pub score: Option<f32>,
     /// Its strand.
     pub strand: Orientation,
-    /// Its place in the file, from 0.
+    /// Its place in the file, from 0: those without a base count.
     pub record: u64,
     /// Its line there, from 1.
     pub line: u64,

@@ -304,7 +304,12 @@ impl Query {
             None => format!("is it of another assembly? There are {}", listed(contigs)),
         };
         if self.text.contains([':', '{', ' ']) && self.origin.is_none() {
-            todo = format!("{todo} {RULE}").trim_start().to_string();
+            let between = match todo.chars().last() {
+                None => "",
+                Some('?') => " ",
+                Some(_) => "; ",
+            };
+            todo = format!("{todo}{between}{RULE}");
         }
         self.refused(format!("region \"{}\": no such contig", self.text))
             .todo(todo)
@@ -460,6 +465,11 @@ mod tests {
         let found = failure("1:5-8", &["chr2", "chr1"]);
         assert!(found.contains("no such contig: did you mean \"chr1\"?"));
         assert!(!failure("xyz", &["1", "2"]).contains("did you mean"));
+        let found = failure("xyz:1-2", &["1", "2"]);
+        assert!(
+            found.contains("There are \"1\", \"2\"; a region is NAME"),
+            "{found}"
+        );
         let found = failure("chr1:5001", &["chr1"]);
         assert!(found.contains("begins at 5001 of a contig of 5000"));
     }

@@ -81,7 +81,7 @@ fn of_the_file(all: &AllIntervals) -> [Column<Positions>; 5] {
         column(
             "record_index",
             ColumnKind::I64,
-            "its place among the intervals of the file, from 0",
+            "its place among the intervals of the file, from 0; those without a base count",
             |own, _| Values::I64(own.iter().map(|i| i.record.cast_signed()).collect()),
         ),
         column(

@@ -135,7 +135,11 @@ fn less(a: &Value, b: &Value) -> bool {
 
 fn described(table: &TableFile) -> String {
     let footer = &table.footer;
-    let words = plain;
+    // What a table does not say has no line.
+    let words = |value: &Value| match value {
+        Value::Null => String::new(),
+        other => plain(other),
+    };
     let count = |value: &Value| value.as_u64().map(number).unwrap_or_default();
     let mut lines = vec![
         ("table", table.kind().to_string()),

@@ -153,6 +153,11 @@ impl Saving {
         Ok(saving)
     }
 
+    /// The file from which the same command goes on, if it was saved.
+    pub fn file(&self) -> Option<&Path> {
+        Some(self.path.as_path()).filter(|path| path.is_file())
+    }
+
     /// The earlier run, once.
     pub(super) fn load(&mut self) -> Result<Option<Saved>> {
         let Some(bytes) = self.found.take() else {
@@ -241,7 +246,10 @@ mod tests {
         };
         let mut saved = Saved::new(AdamW::new(0.1));
         saved.values.insert("w".to_string(), vec![1.0, 2.0]);
-        open(false).unwrap().store(&saved).unwrap();
+        let mut first = open(false).unwrap();
+        assert_eq!(first.file(), None);
+        first.store(&saved).unwrap();
+        assert!(first.file().is_some_and(|path| path.ends_with(".out.fit")));
         assert_eq!(open(false).err().unwrap().kind(), Kind::Usage);
         let path = dir.path().join(".out.fit");
         let bytes = fs::read(&path).unwrap();

@@ -265,4 +265,22 @@ fn check_says_what_a_run_would_take() {
     Case::new("check embed none.fa -m model")
         .run()
         .fails(5, &["none.fa"]);
+    let case = |args: &str| {
+        let case = Case::new(&format!("check {args}"));
+        case.file("a.fa", text()).file("there/x.parquet", "")
+    };
+    for args in [
+        "embed a.fa -m model -o there/x.parquet",
+        "predict a.fa -m model -o there/x.parquet",
+        "predict a.fa -m model --genes there/x.parquet --force",
+        "embed a.fa -m model -o there/y.parquet --summary there/y.parquet",
+        "fit a.fa -m model -o there",
+    ] {
+        case(args).run().fails(2, &["there"]);
+    }
+    let forced = case("embed a.fa -m model -o there/x.parquet --force");
+    { forced }.run().succeeds(&[]);
+    case("embed a.fa -m model -o none/x.parquet")
+        .run()
+        .fails(5, &["no such directory"]);
 }

@@ -201,6 +201,13 @@ fn a_step_in_parts_is_the_same_step_but_for_rounding() {
 }
 
 #[test]
+fn a_run_that_is_stopped_says_where_it_stands() {
+    let words = ".out.fit: the same command with --resume";
+    let mut case = small("--steps 1000000 --validate b --evaluate-every 1000000 --time-limit 1s");
+    case.run().ends(143, &[words], &[".out.fit"]);
+}
+
+#[test]
 fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
     let args = "--steps 60 --validate b --evaluate-every 20 --checkpoint-every 0";
     let whole = weights(args);

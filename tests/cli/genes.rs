@@ -233,6 +233,35 @@ fn what_cannot_be_is_refused() {
     predict("--genes g.gff3 --genetic-code 1").fails(2, &["expected 11 or 4"]);
 }
 
+#[test]
+fn what_is_advised_about_genes_can_be_followed() {
+    let predict = |args: &str| {
+        Case::new(&format!("predict a.fa --genes g.gff3 {args}"))
+            .file("a.fa", genome(40).0)
+            .file("a.bed", "c\t0\t9\n")
+            .run()
+    };
+    for (args, words) in [
+        ("--strand both", "leave out --strand\n"),
+        ("--intervals a.bed", "leave out --intervals\n"),
+        ("--logits", "leave out these\n"),
+        ("--head lm", "leave out --head\n"),
+        ("-m model", "leave out -m"),
+        ("--time-limit 1s", "cannot be used with"),
+    ] {
+        let outcome = predict(args);
+        assert!(!outcome.stderr.contains("add --head lm"), "{args}");
+        outcome.fails(2, &[words]);
+    }
+    let check = "check predict a.fa --genes g.gff3";
+    let mut case = Case::new(check).file("a.fa", genome(40).0);
+    let said = String::from_utf8(case.run().succeeds(&[]).stdout).unwrap();
+    assert!(said.contains("\noutput: no table\n"), "{said}");
+    let bed = "predict a.fa --bed g.bed --head lm";
+    let mut case = Case::new(bed).file("a.fa", genome(40).0);
+    case.run().fails(2, &["choose one with --head"]);
+}
+
 /// The genome of phage lambda, which no bundled model was trained on.
 const LAMBDA: &[u8] = include_bytes!("../../data/lambda.fa.gz");
 

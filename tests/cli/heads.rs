@@ -110,3 +110,26 @@ fn heads_are_listed_and_what_is_absent_or_left_aside_is_said() {
     let (_, outcome) = then(case, "reads test.fa --adapter out -m model -o r.parquet");
     outcome.fails(3, &["this is FASTA, not a file of reads"]);
 }
+
+#[test]
+fn nothing_is_left_of_a_head_whose_place_an_adapter_s_head_takes() {
+    let fit = |start: &str, output: &str, args: &str| {
+        format!(
+            "fit --objective sequences --table train.csv --validate-table dev.csv -m {start} \
+             -o {output} --batch 16 --epochs 1 {args}"
+        )
+    };
+    let mut case = Case::new(&fit("model", "whole", "--head-only --head-shape mlp"))
+        .file("train.csv", labelled(&sequences(1, 40)))
+        .file("dev.csv", labelled(&sequences(2, 20)))
+        .seconds(120);
+    assert_eq!(case.run().code, Some(0));
+    let (case, shown) = then(case, "models show whole");
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("crocuta_heads.label.hidden"));
+    let (case, made) = then(case, &fit("whole", "lora", "--lora 2"));
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let (_, shown) = then(case, "models show whole --adapter lora");
+    let shown = String::from_utf8(shown.succeeds(&[]).stdout).unwrap();
+    assert!(shown.contains("crocuta_heads.label"), "{shown}");
+    assert!(!shown.contains("hidden"), "{shown}");
+}

@@ -398,3 +398,46 @@ fn an_interval_beyond_its_contig_is_an_error_of_its_own_file() {
         assert!(!outcome.stderr.contains("start"), "{}", outcome.stderr);
     }
 }
+
+#[test]
+fn a_file_without_intervals_or_regions_is_an_error_or_an_empty_table() {
+    let sam = "@SQ\tSN:c\tLN:9\nr\t0\tc\t1\t9\t4M\t*\t0\t0\tACGT\t*\n";
+    let case = |line: &str| {
+        Case::new(&format!("{line} -m model -o out.parquet"))
+            .file("a.fa", text())
+            .file("i.fa", text())
+            .file("i.fa.fai", fai(&text()))
+            .file("a.sam", sam)
+            .file("none.bed", "# peaks\n")
+            .file("cds.gff3", "c\tx\tCDS\t1\t9\t.\t+\t0\tID=a\n")
+    };
+    for (line, what) in [
+        ("embed a.fa --intervals none.bed", "no intervals"),
+        ("predict i.fa --intervals none.bed", "no intervals"),
+        (
+            "embed i.fa --intervals cds.gff3",
+            "no features of type gene",
+        ),
+        ("predict a.fa -R none.bed", "no regions"),
+        ("embed i.fa -R none.bed --bin 100", "no regions"),
+        ("predict i.fa -R none.bed --shard 1/2", "no regions"),
+        ("reads a.sam -R none.bed", "no regions"),
+    ] {
+        case(line).run().fails(3, &[what]);
+        let mut allowed = case(&format!("{line} --allow-empty"));
+        let table = allowed.run().succeeds(&["out.parquet"]).table();
+        assert_eq!(table.rows(), 0, "{line}");
+        assert_eq!(table.footer["selection"]["count"], 0, "{line}");
+    }
+    let mut piped = case("predict - -R none.bed --allow-empty").stdin(text());
+    assert_eq!(piped.run().succeeds(&["out.parquet"]).table().rows(), 0);
+}
+
+#[test]
+fn an_interval_without_a_base_keeps_its_place() {
+    let found = run(
+        "embed a.fa --intervals r.bed",
+        &[("r.bed", "c\t5\t5\nc\t5\t9\n".to_string())],
+    );
+    assert_eq!(found.integers("record_index"), [1]);
+}

@@ -684,6 +684,10 @@ fn a_cheaper_attention_says_its_error_on_the_user_s_sequence_and_learns() {
     case = case.args("models convert m --attention linformer -o n");
     case.run()
         .fails(2, &["expected sliding, performer or nystrom"]);
+    for model in ["m", "crocuta-bacteria"] {
+        case = case.args(&format!("models convert {model} -o n"));
+        case.run().fails(2, &["--dtype, --distil or --attention"]);
+    }
     case = case.args("models convert m --check a.fa -o n");
     case.run().fails(2, &["--distil", "--attention"]);
 }

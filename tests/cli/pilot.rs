@@ -33,7 +33,11 @@ fn values(table: &Table, experiment: &str, measure: &str) -> Vec<(String, Option
 #[test]
 fn a_pilot_compares_candidates_of_equal_size_and_writes_a_report_that_needs_no_network() {
     let args = format!("pilot a.fa -o out --candidates sliding-window mamba hyena {SMALL}");
-    let outcome = case(&args).run().succeeds(&MADE);
+    let mut pilot = case(&args);
+    let outcome = pilot.run().succeeds(&MADE);
+    let mut show = pilot.args("table show out/results.parquet");
+    let shown = String::from_utf8(show.run().succeeds(&[]).stdout).unwrap();
+    assert!(!shown.contains("null"), "{shown}");
     let table = results(&outcome);
     for (name, _, parameters) in values(&table, "candidate", "parameters") {
         assert!(

@@ -1,7 +1,7 @@
 //! Predictions.
 
 use crate::harness::table::{Table, difference};
-use crate::harness::{Case, bases, record};
+use crate::harness::{Case, bases, fai, record};
 
 const FOUR: [&str; 4] = ["p_A", "p_C", "p_G", "p_T"];
 /// Tokens of A, C, G and T.
@@ -94,4 +94,53 @@ fn chunks_and_strands_agree_with_embed() {
     let expected = [(0, "+"), (1799, "-"), (1800, "+"), (1800 + 123, "-")];
     assert_eq!(first, expected.map(|(i, _)| i));
     assert!(expected.iter().all(|&(i, strand)| strands[i] == strand));
+}
+
+#[test]
+fn tracks_have_names() {
+    for (option, prefix) in [
+        ("--bigwig", "tracks/"),
+        ("--bigwig", "-"),
+        ("--bedgraph", "tracks/"),
+        ("--bedgraph", "."),
+    ] {
+        let mut case = Case::new(&format!("predict a.fa -m model {option} {prefix}"));
+        case = case.file("a.fa", text()).file("tracks/kept", "");
+        case.run().fails(2, &[option, "begin with the prefix"]);
+    }
+}
+
+#[test]
+fn what_is_said_of_a_run_counts_the_sequences_that_have_rows() {
+    for (options, words) in [
+        ("", "962 rows of 2 sequences"),
+        (
+            "--region a:1-9 --region a:800-808",
+            "18 rows of 1 sequences",
+        ),
+        ("--shard 2/3", "62 rows of 1 sequences"),
+        ("--shard 3/3", "0 rows of 0 sequences"),
+    ] {
+        let line = format!("predict a.fa -m model -o out.parquet {options}");
+        for index in [false, true] {
+            let mut case = Case::new(&line).file("a.fa", text());
+            if index {
+                case = case.file("a.fa.fai", fai(&text()));
+            }
+            let outcome = case.run().succeeds(&["out.parquet"]);
+            assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+        }
+    }
+}
+
+#[test]
+fn masks_that_change_nothing_are_warned_of() {
+    for line in ["predict a.fa", "reads a.fq"] {
+        let mut case = Case::new(&format!("{line} -m model -o out.parquet --mask-every 4"))
+            .file("a.fa", text())
+            .file("a.fq", "@r\nACGT\n+\nIIII\n");
+        let outcome = case.run().succeeds(&["out.parquet"]);
+        let said = &outcome.stderr;
+        assert!(said.contains("--mask-every changes nothing"), "{said}");
+    }
 }

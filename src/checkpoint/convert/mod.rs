@@ -6,7 +6,7 @@ use super::safetensors::{self, Entry};
 use super::staging::Staging;
 use super::tokenizer::TOKENIZERS;
 use super::torch::{Archive, View};
-use super::{Architecture, Config, child, presets};
+use super::{Architecture, Config, bundled, child, presets};
 use crate::error::{Error, Result};
 use crate::io::{sha256, source};
 use serde_json::{Map, Value, json};
@@ -30,6 +30,12 @@ pub fn convert_in_child(
     out: &Path,
     config: Option<&Path>,
 ) -> Result<String> {
+    if file.is_dir() || bundled::find(file).is_some() {
+        let error = Error::usage("a model, not a PyTorch checkpoint").file(file.display());
+        let todo = "say what it becomes, by --dtype, --distil or --attention, or name the file of a \
+                    checkpoint";
+        return Err(error.todo(todo));
+    }
     let config = match config {
         Some(config) => config.to_path_buf(),
         None => beside(file)?,

@@ -7,7 +7,7 @@ mod request;
 use super::log::Logging;
 use super::process::{command, print};
 use crate::checkpoint::{self, Checkpoint, Staging};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::run::binds;
 use crate::run::units::readable;
 use crate::stream;
@@ -54,13 +54,13 @@ impl Fit {
         }
         self.schedule.workers.start()?;
         let output = self.directory()?;
-        checkpoint::must_be_free(&output, self.output.force)?;
+        checkpoint::must_be_free(&output, Some(self.output.force))?;
         let mut fit = self.prepare()?;
         for warning in fit.warnings() {
             tracing::warn!("{warning}");
         }
         let mut saving = self.saving(&output, &fit)?;
-        let out = Staging::replacing(&output, self.output.force)?;
+        let out = Staging::replacing(&output, Some(self.output.force))?;
         let steps = fit.plan.schedule.steps;
         tracing::info!("{} parameters, {steps} steps", fit.parameters());
         let score = fit.score;
@@ -68,8 +68,17 @@ impl Fit {
         let outcome = fit.train(Some(&mut saving), &mut |report| {
             progress.show(report);
             stream::go_on()
-        })?;
+        });
         progress.finish();
+        let outcome = outcome.inspect_err(|error| {
+            let stopped = [Kind::Interrupted, Kind::Terminated].contains(&error.kind());
+            if let Some(path) = saving.file().filter(|_| stopped) {
+                let place = path.display();
+                tracing::info!(
+                    "the run stands in {place}: the same command with --resume goes on there"
+                );
+            }
+        })?;
         let before = fit.warnings().len();
         let words = (command(), self.output.license.clone());
         let written = fit.write(&outcome, words, out)?;
@@ -87,6 +96,9 @@ impl Fit {
     /// What the command would take, in lines of `name: value`.
     pub fn check(&self) -> Result<String> {
         self.schedule.workers.start()?;
+        if let Ok(output) = self.directory() {
+            checkpoint::must_be_free(&output, Some(self.output.force))?;
+        }
         let fit = self.prepare()?;
         let estimate = fit.estimate();
         let speed = fit.measure()?;

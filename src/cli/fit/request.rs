@@ -47,7 +47,7 @@ impl Split {
                 let file = Arc::from(path.display().to_string());
                 let query =
                     |record: Record| Query::exact(record.region).of_line(&file, record.line);
-                queries.extend(bed::read(path)?.warned().into_iter().map(query));
+                queries.extend(bed::read(path, false)?.warned().into_iter().map(query));
             }
             Ok(queries)
         };

@@ -21,7 +21,7 @@ impl Pilot {
     /// Runs the command.
     pub fn run(&self, logging: &Logging) -> Result<()> {
         self.workers.start()?;
-        checkpoint::must_be_free(&self.output, false)?;
+        checkpoint::must_be_free(&self.output, None)?;
         let open = |without: Option<&'static str>| {
             device::open_with_names(without, &self.device, self.precision)
         };

@@ -78,7 +78,7 @@ impl Genome {
 
     /// What a finder writes that holds so many bases, of contigs of so many bases.
     fn find(&self, held: usize, contig: usize) -> String {
-        let mut finder = Finder::new(Vec::new(), GeneticCode::Bacterial, "test").unwrap();
+        let mut finder = Finder::new(Vec::new(), GeneticCode::Bacterial, "test", None).unwrap();
         finder.hold = held;
         let parts = self.bases.chunks(contig).zip(self.rows.chunks(contig));
         for (number, (bases, rows)) in parts.enumerate() {

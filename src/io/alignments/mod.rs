@@ -40,6 +40,8 @@ const START: usize = 1 << 12;
 pub struct Options {
     /// Only records that overlap these regions; none reads everything.
     pub regions: Vec<Query>,
+    /// Reads nothing: regions are asked for, and there are none.
+    pub nothing: bool,
     /// The FASTA that a CRAM file was written against, and that `=` in sequences stands for.
     pub reference: Option<PathBuf>,
     /// Lets a BGZF file pass, with a warning, that lacks its closing block.
@@ -99,6 +101,7 @@ pub struct Alignments {
     spans: Vec<Span>,
     records: u64,
     allow_empty: bool,
+    nothing: bool,
     left_out: LeftOut,
 }
 
@@ -279,6 +282,7 @@ impl Alignments {
             spans,
             records: 0,
             allow_empty: options.allow_empty || !options.regions.is_empty(),
+            nothing: options.nothing,
             left_out: LeftOut::new(options),
         })
     }
@@ -319,6 +323,9 @@ impl Alignments {
 
     /// The next record; `None` when all were handed out and the input ended well.
     pub fn next_record(&mut self) -> Result<Option<Record>> {
+        if self.nothing {
+            return Ok(None);
+        }
         let place = |error: Error| error.place(format!("record {}", self.records + 1));
         let mut record = match &mut self.source {
             Source::Bam(text) => bam::read_record(text).map_err(place),

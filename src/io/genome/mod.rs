@@ -26,6 +26,8 @@ use stream::Stream;
 pub struct Options {
     /// Regions to read; none reads everything.
     pub regions: Vec<Query>,
+    /// Reads nothing of any contig: regions are asked for, and there are none.
+    pub nothing: bool,
     /// Bases before a region that are handed out too, as far as there are any.
     pub context: u64,
     /// Bases after a region that are handed out too: the reverse strand's context.
@@ -46,6 +48,13 @@ pub struct Options {
     pub allow_empty: bool,
 }
 
+impl Options {
+    /// Whether every contig is read, or a shard of all.
+    fn everything(&self) -> bool {
+        self.regions.is_empty() && !self.nothing
+    }
+}
+
 /// A FASTA input of which sequences are pulled, one after the other.
 ///
 /// Everything is read from the start to the end of the input, and checked, unless there are
@@ -60,6 +69,8 @@ pub struct Genome {
     planned: Option<Vec<Planned>>,
     /// Of a shard, the contigs that it reads.
     names: Option<Vec<String>>,
+    /// Contigs of which something was handed out, and the last of them.
+    handed_out: (u64, Option<usize>),
     source: Source,
 }
 
@@ -89,7 +100,7 @@ impl Genome {
             let what = "a shard is found by the lengths of all contigs, and this is a stream";
             return Err(Error::usage(what).todo("give a file, best one with an index"));
         }
-        if !options.regions.is_empty() || options.shard.is_some() {
+        if !options.everything() || options.shard.is_some() {
             match Indexed::open(path, &input, options.allow_missing_eof)? {
                 Access::Indexed(reader) => {
                     let spans = Spans::new(*reader, &options)?;
@@ -110,7 +121,7 @@ impl Genome {
         for region in &options.regions {
             region.check()?;
         }
-        let index = if options.regions.is_empty() {
+        let index = if options.everything() {
             Index::of(path, &input)?
         } else {
             None
@@ -123,9 +134,10 @@ impl Genome {
             hint: planned
                 .as_ref()
                 .map(all)
-                .or(text.filter(|_| options.regions.is_empty())),
+                .or(text.filter(|_| options.everything())),
             planned,
             names: None,
+            handed_out: (0, None),
             source: Source::Stream(Box::new(Stream::new(input, options, index))),
         })
     }
@@ -182,6 +194,7 @@ impl Genome {
             hint: Some(planned.iter().map(|planned| planned.bases).sum()),
             planned: Some(planned),
             names,
+            handed_out: (0, None),
             source,
         }
     }
@@ -265,12 +278,23 @@ impl Genome {
     /// The next sequence; `None` when all were handed out and the input ended well. Skips what is
     /// left of the current one.
     pub fn next_sequence(&mut self) -> Result<Option<Sequence>> {
-        match &mut self.source {
+        let next = match &mut self.source {
             Source::Stream(stream) => stream.next_sequence(),
             Source::Indexed(spans) => spans.next_sequence(),
             Source::Consensus(consensus) => consensus.next_sequence(),
+        };
+        let next = next.map_err(|error| error.file(&self.name))?;
+        // Those of one contig come one after the other.
+        let contig = next.as_ref().map(|sequence| sequence.contig);
+        if contig.is_some() && contig != self.handed_out.1 {
+            self.handed_out = (self.handed_out.0 + 1, contig);
         }
-        .map_err(|error| error.file(&self.name))
+        Ok(next)
+    }
+
+    /// Of how many contigs all or parts were handed out.
+    pub fn handed_out(&self) -> u64 {
+        self.handed_out.0
     }
 
     /// Appends base codes of the current sequence until it ends or `max` (at least 1) were

@@ -23,7 +23,7 @@ pub fn asked(contigs: &[Contig], options: &Options) -> Result<Vec<Span>> {
     for region in &options.regions {
         spans.push(region.resolve_by(contigs, |name| places.get(name).copied())?);
     }
-    if options.regions.is_empty() {
+    if options.everything() {
         let whole = contigs.iter().zip(0..).map(|(contig, i)| Span {
             contig: i,
             start: 0,

@@ -48,7 +48,7 @@ impl Stream {
         }
         Self {
             asked,
-            spans: None,
+            spans: options.nothing.then(HashMap::new),
             reader: Reader::new(input).allow_empty(options.allow_empty),
             answers: vec![None; options.regions.len()],
             options,

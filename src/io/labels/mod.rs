@@ -255,7 +255,7 @@ fn of_intervals(path: &Path, wanted: &[String]) -> Result<Labels> {
     let places = chosen(&NAMES, wanted)?;
     let names = places.iter().map(|&at| NAMES[at].to_string()).collect();
     let mut labels = Labels::new(names, false);
-    for interval in intervals::read(path, None)?.intervals {
+    for interval in intervals::read(path, None, false)?.intervals {
         let region = &interval.region;
         let strand = match interval.strand {
             Orientation::Forward => "+",

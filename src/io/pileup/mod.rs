@@ -134,6 +134,13 @@ impl Consensus {
         })
     }
 
+    /// The same with no position to be handed out.
+    #[must_use]
+    pub fn of_nothing(mut self) -> Self {
+        self.left.clear();
+        self
+    }
+
     /// Of a shard, the contigs that it reads.
     pub fn names(&self) -> Option<Vec<String>> {
         self.names.clone()

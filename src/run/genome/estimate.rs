@@ -41,5 +41,8 @@ impl OpenGenome {
                 bin,
             )
         };
+        if !self.has_table {
+            self.session.estimate.without_table();
+        }
     }
 }

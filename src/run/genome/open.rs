@@ -7,6 +7,7 @@ use crate::head::Task;
 use crate::io::genome::Genome;
 use crate::run::device::Load;
 use crate::run::heads;
+use crate::run::options::note_of_masks;
 use crate::run::session::{Loaded, Session};
 use crate::stream::Strand;
 use crate::stream::genome::{GenomeSettings, Head, Intervals};
@@ -24,11 +25,13 @@ impl GenomeJob<'_> {
         }
         let scratch = compute.exact_bytes(&loaded.model)?;
         let strand = self.strand(task.as_ref())?;
-        if source.intervals.intervals.is_some() && task.is_some() {
+        if let (Some(heads), true, Some(_)) =
+            (self.heads(), source.intervals.intervals.is_some(), &task)
+        {
             let what = "--intervals is for the language model's predictions";
-            return Err(Error::usage(what).todo("add --head lm"));
+            return Err(Error::usage(what).todo(heads.without("--intervals")));
         }
-        let annotation = source.intervals.read()?;
+        let annotation = source.intervals.read(source.allow_empty)?;
         let (intervals, feature, left_out) = match annotation {
             Some(read) => (
                 Some(Intervals::new(read.intervals)),
@@ -38,7 +41,7 @@ impl GenomeJob<'_> {
             None => (None, None, 0),
         };
         let together = self.together(task.as_ref());
-        let (regions, empty) = source.regions.queries()?;
+        let (regions, empty) = source.regions.queries(source.allow_empty)?;
         let wanted = self.wanted(&regions, intervals.as_ref(), source.sharding.one(), None);
         let genome = source.open(&loaded.facts, strand, together, wanted)?;
         let session = self.session_for(loaded, &genome, task.as_ref())?;
@@ -65,6 +68,7 @@ impl GenomeJob<'_> {
             } else {
                 columns
             },
+            has_table: self.table().is_some(),
             session,
             genome,
             head,
@@ -93,9 +97,12 @@ impl GenomeJob<'_> {
         };
         let mut session = Session::open(loaded, compute, exact, load)?;
         session.notes.extend(note);
-        if self.heads().is_some() {
+        if let RowsOf::Predictions(predict) = self.rows {
             let notes = heads::notes(&session.checkpoint, task)?;
             session.notes.extend(notes);
+            let masks = self.masks(&session.engine.facts, task);
+            let idle = note_of_masks(predict.mask_every, masks);
+            session.notes.extend(idle.map(str::to_string));
         }
         Ok(session)
     }

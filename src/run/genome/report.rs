@@ -74,6 +74,9 @@ impl GenomeJob<'_> {
         if let Some((intervals, _)) = &opened.settings.intervals {
             return Ok(selection_of_intervals(intervals.all()));
         }
+        if opened.regions.is_empty() && self.inputs.source.regions.are_given() {
+            return Ok(selection_of_intervals(&[]));
+        }
         let contigs = opened.genome.finished_contigs();
         let mut asked = spans(&opened.regions, contigs)?;
         if self.inputs.source.keep_overlaps {
@@ -88,7 +91,7 @@ impl GenomeJob<'_> {
     pub(super) fn counts(&self, opened: &OpenGenome, rows: u64) -> Summary {
         let counts = opened.genome.counts();
         let mut summary = Summary {
-            counted: format!("{rows} rows of {} sequences", counts.sequences),
+            counted: format!("{rows} rows of {} sequences", opened.genome.handed_out()),
             ..Summary::default()
         };
         let total = counts.ambiguous_total();

@@ -125,7 +125,8 @@ pub struct Compute {
     pub overlap: Option<u32>,
     /// For bidirectional models: run each sequence whole, however long it is, layer by layer over
     /// scratch files, instead of windows. The forward strand only.
-    #[arg(long, conflicts_with_all = ["window", "overlap", "resume"], help_heading = "Run")]
+    #[arg(long, conflicts_with_all = ["window", "overlap", "resume", "time_limit"],
+          help_heading = "Run")]
     pub exact: bool,
     /// Let attention look back only so many bases, which bounds its memory [default: all].
     #[arg(long, value_name = "BASES", help_heading = "Run",

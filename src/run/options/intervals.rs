@@ -62,16 +62,16 @@ pub struct Intervals {
 
 impl Intervals {
     /// Reads the file, and gives the intervals their shape, which may leave some without a base;
-    /// none without the option.
+    /// none without the option. With `allow_empty` there may be no intervals.
     ///
     /// # Errors
     /// Usage: --around is not understood; those of the reader.
-    pub fn read(&self) -> Result<Option<Annotation>> {
+    pub fn read(&self, allow_empty: bool) -> Result<Option<Annotation>> {
         let shape = self.shape()?;
         let Some(path) = &self.intervals else {
             return Ok(None);
         };
-        let read = intervals::read(path, self.feature.as_deref())?;
+        let read = intervals::read(path, self.feature.as_deref(), allow_empty)?;
         let all = read.intervals.len();
         let circle = |interval: &Interval| read.circles.get(&interval.region.contig).copied();
         let shaped = read.intervals.into_iter();
@@ -81,7 +81,7 @@ impl Intervals {
             None => interval,
         });
         let shaped: Vec<_> = around.collect();
-        if shaped.is_empty() {
+        if shaped.is_empty() && all > 0 {
             let error = Error::usage("--around 0 leaves no base of any interval");
             return Err(error.todo("add --upstream or --downstream"));
         }
@@ -89,6 +89,7 @@ impl Intervals {
             empty: read.empty + (all - shaped.len()) as u64,
             intervals: shaped,
             feature: read.feature,
+            others: read.others,
             circles: read.circles,
         }))
     }

@@ -25,5 +25,14 @@ pub fn is_given<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S
     to.serialize_bool(path.is_some())
 }
 
+/// One base in so many is masked at a time, if nothing else is asked for.
+pub const MASK_EVERY: u16 = 8;
+
+/// What a user should know where --mask-every is given, and nothing is masked.
+pub fn note_of_masks(asked: Option<u16>, masks: bool) -> Option<&'static str> {
+    let idle = asked.is_some() && !masks;
+    idle.then_some("--mask-every changes nothing: this run masks no base")
+}
+
 /// Context of a model that does not state the length it was trained on.
 pub const CONTEXT: usize = 1 << 16;

@@ -48,17 +48,18 @@ impl RegionOptions {
         file.map(|path| ("regions-file", json!(file_name(path))))
     }
 
-    /// The regions of the command line and of the file, and how many of those have no base.
+    /// The regions of the command line and of the file, and how many of those have no base. With
+    /// `allow_empty` there may be none although they are given, which then means nothing.
     ///
     /// # Errors
     /// Usage: not a region. Those of the reader of BED.
-    pub fn queries(&self) -> Result<(Vec<Query>, u64)> {
+    pub fn queries(&self, allow_empty: bool) -> Result<(Vec<Query>, u64)> {
         let (mut queries, mut empty) = (Vec::new(), 0);
         for text in &self.region {
             queries.push(Query::parse(text)?);
         }
         if let Some(path) = &self.regions_file {
-            let read = bed::read(path)?;
+            let read = bed::read(path, allow_empty)?;
             empty = read.empty;
             let file = Arc::from(path.display().to_string());
             let query = |record: Record| Query::exact(record.region).of_line(&file, record.line);

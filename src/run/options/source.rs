@@ -66,7 +66,8 @@ pub struct Source {
         help_heading = "Input"
     )]
     pub shard_by: By,
-    /// Write an empty table if there is nothing to read.
+    /// Write an empty table if there is nothing to read: no sequence, or no interval or region in
+    /// the file of them.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
     pub allow_empty: bool,
@@ -122,6 +123,12 @@ impl Source {
         files
     }
 
+    /// Whether regions or intervals are asked for, and these are all.
+    fn asks_for_nothing(&self, regions: &[Query]) -> bool {
+        let asked = self.regions.are_given() || self.intervals.intervals.is_some();
+        asked && regions.is_empty()
+    }
+
     /// Opens this part of the input. `together`: regions may be read as one sequence with gaps.
     ///
     /// # Errors
@@ -167,6 +174,7 @@ impl Source {
             return Err(Error::usage(what).file(self.fasta.display()).todo(todo));
         }
         let options = Options {
+            nothing: self.asks_for_nothing(&regions),
             regions,
             context: left,
             context_after: right,
@@ -199,6 +207,11 @@ impl Source {
             self.sample.choice(),
             self.allow_missing_eof,
         )?;
+        let consensus = if self.asks_for_nothing(regions.0) {
+            consensus.of_nothing()
+        } else {
+            consensus
+        };
         let name = self.fasta.display().to_string();
         Ok(Genome::of_alignments(name, consensus))
     }
@@ -224,7 +237,13 @@ pub fn indexed(
 pub struct Sample {
     /// The input holds sorted alignments (BAM, CRAM, SAM) on this FASTA, which has an index: read
     /// the sample's own sequence along it, at each position the base that most reads have.
-    #[arg(short, long, value_name = "FASTA", help_heading = "Alignments")]
+    #[arg(
+        short,
+        long,
+        value_name = "FASTA",
+        conflicts_with = "time_limit",
+        help_heading = "Alignments"
+    )]
     #[serde(skip)]
     pub reference: Option<PathBuf>,
     /// Reads that it takes to decide a position.

@@ -57,7 +57,7 @@ impl Score {
         if !self.regions.are_given() {
             return Ok((None, 0));
         }
-        let (regions, empty) = self.regions.queries()?;
+        let (regions, empty) = self.regions.queries(false)?;
         let contigs = reference.contigs();
         let places: HashMap<&str, usize> = (0..)
             .zip(contigs)

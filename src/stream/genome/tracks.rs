@@ -5,6 +5,7 @@ use crate::error::{Error, Result, printable};
 use crate::genes::{Finder, GeneticCode};
 use crate::io::atomic::AtomicFile;
 use crate::sequence::Contig;
+use crate::sequence::shard::Shard;
 use crate::table::{Batch, Positions};
 use std::io::{BufWriter, Write};
 
@@ -41,13 +42,18 @@ pub struct Regions {
 }
 
 impl Genes {
-    /// Writes GFF3 to `target`; `source`: what the genes were made with.
+    /// Writes GFF3 to `target`; `source`: what the genes were made with; `shard`: whose they are.
     ///
     /// # Errors
     /// Io.
-    pub fn create(target: AtomicFile, code: GeneticCode, source: &str) -> Result<Self> {
+    pub fn create(
+        target: AtomicFile,
+        code: GeneticCode,
+        source: &str,
+        shard: Option<Shard>,
+    ) -> Result<Self> {
         let name = target.name().to_path_buf();
-        let finder = Finder::new(BufWriter::new(target), code, source);
+        let finder = Finder::new(BufWriter::new(target), code, source, shard);
         finder.map(Self).map_err(|e| Error::io(&name, &e))
     }
 

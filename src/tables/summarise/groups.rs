@@ -61,7 +61,7 @@ impl Groups {
             let what = format!("{} is neither a column of it nor a file", path.display());
             return Err(Error::usage(what).file(table.path.display()));
         }
-        let intervals = intervals::read(path, None)?.intervals;
+        let intervals = intervals::read(path, None, false)?.intervals;
         let mut places: HashMap<String, Overlaps> = HashMap::new();
         for (Interval { region, .. }, number) in intervals.iter().zip(0..) {
             let [start, end] = [region.start, region.end].map(u64::cast_signed);

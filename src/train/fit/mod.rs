@@ -273,43 +273,62 @@ fn findings(outcome: &Outcome, test: Option<&Evaluation>, baselines: &[Baseline]
     found
 }
 
-/// What was measured, in lines: on held-out data, of simple models, and last on the test.
-fn summary(outcome: &Outcome, record: &RunRecord) -> Vec<String> {
-    let words = |found: &Evaluation| {
-        let names = [
-            "bits_per_base",
-            "mcc",
-            "accuracy",
-            "auroc",
-            "spearman",
-            "cross_entropy_bits",
-        ];
-        let shown = names.into_iter().filter_map(|name| {
+/// Tracks of values whose measures a line has.
+const TRACKS: usize = 3;
+
+/// The measures that a reader compares, in a line.
+fn measures(found: &Evaluation) -> String {
+    let names = [
+        "bits_per_base",
+        "mcc",
+        "accuracy",
+        "auroc",
+        "spearman",
+        "cross_entropy_bits",
+        "mean_squared_error",
+    ];
+    // Of tracks of values, each has its own.
+    let own = found.metrics.keys().map(String::as_str);
+    let own = own.filter(|name| name.starts_with("spearman_") && !name.ends_with("_ci95"));
+    let shown = names
+        .into_iter()
+        .chain(own.take(TRACKS))
+        .filter_map(|name| {
             let value = card::shown(found.metrics.get(name)?);
-            let interval = found.metrics.get(&format!("{name}_ci95"));
-            let interval = interval.map_or(String::new(), |ci| format!(" ({})", card::shown(ci)));
+            let interval = match found.metrics.get(&format!("{name}_ci95")) {
+                None => String::new(),
+                Some(Value::Null) => " (no 95 % interval)".to_string(),
+                Some(interval) => format!(" ({})", card::shown(interval)),
+            };
             Some(format!("{} {value}{interval}", name.replace('_', " ")))
         });
-        shown.collect::<Vec<_>>().join(", ")
-    };
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// What was measured, in lines: on held-out data, of simple models, and last on the test.
+fn summary(outcome: &Outcome, record: &RunRecord) -> Vec<String> {
     let mut lines = Vec::new();
     for baseline in &record.baselines {
         if let Some(found) = baseline.test.as_ref().or(baseline.evaluation.as_ref()) {
-            lines.push(format!("linear model, {}: {}", baseline.name, words(found)));
+            lines.push(format!(
+                "linear model, {}: {}",
+                baseline.name,
+                measures(found)
+            ));
         }
     }
     if let Some(found) = &outcome.evaluation {
         lines.push(format!(
             "held out, after step {}: {}",
             outcome.kept,
-            words(found)
+            measures(found)
         ));
     }
     lines.extend(
         record
             .test
             .as_ref()
-            .map(|found| format!("test: {}", words(found))),
+            .map(|found| format!("test: {}", measures(found))),
     );
     lines
 }
@@ -347,4 +366,28 @@ fn shared_settings(request: &Request, plan: &Plan) -> Map<String, Value> {
         ("calibrate", json!(request.calibrate)),
         ("seed", json!(request.seed)),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_measures_names_what_is_missing_and_is_never_empty() {
+        let line = |metrics: Value| {
+            let metrics = metrics.as_object().cloned().unwrap_or_default();
+            measures(&Evaluation::by_loss(1.0, metrics))
+        };
+        assert_eq!(
+            line(json!({"bits_per_base": 1.7471, "bits_per_base_ci95": null})),
+            "bits per base 1.747 (no 95 % interval)"
+        );
+        assert_eq!(
+            line(
+                json!({"mean_squared_error": 0.25, "mean_squared_error_ci95": [0.2, 0.3],
+                        "spearman_w": 0.5, "spearman_w_ci95": null})
+            ),
+            "mean squared error 0.2500 (0.2000 to 0.3000), spearman w 0.5000 (no 95 % interval)"
+        );
+    }
 }

@@ -205,7 +205,7 @@ fn features(
 
 /// The regions of BED by their names; those without one go by the file's.
 fn regions(path: &Path, genomes: &Genomes, marked: &mut Vec<(Bases, String)>) -> Result<()> {
-    let records = bed::read(path)?.warned();
+    let records = bed::read(path, false)?.warned();
     let contigs = records.iter().map(|record| record.region.contig.as_str());
     let place = OnGenomes::new(genomes, path, contigs, BTreeSet::new())?;
     for record in records {
