@@ -10,7 +10,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use model::with_adapters;
+pub use model::{bundled_base, compare_base, with_adapters};
 pub use read::{Adapter, read};
 
 use crate::checkpoint::Weights;
@@ -20,6 +20,10 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 const PREFIX: &str = "base_model.model.";
+/// The file of an adapter's settings.
+const SETTINGS: &str = "adapter_config.json";
+/// The key there that names the model that it was trained on.
+const BASE: &str = "base_model_name_or_path";
 /// The file of an adapter's tensors.
 pub const WEIGHTS: &str = "adapter_model.safetensors";
 
@@ -61,7 +65,7 @@ pub fn modules(weights: &Weights) -> Vec<String> {
     names.collect()
 }
 
-/// The files of an adapter as PEFT writes them: the text of `adapter_config.json`, and the name
+/// The files of an adapter as PEFT writes them: the text of [`SETTINGS`], and the name
 /// and tensors of its weights. `tensors`: those of `lora_A` and `lora_B` by module, and whole ones.
 /// `config`: what [`Adapter::config`] gives back; `dropout`: what it was trained with.
 pub fn files(
@@ -81,7 +85,7 @@ pub fn files(
         .filter_map(|name| name.rsplit_once('.'))
         .map(|(module, _)| module);
     let text = json!({
-        "base_model_name_or_path": base,
+        BASE: base,
         "bias": "none",
         "crocuta_config": config,
         "fan_in_fan_out": false,

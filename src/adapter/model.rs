@@ -1,12 +1,48 @@
 //! A model with adapters, and the heads that they bring.
 
+use super::read::base;
 use super::{WEIGHTS, read};
-use crate::checkpoint::{Checkpoint, Config, Weights};
+use crate::checkpoint::{Checkpoint, Config, Weights, bundled};
 use crate::error::{Error, Result};
 use crate::head::{HEADS, TEMPERATURE, Task};
 use crate::io::sha256::{digest, digest_of};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The bundled model that these adapters were trained on, if the first of them names one.
+///
+/// # Errors
+/// Model: an adapter's configuration is missing, or cannot be read.
+pub fn bundled_base(adapters: &[PathBuf]) -> Result<Option<&'static str>> {
+    let Some(first) = adapters.first() else {
+        return Ok(None);
+    };
+    let named = base(first)?;
+    Ok(bundled().find(|name| named.as_deref() == Some(*name)))
+}
+
+/// Warns if the adapter in `dir` was trained on a model of another name. That is all there is to
+/// compare: directories may have been renamed, and what stands before the last `/` is where a model
+/// was kept.
+///
+/// # Errors
+/// Model: the adapter's configuration is missing, or cannot be read.
+pub fn compare_base(dir: &Path, model: &str) -> Result<()> {
+    let last = |name: &str| {
+        let parts = name.trim_end_matches('/').rsplit('/');
+        parts.take(1).collect::<String>()
+    };
+    if let Some(named) = base(dir)?
+        && last(&named) != last(model)
+    {
+        tracing::warn!(
+            "{}: the adapter was trained on {named}, and is applied to {model}: if these are not \
+             the same weights, choose the model with -m",
+            dir.display()
+        );
+    }
+    Ok(())
+}
 
 /// The model with all of these adapters: their low-rank products add up, and it has the heads of
 /// each. A head whose name is taken goes by that of its adapter's directory.
@@ -18,7 +54,9 @@ use std::path::PathBuf;
 /// As [`read`]; Usage where two adapters and their heads have the same names.
 pub fn with_adapters(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Checkpoint> {
     let mut brought: Vec<String> = Vec::new();
+    let name = model.name.clone();
     for dir in adapters {
+        compare_base(dir, &name)?;
         let mut adapter = read(dir, &model.weights)?;
         let own = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
         let mut config = model.config.as_json().clone();

@@ -1,8 +1,8 @@
 //! An adapter's files, applied to the weights of its base model.
 
 use super::settings::Settings;
-use super::{PREFIX, WEIGHTS, adapted};
-use crate::checkpoint::{self, Weights};
+use super::{BASE, PREFIX, SETTINGS, WEIGHTS, adapted};
+use crate::checkpoint::{self, Config, Weights};
 use crate::error::Result;
 use candle_core::Tensor;
 use serde_json::{Map, Value};
@@ -17,6 +17,16 @@ pub struct Adapter {
     pub tensors: BTreeMap<String, Tensor>,
 }
 
+/// The model that the adapter in `dir` was trained on, as its configuration names it, if it does.
+///
+/// # Errors
+/// Model: there is no configuration, or it cannot be read.
+pub(super) fn base(dir: &Path) -> Result<Option<String>> {
+    let config = Config::read(&dir.join(SETTINGS))?;
+    let name = config.get(BASE).and_then(Value::as_str);
+    Ok(name.filter(|name| !name.is_empty()).map(str::to_string))
+}
+
 /// Reads the adapter in `dir` and applies it to the weights of its base model.
 ///
 /// # Errors
@@ -24,7 +34,7 @@ pub struct Adapter {
 /// (DoRA, embeddings, convolutions) or began by changing the base model, its tensors do not fit the
 /// weights, or one of them would not be used; what `modules_to_save` names is taken as it is.
 pub fn read(dir: &Path, base: &Weights) -> Result<Adapter> {
-    let settings = Settings::read(&dir.join("adapter_config.json"))?;
+    let settings = Settings::read(&dir.join(SETTINGS))?;
     let path = dir.join(WEIGHTS);
     let stored = checkpoint::read_tensors(&path)?;
     let reading = Reading {

@@ -1,5 +1,6 @@
 //! What `adapter_config.json` says of the tensors beside it, in PEFT's keys.
 
+use super::BASE;
 use crate::checkpoint::Config;
 use crate::error::Result;
 use regex::Regex;
@@ -29,7 +30,7 @@ const UNSUPPORTED: [&str; 11] = [
 const KNOWN: [&str; 29] = [
     "alpha_pattern",
     "auto_mapping",
-    "base_model_name_or_path",
+    BASE,
     "bias",
     "corda_config",
     "crocuta_config",

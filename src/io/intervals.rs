@@ -20,7 +20,7 @@ const NAMES: [&str; 3] = ["ID", "Name", "locus_tag"];
 /// What a file says of intervals.
 #[derive(Debug)]
 pub struct Annotation {
-    /// Those with bases, in the file's order.
+    /// Those with bases, in the file's order. What goes over the origin of a circle ends beyond it.
     pub intervals: Vec<Interval>,
     /// The type of the features that they are (column 3 of GFF3 and GTF); none of BED.
     pub feature: Option<String>,
@@ -30,6 +30,14 @@ pub struct Annotation {
     pub empty: u64,
     /// Contigs that are circles, with their bases: GFF3 says so of the feature that is all of one.
     pub circles: HashMap<String, u64>,
+}
+
+impl Annotation {
+    /// The bases of the circle that an interval is on, if its contig is one.
+    pub fn circle(&self, interval: &Interval) -> Option<u64> {
+        let bases = self.circles.get(&interval.region.contig).copied();
+        bases.filter(|bases| interval.is_on_circle(*bases))
+    }
 }
 
 /// The features that are intervals where none are asked for.
@@ -140,6 +148,7 @@ fn features(input: impl BufRead, wanted: &str) -> Result<Annotation> {
             strand: Orientation::of(column(6)),
             record: found.len() as u64,
             line: feature.line,
+            begins: None,
             region: feature.region,
         });
     })?;
@@ -171,6 +180,7 @@ fn bed_lines(input: impl BufRead) -> Result<Annotation> {
             strand: Orientation::of(column(5)),
             record: found.len() as u64 + empty,
             line: number,
+            begins: None,
             region,
         });
         Ok(ControlFlow::Continue(()))

@@ -26,7 +26,7 @@ use crate::sequence::shard::Blocks;
 use crate::stream::reads::{self, ReadHead, ReadReceipts, ReadSettings, ReadSink, ReadTotals};
 use crate::stream::{Engine, Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::footer::ShardRecord;
-use crate::table::{self, Groups, ReadBases, ReadRows, Vectors};
+use crate::table::{self, Groups, Vectors};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -98,7 +98,8 @@ pub struct Reads {
     #[serde(serialize_with = "is_given")]
     per_base: Option<PathBuf>,
     /// Write the records as BAM, in their order, with tags: ll, the mean log-probability of a
-    /// base, and pp, the perplexity. With an index beside it if they are sorted.
+    /// base, and pp, the perplexity. With an index beside it if they are sorted. Without -o
+    /// instead of the table.
     #[arg(
         long,
         value_name = "FILE",
@@ -139,7 +140,7 @@ pub struct OpenReads {
 
 /// The files that a run writes.
 pub struct ReadTargets {
-    table: AtomicFile,
+    table: Option<AtomicFile>,
     bases: Option<AtomicFile>,
     bam: Option<Writer>,
 }
@@ -186,12 +187,8 @@ impl Job for Reads {
     }
 
     fn outputs(&self) -> Vec<(PathBuf, Format)> {
-        let mut outputs = vec![(self.output.output.clone(), Format::Parquet)];
-        outputs.extend(
-            self.per_base
-                .iter()
-                .map(|path| (path.clone(), Format::Parquet)),
-        );
+        let tables = self.table().into_iter().chain(self.per_base.clone());
+        let mut outputs: Vec<_> = tables.map(|path| (path, Format::Parquet)).collect();
         outputs.extend(self.bam_out.iter().map(|path| (path.clone(), Format::Bam)));
         outputs.extend(self.bam_index().map(|path| (path, Format::Bai)));
         outputs
@@ -288,10 +285,12 @@ impl Job for Reads {
     }
 
     fn declare(&self, opened: &OpenReads, outputs: &mut Outputs) -> Result<ReadTargets> {
-        let table = outputs.create(&self.output.output, Format::Parquet)?;
-        let bases = self.per_base.as_ref();
-        let bases = bases.map(|path| outputs.create(path, Format::Parquet));
-        let bases = bases.transpose()?;
+        let mut table = |path: Option<&Path>| {
+            let file = path.map(|path| outputs.create(path, Format::Parquet));
+            file.transpose()
+        };
+        let bases = table(self.per_base.as_deref())?;
+        let table = table(self.table().as_deref())?;
         let bam = match &self.bam_out {
             Some(path) => {
                 let file = outputs.create(path, Format::Bam)?;
@@ -328,7 +327,10 @@ impl Job for Reads {
         let source = &mut opened.source;
         let (totals, read) = reads::run(source, &models, &mut sink, &settings, journal, progress)?;
         let footers = [
-            self.footer(opened, "reads", sink.table.columns())?,
+            match &sink.table {
+                Some(table) => self.footer(opened, "reads", table.columns())?,
+                None => Value::Null,
+            },
             match &sink.bases {
                 Some(bases) => self.footer(opened, "read_bases", bases.columns())?,
                 None => Value::Null,
@@ -340,7 +342,10 @@ impl Job for Reads {
         let written = layers::summary(&engine.facts, given);
         let mut summary = Summary {
             totals,
-            rows: receipts.table.rows,
+            rows: receipts
+                .table
+                .as_ref()
+                .map_or(read.rows, |table| table.rows),
             clipped: receipts.clipped,
             ..counts(&read, receipts)
         };
@@ -360,6 +365,13 @@ impl Reads {
         let own = Task::list(&checkpoint.config)?.into_iter();
         let own = own.filter(|task| task.unit == Unit::Sequence).collect();
         heads::chosen(own, self.head.as_deref())
+    }
+
+    /// The table's path; none if the records with their tags are all that is written.
+    fn table(&self) -> Option<PathBuf> {
+        let path = &self.output.output;
+        let elsewhere = self.bam_out.is_some() && is_stdout(path);
+        (!elsewhere).then(|| path.clone())
     }
 
     fn sequenced(&self) -> bool {
@@ -385,38 +397,24 @@ impl Reads {
         let causal = opened.session.engine.facts.causal;
         let outputs = opened.task.as_ref().map(heads::outputs);
         let columns = table::reads(causal, outputs.as_ref(), opened.vectors.as_ref());
-        let of_bases = || table::read_bases(causal);
+        let of_bases = table::read_bases(causal);
         let compression = self.output.compressed.compression;
         let form = (Groups::of_records(), compression);
         let form_of_bases = (Groups::of_read_bases(), compression);
-        let (table, bases): (TableOutput<ReadRows>, Option<TableOutput<ReadBases>>) = match journal
-        {
-            None => (
-                TableOutput::create(targets.table, columns, form)?,
-                match targets.bases {
-                    Some(file) => Some(TableOutput::create(file, of_bases(), form_of_bases)?),
-                    None => None,
-                },
-            ),
-            Some(journal) => (
-                TableOutput::resume(targets.table, columns, form, journal, "table")?,
-                match targets.bases {
-                    Some(file) => Some(TableOutput::resume(
-                        file,
-                        of_bases(),
-                        form_of_bases,
-                        journal,
-                        "bases",
-                    )?),
-                    None => None,
-                },
-            ),
-        };
+        let table = targets.table.map(|file| match journal {
+            None => TableOutput::create(file, columns, form),
+            Some(journal) => TableOutput::resume(file, columns, form, journal, "table"),
+        });
+        let table = table.transpose()?;
+        let bases = targets.bases.map(|file| match journal {
+            None => TableOutput::create(file, of_bases, form_of_bases),
+            Some(journal) => TableOutput::resume(file, of_bases, form_of_bases, journal, "bases"),
+        });
         let contigs = opened.source.header().contigs.iter();
         let row = opened.session.estimate.row_bytes;
         Ok(ReadSink {
-            table: table.at_most(self.output.max_output, row),
-            bases,
+            table: table.map(|table| table.at_most(self.output.max_output, row)),
+            bases: bases.transpose()?,
             bam: targets.bam,
             contigs: contigs
                 .map(|contig| Arc::from(contig.name.as_str()))
@@ -518,6 +516,6 @@ fn counts(read: &ReadTotals, receipts: ReadReceipts) -> Summary {
         let n = read.bad_alignment;
         summary.failed = Some(format!("{n} reads have an invalid alignment"));
     }
-    summary.receipt = Some(receipts.table);
+    summary.receipt = receipts.table;
     summary
 }

@@ -25,8 +25,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Opens the model that was asked for, or the bundled one of that name if none was, and builds
-    /// its encoder.
+    /// Opens the model that was asked for, and builds its encoder. If none was, it is the bundled
+    /// one that the adapter was trained on, or else the one of that name.
     ///
     /// # Errors
     /// Those of the checkpoint and the adapters; Usage: an attention window for no attention.
@@ -39,7 +39,10 @@ impl Loaded {
     /// # Errors
     /// As [`Loaded::open`], and those of the training.
     pub fn adapted(compute: &Compute, bundled: &str, adapt: Option<&Path>) -> Result<Self> {
-        let model = compute.model.as_deref().unwrap_or(Path::new(bundled));
+        let model = match &compute.model {
+            Some(model) => model,
+            None => Path::new(adapter::bundled_base(&compute.adapter)?.unwrap_or(bundled)),
+        };
         let mut checkpoint = adapter::with_adapters(Checkpoint::open(model)?, &compute.adapter)?;
         if let Some(fasta) = adapt {
             checkpoint = adapted(checkpoint, compute, fasta)?;

@@ -106,6 +106,18 @@ pub struct Window {
     pub left: usize,
 }
 
+impl Window {
+    /// Its bases before a variant of the strand that is read: on the reverse strand those after it.
+    fn left_of(&self, variant: &Variant, reverse: bool) -> usize {
+        if reverse {
+            let others = self.left + variant.reference.len().max(1);
+            self.size.saturating_sub(others)
+        } else {
+            self.left
+        }
+    }
+}
+
 /// One change of one contig, and the alleles of the ledger that are this change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {

@@ -11,7 +11,6 @@ use crate::sequence::{N, base};
 use crate::table::{Allele, Spelled};
 use std::collections::BTreeMap;
 use std::iter::Sum;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// The part of records whose REF may differ before the reference must be another one.
@@ -105,6 +104,8 @@ impl Preparation<'_> {
     /// The alleles of one contig.
     fn contig(&mut self, contig: &Arc<Contig>, entries: &[usize], watch: &mut Watch) -> Result<()> {
         let strand = contig.strand(false);
+        let strands = 1 + usize::from(self.settings.both_strands);
+        let strands = &[strand.clone(), contig.strand(true)][..strands];
         // Neighbours share pages of the contig.
         let mut order = Vec::with_capacity(entries.len());
         for &i in entries {
@@ -121,7 +122,7 @@ impl Preparation<'_> {
             match found {
                 Ok(found) => {
                     let shard = self.shard(i, allele.record);
-                    let bounds = self.scored(i, found, &strand, shard)?;
+                    let bounds = self.scored(i, found, strands, shard)?;
                     changed.entry(shard).or_default().push(bounds);
                 }
                 Err(status) => self.ledger.set_status(i, status),
@@ -156,24 +157,19 @@ impl Preparation<'_> {
         &mut self,
         i: usize,
         found: ScoredAllele,
-        strand: &ContigStrand,
+        strands: &[ContigStrand],
         shard: u64,
     ) -> Result<(u64, u64)> {
-        let ScoredAllele {
-            change,
-            mut status,
-            scored,
-        } = found;
-        let codes = strand.read(scored)?;
-        if codes.into_iter().any(|code| base(code) == N) {
-            status = Status::NInWindow;
+        let ScoredAllele { change, mut status } = found;
+        if status == Status::Ok {
+            status = self.status(&change.variant, strands)?;
         }
         let (start, end) = (change.variant.start, change.variant.end());
-        let strands = 1 + usize::from(self.settings.both_strands);
+        let length = strands.first().map_or(0, ContigStrand::length);
         let times = self.times(&change.variant);
         let checked = self.of_shards.entry(shard).or_default();
         checked.scored += 1;
-        for behind in [strand.length() - end, start].into_iter().take(strands) {
+        for behind in [length - end, start].into_iter().take(strands.len()) {
             let once = work(self.settings, self.causal, behind, &change.variant);
             checked.alternates += times * once;
         }
@@ -184,6 +180,31 @@ impl Preparation<'_> {
 }
 
 impl Preparation<'_> {
+    /// Whether all that should be scored is there, and no N, on each of the strands that are read.
+    fn status(&self, variant: &Variant, strands: &[ContigStrand]) -> Result<Status> {
+        let mut status = Status::Ok;
+        for strand in strands {
+            let variant = strand.variant(variant.clone());
+            let (left, right) = match self.settings.mode {
+                Mode::Stream => (0, self.settings.after + variant.reference.len()),
+                Mode::Window(window) => {
+                    let left = window.left_of(&variant, strand.reverse);
+                    (left, window.size - left)
+                }
+            };
+            let end = variant.start + right as u64;
+            if variant.start < left as u64 || end > strand.length() {
+                status = Status::EdgeTruncated;
+            }
+            let scored = variant.start.saturating_sub(left as u64)..end.min(strand.length());
+            if strand.read(scored)?.into_iter().any(|code| base(code) == N) {
+                return Ok(Status::NInWindow);
+            }
+            strand.check()?;
+        }
+        Ok(status)
+    }
+
     /// How many alternates are run for an allele: if all four bases are scored, three for the first
     /// one of its site.
     fn times(&mut self, variant: &Variant) -> u64 {
@@ -238,10 +259,8 @@ fn work(settings: &Settings, causal: bool, behind: u64, variant: &Variant) -> u6
 /// An allele that can be scored.
 struct ScoredAllele {
     change: Change,
-    /// Whether all that should be scored lies within the contig.
+    /// That of an allele that is none, else [`Status::Ok`].
     status: Status,
-    /// What is scored of the reference.
-    scored: Range<u64>,
 }
 
 /// What an allele changes.
@@ -268,7 +287,6 @@ fn change(
                     spelled: None,
                 },
                 status: Status::SameAllele,
-                scored: start..start,
             });
         }
         written => written?,
@@ -283,22 +301,10 @@ fn change(
     if !fits {
         return Err(Status::TooLong);
     }
-    let (left, right) = match settings.mode {
-        Mode::Stream => (0, settings.after + variant.reference.len()),
-        Mode::Window(window) => (window.left, window.size - window.left),
-    };
-    let end = variant.start + right as u64;
-    let status = if variant.start < left as u64 || end > strand.length() {
-        Status::EdgeTruncated
-    } else {
-        Status::Ok
-    };
-    let scored = variant.start.saturating_sub(left as u64)..end.min(strand.length());
     let spelled = variant.spell(at).map(Spelled::from);
     Ok(ScoredAllele {
         change: Change { variant, spelled },
-        status,
-        scored,
+        status: Status::Ok,
     })
 }
 

@@ -151,14 +151,9 @@ impl<'a> WindowPass<'a> {
         }
     }
 
-    /// Bases of the window before a variant: on the reverse strand those after it.
+    /// Bases of the window before a variant.
     fn left(&self, variant: &Variant) -> usize {
-        let Window { size, left } = self.window;
-        if self.strand.reverse {
-            size.saturating_sub(left + variant.reference.len().max(1))
-        } else {
-            left
-        }
+        self.window.left_of(variant, self.strand.reverse)
     }
 
     /// The window of a variant.

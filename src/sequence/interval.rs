@@ -20,26 +20,54 @@ pub struct Interval {
     pub record: u64,
     /// Its line there, from 1.
     pub line: u64,
+    /// Its first base, if it goes over the origin of a circle: its blocks before that come last.
+    pub begins: Option<u64>,
 }
 
 impl Interval {
-    /// The interval on a circle of so many bases: what lies beyond its origin is a block at its
-    /// start. As it is if it is longer than the circle, or does not reach that far.
-    #[must_use]
-    pub fn around(mut self, bases: u64) -> Self {
+    /// Whether it begins on a circle of so many bases, and is not longer: it may end beyond the
+    /// origin.
+    pub fn is_on_circle(&self, bases: u64) -> bool {
+        self.region.start < bases && self.region.end - self.region.start <= bases
+    }
+
+    /// The last of its bases in reading order, and those that are read before it: on a circle, where
+    /// the contig is read from its start, an interval over the origin ends before it begins.
+    ///
+    /// None if it does not go over the origin: what is read last is its last base.
+    pub fn ends_before(&self, reverse: bool) -> Option<Range<u64>> {
+        let begins = self.begins?;
+        Some(if reverse {
+            begins..self.region.end
+        } else {
+            self.region.start..begins
+        })
+    }
+
+    /// The interval, turns of a circle further on, brought to where it lies on the contig: what
+    /// goes over the origin becomes blocks at both of the contig's ends. What is longer than the
+    /// circle has each of its bases once.
+    fn on_contig(mut self, bases: u64) -> Self {
         let Region { start, end, .. } = self.region;
-        if end <= bases || start >= bases || end - start > bases {
-            return self;
-        }
         let parts = self.blocks.into_iter().flat_map(|block| {
-            let before = block.start.min(bases)..block.end.min(bases);
-            let beyond = block.start.max(bases) - bases..block.end.max(bases) - bases;
-            [before, beyond]
+            let from = block.start % bases;
+            let to = from + (block.end - block.start).min(bases);
+            [from..to.min(bases), 0..to.saturating_sub(bases)]
         });
-        self.blocks = parts.filter(|part| !part.is_empty()).collect();
-        self.blocks.sort_by_key(|block| block.start);
-        self.region.start = self.blocks.first().map_or(start, |block| block.start);
-        self.region.end = self.blocks.last().map_or(end, |block| block.end);
+        let mut parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+        parts.sort_by_key(|part| part.start);
+        parts.dedup_by(|next, part| {
+            let overlap = next.start < part.end;
+            if overlap {
+                part.end = part.end.max(next.end);
+            }
+            overlap
+        });
+        self.region.start = parts.first().map_or(0, |part| part.start);
+        self.region.end = parts.last().map_or(0, |part| part.end);
+        let begins = start % bases;
+        self.begins = (end - start <= bases && begins > self.region.start).then_some(begins);
+        self.blocks = parts;
         self
     }
 }
@@ -89,9 +117,32 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The interval in this shape, cut at the contig's start; none if it has no base then. Blocks
-    /// stay within what they were of, but for the first and the last one, which grow with it.
-    pub fn apply(&self, mut interval: Interval) -> Option<Interval> {
+    /// The interval in this shape, cut at the contig's start, or going on at the other end of a
+    /// circle of so many bases that it is on; none if it has no base then. Blocks stay within what
+    /// they were of, but for the first and the last one, which grow with it.
+    pub fn apply(&self, mut interval: Interval, circle: Option<u64>) -> Option<Interval> {
+        let Some(bases) = circle else {
+            return self.on_line(interval);
+        };
+        let reach = self.around.map_or(0, |(_, bases)| bases) + self.upstream + self.downstream;
+        // So many turns further on nothing reaches the contig's start.
+        let on = reach.div_ceil(bases).checked_mul(bases);
+        let fits = |on: &u64| {
+            let end = interval.region.end.checked_add(*on);
+            end.and_then(|end| end.checked_add(reach)).is_some()
+        };
+        let Some(on) = on.filter(fits) else {
+            return self.on_line(interval);
+        };
+        interval.region.start += on;
+        interval.region.end += on;
+        for block in &mut interval.blocks {
+            *block = block.start + on..block.end + on;
+        }
+        Some(self.on_line(interval)?.on_contig(bases))
+    }
+
+    fn on_line(&self, mut interval: Interval) -> Option<Interval> {
         let reverse = interval.strand == Orientation::Reverse;
         let Region { start, end, .. } = interval.region;
         if let Some((point, bases)) = self.around {
@@ -139,12 +190,13 @@ mod tests {
             strand: Orientation::of(strand),
             line: 1,
             record: 0,
+            begins: None,
         }
     }
 
     fn blocks(shape: Shape, strand: &str) -> Vec<Range<u64>> {
         let shaped = shape
-            .apply(interval(strand, &[100..120, 150..200]))
+            .apply(interval(strand, &[100..120, 150..200]), None)
             .unwrap();
         assert_eq!(shaped.region.start, shaped.blocks[0].start);
         shaped.blocks
@@ -164,22 +216,77 @@ mod tests {
 
     #[test]
     fn on_a_circle_an_interval_goes_on_behind_the_origin() {
-        let on = |bases, blocks: &[Range<u64>]| {
-            let around = interval("+", blocks).around(bases);
+        let on = |shape: Shape, strand: &str, blocks: &[Range<u64>]| {
+            let around = shape.apply(interval(strand, blocks), Some(110)).unwrap();
             assert_eq!(around.region.start, around.blocks[0].start);
-            assert_eq!(
-                around.region.end,
-                around.blocks[around.blocks.len() - 1].end
-            );
-            around.blocks
+            let last = around.blocks.len() - 1;
+            assert_eq!(around.region.end, around.blocks[last].end);
+            (around.blocks, around.begins)
         };
-        assert_eq!(on(110, &[100..130]), [0..20, 100..110]);
+        let file = Shape::default();
+        let gene = [100..130];
+        assert_eq!(on(file, "+", &gene), (vec![0..20, 100..110], Some(100)));
         assert_eq!(
-            on(110, &[90..95, 100..112, 120..130]),
-            [0..2, 10..20, 90..95, 100..110]
+            on(file, "+", &[90..95, 100..112, 120..130]),
+            (vec![0..2, 10..20, 90..95, 100..110], Some(90))
         );
-        for same in [[100..110], [120..130], [100..230]] {
-            assert_eq!(on(110, &same), same);
+        assert_eq!(on(file, "+", &[100..110]), (vec![100..110], None));
+        let around = |point, bases| Shape {
+            around: Some((point, bases)),
+            ..Shape::default()
+        };
+        for (point, bases, strand, blocks, expected, begins) in [
+            (Point::End, 5, "+", &gene, vec![15..25], None),
+            (Point::Start, 5, "+", &gene, vec![95..105], None),
+            (Point::Start, 5, "-", &gene, vec![15..25], None),
+            (
+                Point::Centre,
+                8,
+                "+",
+                &gene,
+                vec![0..13, 107..110],
+                Some(107),
+            ),
+            (
+                Point::Start,
+                5,
+                "+",
+                &[0..30],
+                vec![0..5, 105..110],
+                Some(105),
+            ),
+            (
+                Point::End,
+                5,
+                "+",
+                &[80..110],
+                vec![0..5, 105..110],
+                Some(105),
+            ),
+            (Point::End, 900, "+", &gene, vec![0..110], None),
+        ] {
+            let found = on(around(point, bases), strand, blocks);
+            assert_eq!(found, (expected, begins), "{point:?} {bases} {strand}");
+        }
+        let upstream = Shape {
+            upstream: 15,
+            ..Shape::default()
+        };
+        assert_eq!(
+            on(upstream, "+", &[10..12, 20..30]),
+            (vec![0..12, 20..30, 105..110], Some(105))
+        );
+    }
+
+    #[test]
+    fn an_interval_is_on_a_circle_that_it_begins_on_and_is_not_longer_than() {
+        for (blocks, on) in [
+            ([100..110], true),
+            ([100..210], true),
+            ([120..130], false),
+            ([100..230], false),
+        ] {
+            assert_eq!(interval("+", &blocks).is_on_circle(110), on, "{blocks:?}");
         }
     }
 
@@ -201,7 +308,7 @@ mod tests {
             ..around(Point::Start, 0)
         };
         assert_eq!(blocks(asymmetric, "-"), window(195..220));
-        let nothing = around(Point::Start, 0).apply(interval("+", &[10..20]));
+        let nothing = around(Point::Start, 0).apply(interval("+", &[10..20]), None);
         assert_eq!(nothing, None);
     }
 }

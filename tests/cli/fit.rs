@@ -330,6 +330,13 @@ fn a_model_is_adapted_to_a_genome_without_further_options() {
     // The same again takes the directory only by force.
     case.run().fails(2, &["exists already"]);
     let mut case = case.args("fit lambda.fa.gz -m model --steps 1 --force");
+    // A file of the user's own would go with it.
+    let own = case.path("lambda-model/notes.txt");
+    std::fs::write(&own, "mine").unwrap();
+    let said = ["holds notes.txt, which no training run made"];
+    case.run().fails(2, &said);
+    assert_eq!(std::fs::read_to_string(&own).unwrap(), "mine");
+    std::fs::remove_file(&own).unwrap();
     let outcome = case.run();
     let found: serde_json::Value =
         serde_json::from_slice(outcome.file("lambda-model/metrics.json")).unwrap();

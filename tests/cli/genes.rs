@@ -293,3 +293,41 @@ fn the_bundled_models_know_a_phage_that_they_have_not_seen() {
         );
     }
 }
+
+#[test]
+fn an_adapter_is_applied_to_the_bundled_model_that_it_was_trained_on() {
+    let (fasta, annotation) = genome(40);
+    let fit = FIT
+        .replace("-m model", "-m crocuta-bacteria")
+        .replace("--head-only", "--lora 1");
+    let mut case = Case::new(&format!("{fit} --objective genes --steps 1"))
+        .file("a.fa", fasta)
+        .file("a.gff3", annotation)
+        .seconds(120);
+    case.run();
+    let of_another = "trained on crocuta-bacteria, and is applied to crocuta-";
+    for line in [
+        "predict a.fa --adapter out --genes g.gff3 -o out.parquet",
+        "embed a.fa --adapter out --bin 500 -o out.parquet",
+    ] {
+        let mut next = case.copy().args(line);
+        let outcome = next.run();
+        let model = &outcome.table().footer["model"]["name"];
+        assert_eq!(model, "crocuta-bacteria+out", "{line}");
+        assert!(!outcome.stderr.contains(of_another), "{}", outcome.stderr);
+    }
+    let warned = format!("{of_another}human");
+    for (line, files) in [
+        (
+            "embed a.fa -m crocuta-human --adapter out --bin 500 -o out.parquet",
+            &["out.parquet"][..],
+        ),
+        ("models show crocuta-human --adapter out", &[]),
+        (
+            "models merge crocuta-human out -o merged",
+            &["merged", "merged/config.json", "merged/model.safetensors"],
+        ),
+    ] {
+        case.copy().args(line).run().ends(0, &[&warned], files);
+    }
+}

@@ -383,6 +383,74 @@ fn a_feature_over_the_origin_of_a_circular_contig_goes_on_at_its_start() {
 }
 
 #[test]
+#[allow(clippy::single_range_in_vec_init, reason = "blocks")]
+fn windows_around_the_ends_of_a_feature_go_over_the_origin_too() {
+    let gff = "c\ts\tregion\t1\t6000\t.\t+\t.\tID=c;Is_circular=true\n\
+        c\ts\tgene\t5951\t6030\t.\t+\t.\tID=over\n\
+        c\ts\tgene\t1\t80\t.\t-\t.\tID=first\n\
+        c\ts\tgene\t5991\t6000\t.\t.\t.\tID=last\n";
+    let whole = run("embed a.fa --dtype f32", &[]);
+    for (shape, blocks) in [
+        (
+            "--around end 5",
+            [
+                vec![25..35],
+                vec![0..5, 5_995..6_000],
+                vec![0..5, 5_995..6_000],
+            ],
+        ),
+        (
+            "--around start 15",
+            [vec![5_935..5_965], vec![65..95], vec![0..5, 5_975..6_000]],
+        ),
+        (
+            "--around center 20",
+            [
+                vec![0..10, 5_970..6_000],
+                vec![20..60],
+                vec![0..15, 5_975..6_000],
+            ],
+        ),
+        (
+            "--downstream 7",
+            [
+                vec![0..37, 5_950..6_000],
+                vec![0..80, 5_993..6_000],
+                vec![0..7, 5_990..6_000],
+            ],
+        ),
+    ] {
+        let line = format!("embed a.fa --dtype f32 --intervals g.gff3 {shape}");
+        let found = run(&line, &[("g.gff3", gff.to_string())]);
+        assert_eq!(found.rows(), 3, "{shape}");
+        equal_pooled(&found, &whole, &blocks, "mean");
+    }
+}
+
+#[test]
+fn the_last_base_of_a_feature_over_the_origin_is_its_own_and_not_the_contig_s() {
+    let gff = "c\ts\tregion\t1\t6000\t.\t+\t.\tID=c;Is_circular=true\n\
+        c\ts\tgene\t5951\t6030\t.\t+\t.\tID=f\n\
+        c\ts\tgene\t5951\t6030\t.\t-\t.\tID=r\n";
+    let whole = run("embed a.fa --dtype f32 --strand both", &[]);
+    let rows = whole.keys();
+    for chunk in [700, 8192] {
+        let line = format!(
+            "embed a.fa --dtype f32 --intervals g.gff3 --strand own --pool last --chunk {chunk}"
+        );
+        let found = run(&line, &[("g.gff3", gff.to_string())]);
+        assert_eq!(found.words("read_strand"), ["+", "-"]);
+        let last = [(29, "+"), (5_950, "-")].map(|(base, strand)| {
+            let key = ("c".to_string(), base, strand.to_string());
+            let row = rows.iter().position(|row| *row == key).unwrap();
+            whole.vectors("embedding")[row].clone()
+        });
+        let apart = difference(&found.vectors("embedding"), &last);
+        assert!(apart < 1e-6, "{apart:e}");
+    }
+}
+
+#[test]
 fn an_interval_beyond_its_contig_is_an_error_of_its_own_file() {
     for index in [true, false] {
         let case = Case::new("embed a.fa -m model -o out.parquet --intervals r.bed")

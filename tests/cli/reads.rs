@@ -2,7 +2,7 @@
 
 use crate::harness::bytes::{bgzf, gzip};
 use crate::harness::table::{Table, difference};
-use crate::harness::{Case, bases, record};
+use crate::harness::{Case, Outcome, bases, record};
 use std::path::Path;
 
 /// A file of tests/data/reads.
@@ -287,6 +287,29 @@ fn the_tagged_bam_holds_all_records_in_order_and_can_be_read_at_random() {
         region("small.bam", &data("small.bam"), &data("small.bam.bai"))
     );
     assert!(!own.is_empty() && own.len() < 58);
+}
+
+#[test]
+fn without_an_output_the_tagged_bam_is_all_that_is_written() {
+    let rows = |outcome: &Outcome| {
+        let summary: serde_json::Value = serde_json::from_slice(outcome.file("s.json")).unwrap();
+        summary["rows"].as_u64().unwrap()
+    };
+    let files = ["tagged.bam", "tagged.bam.bai", "s.json"];
+    let line = "reads small.bam -m model --summary s.json --bam-out";
+    let mut case = small("small.bam", "").args(&format!("{line} tagged.bam"));
+    let alone = case.run().succeeds(&files);
+    assert!(alone.stdout.is_empty());
+    let mut case = small("small.bam", "--bam-out tagged.bam --summary s.json");
+    let beside = case.run();
+    assert_eq!(rows(&alone), rows(&beside));
+    let streamed = small("small.bam", "").args(&format!("{line} -")).run();
+    assert!(
+        streamed
+            .succeeds(&["s.json"])
+            .stdout
+            .starts_with(&[0x1f, 0x8b])
+    );
 }
 
 #[test]

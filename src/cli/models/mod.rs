@@ -323,6 +323,7 @@ fn verify(path: &Path, digests: Option<&Path>) -> Result<()> {
 
 fn merge(model: &Path, adapter: &Path, output: &Path) -> Result<()> {
     let base = Checkpoint::open(model)?;
+    adapter::compare_base(adapter, &base.name)?;
     let make = || {
         let adapter = adapter::read(adapter, &base.weights)?;
         Ok(checkpoint::Changes {

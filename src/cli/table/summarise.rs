@@ -11,7 +11,8 @@ pub struct Summarised {
     /// The table.
     table: PathBuf,
     /// A column, each value of which is a group; or a file of intervals (BED, GFF3, GTF), each of
-    /// which is one.
+    /// which is one. On a circular contig (GFF3: Is_circular=true) a gene over the origin has the
+    /// rows at both ends.
     #[arg(long, value_name = "COLUMN|FILE")]
     by: String,
     /// Only these columns of numbers [default: all of float32 and float64].

@@ -71,8 +71,8 @@ impl Change {
 enum Place<'a> {
     /// CHROM, POS counted from 1, REF and ALT.
     Variant(&'a str, u64, &'a str, &'a str),
-    /// A contig, and bases counted from 0.
-    Interval(&'a str, i64, i64),
+    /// A contig, bases counted from 0, and how many the contig has if it is a circle.
+    Interval(&'a str, (i64, i64), Option<i64>),
 }
 
 impl Labels {
@@ -136,11 +136,11 @@ impl Labels {
                     }
                 }
             }
-            (Places::Intervals(all), Place::Interval(chrom, start, end)) => {
+            (Places::Intervals(all), Place::Interval(chrom, (start, end), circle)) => {
                 if start >= end {
                     return Err(format!("the interval {start} to {end} has no base"));
                 }
-                of_contig(all, chrom).push(*start, *end, number);
+                of_contig(all, chrom).push((*start, *end), *circle, number);
             }
             _ => return Err("a label of another kind".to_string()),
         }
@@ -255,7 +255,9 @@ fn of_intervals(path: &Path, wanted: &[String]) -> Result<Labels> {
     let places = chosen(&NAMES, wanted)?;
     let names = places.iter().map(|&at| NAMES[at].to_string()).collect();
     let mut labels = Labels::new(names, false);
-    for interval in intervals::read(path, None, false)?.intervals {
+    let mut read = intervals::read(path, None, false)?;
+    for interval in std::mem::take(&mut read.intervals) {
+        let circle = read.circle(&interval).map(u64::cast_signed);
         let region = &interval.region;
         let strand = match interval.strand {
             Orientation::Forward => "+",
@@ -273,7 +275,7 @@ fn of_intervals(path: &Path, wanted: &[String]) -> Result<Labels> {
             strand.to_string(),
         ];
         let [start, end] = [region.start, region.end].map(u64::cast_signed);
-        let place = Place::Interval(&region.contig, start, end);
+        let place = Place::Interval(&region.contig, (start, end), circle);
         let values = places.iter().map(|&at| values[at].as_str());
         labels.push(&place, values).map_err(Error::input)?;
     }

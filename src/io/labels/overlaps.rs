@@ -4,14 +4,38 @@
 /// halves, the last end within the stretch.
 #[derive(Default)]
 pub struct Overlaps {
-    items: Vec<(i64, i64, u32)>,
+    items: Vec<Item>,
     last: Vec<i64>,
 }
 
+/// An interval, or a part of one that goes over the origin of a circle.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Item {
+    start: i64,
+    end: i64,
+    number: u32,
+    /// The end of the interval's other part: what starts before it has been found there.
+    other: i64,
+}
+
 impl Overlaps {
-    /// Adds bases from `start` to before `end`, both counted from 0.
-    pub fn push(&mut self, start: i64, end: i64, number: u32) {
-        self.items.push((start, end, number));
+    /// Adds bases from `start` to before `end`, both counted from 0; on a `circle` of so many bases
+    /// what lies beyond its origin is at its start.
+    pub fn push(&mut self, (start, end): (i64, i64), circle: Option<i64>, number: u32) {
+        let bases = circle.filter(|bases| end > *bases);
+        let beyond = bases.map(|bases| end - bases);
+        self.items.extend(beyond.map(|end| Item {
+            start: 0,
+            end,
+            number,
+            other: 0,
+        }));
+        self.items.push(Item {
+            start,
+            end: bases.unwrap_or(end),
+            number,
+            other: beyond.unwrap_or(0),
+        });
     }
 
     /// To be called when all are there.
@@ -27,11 +51,11 @@ impl Overlaps {
         }
         let middle = from.midpoint(to);
         let sides = self.last_of(from, middle).max(self.last_of(middle + 1, to));
-        self.last[middle] = sides.max(self.items[middle].1);
+        self.last[middle] = sides.max(self.items[middle].end);
         self.last[middle]
     }
 
-    /// Gives `take` the numbers of those that overlap these bases, by their starts.
+    /// Gives `take` the number of each that overlaps these bases, by their starts.
     pub fn each(&self, start: i64, end: i64, take: &mut impl FnMut(u32)) {
         self.search((0, self.items.len()), (start, end), take);
     }
@@ -42,10 +66,10 @@ impl Overlaps {
             return;
         }
         self.search((from, middle), asked, take);
-        let (start, end, number) = self.items[middle];
-        if start < asked.1 {
-            if end > asked.0 {
-                take(number);
+        let item = &self.items[middle];
+        if item.start < asked.1 {
+            if item.end > asked.0 && item.other <= asked.0 {
+                take(item.number);
             }
             self.search((middle + 1, to), asked, take);
         }

@@ -39,7 +39,10 @@ pub fn place<'a>(keys: &[&'a str]) -> Result<Place<'a>, String> {
             let pos = position(pos)?.unsigned_abs();
             Ok(Place::Variant(chrom, pos, reference, alternate))
         }
-        [chrom, start, end] => Ok(Place::Interval(chrom, position(start)?, position(end)?)),
+        [chrom, start, end] => {
+            let bases = (position(start)?, position(end)?);
+            Ok(Place::Interval(chrom, bases, None))
+        }
         _ => Err("no place".to_string()),
     }
 }

@@ -9,7 +9,7 @@ proptest! {
     ) {
         let mut all = Overlaps::default();
         for ((start, length), number) in intervals.iter().zip(0..) {
-            all.push(*start, start + length, number);
+            all.push((*start, start + length), None, number);
         }
         all.sort();
         let (start, end) = (asked.0, asked.0 + asked.1);
@@ -24,6 +24,29 @@ proptest! {
             let (from, length) = intervals[at as usize];
             (from, from + length, at)
         });
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn on_a_circle_both_parts_of_an_interval_are_found_and_each_once(
+        intervals in prop::collection::vec((0i64..100, 1i64..101), 0..20),
+        asked in (0i64..100, 1i64..101),
+    ) {
+        const CIRCLE: i64 = 100;
+        let mut all = Overlaps::default();
+        for ((start, length), number) in intervals.iter().zip(0..) {
+            all.push((*start, start + length), Some(CIRCLE), number);
+        }
+        all.sort();
+        let (start, end) = (asked.0, (asked.0 + asked.1).min(CIRCLE));
+        let mut found = Vec::new();
+        all.each(start, end, &mut |number| found.push(number));
+        found.sort_unstable();
+        let overlaps = |at: &u32| {
+            let (from, length) = intervals[*at as usize];
+            (from..from + length).any(|base| (start..end).contains(&(base % CIRCLE)))
+        };
+        let expected: Vec<u32> = (0..intervals.len() as u32).filter(overlaps).collect();
         prop_assert_eq!(found, expected);
     }
 }

@@ -88,8 +88,8 @@ impl Workers {
 #[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct Compute {
     /// The model: a bundled one by its name, a directory with config.json and model.safetensors,
-    /// or hf:owner/name[@revision] out of Hugging Face's cache [default: crocuta-bacteria, or for
-    /// genes crocuta-bacteria-genes, which are bundled].
+    /// or hf:owner/name[@revision] out of Hugging Face's cache [default: the bundled one that the
+    /// --adapter was trained on; or crocuta-bacteria, and for genes crocuta-bacteria-genes].
     #[arg(
         short,
         long,

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::io::intervals::{self, Annotation};
 use crate::run::file_name;
-use crate::sequence::interval::{Interval, Point, Shape};
+use crate::sequence::interval::{Point, Shape};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -11,8 +11,9 @@ use std::path::PathBuf;
 /// The intervals that have a row each, instead of bases.
 #[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct Intervals {
-    /// One row for each interval of this BED (BED12: over its exons), GFF3 or GTF file. A feature
-    /// over the origin of a circular contig (GFF3) goes on at its start.
+    /// One row for each interval of this BED (BED12: over its exons), GFF3 or GTF file. On
+    /// a circular contig (GFF3: Is_circular=true) what goes over the origin, with --around,
+    /// --upstream and --downstream, goes on at the other end.
     #[arg(
         long,
         value_name = "FILE",
@@ -71,22 +72,20 @@ impl Intervals {
         let Some(path) = &self.intervals else {
             return Ok(None);
         };
-        let read = intervals::read(path, self.feature.as_deref(), allow_empty)?;
-        let all = read.intervals.len();
-        let circle = |interval: &Interval| read.circles.get(&interval.region.contig).copied();
-        let shaped = read.intervals.into_iter();
-        let shaped = shaped.filter_map(|interval| shape.apply(interval));
-        let around = shaped.map(|interval| match circle(&interval) {
-            Some(bases) => interval.around(bases),
-            None => interval,
+        let mut read = intervals::read(path, self.feature.as_deref(), allow_empty)?;
+        let all = std::mem::take(&mut read.intervals);
+        let count = all.len();
+        let shaped = all.into_iter().filter_map(|interval| {
+            let circle = read.circle(&interval);
+            shape.apply(interval, circle)
         });
-        let shaped: Vec<_> = around.collect();
-        if shaped.is_empty() && all > 0 {
+        let shaped: Vec<_> = shaped.collect();
+        if shaped.is_empty() && count > 0 {
             let error = Error::usage("--around 0 leaves no base of any interval");
             return Err(error.todo("add --upstream or --downstream"));
         }
         Ok(Some(Annotation {
-            empty: read.empty + (all - shaped.len()) as u64,
+            empty: read.empty + (count - shaped.len()) as u64,
             intervals: shaped,
             feature: read.feature,
             others: read.others,

@@ -96,7 +96,7 @@ pub struct Score {
     #[serde(flatten)]
     pub(super) output: Output,
     /// Write the variants too, with the scores in INFO: .vcf text, .bcf BCF, any other name BGZF;
-    /// with an index.
+    /// with an index. Without -o instead of the table.
     #[arg(
         long,
         value_name = "FILE",
@@ -143,6 +143,7 @@ pub struct Score {
     )]
     pub(super) layer: Option<String>,
     /// A picture of the region: log-likelihood differences as a heat map, SVG or PNG, by its name.
+    /// Without -o instead of the table.
     #[arg(
         long,
         value_name = "FILE",

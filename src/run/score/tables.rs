@@ -30,10 +30,11 @@ pub struct Tables {
 }
 
 impl Score {
-    /// Where the Parquet goes: not to stdout beside text.
+    /// Where the Parquet goes: not to stdout if the scores go elsewhere.
     pub(super) fn table(&self) -> Option<PathBuf> {
         let path = &self.output.output;
-        let elsewhere = self.tsv.is_some() && is_stdout(path);
+        let elsewhere = [&self.tsv, &self.vcf_out, &self.plot];
+        let elsewhere = elsewhere.into_iter().any(Option::is_some) && is_stdout(path);
         (!elsewhere).then(|| path.clone())
     }
 

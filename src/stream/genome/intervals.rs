@@ -88,8 +88,10 @@ impl Intervals {
             let taken = touched.map(|place| (place, sums.0.remove(&place).unwrap_or_default()));
             let mut taken: Vec<_> = taken.collect();
             taken.par_iter_mut().for_each(|(place, sum)| {
-                for range in rows_of(&self.all[*place].blocks, &rows.starts, reverse) {
-                    sum.add(rows, range, pool);
+                let interval = &self.all[*place];
+                for range in rows_of(&interval.blocks, &rows.starts, reverse) {
+                    let ended = pool == Pool::Last && sum.has_last(interval, rows, &range);
+                    sum.add(rows, range, pool, ended);
                 }
             });
             sums.0
@@ -147,7 +149,20 @@ fn rows_of(blocks: &[Range<u64>], starts: &[i64], reverse: bool) -> Vec<Range<us
 }
 
 impl Sum {
-    fn add(&mut self, rows: &Positions, range: Range<usize>, pool: Pool) {
+    /// Whether the interval's last base was read before these rows: one over the origin of a circle
+    /// ends before it begins.
+    fn has_last(&self, interval: &Interval, rows: &Positions, range: &Range<usize>) -> bool {
+        let reverse = rows.strands[range.start] == b'-';
+        let Some(ends) = interval.ends_before(reverse) else {
+            return false;
+        };
+        let (from, to) = (ends.start.cast_signed(), ends.end.cast_signed());
+        let read = self.bases > 0 && self.start < to && self.end > from;
+        read && !(from..to).contains(&rows.starts[range.start])
+    }
+
+    /// Adds rows; `ended`: the interval's last base was read before them.
+    fn add(&mut self, rows: &Positions, range: Range<usize>, pool: Pool, ended: bool) {
         let width = rows.width();
         let (first, last) = (rows.starts[range.start], rows.starts[range.end - 1]);
         let (low, high) = (first.min(last), first.max(last) + 1);
@@ -177,6 +192,7 @@ impl Sum {
                 match pool {
                     Pool::Mean => *pooled += if known { x } else { 0.0 },
                     Pool::Max => *pooled = pooled.max(x),
+                    Pool::Last if ended => {}
                     Pool::Last => *pooled = x,
                 }
             }
@@ -250,6 +266,7 @@ mod tests {
             strand: Orientation::of(strand),
             line: 1,
             record: 0,
+            begins: None,
         }
     }
 
@@ -303,6 +320,27 @@ mod tests {
                     };
                     assert_eq!(values, expected, "{pool:?}, {cut}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn an_interval_over_the_origin_of_a_circle_ends_where_it_ends_and_not_where_the_contig_does() {
+        let mut over = interval(&[0..3, 7..10], "+");
+        over.begins = Some(7);
+        let intervals = Intervals::new(vec![over]);
+        let forward: Vec<i64> = (0..10).collect();
+        let reverse: Vec<i64> = (0..10).rev().collect();
+        for (order, strand, last) in [(&forward, b'+', 2.0), (&reverse, b'-', 7.0)] {
+            for cut in 1..order.len() {
+                let mut sums = Sums::default();
+                let (first, second) = order.split_at(cut);
+                let first = rows(first, strand);
+                let begun = intervals.push(&mut sums, &first, false, Pool::Last);
+                assert!(begun.is_empty());
+                let out = intervals.push(&mut sums, &rows(second, strand), true, Pool::Last);
+                assert_eq!(out.values, [last, -last], "{cut}");
+                assert_eq!((out.starts[0], out.ends[0]), (0, 10));
             }
         }
     }

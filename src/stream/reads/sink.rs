@@ -17,8 +17,8 @@ const TAGS: [[u8; 2]; 2] = [*b"ll", *b"pp"];
 
 /// Where reads go.
 pub struct ReadSink {
-    /// A row a read.
-    pub table: TableOutput<ReadRows>,
+    /// A row a read, if that is wanted.
+    pub table: Option<TableOutput<ReadRows>>,
     /// A row a base, if that is wanted.
     pub bases: Option<TableOutput<ReadBases>>,
     /// The records with tags, if they are wanted.
@@ -34,7 +34,7 @@ pub struct ReadSink {
 /// What a finished run wrote.
 pub struct ReadReceipts {
     /// The table of reads.
-    pub table: Receipt,
+    pub table: Option<Receipt>,
     /// The table of bases.
     pub bases: Option<Receipt>,
     /// The BAM file.
@@ -67,11 +67,16 @@ impl Sink for ReadSink {
                 }
             }
         }
-        self.table.write(ReadRows(rows))
+        match &mut self.table {
+            Some(table) => table.write(ReadRows(rows)),
+            None => Ok(()),
+        }
     }
 
     fn checkpoint(&mut self, mark: &mut Mark) -> Result<()> {
-        self.table.checkpoint(mark)?;
+        if let Some(table) = &mut self.table {
+            table.checkpoint(mark)?;
+        }
         match &mut self.bases {
             Some(bases) => bases.checkpoint(mark),
             None => Ok(()),
@@ -161,14 +166,15 @@ impl ReadSink {
     /// # Errors
     /// Io.
     pub fn finish(self, footers: &[serde_json::Value; 2]) -> Result<ReadReceipts> {
-        let clipped = self.table.clipped();
+        let clipped = self.table.as_ref().map_or(0, TableOutput::clipped);
         let bam = self.bam.map(Writer::finish).transpose()?;
         let bases = match self.bases {
             Some(table) => Some(table.finish(&footers[1])?),
             None => None,
         };
+        let table = self.table.map(|table| table.finish(&footers[0]));
         Ok(ReadReceipts {
-            table: self.table.finish(&footers[0])?,
+            table: table.transpose()?,
             bases,
             bam,
             clipped,

@@ -8,6 +8,7 @@ use crate::io::source;
 use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnKind, ColumnSpec};
 use crate::sequence::interval::{Interval, Orientation};
+use crate::sequence::region::Region;
 use crate::tables::places::{self, Places};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt8Type, UInt16Type};
@@ -61,16 +62,18 @@ impl Groups {
             let what = format!("{} is neither a column of it nor a file", path.display());
             return Err(Error::usage(what).file(table.path.display()));
         }
-        let intervals = intervals::read(path, None, false)?.intervals;
+        let read = intervals::read(path, None, false)?;
         let mut places: HashMap<String, Overlaps> = HashMap::new();
-        for (Interval { region, .. }, number) in intervals.iter().zip(0..) {
-            let [start, end] = [region.start, region.end].map(u64::cast_signed);
-            let here = places.entry(region.contig.clone()).or_default();
-            here.push(start, end, number);
+        for (interval, number) in read.intervals.iter().zip(0..) {
+            let Region { contig, start, end } = &interval.region;
+            let bases = (start.cast_signed(), end.cast_signed());
+            let circle = read.circle(interval).map(u64::cast_signed);
+            let here = places.entry(contig.clone()).or_default();
+            here.push(bases, circle, number);
         }
         places.values_mut().for_each(Overlaps::sort);
-        let mut counts = vec![0; intervals.len()];
-        let by = By::Intervals(intervals, places);
+        let mut counts = vec![0; read.intervals.len()];
+        let by = By::Intervals(read.intervals, places);
         let mut groups = Self {
             by,
             counts: Vec::new(),

@@ -125,6 +125,38 @@ fn every_allele_has_a_row_with_a_status_in_the_order_of_the_input() {
 }
 
 #[test]
+fn a_status_is_that_of_every_strand_that_is_read() {
+    let genome = genome();
+    // The contig's ends, an N at 700, and --after 50: 650 bases are left of it on the reverse strand.
+    let records = [1, 50, 51, 660, 749, 751, 850, 851].map(|pos| snv("chr1", &genome, pos));
+    let (edge, n) = ("edge_truncated", "n_in_window");
+    let forward = ["ok", "ok", "ok", n, "ok", "ok", "ok", edge];
+    let both = [edge, edge, "ok", n, n, "ok", "ok", edge];
+    for (args, expected) in [
+        ("", forward),
+        ("--strand both", both),
+        ("--strand mean", both),
+    ] {
+        assert_eq!(table(&records, args).words("status"), expected, "{args}");
+    }
+    // Windows are the same bases on both strands, of an insertion but for one.
+    let inserted = |pos: usize| {
+        let letter = &genome[pos - 1..pos];
+        // Another than both neighbours, so that it cannot be moved.
+        let mut others = ["A", "C", "G"].into_iter();
+        let other = others.find(|other| !genome[pos - 1..=pos].contains(other));
+        format!("chr1\t{pos}\t.\t{letter}\t{letter}{}", other.unwrap())
+    };
+    let records = [snv("chr1", &genome, 51), inserted(50), inserted(51)];
+    for (args, expected) in [
+        ("--window 100", ["ok", "ok", "ok"]),
+        ("--window 100 --strand both", ["ok", edge, "ok"]),
+    ] {
+        assert_eq!(table(&records, args).words("status"), expected, "{args}");
+    }
+}
+
+#[test]
 fn the_order_of_the_input_changes_no_number() {
     let genome = genome();
     let records: Vec<String> = [10, 450, 20, 21, 800, 300, 301, 302]

@@ -124,6 +124,27 @@ fn a_whole_contig_is_saturated_if_forced_only() {
 }
 
 #[test]
+fn without_an_output_no_table_is_written_beside_other_files() {
+    let line = "score v.vcf -r a.fa -m model --after 50";
+    let beside = case(&mixed(), "--vcf-out s.vcf").run();
+    let records = |text: &[u8]| {
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with("##"));
+        lines.map(str::to_string).collect::<Vec<_>>()
+    };
+    let mut next = case(&mixed(), "").args(&format!("{line} --vcf-out s.vcf"));
+    let alone = next.run().succeeds(&["s.vcf"]);
+    assert!(alone.stdout.is_empty());
+    assert_eq!(records(alone.file("s.vcf")), records(beside.file("s.vcf")));
+    let mut next = case(&mixed(), "").args(&format!("{line} --vcf-out -"));
+    let streamed = next.run().succeeds(&[]);
+    assert!(streamed.stdout.starts_with(&[0x1f, 0x8b]));
+    let line = "score --saturate chr1:690-694 -r a.fa -m model --after 50 --plot p.svg";
+    let picture = case(&mixed(), "").args(line).run().succeeds(&["p.svg"]);
+    assert!(picture.stdout.is_empty());
+}
+
+#[test]
 fn text_and_bcf_have_the_records_of_the_compressed_vcf() {
     let records = mixed();
     let unpacked = |bytes: &[u8]| {

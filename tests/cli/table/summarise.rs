@@ -200,3 +200,34 @@ fn duckdb_computes_the_same_summaries_and_joins() {
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{said}");
 }
+
+#[test]
+fn a_gene_over_the_origin_of_a_circle_has_the_rows_at_both_ends_in_summaries_and_in_joins() {
+    let gff = "c\tx\tregion\t1\t900\t.\t+\t.\tID=r;Is_circular=true\n\
+        c\tx\tgene\t881\t930\t.\t+\t.\tID=over\nd\tx\tgene\t291\t310\t.\t+\t.\tID=line\n";
+    let mut case = predicted().file("g.gff3", gff);
+    let table = read(&case, "table");
+    let (chroms, starts) = (table.words("chrom"), table.integers("start"));
+    let inside = |row: &usize| match chroms[*row].as_str() {
+        "c" => starts[*row] >= 880 || starts[*row] < 30,
+        _ => starts[*row] >= 290,
+    };
+    case = case.args("table summarise table --by g.gff3 --columns entropy -o sums.parquet");
+    case.run().succeeds(&["sums.parquet"]);
+    let sums = read(&case, "sums.parquet");
+    assert_eq!(sums.integers("rows"), [100, 20]);
+    let ends = [sums.integers("start"), sums.integers("end")];
+    assert_eq!(ends, [[880, 290], [930, 310]]);
+    let entropy = table.numbers("entropy");
+    let over = (0..table.rows()).filter(|row| chroms[*row] == "c" && inside(row));
+    let over: Vec<f64> = over.filter_map(|row| entropy[row].map(f64::from)).collect();
+    same("over", &found(&sums, "entropy", 0), &expected(&over));
+    case = case.args("table join table --labels g.gff3 --matched -o joined.parquet");
+    case.run().succeeds(&["joined.parquet"]);
+    let joined = read(&case, "joined.parquet");
+    let kept: Vec<i64> = (0..table.rows())
+        .filter(inside)
+        .map(|row| starts[row])
+        .collect();
+    assert_eq!(joined.integers("start"), kept);
+}
