@@ -193,20 +193,6 @@ fn exit_code(command: impl FnOnce() -> Result<()>) -> u8 {
     }
 }
 
-/// The command line, as it was given.
-pub fn command() -> String {
-    let words = std::env::args_os().map(|word| {
-        let word = crate::error::printable(&word.to_string_lossy());
-        if word.is_empty() || word.contains([' ', '\'', '"', '*', '$', '(']) {
-            format!("'{}'", word.replace('\'', "'\\''"))
-        } else {
-            word
-        }
-    });
-    let words: Vec<String> = words.skip(1).collect();
-    format!("crocuta {}", words.join(" "))
-}
-
 /// Prints a command's output.
 pub fn print(text: &str) -> Result<()> {
     if STDOUT_CLOSED.load(Ordering::Relaxed) {

@@ -260,6 +260,14 @@ impl Job for GenomeJob<'_> {
             return Err(Error::usage(what));
         }
         match self.heads() {
+            Some(heads) if self.inputs.adapt && heads.ask_for_a_head() => {
+                let what = "--adapt trains the encoder by its language model: a head that was \
+                            trained on it as it was would say less than before";
+                Err(Error::usage(what).todo(
+                    "leave out --adapt, or adapt the language model by crocuta fit, and train a head \
+                     on that",
+                ))
+            }
             Some(heads) => heads.check(by_interval, self.bins().is_some()),
             None => Ok(()),
         }

@@ -101,6 +101,15 @@ impl Heads {
         self.genes.is_some() || self.bed.is_some() || self.writes_tracks()
     }
 
+    /// Whether what is asked for is a head's that is not the language model's.
+    pub fn ask_for_a_head(&self) -> bool {
+        let named = self
+            .head
+            .as_deref()
+            .is_some_and(|head| head != LANGUAGE_MODEL);
+        self.genes.is_some() || self.bed.is_some() || named
+    }
+
     fn writes_tracks(&self) -> bool {
         self.bigwig.is_some() || self.bedgraph.is_some()
     }

@@ -26,6 +26,7 @@ pub use genome::{Embed, Predict};
 pub use heads::described;
 pub use memory::{address_limit, available_memory, peak_memory};
 pub use options::{Compressed, Workers};
+pub use provenance::command;
 pub use reads::Reads;
 pub use score::Score;
 

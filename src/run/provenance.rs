@@ -133,17 +133,28 @@ pub fn strand_name(strand: Strand) -> String {
     }
 }
 
+/// The command line, as it was given: a shell understands it.
+pub fn command() -> String {
+    let words = std::env::args_os().map(|word| {
+        let word = crate::error::printable(&word.to_string_lossy());
+        if word.is_empty() || word.contains([' ', '\'', '"', '*', '$', '(']) {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        } else {
+            word
+        }
+    });
+    let words: Vec<String> = words.skip(1).collect();
+    format!("crocuta {}", words.join(" "))
+}
+
 /// One line for files that have a place for it: program, model, digest, command line.
 pub fn line(session: &Session) -> String {
-    let command: Vec<String> = std::env::args_os()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
     format!(
         "{} {} model={} sha256={} command={}",
         env!("CARGO_PKG_NAME"),
         env!("CARGO_PKG_VERSION"),
         session.checkpoint.name,
         session.checkpoint.digest,
-        command.join(" ")
+        command()
     )
 }

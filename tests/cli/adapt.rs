@@ -28,3 +28,16 @@ fn an_adapted_model_knows_its_genome_better_and_a_run_repeats_to_the_byte() {
         assert!(first.file("out.parquet") != plain.file("out.parquet"));
     }
 }
+
+#[test]
+fn no_model_is_adapted_under_a_head_that_does_not_learn_along() {
+    for args in [
+        "-m model --genes out.gff3",
+        "-m model --bed out.bed",
+        "-m model --head classes",
+    ] {
+        let mut case = Case::new(&format!("predict a.fa {args} --adapt"));
+        case = case.file("a.fa", record("c1", "ACGTACGT", 60));
+        case.run().fails(2, &["--adapt trains the encoder"]);
+    }
+}

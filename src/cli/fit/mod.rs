@@ -5,11 +5,11 @@ mod progress;
 mod request;
 
 use super::log::Logging;
-use super::process::{command, print};
+use super::process::print;
 use crate::checkpoint::{self, Checkpoint, Staging};
 use crate::error::{Error, Kind, Result};
-use crate::run::binds;
 use crate::run::units::readable;
+use crate::run::{binds, command};
 use crate::stream;
 use crate::train::{self, Prepared, Request, Saving};
 use options::{Output, Schedules, Split, Start, Strands, Task};

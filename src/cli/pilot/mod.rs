@@ -5,12 +5,12 @@ mod options;
 pub use options::Pilot;
 
 use super::log::Logging;
-use super::process::{command, print};
+use super::process::print;
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::pilot;
-use crate::run::device;
 use crate::run::options::Workers;
+use crate::run::{command, device};
 use crate::stream::Style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::Path;
