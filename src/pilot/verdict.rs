@@ -5,6 +5,8 @@ use super::{latency, memory};
 use crate::run::units::{number, readable, seconds};
 use crate::table::{Experiment, Origin, PilotRow};
 
+/// How many times as fast one must be to be preferred to a better one that is too close to call.
+const FASTER: f64 = 1.1;
 /// Recall from which a candidate remembers.
 const REMEMBERS: f64 = 0.9;
 /// Memory grows if it does by so many bytes a base, and by so many in all: more than a process's
@@ -277,7 +279,7 @@ fn recall(results: &Results) -> Option<String> {
     })
 }
 
-/// The fastest of those that are not worse than the best.
+/// The best, unless one that is too close to it to call is clearly faster.
 fn choice(results: &Results) -> Option<String> {
     let (best, close, _) = results.split("bases")?;
     if !results.beats_guessing(best, "bases") {
@@ -289,12 +291,20 @@ fn choice(results: &Results) -> Option<String> {
     if results.ranked("bases").len() == 1 {
         return None;
     }
-    let good = std::iter::once(best).chain(close.iter().copied());
-    let chosen = good.max_by(|a, b| speed(a).total_cmp(&speed(b)))?;
-    let why = if chosen == best {
-        "nothing that is as good is faster"
-    } else {
-        "it is the fastest of those that are too close to the best to call"
+    let clearly = |name: &&str| speed(name) > FASTER * speed(&best);
+    let faster = close.iter().copied().filter(clearly);
+    let (chosen, why) = match faster.max_by(|a, b| speed(a).total_cmp(&speed(b))) {
+        Some(name) => (
+            name,
+            format!(
+                "too close to {best} to call, it reads short sequences {:.1} times as fast",
+                speed(&name) / speed(&best)
+            ),
+        ),
+        None => (
+            best,
+            "nothing that is as good is clearly faster".to_string(),
+        ),
     };
     Some(format!("On this data {chosen} serves best: {why}."))
 }
@@ -347,6 +357,22 @@ mod tests {
         assert!(guessed.contains("cannot be told"), "{guessed}");
         assert!(!guessed.contains("serves best"), "{guessed}");
         assert!(said([1.9; 3]).contains("a serves best"));
+    }
+
+    #[test]
+    fn a_better_one_is_left_for_one_that_is_clearly_faster_and_too_close_to_call() {
+        let said = |speed: f64| {
+            let mut results = results(&[("a", [1.90, 1.95, 1.93]), ("c", [1.91, 1.94, 1.94])]);
+            for (name, speed) in [("a", 1000.0), ("c", speed)] {
+                let row = PilotRow::new(Experiment::Throughput, name, "bases_per_second", speed);
+                results.rows.push(row);
+            }
+            choice(&results).unwrap()
+        };
+        assert!(said(1050.0).contains("a serves best: nothing"));
+        assert!(said(1300.0).contains(
+            "c serves best: too close to a to call, it reads short sequences 1.3 times as fast"
+        ));
     }
 
     #[test]
