@@ -222,7 +222,7 @@ fn a_gene_over_the_origin_of_a_circle_has_the_rows_at_both_ends_in_summaries_and
     let over = (0..table.rows()).filter(|row| chroms[*row] == "c" && inside(row));
     let over: Vec<f64> = over.filter_map(|row| entropy[row].map(f64::from)).collect();
     same("over", &found(&sums, "entropy", 0), &expected(&over));
-    case = case.args("table join table --labels g.gff3 --matched -o joined.parquet");
+    case = case.args("table join table g.gff3 --matched -o joined.parquet");
     case.run().succeeds(&["joined.parquet"]);
     let joined = read(&case, "joined.parquet");
     let kept: Vec<i64> = (0..table.rows())
