@@ -65,7 +65,7 @@ pub fn modules(weights: &Weights) -> Vec<String> {
     names.collect()
 }
 
-/// The files of an adapter as PEFT writes them: the text of [`SETTINGS`], and the name
+/// The files of an adapter as PEFT writes them: the text of `adapter_config.json`, and the name
 /// and tensors of its weights. `tensors`: those of `lora_A` and `lora_B` by module, and whole ones.
 /// `config`: what [`Adapter::config`] gives back; `dropout`: what it was trained with.
 pub fn files(
