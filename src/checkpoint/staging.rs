@@ -234,6 +234,7 @@ mod tests {
         assert!(!advice(None).contains("--force"));
         assert!(!advice(Some(false)).contains("--force"));
         assert!(advice(Some(true)).contains("something else"));
+        fs::remove_file(target.join("a")).unwrap();
         for name in ["metrics.json", "config.json"] {
             fs::write(target.join(name), "{}").unwrap();
         }

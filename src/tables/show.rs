@@ -159,21 +159,19 @@ fn described(table: &TableFile) -> String {
         ("sha256", words(&model["sha256"])),
     ]);
     let inference = &footer["inference"];
-    lines.push(("mode", words(&inference["mode"])));
-    if !inference["window"].is_null() {
-        lines.push(("window", format!("{} bases", count(&inference["window"]))));
-    }
+    let bases = |value: &Value| match value {
+        Value::Null => String::new(),
+        bases => format!("{} bases", count(bases)),
+    };
+    let computed = [&inference["precision"], &inference["device"]].map(words);
+    let computed = computed.into_iter().filter(|words| !words.is_empty());
+    let computed = computed.collect::<Vec<_>>().join(" on ");
     lines.extend([
+        ("mode", words(&inference["mode"])),
+        ("window", bases(&inference["window"])),
         ("strand", words(&inference["strand"])),
-        ("chunk", format!("{} bases", count(&inference["chunk"]))),
-        (
-            "computed",
-            format!(
-                "{} on {}",
-                words(&inference["precision"]),
-                words(&inference["device"])
-            ),
-        ),
+        ("chunk", bases(&inference["chunk"])),
+        ("computed", computed),
         ("reference", reference(footer)),
         ("selected", selected(footer)),
     ]);
@@ -197,6 +195,9 @@ fn described(table: &TableFile) -> String {
 
 fn reference(footer: &Value) -> String {
     let reference = &footer["reference"];
+    if reference.is_null() {
+        return String::new();
+    }
     let contigs = reference["contigs"].as_array();
     let contigs = contigs.map(Vec::as_slice).unwrap_or_default();
     let bases: u64 = contigs
@@ -225,6 +226,7 @@ fn selected(footer: &Value) -> String {
     let parts = footer["parts"].as_array();
     let selections: Vec<&Value> = match parts {
         Some(parts) => parts.iter().map(|part| &part["selection"]).collect(),
+        None if all[0].is_null() => return String::new(),
         None => all.to_vec(),
     };
     let mut text = listed_first(
