@@ -61,7 +61,8 @@ pub struct Reads {
     /// Which way reads that are stored as their reverse complement are read.
     #[arg(long, value_enum, default_value = "sequenced", help_heading = "Input")]
     orientation: Orientation,
-    /// Write an empty table if there is nothing to read: no read, or no region in the file of them.
+    /// Write an empty table if there is nothing to read: no sequence, read, interval or region in the
+    /// file of them.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
     allow_empty: bool,

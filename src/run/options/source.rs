@@ -66,8 +66,8 @@ pub struct Source {
         help_heading = "Input"
     )]
     pub shard_by: By,
-    /// Write an empty table if there is nothing to read: no sequence, or no interval or region in
-    /// the file of them.
+    /// Write an empty table if there is nothing to read: no sequence, read, interval or region in the
+    /// file of them.
     #[arg(long, help_heading = "Input")]
     #[serde(skip)]
     pub allow_empty: bool,
