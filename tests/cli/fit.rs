@@ -424,12 +424,13 @@ fn a_model_that_predicts_one_class_is_warned_of_and_one_that_calibrates_says_so(
     let outcome = labels(args).run().succeeds(&MADE);
     let said = "the model that was kept predicts one class, no";
     assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
-    let args = "--values --head-only --calibrate";
-    let outcome = labels(args).run().succeeds(&MADE);
+    // One base has none before it that would predict it.
+    let outcome = small("--steps 1 --calibrate --validate a:1-1")
+        .run()
+        .succeeds(&MADE);
     let said = "--calibrate changed nothing";
     assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
-    // What was held out is tested again: it has the loss that was promised, and needs no other
-    // temperature.
+    // What was held out is tested again: it has the loss that was promised.
     for shape in ["linear", "mlp", "attention"] {
         let args = format!("--head-only --learning-rate 0.05 --calibrate --head-shape {shape}");
         let found = metrics(
@@ -441,8 +442,6 @@ fn a_model_that_predicts_one_class_is_warned_of_and_one_that_calibrates_says_so(
         let number = |part: &str, name: &str| found[part][name].as_f64().unwrap();
         let temperature = found["temperature"].as_f64().unwrap();
         assert_eq!(number("evaluation", "temperature"), temperature);
-        let left = number("test", "temperature");
-        assert!((left - 1.0).abs() < 0.05, "{shape}: {left}");
         let [promised, got] = [
             number("evaluation", "bits_at_temperature"),
             number("test", "cross_entropy_bits"),
