@@ -1,6 +1,7 @@
 //! Models that are part of the program: `models/` of the repository, where their cards stand.
 
 use super::digests::Digested;
+use crate::error::{Error, Result};
 use crate::io::sha256::digest_of;
 use std::path::Path;
 
@@ -52,9 +53,15 @@ static ALL: [Bundled; 3] = [
 ];
 
 /// The bundled model of this name, unless a directory stands at the path.
-pub(super) fn find(path: &Path) -> Option<&'static Bundled> {
-    let named = ALL.iter().find(|bundled| Path::new(bundled.name) == path);
-    named.filter(|_| !path.try_exists().unwrap_or(true))
+///
+/// # Errors
+/// Io: the system does not say what is there.
+pub(super) fn find(path: &Path) -> Result<Option<&'static Bundled>> {
+    let Some(named) = ALL.iter().find(|bundled| Path::new(bundled.name) == path) else {
+        return Ok(None);
+    };
+    let stands = path.try_exists().map_err(|e| Error::io(path, &e))?;
+    Ok((!stands).then_some(named))
 }
 
 /// Names of the models that are part of the program.

@@ -21,7 +21,7 @@ pub struct Verified {
 /// in the file `sums`, if given.
 pub fn verify(dir: &Path, sums: Option<&Path>) -> Result<Verified> {
     let checkpoint = Checkpoint::open(dir)?;
-    let files = match bundled::find(dir) {
+    let files = match bundled::find(dir)? {
         Some(bundled) => bundled.files(),
         None => {
             let mut paths = weight_files(&checkpoint.dir)?;

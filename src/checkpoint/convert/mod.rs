@@ -30,7 +30,7 @@ pub fn convert_in_child(
     out: &Path,
     config: Option<&Path>,
 ) -> Result<String> {
-    if file.is_dir() || bundled::find(file).is_some() {
+    if file.is_dir() || bundled::find(file)?.is_some() {
         let error = Error::usage("a model, not a PyTorch checkpoint").file(file.display());
         let todo = "say what it becomes, by --dtype, --distil or --attention, or name the file of a \
                     checkpoint";

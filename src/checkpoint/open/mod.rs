@@ -5,7 +5,7 @@ mod weight_files;
 use super::bundled::{self, Bundled};
 use super::copies::one_copy;
 use super::{Architecture, Config, Tokenizer, Weights, digests, hub, int8, layout, safetensors};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::io::sha256::hex;
 use crate::io::source;
 use serde_json::Value;
@@ -41,13 +41,15 @@ pub struct Checkpoint {
 /// The files of the model, or the adapter, that this path or name means; none of a bundled one.
 ///
 /// # Errors
-/// Usage: not the name of a model.
+/// Usage: not the name of a model. Io: the system does not say what is there.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    if bundled::find(path).is_some() {
+    if bundled::find(path)?.is_some() {
         return Ok(Vec::new());
     }
-    let Ok((dir, _)) = hub::locate(path) else {
-        return Ok(Vec::new());
+    let dir = match hub::locate(path) {
+        Ok((dir, _)) => dir,
+        Err(error) if error.kind() == Kind::Io => return Err(error),
+        Err(_) => return Ok(Vec::new()),
     };
     let failed = |e| Error::io(&dir, &e);
     let entries = match fs::read_dir(&dir) {
@@ -80,7 +82,7 @@ impl Checkpoint {
     /// Memory: the weights, and one tensor twice. Errors are of kind `Model`, or `Usage` for a
     /// pickle, which only `models convert` reads.
     pub fn open(path: &Path) -> Result<Self> {
-        if let Some(bundled) = bundled::find(path) {
+        if let Some(bundled) = bundled::find(path)? {
             return Self::bundled(bundled);
         }
         let (located, published) = hub::locate(path)?;
@@ -128,7 +130,7 @@ impl Checkpoint {
     /// What the `metrics.json` of `crocuta fit` beside the weights says of their training, if it is
     /// there and can be read.
     pub fn record(&self) -> Option<Value> {
-        let text = match bundled::find(&self.dir) {
+        let text = match bundled::find(&self.dir).ok()? {
             Some(bundled) => bundled.record.to_string(),
             None => fs::read_to_string(self.dir.join("metrics.json")).ok()?,
         };
