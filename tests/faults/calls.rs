@@ -166,6 +166,24 @@ fn any_call_that_fails_leaves_all_or_nothing() {
     assert_eq!(broken, 0, "command lines that break a promise");
 }
 
+/// Runs another command, of which the n-th call of a kind fails; its exit code, and what it says.
+fn with_fault(
+    (small, line): (&Small, &str),
+    library: &Path,
+    (kind, number, error): (&str, usize, i32),
+) -> (Option<i32>, String) {
+    let mut command = small.other(line);
+    let faults = [
+        ("FAULT_CALL", kind),
+        ("FAULT_NUMBER", &number.to_string()),
+        ("FAULT_ERROR", &error.to_string()),
+    ];
+    let output = command.env("LD_PRELOAD", library).envs(faults).output();
+    let output = output.unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), stderr)
+}
+
 /// What is said of a model where the system does not say what is there.
 #[test]
 fn a_model_that_the_system_does_not_speak_of_is_not_called_absent() {
@@ -179,16 +197,8 @@ fn a_model_that_the_system_does_not_speak_of_is_not_called_absent() {
     ] {
         let mut failed = 0;
         for number in 1..30 {
-            let mut command = small.other(line);
-            let faults = [
-                ("FAULT_CALL", "stat"),
-                ("FAULT_NUMBER", &number.to_string()),
-                ("FAULT_ERROR", "5"),
-            ];
-            let output = command.env("LD_PRELOAD", &library).envs(faults).output();
-            let output = output.unwrap();
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            match output.status.code() {
+            let (code, stderr) = with_fault((&small, line), &library, ("stat", number, libc::EIO));
+            match code {
                 Some(0) => {}
                 Some(5) => failed += 1,
                 code => panic!("{line}: stat {number}: {code:?}\n{stderr}"),
@@ -207,16 +217,8 @@ fn a_table_that_cannot_be_read_is_not_called_damaged() {
     for line in ["table show one.parquet", "table show one.parquet --json"] {
         for kind in ["read", "stat"] {
             for number in 1..40 {
-                let mut command = small.other(line);
-                let faults = [
-                    ("FAULT_CALL", kind),
-                    ("FAULT_NUMBER", &number.to_string()),
-                    ("FAULT_ERROR", "5"),
-                ];
-                let output = command.env("LD_PRELOAD", &library).envs(faults).output();
-                let output = output.unwrap();
-                let stderr = String::from_utf8_lossy(&output.stderr);
-                let code = output.status.code();
+                let (code, stderr) =
+                    with_fault((&small, line), &library, (kind, number, libc::EIO));
                 let expected = [Some(0), Some(5)].contains(&code);
                 assert!(expected, "{line}: {kind} {number}: {code:?}\n{stderr}");
             }
@@ -232,16 +234,9 @@ fn threads_that_cannot_be_started_are_out_of_memory() {
     for line in ["models show model", "models verify model"] {
         let mut seen = 0;
         for number in 1..4 {
-            let mut command = small.other(line);
-            let faults = [
-                ("FAULT_CALL", "thread"),
-                ("FAULT_NUMBER", &number.to_string()),
-                ("FAULT_ERROR", "11"),
-            ];
-            let output = command.env("LD_PRELOAD", &library).envs(faults).output();
-            let output = output.unwrap();
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            match output.status.code() {
+            let (code, stderr) =
+                with_fault((&small, line), &library, ("thread", number, libc::EAGAIN));
+            match code {
                 Some(0) => {}
                 Some(137) => {
                     assert!(stderr.contains("no thread can be started"), "{stderr}");
