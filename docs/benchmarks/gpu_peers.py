@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Speed of published code on a GPU, and of crocuta on the same card.
 
-    python3 docs/benchmarks/gpu_peers.py mamba mamba2
+    python3 docs/benchmarks/gpu_peers.py mamba mamba2 transformer
     python3 docs/benchmarks/gpu_peers.py hyenadna windows --code standalone_hyenadna.py
     crocuta check embed genome.fa -m MODEL --device cuda --precision bf16      # crocuta's side
 
 Needs torch with CUDA and einops; for Mamba the package mamba_ssm as its users install it. HyenaDNA is
 the file that is named, of github.com/HazyResearch/hyena-dna. `windows` scores variants with it as its
 users do: a window of 8,192 bases before the site and 1,024 from it on for each allele, logits, the sum
-of log-probabilities; 500 sites of two alleles.
+of log-probabilities; 500 sites of two alleles. `transformer` is the shape of transformer-d256-l8 with
+torch's scaled_dot_product_attention, sequences of 32,768.
 Random weights, a forward pass without a head; the best of three runs.
 """
 
@@ -54,6 +55,42 @@ def hyenadna(args):
     return Hyena(sizes).backbone, (1, sizes.length)
 
 
+class Attention(torch.nn.Module):
+    """Rotary embeddings and causal attention, then two dense layers: both with a norm and a residual."""
+
+    def __init__(self, width, heads=4, inner=1024):
+        super().__init__()
+        self.heads, self.norms = heads, torch.nn.ModuleList(torch.nn.LayerNorm(width) for _ in range(2))
+        self.qkv, self.out_proj = torch.nn.Linear(width, 3 * width), torch.nn.Linear(width, width)
+        self.dense = torch.nn.Sequential(
+            torch.nn.Linear(width, inner), torch.nn.GELU(), torch.nn.Linear(inner, width)
+        )
+
+    def turned(self, x):
+        half = x.shape[-1] // 2
+        angles = torch.arange(x.shape[2], device=x.device)[:, None] * 10000 ** (
+            -torch.arange(half, device=x.device) / half
+        )
+        cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        a, b = x[..., :half], x[..., half:]
+        return torch.cat((a * cosine - b * sine, a * sine + b * cosine), -1)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        qkv = self.qkv(self.norms[0](x)).view(batch, length, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        y = torch.nn.functional.scaled_dot_product_attention(
+            self.turned(q), self.turned(k), v, is_causal=True
+        )
+        x = x + self.out_proj(y.transpose(1, 2).reshape(batch, length, width))
+        return x + self.dense(self.norms[1](x))
+
+
+def transformer(args):
+    model = torch.nn.Sequential(torch.nn.Embedding(16, 256), *(Attention(256) for _ in range(8)))
+    return model, (16, 1 << 15)
+
+
 def windows(args, before=8192, after=1024, sites=500, batch=50):
     """Alleles a second of the protocol of windows with HyenaDNA large-1m."""
     sizes = argparse.Namespace(code=args.code, width=256, layers=8, length=1_000_000)
@@ -76,7 +113,7 @@ def windows(args, before=8192, after=1024, sites=500, batch=50):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", choices=["mamba", "mamba2", "hyenadna", "windows"])
+    parser.add_argument("models", nargs="+", choices=["mamba", "mamba2", "hyenadna", "transformer", "windows"])
     parser.add_argument("--code", type=pathlib.Path, metavar="FILE")
     args = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
@@ -84,11 +121,14 @@ def main():
         if name == "windows":
             windows(args)
             continue
-        model, shape = {"mamba": mamba, "mamba2": mamba2, "hyenadna": hyenadna}[name](args)
+        make = {"mamba": mamba, "mamba2": mamba2, "hyenadna": hyenadna, "transformer": transformer}
+        model, shape = make[name](args)
         model = model.cuda().eval()
         ids = torch.randint(7, 11, shape, device="cuda")
         for precision in (torch.float32, torch.bfloat16):
-            if name != "hyenadna":
+            if name == "transformer":
+                model.to(precision)
+            elif name != "hyenadna":
                 # The authors keep what decays in float32 within their modules.
                 for mixer in model.mixers:
                     mixer.to(precision)

@@ -61,6 +61,11 @@ inline void sincospif(float x, float *sine, float *cosine) {
     *sine = (float)sin(M_PI * x);
     *cosine = (float)cos(M_PI * x);
 }
+inline unsigned __brev(unsigned x) {
+    unsigned y = 0;
+    for (int bit = 0; bit < 32; bit++) y |= (x >> bit & 1) << (31 - bit);
+    return y;
+}
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __int_as_float(int bits) {
     float x;

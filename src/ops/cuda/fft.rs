@@ -28,16 +28,17 @@ pub(in crate::ops) enum Form {
 /// By size, batch and form.
 pub(in crate::ops) type Key = (usize, usize, Form);
 
-/// `batch` transforms of `size` real values, each row `size + 2` values long.
+/// `batch` transforms of `size` real values, each row [`stride`] values long.
 pub(in crate::ops) struct Plan {
     /// Locked while its work area is set and it runs.
     handle: Mutex<sys::cufftHandle>,
     work: usize,
 }
 
-/// Values from one signal to the next: its spectrum takes its place.
+/// Values from one signal to the next: its spectrum takes its place, two values more, and the next
+/// begins with one of the 32 bytes that memory is read by.
 pub(in crate::ops) fn stride(size: usize) -> usize {
-    size + 2
+    size + 8
 }
 
 /// The next size, at least 64, that is four to seven times a power of two.
@@ -130,7 +131,7 @@ impl Plan {
             work: 0,
         };
         let handle = *lock(&plan.handle);
-        let (real, bins) = (stride(size) as i64, size as i64 / 2 + 1);
+        let (real, bins) = (stride(size) as i64, stride(size) as i64 / 2);
         let (size, input, output, kind) = match form {
             Form::Real => (size, real, bins, sys::cufftType::CUFFT_R2C),
             Form::Spectrum => (size, bins, real, sys::cufftType::CUFFT_C2R),

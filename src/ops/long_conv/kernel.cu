@@ -18,13 +18,52 @@ struct Piece {
 // and their sums.
 struct Beside { u32 row, len, beside, shared, sums, unused[7]; };
 
-enum { SIDE = 32, ROWS = 8 };
+// Tiles of rows and channels lie between memory in which channels are neighbours and signals, in
+// which rows are.
+enum { SIDE = 32, WIDE = 64, THREADS = 256 };
+typedef float Matrix[SIDE][WIDE + 1];
 
-// v = x1 x2
-template <typename E>
-__device__ __forceinline__ float gated(const E *x, i64 row, int channels, int c) {
+// Where a block's tile lies: from row `from` of signal `index` and from channel `column` on.
+struct Spot {
+    i64 from, index, rows;
+    int column, columns;
+};
+
+// The block's tile of signals of so many rows and channels each.
+__device__ __forceinline__ Spot spot(i64 rows, int channels) {
+    const i64 spans = (rows + SIDE - 1) / SIDE;
+    const int wide = (channels + WIDE - 1) / WIDE;
+    const i64 from = blockIdx.x % spans * SIDE;
+    const int column = blockIdx.x / spans % wide * WIDE;
+    return {from, blockIdx.x / spans / wide, rows - from, column, channels - column};
+}
+
+// f(row, channel) for V neighbouring channels of each of the tile's first rows; neighbouring threads
+// have neighbouring channels.
+template <int V, class F> __device__ __forceinline__ void by_row(i64 rows, int columns, F f) {
+    const int c = threadIdx.x % (WIDE / V) * V;
+#pragma unroll
+    for (int j = threadIdx.x / (WIDE / V); j < SIDE; j += THREADS * V / WIDE)
+        if (j < rows && c < columns) f(j, c);
+}
+
+// f(row, channel); neighbouring threads have neighbouring rows.
+template <class F> __device__ __forceinline__ void by_channel(i64 rows, int columns, F f) {
+    const int j = threadIdx.x % SIDE;
+#pragma unroll
+    for (int c = threadIdx.x / SIDE; c < WIDE; c += THREADS / SIDE)
+        if (j < rows && c < columns) f(j, c);
+}
+
+// v = x1 x2 of V channels
+template <int V, typename E>
+__device__ __forceinline__ Values<V> gated(const E *x, i64 row, int channels, int c) {
     const E *at = x + row * 3 * channels + c;
-    return load(at + channels) * load(at + 2 * channels);
+    Values<V> v = load<V>(at + channels);
+    const Values<V> x2 = load<V>(at + 2 * channels);
+#pragma unroll
+    for (int i = 0; i < V; i++) v.x[i] *= x2.x[i];
+    return v;
 }
 
 // A slot less than twice the capacity.
@@ -33,151 +72,143 @@ __device__ __forceinline__ i64 wrapped(i64 slot, i64 capacity) {
 }
 
 // d = grad x0
-template <typename E>
-__device__ __forceinline__ float slope(const E *x, const float *grad, i64 row, int channels, int c) {
-    return grad[row * channels + c] * load(x + row * 3 * channels + c);
+__device__ __forceinline__ float slope(const float *x, const float *grad, i64 row, int channels,
+                                       int c) {
+    return grad[row * channels + c] * x[row * 3 * channels + c];
 }
 
 // The signals (pieces, channels, stride) of `count` channels from `first` on: past, new inputs,
-// zeros up to `size`. With SLOPES d in their place, zeros for the past, and the rows ahead.
-template <bool SLOPES, typename E>
-__device__ void load_signals(float *signals, const E *x, const float *grad, const Piece *pieces,
-                             int channels, int first, int count, i64 size, i64 stride) {
-    __shared__ float tile[SIDE][SIDE + 1];
-    const i64 spans = (size + SIDE - 1) / SIDE;
-    const int columns = (count + SIDE - 1) / SIDE;
-    const i64 from = blockIdx.x % spans * SIDE;
-    const int column = blockIdx.x / spans % columns * SIDE;
-    const i64 index = blockIdx.x / spans / columns;
-    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
-    const Piece p = pieces[index];
-    const i64 outside = SLOPES ? p.past : p.past - p.inside;
-    const i64 used = (i64)p.past + p.len - p.zeros + (SLOPES ? p.ahead : 0);
-    for (int j = ty; j < SIDE; j += ROWS) {
-        const i64 i = from + j, row = (i64)p.row + i - p.past;
-        const int c = first + column + tx;
-        if (i >= outside && i < used && column + tx < count)
-            tile[j][tx] = SLOPES ? slope(x, grad, row, channels, c) : gated(x, row, channels, c);
-    }
+// zeros up to `size`.
+template <int V, typename E>
+__device__ void load_inputs(Matrix &tile, float *signals, const E *x, const Piece *pieces,
+                            int channels, int first, int count, i64 size, i64 stride) {
+    const Spot s = spot(size, count);
+    const Piece p = pieces[s.index];
+    const i64 outside = (i64)p.past - p.inside, used = (i64)p.past + p.len - p.zeros;
+    by_row<V>(s.rows, s.columns, [&](int j, int c) {
+        const i64 i = s.from + j;
+        if (i < outside || i >= used) return;
+        const Values<V> v = gated<V>(x, p.row + i - p.past, channels, first + s.column + c);
+#pragma unroll
+        for (int k = 0; k < V; k++) tile[j][c + k] = v.x[k];
+    });
     __syncthreads();
-    const i64 i = from + tx;
-    if (i >= size) return;
-    for (int j = ty; j < SIDE; j += ROWS) {
-        if (column + j >= count) return;
+    by_channel(s.rows, s.columns, [&](int j, int c) {
+        const i64 i = s.from + j, channel = s.column + c;
         float v = 0.0f;
-        if (i < outside && !SLOPES)
-            v = p.ring[(i64)(first + column + j) * p.capacity + wrapped(p.slot + i, p.capacity)];
-        else if (i >= outside && i < used)
-            v = tile[tx][j];
-        signals[(index * count + column + j) * stride + i] = v;
-    }
+        if (i < outside)
+            v = p.ring[(first + channel) * p.capacity + wrapped(p.slot + i, p.capacity)];
+        else if (i < used)
+            v = tile[j][c];
+        signals[(s.index * count + channel) * stride + i] = v;
+    });
+}
+
+// d in the place of v, zeros for the past, and the rows ahead.
+extern "C" __global__ void load_slopes_f32(float *signals, const float *x, const float *grad,
+                                           const Piece *pieces, int channels, int first, int count,
+                                           i64 size, i64 stride) {
+    __shared__ Matrix tile;
+    const Spot s = spot(size, count);
+    const Piece p = pieces[s.index];
+    const i64 used = (i64)p.past + p.len - p.zeros + p.ahead;
+    by_row<1>(s.rows, s.columns, [&](int j, int c) {
+        const i64 i = s.from + j;
+        if (i >= p.past && i < used)
+            tile[j][c] = slope(x, grad, p.row + i - p.past, channels, first + s.column + c);
+    });
+    __syncthreads();
+    by_channel(s.rows, s.columns, [&](int j, int c) {
+        const i64 i = s.from + j;
+        signals[(s.index * count + s.column + c) * stride + i] =
+            i >= p.past && i < used ? tile[j][c] : 0.0f;
+    });
+}
+
+// The convolved signals' values behind `skip` others, into the tile.
+__device__ __forceinline__ void fetch(Matrix &tile, const float *signals, const Spot &s, i64 rows,
+                                      i64 skip, int count, i64 stride) {
+    by_channel(rows - s.from, s.columns, [&](int j, int c) {
+        tile[j][c] = signals[(s.index * count + s.column + c) * stride + skip + s.from + j];
+    });
+    __syncthreads();
 }
 
 // x0 (y + bias v), y being the signals after the convolution; y + bias v itself to `sums`, if given.
-template <typename E, typename X>
-__device__ void store_outputs(E *out, float *sums, const float *signals, const X *x,
+template <int V, typename E, typename X>
+__device__ void store_outputs(Matrix &tile, E *out, float *sums, const float *signals, const X *x,
                               const float *bias, const Piece *pieces, int channels, int first,
                               int count, i64 longest, i64 stride) {
-    __shared__ float tile[SIDE][SIDE + 1];
-    const i64 spans = (longest + SIDE - 1) / SIDE;
-    const int columns = (count + SIDE - 1) / SIDE;
-    const i64 from = blockIdx.x % spans * SIDE;
-    const int column = blockIdx.x / spans % columns * SIDE;
-    const i64 index = blockIdx.x / spans / columns;
-    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
-    const Piece p = pieces[index];
+    const Spot s = spot(longest, count);
+    const Piece p = pieces[s.index];
     const i64 len = (i64)p.len - p.zeros;
-    if (from >= len) return;
-    if (from + tx < len)
-        for (int j = ty; j < SIDE && column + j < count; j += ROWS)
-            tile[tx][j] = signals[(index * count + column + j) * stride + p.past + from + tx];
-    __syncthreads();
-    const int c = first + column + tx;
-    if (column + tx >= count) return;
-    const float b = bias[c];
-    for (int j = ty; j < SIDE && from + j < len; j += ROWS) {
-        const i64 row = (i64)p.row + from + j;
-        const float y = tile[j][tx] + b * gated(x, row, channels, c);
-        if (sums) sums[row * channels + c] = y;
-        store(out + row * channels + c, load(x + row * 3 * channels + c) * y);
-    }
+    if (s.from >= len) return;
+    fetch(tile, signals, s, len, p.past, count, stride);
+    by_row<V>(len - s.from, s.columns, [&](int j, int column) {
+        const i64 row = (i64)p.row + s.from + j;
+        const int c = first + s.column + column;
+        const Values<V> v = gated<V>(x, row, channels, c), b = load<V>(bias + c);
+        Values<V> y = load<V>(x + row * 3 * channels + c);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            const float sum = tile[j][column + k] + b.x[k] * v.x[k];
+            if (sums) sums[row * channels + c + k] = sum;
+            y.x[k] *= sum;
+        }
+        store(out + row * channels + c, y);
+    });
 }
 
 // The sums of pieces, and of the rows beyond their segments: (rows, C).
 extern "C" __global__ void store_sums(float *out, float *, const float *signals, const void *,
                                       const float *, const Piece *pieces, int channels, int first,
                                       int count, i64 longest, i64 stride) {
-    __shared__ float tile[SIDE][SIDE + 1];
-    const i64 spans = (longest + SIDE - 1) / SIDE;
-    const int columns = (count + SIDE - 1) / SIDE;
-    const i64 from = blockIdx.x % spans * SIDE;
-    const int column = blockIdx.x / spans % columns * SIDE;
-    const i64 index = blockIdx.x / spans / columns;
-    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
-    const Piece p = pieces[index];
-    if (from >= p.len) return;
-    if (from + tx < p.len)
-        for (int j = ty; j < SIDE && column + j < count; j += ROWS)
-            tile[tx][j] = signals[(index * count + column + j) * stride + p.past + from + tx];
-    __syncthreads();
-    if (column + tx >= count) return;
-    for (int j = ty; j < SIDE && from + j < p.len; j += ROWS)
-        out[((i64)p.sums + from + j) * channels + first + column + tx] = tile[j][tx];
+    __shared__ Matrix tile;
+    const Spot s = spot(longest, count);
+    const Piece p = pieces[s.index];
+    if (s.from >= p.len) return;
+    fetch(tile, signals, s, p.len, p.past, count, stride);
+    by_row<1>(p.len - s.from, s.columns, [&](int j, int c) {
+        out[((i64)p.sums + s.from + j) * channels + first + s.column + c] = tile[j][c];
+    });
 }
 
 // The signals of branches: their inputs less those of the rows beside them.
 template <typename E>
-__device__ void load_differences(float *signals, const E *x, const Beside *branches, int channels,
-                                 int first, int count, i64 size, i64 stride) {
-    __shared__ float tile[SIDE][SIDE + 1];
-    const i64 spans = (size + SIDE - 1) / SIDE;
-    const int columns = (count + SIDE - 1) / SIDE;
-    const i64 from = blockIdx.x % spans * SIDE;
-    const int column = blockIdx.x / spans % columns * SIDE;
-    const i64 index = blockIdx.x / spans / columns;
-    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
-    const Beside b = branches[index];
-    for (int j = ty; j < SIDE; j += ROWS) {
-        const i64 i = from + j;
-        const int c = first + column + tx;
-        if (i >= b.len || column + tx >= count) continue;
-        const float v = gated(x, b.row + i, channels, c);
-        tile[j][tx] = i < b.shared ? v - gated(x, b.beside + i, channels, c) : v;
-    }
+__device__ void load_differences(Matrix &tile, float *signals, const E *x, const Beside *branches,
+                                 int channels, int first, int count, i64 size, i64 stride) {
+    const Spot s = spot(size, count);
+    const Beside b = branches[s.index];
+    by_row<1>(b.len - s.from, s.columns, [&](int j, int column) {
+        const i64 i = s.from + j;
+        const int c = first + s.column + column;
+        const float v = gated<1>(x, b.row + i, channels, c).x[0];
+        const bool both = i < b.shared;
+        tile[j][column] = both ? v - gated<1>(x, b.beside + i, channels, c).x[0] : v;
+    });
     __syncthreads();
-    const i64 i = from + tx;
-    if (i >= size) return;
-    for (int j = ty; j < SIDE && column + j < count; j += ROWS)
-        signals[(index * count + column + j) * stride + i] = i < b.len ? tile[tx][j] : 0.0f;
+    by_channel(s.rows, s.columns, [&](int j, int c) {
+        const i64 i = s.from + j;
+        signals[(s.index * count + s.column + c) * stride + i] = i < b.len ? tile[j][c] : 0.0f;
+    });
 }
 
 // x0 (y + sums + bias v) of branches, y being the differences after the convolution.
 template <typename E, typename X>
-__device__ void store_branches(E *out, const float *sums, const float *signals, const X *x,
-                               const float *bias, const Beside *branches, int channels, int first,
-                               int count, i64 longest, i64 stride) {
-    __shared__ float tile[SIDE][SIDE + 1];
-    const i64 spans = (longest + SIDE - 1) / SIDE;
-    const int columns = (count + SIDE - 1) / SIDE;
-    const i64 from = blockIdx.x % spans * SIDE;
-    const int column = blockIdx.x / spans % columns * SIDE;
-    const i64 index = blockIdx.x / spans / columns;
-    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
-    const Beside p = branches[index];
-    if (from >= p.len) return;
-    if (from + tx < p.len)
-        for (int j = ty; j < SIDE && column + j < count; j += ROWS)
-            tile[tx][j] = signals[(index * count + column + j) * stride + from + tx];
-    __syncthreads();
-    const int c = first + column + tx;
-    if (column + tx >= count) return;
-    const float b = bias[c];
-    for (int j = ty; j < SIDE && from + j < p.len; j += ROWS) {
-        const i64 row = (i64)p.row + from + j;
-        const float y = tile[j][tx] + sums[((i64)p.sums + from + j) * channels + c] +
-                        b * gated(x, row, channels, c);
+__device__ void store_branches(Matrix &tile, E *out, const float *sums, const float *signals,
+                               const X *x, const float *bias, const Beside *branches, int channels,
+                               int first, int count, i64 longest, i64 stride) {
+    const Spot s = spot(longest, count);
+    const Beside p = branches[s.index];
+    if (s.from >= p.len) return;
+    fetch(tile, signals, s, p.len, 0, count, stride);
+    by_row<1>(p.len - s.from, s.columns, [&](int j, int column) {
+        const i64 i = s.from + j, row = p.row + i;
+        const int c = first + s.column + column;
+        const float y = tile[j][column] + sums[((i64)p.sums + i) * channels + c] +
+                        bias[c] * gated<1>(x, row, channels, c).x[0];
         store(out + row * channels + c, load(x + row * 3 * channels + c) * y);
-    }
+    });
 }
 
 // The gradients to x (T, 3C), and d v (T, C), from the correlations of d with the taps and from the
@@ -186,32 +217,23 @@ extern "C" __global__ void store_slopes(float *out, float *products, const float
                                         const float *x, const float *grad, const float *sums,
                                         const float *bias, const Piece *pieces, int channels,
                                         int first, int count, i64 longest, i64 stride) {
-    __shared__ float tile[SIDE][SIDE + 1];
-    const i64 spans = (longest + SIDE - 1) / SIDE;
-    const int columns = (count + SIDE - 1) / SIDE;
-    const i64 from = blockIdx.x % spans * SIDE;
-    const int column = blockIdx.x / spans % columns * SIDE;
-    const i64 index = blockIdx.x / spans / columns;
-    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
-    const Piece p = pieces[index];
-    if (from >= p.len) return;
-    if (from + tx < p.len)
-        for (int j = ty; j < SIDE && column + j < count; j += ROWS)
-            tile[tx][j] = signals[(index * count + column + j) * stride + p.past + from + tx];
-    __syncthreads();
-    const int c = first + column + tx;
-    if (column + tx >= count) return;
-    const float b = bias[c];
-    for (int j = ty; j < SIDE && from + j < p.len; j += ROWS) {
-        const i64 row = (i64)p.row + from + j, at = row * 3 * channels + c;
+    __shared__ Matrix tile;
+    const Spot s = spot(longest, count);
+    const Piece p = pieces[s.index];
+    if (s.from >= p.len) return;
+    fetch(tile, signals, s, p.len, p.past, count, stride);
+    by_row<1>(p.len - s.from, s.columns, [&](int j, int column) {
+        const i64 row = (i64)p.row + s.from + j;
+        const int c = first + s.column + column;
+        const i64 at = row * 3 * channels + c;
         const float d = slope(x, grad, row, channels, c);
         const float x1 = x[at + channels], x2 = x[at + 2 * channels];
-        const float v = tile[j][tx] + b * d;
+        const float v = tile[j][column] + bias[c] * d;
         out[at] = grad[row * channels + c] * sums[row * channels + c];
         out[at + channels] = v * x2;
         out[at + 2 * channels] = v * x1;
         products[row * channels + c] = d * x1 * x2;
-    }
+    });
 }
 
 // The last `kept` inputs of a segment of `len` rows into the lane's ring, the first of them to
@@ -219,18 +241,20 @@ extern "C" __global__ void store_slopes(float *out, float *products, const float
 template <typename E>
 __device__ void keep_past(float *ring, const E *x, int channels, i64 row, i64 kept, i64 slot,
                           i64 capacity) {
-    __shared__ float tile[SIDE][SIDE + 1];
-    const int columns = (channels + SIDE - 1) / SIDE;
-    const i64 from = blockIdx.x / columns * (i64)SIDE;
-    const int column = blockIdx.x % columns * SIDE;
-    const int tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
-    if (column + tx < channels)
-        for (int j = ty; j < SIDE && from + j < kept; j += ROWS)
-            tile[j][tx] = gated(x, row + from + j, channels, column + tx);
+    __shared__ Matrix tile;
+    const Spot s = spot(kept, channels);
+    by_row<1>(s.rows, s.columns, [&](int j, int c) {
+        tile[j][c] = gated<1>(x, row + s.from + j, channels, s.column + c).x[0];
+    });
     __syncthreads();
-    if (from + tx >= kept) return;
-    for (int j = ty; j < SIDE && column + j < channels; j += ROWS)
-        ring[(i64)(column + j) * capacity + wrapped(slot + from + tx, capacity)] = tile[tx][j];
+    by_channel(s.rows, s.columns, [&](int j, int c) {
+        ring[(i64)(s.column + c) * capacity + wrapped(slot + s.from + j, capacity)] = tile[j][c];
+    });
+}
+
+// Whether four channels can be read at once.
+__device__ __forceinline__ bool by_four(int channels, int first, int count) {
+    return (channels | first | count) % 4 == 0;
 }
 
 // Named for the type of x, and that of what is stored.
@@ -238,25 +262,36 @@ __device__ void keep_past(float *ring, const E *x, int channels, i64 row, i64 ke
     extern "C" __global__ void store_outputs_##X##_##E(                                            \
         E *out, float *sums, const float *signals, const X *x, const float *bias,                  \
         const Piece *pieces, int channels, int first, int count, i64 longest, i64 stride) {        \
-        store_outputs(out, sums, signals, x, bias, pieces, channels, first, count, longest,        \
-                      stride);                                                                     \
+        __shared__ Matrix tile;                                                                    \
+        if (by_four(channels, first, count))                                                       \
+            store_outputs<4>(tile, out, sums, signals, x, bias, pieces, channels, first, count,    \
+                             longest, stride);                                                     \
+        else                                                                                       \
+            store_outputs<1>(tile, out, sums, signals, x, bias, pieces, channels, first, count,    \
+                             longest, stride);                                                     \
     }                                                                                              \
     extern "C" __global__ void store_branches_##X##_##E(                                           \
         E *out, const float *sums, const float *signals, const X *x, const float *bias,            \
         const Beside *branches, int channels, int first, int count, i64 longest, i64 stride) {     \
-        store_branches(out, sums, signals, x, bias, branches, channels, first, count, longest,     \
-                       stride);                                                                    \
+        __shared__ Matrix tile;                                                                    \
+        store_branches(tile, out, sums, signals, x, bias, branches, channels, first, count,        \
+                       longest, stride);                                                           \
     }
 #define EXPORT(X)                                                                                  \
-    extern "C" __global__ void load_inputs_##X(                                                    \
-        float *signals, const X *x, const float *grad, const Piece *pieces, int channels,          \
-        int first, int count, i64 size, i64 stride) {                                              \
-        load_signals<false>(signals, x, grad, pieces, channels, first, count, size, stride);       \
+    extern "C" __global__ void load_inputs_##X(float *signals, const X *x, const float *,          \
+                                               const Piece *pieces, int channels, int first,       \
+                                               int count, i64 size, i64 stride) {                  \
+        __shared__ Matrix tile;                                                                    \
+        if (by_four(channels, first, count))                                                       \
+            load_inputs<4>(tile, signals, x, pieces, channels, first, count, size, stride);        \
+        else                                                                                       \
+            load_inputs<1>(tile, signals, x, pieces, channels, first, count, size, stride);        \
     }                                                                                              \
     extern "C" __global__ void load_differences_##X(                                               \
         float *signals, const X *x, const float *, const Beside *branches, int channels,           \
         int first, int count, i64 size, i64 stride) {                                              \
-        load_differences(signals, x, branches, channels, first, count, size, stride);              \
+        __shared__ Matrix tile;                                                                    \
+        load_differences(tile, signals, x, branches, channels, first, count, size, stride);        \
     }                                                                                              \
     extern "C" __global__ void keep_past_##X(float *ring, const X *x, int channels, i64 row,       \
                                              i64 kept, i64 slot, i64 capacity) {                   \
@@ -266,11 +301,6 @@ __device__ void keep_past(float *ring, const E *x, int channels, i64 row, i64 ke
     STORE(X, bf16)
 EXPORT(f32)
 EXPORT(bf16)
-extern "C" __global__ void load_slopes_f32(float *signals, const float *x, const float *grad,
-                                           const Piece *pieces, int channels, int first, int count,
-                                           i64 size, i64 stride) {
-    load_signals<true>(signals, x, grad, pieces, channels, first, count, size, stride);
-}
 
 // The row of this block, and the place in it of this thread, where `blockDim.x` threads at a time
 // cover rows of `width`.
@@ -288,25 +318,25 @@ extern "C" __global__ void lengthen(float *longer, const float *ring, i64 from, 
 }
 
 // Signals as one takes them for complex ones of half the size, even and odd values side by side, and
-// their FFTs Z: (pieces, channels, half + 1). In their place those of the signals convolved with
-// the filters, of which X itself is given: (channels, half + 1). Of both ends of a spectrum,
+// their FFTs Z: (pieces, channels, stride). In their place those of the signals convolved with the
+// filters, of which X itself is given: (channels, stride). Of both ends of a spectrum,
 //   E = (Z(k) + Z*(half - k)) / 2, O = (Z(k) - Z*(half - k)) / 2i, w = exp(-pi i k / half),
 //   X(k) = E + w O, X*(half - k) = E - w O,
 // and back after the product. A block has some pieces.
 extern "C" __global__ void multiply(float2 *signals, const float2 *filters, int pieces,
-                                    i64 channels, i64 half, float scale) {
+                                    i64 channels, i64 half, i64 stride, float scale) {
     enum { TOGETHER = 8 };
     i64 k;
     const i64 row = row_of_block(half / 2 + 1, k), channel = row % channels;
     const int first = row / channels * TOGETHER;
     if (k > half / 2) return;
-    const float2 f = filters[channel * (half + 1) + k];
-    const float2 g = filters[channel * (half + 1) + half - k];
+    const float2 f = filters[channel * stride + k];
+    const float2 g = filters[channel * stride + half - k];
     float sine, cosine;
     sincospif((float)k / (float)half, &sine, &cosine);
 #pragma unroll 4
     for (int i = first; i < min(pieces, first + TOGETHER); i++) {
-        float2 *signal = signals + (i * channels + channel) * (half + 1);
+        float2 *signal = signals + (i * channels + channel) * stride;
         const float2 a = signal[k], b = signal[k ? half - k : 0];
         const float er = a.x + b.x, ei = a.y - b.y;  // 2 E
         const float pr = a.y + b.y, pi = b.x - a.x;  // 2 O
@@ -323,9 +353,9 @@ extern "C" __global__ void multiply(float2 *signals, const float2 *filters, int 
     }
 }
 
-// Spectra of d, (pieces, channels, bins), times the conjugates of the filters', (channels, bins).
-// Those of d times the conjugates of the inputs', if given, are added to `sums`, (channels, bins):
-// piece after piece.
+// Spectra of d, (pieces, channels, stride), times the conjugates of the filters', (channels,
+// stride). Those of d times the conjugates of the inputs', if given, are added to `sums`,
+// (channels, stride): piece after piece.
 extern "C" __global__ void correlate(float2 *slopes, const float2 *signals, float2 *sums,
                                      const float2 *filters, int pieces, i64 filter, float scale) {
     const i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;

@@ -6,7 +6,7 @@ use crate::ops::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const ALL: [Source; 20] = [
+const ALL: [Source; 21] = [
     activation::cuda::KERNELS,
     attention::cuda::KERNELS,
     attention::cuda::KERNELS_BF16,
@@ -15,6 +15,7 @@ const ALL: [Source; 20] = [
     gather::cuda::KERNELS,
     glu::cuda::KERNELS,
     long_conv::cuda::KERNELS,
+    long_conv::cuda::FFT_KERNELS,
     modal::cuda::KERNELS,
     norm::cuda::KERNELS,
     pool::cuda::KERNELS,
@@ -67,6 +68,8 @@ fn kernels_compile_for_each_architecture() {
         "HEAD=32",
         "PAST_BF16=0",
         "SLICE=64",
+        "COLUMN=1024",
+        "ROW=2048",
     ];
     let sizes = sizes.map(String::from);
     for source in ALL {

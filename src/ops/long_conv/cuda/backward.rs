@@ -3,7 +3,7 @@
 //! A piece of a segment is one FFT of v and one of d, which begins with the piece and goes on as
 //! far as the filter reaches: so each product of a v and a later d is counted once.
 
-use super::{Batches, KERNELS, LongConv, Past, Piece, SIDE};
+use super::{Batches, KERNELS, LongConv, Past, Piece, SIDE, WIDE};
 use crate::error::Result;
 use crate::ops::cuda::expect_len;
 use crate::ops::cuda::fft::{Direction, fast, stride};
@@ -125,7 +125,7 @@ impl LongConv {
         let signals = (self.workspace / (2 * stride(size) * size_of::<f32>())).max(1);
         let group = self.channels.min(signals);
         let together = signals / group;
-        let (scale, bins) = (1.0 / size as f32, size / 2 + 1);
+        let (scale, bins) = (1.0 / size as f32, stride(size) / 2);
         for first in (0..self.channels).step_by(group) {
             let count = group.min(self.channels - first);
             let channels = first..first + count;
@@ -169,7 +169,7 @@ impl LongConv {
                 drop(inputs);
                 gpu.fft(&mut slopes, size, batch * count, Direction::Inverse)?;
                 let longest = now.iter().map(|piece| piece.len).max().unwrap_or(0);
-                let blocks = longest.div_ceil(SIDE) * count.div_ceil(SIDE) * batch;
+                let blocks = longest.div_ceil(SIDE) * count.div_ceil(WIDE) * batch;
                 gpu.kernel(KERNELS, "store_slopes")?
                     .array(out)
                     .array(products)

@@ -12,11 +12,14 @@
 mod backward;
 mod branches;
 mod filter;
+mod large;
 #[cfg(test)]
 mod tests;
 
 pub use backward::Convolved;
 pub use filter::{FilterNetwork, FilterTaps};
+#[cfg(test)]
+pub(in crate::ops) use large::KERNELS as FFT_KERNELS;
 
 use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::fft::{Direction, fast, stride};
@@ -25,6 +28,7 @@ use crate::ops::cuda::{Element, Floats, Gpu, Saved, Source, Stored, lock, saved}
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
+use large::Large;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicIsize;
@@ -35,6 +39,7 @@ pub(in crate::ops) const KERNELS: Source =
 
 /// Rows and channels of a block's tile.
 const SIDE: usize = 32;
+const WIDE: usize = 64;
 /// Pieces whose spectra one thread multiplies.
 const TOGETHER: usize = 8;
 
@@ -309,21 +314,7 @@ impl LongConv {
                 let (io, channels) = ((x, None), first..first + count);
                 let mut signals =
                     self.load(load, io, &descriptions, batch, channels.clone(), size)?;
-                gpu.complex_fft(&mut signals, size, batch * count, Direction::Forward)?;
-                let bins = size / 4 + 1; // and as many from the other end
-                gpu.kernel(KERNELS, "multiply")?
-                    .array(&signals)
-                    .array(&*filter)
-                    .int(batch)
-                    .long(count)
-                    .long(size / 2)
-                    .float(0.5 / size as f32)
-                    .blocks(
-                        bins.div_ceil(THREADS) * count * batch.div_ceil(TOGETHER),
-                        THREADS,
-                        0,
-                    )?;
-                gpu.complex_fft(&mut signals, size, batch * count, Direction::Inverse)?;
+                self.multiply(&mut signals, &filter, [batch, count], size)?;
                 store(&Batch {
                     signals,
                     descriptions,
@@ -336,6 +327,36 @@ impl LongConv {
         }
         filters.keep();
         Ok(())
+    }
+
+    /// Signals (pieces, channels, stride), convolved with filters of which the spectra are given.
+    fn multiply(
+        &self,
+        signals: &mut CudaSlice<f32>,
+        filters: &CudaSlice<f32>,
+        [pieces, channels]: [usize; 2],
+        size: usize,
+    ) -> Result<()> {
+        let gpu = &*self.gpu;
+        if let Some(large) = Large::new(size) {
+            return large.convolve(gpu, signals, filters, [pieces, channels]);
+        }
+        gpu.complex_fft(signals, size, pieces * channels, Direction::Forward)?;
+        let bins = size / 4 + 1; // and as many from the other end
+        gpu.kernel(KERNELS, "multiply")?
+            .array(signals)
+            .array(filters)
+            .int(pieces)
+            .long(channels)
+            .long(size / 2)
+            .long(stride(size) / 2)
+            .float(0.5 / size as f32)
+            .blocks(
+                bins.div_ceil(THREADS) * channels * pieces.div_ceil(TOGETHER),
+                THREADS,
+                0,
+            )?;
+        gpu.complex_fft(signals, size, pieces * channels, Direction::Inverse)
     }
 
     /// Pieces' outputs, and what is multiplied with x0 for them.
@@ -357,7 +378,7 @@ impl LongConv {
         x: Floats,
         batch: &Batch,
     ) -> Result<()> {
-        let columns = batch.channels.len().div_ceil(SIDE);
+        let columns = batch.channels.len().div_ceil(WIDE);
         let blocks = batch.longest.div_ceil(SIDE) * columns * batch.count;
         self.gpu
             .kernel(KERNELS, kernel)?
@@ -400,7 +421,7 @@ impl LongConv {
             .long(size)
             .long(stride(size))
             .blocks(
-                size.div_ceil(SIDE) * count.div_ceil(SIDE) * pieces,
+                size.div_ceil(SIDE) * count.div_ceil(WIDE) * pieces,
                 THREADS,
                 0,
             )?;
@@ -433,7 +454,7 @@ impl LongConv {
             .long((lane.position - kept) % lane.capacity)
             .long(lane.capacity)
             .blocks(
-                kept.div_ceil(SIDE) * self.channels.div_ceil(SIDE),
+                kept.div_ceil(SIDE) * self.channels.div_ceil(WIDE),
                 THREADS,
                 0,
             )

@@ -8,7 +8,7 @@ use crate::ops::tensor::cuda::convert;
 use half::bf16;
 use std::ops::Range;
 
-const CHANNELS: usize = 38;
+const CHANNELS: usize = 68;
 const SHIFT: f32 = 0.05;
 
 /// A filter network of the shape of HyenaDNA's.
@@ -159,6 +159,48 @@ fn long_convolutions_equal_the_cpu_s() {
     check(1026, 700, true, 1 << 30, 1 << 20);
     check(1026, 30_000, true, 0, 1 << 28);
     check(30_000, 9_000, true, 1 << 30, 1 << 22);
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
+fn long_signals_are_convolved_as_they_are_defined() {
+    const CHANNELS: usize = 2;
+    const PIECES: usize = 2;
+    let gpu = gpu();
+    // The emulator takes minutes for the largest.
+    let most = if std::env::var_os("CUDA_EMULATOR").is_some() {
+        18
+    } else {
+        23
+    };
+    for bits in 17..=most {
+        let size = 1 << bits;
+        let large = Large::new(size).unwrap();
+        let places = [0, 1, size / 3, size / 2 + 5, size - 1];
+        let mut taps = vec![0.0; CHANNELS * stride(size)];
+        for (i, tap) in random(CHANNELS * places.len(), bits).into_iter().enumerate() {
+            taps[i / places.len() * stride(size) + places[i % places.len()]] = tap;
+        }
+        let signals = random(PIECES * CHANNELS * stride(size), bits + 1);
+        let filters = gpu.upload(&taps).unwrap();
+        large.filters(gpu, &filters, CHANNELS).unwrap();
+        let found = gpu.upload(&signals).unwrap();
+        let counts = [PIECES, CHANNELS];
+        large.convolve(gpu, &found, &filters, counts).unwrap();
+        let found = gpu.download(&found).unwrap();
+        for (i, signal) in signals.chunks(stride(size)).enumerate() {
+            let taps = &taps[i % CHANNELS * stride(size)..];
+            let expected = (0..size).map(|t| {
+                let values = places.map(|s| taps[s] * signal[(t + size - s) % size]);
+                values.iter().sum()
+            });
+            let expected: Vec<f32> = expected.collect();
+            let found = &found[i * stride(size)..][..size];
+            close(&format!("signal {i} of {size}"), found, &expected, 2e-6);
+        }
+    }
+    assert!(Large::new(1 << 16).is_none() && Large::new(1 << 24).is_none());
+    assert!(Large::new(3 << 17).is_none());
 }
 
 #[test]

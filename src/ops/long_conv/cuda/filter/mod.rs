@@ -2,7 +2,7 @@
 
 mod backward;
 
-use super::{KERNELS, mismatch};
+use super::{KERNELS, Large, mismatch};
 use crate::error::Result;
 use crate::ops::Taps;
 use crate::ops::cuda::fft::{Direction, stride};
@@ -181,7 +181,7 @@ impl FilterNetwork {
     }
 }
 
-/// One group of channels: (channels, size / 2 + 1) complex numbers.
+/// One group of channels: size / 2 + 1 complex numbers of each, in the order that is multiplied.
 type Spectrum = Arc<CudaSlice<f32>>;
 
 /// The spectra of one layer's filters.
@@ -314,7 +314,10 @@ impl Groups<'_> {
             }
             (FilterTaps::Network(_), None) => return Err(mismatch("no activations")),
         }
-        gpu.fft(&mut out, size, count, Direction::Forward)?;
+        match Large::new(size) {
+            Some(large) => large.filters(gpu, &out, count)?,
+            None => gpu.fft(&mut out, size, count, Direction::Forward)?,
+        }
         Ok(out)
     }
 }
