@@ -100,11 +100,11 @@ pub fn with_adapters(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Chec
         }
         let mut tensors = kept;
         tensors.extend(adapter.tensors);
-        let digests = [model.digest, digest(&dir.join(WEIGHTS))?];
+        let digests = [model.digest.get(), &digest(&dir.join(WEIGHTS))?];
         model = Checkpoint {
             weights: Weights::new(model.dir.display(), tensors),
             config: Config::new(model.dir.join("config.json").display(), config),
-            digest: digest_of(digests.concat().as_bytes()),
+            digest: digest_of(digests.concat().as_bytes()).into(),
             name: format!("{}+{own}", model.name),
             ..model
         };

@@ -75,7 +75,7 @@ pub fn untrained(config: Config, seed: u64, dir: &Path, max_bytes: u64) -> Resul
         config,
         tokenizer: Tokenizer::read(dir, architecture)?,
         weights: Weights::new(dir.display(), tensors),
-        digest: String::new(),
+        digest: String::new().into(),
         name: "untrained".to_string(),
         origin: "untrained".to_string(),
     })
@@ -182,7 +182,7 @@ mod tests {
         let (_dir, checkpoint, created) = made("hyenadna-tiny-1k", &[]);
         assert_eq!(created.values * 4, 1_802_848);
         assert_eq!(checkpoint.architecture, Architecture::HyenaDna);
-        assert_eq!(checkpoint.digest, created.digest);
+        assert_eq!(checkpoint.digest.get(), created.digest);
         assert_eq!(checkpoint.weights.values(), created.values);
         assert_eq!(checkpoint.name, "model");
         let values = |name: &str, shape: &[usize]| {

@@ -245,7 +245,7 @@ impl AttentionReport {
             .bits
             .map(|[original, converted]| json!({ "original": original, "converted": converted }));
         json!({
-            "original": { "name": source.name, "sha256": source.digest },
+            "original": { "name": source.name, "sha256": source.digest.get() },
             "attention": self.attention.to_string(),
             "output": {
                 "sequence": self.output.sequence,

@@ -244,7 +244,7 @@ impl Report {
     fn to_json(&self, source: &Checkpoint) -> Value {
         let layers: Vec<Value> = self.layers.iter().map(|layer| layer.to_json()).collect();
         json!({
-            "original": { "name": source.name, "sha256": source.digest },
+            "original": { "name": source.name, "sha256": source.digest.get() },
             "modes": self.modes,
             "modes_allowed": self.allowed,
             "length": self.length,

@@ -68,7 +68,7 @@ fn a_distilled_model_is_small_close_and_the_original_untouched() {
     assert_eq!(files(&from), before);
 
     let checkpoint = Checkpoint::open(&out).unwrap();
-    assert_eq!(checkpoint.digest, digest);
+    assert_eq!(checkpoint.digest.get(), digest);
     let (exact, exact_facts) = Model::load(&source).unwrap();
     let (model, facts) = Model::load(&checkpoint).unwrap();
     assert_eq!(checkpoint.weights.unused(), ["lm_head.weight"]);
@@ -150,7 +150,7 @@ fn stored_figures_equal_those_of_the_stored_modes() {
     let checkpoint = Checkpoint::open(&out).unwrap();
     let text = fs::read_to_string(out.join("distillation.json")).unwrap();
     let stored: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(stored["original"]["sha256"], json!(source.digest));
+    assert_eq!(stored["original"]["sha256"], json!(source.digest.get()));
     assert_eq!(
         stored["output"]["largest_difference"],
         reread(json!(report.output.largest))

@@ -30,7 +30,7 @@ pub fn of(
     let mut identity = Map::new();
     let mut put = |name: String, value: Value| identity.insert(name, value);
     put("version".into(), json!(env!("CARGO_PKG_VERSION")));
-    put("model".into(), json!(session.checkpoint.digest));
+    put("model".into(), json!(session.checkpoint.digest.get()));
     let adapters = (1..).zip(&compute.adapter);
     let adapters = adapters.map(|(number, path)| (format!("adapter {number}"), path));
     let model = compute.model.iter().map(|path| ("model".to_string(), path));

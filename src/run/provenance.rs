@@ -83,7 +83,7 @@ pub fn footer<B>(
         model: ModelRecord {
             name: checkpoint.name.clone(),
             architecture: checkpoint.architecture.to_string(),
-            sha256: checkpoint.digest.clone(),
+            sha256: checkpoint.digest.get().to_string(),
             n_params: checkpoint.weights.values() as u64,
         },
         columns: described.collect(),
@@ -154,7 +154,7 @@ pub fn line(session: &Session) -> String {
         env!("CARGO_PKG_NAME"),
         env!("CARGO_PKG_VERSION"),
         session.checkpoint.name,
-        session.checkpoint.digest,
+        session.checkpoint.digest.get(),
         command()
     )
 }

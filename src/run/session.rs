@@ -189,6 +189,7 @@ impl Session {
             digest,
             ..
         } = &self.checkpoint;
+        let digest = digest.get();
         let short = digest.get(..12).unwrap_or(digest);
         format!("{name} ({origin}), sha256 {short}")
     }

@@ -104,7 +104,7 @@ pub fn write(
         "output_bytes": receipt.map_or(0, |receipt| receipt.bytes),
         "output_sha256": receipt.map(|receipt| &receipt.sha256),
         "model": session.checkpoint.name,
-        "model_sha256": session.checkpoint.digest,
+        "model_sha256": session.checkpoint.digest.get(),
         "device": session.place(),
         "chunk": session.chunk,
         "threads": rayon::current_num_threads(),

@@ -94,7 +94,7 @@ impl RunRecord {
 /// What the training started from.
 pub(super) fn start(trainee: &Trainee) -> String {
     let source = trainee.source();
-    match source.digest.as_str() {
+    match source.digest.get() {
         "" => "random values".to_string(),
         digest => format!("{} (sha256 {digest})", source.name),
     }

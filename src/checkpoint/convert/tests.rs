@@ -92,7 +92,7 @@ fn converted(file: &[u8], config: &str) -> Result<(tempfile::TempDir, Checkpoint
         Ok(digest) => {
             assert_eq!(found, 3);
             let checkpoint = Checkpoint::open(&out)?;
-            assert_eq!(checkpoint.digest, digest);
+            assert_eq!(checkpoint.digest.get(), digest);
             Ok((dir, checkpoint))
         }
     }
@@ -450,7 +450,7 @@ fn a_lightning_file_of_hyenadna_becomes_the_published_layout() {
         "pad_vocab_size_multiple": 8, "layer": {"_name_": "hyena", "emb_dim": 5, "filter_order": 16,
         "local_order": 3, "l_max": 34, "modulate": true, "w": 10, "lr": 6e-4, "wd": 0.0}}"#;
     let (_dir, found) = converted(&archive(&entries), original).unwrap();
-    assert_eq!(found.digest, digest);
+    assert_eq!(found.digest.get(), digest);
     for (key, value) in &config {
         let found = found.config.get(key).unwrap();
         assert!(

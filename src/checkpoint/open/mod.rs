@@ -6,10 +6,9 @@ use super::bundled::{self, Bundled};
 use super::copies::one_copy;
 use super::{Architecture, Config, Tokenizer, Weights, digests, hub, int8, layout, safetensors};
 use crate::error::{Error, Kind, Result};
-use crate::io::sha256::hex;
+use crate::io::sha256::{Digest, Summing, digest_of};
 use crate::io::source;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind::{NotADirectory, NotFound};
@@ -30,8 +29,8 @@ pub struct Checkpoint {
     /// All tensors by name, on the CPU.
     pub weights: Weights,
     /// SHA-256 in hex over the weight files, in the order of their names. For a single file, what
-    /// `sha256sum` prints.
-    pub digest: String,
+    /// `sha256sum` prints. It is summed up while the model is built.
+    pub digest: Digest,
     /// The directory's own name, or the one on Hugging Face.
     pub name: String,
     /// Where it comes from, in words: `bundled`, or a directory.
@@ -79,7 +78,7 @@ impl Checkpoint {
     /// `model.safetensors.index.json` lists. If `SHA256SUMS` lies there, these files must have its
     /// digests.
     ///
-    /// Memory: the weights, and one tensor twice. Errors are of kind `Model`, or `Usage` for a
+    /// Memory: the weights. Errors are of kind `Model`, or `Usage` for a
     /// pickle, which only `models convert` reads.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(bundled) = bundled::find(path)? {
@@ -102,9 +101,9 @@ impl Checkpoint {
         }
         let config = Config::read(&config_path)?;
         let architecture = Architecture::of(&config)?;
-        let (mut tensors, mut sum) = (BTreeMap::new(), Sha256::new());
+        let (mut tensors, sum) = (BTreeMap::new(), Summing::begin()?);
         for file in &files {
-            safetensors::read(file, &mut tensors, &mut sum)?;
+            safetensors::read(file, &mut tensors, Some(&sum))?;
         }
         if !source::is_file(&path.join(SINGLE))? {
             check_index(&path.join(INDEX), &tensors)?;
@@ -119,7 +118,7 @@ impl Checkpoint {
             config,
             tokenizer: Tokenizer::read(path, architecture)?,
             weights: Weights::new(path.display(), tensors),
-            digest: hex(&sum.finalize()),
+            digest: sum.finish(),
             name: published.unwrap_or_else(|| name.to_string_lossy().into_owned()),
             origin: path.display().to_string(),
         })
@@ -140,9 +139,8 @@ impl Checkpoint {
     fn bundled(from: &Bundled) -> Result<Self> {
         let path = Path::new(from.name);
         let config = Config::parse(path.join("config.json").display(), from.config)?;
-        let (mut tensors, mut sum) = (BTreeMap::new(), Sha256::new());
-        let length = from.weights.len() as u64;
-        safetensors::read_from(from.weights, length, path, &mut tensors, &mut sum)?;
+        let mut tensors = BTreeMap::new();
+        safetensors::read_from(from.weights, path, &mut tensors)?;
         int8::widen(&mut tensors).map_err(|error| error.file(from.name))?;
         Ok(Self {
             dir: path.to_path_buf(),
@@ -150,7 +148,7 @@ impl Checkpoint {
             config,
             tokenizer: Tokenizer::default(),
             weights: Weights::new(from.name, tensors),
-            digest: hex(&sum.finalize()),
+            digest: digest_of(from.weights).into(),
             name: from.name.to_string(),
             origin: "bundled".to_string(),
         })

@@ -10,67 +10,152 @@ mod tests;
 pub use header::{Entry, is_pickle_or_zip};
 
 use crate::error::{Error, Result};
-use crate::io::sha256::hex;
-use candle_core::{DType, Device, Tensor};
+use crate::io::sha256::{Summing, hex};
+use crate::ops::unwritten;
+use bytemuck::{cast_slice, cast_slice_mut};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor, WithDType};
+use half::{bf16, f16};
 use header::read_header;
+use rayon::prelude::*;
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Reads every tensor of the file at `path` into `tensors`, on the CPU with its stored type, and
-/// returns the file's SHA-256. Memory: the tensors, and one of them twice.
-pub fn read(path: &Path, tensors: &mut BTreeMap<String, Tensor>, sum: &mut Sha256) -> Result<()> {
-    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-    let length = file.metadata().map_err(|e| Error::io(path, &e))?.len();
-    read_from(BufReader::new(file), length, path, tensors, sum)
-}
+/// Bytes that a thread reads at a time.
+const BLOCK: usize = 1 << 23;
 
-/// As [`read`], from `input` with `length` bytes to come; `path` is its name in messages.
-pub fn read_from(
-    mut input: impl Read,
-    length: u64,
+/// Reads every tensor of the file at `path` into `tensors`, on the CPU with its stored type, on all
+/// threads. The file's bytes are added to `sum`. Memory: the tensors.
+pub fn read(
     path: &Path,
     tensors: &mut BTreeMap<String, Tensor>,
-    sum: &mut Sha256,
+    sum: Option<&Summing>,
 ) -> Result<()> {
-    let entries = read_header(&mut input, length, sum).map_err(|e| e.file(path.display()))?;
+    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+    let length = file.metadata().map_err(|e| Error::io(path, &e))?.len();
+    let entries = read_header(&mut BufReader::new(&file), length, sum);
+    let entries = entries.map_err(|e| e.file(path.display()))?;
+    let read = |at, bytes: &mut [u8]| {
+        let blocks = bytes.par_chunks_mut(BLOCK).enumerate();
+        blocks.try_for_each(|(i, block)| file.read_exact_at(block, at + (i * BLOCK) as u64))
+    };
+    read_tensors(entries, length, read, path, tensors, sum)
+}
+
+/// As [`read`], of a file that is in memory; `path` is its name in messages.
+pub fn read_from(bytes: &[u8], path: &Path, tensors: &mut BTreeMap<String, Tensor>) -> Result<()> {
+    let length = bytes.len() as u64;
+    let entries = read_header(&mut &bytes[..], length, None);
+    let entries = entries.map_err(|e| e.file(path.display()))?;
+    let read = |at, into: &mut [u8]| bytes.get(at as usize..).unwrap_or(&[]).read_exact(into);
+    read_tensors(entries, length, read, path, tensors, None)
+}
+
+/// The tensors that the header of a file of `length` bytes lists; `read` reads what lies at a place.
+fn read_tensors(
+    entries: Vec<Entry>,
+    length: u64,
+    read: impl Fn(u64, &mut [u8]) -> io::Result<()>,
+    path: &Path,
+    tensors: &mut BTreeMap<String, Tensor>,
+    sum: Option<&Summing>,
+) -> Result<()> {
+    // Their data is the rest of the file.
+    let data: u64 = entries.iter().map(|entry| entry.bytes() as u64).sum();
+    let mut at = length - data;
     for entry in entries {
         let wrong = |what: String| {
             Error::model(what)
                 .file(path.display())
                 .place(format!("tensor {}", entry.name))
         };
-        let dtype = candle_type(entry.dtype).ok_or_else(|| {
-            wrong(format!(
-                "values of type {:?} are not supported",
-                entry.dtype
-            ))
-        })?;
-        // The header was checked against the file's length, so this is at most that.
-        let mut bytes = vec![0; entry.bytes()];
-        input.read_exact(&mut bytes).map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                wrong("the file became shorter while it was read".into()).caused_by(e)
+        let fill = |bytes: &mut [u8]| {
+            read(at, bytes).map_err(|e| match e.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    wrong("the file became shorter while it was read".into()).caused_by(e)
+                }
+                _ => Error::io(path, &e),
+            })
+        };
+        let what = || format!("values of type {:?} are not supported", entry.dtype);
+        let Some(dtype) = candle_type(entry.dtype) else {
+            return Err(wrong(what()));
+        };
+        let tensor = if entry.dtype == Dtype::I8 {
+            let mut bytes = vec![0; entry.bytes()];
+            fill(&mut bytes)?;
+            let wide: Vec<i16> = bytes.iter().map(|&b| b.cast_signed().into()).collect();
+            if let Some(sum) = sum {
+                sum.add(move |sum| sum.update(bytes));
             }
-            _ => Error::io(path, &e),
-        })?;
-        sum.update(&bytes);
-        if entry.dtype == Dtype::I8 {
-            bytes = bytes
-                .iter()
-                .flat_map(|&byte| i16::from(byte.cast_signed()).to_le_bytes())
-                .collect();
-        }
-        let tensor = Tensor::from_raw_buffer(&bytes, dtype, &entry.shape, &Device::Cpu)?;
+            Tensor::from_vec(wide, &*entry.shape, &Device::Cpu)?
+        } else {
+            let tensor = values(dtype, &entry.shape, fill)?.ok_or_else(|| wrong(what()))?;
+            if let Some(sum) = sum {
+                let tensor = tensor.clone();
+                sum.add(move |sum| add(sum, &tensor));
+            }
+            tensor
+        };
+        at += entry.bytes() as u64;
         if tensors.contains_key(&entry.name) {
             return Err(wrong("stands in two files".into()));
         }
         tensors.insert(entry.name, tensor);
     }
     Ok(())
+}
+
+/// A tensor of which `fill` gives the little-endian bytes, where there is one of this type.
+fn values(
+    dtype: DType,
+    shape: &[usize],
+    fill: impl Fn(&mut [u8]) -> Result<()>,
+) -> Result<Option<Tensor>> {
+    Ok(Some(match dtype {
+        DType::U8 => filled::<u8>(shape, fill)?,
+        DType::I16 => filled::<i16>(shape, fill)?,
+        DType::U32 => filled::<u32>(shape, fill)?,
+        DType::I32 => filled::<i32>(shape, fill)?,
+        DType::I64 => filled::<i64>(shape, fill)?,
+        DType::F16 => filled::<f16>(shape, fill)?,
+        DType::BF16 => filled::<bf16>(shape, fill)?,
+        DType::F32 => filled::<f32>(shape, fill)?,
+        DType::F64 => filled::<f64>(shape, fill)?,
+        _ => return Ok(None),
+    }))
+}
+
+fn filled<T: WithDType + bytemuck::Pod>(
+    shape: &[usize],
+    fill: impl Fn(&mut [u8]) -> Result<()>,
+) -> Result<Tensor> {
+    let mut values: Vec<T> = unwritten(shape.iter().product());
+    fill(cast_slice_mut(&mut values))?;
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// Gives `sum` the bytes of what [`values`] made.
+fn add(sum: &mut Sha256, tensor: &Tensor) {
+    let (storage, _) = tensor.storage_and_layout();
+    if let Storage::Cpu(storage) = &*storage {
+        sum.update(match storage {
+            CpuStorage::U8(values) => values,
+            CpuStorage::I16(values) => cast_slice(values),
+            CpuStorage::U32(values) => cast_slice(values),
+            CpuStorage::I32(values) => cast_slice(values),
+            CpuStorage::I64(values) => cast_slice(values),
+            CpuStorage::F16(values) => cast_slice(values),
+            CpuStorage::BF16(values) => cast_slice(values),
+            CpuStorage::F32(values) => cast_slice(values),
+            CpuStorage::F64(values) => cast_slice(values),
+            _ => &[],
+        });
+    }
 }
 
 /// Writes a file at `path`: `data` gives each entry's little-endian bytes, in any order of names.

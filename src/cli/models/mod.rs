@@ -488,7 +488,7 @@ fn show(path: &Path, adapters: &[PathBuf]) -> Result<()> {
          matrix products: {:.2} MFLOP a base\ntensors not used by the encoder: {unused}\n{note}{}",
         checkpoint.name,
         checkpoint.architecture,
-        checkpoint.digest,
+        checkpoint.digest.get(),
         checkpoint.weights.parameters(facts.fixed),
         facts.layers,
         facts.width,

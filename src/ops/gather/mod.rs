@@ -3,7 +3,7 @@
 pub(super) mod cuda;
 
 use super::linear::cuda::to_weight;
-use super::{Device, Tensor, with_slices};
+use super::{Device, Tensor, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::timing;
 use rayon::prelude::*;
@@ -25,7 +25,10 @@ impl Tensor {
             }));
         }
         let (rows, shape) = (indices.cpu()?, self.dims().to_vec());
-        let out = self.map(|x| x.index_select(&rows, dim))?;
+        let out = match dim {
+            0 => rows_of(self, &rows.to_vec1()?)?,
+            _ => self.map(|x| x.index_select(&rows, dim))?,
+        };
         Ok(out.derived([self], move |grad| {
             if let ([count, _], 0) = (&shape[..], dim) {
                 return Ok([Some(scatter(grad, &rows.to_vec1()?, *count)?)]);
@@ -34,6 +37,31 @@ impl Tensor {
             Ok([Some(grad.map(|x| zeros.index_add(&rows, x, dim))?)])
         }))
     }
+}
+
+/// The rows picked of a table (count, ..), on all threads: weights are put in order so.
+fn rows_of(table: &Tensor, picked: &[u32]) -> Result<Tensor> {
+    let mut shape = table.dims().to_vec();
+    let Some(count) = shape.first_mut() else {
+        return Err(Error::new(Kind::Internal, "rows of a single number"));
+    };
+    if picked.iter().any(|&row| row as usize >= *count) {
+        return Err(Error::new(Kind::Internal, "a row beyond the table"));
+    }
+    *count = picked.len();
+    let width = shape[1..].iter().product();
+    let out = with_slices([table], |[table]| {
+        let mut out = unwritten(picked.len() * width);
+        if width > 0 {
+            let rows = out.par_chunks_mut(width).zip(picked);
+            let rows = rows.with_min_len((1 << 14) / width + 1);
+            rows.for_each(|(to, &row)| {
+                to.copy_from_slice(&table[row as usize * width..][..width]);
+            });
+        }
+        Ok(out)
+    })?;
+    Tensor::from_vec(out, shape, &Device::Cpu)
 }
 
 /// From the gradient of the rows picked, (T, D), that of a table of `count` rows: each row's sum.

@@ -9,7 +9,7 @@ use crate::sequence::{Branch, Segment};
 use std::sync::Arc;
 
 /// Bytes of signals in one batch of FFTs, at most; 2²⁷ are a fifth slower.
-const WORKSPACE: usize = 1 << 30;
+const WORKSPACE: usize = 1 << 31;
 /// The part of a GPU's free memory that they take at most.
 const PART: usize = 16;
 

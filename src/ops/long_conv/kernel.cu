@@ -31,20 +31,22 @@ struct Spot {
 
 // The block's tile of signals of so many rows and channels each.
 __device__ __forceinline__ Spot spot(i64 rows, int channels) {
-    const i64 spans = (rows + SIDE - 1) / SIDE;
-    const int wide = (channels + WIDE - 1) / WIDE;
-    const i64 from = blockIdx.x % spans * SIDE;
-    const int column = blockIdx.x / spans % wide * WIDE;
-    return {from, blockIdx.x / spans / wide, rows - from, column, channels - column};
+    const u32 spans = (rows + SIDE - 1) / SIDE, wide = (channels + WIDE - 1) / WIDE;
+    // Neighbouring blocks have neighbouring channels: parts of the same rows in memory.
+    const int column = blockIdx.x % wide * WIDE;
+    const i64 from = (i64)(blockIdx.x / wide % spans) * SIDE;
+    return {from, blockIdx.x / wide / spans, rows - from, column, channels - column};
 }
 
-// f(row, channel) for V neighbouring channels of each of the tile's first rows; neighbouring threads
-// have neighbouring channels.
+// f(row, channel, step) for V neighbouring channels of each of the tile's first rows, a thread's in
+// so many steps; neighbouring threads have neighbouring channels.
 template <int V, class F> __device__ __forceinline__ void by_row(i64 rows, int columns, F f) {
     const int c = threadIdx.x % (WIDE / V) * V;
 #pragma unroll
-    for (int j = threadIdx.x / (WIDE / V); j < SIDE; j += THREADS * V / WIDE)
-        if (j < rows && c < columns) f(j, c);
+    for (int step = 0; step < SIDE * WIDE / V / THREADS; step++) {
+        const int j = threadIdx.x / (WIDE / V) + step * (THREADS * V / WIDE);
+        if (j < rows && c < columns) f(j, c, step);
+    }
 }
 
 // f(row, channel); neighbouring threads have neighbouring rows.
@@ -53,6 +55,17 @@ template <class F> __device__ __forceinline__ void by_channel(i64 rows, int colu
 #pragma unroll
     for (int c = threadIdx.x / SIDE; c < WIDE; c += THREADS / SIDE)
         if (j < rows && c < columns) f(j, c);
+}
+
+// Writes f(row, channel) of the tile's rows to signals, in which their number is a multiple of 4.
+template <class F>
+__device__ __forceinline__ void put(float *signals, const Spot &s, int count, i64 stride, F f) {
+    const int j = threadIdx.x % (SIDE / 4) * 4;
+#pragma unroll
+    for (int c = threadIdx.x / (SIDE / 4); c < WIDE; c += THREADS / (SIDE / 4))
+        if (j < s.rows && c < s.columns)
+            *(float4 *)(signals + (s.index * count + s.column + c) * stride + s.from + j) =
+                make_float4(f(j, c), f(j + 1, c), f(j + 2, c), f(j + 3, c));
 }
 
 // v = x1 x2 of V channels
@@ -85,7 +98,7 @@ __device__ void load_inputs(Matrix &tile, float *signals, const E *x, const Piec
     const Spot s = spot(size, count);
     const Piece p = pieces[s.index];
     const i64 outside = (i64)p.past - p.inside, used = (i64)p.past + p.len - p.zeros;
-    by_row<V>(s.rows, s.columns, [&](int j, int c) {
+    by_row<V>(s.rows, s.columns, [&](int j, int c, int) {
         const i64 i = s.from + j;
         if (i < outside || i >= used) return;
         const Values<V> v = gated<V>(x, p.row + i - p.past, channels, first + s.column + c);
@@ -93,14 +106,11 @@ __device__ void load_inputs(Matrix &tile, float *signals, const E *x, const Piec
         for (int k = 0; k < V; k++) tile[j][c + k] = v.x[k];
     });
     __syncthreads();
-    by_channel(s.rows, s.columns, [&](int j, int c) {
-        const i64 i = s.from + j, channel = s.column + c;
-        float v = 0.0f;
-        if (i < outside)
-            v = p.ring[(first + channel) * p.capacity + wrapped(p.slot + i, p.capacity)];
-        else if (i < used)
-            v = tile[j][c];
-        signals[(s.index * count + channel) * stride + i] = v;
+    put(signals, s, count, stride, [&](int j, int c) {
+        const i64 i = s.from + j;
+        if (i >= outside) return i < used ? tile[j][c] : 0.0f;
+        const i64 row = first + s.column + c;
+        return p.ring[row * p.capacity + wrapped(p.slot + i, p.capacity)];
     });
 }
 
@@ -112,16 +122,15 @@ extern "C" __global__ void load_slopes_f32(float *signals, const float *x, const
     const Spot s = spot(size, count);
     const Piece p = pieces[s.index];
     const i64 used = (i64)p.past + p.len - p.zeros + p.ahead;
-    by_row<1>(s.rows, s.columns, [&](int j, int c) {
+    by_row<1>(s.rows, s.columns, [&](int j, int c, int) {
         const i64 i = s.from + j;
         if (i >= p.past && i < used)
             tile[j][c] = slope(x, grad, p.row + i - p.past, channels, first + s.column + c);
     });
     __syncthreads();
-    by_channel(s.rows, s.columns, [&](int j, int c) {
+    put(signals, s, count, stride, [&](int j, int c) {
         const i64 i = s.from + j;
-        signals[(s.index * count + s.column + c) * stride + i] =
-            i >= p.past && i < used ? tile[j][c] : 0.0f;
+        return i >= p.past && i < used ? tile[j][c] : 0.0f;
     });
 }
 
@@ -143,19 +152,26 @@ __device__ void store_outputs(Matrix &tile, E *out, float *sums, const float *si
     const Piece p = pieces[s.index];
     const i64 len = (i64)p.len - p.zeros;
     if (s.from >= len) return;
-    fetch(tile, signals, s, len, p.past, count, stride);
-    by_row<V>(len - s.from, s.columns, [&](int j, int column) {
+    // What is read of x is on its way while the signals are fetched.
+    enum { STEPS = SIDE * WIDE / V / THREADS };
+    Values<V> y[STEPS], v[STEPS];
+    by_row<V>(len - s.from, s.columns, [&](int j, int column, int step) {
         const i64 row = (i64)p.row + s.from + j;
         const int c = first + s.column + column;
-        const Values<V> v = gated<V>(x, row, channels, c), b = load<V>(bias + c);
-        Values<V> y = load<V>(x + row * 3 * channels + c);
+        y[step] = load<V>(x + row * 3 * channels + c);
+        v[step] = gated<V>(x, row, channels, c);
+    });
+    fetch(tile, signals, s, len, p.past, count, stride);
+    by_row<V>(len - s.from, s.columns, [&](int j, int column, int step) {
+        const i64 at = ((i64)p.row + s.from + j) * channels + first + s.column + column;
+        const Values<V> b = load<V>(bias + first + s.column + column);
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            const float sum = tile[j][column + k] + b.x[k] * v.x[k];
-            if (sums) sums[row * channels + c + k] = sum;
-            y.x[k] *= sum;
+            const float sum = tile[j][column + k] + b.x[k] * v[step].x[k];
+            if (sums) sums[at + k] = sum;
+            y[step].x[k] *= sum;
         }
-        store(out + row * channels + c, y);
+        store(out + at, y[step]);
     });
 }
 
@@ -168,7 +184,7 @@ extern "C" __global__ void store_sums(float *out, float *, const float *signals,
     const Piece p = pieces[s.index];
     if (s.from >= p.len) return;
     fetch(tile, signals, s, p.len, p.past, count, stride);
-    by_row<1>(p.len - s.from, s.columns, [&](int j, int c) {
+    by_row<1>(p.len - s.from, s.columns, [&](int j, int c, int) {
         out[((i64)p.sums + s.from + j) * channels + first + s.column + c] = tile[j][c];
     });
 }
@@ -179,7 +195,7 @@ __device__ void load_differences(Matrix &tile, float *signals, const E *x, const
                                  int channels, int first, int count, i64 size, i64 stride) {
     const Spot s = spot(size, count);
     const Beside b = branches[s.index];
-    by_row<1>(b.len - s.from, s.columns, [&](int j, int column) {
+    by_row<1>(b.len - s.from, s.columns, [&](int j, int column, int) {
         const i64 i = s.from + j;
         const int c = first + s.column + column;
         const float v = gated<1>(x, b.row + i, channels, c).x[0];
@@ -187,9 +203,8 @@ __device__ void load_differences(Matrix &tile, float *signals, const E *x, const
         tile[j][column] = both ? v - gated<1>(x, b.beside + i, channels, c).x[0] : v;
     });
     __syncthreads();
-    by_channel(s.rows, s.columns, [&](int j, int c) {
-        const i64 i = s.from + j;
-        signals[(s.index * count + s.column + c) * stride + i] = i < b.len ? tile[j][c] : 0.0f;
+    put(signals, s, count, stride, [&](int j, int c) {
+        return s.from + j < b.len ? tile[j][c] : 0.0f;
     });
 }
 
@@ -202,7 +217,7 @@ __device__ void store_branches(Matrix &tile, E *out, const float *sums, const fl
     const Beside p = branches[s.index];
     if (s.from >= p.len) return;
     fetch(tile, signals, s, p.len, 0, count, stride);
-    by_row<1>(p.len - s.from, s.columns, [&](int j, int column) {
+    by_row<1>(p.len - s.from, s.columns, [&](int j, int column, int) {
         const i64 i = s.from + j, row = p.row + i;
         const int c = first + s.column + column;
         const float y = tile[j][column] + sums[((i64)p.sums + i) * channels + c] +
@@ -222,7 +237,7 @@ extern "C" __global__ void store_slopes(float *out, float *products, const float
     const Piece p = pieces[s.index];
     if (s.from >= p.len) return;
     fetch(tile, signals, s, p.len, p.past, count, stride);
-    by_row<1>(p.len - s.from, s.columns, [&](int j, int column) {
+    by_row<1>(p.len - s.from, s.columns, [&](int j, int column, int) {
         const i64 row = (i64)p.row + s.from + j;
         const int c = first + s.column + column;
         const i64 at = row * 3 * channels + c;
@@ -243,7 +258,7 @@ __device__ void keep_past(float *ring, const E *x, int channels, i64 row, i64 ke
                           i64 capacity) {
     __shared__ Matrix tile;
     const Spot s = spot(kept, channels);
-    by_row<1>(s.rows, s.columns, [&](int j, int c) {
+    by_row<1>(s.rows, s.columns, [&](int j, int c, int) {
         tile[j][c] = gated<1>(x, row + s.from + j, channels, s.column + c).x[0];
     });
     __syncthreads();

@@ -67,7 +67,7 @@ pub fn adapt(
     let identity = Value::Object(fit.identity()).to_string();
     fit.train(None, watch)?;
     let mut adapted = fit.trainee.adapted()?;
-    adapted.digest = digest_of(identity.as_bytes());
+    adapted.digest = digest_of(identity.as_bytes()).into();
     adapted.name = name;
     Ok(adapted)
 }

@@ -11,7 +11,10 @@ use serde_json::{Map, Value, json};
 /// which token each base is.
 pub(super) fn start(checkpoint: &Checkpoint) -> Result<Map<String, Value>> {
     let mut found = Map::new();
-    found.insert("weights of the start".into(), json!(checkpoint.digest));
+    found.insert(
+        "weights of the start".into(),
+        json!(checkpoint.digest.get()),
+    );
     let config = Value::Object(checkpoint.config.as_json().clone());
     found.insert("config.json of the start".into(), config);
     for name in TOKENIZERS {

@@ -35,7 +35,10 @@ impl Large {
 
     /// What the kernels are compiled for.
     pub(super) fn defines(&self) -> [String; 2] {
-        [format!("COLUMN={}", self.column), format!("ROW={}", self.row)]
+        [
+            format!("COLUMN={}", self.column),
+            format!("ROW={}", self.row),
+        ]
     }
 
     /// Taps of filters to their spectra, in the order that [`Large::convolve`] reads.

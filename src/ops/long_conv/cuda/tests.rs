@@ -178,7 +178,10 @@ fn long_signals_are_convolved_as_they_are_defined() {
         let large = Large::new(size).unwrap();
         let places = [0, 1, size / 3, size / 2 + 5, size - 1];
         let mut taps = vec![0.0; CHANNELS * stride(size)];
-        for (i, tap) in random(CHANNELS * places.len(), bits).into_iter().enumerate() {
+        for (i, tap) in random(CHANNELS * places.len(), bits)
+            .into_iter()
+            .enumerate()
+        {
             taps[i / places.len() * stride(size) + places[i % places.len()]] = tap;
         }
         let signals = random(PIECES * CHANNELS * stride(size), bits + 1);
