@@ -178,6 +178,7 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     if let Some(journal) = journal {
         journal.remove();
     }
+    tracing::info!("model {}", session.named());
     done.report(session, seconds);
     match &done.failed {
         Some(what) if output.strict => Err(Error::new(Kind::Strict, what)),

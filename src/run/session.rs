@@ -175,9 +175,11 @@ impl Session {
         })
     }
 
-    /// Says which model runs, and what a user should know of it.
+    /// Says which model runs, and what a user should know of it; not its digest, which is summed up
+    /// while the run goes on.
     pub fn announce(&self) {
-        tracing::info!("model {}", self.named());
+        let Checkpoint { name, origin, .. } = &self.checkpoint;
+        tracing::info!("model {name} ({origin})");
         self.warn();
     }
 

@@ -246,32 +246,47 @@ mix(float (&o)[PANELS][SPAN / 2], const u32 (&weights)[KEYS / 4], const unsigned
 
 // ---- attention
 
+// A thread's pieces of the rows of a tile: of 8 columns each, STEP rows apart.
+struct Pieces {
+    enum { STEP = THREADS / (WIDE / 8) };
+    const bf16 *own; // its first piece of the queries, if the tile began at position 0 of this step
+    i64 row;         // values from one position to the next: 3 D
+    int first, piece;
+    __device__ Pieces(const Attention &p, const Place &at)
+        : row(3ll * p.heads * HEAD), first(threadIdx.x / (WIDE / 8)), piece(threadIdx.x % (WIDE / 8)) {
+        own = (const bf16 *)p.turned + (at.row + first) * row + at.head * HEAD + piece * 8;
+    }
+};
+
 // Keys (PART 1) or values (2) from position `from` on, a multiple of KEYS, so that those before the
 // step lie in one page.
 template <int PART>
-__device__ void fetch(unsigned char *to, const Attention &p, const Place &at, i64 from) {
-    const i64 d = (i64)p.heads * HEAD, column = (i64)at.head * HEAD;
-    const i64 earlier = at.past - from, there = at.end - from;
-    const bf16 *own = (const bf16 *)p.turned + (3 * (at.row + from) + PART) * d + column;
-    const bf16 *page = 0;
-    if (earlier > 0)
-        page = (const bf16 *)at.pages[from / PAGE] + (from % PAGE * 2 + PART - 1) * d + column;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < KEYS * (WIDE / 8); i += THREADS) {
-        const int r = i / (WIDE / 8), piece = i % (WIDE / 8);
-        const bf16 *row = r < earlier ? page + r * 2 * d : own + r * 3 * d;
-        copy(to + place<KEYS>(r, piece), row + piece * 8, r < there && piece < HEAD / 8);
+__device__ __forceinline__ void
+fetch(unsigned char *to, const Pieces &x, const Attention &p, const Place &at, i64 from) {
+    to += place<KEYS>(x.first, x.piece);
+    const i64 d = (i64)p.heads * HEAD;
+    const bf16 *own = x.own + from * x.row + PART * d;
+    if (HEAD == WIDE && from >= at.past && from + KEYS <= at.end) {
+        // Nearly all tiles: with what follows, a third of a thread's work was this.
+#pragma unroll
+        for (int r = 0; r < KEYS; r += x.STEP, own += x.STEP * x.row) copy(to + r * 128, own, true);
+        return;
+    }
+    const int earlier = max((i64)0, min(at.past - from, (i64)KEYS)), there = min(at.end - from, (i64)KEYS);
+    const bf16 *page = own;
+    if (earlier)
+        page = (const bf16 *)at.pages[from / PAGE] + (from % PAGE + x.first) * 2 * d + (PART - 1) * d +
+               at.head * HEAD + x.piece * 8;
+    for (int r = 0; r < KEYS; r += x.STEP) {
+        const bf16 *row = x.first + r < earlier ? page + r * 2 * d : own + r * x.row;
+        copy(to + r * 128, row, x.first + r < there && x.piece < HEAD / 8);
     }
 }
 
-__device__ void fetch_queries(unsigned char *to, const Attention &p, const Place &at) {
-    const i64 d = (i64)p.heads * HEAD;
-    const bf16 *own = (const bf16 *)p.turned + 3 * (at.row + at.from) * d + (i64)at.head * HEAD;
-    for (int i = threadIdx.x; i < QUERIES * (WIDE / 8); i += THREADS) {
-        const int r = i / (WIDE / 8), piece = i % (WIDE / 8);
-        copy(to + place<QUERIES>(r, piece), own + r * 3 * d + piece * 8,
-             r < at.count && piece < HEAD / 8);
-    }
+__device__ void fetch_queries(unsigned char *to, const Pieces &x, const Place &at) {
+    for (int r = 0; r < QUERIES; r += x.STEP)
+        copy(to + place<QUERIES>(x.first + r, x.piece), x.own + (at.from + r) * x.row,
+             x.first + r < at.count && x.piece < HEAD / 8);
 }
 
 __device__ __forceinline__ float power(float x) {
@@ -374,11 +389,12 @@ attend_rounded(Attention p, bf16 *out) {
     first = first / KEYS * KEYS;
     const int tiles = (last - first + KEYS - 1) / KEYS;
 
-    fetch_queries(memory, p, at);
-    fetch<1>(keys, p, at, first);
+    const Pieces pieces(p, at);
+    fetch_queries(memory, pieces, at);
+    fetch<1>(keys, pieces, p, at, first);
     copies_begun();
-    if (tiles > 1) fetch<1>(keys + TILE, p, at, first + KEYS);
-    fetch<2>(values, p, at, first);
+    if (tiles > 1) fetch<1>(keys + TILE, pieces, p, at, first + KEYS);
+    fetch<2>(values, pieces, p, at, first);
     copies_begun();
 
     float s[SETS][SET / 2], o[PANELS][SPAN / 2];
@@ -407,8 +423,8 @@ attend_rounded(Attention p, bf16 *out) {
     for (int j = 0; j + 1 < tiles; j++) {
         const i64 from = first + (i64)j * KEYS;
         copies_done<0>();
-        if (j + 2 < tiles) fetch<1>(keys + j % 2 * TILE, p, at, from + 2 * KEYS);
-        fetch<2>(values + (j + 1) % 2 * TILE, p, at, from + KEYS);
+        if (j + 2 < tiles) fetch<1>(keys + j % 2 * TILE, pieces, p, at, from + 2 * KEYS);
+        fetch<2>(values + (j + 1) % 2 * TILE, pieces, p, at, from + KEYS);
         copies_begun();
         scores(s, q, keys + (j + 1) % 2 * TILE);
         mix(o, weights, values + j % 2 * TILE);

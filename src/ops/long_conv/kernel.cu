@@ -19,8 +19,8 @@ struct Piece {
 struct Beside { u32 row, len, beside, shared, sums, unused[7]; };
 
 // Tiles of rows and channels lie between memory in which channels are neighbours and signals, in
-// which rows are.
-enum { SIDE = 32, WIDE = 64, THREADS = 256 };
+// which rows are. Of tiles of 32, 64 and 128 these are the fastest, eight blocks at a time.
+enum { SIDE = 64, WIDE = 64, THREADS = 256 };
 typedef float Matrix[SIDE][WIDE + 1];
 
 // Where a block's tile lies: from row `from` of signal `index` and from channel `column` on.
@@ -38,15 +38,13 @@ __device__ __forceinline__ Spot spot(i64 rows, int channels) {
     return {from, blockIdx.x / wide / spans, rows - from, column, channels - column};
 }
 
-// f(row, channel, step) for V neighbouring channels of each of the tile's first rows, a thread's in
-// so many steps; neighbouring threads have neighbouring channels.
+// f(row, channel) for V neighbouring channels of each of the tile's first rows; neighbouring threads
+// have neighbouring channels.
 template <int V, class F> __device__ __forceinline__ void by_row(i64 rows, int columns, F f) {
     const int c = threadIdx.x % (WIDE / V) * V;
 #pragma unroll
-    for (int step = 0; step < SIDE * WIDE / V / THREADS; step++) {
-        const int j = threadIdx.x / (WIDE / V) + step * (THREADS * V / WIDE);
-        if (j < rows && c < columns) f(j, c, step);
-    }
+    for (int j = threadIdx.x / (WIDE / V); j < SIDE; j += THREADS * V / WIDE)
+        if (j < rows && c < columns) f(j, c);
 }
 
 // f(row, channel); neighbouring threads have neighbouring rows.
@@ -98,7 +96,7 @@ __device__ void load_inputs(Matrix &tile, float *signals, const E *x, const Piec
     const Spot s = spot(size, count);
     const Piece p = pieces[s.index];
     const i64 outside = (i64)p.past - p.inside, used = (i64)p.past + p.len - p.zeros;
-    by_row<V>(s.rows, s.columns, [&](int j, int c, int) {
+    by_row<V>(s.rows, s.columns, [&](int j, int c) {
         const i64 i = s.from + j;
         if (i < outside || i >= used) return;
         const Values<V> v = gated<V>(x, p.row + i - p.past, channels, first + s.column + c);
@@ -122,7 +120,7 @@ extern "C" __global__ void load_slopes_f32(float *signals, const float *x, const
     const Spot s = spot(size, count);
     const Piece p = pieces[s.index];
     const i64 used = (i64)p.past + p.len - p.zeros + p.ahead;
-    by_row<1>(s.rows, s.columns, [&](int j, int c, int) {
+    by_row<1>(s.rows, s.columns, [&](int j, int c) {
         const i64 i = s.from + j;
         if (i >= p.past && i < used)
             tile[j][c] = slope(x, grad, p.row + i - p.past, channels, first + s.column + c);
@@ -152,26 +150,19 @@ __device__ void store_outputs(Matrix &tile, E *out, float *sums, const float *si
     const Piece p = pieces[s.index];
     const i64 len = (i64)p.len - p.zeros;
     if (s.from >= len) return;
-    // What is read of x is on its way while the signals are fetched.
-    enum { STEPS = SIDE * WIDE / V / THREADS };
-    Values<V> y[STEPS], v[STEPS];
-    by_row<V>(len - s.from, s.columns, [&](int j, int column, int step) {
+    fetch(tile, signals, s, len, p.past, count, stride);
+    by_row<V>(len - s.from, s.columns, [&](int j, int column) {
         const i64 row = (i64)p.row + s.from + j;
         const int c = first + s.column + column;
-        y[step] = load<V>(x + row * 3 * channels + c);
-        v[step] = gated<V>(x, row, channels, c);
-    });
-    fetch(tile, signals, s, len, p.past, count, stride);
-    by_row<V>(len - s.from, s.columns, [&](int j, int column, int step) {
-        const i64 at = ((i64)p.row + s.from + j) * channels + first + s.column + column;
-        const Values<V> b = load<V>(bias + first + s.column + column);
+        const Values<V> v = gated<V>(x, row, channels, c), b = load<V>(bias + c);
+        Values<V> y = load<V>(x + row * 3 * channels + c);
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            const float sum = tile[j][column + k] + b.x[k] * v[step].x[k];
-            if (sums) sums[at + k] = sum;
-            y[step].x[k] *= sum;
+            const float sum = tile[j][column + k] + b.x[k] * v.x[k];
+            if (sums) sums[row * channels + c + k] = sum;
+            y.x[k] *= sum;
         }
-        store(out + at, y[step]);
+        store(out + row * channels + c, y);
     });
 }
 
@@ -184,7 +175,7 @@ extern "C" __global__ void store_sums(float *out, float *, const float *signals,
     const Piece p = pieces[s.index];
     if (s.from >= p.len) return;
     fetch(tile, signals, s, p.len, p.past, count, stride);
-    by_row<1>(p.len - s.from, s.columns, [&](int j, int c, int) {
+    by_row<1>(p.len - s.from, s.columns, [&](int j, int c) {
         out[((i64)p.sums + s.from + j) * channels + first + s.column + c] = tile[j][c];
     });
 }
@@ -195,7 +186,7 @@ __device__ void load_differences(Matrix &tile, float *signals, const E *x, const
                                  int channels, int first, int count, i64 size, i64 stride) {
     const Spot s = spot(size, count);
     const Beside b = branches[s.index];
-    by_row<1>(b.len - s.from, s.columns, [&](int j, int column, int) {
+    by_row<1>(b.len - s.from, s.columns, [&](int j, int column) {
         const i64 i = s.from + j;
         const int c = first + s.column + column;
         const float v = gated<1>(x, b.row + i, channels, c).x[0];
@@ -217,7 +208,7 @@ __device__ void store_branches(Matrix &tile, E *out, const float *sums, const fl
     const Beside p = branches[s.index];
     if (s.from >= p.len) return;
     fetch(tile, signals, s, p.len, 0, count, stride);
-    by_row<1>(p.len - s.from, s.columns, [&](int j, int column, int) {
+    by_row<1>(p.len - s.from, s.columns, [&](int j, int column) {
         const i64 i = s.from + j, row = p.row + i;
         const int c = first + s.column + column;
         const float y = tile[j][column] + sums[((i64)p.sums + i) * channels + c] +
@@ -237,7 +228,7 @@ extern "C" __global__ void store_slopes(float *out, float *products, const float
     const Piece p = pieces[s.index];
     if (s.from >= p.len) return;
     fetch(tile, signals, s, p.len, p.past, count, stride);
-    by_row<1>(p.len - s.from, s.columns, [&](int j, int column, int) {
+    by_row<1>(p.len - s.from, s.columns, [&](int j, int column) {
         const i64 row = (i64)p.row + s.from + j;
         const int c = first + s.column + column;
         const i64 at = row * 3 * channels + c;
@@ -253,13 +244,14 @@ extern "C" __global__ void store_slopes(float *out, float *products, const float
 
 // The last `kept` inputs of a segment of `len` rows into the lane's ring, the first of them to
 // `slot`.
-template <typename E>
-__device__ void keep_past(float *ring, const E *x, int channels, i64 row, i64 kept, i64 slot,
-                          i64 capacity) {
-    __shared__ Matrix tile;
+template <int V, typename E>
+__device__ void keep_past(Matrix &tile, float *ring, const E *x, int channels, i64 row, i64 kept,
+                          i64 slot, i64 capacity) {
     const Spot s = spot(kept, channels);
-    by_row<1>(s.rows, s.columns, [&](int j, int c, int) {
-        tile[j][c] = gated<1>(x, row + s.from + j, channels, s.column + c).x[0];
+    by_row<V>(s.rows, s.columns, [&](int j, int c) {
+        const Values<V> v = gated<V>(x, row + s.from + j, channels, s.column + c);
+#pragma unroll
+        for (int k = 0; k < V; k++) tile[j][c + k] = v.x[k];
     });
     __syncthreads();
     by_channel(s.rows, s.columns, [&](int j, int c) {
@@ -274,9 +266,10 @@ __device__ __forceinline__ bool by_four(int channels, int first, int count) {
 
 // Named for the type of x, and that of what is stored.
 #define STORE(X, E)                                                                                \
-    extern "C" __global__ void store_outputs_##X##_##E(                                            \
-        E *out, float *sums, const float *signals, const X *x, const float *bias,                  \
-        const Piece *pieces, int channels, int first, int count, i64 longest, i64 stride) {        \
+    extern "C" __global__ void __launch_bounds__(THREADS, 8)                                       \
+        store_outputs_##X##_##E(E *out, float *sums, const float *signals, const X *x,             \
+                                const float *bias, const Piece *pieces, int channels,              \
+                                int first, int count, i64 longest, i64 stride) {                   \
         __shared__ Matrix tile;                                                                    \
         if (by_four(channels, first, count))                                                       \
             store_outputs<4>(tile, out, sums, signals, x, bias, pieces, channels, first, count,    \
@@ -293,9 +286,9 @@ __device__ __forceinline__ bool by_four(int channels, int first, int count) {
                        longest, stride);                                                           \
     }
 #define EXPORT(X)                                                                                  \
-    extern "C" __global__ void load_inputs_##X(float *signals, const X *x, const float *,          \
-                                               const Piece *pieces, int channels, int first,       \
-                                               int count, i64 size, i64 stride) {                  \
+    extern "C" __global__ void __launch_bounds__(THREADS, 8)                                       \
+        load_inputs_##X(float *signals, const X *x, const float *, const Piece *pieces,            \
+                        int channels, int first, int count, i64 size, i64 stride) {                \
         __shared__ Matrix tile;                                                                    \
         if (by_four(channels, first, count))                                                       \
             load_inputs<4>(tile, signals, x, pieces, channels, first, count, size, stride);        \
@@ -310,7 +303,11 @@ __device__ __forceinline__ bool by_four(int channels, int first, int count) {
     }                                                                                              \
     extern "C" __global__ void keep_past_##X(float *ring, const X *x, int channels, i64 row,       \
                                              i64 kept, i64 slot, i64 capacity) {                   \
-        keep_past(ring, x, channels, row, kept, slot, capacity);                                   \
+        __shared__ Matrix tile;                                                                    \
+        if (by_four(channels, 0, 0))                                                               \
+            keep_past<4>(tile, ring, x, channels, row, kept, slot, capacity);                      \
+        else                                                                                       \
+            keep_past<1>(tile, ring, x, channels, row, kept, slot, capacity);                      \
     }                                                                                              \
     STORE(X, f32)                                                                                  \
     STORE(X, bf16)

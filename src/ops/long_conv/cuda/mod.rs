@@ -38,7 +38,7 @@ pub(in crate::ops) const KERNELS: Source =
     Source::new("long_conv/kernel.cu", include_str!("../kernel.cu"));
 
 /// Rows and channels of a block's tile.
-const SIDE: usize = 32;
+const SIDE: usize = 64;
 const WIDE: usize = 64;
 /// Pieces whose spectra one thread multiplies.
 const TOGETHER: usize = 8;
