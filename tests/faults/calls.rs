@@ -38,11 +38,34 @@ fn errors(kind: &str) -> &'static [i32] {
     }
 }
 
+/// Names the calls that a sample begins with.
+const OFFSET: &str = "CROCUTA_FAULTS_OFFSET";
+/// One call in so many is in a sample.
+const SAMPLED: usize = 60;
+
+/// Which calls a sample takes: other ones at each commit, so that all have their turn, and the same
+/// ones however often a commit is tested.
+fn offset() -> usize {
+    if let Ok(given) = std::env::var(OFFSET) {
+        return given.parse().unwrap();
+    }
+    let mut git = Command::new("git");
+    let head = git
+        .args(["rev-parse", "HEAD"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let head = head.output().map(|output| output.stdout);
+    let head = String::from_utf8(head.unwrap_or_default()).unwrap();
+    // Sources without a repository have no commit.
+    let number = head.get(..8).map(|hex| usize::from_str_radix(hex, 16));
+    number.map_or(0, Result::unwrap) % SAMPLED
+}
+
 /// Lets calls of every kind fail in a small run, one in `step` of them; counts the exit codes, and
 /// fails at the end if a promise was broken.
 fn disturb(line: &str, step: usize) -> BTreeMap<i32, usize> {
     let dir = tempfile::tempdir().unwrap();
     let (library, counts) = (library(dir.path()), dir.path().join("counts"));
+    let offset = offset();
     let preload = ("LD_PRELOAD", library.to_str().unwrap());
     let small = Small::new(line);
     small.clean();
@@ -52,9 +75,9 @@ fn disturb(line: &str, step: usize) -> BTreeMap<i32, usize> {
     for count in counts.lines() {
         let (kind, count) = count.split_once(' ').unwrap();
         let count: usize = count.parse().unwrap();
-        // The same every time, and not the same in all lines.
+        // Not the same in all lines.
         let step = step.min(count.div_ceil(2)).max(1);
-        for (number, &error) in (1 + line.len() % step..=count)
+        for (number, &error) in (1 + (line.len() + offset) % step..=count)
             .step_by(step)
             .flat_map(|number| errors(kind).iter().map(move |error| (number, error)))
         {
@@ -85,7 +108,8 @@ fn disturb(line: &str, step: usize) -> BTreeMap<i32, usize> {
             }
         }
     }
-    assert!(broken.is_empty(), "{broken:#?}");
+    let repeats = format!("{OFFSET}={offset} repeats it");
+    assert!(broken.is_empty(), "{repeats}: {broken:#?}");
     codes
 }
 
@@ -123,7 +147,7 @@ fn meets(small: &Small, variables: &[(&str, &str)], (kind, what): (&str, &str)) 
 
 fn sample(lines: &[&str]) {
     for line in lines {
-        let codes = disturb(line, 60);
+        let codes = disturb(line, SAMPLED);
         assert!(codes.keys().any(|code| *code != 0), "{line}: {codes:?}");
     }
 }
