@@ -10,7 +10,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use model::{bundled_base, compare_base, with_adapters};
+pub use model::{bundled_base, with_adapters};
 pub use read::{Adapter, read};
 
 use crate::checkpoint::Weights;
@@ -24,6 +24,10 @@ const PREFIX: &str = "base_model.model.";
 const SETTINGS: &str = "adapter_config.json";
 /// The key there that names the model that it was trained on.
 const BASE: &str = "base_model_name_or_path";
+/// The key there of what crocuta alone knows.
+const OWN: &str = "crocuta_config";
+/// The key in that of the digest of that model's weights.
+const BASE_DIGEST: &str = "base_sha256";
 /// The file of an adapter's tensors.
 pub const WEIGHTS: &str = "adapter_model.safetensors";
 
@@ -67,11 +71,12 @@ pub fn modules(weights: &Weights) -> Vec<String> {
 
 /// The files of an adapter as PEFT writes them: the text of `adapter_config.json`, and the name
 /// and tensors of its weights. `tensors`: those of `lora_A` and `lora_B` by module, and whole ones.
+/// `base`: the name of the model that it was trained on, and the digest of its weights;
 /// `config`: what [`Adapter::config`] gives back; `dropout`: what it was trained with.
 pub fn files(
     (scale, dropout): (&Scale, f64),
-    base: &str,
-    config: Map<String, Value>,
+    (base, digest): (&str, &str),
+    mut config: Map<String, Value>,
     tensors: BTreeMap<String, candle_core::Tensor>,
 ) -> (
     String,
@@ -84,10 +89,11 @@ pub fn files(
     let whole = whole
         .filter_map(|name| name.rsplit_once('.'))
         .map(|(module, _)| module);
+    config.insert(BASE_DIGEST.to_string(), json!(digest));
     let text = json!({
         BASE: base,
         "bias": "none",
-        "crocuta_config": config,
+        OWN: config,
         "fan_in_fan_out": false,
         "inference_mode": true,
         "init_lora_weights": true,

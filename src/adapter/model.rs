@@ -5,7 +5,7 @@ use super::{WEIGHTS, read};
 use crate::checkpoint::{Checkpoint, Config, Weights, bundled};
 use crate::error::{Error, Result};
 use crate::head::{HEADS, TEMPERATURE, Task};
-use crate::io::sha256::{digest, digest_of};
+use crate::io::sha256::{self, digest_of};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -17,28 +17,37 @@ pub fn bundled_base(adapters: &[PathBuf]) -> Result<Option<&'static str>> {
     let Some(first) = adapters.first() else {
         return Ok(None);
     };
-    let named = base(first)?;
-    Ok(bundled().find(|name| named.as_deref() == Some(*name)))
+    let base = base(first)?;
+    Ok(bundled().find(|name| base.as_ref().is_some_and(|base| base.name == *name)))
 }
 
-/// Warns if the adapter in `dir` was trained on a model of another name. That is all there is to
-/// compare: directories may have been renamed, and what stands before the last `/` is where a model
-/// was kept.
+/// Warns if the adapter in `dir` was trained on other weights than those of this name and digest:
+/// a directory may have been renamed, or have other weights since. Of adapters that say no digest
+/// the names are compared, of which what stands before the last `/` is where a model was kept.
 ///
 /// # Errors
 /// Model: the adapter's configuration is missing, or cannot be read.
-pub fn compare_base(dir: &Path, model: &str) -> Result<()> {
+fn compare_base(dir: &Path, (model, digest): (&str, &str)) -> Result<()> {
     let last = |name: &str| {
         let parts = name.trim_end_matches('/').rsplit('/');
         parts.take(1).collect::<String>()
     };
-    if let Some(named) = base(dir)?
-        && last(&named) != last(model)
-    {
+    let Some(base) = base(dir)? else {
+        return Ok(());
+    };
+    let (differs, why) = match &base.digest {
+        Some(own) => (own != digest, "these are other weights:"),
+        None => (
+            last(&base.name) != last(model),
+            "if these are not the same weights,",
+        ),
+    };
+    if differs {
         tracing::warn!(
-            "{}: the adapter was trained on {named}, and is applied to {model}: if these are not \
-             the same weights, choose the model with -m",
-            dir.display()
+            "{}: the adapter was trained on {}, and is applied to {model}: {why} choose the model \
+             with -m",
+            dir.display(),
+            base.name
         );
     }
     Ok(())
@@ -54,9 +63,9 @@ pub fn compare_base(dir: &Path, model: &str) -> Result<()> {
 /// As [`read`]; Usage where two adapters and their heads have the same names.
 pub fn with_adapters(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Checkpoint> {
     let mut brought: Vec<String> = Vec::new();
-    let name = model.name.clone();
+    let (name, digest) = (model.name.clone(), model.digest.clone());
     for dir in adapters {
-        compare_base(dir, &name)?;
+        compare_base(dir, (&name, digest.get()))?;
         let mut adapter = read(dir, &model.weights)?;
         let own = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
         let mut config = model.config.as_json().clone();
@@ -100,7 +109,7 @@ pub fn with_adapters(mut model: Checkpoint, adapters: &[PathBuf]) -> Result<Chec
         }
         let mut tensors = kept;
         tensors.extend(adapter.tensors);
-        let digests = [model.digest.get(), &digest(&dir.join(WEIGHTS))?];
+        let digests = [model.digest.get(), &sha256::digest(&dir.join(WEIGHTS))?];
         model = Checkpoint {
             weights: Weights::new(model.dir.display(), tensors),
             config: Config::new(model.dir.join("config.json").display(), config),

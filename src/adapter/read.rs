@@ -1,13 +1,14 @@
 //! An adapter's files, applied to the weights of its base model.
 
 use super::settings::Settings;
-use super::{BASE, PREFIX, SETTINGS, WEIGHTS, adapted};
+use super::{BASE, BASE_DIGEST, OWN, PREFIX, SETTINGS, WEIGHTS, adapted};
 use crate::checkpoint::{self, Config, Weights};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::io::source::is_file;
 use candle_core::Tensor;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What [`read`] found.
 pub struct Adapter {
@@ -17,14 +18,36 @@ pub struct Adapter {
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// The model that the adapter in `dir` was trained on, as its configuration names it, if it does.
+/// The settings of the adapter in `dir`.
+fn settings(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join(SETTINGS);
+    if is_file(&path)? {
+        return Ok(path);
+    }
+    let error = Error::model(format!("no {SETTINGS}")).file(dir.display());
+    Err(error.todo(format!(
+        "give an adapter's directory: {SETTINGS} and {WEIGHTS}"
+    )))
+}
+
+/// The model that an adapter was trained on.
+pub(super) struct Base {
+    /// As its configuration names it.
+    pub name: String,
+    /// The digest of its weights, if it was crocuta that trained the adapter.
+    pub digest: Option<String>,
+}
+
+/// The model that the adapter in `dir` was trained on, if its configuration names it.
 ///
 /// # Errors
 /// Model: there is no configuration, or it cannot be read.
-pub(super) fn base(dir: &Path) -> Result<Option<String>> {
-    let config = Config::read(&dir.join(SETTINGS))?;
-    let name = config.get(BASE).and_then(Value::as_str);
-    Ok(name.filter(|name| !name.is_empty()).map(str::to_string))
+pub(super) fn base(dir: &Path) -> Result<Option<Base>> {
+    let config = Config::read(&settings(dir)?)?;
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_string);
+    let name = text(config.get(BASE)).filter(|name| !name.is_empty());
+    let digest = text(config.get(OWN).and_then(|own| own.get(BASE_DIGEST)));
+    Ok(name.map(|name| Base { name, digest }))
 }
 
 /// Reads the adapter in `dir` and applies it to the weights of its base model.
@@ -34,7 +57,7 @@ pub(super) fn base(dir: &Path) -> Result<Option<String>> {
 /// (DoRA, embeddings, convolutions) or began by changing the base model, its tensors do not fit the
 /// weights, or one of them would not be used; what `modules_to_save` names is taken as it is.
 pub fn read(dir: &Path, base: &Weights) -> Result<Adapter> {
-    let settings = Settings::read(&dir.join(SETTINGS))?;
+    let settings = Settings::read(&settings(dir)?)?;
     let path = dir.join(WEIGHTS);
     let stored = checkpoint::read_tensors(&path)?;
     let reading = Reading {
@@ -53,7 +76,7 @@ pub fn read(dir: &Path, base: &Weights) -> Result<Adapter> {
         }
     }
     reading.embedding_has_its_head(&tensors)?;
-    let added = reading.settings.config.object("crocuta_config")?;
+    let added = reading.settings.config.object(OWN)?;
     Ok(Adapter {
         config: added.as_json().clone(),
         tensors,

@@ -1,6 +1,6 @@
 //! What `adapter_config.json` says of the tensors beside it, in PEFT's keys.
 
-use super::BASE;
+use super::{BASE, OWN};
 use crate::checkpoint::Config;
 use crate::error::Result;
 use regex::Regex;
@@ -33,7 +33,7 @@ const KNOWN: [&str; 29] = [
     BASE,
     "bias",
     "corda_config",
-    "crocuta_config",
+    OWN,
     "ensure_weight_tying",
     "eva_config",
     "exclude_modules",

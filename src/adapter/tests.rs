@@ -40,7 +40,7 @@ fn applied(tensors: BTreeMap<String, Stored>, changes: Value) -> Result<Adapter>
         rank: 1,
         alpha: 2.0,
     };
-    let (text, weights) = files((&scale, 0.0), "base", Map::new(), tensors);
+    let (text, weights) = files((&scale, 0.0), ("base", ""), Map::new(), tensors);
     let mut config: Map<String, Value> = serde_json::from_str(&text).unwrap();
     config.extend(changes.as_object().unwrap().clone());
     let dir = tempfile::tempdir().unwrap();
@@ -91,7 +91,7 @@ fn the_configuration_lists_the_modules_whose_tensors_there_are() {
         alpha: 2.0,
     };
     let config: Value =
-        serde_json::from_str(&files((&scale, 0.0), "base", Map::new(), pair()).0).unwrap();
+        serde_json::from_str(&files((&scale, 0.0), ("base", ""), Map::new(), pair()).0).unwrap();
     assert_eq!(config["modules_to_save"], json!(["score"]));
     assert_eq!(config["target_modules"], json!(["l.0.in_proj"]));
 }

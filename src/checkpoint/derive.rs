@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What a derived checkpoint has that its source has not.
+#[derive(Default)]
 pub struct Changes {
     /// Keys of `config.json`, added or replaced.
     pub config: Map<String, Value>,
@@ -22,32 +23,18 @@ pub struct Changes {
     pub files: Vec<(&'static str, String)>,
 }
 
-/// Writes the new directory `out`: the source's configuration and tensors with the changes that
-/// `make` returns, as [`write_model`] does. Whether it is free is found out before `make` is called;
-/// what `check` finds wrong with the directory, before it has its name.
-pub fn derive(
-    source: &Checkpoint,
-    out: &Path,
-    make: impl FnOnce() -> Result<Changes>,
-    check: impl FnOnce(&Path) -> Result<()>,
-) -> Result<String> {
-    let staging = Staging::begin(out)?;
-    let digest = fill(&staging, source, make()?)?;
-    check(staging.path())?;
-    staging.commit()?;
-    Ok(digest)
-}
-
 /// Completes a directory: the source's configuration and tensors with changes; a head that differs
 /// from the embedding is no longer said to be tied to it. Returns the SHA-256 of
 /// `model.safetensors`. Memory: one tensor.
-pub fn write_model(staging: Staging, source: &Checkpoint, changes: Changes) -> Result<String> {
-    let digest = fill(&staging, source, changes)?;
-    staging.commit()?;
-    Ok(digest)
-}
-
-fn fill(staging: &Staging, source: &Checkpoint, changes: Changes) -> Result<String> {
+///
+/// # Errors
+/// Io, and what `check` finds wrong with the directory before it has its name.
+pub fn write_model(
+    staging: Staging,
+    source: &Checkpoint,
+    changes: Changes,
+    check: impl FnOnce(&Path) -> Result<()>,
+) -> Result<String> {
     let mut tensors: BTreeMap<_, _> = source.weights.stored().iter().collect();
     tensors.extend(&changes.tensors);
     let mut object = source.config.as_json().clone();
@@ -69,7 +56,10 @@ fn fill(staging: &Staging, source: &Checkpoint, changes: Changes) -> Result<Stri
             staging.write(name, &bytes)?;
         }
     }
-    put(staging, "model.safetensors", &tensors)
+    let digest = put(&staging, "model.safetensors", &tensors)?;
+    check(staging.path())?;
+    staging.commit()?;
+    Ok(digest)
 }
 
 /// Completes a directory with a file of tensors and some texts; as [`write_model`].

@@ -32,7 +32,7 @@ pub use caduceus::CaduceusLayers;
 pub use config::Config;
 pub use convert::{convert, convert_as_child, convert_in_child};
 pub use create::{Created, Weighed, create, untrained, weighed};
-pub use derive::{Changes, derive, read_tensors, write_directory, write_model};
+pub use derive::{Changes, read_tensors, write_directory, write_model};
 pub use hub::Name;
 #[cfg(feature = "hub")]
 pub use hub::{Plan, plan};

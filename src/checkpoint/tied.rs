@@ -51,8 +51,8 @@ pub(super) fn wrongly_tied(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{Changes, Checkpoint, create, derive, preset};
-    use serde_json::{Map, json};
+    use crate::checkpoint::{Changes, Checkpoint, Staging, create, preset, write_model};
+    use serde_json::json;
 
     #[test]
     fn a_head_that_differs_from_the_embedding_is_no_longer_said_to_be_tied() {
@@ -73,14 +73,12 @@ mod tests {
             for (change, tied) in [(0.0, true), (1.0, false)] {
                 let head = (embedding + change).unwrap();
                 let out = dir.path().join(format!("{name}{tied}"));
-                let make = || {
-                    Ok(Changes {
-                        config: Map::new(),
-                        tensors: BTreeMap::from([("lm_head.weight".to_string(), head)]),
-                        files: Vec::new(),
-                    })
+                let changes = Changes {
+                    tensors: BTreeMap::from([("lm_head.weight".to_string(), head)]),
+                    ..Changes::default()
                 };
-                derive(&base, &out, make, |_| Ok(())).unwrap();
+                let staging = Staging::begin(&out).unwrap();
+                write_model(staging, &base, changes, |_| Ok(())).unwrap();
                 let config = Checkpoint::open(&out).unwrap().config;
                 assert_eq!(config.flag("tie_word_embeddings", None).unwrap(), tied);
             }

@@ -3,9 +3,9 @@
 //! comes back by training (`crocuta fit --lora`).
 
 use super::compare::{CHECK_BASES, Check, Compared, OutputError, compare, trained};
-use crate::checkpoint::{self, Architecture, Changes, Checkpoint, Weights};
+use crate::checkpoint::{self, Architecture, Changes, Checkpoint, Staging, Weights};
 use crate::encoder::transformer::{AttentionKind, Hyperparameters};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use candle_core::{Device, Tensor};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -97,41 +97,37 @@ pub fn cheaper_attention(
     }
     let sizes = Hyperparameters::read(&source.config)?;
     let config = changed(&sizes, attention).map_err(|error| error.file(source.dir.display()))?;
-    let mut report = None;
-    let make = || {
-        let tensors = added(&sizes, attention)?;
-        let mut converted = source.with(with(source, &tensors, out));
-        let mut object = source.config.as_json().clone();
-        object.extend(config.clone());
-        converted.config = checkpoint::Config::new("config.json", object);
-        let models = [Compared::load(source)?, Compared::load(&converted)?];
-        let length = trained([&models[0], &models[1]]);
-        let check = check
-            .unwrap_or_else(|| Check::random(CHECK_BASES))
-            .cut(length);
-        let (output, bits) = compare([&models[0], &models[1]], &check)?;
-        let longest = check.sequences.iter().map(Vec::len).max().unwrap_or(0);
-        let state = [&models[0], &models[1]].map(|compared| {
-            let facts = &compared.facts;
-            (facts.state_bytes + facts.token_bytes.saturating_mul(longest)) as u64
-        });
-        let measured = AttentionReport {
-            attention,
-            length: longest,
-            output,
-            bits,
-            state,
-        };
-        let text = format!("{:#}\n", measured.to_json(source));
-        report = Some(measured);
-        Ok(Changes {
-            config,
-            tensors,
-            files: vec![("attention.json", text)],
-        })
+    let staging = Staging::begin(out)?;
+    let tensors = added(&sizes, attention)?;
+    let mut converted = source.with(with(source, &tensors, out));
+    let mut object = source.config.as_json().clone();
+    object.extend(config.clone());
+    converted.config = checkpoint::Config::new("config.json", object);
+    let models = [Compared::load(source)?, Compared::load(&converted)?];
+    let length = trained([&models[0], &models[1]]);
+    let check = check
+        .unwrap_or_else(|| Check::random(CHECK_BASES))
+        .cut(length);
+    let (output, bits) = compare([&models[0], &models[1]], &check)?;
+    let longest = check.sequences.iter().map(Vec::len).max().unwrap_or(0);
+    let state = [&models[0], &models[1]].map(|compared| {
+        let facts = &compared.facts;
+        (facts.state_bytes + facts.token_bytes.saturating_mul(longest)) as u64
+    });
+    let report = AttentionReport {
+        attention,
+        length: longest,
+        output,
+        bits,
+        state,
     };
-    let digest = checkpoint::derive(source, out, make, |_| Ok(()))?;
-    let report = report.ok_or_else(|| Error::new(Kind::Internal, "nothing was measured"))?;
+    let text = format!("{:#}\n", report.to_json(source));
+    let changes = Changes {
+        config,
+        tensors,
+        files: vec![("attention.json", text)],
+    };
+    let digest = checkpoint::write_model(staging, source, changes, |_| Ok(()))?;
     Ok((report, digest))
 }
 
@@ -346,7 +342,7 @@ mod tests {
             (&performer, "performer", "not the exact one"),
         ] {
             let error = convert(source, attention, &dir.path().join("out")).unwrap_err();
-            assert_eq!(error.kind(), Kind::Usage);
+            assert_eq!(error.kind(), crate::error::Kind::Usage);
             assert!(error.to_string().contains(words), "{error}");
         }
         assert!(narrower(Some(64), 64).is_err() && narrower(Some(64), 63).is_ok());

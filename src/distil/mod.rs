@@ -16,7 +16,7 @@ pub use attention::{AttentionReport, Cheaper, cheaper_attention};
 pub use compare::{CHECK_BASES, Check, Compared, OutputError, compare, trained};
 pub use fit::{Errors, Modes, counts, fit};
 
-use crate::checkpoint::{self, Architecture, Changes, Checkpoint, Weights};
+use crate::checkpoint::{self, Architecture, Changes, Checkpoint, Staging, Weights};
 use crate::encoder::{Model, hyena};
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Device, Tensor};
@@ -83,49 +83,45 @@ pub fn distil(
         let what = format!("{modes} modes for filters of {} taps", sizes.length);
         return Err(Error::usage(what).todo("give from 1 to half as many"));
     }
-    let mut report = None;
-    let make = || {
-        let check = check.unwrap_or_else(|| Check::random(CHECK_BASES.min(sizes.length - 2)));
-        let candidates = filters(source, &sizes, modes)?;
-        let original = Compared {
-            model: Model::Hyena(hyena::Model::load(&sizes, &source.weights)?),
-            facts: sizes.facts(),
-            head: None,
-        };
-        let mut best = Err(Error::new(Kind::Internal, "nothing was fitted"));
-        for candidate in candidates {
-            let model = candidate.model(source, &sizes, out)?;
-            let next = compare([&original, &model], &check);
-            let next = next.map(|(output, _)| (candidate, output));
-            best = match (best, next) {
-                (Ok(a), Ok(b)) => Ok(if b.1.rms < a.1.rms { b } else { a }),
-                // Vectors that are not finite are no candidate while others are.
-                (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
-                (Err(_), Err(error)) => Err(error),
-            };
-        }
-        let (best, output) = best?;
-        let measured = Report {
-            modes: best.modes,
-            allowed: modes,
-            length: sizes.length,
-            layers: best.layers,
-            output,
-        };
-        let text = format!("{:#}\n", measured.to_json(source));
-        report = Some(measured);
-        let config = [("filter", json!("modal")), ("modes", json!(best.modes))];
-        Ok(Changes {
-            config: config
-                .map(|(key, value)| (key.into(), value))
-                .into_iter()
-                .collect(),
-            tensors: best.tensors,
-            files: vec![("distillation.json", text)],
-        })
+    let staging = Staging::begin(out)?;
+    let check = check.unwrap_or_else(|| Check::random(CHECK_BASES.min(sizes.length - 2)));
+    let candidates = filters(source, &sizes, modes)?;
+    let original = Compared {
+        model: Model::Hyena(hyena::Model::load(&sizes, &source.weights)?),
+        facts: sizes.facts(),
+        head: None,
     };
-    let digest = checkpoint::derive(source, out, make, |_| Ok(()))?;
-    let report = report.ok_or_else(|| Error::new(Kind::Internal, "nothing was measured"))?;
+    let mut best = Err(Error::new(Kind::Internal, "nothing was fitted"));
+    for candidate in candidates {
+        let model = candidate.model(source, &sizes, out)?;
+        let next = compare([&original, &model], &check);
+        let next = next.map(|(output, _)| (candidate, output));
+        best = match (best, next) {
+            (Ok(a), Ok(b)) => Ok(if b.1.rms < a.1.rms { b } else { a }),
+            // Vectors that are not finite are no candidate while others are.
+            (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
+            (Err(_), Err(error)) => Err(error),
+        };
+    }
+    let (best, output) = best?;
+    let report = Report {
+        modes: best.modes,
+        allowed: modes,
+        length: sizes.length,
+        layers: best.layers,
+        output,
+    };
+    let text = format!("{:#}\n", report.to_json(source));
+    let config = [("filter", json!("modal")), ("modes", json!(best.modes))];
+    let changes = Changes {
+        config: config
+            .map(|(key, value)| (key.into(), value))
+            .into_iter()
+            .collect(),
+        tensors: best.tensors,
+        files: vec![("distillation.json", text)],
+    };
+    let digest = checkpoint::write_model(staging, source, changes, |_| Ok(()))?;
     Ok((report, digest))
 }
 

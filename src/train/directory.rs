@@ -47,8 +47,9 @@ pub fn write(
         if !heads.is_empty() {
             config.insert(HEADS.into(), json!(heads));
         }
+        let base = (source.name.as_str(), source.digest.get());
         let (text, (name, tensors)) =
-            adapter::files((scale, *dropout), &source.name, config, trainee.stored()?);
+            adapter::files((scale, *dropout), base, config, trainee.stored()?);
         files.push(("adapter_config.json", text));
         let digest = checkpoint::write_directory(out, (name, &tensors), &files)?;
         return Ok((name, digest));
@@ -69,6 +70,6 @@ pub fn write(
         tensors: trainee.stored()?,
         files,
     };
-    let digest = checkpoint::write_model(out, source, changes)?;
+    let digest = checkpoint::write_model(out, source, changes, |_| Ok(()))?;
     Ok(("model.safetensors", digest))
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::compare::within;
 use crate::harness::table::Table;
-use crate::harness::{Case, Outcome, bases};
+use crate::harness::{Case, Outcome, bases, record};
 
 /// Sequences by name, those with an even number richer in G.
 fn sequences(seed: u64, rows: usize) -> Vec<(String, String)> {
@@ -111,25 +111,86 @@ fn heads_are_listed_and_what_is_absent_or_left_aside_is_said() {
     outcome.fails(3, &["this is FASTA, not a file of reads"]);
 }
 
+/// A model, as it is shown, without its name and digest.
+fn shown(case: Case, model: &str) -> (Case, String) {
+    let (case, outcome) = then(case, &format!("models show {model}"));
+    let text = String::from_utf8(outcome.succeeds(&[]).stdout).unwrap();
+    let own = text.lines().filter(|line| {
+        let key = line.split(':').next().unwrap_or_default();
+        !["name", "sha256"].contains(&key)
+    });
+    let own: Vec<&str> = own.collect();
+    (case, own.join("\n"))
+}
+
 #[test]
-fn nothing_is_left_of_a_head_whose_place_an_adapter_s_head_takes() {
+fn nothing_is_left_of_a_head_whose_place_another_takes_and_other_heads_stay() {
     let fit = |start: &str, output: &str, args: &str| {
         format!(
             "fit --objective sequences --table train.csv --validate-table dev.csv -m {start} \
              -o {output} --batch 16 --epochs 1 {args}"
         )
     };
-    let mut case = Case::new(&fit("model", "whole", "--head-only --head-shape mlp"))
+    let case = Case::new("")
         .file("train.csv", labelled(&sequences(1, 40)))
         .file("dev.csv", labelled(&sequences(2, 20)))
+        .file("a.fa", record("a", &bases(1, 1500), 60))
+        .file("l.bed", "a\t100\t300\na\t600\t900\n")
         .seconds(120);
-    assert_eq!(case.run().code, Some(0));
-    let (case, shown) = then(case, "models show whole");
-    assert!(String::from_utf8_lossy(&shown.stdout).contains("crocuta_heads.label.hidden"));
-    let (case, made) = then(case, &fit("whole", "lora", "--lora 2"));
+    let mut case = case;
+    let tracks = "fit --objective tracks a.fa --labels l.bed -m model -o tracks --head-only \
+                  --length 128 --steps 1";
+    for line in [
+        tracks,
+        &fit("tracks", "whole", "--head-only --head-shape mlp"),
+        &fit("whole", "again", "--head-only"),
+        &fit("whole", "lora", "--lora 2"),
+        "models merge whole lora -o merged",
+        "models verify merged",
+    ] {
+        let (next, outcome) = then(case, line);
+        assert_eq!(outcome.code, Some(0), "{line}\n{}", outcome.stderr);
+        case = next;
+    }
+    let (case, whole) = shown(case, "whole");
+    assert!(whole.contains("crocuta_heads.label.hidden"), "{whole}");
+    let (case, adapted) = shown(case, "whole --adapter lora");
+    let (case, merged) = shown(case, "merged");
+    let (_, again) = shown(case, "again");
+    for text in [&adapted, &merged, &again] {
+        assert!(text.contains("crocuta_heads.label.weight"), "{text}");
+        assert!(!text.contains("hidden"), "{text}");
+        assert!(text.contains("tracks, of bases"), "{text}");
+    }
+    assert_eq!(merged, adapted);
+}
+
+#[test]
+fn other_weights_than_an_adapter_was_trained_on_are_warned_of_whatever_directories_are_called() {
+    let case = classifier("linear");
+    for (from, to) in [("model", "renamed"), ("out", "moved")] {
+        std::fs::rename(case.path(from), case.path(to)).unwrap();
+    }
+    std::fs::create_dir(case.path("other")).unwrap();
+    let new = "models new --config renamed/config.json --seed 9 -o other/model";
+    let (case, made) = then(case, new);
     assert_eq!(made.code, Some(0), "{}", made.stderr);
-    let (_, shown) = then(case, "models show whole --adapter lora");
-    let shown = String::from_utf8(shown.succeeds(&[]).stdout).unwrap();
-    assert!(shown.contains("crocuta_heads.label"), "{shown}");
-    assert!(!shown.contains("hidden"), "{shown}");
+    let predict = "predict test.csv --adapter moved --force -o o.parquet -m";
+    let (case, same) = then(case, &format!("{predict} renamed"));
+    assert_eq!(same.code, Some(0), "{}", same.stderr);
+    assert!(!same.stderr.contains("trained on"), "{}", same.stderr);
+    let (case, other) = then(case, &format!("{predict} other/model"));
+    let said = "trained on model, and is applied to model: these are other weights";
+    assert!(other.stderr.contains(said), "{}", other.stderr);
+    let (case, none) = then(case, "models show renamed --adapter renamed");
+    none.fails(4, &["renamed: no adapter_config.json: give an adapter's"]);
+    // PEFT does not write down which weights they were: the names are compared.
+    let path = case.path("moved/adapter_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("base_sha256", "_")).unwrap();
+    for (model, warns) in [("renamed", true), ("other/model", false)] {
+        let outcome = then(case.copy(), &format!("{predict} {model}")).1;
+        let warned = outcome.stderr.contains("if these are not the same weights");
+        assert_eq!(warned, warns, "{}", outcome.stderr);
+    }
 }

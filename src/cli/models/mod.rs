@@ -5,7 +5,7 @@ mod pull;
 
 use super::process::print;
 use crate::adapter;
-use crate::checkpoint::{self, Checkpoint, Config, Tokenizer};
+use crate::checkpoint::{self, Changes, Checkpoint, Config, Staging, Tokenizer};
 use crate::distil::{self, Cheaper, Check, Compared};
 use crate::encoder::{Facts, Layer, Model};
 use crate::error::{Error, Kind, Result};
@@ -323,16 +323,9 @@ fn verify(path: &Path, digests: Option<&Path>) -> Result<()> {
 
 fn merge(model: &Path, adapter: &Path, output: &Path) -> Result<()> {
     let base = Checkpoint::open(model)?;
-    adapter::compare_base(adapter, &base.name)?;
-    let make = || {
-        let adapter = adapter::read(adapter, &base.weights)?;
-        Ok(checkpoint::Changes {
-            config: adapter.config,
-            tensors: adapter.tensors,
-            files: Vec::new(),
-        })
-    };
-    let digest = checkpoint::derive(&base, output, make, is_a_model)?;
+    let staging = Staging::begin(output)?;
+    let merged = adapter::with_adapters(base, &[adapter.to_path_buf()])?;
+    let digest = checkpoint::write_model(staging, &merged, Changes::default(), is_a_model)?;
     let path = output.join("model.safetensors");
     print(&format!("{digest}  {}\n", path.display()))
 }
@@ -351,47 +344,45 @@ fn stored_as(model: &Path, dtype: Stored, output: &Path) -> Result<()> {
         Stored::Bf16 => (DType::BF16, "bfloat16"),
     };
     let int8 = dtype == Stored::Int8;
-    let make = || {
-        let matrices = source.weights.stored().iter().filter(|(name, tensor)| {
-            let matrix = name.ends_with(".weight") && tensor.rank() == 2;
-            let filter = int8 && name.ends_with(".filter.h");
-            (matrix || filter) && tensor.dtype().is_float()
-        });
-        let mut tensors = BTreeMap::new();
-        for (name, tensor) in matrices {
-            if int8 {
-                tensors.extend(checkpoint::int8(name, tensor)?);
-            } else {
-                tensors.insert(name.clone(), tensor.to_dtype(float)?);
-            }
+    let staging = Staging::begin(output)?;
+    let matrices = source.weights.stored().iter().filter(|(name, tensor)| {
+        let matrix = name.ends_with(".weight") && tensor.rank() == 2;
+        let filter = int8 && name.ends_with(".filter.h");
+        (matrix || filter) && tensor.dtype().is_float()
+    });
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in matrices {
+        if int8 {
+            tensors.extend(checkpoint::int8(name, tensor)?);
+        } else {
+            tensors.insert(name.clone(), tensor.to_dtype(float)?);
         }
-        let mut config = Map::new();
-        if source.config.has("torch_dtype") {
-            config.insert("torch_dtype".into(), json!(name));
+    }
+    let mut config = Map::new();
+    if source.config.has("torch_dtype") {
+        config.insert("torch_dtype".into(), json!(name));
+    }
+    let mut files = Vec::new();
+    for name in ["README.md", "metrics.json", "loss.svg"] {
+        let path = source.dir.join(name);
+        if source::is_file(&path)? {
+            let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, &e))?;
+            files.push((name, text));
         }
-        let mut files = Vec::new();
-        for name in ["README.md", "metrics.json", "loss.svg"] {
-            let path = source.dir.join(name);
-            if source::is_file(&path)? {
-                let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, &e))?;
-                files.push((name, text));
-            }
-        }
-        Ok(checkpoint::Changes {
-            config,
-            tensors,
-            files,
-        })
+    }
+    let changes = Changes {
+        config,
+        tensors,
+        files,
     };
-    let digest =
-        checkpoint::derive(&source, output, make, is_a_model).map_err(|error| {
-            match error.kind() {
-                Kind::Model => error.todo(format!(
-                    "is it more than {name} can hold? see models verify"
-                )),
-                _ => error,
-            }
-        })?;
+    let digest = checkpoint::write_model(staging, &source, changes, is_a_model).map_err(
+        |error| match error.kind() {
+            Kind::Model => error.todo(format!(
+                "is it more than {name} can hold? see models verify"
+            )),
+            _ => error,
+        },
+    )?;
     let path = output.join("model.safetensors");
     print(&format!("{digest}  {}\n", path.display()))
 }

@@ -399,6 +399,10 @@ fn with_head(source: Checkpoint, task: &Task, width: usize, seed: u64) -> Result
         }
         None => {}
     }
+    if !own {
+        // One of this name may be of another shape, with tensors that the new one has not.
+        tensors.retain(|name, _| !name.starts_with(&task.prefix()));
+    }
     for (name, untrained) in task.untrained(width, seed)? {
         if !own || source.weights.shape(&name) != Some(untrained.dims()) {
             tensors.insert(name, untrained);
