@@ -1,7 +1,7 @@
 //! The coding sequences of an annotation.
 
-use crate::io::gff::Feature;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::io::gff::{self, Feature};
+use std::collections::BTreeMap;
 
 /// A coding sequence: its lines in the order in which it is read.
 pub(super) struct Coding<'a> {
@@ -32,13 +32,13 @@ pub(super) fn coding<'a>(
         .iter()
         .filter_map(|feature| Some((feature.attribute("ID")?, feature)));
     let by_id: BTreeMap<&str, &Feature> = named.filter(|(_, f)| f.kind != "CDS").collect();
-    let circular = circular(features);
+    let circles = circles(features);
     let (mut all, mut spliced) = (Vec::new(), Vec::new());
     for (contig, parts) in grouped(features) {
         let Some(&place) = places.get(contig) else {
             continue;
         };
-        let parts = in_order(parts, circular.contains(contig));
+        let parts = in_order(parts, circles.contains_key(contig));
         let both = parts.iter().any(|part| part.reverse != parts[0].reverse);
         if both {
             spliced.extend(parts.iter().map(|part| part.line).min());
@@ -64,10 +64,9 @@ pub(super) fn coding<'a>(
     all
 }
 
-/// The contigs that are circles: a feature of theirs says so.
-pub fn circular(features: &[Feature]) -> BTreeSet<&str> {
-    let circles = features.iter().filter(|f| f.says("Is_circular"));
-    circles.map(|f| f.region.contig.as_str()).collect()
+/// The contigs that are circles, and their bases: a feature of theirs says so.
+pub fn circles(features: &[Feature]) -> BTreeMap<String, u64> {
+    features.iter().filter_map(gff::circle).collect()
 }
 
 fn length(parts: &[&Feature]) -> u64 {

@@ -14,7 +14,7 @@ mod nodes;
 mod own;
 
 pub use code::GeneticCode;
-pub use coding::circular;
+pub use coding::circles;
 pub use finder::Finder;
 pub use gene::Gene;
 pub use labels::labels;

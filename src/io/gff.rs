@@ -50,6 +50,13 @@ impl Feature {
     }
 }
 
+/// The contig that a feature says to be a circle, and its bases: the feature is all of it.
+pub fn circle(feature: &Feature) -> Option<(String, u64)> {
+    let Region { contig, start, end } = &feature.region;
+    let whole = *start == 0 && feature.says("Is_circular");
+    whole.then(|| (contig.clone(), *end))
+}
+
 /// Reads all features, in the file's order. Comments and directives are passed over; a line
 /// `##FASTA`, or one that begins with `>`, ends the annotation. The file may be compressed, or
 /// standard input (`-`). Memory: the features.

@@ -28,16 +28,6 @@ pub struct Annotation {
     pub others: Vec<String>,
     /// How many have no base (start = end), and are left out.
     pub empty: u64,
-    /// Contigs that are circles, with their bases: GFF3 says so of the feature that is all of one.
-    pub circles: HashMap<String, u64>,
-}
-
-impl Annotation {
-    /// The bases of the circle that an interval is on, if its contig is one.
-    pub fn circle(&self, interval: &Interval) -> Option<u64> {
-        let bases = self.circles.get(&interval.region.contig).copied();
-        bases.filter(|bases| interval.is_on_circle(*bases))
-    }
 }
 
 /// The features that are intervals where none are asked for.
@@ -122,9 +112,7 @@ fn features(input: impl BufRead, wanted: &str) -> Result<Annotation> {
     let (mut found, mut others) = (Vec::new(), Vec::new());
     let mut circles = HashMap::new();
     gff::each(input, |feature, line| {
-        if feature.says("Is_circular") {
-            circles.insert(feature.region.contig.clone(), feature.region.end);
-        }
+        circles.extend(gff::circle(&feature));
         if feature.kind != wanted {
             if !others.contains(&feature.kind) {
                 others.push(feature.kind);
@@ -148,17 +136,20 @@ fn features(input: impl BufRead, wanted: &str) -> Result<Annotation> {
             strand: Orientation::of(column(6)),
             record: found.len() as u64,
             line: feature.line,
+            circle: None,
             begins: None,
             region: feature.region,
         });
     })?;
+    for interval in &mut found {
+        interval.circle = circles.get(&interval.region.contig).copied();
+    }
     others.truncate(10);
     Ok(Annotation {
         intervals: found,
         feature: Some(wanted.to_string()),
         others,
         empty: 0,
-        circles,
     })
 }
 
@@ -180,6 +171,7 @@ fn bed_lines(input: impl BufRead) -> Result<Annotation> {
             strand: Orientation::of(column(5)),
             record: found.len() as u64 + empty,
             line: number,
+            circle: None,
             begins: None,
             region,
         });
@@ -190,7 +182,6 @@ fn bed_lines(input: impl BufRead) -> Result<Annotation> {
         feature: None,
         others: Vec::new(),
         empty,
-        circles: HashMap::new(),
     })
 }
 

@@ -85,6 +85,21 @@ impl Comparison {
     }
 }
 
+/// Fails where an annotation says that the contig is a circle of so many bases, and it has others:
+/// what goes over the origin would go on at a wrong base.
+///
+/// # Errors
+/// Input.
+pub fn must_be_circle(circle: u64, contig: &Contig) -> Result<()> {
+    let Contig { name, length } = contig;
+    if circle == *length {
+        return Ok(());
+    }
+    let name = printable(name);
+    let what = format!("{name} is a circle of {circle} bases here, but the sequence has {length}");
+    Err(Error::input(what).todo("give the annotation of this very sequence"))
+}
+
 /// The contig that `name` most likely means: of the same name but for upper case, `chr`, a
 /// version as in `NC_000001.11`, and `M` for `MT`; else one of which at most three letters differ.
 pub fn nearest<'a>(name: &str, contigs: &'a [Contig]) -> Option<&'a str> {

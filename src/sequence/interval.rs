@@ -20,15 +20,19 @@ pub struct Interval {
     pub record: u64,
     /// Its line there, from 1.
     pub line: u64,
+    /// The bases of its contig, if the annotation says that this is a circle.
+    pub circle: Option<u64>,
     /// Its first base, if it goes over the origin of a circle: its blocks before that come last.
     pub begins: Option<u64>,
 }
 
 impl Interval {
-    /// Whether it begins on a circle of so many bases, and is not longer: it may end beyond the
-    /// origin.
-    pub fn is_on_circle(&self, bases: u64) -> bool {
-        self.region.start < bases && self.region.end - self.region.start <= bases
+    /// The bases of the circle that it is on: it begins there, and is not longer, but may end beyond
+    /// the origin.
+    pub fn on_circle(&self) -> Option<u64> {
+        let Region { start, end, .. } = self.region;
+        self.circle
+            .filter(|&bases| start < bases && end - start <= bases)
     }
 
     /// The last of its bases in reading order, and those that are read before it: on a circle, where
@@ -118,10 +122,10 @@ pub struct Shape {
 
 impl Shape {
     /// The interval in this shape, cut at the contig's start, or going on at the other end of a
-    /// circle of so many bases that it is on; none if it has no base then. Blocks stay within what
+    /// circle that it is on; none if it has no base then. Blocks stay within what
     /// they were of, but for the first and the last one, which grow with it.
-    pub fn apply(&self, mut interval: Interval, circle: Option<u64>) -> Option<Interval> {
-        let Some(bases) = circle else {
+    pub fn apply(&self, mut interval: Interval) -> Option<Interval> {
+        let Some(bases) = interval.on_circle() else {
             return self.on_line(interval);
         };
         let reach = self.around.map_or(0, |(_, bases)| bases) + self.upstream + self.downstream;
@@ -190,13 +194,22 @@ mod tests {
             strand: Orientation::of(strand),
             line: 1,
             record: 0,
+            circle: None,
             begins: None,
+        }
+    }
+
+    /// The same on a circle of 110 bases.
+    fn circular(strand: &str, blocks: &[Range<u64>]) -> Interval {
+        Interval {
+            circle: Some(110),
+            ..interval(strand, blocks)
         }
     }
 
     fn blocks(shape: Shape, strand: &str) -> Vec<Range<u64>> {
         let shaped = shape
-            .apply(interval(strand, &[100..120, 150..200]), None)
+            .apply(interval(strand, &[100..120, 150..200]))
             .unwrap();
         assert_eq!(shaped.region.start, shaped.blocks[0].start);
         shaped.blocks
@@ -217,7 +230,7 @@ mod tests {
     #[test]
     fn on_a_circle_an_interval_goes_on_behind_the_origin() {
         let on = |shape: Shape, strand: &str, blocks: &[Range<u64>]| {
-            let around = shape.apply(interval(strand, blocks), Some(110)).unwrap();
+            let around = shape.apply(circular(strand, blocks)).unwrap();
             assert_eq!(around.region.start, around.blocks[0].start);
             let last = around.blocks.len() - 1;
             assert_eq!(around.region.end, around.blocks[last].end);
@@ -286,7 +299,8 @@ mod tests {
             ([120..130], false),
             ([100..230], false),
         ] {
-            assert_eq!(interval("+", &blocks).is_on_circle(110), on, "{blocks:?}");
+            let circle = on.then_some(110);
+            assert_eq!(circular("+", &blocks).on_circle(), circle, "{blocks:?}");
         }
     }
 
@@ -308,7 +322,7 @@ mod tests {
             ..around(Point::Start, 0)
         };
         assert_eq!(blocks(asymmetric, "-"), window(195..220));
-        let nothing = around(Point::Start, 0).apply(interval("+", &[10..20]), None);
+        let nothing = around(Point::Start, 0).apply(interval("+", &[10..20]));
         assert_eq!(nothing, None);
     }
 }

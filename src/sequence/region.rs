@@ -3,7 +3,7 @@
 //! Inside, spans are 0-based and half-open; text is 1-based and closed, as samtools has it.
 
 use super::Contig;
-use super::contigs::{listed, nearest};
+use super::contigs::{listed, must_be_circle, nearest};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::fmt;
@@ -122,6 +122,8 @@ pub struct Query {
     fault: Option<String>,
     /// The file and the line that ask for it, if it is not the command line.
     origin: Option<(Arc<str>, u64)>,
+    /// The bases of the contig, if that is said to be a circle.
+    circle: Option<u64>,
 }
 
 impl Query {
@@ -136,6 +138,7 @@ impl Query {
             readings: vec![],
             fault: None,
             origin: None,
+            circle: None,
         };
         if text.is_empty() {
             return Err(query.error("the name is empty"));
@@ -174,6 +177,7 @@ impl Query {
             readings: vec![region],
             fault: None,
             origin: None,
+            circle: None,
         }
     }
 
@@ -181,6 +185,13 @@ impl Query {
     #[must_use]
     pub fn of_line(mut self, file: &Arc<str>, line: u64) -> Self {
         self.origin = Some((Arc::clone(file), line));
+        self
+    }
+
+    /// The same on a circle of so many bases, if the file says so.
+    #[must_use]
+    pub fn on_circle(mut self, bases: Option<u64>) -> Self {
+        self.circle = bases;
         self
     }
 
@@ -251,7 +262,7 @@ impl Query {
             return Err(self.unknown(contigs));
         };
         let length = contigs[contig].length;
-        self.check_start(region.start, length)?;
+        self.check_contig(region.start, &contigs[contig])?;
         let span = Span {
             contig,
             start: region.start,
@@ -260,8 +271,13 @@ impl Query {
         Ok((span, region.end))
     }
 
-    /// Fails if the region begins at or after the end of its contig.
-    pub fn check_start(&self, start: u64, length: u64) -> Result<()> {
+    /// Fails if the region begins at or after the end of its contig, or if that is another circle
+    /// than the file says.
+    pub fn check_contig(&self, start: u64, contig: &Contig) -> Result<()> {
+        if let Some(circle) = self.circle {
+            must_be_circle(circle, contig).map_err(|error| self.placed(error))?;
+        }
+        let length = contig.length;
         if start < length {
             return Ok(());
         }
@@ -319,7 +335,15 @@ impl Query {
     fn refused(&self, what: String) -> Error {
         match &self.origin {
             None => Error::usage(what),
-            Some((file, line)) => Error::input(what).file(file).place(format!("line {line}")),
+            Some(_) => self.placed(Error::input(what)),
+        }
+    }
+
+    /// An error with the line of the file that asks, if it is not the command line.
+    fn placed(&self, error: Error) -> Error {
+        match &self.origin {
+            None => error,
+            Some((file, line)) => error.file(file).place(format!("line {line}")),
         }
     }
 

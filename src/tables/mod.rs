@@ -11,11 +11,14 @@ use crate::error::{Error, Result};
 use crate::io::table_file::TableFile;
 use crate::io::table_writer::ColumnSpec;
 use crate::sequence::Contig;
+use crate::sequence::contigs::must_be_circle;
 use arrow_schema::Field;
 pub use concat::concat;
 pub use export::export;
 pub use join::join;
 pub use show::show;
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 pub use summarise::summarise;
 
@@ -39,6 +42,20 @@ fn contigs(table: &TableFile) -> Result<Vec<Contig>> {
         })
     });
     each.collect()
+}
+
+/// Fails where an annotation at `path` says that contigs of the table are circles of other lengths.
+///
+/// # Errors
+/// Input; those of [`contigs`].
+fn must_be_circles(table: &TableFile, path: &Path, circles: &HashMap<String, u64>) -> Result<()> {
+    for contig in contigs(table)? {
+        if let Some(bases) = circles.get(&contig.name) {
+            let checked = must_be_circle(*bases, &contig);
+            checked.map_err(|error| error.file(path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The columns of a table, to be written again.

@@ -383,6 +383,34 @@ fn a_feature_over_the_origin_of_a_circular_contig_goes_on_at_its_start() {
 }
 
 #[test]
+fn an_annotation_of_a_circle_of_another_length_is_refused() {
+    let gff = "c\ts\tgene\t5951\t5960\t.\t-\t.\tID=g\n\
+        c\ts\tregion\t1\t6001\t.\t+\t.\tID=c;Is_circular=true\n";
+    let said = "g.gff3: line 1: c is a circle of 6001 bases here, but the sequence has 6000";
+    let index = fai(&text());
+    for (line, indexed) in [
+        (
+            "embed a.fa -m model --intervals g.gff3 -o out.parquet",
+            false,
+        ),
+        (
+            "embed a.fa -m model --intervals g.gff3 -o out.parquet",
+            true,
+        ),
+        (
+            "predict a.fa -m model --intervals g.gff3 -o out.parquet",
+            true,
+        ),
+    ] {
+        let mut case = Case::new(line).file("a.fa", text()).file("g.gff3", gff);
+        if indexed {
+            case = case.file("a.fa.fai", &index);
+        }
+        case.run().fails(3, &[said, "of this very sequence"]);
+    }
+}
+
+#[test]
 #[allow(clippy::single_range_in_vec_init, reason = "blocks")]
 fn windows_around_the_ends_of_a_feature_go_over_the_origin_too() {
     let gff = "c\ts\tregion\t1\t6000\t.\t+\t.\tID=c;Is_circular=true\n\

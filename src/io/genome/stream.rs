@@ -228,20 +228,21 @@ impl Stream {
             return Ok(());
         };
         let length = self.reader.finish_sequence()?;
+        let contig = Contig {
+            name: name.clone(),
+            length,
+        };
         for &i in self.asked.get(name).map_or(&[][..], Vec::as_slice) {
             let region = &self.options.regions[i];
             if let Some(wanted) = region.on(name) {
-                region.check_start(wanted.start, length)?;
+                region.check_contig(wanted.start, &contig)?;
                 if wanted.end != TO_END {
                     region.warn_if_clipped(wanted.end, length);
                 }
             }
         }
         self.length = Some(length);
-        self.contigs.push(Contig {
-            name: name.clone(),
-            length,
-        });
+        self.contigs.push(contig);
         Ok(())
     }
 }

@@ -32,6 +32,8 @@ pub struct Labels {
     pub count: u32,
     /// Labels of variants that have one already, which are left out.
     pub repeated: u64,
+    /// Contigs that are circles, and their bases, as the file says.
+    pub circles: HashMap<String, u64>,
     places: Places,
 }
 
@@ -108,6 +110,7 @@ impl Labels {
             columns: names.into_iter().map(Column::new).collect(),
             count: 0,
             repeated: 0,
+            circles: HashMap::new(),
             places: if of_variants {
                 Places::Variants(HashMap::new())
             } else {
@@ -255,10 +258,11 @@ fn of_intervals(path: &Path, wanted: &[String]) -> Result<Labels> {
     let places = chosen(&NAMES, wanted)?;
     let names = places.iter().map(|&at| NAMES[at].to_string()).collect();
     let mut labels = Labels::new(names, false);
-    let mut read = intervals::read(path, None, false)?;
-    for interval in std::mem::take(&mut read.intervals) {
-        let circle = read.circle(&interval).map(u64::cast_signed);
+    for interval in intervals::read(path, None, false)?.intervals {
+        let circle = interval.on_circle().map(u64::cast_signed);
         let region = &interval.region;
+        let bases = interval.circle.map(|bases| (region.contig.clone(), bases));
+        labels.circles.extend(bases);
         let strand = match interval.strand {
             Orientation::Forward => "+",
             Orientation::Reverse => "-",

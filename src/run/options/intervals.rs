@@ -75,10 +75,8 @@ impl Intervals {
         let mut read = intervals::read(path, self.feature.as_deref(), allow_empty)?;
         let all = std::mem::take(&mut read.intervals);
         let count = all.len();
-        let shaped = all.into_iter().filter_map(|interval| {
-            let circle = read.circle(&interval);
-            shape.apply(interval, circle)
-        });
+        let shaped = all.into_iter();
+        let shaped = shaped.filter_map(|interval| shape.apply(interval));
         let shaped: Vec<_> = shaped.collect();
         if shaped.is_empty() && count > 0 {
             let error = Error::usage("--around 0 leaves no base of any interval");
@@ -89,7 +87,6 @@ impl Intervals {
             intervals: shaped,
             feature: read.feature,
             others: read.others,
-            circles: read.circles,
         }))
     }
 

@@ -156,7 +156,10 @@ impl Source {
         let file = self.intervals.intervals.as_deref().unwrap_or(Path::new(""));
         let file = Arc::from(file.display().to_string());
         let exact = |interval: &Interval| {
-            Query::exact(interval.region.clone()).of_line(&file, interval.line)
+            let query = Query::exact(interval.region.clone());
+            query
+                .of_line(&file, interval.line)
+                .on_circle(interval.circle)
         };
         regions.extend(intervals.iter().map(exact));
         let context = self.context(facts);

@@ -266,6 +266,7 @@ mod tests {
             strand: Orientation::of(strand),
             line: 1,
             record: 0,
+            circle: None,
             begins: None,
         }
     }

@@ -11,6 +11,7 @@ use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnSpec, TableWriter};
 use crate::run::outputs::{Format, Outputs};
 use crate::run::{file_name, units::number};
+use crate::tables::must_be_circles;
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow_select::take::take_arrays;
 use judge::Judge;
@@ -73,6 +74,7 @@ pub fn join(request: &Join) -> Result<Option<Value>> {
     outputs.open(&declared)?;
     let table = TableFile::open(request.table)?;
     let labels = Labels::read(request.labels, request.columns)?;
+    must_be_circles(&table, request.labels, &labels.circles)?;
     let question = request.question.as_ref();
     let judge = question.map(|question| Judge::new(&table, &labels, question));
     let mut judge = judge.transpose()?;

@@ -9,6 +9,7 @@ use crate::io::table_file::TableFile;
 use crate::io::table_writer::{ColumnKind, ColumnSpec};
 use crate::sequence::interval::{Interval, Orientation};
 use crate::sequence::region::Region;
+use crate::tables::must_be_circles;
 use crate::tables::places::{self, Places};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt8Type, UInt16Type};
@@ -64,13 +65,16 @@ impl Groups {
         }
         let read = intervals::read(path, None, false)?;
         let mut places: HashMap<String, Overlaps> = HashMap::new();
+        let mut circles = HashMap::new();
         for (interval, number) in read.intervals.iter().zip(0..) {
             let Region { contig, start, end } = &interval.region;
             let bases = (start.cast_signed(), end.cast_signed());
-            let circle = read.circle(interval).map(u64::cast_signed);
+            circles.extend(interval.circle.map(|bases| (contig.clone(), bases)));
+            let circle = interval.on_circle().map(u64::cast_signed);
             let here = places.entry(contig.clone()).or_default();
             here.push(bases, circle, number);
         }
+        must_be_circles(table, path, &circles)?;
         places.values_mut().for_each(Overlaps::sort);
         let mut counts = vec![0; read.intervals.len()];
         let by = By::Intervals(read.intervals, places);

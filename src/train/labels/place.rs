@@ -1,10 +1,10 @@
 //! Which bases a label is of.
 
 use crate::error::{Error, Result};
-use crate::sequence::contigs::compare;
+use crate::sequence::contigs::{compare, must_be_circle};
 use crate::sequence::region::Region;
 use crate::train::Genomes;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -31,20 +31,26 @@ impl Bases {
 pub(super) struct OnGenomes<'a> {
     genomes: &'a Genomes,
     path: &'a Path,
-    circular: BTreeSet<String>,
+    circles: BTreeMap<String, u64>,
 }
 
 impl<'a> OnGenomes<'a> {
-    /// For the file at `path`, which says that some contigs are circles.
+    /// For the file at `path`, which says that some contigs are circles of so many bases.
     ///
     /// # Errors
-    /// Input: a label stands on a contig that the genomes lack.
+    /// Input: a label stands on a contig that the genomes lack; a circle has other bases there.
     pub fn new<'b>(
         genomes: &'a Genomes,
         path: &'a Path,
         contigs: impl Iterator<Item = &'b str>,
-        circular: BTreeSet<&str>,
+        circles: BTreeMap<String, u64>,
     ) -> Result<Self> {
+        for (name, bases) in &circles {
+            if let Some(contig) = genomes.place(name) {
+                let checked = must_be_circle(*bases, &genomes.contigs[contig]);
+                checked.map_err(|error| error.file(path.display()))?;
+            }
+        }
         match compare(contigs, &genomes.contigs).report() {
             Some(report) => Err(Error::input(report)
                 .file(path.display())
@@ -52,7 +58,7 @@ impl<'a> OnGenomes<'a> {
             None => Ok(Self {
                 genomes,
                 path,
-                circular: circular.into_iter().map(str::to_string).collect(),
+                circles,
             }),
         }
     }
@@ -72,7 +78,7 @@ impl<'a> OnGenomes<'a> {
         };
         let length = self.genomes.contigs[contig].length;
         let Region { start, end, .. } = *region;
-        let around = self.circular.contains(&region.contig) && start < length;
+        let around = self.circles.contains_key(&region.contig) && start < length;
         if end > length && !(around && end - start <= length) {
             return wrong(format!(
                 "ends at {end} of {}, which has {length} bases",

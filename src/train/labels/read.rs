@@ -7,7 +7,7 @@ use crate::genes;
 use crate::io::{bed, bedgraph, bigwig, gff};
 use crate::sequence::region::Region;
 use crate::train::{DataFile, Genomes};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Classes that a base can have at a time, at most: the bits of a mark.
@@ -63,7 +63,7 @@ impl Labels {
             }
             let read = gff::read(path)?;
             let contigs = read.iter().map(|feature| feature.region.contig.as_str());
-            let place = OnGenomes::new(genomes, path, contigs, genes::circular(&read))?;
+            let place = OnGenomes::new(genomes, path, contigs, genes::circles(&read))?;
             let learned = |kind: &str| kind == "CDS" || kind == "pseudogene";
             for feature in read.iter().filter(|feature| learned(&feature.kind)) {
                 place.bases(&feature.region, Some(feature.line))?;
@@ -168,7 +168,7 @@ impl Labels {
                 }
             };
             let contigs = records.iter().map(|(region, ..)| region.contig.as_str());
-            let place = OnGenomes::new(genomes, path, contigs, BTreeSet::new())?;
+            let place = OnGenomes::new(genomes, path, contigs, BTreeMap::new())?;
             for (region, value, line) in &records {
                 let bases = place.bases(region, *line)?;
                 let here = bases.of(&mut values[bases.contig], k);
@@ -195,7 +195,7 @@ fn features(
     let of_type = |kind: &String| wanted.is_empty() || wanted.contains(kind);
     let chosen = || read.iter().filter(|feature| of_type(&feature.kind));
     let contigs = chosen().map(|feature| feature.region.contig.as_str());
-    let place = OnGenomes::new(genomes, path, contigs, genes::circular(&read))?;
+    let place = OnGenomes::new(genomes, path, contigs, genes::circles(&read))?;
     for feature in chosen() {
         let bases = place.bases(&feature.region, Some(feature.line))?;
         marked.push((bases, feature.kind.clone()));
@@ -207,7 +207,7 @@ fn features(
 fn regions(path: &Path, genomes: &Genomes, marked: &mut Vec<(Bases, String)>) -> Result<()> {
     let records = bed::read(path, false)?.warned();
     let contigs = records.iter().map(|record| record.region.contig.as_str());
-    let place = OnGenomes::new(genomes, path, contigs, BTreeSet::new())?;
+    let place = OnGenomes::new(genomes, path, contigs, BTreeMap::new())?;
     for record in records {
         let bases = place.bases(&record.region, Some(record.line))?;
         marked.push((bases, record.name.unwrap_or_else(|| stem(path))));

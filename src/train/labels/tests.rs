@@ -154,6 +154,10 @@ fn genes_beyond_a_contigs_end_are_an_error_unless_it_is_a_circle() {
     );
     let circle = "c\ts\tregion\t1\t20\t.\t+\t.\tID=c;Is_circular=true\n";
     assert!(genes(&format!("{circle}{gene}")).is_ok());
+    let other = circle.replace("\t20\t", "\t21\t");
+    let error = genes(&format!("{other}{gene}")).err().unwrap().to_string();
+    let said = "a.gff3: c is a circle of 21 bases here, but the sequence has 20";
+    assert!(error.contains(said), "{error}");
     // Other features of an annotation are not learned from.
     assert!(genes("c\ts\texon\t16\t24\t.\t+\t0\tID=a\n").is_ok());
 }

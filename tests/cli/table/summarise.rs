@@ -230,4 +230,14 @@ fn a_gene_over_the_origin_of_a_circle_has_the_rows_at_both_ends_in_summaries_and
         .map(|row| starts[row])
         .collect();
     assert_eq!(joined.integers("start"), kept);
+    // A circle of another length is one of another assembly.
+    let mut case = case.file("g.gff3", gff.replace("\t900\t", "\t899\t"));
+    for line in [
+        "table summarise table --by g.gff3 --columns entropy -o x.parquet",
+        "table join table g.gff3 -o x.parquet",
+    ] {
+        case = case.args(line);
+        let said = "g.gff3: c is a circle of 899 bases here, but the sequence has 900";
+        case.run().fails(3, &[said]);
+    }
 }
