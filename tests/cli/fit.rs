@@ -347,6 +347,13 @@ fn a_model_is_adapted_to_a_genome_without_further_options() {
 fn force_replaces_nothing_but_what_fit_has_made() {
     let mut other = small("--steps 1 --force").file("out/mine", "");
     other.run().fails(2, &["exists already"]);
+    // Nor the model that training starts from.
+    let mut first = small("--steps 1");
+    first.run().succeeds(&MADE);
+    for start in ["-m out", "--config out/config.json"] {
+        first = first.args(&format!("fit a.fa {start} -o ./out --force --steps 1"));
+        first.run().fails(2, &["out: output is also an input"]);
+    }
 }
 
 #[test]

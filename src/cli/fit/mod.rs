@@ -54,7 +54,7 @@ impl Fit {
         }
         self.schedule.workers.start()?;
         let output = self.directory()?;
-        checkpoint::must_be_free(&output, Some(self.output.force))?;
+        self.must_be_free(&output)?;
         let mut fit = self.prepare()?;
         for warning in fit.warnings() {
             tracing::warn!("{warning}");
@@ -97,7 +97,7 @@ impl Fit {
     pub fn check(&self) -> Result<String> {
         self.schedule.workers.start()?;
         if let Ok(output) = self.directory() {
-            checkpoint::must_be_free(&output, Some(self.output.force))?;
+            self.must_be_free(&output)?;
         }
         let fit = self.prepare()?;
         let estimate = fit.estimate();
@@ -153,6 +153,22 @@ impl Fit {
             (Some(genome), Some(model)) if adapts => Ok(PathBuf::from(format!("{genome}-{model}"))),
             _ => Err(Error::usage("no directory to make").todo("give -o DIR")),
         }
+    }
+
+    /// Refuses a directory that stands there, unless --force replaces it, and it is not where
+    /// training starts from.
+    fn must_be_free(&self, output: &Path) -> Result<()> {
+        let read = self.start.model.iter().chain(&self.start.config);
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        if let Some(target) = real(output)
+            && read
+                .filter_map(|path| real(path))
+                .any(|path| path.starts_with(&target))
+        {
+            let error = Error::usage("output is also an input").file(output.display());
+            return Err(error.todo("choose another output"));
+        }
+        checkpoint::must_be_free(output, Some(self.output.force))
     }
 
     fn open(&self) -> Result<Checkpoint> {
