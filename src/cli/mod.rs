@@ -5,6 +5,7 @@ mod completions;
 mod fit;
 mod log;
 mod models;
+mod options;
 mod params;
 mod pilot;
 mod process;
@@ -25,7 +26,8 @@ use std::process::ExitCode;
     name = "crocuta",
     version,
     arg_required_else_help = true,
-    max_term_width = 100
+    max_term_width = 100,
+    mut_subcommands(options::with_negative_numbers)
 )]
 #[command(
     after_help = "Exit codes: 0 done; 1 internal error; 2 usage; 3 bad input; 4 model missing \
@@ -107,6 +109,7 @@ pub fn main() -> ExitCode {
     };
     process::finish(|| {
         process::start(&cli.logging, steps, saves)?;
+        options::must_be_named_once(&matches)?;
         let params = cli.params.write(&matches)?;
         match cli.command {
             Command::Embed(embed) => run::run(&embed.job(), cli.logging.progress()),

@@ -92,14 +92,15 @@ pub fn expand(mut words: Vec<OsString>) -> Result<(Vec<OsString>, Option<PathBuf
     Ok((words, Some(path.clone())))
 }
 
-fn built() -> Command {
+/// The program's commands, with what clap adds to them.
+pub fn built() -> Command {
     let mut command = Cli::command();
     command.build();
     command
 }
 
 /// The innermost subcommand that is called, and what was said to it.
-fn called<'a>(command: &Command, matches: &'a ArgMatches) -> (Command, &'a ArgMatches) {
+pub fn called<'a>(command: &Command, matches: &'a ArgMatches) -> (Command, &'a ArgMatches) {
     match matches.subcommand() {
         Some((name, below)) => match command.find_subcommand(name) {
             Some(command) => called(command, below),

@@ -9,6 +9,31 @@ fn the_command_line_is_well_formed() {
     Cli::command().debug_assert();
 }
 
+/// Fails for each option that takes a value, of each command, but not a number after a minus.
+fn take_negative_numbers(command: &Clap) {
+    let arguments = command.get_arguments();
+    for arg in arguments.filter(|arg| arg.get_long().is_some() && !arg.is_global_set()) {
+        let takes = arg.get_action().takes_values();
+        let name = command.get_bin_name().unwrap_or_default();
+        let negative = arg.is_allow_negative_numbers_set() || arg.is_allow_hyphen_values_set();
+        assert!(negative || !takes, "{name}: {arg}");
+    }
+    command.get_subcommands().for_each(take_negative_numbers);
+}
+
+#[test]
+fn a_negative_number_is_the_value_of_the_option_before_it() {
+    let mut command = Cli::command();
+    command.build();
+    command.get_subcommands().for_each(take_negative_numbers);
+    let line = "crocuta predict a.fa --bed b.bed --threshold -1.4 --tracks -1";
+    let parsed = Cli::command()
+        .try_get_matches_from(line.split(' '))
+        .unwrap();
+    let (_, predict) = parsed.subcommand().unwrap();
+    assert_eq!(predict.get_one("threshold"), Some(&-1.4f32));
+}
+
 /// Options of which commands say different things, and why.
 const SAID_DIFFERENTLY: &[(&str, &str)] = &[
     ("chunk", "in training gradients flow over it"),

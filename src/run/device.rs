@@ -124,7 +124,10 @@ pub fn describe<'a>(devices: impl IntoIterator<Item = &'a Device>) -> (String, &
     let (mut all, mut kind) = (Vec::new(), "cpu");
     for device in devices {
         all.push(match device {
-            Device::Cpu => format!("the CPU, {} threads", rayon::current_num_threads()),
+            Device::Cpu => match rayon::current_num_threads() {
+                1 => "the CPU, 1 thread".to_string(),
+                threads => format!("the CPU, {threads} threads"),
+            },
             Device::Cuda(gpu) => {
                 kind = "cuda";
                 format!("{}, {}", device.name(), gpu.name())

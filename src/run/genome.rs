@@ -30,7 +30,7 @@ use crate::stream::{Engine, Journal, Pool, Progress, Strand, TableOutput};
 use crate::table::{Column, Groups, Positions};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Options of `crocuta embed`.
 #[derive(clap::Args, Clone, Debug, Serialize)]
@@ -420,9 +420,9 @@ impl GenomeJob<'_> {
 
     /// The table's path; none if rows go to other files alone.
     fn table(&self) -> Option<PathBuf> {
-        let path = &self.inputs.output.output;
-        let elsewhere = self.heads().is_some_and(Heads::writes) && is_stdout(path);
-        (!elsewhere).then(|| path.clone())
+        let elsewhere = self.heads().is_some_and(Heads::writes);
+        let path = self.inputs.output.table(elsewhere);
+        path.map(Path::to_path_buf)
     }
 
     /// The strands that are read: those asked for, or what the head was trained on.

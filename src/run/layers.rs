@@ -12,12 +12,7 @@ pub struct Layers {
     /// The layer whose vectors are written: 0 the embedding, i the residual stream after block i,
     /// -1 that after the last block; or the name of a published module, as crocuta models show
     /// lists them [default: the last norm's output]. Repeatable: a column each.
-    #[arg(
-        long,
-        value_name = "LAYER",
-        allow_negative_numbers = true,
-        help_heading = "Output"
-    )]
+    #[arg(long, value_name = "LAYER", help_heading = "Output")]
     pub layer: Vec<String>,
 }
 

@@ -174,12 +174,13 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     if let Some(file) = summary {
         summary::write(file, &done, session, (seconds, output.profile))?;
     }
+    let written = outputs.written();
     outputs.commit()?;
     if let Some(journal) = journal {
         journal.remove();
     }
     tracing::info!("model {}", session.named());
-    done.report(session, seconds);
+    done.report(session, seconds, &written);
     match &done.failed {
         Some(what) if output.strict => Err(Error::new(Kind::Strict, what)),
         _ => Ok(()),
@@ -233,7 +234,7 @@ fn journal<J: Job>(
     let identity = identity::of(session, compute, job.options()?, inputs)?;
     let every = Duration::from_secs(output.checkpoint_every);
     let directory = output.checkpoint_dir.as_deref();
-    Journal::open(&output.output, directory, identity, every).map(Some)
+    Journal::open(output.path(), directory, identity, every).map(Some)
 }
 
 /// A path's last part, for metadata.

@@ -200,6 +200,11 @@ impl Outputs {
         self.force
     }
 
+    /// The files that are complete, and their bytes.
+    pub fn written(&self) -> Vec<(PathBuf, u64)> {
+        self.set.complete()
+    }
+
     /// Gives all outputs their names.
     ///
     /// # Errors

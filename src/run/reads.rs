@@ -94,7 +94,8 @@ pub struct Reads {
     /// Numbers of the vectors.
     #[arg(long, value_enum, default_value = "f16", help_heading = "Output")]
     dtype: Dtype,
-    /// Write the predictions of every base of every read to a second table.
+    /// Write the predictions of every base of every read to a table of their own. Without -o
+    /// instead of the table of reads.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     #[serde(serialize_with = "is_given")]
     per_base: Option<PathBuf>,
@@ -321,7 +322,7 @@ impl Job for Reads {
             all: self.all_alignments,
             blocks: opened.blocks,
             keep: self.bam_out.is_some(),
-            scratch: self.compute.scratch(&self.output.output),
+            scratch: self.compute.scratch(self.output.path()),
         };
         let heads = std::iter::once(&opened.head).chain(&opened.other_heads);
         let models: Vec<_> = opened.session.engines().zip(heads).collect();
@@ -368,11 +369,11 @@ impl Reads {
         heads::chosen(own, self.head.as_deref())
     }
 
-    /// The table's path; none if the records with their tags are all that is written.
+    /// The table's path; none if rows of bases, or the records with their tags, are all that is
+    /// written.
     fn table(&self) -> Option<PathBuf> {
-        let path = &self.output.output;
-        let elsewhere = self.bam_out.is_some() && is_stdout(path);
-        (!elsewhere).then(|| path.clone())
+        let elsewhere = self.bam_out.is_some() || self.per_base.is_some();
+        self.output.table(elsewhere).map(Path::to_path_buf)
     }
 
     fn sequenced(&self) -> bool {

@@ -3,7 +3,7 @@
 use super::memory::peak_memory;
 use super::session::Session;
 use super::units::{number, readable};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::io::atomic::AtomicFile;
 use crate::io::table_writer::Receipt;
 use crate::ops::Device;
@@ -11,7 +11,11 @@ use crate::ops::timing;
 use crate::stream::pipeline::{Totals, Work};
 use serde_json::{Map, Value, json};
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Files that the last line names at most.
+const LISTED: usize = 4;
 
 /// What heads count for, whatever ops they call.
 const HEAD: &str = "head";
@@ -50,8 +54,8 @@ impl Summary {
         }
     }
 
-    /// Says what was done.
-    pub fn report(&self, session: &Session, seconds: f64) {
+    /// Says what was done, and how much was written: the table, or else these files.
+    pub fn report(&self, session: &Session, seconds: f64, files: &[(PathBuf, u64)]) {
         for warning in &self.warnings {
             tracing::warn!("{warning}");
         }
@@ -62,17 +66,31 @@ impl Summary {
         for note in &self.notes {
             tracing::info!("{note}");
         }
-        let bytes = self.receipt.as_ref().map_or(0, |receipt| receipt.bytes);
+        let written = match &self.receipt {
+            Some(table) => format!(", {}", readable(table.bytes)),
+            None => listed(files),
+        };
         let speed = self.totals.bases as f64 / seconds.max(1e-9);
         tracing::info!(
-            "{}, {} in {seconds:.1} s on {}: {} bases/s, peak memory {}",
+            "{}{written} in {seconds:.1} s on {}: {} bases/s, peak memory {}",
             self.counted,
-            readable(bytes),
             session.place(),
             number(speed as u64),
             readable(peak_memory().unwrap_or_default()),
         );
     }
+}
+
+/// The first files, each with its bytes, and how many more there are.
+fn listed(files: &[(PathBuf, u64)]) -> String {
+    let first = files.iter().take(LISTED);
+    let name = |path: &Path| printable(&path.to_string_lossy());
+    let named = first.map(|(path, bytes)| format!(", {} {}", name(path), readable(*bytes)));
+    let more = match files.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more files"),
+    };
+    named.collect::<String>() + &more
 }
 
 /// Writes the summary as JSON: the same keys for all commands, then the command's own.

@@ -130,6 +130,28 @@ fn any_output_may_be_dev_null() {
     }
 }
 
+#[test]
+fn without_a_table_s_path_a_run_writes_another_output_that_is_asked_for_alone() {
+    for command in given::commands() {
+        let more = ["-o", "--summary"];
+        let others = command.outputs.iter();
+        for output in others.filter(|output| !more.contains(&output.option)) {
+            let line = command.line.to_string() + &output.args();
+            let files: Vec<&str> = output.files.iter().map(String::as_str).collect();
+            let outcome = given::case(&line).run().succeeds(&files);
+            assert!(outcome.stdout.is_empty(), "{line}");
+            // What was written is said, not how long the table is that there is not.
+            let said = outcome.stderr.lines().last().unwrap();
+            let bytes = outcome.file(files[0]).len();
+            assert!(said.contains(&format!(", {} ", files[0])), "{said}");
+            assert!(!said.contains(" 0 B") && bytes > 0, "{said}");
+            // Where stdout is asked for, it has the table.
+            let outcome = given::case(&format!("{line} -o -")).run().succeeds(&files);
+            assert!(outcome.stdout.starts_with(b"PAR1"), "{line}");
+        }
+    }
+}
+
 /// The command with all its outputs, each of which is a link to `real/` of its name.
 fn linked(command: &Command) -> Case {
     let case = given::case(&format!("{} --force", command.whole()));

@@ -192,7 +192,11 @@ impl AtomicFile {
         if let Some(set) = self.set.take() {
             self.sync().map_err(|e| Error::io(&self.name, &e))?;
             if let Some(temporary) = self.temporary.take() {
-                set.complete(self.name.clone(), (self.file, temporary), self.force);
+                set.add(
+                    (self.name.clone(), self.bytes),
+                    (self.file, temporary),
+                    self.force,
+                );
             }
         } else if let Some(temporary) = &self.temporary {
             let renamed = self.sync().and_then(|()| temporary.rename(self.force));

@@ -29,6 +29,7 @@ struct Members {
 #[derive(Debug)]
 struct Complete {
     name: PathBuf,
+    bytes: u64,
     /// Locked until it has its name, so that no other process takes it for stale.
     _file: File,
     temporary: Temporary,
@@ -68,10 +69,20 @@ impl OutputSet {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn complete(&self, name: PathBuf, made: (File, Temporary), force: bool) {
+    /// The paths of the files that are complete and wait for their names, and their bytes.
+    pub fn complete(&self) -> Vec<(PathBuf, u64)> {
+        let members = self.members();
+        let complete = members.complete.iter();
+        complete
+            .map(|file| (file.name.clone(), file.bytes))
+            .collect()
+    }
+
+    pub(super) fn add(&self, (name, bytes): (PathBuf, u64), made: (File, Temporary), force: bool) {
         let (file, temporary) = made;
         self.members().complete.push(Complete {
             name,
+            bytes,
             _file: file,
             temporary,
             force,

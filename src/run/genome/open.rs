@@ -60,7 +60,7 @@ impl GenomeJob<'_> {
             strand,
             bins: self.bins(),
             intervals: intervals.map(|all| (all, self.pool())),
-            scratch: compute.scratch(&self.inputs.output.output),
+            scratch: compute.scratch(self.inputs.output.path()),
         };
         let mut opened = OpenGenome {
             columns: if genome.consensus().is_some() {

@@ -95,7 +95,7 @@ impl Job for Predict {
                 PredictTargets::Bases(self.of_bases().declare(opened, outputs)?)
             }
             OpenPredict::Sequences(_) => {
-                let path = &self.inputs.output.output;
+                let path = self.inputs.output.path();
                 PredictTargets::Sequences(outputs.create(path, Format::Parquet)?)
             }
         })

@@ -139,7 +139,7 @@ impl SequenceJob<'_> {
             all: true,
             blocks: None,
             keep: false,
-            scratch: compute.scratch(&output.output),
+            scratch: compute.scratch(output.path()),
         };
         let models: Vec<_> = opened.session.engines().zip(&opened.heads).collect();
         let source = &mut opened.source;

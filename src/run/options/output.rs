@@ -4,7 +4,7 @@ use crate::io::compression::Compression;
 use crate::run::units::{duration, size};
 use crate::stream::Pool;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Bins of bases.
@@ -37,10 +37,11 @@ pub struct Compressed {
 /// Where the table goes.
 #[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct Output {
-    /// The table to write, Parquet; - is stdout.
-    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    /// The table to write, Parquet; - is stdout [default: stdout, or no table where another output
+    /// is asked for].
+    #[arg(short, long, value_name = "FILE")]
     #[serde(skip)]
-    pub output: PathBuf,
+    output: Option<PathBuf>,
     #[command(flatten)]
     #[serde(flatten)]
     pub compressed: Compressed,
@@ -91,4 +92,16 @@ pub struct Output {
     #[arg(long, help_heading = "Output")]
     #[serde(skip)]
     pub strict: bool,
+}
+
+impl Output {
+    /// The table's path; stdout if none was given.
+    pub fn path(&self) -> &Path {
+        self.output.as_deref().unwrap_or(Path::new("-"))
+    }
+
+    /// The table's path; none if none was given and `elsewhere` is written what was asked for.
+    pub fn table(&self, elsewhere: bool) -> Option<&Path> {
+        (self.output.is_some() || !elsewhere).then(|| self.path())
+    }
 }

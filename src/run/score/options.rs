@@ -135,12 +135,7 @@ pub struct Score {
     /// The layer whose vectors are compared and kept: 0 the embedding, i the residual stream after
     /// block i, -1 that after the last block; or the name of a published module, as crocuta models
     /// show lists them [default: the last norm's output].
-    #[arg(
-        long,
-        value_name = "LAYER",
-        allow_negative_numbers = true,
-        help_heading = "Output"
-    )]
+    #[arg(long, value_name = "LAYER", help_heading = "Output")]
     pub(super) layer: Option<String>,
     /// A picture of the region: log-likelihood differences as a heat map, SVG or PNG, by its name.
     /// Without -o instead of the table.

@@ -62,7 +62,7 @@ impl Score {
             embeddings: self.embeddings.or(protocol.embeddings),
             shard: self.sharding.one().is_some_and(|shard| shard.of > 1),
             chunk: 0,
-            scratch: self.compute.scratch(&self.output.output),
+            scratch: self.compute.scratch(self.output.path()),
         })
     }
 

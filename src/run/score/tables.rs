@@ -2,7 +2,7 @@
 
 use super::{OpenScore, Score};
 use crate::error::{Error, Result};
-use crate::io::atomic::{AtomicFile, is_stdout};
+use crate::io::atomic::AtomicFile;
 use crate::io::read;
 use crate::io::sha256::digest_from;
 use crate::io::source::{Source, can_be_read_again, shown};
@@ -17,7 +17,7 @@ use crate::sequence::region::Span;
 use crate::stream::TableOutput;
 use crate::table::{self, Column, Groups, Known, VariantRow, VariantRows};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 /// Rows of a batch.
@@ -30,12 +30,11 @@ pub struct Tables {
 }
 
 impl Score {
-    /// Where the Parquet goes: not to stdout if the scores go elsewhere.
+    /// Where the Parquet goes, if it is written.
     pub(super) fn table(&self) -> Option<PathBuf> {
-        let path = &self.output.output;
         let elsewhere = [&self.tsv, &self.vcf_out, &self.plot];
-        let elsewhere = elsewhere.into_iter().any(Option::is_some) && is_stdout(path);
-        (!elsewhere).then(|| path.clone())
+        let elsewhere = elsewhere.into_iter().any(Option::is_some);
+        self.output.table(elsewhere).map(Path::to_path_buf)
     }
 
     /// Claims the tables.

@@ -162,6 +162,11 @@ fn what_cannot_be_exported_is_refused() {
             2,
             "there is no column nothing",
         ),
+        (
+            "-o out.tsv --columns start,end,start",
+            2,
+            "--columns names start twice",
+        ),
         ("-o out.tsv --region chr9", 2, "chr9"),
         ("-o out.npy", 2, "there is no column of vectors"),
         ("-o - --npy", 2, "two files"),
