@@ -13,8 +13,6 @@ const LANES: usize = 16;
 const VECTORS: usize = 4;
 /// Rows that are computed together: with the vectors of a panel, 24 of the 32 registers hold sums.
 const ROWS: usize = 6;
-/// Rows that are rounded together: they stay in the L2 cache while all panels pass.
-pub const BLOCK: usize = 8 * ROWS;
 
 /// A weight (N, K), rounded and packed.
 #[derive(Debug)]
@@ -61,8 +59,8 @@ impl Packed {
         }
     }
 
-    /// `out (M, N) = x (M, K) Wᵀ` of some rows, [`BLOCK`] are best, on one thread; `block` will hold
-    /// them rounded. Only where it is [`available`].
+    /// `out (M, N) = x (M, K) Wᵀ` of rows that stay in the L2 cache while all panels pass, on one thread;
+    /// `block` will hold them rounded. Only where it is [`available`].
     pub fn multiply(&self, out: &mut [f32], x: &[f32], block: &mut Vec<u32>) {
         let (inner, width) = (self.inner, self.width);
         let rows = x.len() / inner.max(1);
