@@ -142,16 +142,15 @@ fn tile<const V: usize>(
     columns: usize,
 ) {
     let halves = x.len() / some;
-    let rows: [&[u32]; ROWS] =
-        std::array::from_fn(|row| &x[row.min(some - 1) * halves..][..halves]);
+    let mut rows = [x; ROWS];
+    for (row, from) in rows.iter_mut().enumerate() {
+        *from = &x[row.min(some - 1) * halves..][..halves];
+    }
     let mut sums = [[_mm512_setzero_ps(); V]; ROWS];
     for (k, weights) in panel.chunks_exact(V * LANES).enumerate().take(halves) {
-        let weights: [__m512bh; V] = std::array::from_fn(|v| {
-            // SAFETY: the vectors of these two k lie within the panel.
-            unsafe {
-                std::mem::transmute(_mm512_loadu_si512(weights.as_ptr().add(v * LANES).cast()))
-            }
-        });
+        // SAFETY: the vectors of these two k lie within the panel.
+        let weights: [__m512bh; V] =
+            unsafe { weights.as_ptr().cast::<[__m512bh; V]>().read_unaligned() };
         for (sums, row) in sums.iter_mut().zip(&rows) {
             // SAFETY: k is less than `halves`, and 512 bits are 512 bits.
             let x: __m512bh = unsafe {

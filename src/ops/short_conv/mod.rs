@@ -22,9 +22,6 @@ const ROWS: usize = 64;
 /// Rows and channels whose sums stay in registers while all taps pass: of 128 taps 4 times as fast as
 /// a row of sums in memory to which each tap is added.
 const TOGETHER: usize = 8;
-/// With as few taps as these a row at a time is faster: it is written from its first value to its
-/// last, as the processor foresees.
-const FEW: usize = 4;
 const LANES: usize = 16;
 
 /// `y[t, c] = bias[c] + Σ_j weight[c, j] · x[t − (K−1) + j, c]`, zeros before a sequence's start.
@@ -281,11 +278,7 @@ fn taps(conv: &ShortConv, out: &mut [f32], window: &[f32], activation: Activatio
     assert!(window.len() == (rows + kernel - 1) * channels && taps.len() == kernel * channels);
     // Which row of the window a tap multiplies, after the output's own.
     let place = |tap: usize| if conv.reversed { kernel - 1 - tap } else { tap };
-    let blocks = if kernel > FEW {
-        (rows / TOGETHER * TOGETHER, channels / LANES * LANES)
-    } else {
-        (0, 0)
-    };
+    let blocks = (rows / TOGETHER * TOGETHER, channels / LANES * LANES);
     for row in (0..blocks.0).step_by(TOGETHER) {
         for channel in (0..blocks.1).step_by(LANES) {
             let mut sums = [[0.0f32; LANES]; TOGETHER];
