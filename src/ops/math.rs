@@ -180,7 +180,7 @@ pub fn silu<const FMA: bool>(x: f32) -> f32 {
 /// GELU by its tanh formula: `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`, as `x · sigmoid(2 …)`.
 #[inline(always)]
 pub fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
-    x * sigmoid::<FMA>(x * mul_add::<FMA>(x * x, 0.071_354_82, 1.595_769_1))
+    x * sigmoid::<FMA>(x * mul_add::<FMA>(x * x, 0.071_354_82, 1.595_769))
 }
 
 /// GELU as defined, `x · Φ(x)` with the normal distribution's Φ, within 3e-7 of max(1, |x|).
