@@ -65,8 +65,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Whether the block begins at a line of its own accord or because it is large: one that must begin
-/// at a page is left to the system.
+/// Whether the block is placed at a line; one that must begin at a page is left to the system.
 fn is_large(layout: Layout) -> bool {
     layout.size() >= LARGE && layout.align() <= LINE
 }
