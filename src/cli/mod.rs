@@ -1,5 +1,6 @@
 //! The command line: one file for each command, a struct of options for each concern.
 
+mod allocator;
 mod check;
 mod completions;
 mod fit;
@@ -14,7 +15,7 @@ mod table;
 mod tests;
 mod version;
 
-pub use process::Allocator;
+pub use allocator::Allocator;
 
 use crate::run::{self, Embed, Predict, Reads, Score};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -6,52 +6,12 @@ use crate::io::atomic::{self, STDOUT_CLOSED};
 use crate::io::panics::is_contained;
 use crate::io::threads;
 use crate::stream;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// The system's allocator; when it has no memory left, the process ends with exit code 137, on
-/// which schedulers retry with more memory, instead of an abort.
-pub struct Allocator;
-
-// SAFETY: every call goes to the system's allocator with the caller's arguments.
-unsafe impl GlobalAlloc for Allocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as the caller of this function promises.
-        unsafe { or_exit(System.alloc(layout), layout.size()) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as the caller of this function promises.
-        unsafe { or_exit(System.alloc_zeroed(layout), layout.size()) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as the caller of this function promises.
-        unsafe { or_exit(System.realloc(block, layout, size), size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as the caller of this function promises.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-fn or_exit(block: *mut u8, size: usize) -> *mut u8 {
-    if block.is_null() && size > 0 {
-        let message = b"crocuta: error: out of memory: give it more, or a smaller --chunk\n";
-        // SAFETY: writes a static message; nothing here allocates.
-        unsafe {
-            libc::write(2, message.as_ptr().cast(), message.len());
-            libc::_exit(i32::from(Kind::Memory as u8));
-        }
-    }
-    block
-}
 
 /// Runs before `main`: Rust's own start replaces a closed standard output by /dev/null, and what is
 /// written there would be lost without an error.

@@ -44,7 +44,7 @@ pub use attention::{Attention, Cache, Nystrom, Performer, Reach, Rotary, Sums};
 pub use attention_pool::{PoolSizes, PoolState, attention_pool, place_within};
 pub use binary_cross_entropy::binary_cross_entropy;
 pub use cross_entropy::{cross_entropy, surprisals};
-pub use feed_forward::FeedForward;
+pub use feed_forward::{FeedForward, GatedFeedForward};
 pub use gate::{gate, gate_to_product};
 pub use glu::glu_residual;
 pub use linear::{Linear, rounds_on_cpu};

@@ -20,7 +20,8 @@ use crate::checkpoint::Weights;
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
 use crate::ops::{
-    Activation, Attention, Cache, Linear, RmsNorm, ShortConv, Tail, gate, gate_to_product,
+    Activation, Attention, Cache, GatedFeedForward, Linear, RmsNorm, ShortConv, Tail, gate,
+    gate_to_product,
 };
 pub use filter::FilterKind;
 use filter::{Filter, FilterState};
@@ -42,8 +43,7 @@ pub struct Model {
 struct Block {
     pre_norm: RmsNorm,
     mixer: Mixer,
-    post_norm: RmsNorm,
-    mlp: Mlp,
+    mlp: GatedFeedForward,
 }
 
 enum Mixer {
@@ -60,13 +60,6 @@ struct Hyena {
     short_conv: ShortConv,
     filter: Filter,
     out: Linear,
-}
-
-struct Mlp {
-    l1: Linear,
-    l2: Linear,
-    l3: Linear,
-    activation: Activation,
 }
 
 /// What a sequence leaves behind.
@@ -198,14 +191,13 @@ impl Model {
             taps.put(Layer::After(i), &x);
             let y = block.pre_norm.forward_to_product(&x)?;
             x = block.mixer.forward(&y, &x, state, rows)?; // (T, D)
-            let y = block.post_norm.forward_to_product(&x)?;
             let added = Layer::Within(i, ADDED);
             x = if taps.want(added) {
-                let y = block.mlp.alone(&y)?; // (T, D)
+                let y = block.mlp.alone(&x)?; // (T, D)
                 taps.put(added, &y);
                 y.add(&x)?
             } else {
-                block.mlp.forward(&y, &x)? // (T, D)
+                block.mlp.forward(&x)? // (T, D), `x + l3(act(l1 norm x) · l2 norm x)`
             };
         }
         taps.finish(&x, |x| self.norm.forward(x))
@@ -223,17 +215,19 @@ impl Block {
         Ok(Self {
             pre_norm: norm(&weights.at("pre_norm"), sizes)?,
             mixer,
-            post_norm: norm(&weights.at("post_norm"), sizes)?,
-            mlp: Mlp {
-                l1: linear(&mlp.at("l1"), false, d, inner, None)?,
-                l2: linear(&mlp.at("l2"), false, d, inner, None)?,
-                l3: linear(&mlp.at("l3"), false, inner, d, None)?,
-                activation: if i > 0 && sizes.first_activated {
+            mlp: GatedFeedForward::new(
+                norm(&weights.at("post_norm"), sizes)?,
+                [
+                    linear(&mlp.at("l1"), false, d, inner, None)?,
+                    linear(&mlp.at("l2"), false, d, inner, None)?,
+                    linear(&mlp.at("l3"), false, inner, d, None)?,
+                ],
+                if i > 0 && sizes.first_activated {
                     Activation::None
                 } else {
                     Activation::GeluErf
                 },
-            },
+            ),
         })
     }
 }
@@ -309,25 +303,6 @@ impl Mixer {
             }
             _ => Err(foreign_state()),
         }
-    }
-}
-
-impl Mlp {
-    /// `residual + l3(act(l1 x) · l2 x)`
-    fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        self.l3.forward_residual(&self.inner(x)?, residual)
-    }
-
-    /// The same without the residual.
-    fn alone(&self, x: &Tensor) -> Result<Tensor> {
-        self.l3.forward(&self.inner(x)?)
-    }
-
-    /// `act(l1 x) · l2 x` (T, M)
-    fn inner(&self, x: &Tensor) -> Result<Tensor> {
-        let (opened, gated) = (self.l1.forward_rounded(x)?, self.l2.forward_rounded(x)?);
-        let inner = opened.dim(1)?;
-        gate_to_product((&opened, 0), (&gated, 0), inner, self.activation)
     }
 }
 

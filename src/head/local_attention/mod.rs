@@ -415,7 +415,7 @@ fn weigh(scores: &mut [f32], columns: usize, at: usize, window: usize, scale: f3
         }
         let mut sum = 0.0;
         for x in row.iter_mut() {
-            *x = math::exp(*x - largest);
+            *x = math::exp::<FMA>(*x - largest);
             sum += *x;
         }
         let factor = 1.0 / sum;

@@ -59,9 +59,9 @@ simd! {
 fn apply(out: &mut [f32], x: &[f32], activation: Activation) {
     match activation {
         Activation::None => out.copy_from_slice(x),
-        Activation::GeluTanh => map(out, x, math::gelu_tanh),
-        Activation::GeluErf => map(out, x, math::gelu_erf),
-        Activation::Silu => map(out, x, math::silu),
+        Activation::GeluTanh => map(out, x, math::gelu_tanh::<FMA>),
+        Activation::GeluErf => map(out, x, math::gelu_erf::<FMA>),
+        Activation::Silu => map(out, x, math::silu::<FMA>),
     }
 }
 }
@@ -78,9 +78,9 @@ simd! {
 pub(super) fn slopes(out: &mut [f32], grad: &[f32], x: &[f32], activation: Activation) {
     match activation {
         Activation::None => out.copy_from_slice(grad),
-        Activation::GeluTanh => scale(out, grad, x, gelu_tanh_slope),
-        Activation::GeluErf => scale(out, grad, x, gelu_erf_slope),
-        Activation::Silu => scale(out, grad, x, silu_slope),
+        Activation::GeluTanh => scale(out, grad, x, gelu_tanh_slope::<FMA>),
+        Activation::GeluErf => scale(out, grad, x, gelu_erf_slope::<FMA>),
+        Activation::Silu => scale(out, grad, x, silu_slope::<FMA>),
     }
 }
 }
@@ -93,22 +93,22 @@ fn scale(out: &mut [f32], grad: &[f32], x: &[f32], slope: impl Fn(f32) -> f32) {
 }
 
 #[inline(always)]
-pub(super) fn silu_slope(x: f32) -> f32 {
-    let s = math::sigmoid(x);
+pub(super) fn silu_slope<const FMA: bool>(x: f32) -> f32 {
+    let s = math::sigmoid::<FMA>(x);
     s * (1.0 + x * (1.0 - s))
 }
 
 /// Of `x · sigmoid(u)`, `u = 1.595769 (x + 0.044715 x³)`.
 #[inline(always)]
-fn gelu_tanh_slope(x: f32) -> f32 {
-    let s = math::sigmoid(1.595_769 * (x + 0.044_715 * x * x * x));
+fn gelu_tanh_slope<const FMA: bool>(x: f32) -> f32 {
+    let s = math::sigmoid::<FMA>(1.595_769 * (x + 0.044_715 * x * x * x));
     s * (1.0 + x * (1.0 - s) * 1.595_769 * (1.0 + 0.134_145 * x * x))
 }
 
 /// `Φ(x) + x φ(x)`
 #[inline(always)]
-fn gelu_erf_slope(x: f32) -> f32 {
-    math::normal(x) + x * 0.398_942_3 * math::exp(-0.5 * x * x)
+fn gelu_erf_slope<const FMA: bool>(x: f32) -> f32 {
+    math::normal::<FMA>(x) + x * 0.398_942_3 * math::exp::<FMA>(-0.5 * x * x)
 }
 
 #[cfg(test)]

@@ -266,11 +266,15 @@ impl Attention {
         let mut out = vec![0.0; n * width];
         let (mut largest, mut sums) = (vec![f32::NEG_INFINITY; n], vec![0.0; n]);
         let mut scores = unwritten(n * PAGE);
-        for (start, page) in sequence.lane.pages(seen(0).start..seen(n - 1).end) {
-            let columns = page.keys.len() / d;
+        let all = seen(0).start..seen(n - 1).end;
+        for (start, page) in sequence.lane.pages(all.clone()) {
+            // Of the page, what a query of the tile sees.
+            let from = all.start.saturating_sub(start);
+            let columns = (all.end - start).min(page.keys.len() / d) - from;
+            let start = start + from;
             let scores = &mut scores[..n * columns];
-            let [keys, values] =
-                [&page.keys, &page.values].map(|rows| self.head(rows, head * width, columns, d));
+            let [keys, values] = [&page.keys, &page.values]
+                .map(|rows| self.head(&rows[from * d..], head * width, columns, d));
             multiply(scores, false, queries, keys.transposed(), scale);
             for (row, weights) in scores.chunks_exact_mut(columns).enumerate() {
                 let weights = only(weights, seen(row), start);
@@ -343,7 +347,7 @@ fn weigh(scores: &mut [f32], largest: &mut f32, sum: &mut f32, out: &mut [f32]) 
     }
     let now = most.iter().chain(rest).fold(*largest, |a, b| a.max(*b));
     if now > *largest {
-        let factor = math::exp(*largest - now);
+        let factor = math::exp::<FMA>(*largest - now);
         *sum *= factor;
         out.iter_mut().for_each(|x| *x *= factor);
         *largest = now;
@@ -352,12 +356,12 @@ fn weigh(scores: &mut [f32], largest: &mut f32, sum: &mut f32, out: &mut [f32]) 
     let (groups, rest) = scores.as_chunks_mut::<16>();
     for group in groups {
         for (sum, x) in sums.iter_mut().zip(group) {
-            *x = math::exp(*x - now);
+            *x = math::exp::<FMA>(*x - now);
             *sum += *x;
         }
     }
     for (sum, x) in sums.iter_mut().zip(rest) {
-        *x = math::exp(*x - now);
+        *x = math::exp::<FMA>(*x - now);
         *sum += *x;
     }
     *sum += sums.iter().sum::<f32>();

@@ -109,7 +109,7 @@ fn tile(out: &mut [f32], logits: &[f32], targets: &[u32], weights: &[f32]) -> f6
         let largest = logits.iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
         let mut sum = 0.0;
         for (out, x) in out.iter_mut().zip(logits) {
-            *out = math::exp(x - largest);
+            *out = math::exp::<FMA>(x - largest);
             sum += *out;
         }
         let target = *target as usize;

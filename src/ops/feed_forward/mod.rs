@@ -1,10 +1,14 @@
 //! A norm and two dense layers beside a residual stream.
 
+mod gated;
+
+use super::linear::{Epilogue, Then, Work};
 use super::norm::layer_norm;
 use super::{Activation, Device, LayerNorm, Linear, unwritten, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::timing;
+pub use gated::GatedFeedForward;
 use rayon::prelude::*;
 
 /// Rows of a tile: what lies between the two layers stays in the L2 cache.
@@ -57,13 +61,24 @@ impl FeedForward {
             out.par_chunks_mut(tile * width)
                 .zip(x.par_chunks(tile * width))
                 .for_each_init(
-                    || (unwritten(tile * width), unwritten(tile * inner)),
-                    |(y, between), (out, x)| {
+                    || {
+                        let (y, between) = (unwritten(tile * width), unwritten(tile * inner));
+                        (y, between, Work::default())
+                    },
+                    |(y, between, work), (out, x)| {
                         let y = &mut y[..x.len()];
                         let between = &mut between[..x.len() / width * inner];
                         layer_norm(y, x, norm, shift, self.norm.eps());
-                        up.forward(between, y, None, self.activation);
-                        down.forward(out, between, Some(x), Activation::None);
+                        let activated = Epilogue {
+                            activation: self.activation,
+                            then: Then::Nothing,
+                        };
+                        up.forward(between, y, activated, work);
+                        let residual = Epilogue {
+                            activation: Activation::None,
+                            then: Then::Plus(x),
+                        };
+                        down.forward(out, between, residual, work);
                     },
                 );
             Ok(out)

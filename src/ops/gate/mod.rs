@@ -185,9 +185,9 @@ fn multiply_activated(out: &mut [f32], x: &[f32], y: &[f32], activation: Activat
     let all = out.iter_mut().zip(x).zip(y);
     match activation {
         Activation::None => all.for_each(|((out, x), y)| *out = x * y),
-        Activation::GeluTanh => all.for_each(|((out, x), y)| *out = math::gelu_tanh(*x) * y),
-        Activation::GeluErf => all.for_each(|((out, x), y)| *out = math::gelu_erf(*x) * y),
-        Activation::Silu => all.for_each(|((out, x), y)| *out = math::silu(*x) * y),
+        Activation::GeluTanh => all.for_each(|((out, x), y)| *out = math::gelu_tanh::<FMA>(*x) * y),
+        Activation::GeluErf => all.for_each(|((out, x), y)| *out = math::gelu_erf::<FMA>(*x) * y),
+        Activation::Silu => all.for_each(|((out, x), y)| *out = math::silu::<FMA>(*x) * y),
     }
 }
 }

@@ -60,7 +60,7 @@ fn glus(out: &mut [f32], x: &[f32], residual: &[f32], width: usize) {
     for ((out, residual), x) in rows.zip(x.chunks_exact(2 * width)) {
         let (a, b) = x.split_at(width);
         for ((out, residual), (a, b)) in out.iter_mut().zip(residual).zip(a.iter().zip(b)) {
-            *out = residual + a * math::sigmoid(*b);
+            *out = residual + a * math::sigmoid::<FMA>(*b);
         }
     }
 }
@@ -74,7 +74,7 @@ fn slopes(out: &mut [f32], x: &[f32], grad: &[f32], width: usize) {
         let (a, b) = x.split_at(width);
         let outs = to_a.iter_mut().zip(to_b).zip(grad);
         for (((to_a, to_b), grad), (a, b)) in outs.zip(a.iter().zip(b)) {
-            let sigmoid = math::sigmoid(*b);
+            let sigmoid = math::sigmoid::<FMA>(*b);
             *to_a = grad * sigmoid;
             *to_b = grad * a * sigmoid * (1.0 - sigmoid);
         }

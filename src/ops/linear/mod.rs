@@ -2,25 +2,30 @@
 
 mod backward;
 pub(super) mod cuda;
+mod epilogue;
 mod rounded;
 
 use super::cuda::OnGpu;
 use super::{
-    Activation, Device, Matrix, activation, expect_shape, math, math::simd, multiply, unwritten,
-    with_slices,
+    Activation, Device, Matrix, activation, expect_shape, multiply, unwritten, with_slices,
 };
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::timing;
 pub(super) use backward::{to_input, to_weight};
+use epilogue::follow;
+pub(super) use epilogue::{Epilogue, Then};
 use rayon::prelude::*;
-use rounded::{BLOCK, Packed};
+use rounded::Packed;
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 pub use rounded::available as rounds_on_cpu;
 
-/// Rows of a tile: in larger ones the output leaves the L2 cache before the activation reads it.
+/// Rows of a tile at most.
 const ROWS: usize = 512;
+/// Rows of a block of a product, which stays in the L2 cache until its epilogue reads it.
+const BLOCK: usize = 96;
 /// Rows of a tile at least: for fewer, packing the weight takes longer than the product.
 const LEAST: usize = 16;
 /// The values of a product up to which the library sums in another order.
@@ -116,7 +121,10 @@ impl Linear {
             inner,
             width,
             weight,
-            bias: self.bias.as_ref().map(|_| bias),
+            bias: match self.bias {
+                Some(_) => bias.into(),
+                None => vec![0.0; width].into(),
+            },
         }
     }
 
@@ -190,13 +198,17 @@ impl Linear {
                 // A small step is for all threads, too.
                 let each = rows.div_ceil(rayon::current_num_threads()).max(LEAST);
                 let tile = each.min(ROWS).min(rows.div_ceil(2)).max(1);
-                out.par_chunks_mut(tile * width)
-                    .enumerate()
-                    .for_each(|(i, out)| {
+                out.par_chunks_mut(tile * width).enumerate().for_each_init(
+                    Work::default,
+                    |work, (i, out)| {
                         let x = &x[i * tile * inner..][..out.len() / width * inner];
-                        let added = residual.map(|_| &added[i * tile * width..][..out.len()]);
-                        layer.forward(out, x, added, activation);
-                    });
+                        let then = match residual {
+                            Some(_) => Then::Plus(&added[i * tile * width..][..out.len()]),
+                            None => Then::Nothing,
+                        };
+                        layer.forward(out, x, Epilogue { activation, then }, work);
+                    },
+                );
                 Ok(out)
             },
         )?;
@@ -211,7 +223,16 @@ pub(super) struct Rows<'a> {
     inner: usize,
     width: usize,
     weight: Weight<'a>,
-    bias: Option<&'a [f32]>,
+    bias: Cow<'a, [f32]>,
+}
+
+/// What a thread needs for products, kept from one to the next.
+#[derive(Default)]
+pub(super) struct Work {
+    /// A block of a product.
+    product: Vec<f32>,
+    /// A block of rounded inputs.
+    rounded: Vec<u32>,
 }
 
 /// A weight as a product reads it.
@@ -225,29 +246,28 @@ enum Weight<'a> {
 }
 
 impl Rows<'_> {
-    /// `out (M, N) = activation(x (M, K) Wᵀ + b) + added (M, N)`, on one thread.
-    pub(super) fn forward(
-        &self,
-        out: &mut [f32],
-        x: &[f32],
-        added: Option<&[f32]>,
-        activation: Activation,
-    ) {
+    /// `out (M, N)` of `x (M, K) Wᵀ + b` and what follows, on one thread. A block of the product stays in
+    /// the L2 cache until `out` is written row by row: the tiles of a product are strided, and of an
+    /// `out` in memory the processor waits for each.
+    pub(super) fn forward(&self, out: &mut [f32], x: &[f32], epilogue: Epilogue, work: &mut Work) {
+        let block = self.width * BLOCK;
+        work.product.resize(block.min(out.len()), 0.0);
+        let blocks = out.chunks_mut(block).zip(x.chunks(self.inner * BLOCK));
+        for (i, (out, x)) in blocks.enumerate() {
+            let y = &mut work.product[..out.len()];
+            self.multiply(y, x, &mut work.rounded);
+            let then = epilogue.then.of(i * block..i * block + out.len());
+            follow(out, y, &self.bias, Epilogue { then, ..epilogue });
+        }
+    }
+
+    /// `out = x Wᵀ`
+    fn multiply(&self, out: &mut [f32], x: &[f32], rounded: &mut Vec<u32>) {
         let (inner, width) = (self.inner, self.width);
         let weight = match &self.weight {
             Weight::Turned(turned) => Matrix::new(turned, [inner, width], width),
             Weight::Stored(weight) => Matrix::new(weight, [width, inner], inner).transposed(),
-            Weight::Rounded(packed) => {
-                // Some rows at a time, that what follows the product finds them in the cache.
-                let mut block = Vec::new();
-                let blocks = out.chunks_mut(BLOCK * width).zip(x.chunks(BLOCK * inner));
-                for (i, (out, x)) in blocks.enumerate() {
-                    let added = added.map(|added| &added[i * BLOCK * width..][..out.len()]);
-                    packed.multiply(out, x, &mut block);
-                    epilogue(out, self.bias, added, width, activation);
-                }
-                return;
-            }
+            Weight::Rounded(packed) => return packed.multiply(out, x, rounded),
         };
         // With fewer rows a row's bits would depend on how many there are.
         let (rows, least) = (out.len() / width, (SMALL / width + 1).max(2));
@@ -265,7 +285,6 @@ impl Rows<'_> {
         } else {
             multiply(out, 0.0, Matrix::new(x, [rows, inner], inner), weight);
         }
-        epilogue(out, self.bias, added, width, activation);
     }
 }
 
@@ -284,40 +303,6 @@ fn turned(weight: &[f32], inner: usize, width: usize) -> Vec<f32> {
             }
         });
     out
-}
-
-simd! {
-fn epilogue(out: &mut [f32], bias: Option<&[f32]>, added: Option<&[f32]>, width: usize, activation: Activation) {
-    if let Some(bias) = bias {
-        match activation {
-            Activation::None => rows(out, bias, width, |x| x),
-            Activation::GeluTanh => rows(out, bias, width, math::gelu_tanh),
-            Activation::GeluErf => rows(out, bias, width, math::gelu_erf),
-            Activation::Silu => rows(out, bias, width, math::silu),
-        }
-    } else {
-        match activation {
-            Activation::None => {}
-            Activation::GeluTanh => out.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
-            Activation::GeluErf => out.iter_mut().for_each(|x| *x = math::gelu_erf(*x)),
-            Activation::Silu => out.iter_mut().for_each(|x| *x = math::silu(*x)),
-        }
-    }
-    if let Some(added) = added {
-        for (out, added) in out.iter_mut().zip(added) {
-            *out += added;
-        }
-    }
-}
-}
-
-#[inline(always)]
-fn rows(out: &mut [f32], bias: &[f32], width: usize, activation: impl Fn(f32) -> f32) {
-    for row in out.chunks_exact_mut(width) {
-        for (x, bias) in row.iter_mut().zip(bias) {
-            *x = activation(*x + bias);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,6 @@ const LANES: usize = 16;
 const VECTORS: usize = 4;
 /// Rows that are computed together: with the vectors of a panel, 24 of the 32 registers hold sums.
 const ROWS: usize = 6;
-/// Rows that are rounded together: they stay in the L2 cache while all panels pass.
-pub const BLOCK: usize = 8 * ROWS;
 
 /// A weight (N, K), rounded and packed.
 #[derive(Debug)]
@@ -61,8 +59,8 @@ impl Packed {
         }
     }
 
-    /// `out (M, N) = x (M, K) Wᵀ` of some rows, [`BLOCK`] are best, on one thread; `block` will hold
-    /// them rounded. Only where it is [`available`].
+    /// `out (M, N) = x (M, K) Wᵀ` of rows that stay in the L2 cache while all panels pass, on one thread;
+    /// `block` will hold them rounded. Only where it is [`available`].
     pub fn multiply(&self, out: &mut [f32], x: &[f32], block: &mut Vec<u32>) {
         let (inner, width) = (self.inner, self.width);
         let rows = x.len() / inner.max(1);
@@ -144,16 +142,15 @@ fn tile<const V: usize>(
     columns: usize,
 ) {
     let halves = x.len() / some;
-    let rows: [&[u32]; ROWS] =
-        std::array::from_fn(|row| &x[row.min(some - 1) * halves..][..halves]);
+    let mut rows = [x; ROWS];
+    for (row, from) in rows.iter_mut().enumerate() {
+        *from = &x[row.min(some - 1) * halves..][..halves];
+    }
     let mut sums = [[_mm512_setzero_ps(); V]; ROWS];
     for (k, weights) in panel.chunks_exact(V * LANES).enumerate().take(halves) {
-        let weights: [__m512bh; V] = std::array::from_fn(|v| {
-            // SAFETY: the vectors of these two k lie within the panel.
-            unsafe {
-                std::mem::transmute(_mm512_loadu_si512(weights.as_ptr().add(v * LANES).cast()))
-            }
-        });
+        // SAFETY: the vectors of these two k lie within the panel.
+        let weights: [__m512bh; V] =
+            unsafe { weights.as_ptr().cast::<[__m512bh; V]>().read_unaligned() };
         for (sums, row) in sums.iter_mut().zip(&rows) {
             // SAFETY: k is less than `halves`, and 512 bits are 512 bits.
             let x: __m512bh = unsafe {

@@ -209,7 +209,7 @@ fn gated(outs: [&mut [f32]; 2], sums: &mut [f32], ins: [&[f32]; 3], weight: &[f3
     let mut gated = vec![0.0; width];
     for ((to_y, to_gate), ((grad, y), gate)) in outs.zip(ins) {
         for ((gated, y), gate) in gated.iter_mut().zip(y).zip(gate) {
-            *gated = y * math::silu(*gate);
+            *gated = y * math::silu::<FMA>(*gate);
         }
         for ((out, grad), weight) in to_y.iter_mut().zip(grad).zip(weight) {
             *out = grad * weight;
@@ -223,8 +223,8 @@ fn gated(outs: [&mut [f32]; 2], sums: &mut [f32], ins: [&[f32]; 3], weight: &[f3
             }
         }
         for ((to_y, to_gate), (y, gate)) in to_y.iter_mut().zip(to_gate).zip(y.iter().zip(gate)) {
-            *to_gate = *to_y * y * silu_slope(*gate);
-            *to_y *= math::silu(*gate);
+            *to_gate = *to_y * y * silu_slope::<FMA>(*gate);
+            *to_y *= math::silu::<FMA>(*gate);
         }
     }
 }

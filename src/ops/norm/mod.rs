@@ -133,10 +133,25 @@ impl RmsNorm {
         }
     }
 
+    /// The weight.
+    pub(super) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// An error unless rows of `x` have this norm's width.
+    pub(super) fn expect(&self, x: &Tensor) -> Result<()> {
+        expect_shape("norm weight", &self.weight, &[x.width()])
+    }
+
+    /// Of rows, with the weight's values, on one thread.
+    pub(super) fn rows(&self, out: &mut [f32], x: &[f32], weight: &[f32]) {
+        rms_norm(out, x, weight, self.inside, self.outside);
+    }
+
     /// (…, D) to (…, D).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let _span = timing::span("norm");
-        expect_shape("norm weight", &self.weight, &[x.width()])?;
+        self.expect(x)?;
         if let Device::Cuda(gpu) = x.device() {
             let (values, weight) = (x.gpu_values(gpu)?, self.weight.gpu_values(gpu)?);
             let out = cuda::rms_norm(gpu, values, weight, self.inside, self.outside)?;
@@ -149,7 +164,7 @@ impl RmsNorm {
     pub fn forward_to_product(&self, x: &Tensor) -> Result<Tensor> {
         match x.device() {
             Device::Cuda(gpu) if gpu.rounded() => {
-                expect_shape("norm weight", &self.weight, &[x.width()])?;
+                self.expect(x)?;
                 let (values, weight) = (x.gpu_values(gpu)?, self.weight.gpu_values(gpu)?);
                 let out = cuda::rms_norm(gpu, values, weight, self.inside, self.outside)?;
                 Ok(self.derived(Tensor::rounded_on_gpu(gpu, out, x.dims()), x))
@@ -164,7 +179,7 @@ impl RmsNorm {
             let mut out = unwritten(x.len());
             out.par_chunks_mut(ROWS * width)
                 .zip(x.par_chunks(ROWS * width))
-                .for_each(|(out, x)| rms_norm(out, x, weight, self.inside, self.outside));
+                .for_each(|(out, x)| self.rows(out, x, weight));
             Ok(out)
         })?;
         Ok(self.derived(Tensor::from_vec(out, x.dims(), x.device())?, x))
@@ -269,7 +284,7 @@ impl GatedRmsNorm {
 simd! {
 fn gated_rms_norm(out: &mut [f32], y: &[f32], gate: &[f32], weight: &[f32], group: usize, eps: f32) {
     for ((out, y), gate) in out.iter_mut().zip(y).zip(gate) {
-        *out = y * math::silu(*gate);
+        *out = y * math::silu::<FMA>(*gate);
     }
     for row in out.chunks_exact_mut(weight.len()) {
         for (out, weight) in row.chunks_exact_mut(group).zip(weight.chunks_exact(group)) {

@@ -377,7 +377,7 @@ fn prepare(tile: &mut Tile, group: &Group, io: &Inputs, rows: &Range<usize>, col
         }
         *step = sum;
         for step in step.iter_mut() {
-            *step = math::softplus(*step);
+            *step = math::softplus::<FMA>(*step);
         }
         let u = lanes(io.u, io.channels, row, columns);
         for ((input, step), u) in input.iter_mut().zip(&*step).zip(&u) {
@@ -432,7 +432,7 @@ fn finish(out: &mut [&mut [f32]], tile: &mut Tile, io: &Inputs, rows: &Range<usi
         if let Some(gate) = io.gate {
             let gate = lanes(gate, io.channels, row, columns);
             for (y, gate) in y.iter_mut().zip(gate) {
-                *y *= math::silu(gate);
+                *y *= math::silu::<FMA>(gate);
             }
         }
         out.copy_from_slice(&y[..columns.len()]);

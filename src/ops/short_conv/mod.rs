@@ -318,9 +318,9 @@ fn taps(conv: &ShortConv, out: &mut [f32], window: &[f32], activation: Activatio
     }
     match activation {
         Activation::None => {}
-        Activation::Silu => out.iter_mut().for_each(|x| *x = math::silu(*x)),
-        Activation::GeluErf => out.iter_mut().for_each(|x| *x = math::gelu_erf(*x)),
-        Activation::GeluTanh => out.iter_mut().for_each(|x| *x = math::gelu_tanh(*x)),
+        Activation::Silu => out.iter_mut().for_each(|x| *x = math::silu::<FMA>(*x)),
+        Activation::GeluErf => out.iter_mut().for_each(|x| *x = math::gelu_erf::<FMA>(*x)),
+        Activation::GeluTanh => out.iter_mut().for_each(|x| *x = math::gelu_tanh::<FMA>(*x)),
     }
 }
 }

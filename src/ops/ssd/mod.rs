@@ -429,7 +429,7 @@ fn time_steps(steps: &mut [f32], raw: &[f32], bias: &[f32], limit: (f32, f32)) {
     let width = bias.len();
     for (steps, raw) in steps.chunks_exact_mut(width).zip(raw.chunks_exact(width)) {
         for ((step, raw), bias) in steps.iter_mut().zip(raw).zip(bias) {
-            *step = math::softplus(raw + bias).max(limit.0).min(limit.1);
+            *step = math::softplus::<FMA>(raw + bias).max(limit.0).min(limit.1);
         }
     }
 }

@@ -200,7 +200,7 @@ simd! {
 /// and keys.
 fn soften(weights: &mut [f32], slopes: &mut [f32], sum: f32, mean: f32, scale: f32) {
     for (weight, slope) in weights.iter_mut().zip(slopes) {
-        *weight = math::exp(*weight - sum);
+        *weight = math::exp::<FMA>(*weight - sum);
         *slope = *weight * (*slope - mean) * scale;
     }
 }

@@ -180,7 +180,7 @@ impl Head<'_> {
             let n = keys.rows;
             let weights = scores(queries, keys, |mark, row| {
                 row.iter_mut()
-                    .for_each(|x| *x = math::exp(*x - marks.logs[mark]));
+                    .for_each(|x| *x = math::exp::<false>(*x - marks.logs[mark]));
             });
             let mut slopes = unwritten(m * n);
             multiply(&mut slopes, false, to_seen, values.transposed(), 1.0);

@@ -236,7 +236,7 @@ simd! {
 /// `x ← exp(x − less) + ε`
 fn exponentials(x: &mut [f32], less: f32) {
     for x in x {
-        *x = math::exp(*x - less) + EPS;
+        *x = math::exp::<FMA>(*x - less) + EPS;
     }
 }
 }

@@ -255,7 +255,7 @@ fn gradient_to_output(work: &mut Work, at: &GroupTile, grad: &[f32]) {
         if let Some(gate) = io.gate {
             let gate = lanes(gate, io.channels, row, columns);
             for (x, gate) in to_output.iter_mut().zip(gate) {
-                *x *= math::silu(gate);
+                *x *= math::silu::<FMA>(gate);
             }
         }
         work.to_output[i] = to_output;
@@ -362,7 +362,7 @@ fn write_gradients(work: &mut Work, at: &GroupTile, grad: &[f32], to_skip: &mut 
             to_skip[lane] = mul_add::<FMA>(u[lane], to_output[lane], to_skip[lane]);
             let through = to_step[lane] * std::f32::consts::LN_2;
             let to_step = mul_add::<FMA>(to_input[lane], u[lane], through);
-            of_low[lane] = to_step * softplus_slope(step[lane]);
+            of_low[lane] = to_step * softplus_slope::<FMA>(step[lane]);
         }
         to_u[row][first..first + width].copy_from_slice(&of_u[..width]);
         to_low[row][first..first + width].copy_from_slice(&of_low[..width]);
@@ -373,7 +373,7 @@ fn write_gradients(work: &mut Work, at: &GroupTile, grad: &[f32], to_skip: &mut 
             let (gate, grad) = (lanes(gate, io.channels, row, columns), lanes(grad, io.channels, row, columns));
             let mut of_gate = work.tile.output[i];
             for lane in 0..WIDTH {
-                of_gate[lane] *= grad[lane] * silu_slope(gate[lane]);
+                of_gate[lane] *= grad[lane] * silu_slope::<FMA>(gate[lane]);
             }
             to_gate[row][first..first + width].copy_from_slice(&of_gate[..width]);
         }
@@ -383,12 +383,12 @@ fn write_gradients(work: &mut Work, at: &GroupTile, grad: &[f32], to_skip: &mut 
 
 /// The slope of softplus where its value is `y`: 1 − exp(−y), by its series where that cancels.
 #[inline(always)]
-fn softplus_slope(y: f32) -> f32 {
+fn softplus_slope<const FMA: bool>(y: f32) -> f32 {
     let series = y * (1.0 - y * 0.5 * (1.0 - y * (1.0 / 3.0) * (1.0 - y * 0.25)));
     if y < 0.03 {
         series
     } else {
-        1.0 - math::exp(-y)
+        1.0 - math::exp::<FMA>(-y)
     }
 }
 

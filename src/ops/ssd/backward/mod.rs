@@ -357,9 +357,9 @@ simd! {
 /// From the gradient to time steps to that of the numbers before bias, softplus and limits.
 fn slopes(grad: &mut [f32], raw: &[f32], bias: &[f32], limit: (f32, f32)) {
     for ((grad, raw), bias) in grad.iter_mut().zip(raw).zip(bias) {
-        let step = math::softplus(raw + bias);
+        let step = math::softplus::<FMA>(raw + bias);
         let within = step >= limit.0 && step <= limit.1;
-        *grad *= if within { math::sigmoid(raw + bias) } else { 0.0 };
+        *grad *= if within { math::sigmoid::<FMA>(raw + bias) } else { 0.0 };
     }
 }
 }
