@@ -13,6 +13,7 @@ mod backward;
 mod branches;
 mod filter;
 mod large;
+mod past;
 #[cfg(test)]
 mod tests;
 
@@ -20,15 +21,17 @@ pub use backward::Convolved;
 pub use filter::{FilterNetwork, FilterTaps};
 #[cfg(test)]
 pub(in crate::ops) use large::KERNELS as FFT_KERNELS;
+pub use past::Past;
 
 use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::fft::{Direction, fast, stride};
 use crate::ops::cuda::launch::THREADS;
-use crate::ops::cuda::{Element, Floats, Gpu, Saved, Source, Stored, lock, saved};
+use crate::ops::cuda::{Element, Floats, Gpu, Source, lock};
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
 use large::Large;
+use past::Lane;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicIsize;
@@ -52,20 +55,6 @@ pub struct LongConv {
     spectra: Mutex<Spectra>,
     /// Bytes of signals in one batch of FFTs; as much again is cuFFT's, and the filters'.
     workspace: usize,
-}
-
-/// The last L − 1 gated inputs of each lane's unfinished sequence, as far as it has come.
-pub struct Past {
-    lanes: Vec<Lane>,
-}
-
-#[derive(Default)]
-struct Lane {
-    /// Inputs of the sequence so far: position p lies in slot p mod the capacity.
-    position: usize,
-    /// (C, capacity), up to L − 1 values a channel.
-    ring: Option<CudaSlice<f32>>,
-    capacity: usize,
 }
 
 /// A stretch of rows of one segment that one FFT of each channel takes.
@@ -480,66 +469,6 @@ impl Piece {
             low, high, row, len, past, inside, slot, capacity, ahead, zeros, sums, 0,
         ]
         .map(|n| n as u32)
-    }
-}
-
-impl Past {
-    /// Inputs of a lane's sequence so far.
-    pub fn position(&self, lane: usize) -> usize {
-        self.lanes.get(lane).map_or(0, |lane| lane.position)
-    }
-
-    /// A copy that runs on by itself.
-    pub fn fork(&self, gpu: &Gpu) -> Result<Self> {
-        let lanes = self.lanes.iter().map(|lane| {
-            Ok(Lane {
-                position: lane.position,
-                capacity: lane.capacity,
-                ring: lane.ring.as_ref().map(|ring| gpu.copy(ring)).transpose()?,
-            })
-        });
-        Ok(Self {
-            lanes: lanes.collect::<Result<_>>()?,
-        })
-    }
-}
-
-impl Stored for Past {
-    fn store(&self) -> Result<Saved> {
-        let mut saved = Saved {
-            sizes: Vec::new(),
-            values: Vec::new(),
-        };
-        for lane in &self.lanes {
-            saved.sizes.extend([lane.position, lane.capacity]);
-            if let Some(ring) = &lane.ring {
-                saved.values.extend(saved::download(ring)?);
-            }
-        }
-        Ok(saved)
-    }
-
-    fn restore(gpu: &Gpu, saved: &Saved) -> Result<Self> {
-        let foreign = || mismatch("another op's state");
-        let total: usize = saved.sizes.iter().skip(1).step_by(2).sum();
-        let channels = saved.values.len() / total.max(1);
-        let mut rest = &saved.values[..];
-        let mut lanes = Vec::new();
-        for lane in saved.sizes.chunks(2) {
-            let [position, capacity] = *lane else {
-                return Err(foreign());
-            };
-            let here = rest.split_at_checked(channels * capacity);
-            let (here, later) = here.ok_or_else(foreign)?;
-            rest = later;
-            let ring = (capacity > 0).then(|| gpu.upload(here));
-            lanes.push(Lane {
-                position,
-                capacity,
-                ring: ring.transpose()?,
-            });
-        }
-        Ok(Self { lanes })
     }
 }
 
