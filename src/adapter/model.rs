@@ -36,16 +36,13 @@ fn compare_base(dir: &Path, (model, digest): (&str, &str)) -> Result<()> {
         return Ok(());
     };
     let (differs, why) = match &base.digest {
-        Some(own) => (own != digest, "these are other weights:"),
-        None => (
-            last(&base.name) != last(model),
-            "if these are not the same weights,",
-        ),
+        Some(own) => (own != digest, ", whose files have another digest"),
+        None => (last(&base.name) != last(model), ""),
     };
     if differs {
         tracing::warn!(
-            "{}: the adapter was trained on {}, and is applied to {model}: {why} choose the model \
-             with -m",
+            "{}: the adapter was trained on {}, and is applied to {model}{why}: if these are not \
+             the same weights, choose the model with -m",
             dir.display(),
             base.name
         );

@@ -47,6 +47,8 @@ pub(super) fn base(dir: &Path) -> Result<Option<Base>> {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_string);
     let name = text(config.get(BASE)).filter(|name| !name.is_empty());
     let digest = text(config.get(OWN).and_then(|own| own.get(BASE_DIGEST)));
+    // A model that was made for the training has none.
+    let digest = digest.filter(|digest| !digest.is_empty());
     Ok(name.map(|name| Base { name, digest }))
 }
 

@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use clap::{Arg, ArgMatches, Command};
 use std::collections::HashSet;
 
-/// A number after a minus is the value of the option before it, whatever the option: what may not
-/// be negative is refused by its value, not for want of one.
+/// A number such as -1 or -1.4 is the value of the option before it, whatever the option: what may
+/// not be negative is refused by its value, not for want of one.
 pub fn with_negative_numbers(command: Command) -> Command {
     let takes = |arg: &Arg| arg.get_action().takes_values() && !arg.is_positional();
     command

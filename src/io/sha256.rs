@@ -1,6 +1,7 @@
 //! SHA-256 digests, in lower-case hexadecimal as `sha256sum` prints them.
 
-use crate::error::{Error, Kind, Result};
+use super::threads;
+use crate::error::{Error, Result};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -50,7 +51,7 @@ impl Summing {
     /// A digest of no bytes.
     ///
     /// # Errors
-    /// Io: no thread can be started.
+    /// Memory: no thread can be started.
     pub fn begin() -> Result<Self> {
         let (pieces, received) = mpsc::channel::<Piece>();
         let sum = move || {
@@ -58,8 +59,7 @@ impl Summing {
             received.iter().for_each(|piece| piece(&mut sum));
             hex(&sum.finalize())
         };
-        let thread = thread::Builder::new().name("sha256".into()).spawn(sum);
-        let thread = thread.map_err(|e| Error::because(Kind::Io, e))?;
+        let thread = threads::start(sum)?;
         let digest = Digest(Arc::new(Waited {
             thread: Mutex::new(Some(thread)),
             known: OnceLock::new(),
@@ -97,7 +97,8 @@ impl Digest {
             match summed {
                 Some(Ok(digest)) => digest,
                 Some(Err(panic)) => std::panic::resume_unwind(panic),
-                None => String::new(),
+                // Whoever asked first was told why.
+                None => std::panic::resume_unwind(Box::new("no digest")),
             }
         })
     }

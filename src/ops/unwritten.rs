@@ -6,7 +6,7 @@
 pub(crate) fn unwritten<T: bytemuck::Pod>(len: usize) -> Vec<T> {
     let mut values = Vec::with_capacity(len);
     // SAFETY: the capacity is `len`, every bit pattern is a valid T, and the kernels that call
-    // this write each value before it is read.
+    // this, or the file that is read, write each value before it is read.
     #[allow(clippy::uninit_vec)]
     unsafe {
         values.set_len(len);

@@ -202,14 +202,15 @@ impl Heads {
         shard: Option<Shard>,
     ) -> Result<Tracks> {
         let mut tracks = Tracks::default();
-        let source = provenance::line(session);
+        // Only who writes it waits for the model's digest.
+        let source = || provenance::line(session);
         if let Some(path) = &self.genes {
             let file = outputs.create(path, Format::Gff3)?;
-            tracks.genes = Some(Genes::create(file, self.genetic_code, &source, shard)?);
+            tracks.genes = Some(Genes::create(file, self.genetic_code, &source(), shard)?);
         }
         if let (Some(path), Some(task)) = (&self.bed, task) {
             let file = outputs.create(path, Format::Bed)?;
-            let regions = Regions::create(file, &task.outputs, self.threshold, &source);
+            let regions = Regions::create(file, &task.outputs, self.threshold, &source());
             tracks.regions = Some(regions?);
         }
         let span = settings.bins.map_or(1, |(size, _)| size as u32);
@@ -230,7 +231,7 @@ impl Heads {
                 if let Some(prefix) = &self.bedgraph {
                     let path = track(prefix, &name, "bedGraph");
                     let file = outputs.create(&path, Format::BedGraph)?;
-                    let writer = bedgraph::Writer::create(file, &source)?;
+                    let writer = bedgraph::Writer::create(file, &source())?;
                     let file = ValueFile::BedGraph(Box::new(writer));
                     tracks.values.push(ValueTrack::new(file, place, *strand));
                 }

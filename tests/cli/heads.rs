@@ -180,7 +180,7 @@ fn other_weights_than_an_adapter_was_trained_on_are_warned_of_whatever_directori
     assert_eq!(same.code, Some(0), "{}", same.stderr);
     assert!(!same.stderr.contains("trained on"), "{}", same.stderr);
     let (case, other) = then(case, &format!("{predict} other/model"));
-    let said = "trained on model, and is applied to model: these are other weights";
+    let said = "trained on model, and is applied to model, whose files have another digest";
     assert!(other.stderr.contains(said), "{}", other.stderr);
     let (case, none) = then(case, "models show renamed --adapter renamed");
     none.fails(4, &["renamed: no adapter_config.json: give an adapter's"]);

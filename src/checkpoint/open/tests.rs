@@ -131,6 +131,31 @@ fn two_copies_of_the_weights_are_an_error_that_names_both() {
 }
 
 #[test]
+fn a_pinned_model_has_the_digest_that_it_has_without() {
+    let index = br#"{"metadata": {}, "weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#;
+    let (a, b) = (weights("a"), weights("b"));
+    let config = ("config.json", CONFIG.as_bytes());
+    let single = vec![config, (SINGLE, &a[..])];
+    let shards = vec![
+        config,
+        (INDEX, &index[..]),
+        ("1.safetensors", &a),
+        ("2.safetensors", &b),
+    ];
+    for files in [single, shards] {
+        let dir = model(&files);
+        let free = Checkpoint::open(dir.path()).unwrap();
+        let sums = files
+            .iter()
+            .map(|(name, bytes)| format!("{}  {name}\n", digest_of(bytes)));
+        fs::write(dir.path().join(digests::SUMS), sums.collect::<String>()).unwrap();
+        let pinned = Checkpoint::open(dir.path()).unwrap();
+        assert_eq!(pinned.digest.get(), free.digest.get());
+        assert_eq!(pinned.digest.get().len(), 64);
+    }
+}
+
+#[test]
 fn shards_are_read_as_one_model() {
     let index = br#"{"metadata": {}, "weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#;
     let (a, b) = (weights("a"), weights("b"));

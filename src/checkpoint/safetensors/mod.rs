@@ -29,7 +29,8 @@ use std::path::Path;
 const BLOCK: usize = 1 << 23;
 
 /// Reads every tensor of the file at `path` into `tensors`, on the CPU with its stored type, on all
-/// threads. The file's bytes are added to `sum`. Memory: the tensors.
+/// threads. The file's bytes are added to `sum`. Memory: the tensors, and the bytes of those of int8
+/// until they are summed up.
 pub fn read(
     path: &Path,
     tensors: &mut BTreeMap<String, Tensor>,

@@ -3,7 +3,7 @@
 use super::{ROUNDED, ROWS};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::linear::{Epilogue, Rows, Then, Work};
+use crate::ops::linear::{Epilogue, Rows, Then, Work, tile};
 use crate::ops::timing;
 use crate::ops::{
     Activation, Device, Linear, RmsNorm, expect_shape, gate_to_product, unwritten, with_slices,
@@ -73,7 +73,7 @@ impl GatedFeedForward {
             ];
             let mut out = unwritten(x.len());
             let most = if one.rounds() { ROUNDED } else { ROWS };
-            let tile = most.min(rows.div_ceil(2)).max(1);
+            let tile = tile(rows, most);
             out.par_chunks_mut(tile * width)
                 .zip(x.par_chunks(tile * width))
                 .for_each_init(Tile::default, |work, (out, x)| {

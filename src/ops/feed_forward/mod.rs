@@ -2,7 +2,7 @@
 
 mod gated;
 
-use super::linear::{Epilogue, Then, Work};
+use super::linear::{Epilogue, Then, Work, tile};
 use super::norm::layer_norm;
 use super::{Activation, Device, LayerNorm, Linear, unwritten, with_slices};
 use crate::error::Result;
@@ -57,7 +57,7 @@ impl FeedForward {
             let down = self.down.rows(down, below, rows);
             let mut out = unwritten(x.len());
             let most = if self.up.rounds() { ROUNDED } else { ROWS };
-            let tile = most.min(rows.div_ceil(2)).max(1);
+            let tile = tile(rows, most);
             out.par_chunks_mut(tile * width)
                 .zip(x.par_chunks(tile * width))
                 .for_each_init(

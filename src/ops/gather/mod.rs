@@ -26,7 +26,7 @@ impl Tensor {
         }
         let (rows, shape) = (indices.cpu()?, self.dims().to_vec());
         let out = match dim {
-            0 => rows_of(self, &rows.to_vec1()?)?,
+            0 => rows_of(&Self::from(self.cpu()?), &rows.to_vec1()?)?.to_device(self.device())?,
             _ => self.map(|x| x.index_select(&rows, dim))?,
         };
         Ok(out.derived([self], move |grad| {

@@ -195,9 +195,7 @@ impl Linear {
             |[x, weight, bias, added]| {
                 let layer = self.rows(weight, bias, rows);
                 let mut out = unwritten(rows * width);
-                // A small step is for all threads, too.
-                let each = rows.div_ceil(rayon::current_num_threads()).max(LEAST);
-                let tile = each.min(ROWS).min(rows.div_ceil(2)).max(1);
+                let tile = tile(rows, ROWS);
                 out.par_chunks_mut(tile * width).enumerate().for_each_init(
                     Work::default,
                     |work, (i, out)| {
@@ -250,15 +248,21 @@ impl Rows<'_> {
     /// the L2 cache until `out` is written row by row: the tiles of a product are strided, and of an
     /// `out` in memory the processor waits for each.
     pub(super) fn forward(&self, out: &mut [f32], x: &[f32], epilogue: Epilogue, work: &mut Work) {
-        let block = self.width * BLOCK;
+        let rows = BLOCK.max(self.least());
+        let block = self.width * rows;
         work.product.resize(block.min(out.len()), 0.0);
-        let blocks = out.chunks_mut(block).zip(x.chunks(self.inner * BLOCK));
+        let blocks = out.chunks_mut(block).zip(x.chunks(self.inner * rows));
         for (i, (out, x)) in blocks.enumerate() {
             let y = &mut work.product[..out.len()];
             self.multiply(y, x, &mut work.rounded);
             let then = epilogue.then.of(i * block..i * block + out.len());
             follow(out, y, &self.bias, Epilogue { then, ..epilogue });
         }
+    }
+
+    /// Rows with which the library sums in the usual order.
+    fn least(&self) -> usize {
+        (SMALL / self.width + 1).max(2)
     }
 
     /// `out = x Wᵀ`
@@ -270,7 +274,7 @@ impl Rows<'_> {
             Weight::Rounded(packed) => return packed.multiply(out, x, rounded),
         };
         // With fewer rows a row's bits would depend on how many there are.
-        let (rows, least) = (out.len() / width, (SMALL / width + 1).max(2));
+        let (rows, least) = (out.len() / width, self.least());
         if rows < least {
             let mut padded = vec![0.0; least * inner];
             padded[..x.len()].copy_from_slice(x);
@@ -286,6 +290,12 @@ impl Rows<'_> {
             multiply(out, 0.0, Matrix::new(x, [rows, inner], inner), weight);
         }
     }
+}
+
+/// Rows of each tile of a step, `most` at most: a small step is for all threads, too.
+pub(super) fn tile(rows: usize, most: usize) -> usize {
+    let each = rows.div_ceil(rayon::current_num_threads()).max(LEAST);
+    each.min(most).min(rows.div_ceil(2)).max(1)
 }
 
 /// The weight (N, K) as (K, N), so that products of many tiles read it as it lies: else each tile

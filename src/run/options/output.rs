@@ -38,7 +38,7 @@ pub struct Compressed {
 #[derive(clap::Args, Clone, Debug, Serialize)]
 pub struct Output {
     /// The table to write, Parquet; - is stdout [default: stdout, or no table where another output
-    /// is asked for].
+    /// than --summary is asked for].
     #[arg(short, long, value_name = "FILE")]
     #[serde(skip)]
     output: Option<PathBuf>,

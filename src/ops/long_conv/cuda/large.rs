@@ -23,10 +23,11 @@ pub(super) struct Large {
 }
 
 impl Large {
-    /// For signals of `size` values, where that is a size for these kernels.
-    pub(super) fn new(size: usize) -> Option<Self> {
+    /// For signals of `size` values, where that is a size for these kernels, and the GPU has the
+    /// shared memory that they take: 68 KB a block.
+    pub(super) fn new(gpu: &Gpu, size: usize) -> Option<Self> {
         let bits = size.ilog2() - 1;
-        let fits = size.is_power_of_two() && (16..=22).contains(&bits);
+        let fits = size.is_power_of_two() && (16..=22).contains(&bits) && gpu.capability >= 80;
         fits.then(|| Self {
             column: 1 << (bits / 2),
             row: 1 << bits.div_ceil(2),

@@ -53,7 +53,8 @@ pub struct LongConv {
     channels: usize,
     bias: CudaSlice<f32>, // (C)
     spectra: Mutex<Spectra>,
-    /// Bytes of signals in one batch of FFTs; as much again is cuFFT's, and the filters'.
+    /// Bytes of signals in one batch of FFTs; as much again are the filters' and, where it is used,
+    /// cuFFT's.
     workspace: usize,
 }
 
@@ -327,7 +328,7 @@ impl LongConv {
         size: usize,
     ) -> Result<()> {
         let gpu = &*self.gpu;
-        if let Some(large) = Large::new(size) {
+        if let Some(large) = Large::new(gpu, size) {
             return large.convolve(gpu, signals, filters, [pieces, channels]);
         }
         gpu.complex_fft(signals, size, pieces * channels, Direction::Forward)?;

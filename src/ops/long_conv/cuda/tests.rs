@@ -175,7 +175,7 @@ fn long_signals_are_convolved_as_they_are_defined() {
     };
     for bits in 17..=most {
         let size = 1 << bits;
-        let large = Large::new(size).unwrap();
+        let large = Large::new(gpu, size).unwrap();
         let places = [0, 1, size / 3, size / 2 + 5, size - 1];
         let mut taps = vec![0.0; CHANNELS * stride(size)];
         for (i, tap) in random(CHANNELS * places.len(), bits)
@@ -202,8 +202,8 @@ fn long_signals_are_convolved_as_they_are_defined() {
             close(&format!("signal {i} of {size}"), found, &expected, 2e-6);
         }
     }
-    assert!(Large::new(1 << 16).is_none() && Large::new(1 << 24).is_none());
-    assert!(Large::new(3 << 17).is_none());
+    assert!(Large::new(gpu, 1 << 16).is_none() && Large::new(gpu, 1 << 24).is_none());
+    assert!(Large::new(gpu, 3 << 17).is_none());
 }
 
 #[test]

@@ -314,7 +314,7 @@ impl Groups<'_> {
             }
             (FilterTaps::Network(_), None) => return Err(mismatch("no activations")),
         }
-        match Large::new(size) {
+        match Large::new(gpu, size) {
             Some(large) => large.filters(gpu, &out, count)?,
             None => gpu.fft(&mut out, size, count, Direction::Forward)?,
         }
