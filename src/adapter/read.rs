@@ -44,11 +44,18 @@ pub(super) struct Base {
 /// Model: there is no configuration, or it cannot be read.
 pub(super) fn base(dir: &Path) -> Result<Option<Base>> {
     let config = Config::read(&settings(dir)?)?;
-    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_string);
-    let name = text(config.get(BASE)).filter(|name| !name.is_empty());
-    let digest = text(config.get(OWN).and_then(|own| own.get(BASE_DIGEST)));
-    // A model that was made for the training has none.
-    let digest = digest.filter(|digest| !digest.is_empty());
+    // A model that was made for the training has no digest.
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_string)
+    };
+    let name = config.get(BASE).and_then(text);
+    let digest = config
+        .get(OWN)
+        .and_then(|own| own.get(BASE_DIGEST))
+        .and_then(text);
     Ok(name.map(|name| Base { name, digest }))
 }
 

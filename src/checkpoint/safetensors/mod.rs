@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::io::sha256::{Summing, hex};
 use crate::ops::unwritten;
 use bytemuck::{cast_slice, cast_slice_mut};
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor, WithDType};
+use candle_core::{CpuStorage, Device, Storage, Tensor, WithDType};
 use half::{bf16, f16};
 use header::read_header;
 use rayon::prelude::*;
@@ -82,10 +82,7 @@ fn read_tensors(
                 _ => Error::io(path, &e),
             })
         };
-        let what = || format!("values of type {:?} are not supported", entry.dtype);
-        let Some(dtype) = candle_type(entry.dtype) else {
-            return Err(wrong(what()));
-        };
+        // candle has no int8.
         let tensor = if entry.dtype == Dtype::I8 {
             let mut bytes = vec![0; entry.bytes()];
             fill(&mut bytes)?;
@@ -95,7 +92,10 @@ fn read_tensors(
             }
             Tensor::from_vec(wide, &*entry.shape, &Device::Cpu)?
         } else {
-            let tensor = values(dtype, &entry.shape, fill)?.ok_or_else(|| wrong(what()))?;
+            let tensor = values(entry.dtype, &entry.shape, fill)?.ok_or_else(|| {
+                let dtype = entry.dtype;
+                wrong(format!("values of type {dtype:?} are not supported"))
+            })?;
             if let Some(sum) = sum {
                 let tensor = tensor.clone();
                 sum.add(move |sum| add(sum, &tensor));
@@ -111,22 +111,23 @@ fn read_tensors(
     Ok(())
 }
 
-/// A tensor of which `fill` gives the little-endian bytes, where there is one of this type.
+/// A tensor of which `fill` gives the little-endian bytes, where there is one of this type; truth
+/// values are bytes.
 fn values(
-    dtype: DType,
+    dtype: Dtype,
     shape: &[usize],
     fill: impl Fn(&mut [u8]) -> Result<()>,
 ) -> Result<Option<Tensor>> {
     Ok(Some(match dtype {
-        DType::U8 => filled::<u8>(shape, fill)?,
-        DType::I16 => filled::<i16>(shape, fill)?,
-        DType::U32 => filled::<u32>(shape, fill)?,
-        DType::I32 => filled::<i32>(shape, fill)?,
-        DType::I64 => filled::<i64>(shape, fill)?,
-        DType::F16 => filled::<f16>(shape, fill)?,
-        DType::BF16 => filled::<bf16>(shape, fill)?,
-        DType::F32 => filled::<f32>(shape, fill)?,
-        DType::F64 => filled::<f64>(shape, fill)?,
+        Dtype::F64 => filled::<f64>(shape, fill)?,
+        Dtype::F32 => filled::<f32>(shape, fill)?,
+        Dtype::F16 => filled::<f16>(shape, fill)?,
+        Dtype::BF16 => filled::<bf16>(shape, fill)?,
+        Dtype::I64 => filled::<i64>(shape, fill)?,
+        Dtype::I32 => filled::<i32>(shape, fill)?,
+        Dtype::I16 => filled::<i16>(shape, fill)?,
+        Dtype::U32 => filled::<u32>(shape, fill)?,
+        Dtype::U8 | Dtype::BOOL => filled::<u8>(shape, fill)?,
         _ => return Ok(None),
     }))
 }
@@ -234,20 +235,4 @@ fn not_finite(dtype: Dtype, bytes: &[u8]) -> Option<usize> {
         }
         _ => None,
     }
-}
-
-/// The type that tensors have in memory: truth values are bytes there, and int8 is i16.
-fn candle_type(dtype: Dtype) -> Option<DType> {
-    Some(match dtype {
-        Dtype::F64 => DType::F64,
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        Dtype::I64 => DType::I64,
-        Dtype::I32 => DType::I32,
-        Dtype::I16 | Dtype::I8 => DType::I16,
-        Dtype::U32 => DType::U32,
-        Dtype::U8 | Dtype::BOOL => DType::U8,
-        _ => return None,
-    })
 }

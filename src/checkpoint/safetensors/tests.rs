@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::Kind;
+use candle_core::DType;
 
 fn file(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()
