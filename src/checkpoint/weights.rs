@@ -142,6 +142,25 @@ impl Weights {
     /// The tensor as f32, contiguous. An error names it if it is missing, has another shape,
     /// holds whole numbers, or a value that is NaN or infinite.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<ops::Tensor> {
+        self.held(name, shape, |_| DType::F32)
+    }
+
+    /// The same for a matrix that products read, [`ops::Linear`]'s: one that is stored in bf16 stays
+    /// so in memory, not copied, and products widen it.
+    pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<ops::Tensor> {
+        self.held(name, shape, |stored| match stored {
+            DType::BF16 => stored,
+            _ => DType::F32,
+        })
+    }
+
+    /// The tensor, of the type that is chosen by the stored one.
+    fn held(
+        &self,
+        name: &str,
+        shape: &[usize],
+        dtype: impl Fn(DType) -> DType,
+    ) -> Result<ops::Tensor> {
         let full = self.full(name);
         let found = self.all.tensors.get(&full).ok_or_else(|| {
             self.error(&full, "missing tensor")
@@ -165,7 +184,8 @@ impl Weights {
             self.use_up(full);
             return Ok(replaced.clone());
         }
-        let tensor = ops::Tensor::from(found.to_dtype(DType::F32)?.contiguous()?);
+        let dtype = dtype(found.dtype());
+        let tensor = ops::Tensor::from(found.to_dtype(dtype)?.contiguous()?);
         self.expect_finite(&full, &tensor)?;
         self.use_up(full);
         tensor.to_device(&self.all.device)
@@ -178,7 +198,13 @@ impl Weights {
         if known.is_ok_and(|known| known.contains(name)) {
             return Ok(());
         }
-        if let Some(place) = ops::with_slices([tensor], |[values]| Ok(not_finite(values)))? {
+        let place = ops::with_held([tensor], |[values]| {
+            Ok(match values {
+                ops::Held::F32(values) => not_finite(values),
+                ops::Held::Bf16(values) => not_finite(values),
+            })
+        })?;
+        if let Some(place) = place {
             let what = format!("value {place} is not a finite number");
             let error = self.error(name, what);
             return Err(error.todo("fetch the model again, or train it anew"));
@@ -280,22 +306,24 @@ impl Weights {
 }
 
 /// The place of the first value that is NaN or infinite.
-fn not_finite(values: &[f32]) -> Option<usize> {
+fn not_finite<T: Copy + Into<f32> + Sync>(values: &[T]) -> Option<usize> {
     const BLOCK: usize = 1 << 16;
     // Zero times a finite number is zero. Sixteen sums, so that the compiler takes vectors.
-    let all_finite = |block: &[f32]| {
+    let all_finite = |block: &[T]| {
         let mut sums = [0f32; 16];
         let (whole, rest) = block.as_chunks::<16>();
         for values in whole {
             for (sum, value) in sums.iter_mut().zip(values) {
-                *sum += value * 0.0;
+                *sum += (*value).into() * 0.0;
             }
         }
-        rest.iter().chain(&sums).all(|value| value.is_finite())
+        let rest = rest.iter().map(|&value| value.into());
+        rest.chain(sums).all(f32::is_finite)
     };
     let blocks = values.par_chunks(BLOCK);
     let block = blocks.position_first(|block| !all_finite(block))? * BLOCK;
-    let place = values[block..].iter().position(|value| !value.is_finite());
+    let mut rest = values[block..].iter();
+    let place = rest.position(|&value| !value.into().is_finite());
     place.map(|place| block + place)
 }
 
@@ -316,7 +344,33 @@ mod tests {
                 }
             }
         }
-        assert_eq!(not_finite(&[]), None);
+        assert_eq!(not_finite::<f32>(&[]), None);
+    }
+
+    #[test]
+    fn a_matrix_stored_in_bf16_is_not_copied_and_its_values_are_looked_at() {
+        let stored = |values: &[f32]| {
+            let values: Vec<_> = values.iter().map(|&x| half::bf16::from_f32(x)).collect();
+            let tensor = Tensor::from_vec(values, (1, 3), &candle_core::Device::Cpu).unwrap();
+            Weights::new("m", BTreeMap::from([("w".to_string(), tensor)]))
+        };
+        let weights = stored(&[1.0, 0.5, -3.0]);
+        let place = |tensor: &Tensor| {
+            let (storage, _) = tensor.storage_and_layout();
+            match &*storage {
+                candle_core::Storage::Cpu(candle_core::CpuStorage::BF16(values)) => values.as_ptr(),
+                _ => panic!("not in bf16"),
+            }
+        };
+        let matrix = weights.matrix("w", &[1, 3]).unwrap();
+        assert_eq!(
+            place(&matrix.stored().unwrap()),
+            place(&weights.stored()["w"])
+        );
+        assert_eq!(matrix.to_vec1::<f32>().unwrap(), [1.0, 0.5, -3.0]);
+        let error = stored(&[1.0, 0.5, f32::NAN]).matrix("w", &[1, 3]);
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains("value 2 is not a finite number"), "{error}");
     }
 
     #[test]

@@ -336,7 +336,7 @@ impl Block {
     fn load(sizes: &Hyperparameters, weights: &Weights) -> Result<Self> {
         let (d, inner) = (sizes.width, sizes.inner);
         let linear = |name: &str, from: usize, to: usize| {
-            let weight = weights.at(name).tensor("weight", &[to, from])?;
+            let weight = weights.at(name).matrix("weight", &[to, from])?;
             Ok::<_, Error>(Linear::new(weight, None).rounding(weights.rounded()))
         };
         Ok(Self {

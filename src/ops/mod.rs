@@ -65,5 +65,5 @@ pub(crate) use sums::total;
 #[cfg(test)]
 pub(crate) use tensor::check;
 pub use tensor::{Device, Gradients, Later, Tensor};
-pub(crate) use tensor::{expect_branchable, expect_shape, with_slices};
+pub(crate) use tensor::{Held, expect_branchable, expect_shape, with_held, with_slices};
 pub(crate) use unwritten::unwritten;

@@ -1,7 +1,10 @@
-//! What `--precision bf16` promises on a CPU: threads and company change no bit, as in f32; pieces no
-//! more than rounding does, which is as far as it is from f32 at most.
+//! What bf16 promises on a CPU. Weights that are stored so give the bits of their f32 values. With
+//! `--precision bf16` threads and company change no bit, as in f32; pieces no more than rounding does,
+//! which is as far as it is from f32 at most.
 
 use super::*;
+use candle_core::DType;
+use crocuta::checkpoint::Weights;
 use crocuta::ops::rounds_on_cpu;
 
 /// Largest difference to f32, relative to the largest magnitude: bf16 has 8 bits. The Transformer,
@@ -11,11 +14,11 @@ const ROUNDING: f32 = 5e-2;
 /// The same of pieces and of forks to the whole: 1.8e-5 at most was found.
 const PIECES: f32 = 1e-3;
 
-/// Every encoder: its golden, or a small new model; in f32 and rounded.
-fn models() -> Vec<(&'static str, [Model; 2])> {
+/// Every encoder, its golden or a small new model, with these two kinds of its weights.
+fn models(kinds: impl Fn(&Weights) -> [Weights; 2]) -> Vec<(&'static str, [Model; 2])> {
     let both = |mut checkpoint: Checkpoint| {
-        [false, true].map(|rounded| {
-            checkpoint.weights = checkpoint.weights.rounding(rounded);
+        kinds(&checkpoint.weights).map(|weights| {
+            checkpoint.weights = weights;
             Model::load(&checkpoint).unwrap().0
         })
     };
@@ -35,6 +38,41 @@ fn models() -> Vec<(&'static str, [Model; 2])> {
     models
 }
 
+/// For products in f32, and for such that round.
+fn precisions(weights: &Weights) -> [Weights; 2] {
+    [false, true].map(|rounded| weights.rounding(rounded))
+}
+
+/// The weights as they are stored in bf16, of this type in memory.
+fn narrowed(weights: &Weights, dtype: DType) -> Weights {
+    let floats = weights.names().filter(|name| weights.is_float(name));
+    let tensors = floats.map(|name| {
+        let tensor = weights.tensor(name, weights.shape(name).unwrap()).unwrap();
+        let narrow = tensor.stored().unwrap().to_dtype(DType::BF16).unwrap();
+        (name.to_string(), narrow.to_dtype(dtype).unwrap())
+    });
+    Weights::new("narrowed", tensors.collect())
+}
+
+#[test]
+fn weights_stored_in_bf16_give_the_bits_of_their_f32_values() {
+    for rounded in [false, true] {
+        let kinds = |weights: &Weights| {
+            [DType::F32, DType::BF16].map(|dtype| narrowed(weights, dtype).rounding(rounded))
+        };
+        for (name, [wide, narrow]) in models(kinds) {
+            // Few rows and many, for which products read weights otherwise.
+            for length in [20, 2 * LENGTH] {
+                let tokens = sequence(length, 1);
+                assert!(
+                    whole(&wide, &tokens) == whole(&narrow, &tokens),
+                    "{name}, {length}"
+                );
+            }
+        }
+    }
+}
+
 fn distance(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let largest = |of: &mut dyn Iterator<Item = f32>| {
@@ -52,7 +90,7 @@ fn bf16_is_near_f32_and_threads_and_company_change_no_bit_of_it() {
     if !rounds_on_cpu() {
         return;
     }
-    for (name, [exact, rounded]) in models() {
+    for (name, [exact, rounded]) in models(precisions) {
         let tokens = sequence(LENGTH, 1);
         let expected = whole(&exact, &tokens);
         let on = |threads| {
@@ -86,7 +124,7 @@ fn pieces_and_forks_change_bf16_no_more_than_its_rounding() {
     if !rounds_on_cpu() {
         return;
     }
-    for (name, [_, rounded]) in models() {
+    for (name, [_, rounded]) in models(precisions) {
         if BIDIRECTIONAL.contains(&name) {
             continue;
         }

@@ -459,7 +459,7 @@ impl Mixer {
 
 fn linear(weights: &Weights, from: usize, to: usize) -> Result<Linear> {
     let bias = weights.tensor("bias", &[to])?;
-    let linear = Linear::new(weights.tensor("weight", &[to, from])?, Some(bias));
+    let linear = Linear::new(weights.matrix("weight", &[to, from])?, Some(bias));
     Ok(linear.rounding(weights.rounded()))
 }
 

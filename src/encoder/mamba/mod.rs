@@ -184,7 +184,7 @@ impl StateSpace {
             x_proj: Linear::new(
                 weights
                     .at("x_proj")
-                    .tensor("weight", &[rank + 2 * states, inner])?,
+                    .matrix("weight", &[rank + 2 * states, inner])?,
                 None,
             )
             .rounding(weights.rounded()),
@@ -255,7 +255,7 @@ pub(super) fn projection(
     } else {
         None
     };
-    Ok((weights.tensor("weight", &[rows, columns])?, bias))
+    Ok((weights.matrix("weight", &[rows, columns])?, bias))
 }
 
 /// The projection in, as its halves u and z: (2I, D) to (I, D) each; `rounded`: in bf16 on the CPU.

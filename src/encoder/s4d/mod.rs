@@ -150,7 +150,7 @@ impl Block {
         let d = sizes.width;
         let mixer = weights.at("mixer");
         let output = mixer.at("output_linear").at(0);
-        let weight = output.tensor("weight", &[2 * d, d, 1])?;
+        let weight = output.matrix("weight", &[2 * d, d, 1])?;
         let skip = mixer.tensor("D", &[d])?;
         Ok(Self {
             norm: layer_norm(&weights.at("norm"), d, sizes.eps)?,

@@ -318,7 +318,7 @@ fn linear(
     to: usize,
     rows: Option<&[u32]>,
 ) -> Result<Linear> {
-    let mut weight = weights.tensor("weight", &[to, from])?;
+    let mut weight = weights.matrix("weight", &[to, from])?;
     let mut bias = if biased {
         Some(weights.tensor("bias", &[to])?)
     } else {

@@ -6,7 +6,8 @@ use crate::ops::Tensor;
 use crate::ops::linear::{Epilogue, Rows, Then, Work, tile};
 use crate::ops::timing;
 use crate::ops::{
-    Activation, Device, Linear, RmsNorm, expect_shape, gate_to_product, unwritten, with_slices,
+    Activation, Device, Held, Linear, RmsNorm, expect_shape, gate_to_product, unwritten, with_held,
+    with_slices,
 };
 use rayon::prelude::*;
 
@@ -64,12 +65,11 @@ impl GatedFeedForward {
         expect_shape("weight", two.weight(), &[inner, width])?;
         expect_shape("weight", three.weight(), &[width, inner])?;
         let [[w1, b1], [w2, b2], [w3, b3]] = weights;
-        let parts = [x, self.norm.weight(), w1, b1, w2, b2, w3, b3];
-        let out = with_slices(parts, |[x, norm, w1, b1, w2, b2, w3, b3]| {
+        let run = |[x, norm]: [&[f32]; 2], [w1, b1, w2, b2, w3, b3]: [Held; 6]| {
             let layers = [
-                one.rows(w1, b1, rows),
-                two.rows(w2, b2, rows),
-                three.rows(w3, b3, rows),
+                one.rows([w1, b1], rows),
+                two.rows([w2, b2], rows),
+                three.rows([w3, b3], rows),
             ];
             let mut out = unwritten(x.len());
             let most = if one.rounds() { ROUNDED } else { ROWS };
@@ -83,6 +83,9 @@ impl GatedFeedForward {
                     self.tile(out, residual.map(|_| x), &layers, inner, work);
                 });
             Ok(out)
+        };
+        let out = with_held([w1, b1, w2, b2, w3, b3], |weights| {
+            with_slices([x, self.norm.weight()], |slices| run(slices, weights))
         })?;
         Tensor::from_vec(out, (rows, width), x.device())
     }

@@ -4,7 +4,7 @@ mod gated;
 
 use super::linear::{Epilogue, Then, Work, tile};
 use super::norm::layer_norm;
-use super::{Activation, Device, LayerNorm, Linear, unwritten, with_slices};
+use super::{Activation, Device, Held, LayerNorm, Linear, unwritten, with_held, with_slices};
 use crate::error::Result;
 use crate::ops::Tensor;
 use crate::ops::timing;
@@ -51,10 +51,9 @@ impl FeedForward {
         self.norm.expect(x)?;
         let inner = self.up.expect(width)?;
         self.down.expect(inner)?;
-        let parts = [x, norm[0], norm[1], up[0], up[1], down[0], down[1]];
-        let out = with_slices(parts, |[x, norm, shift, up, above, down, below]| {
-            let up = self.up.rows(up, above, rows);
-            let down = self.down.rows(down, below, rows);
+        let run = |[x, norm, shift]: [&[f32]; 3], [w1, b1, w2, b2]: [Held; 4]| {
+            let up = self.up.rows([w1, b1], rows);
+            let down = self.down.rows([w2, b2], rows);
             let mut out = unwritten(x.len());
             let most = if self.up.rounds() { ROUNDED } else { ROWS };
             let tile = tile(rows, most);
@@ -82,6 +81,9 @@ impl FeedForward {
                     },
                 );
             Ok(out)
+        };
+        let out = with_held([up[0], up[1], down[0], down[1]], |weights| {
+            with_slices([x, norm[0], norm[1]], |slices| run(slices, weights))
         })?;
         Tensor::from_vec(out, (rows, width), x.device())
     }

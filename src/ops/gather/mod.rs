@@ -3,9 +3,10 @@
 pub(super) mod cuda;
 
 use super::linear::cuda::to_weight;
-use super::{Device, Tensor, unwritten, with_slices};
+use super::{Device, Held, Tensor, unwritten, with_held, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::timing;
+use bytemuck::Pod;
 use rayon::prelude::*;
 
 /// Columns of a task.
@@ -50,18 +51,22 @@ fn rows_of(table: &Tensor, picked: &[u32]) -> Result<Tensor> {
     }
     *count = picked.len();
     let width = shape[1..].iter().product();
-    let out = with_slices([table], |[table]| {
-        let mut out = unwritten(picked.len() * width);
-        if width > 0 {
-            let rows = out.par_chunks_mut(width).zip(picked);
-            let rows = rows.with_min_len((1 << 14) / width + 1);
-            rows.for_each(|(to, &row)| {
-                to.copy_from_slice(&table[row as usize * width..][..width]);
-            });
-        }
-        Ok(out)
-    })?;
-    Tensor::from_vec(out, shape, &Device::Cpu)
+    with_held([table], |[table]| match table {
+        Held::F32(table) => Tensor::from_vec(picks(table, picked, width), shape, &Device::Cpu),
+        Held::Bf16(table) => Tensor::from_vec(picks(table, picked, width), shape, &Device::Cpu),
+    })
+}
+
+fn picks<T: Pod + Send + Sync>(table: &[T], picked: &[u32], width: usize) -> Vec<T> {
+    let mut out = unwritten(picked.len() * width);
+    if width > 0 {
+        let rows = out.par_chunks_mut(width).zip(picked);
+        let rows = rows.with_min_len((1 << 14) / width + 1);
+        rows.for_each(|(to, &row)| {
+            to.copy_from_slice(&table[row as usize * width..][..width]);
+        });
+    }
+    out
 }
 
 /// From the gradient of the rows picked, (T, D), that of a table of `count` rows: each row's sum.

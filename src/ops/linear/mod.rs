@@ -7,7 +7,8 @@ mod rounded;
 
 use super::cuda::OnGpu;
 use super::{
-    Activation, Device, Matrix, activation, expect_shape, multiply, unwritten, with_slices,
+    Activation, Device, Held, Matrix, activation, expect_shape, multiply, unwritten, with_held,
+    with_slices,
 };
 use crate::error::Result;
 use crate::ops::Tensor;
@@ -42,7 +43,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `weight` is (N, K) as PyTorch stores it, `bias` (N).
+    /// `weight` is (N, K) as PyTorch stores it, in f32 or bf16; `bias` (N).
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self {
             weight,
@@ -108,21 +109,29 @@ impl Linear {
     }
 
     /// The layer for so many rows, from the values of its [tensors](Linear::tensors).
-    pub(super) fn rows<'a>(&'a self, weight: &'a [f32], bias: &'a [f32], rows: usize) -> Rows<'a> {
+    pub(super) fn rows<'a>(&'a self, [weight, bias]: [Held<'a>; 2], rows: usize) -> Rows<'a> {
         let width = self.weight.dims()[0];
         let inner = weight.len() / width.max(1);
         let packed = self.packed.as_ref().filter(|_| !self.is_tracked());
-        let weight = match packed {
-            Some(packed) => Weight::Rounded(packed.get_or_init(|| Packed::new(weight, inner))),
-            None if rows > ROWS => Weight::Turned(turned(weight, inner, width)),
-            None => Weight::Stored(weight),
+        let weight = match (packed, weight) {
+            (Some(packed), weight) => Weight::Rounded(packed.get_or_init(|| match weight {
+                Held::F32(weight) => Packed::new(weight, inner),
+                Held::Bf16(weight) => Packed::new(weight, inner),
+            })),
+            (None, Held::F32(weight)) if rows > ROWS => {
+                Weight::Turned(turned(weight, inner, width))
+            }
+            (None, Held::Bf16(weight)) if rows > ROWS => {
+                Weight::Turned(turned(weight, inner, width))
+            }
+            (None, weight) => Weight::Stored(weight.wide()),
         };
         Rows {
             inner,
             width,
             weight,
             bias: match self.bias {
-                Some(_) => bias.into(),
+                Some(_) => bias.wide(),
                 None => vec![0.0; width].into(),
             },
         }
@@ -156,8 +165,10 @@ impl Linear {
         if let Device::Cuda(gpu) = x.device() {
             let layer = self.on_gpu.get(|| {
                 let bias = self.bias.as_ref().map(Tensor::to_vec1).transpose()?;
-                let weight = self.weight.to_vec1()?;
-                cuda::Linear::new(gpu, &weight, [width, inner], bias.as_deref(), gpu.rounded())
+                let (weight, shape) = (self.weight.to_device(&Device::Cpu)?, [width, inner]);
+                with_held([&weight], |[weight]| {
+                    cuda::Linear::new(gpu, weight, shape, bias.as_deref(), gpu.rounded())
+                })
             })?;
             let added = residual.map(|x| x.gpu_values(gpu)).transpose()?;
             let shape = [rows, width];
@@ -189,13 +200,11 @@ impl Linear {
             let on_gpu = self.on_gpu.clone();
             return Ok(out.derived(parents, backward::linear(parents, on_gpu)));
         }
-        let [weight, bias] = self.tensors();
-        let out = with_slices(
-            [x, weight, bias, residual.unwrap_or(x)],
-            |[x, weight, bias, added]| {
-                let layer = self.rows(weight, bias, rows);
-                let mut out = unwritten(rows * width);
-                let tile = tile(rows, ROWS);
+        let out = with_slices([x, residual.unwrap_or(x)], |[x, added]| {
+            let mut out = unwritten(rows * width);
+            let tile = tile(rows, ROWS);
+            with_held(self.tensors(), |held| {
+                let layer = self.rows(held, rows);
                 out.par_chunks_mut(tile * width).enumerate().for_each_init(
                     Work::default,
                     |work, (i, out)| {
@@ -207,9 +216,10 @@ impl Linear {
                         layer.forward(out, x, Epilogue { activation, then }, work);
                     },
                 );
-                Ok(out)
-            },
-        )?;
+                Ok(())
+            })?;
+            Ok(out)
+        })?;
         let out = Tensor::from_vec(out, (rows, width), x.device())?;
         let on_gpu = self.on_gpu.clone();
         Ok(out.derived(parents, backward::linear(parents, on_gpu)))
@@ -236,7 +246,7 @@ pub(super) struct Work {
 /// A weight as a product reads it.
 enum Weight<'a> {
     /// (N, K), packed by each tile.
-    Stored(&'a [f32]),
+    Stored(Cow<'a, [f32]>),
     /// (K, N)
     Turned(Vec<f32>),
     /// In bf16.
@@ -300,7 +310,7 @@ pub(super) fn tile(rows: usize, most: usize) -> usize {
 
 /// The weight (N, K) as (K, N), so that products of many tiles read it as it lies: else each tile
 /// would pack it anew.
-fn turned(weight: &[f32], inner: usize, width: usize) -> Vec<f32> {
+fn turned<T: Copy + Into<f32> + Sync>(weight: &[T], inner: usize, width: usize) -> Vec<f32> {
     const LINE: usize = 16;
     let mut out = unwritten(weight.len());
     out.par_chunks_mut(LINE * width)
@@ -308,7 +318,7 @@ fn turned(weight: &[f32], inner: usize, width: usize) -> Vec<f32> {
         .for_each(|(i, out)| {
             for (n, row) in weight.chunks_exact(inner).enumerate() {
                 for (out, x) in out.chunks_exact_mut(width).zip(&row[i * LINE..]) {
-                    out[n] = *x;
+                    out[n] = (*x).into();
                 }
             }
         });

@@ -34,12 +34,12 @@ pub fn available() -> bool {
 
 impl Packed {
     /// Of `weight` (N, K) of so many columns K.
-    pub fn new(weight: &[f32], inner: usize) -> Self {
+    pub fn new<T: Copy + Into<f32>>(weight: &[T], inner: usize) -> Self {
         let width = weight.len() / inner.max(1);
         let halves = inner.div_ceil(2);
         let value = |n: usize, k: usize| {
             if n < width && k < inner {
-                u32::from(rounded(weight[n * inner + k]))
+                u32::from(rounded(weight[n * inner + k].into()))
             } else {
                 0
             }

@@ -127,3 +127,29 @@ fn a_layer_that_is_trained_does_not_round() {
         trained.to_vec2::<f32>().unwrap()
     );
 }
+
+#[test]
+fn a_weight_held_in_bf16_gives_the_bits_of_its_f32_values() {
+    // Few rows and many: weights are read as they are stored, and turned.
+    for (rows, inner, width) in [(1, 3, 2), (7, 16, 5), (1100, 33, 48)] {
+        let (x, w) = (tensor(rows, inner, 1), tensor(width, inner, 2));
+        let bias = tensor(1, width, 4).flatten_all().unwrap();
+        let held = w
+            .stored()
+            .unwrap()
+            .to_dtype(candle_core::DType::BF16)
+            .unwrap();
+        for bias in [None, Some(bias)] {
+            let [wide, narrow] = [rounded(&w), Tensor::from(held.clone())].map(|w| {
+                let layer = Linear::new(w, bias.clone());
+                let rounds = layer.clone().rounding(true).forward(&x).unwrap();
+                let x = x.clone().parameter();
+                let y = layer.forward(&x).unwrap();
+                let gradients = y.backward(tensor(rows, width, 5)).unwrap();
+                let gradient = gradients.of(&x).unwrap();
+                [&y, gradient, &rounds].map(|out| out.to_vec2::<f32>().unwrap())
+            });
+            assert_eq!(wide, narrow);
+        }
+    }
+}

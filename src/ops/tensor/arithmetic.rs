@@ -4,6 +4,7 @@ use super::{Device, Tensor, cuda, expect_shape, with_slices};
 use crate::error::Result;
 use crate::ops::math::simd;
 use crate::ops::unwritten;
+use candle_core::DType;
 use rayon::prelude::*;
 
 /// Values of a tile of a sum.
@@ -43,14 +44,14 @@ impl Tensor {
                 let out = cuda::affine(gpu, x, factor as f32, shift as f32)?;
                 Self::on_gpu(gpu, out, self.dims())
             }
-            None => self.map(|x| x.affine(factor, shift))?,
+            None => self.map(|x| x.to_dtype(DType::F32)?.affine(factor, shift))?,
         };
         Ok(out.derived([self], move |grad| Ok([Some(grad.affine(factor, 0.0)?)])))
     }
 
     /// `exp(x)` of each value.
     pub fn exp(&self) -> Result<Self> {
-        let out = self.map(candle_core::Tensor::exp)?;
+        let out = self.map(|x| x.to_dtype(DType::F32)?.exp())?;
         let kept = out.cpu()?;
         Ok(out.derived([self], move |grad| Ok([Some(grad.map(|x| x.mul(&kept))?)])))
     }

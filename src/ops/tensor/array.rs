@@ -43,7 +43,10 @@ impl Array {
         let flat = values.flatten_all()?;
         let data = match values.dtype() {
             DType::U32 => Data::U32(gpu.upload(&flat.to_vec1()?)?),
-            _ => Data::F32(gpu.upload(&flat.to_vec1()?)?, OnceLock::new()),
+            _ => {
+                let wide = flat.to_dtype(DType::F32)?.to_vec1()?;
+                Data::F32(gpu.upload(&wide)?, OnceLock::new())
+            }
         };
         Ok(Self::new(gpu, data, values.dims()))
     }

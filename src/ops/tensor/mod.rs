@@ -6,12 +6,13 @@ pub(super) mod cuda;
 mod gradient;
 mod later;
 mod shape;
+mod slices;
 
 use super::cuda::{Floats, Gpu};
 use crate::error::{Error, Kind, Result};
 use crate::sequence::Branch;
 use array::{Array, Data};
-use candle_core::{NdArray, Shape, Storage, WithDType};
+use candle_core::{DType, NdArray, Shape, WithDType};
 use cudarc::driver::CudaSlice;
 pub use gradient::Gradients;
 use gradient::Node;
@@ -19,6 +20,7 @@ use gradient::Node;
 pub(crate) use gradient::check;
 use half::bf16;
 pub use later::Later;
+pub(crate) use slices::{Held, with_held, with_slices};
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
@@ -50,7 +52,8 @@ impl Device {
 }
 
 /// A row-major array of f32 values or u32 indices, of up to a few dimensions. Cheap to clone:
-/// the values are shared and never change.
+/// the values are shared and never change. A weight that matrix products read may be held in bf16,
+/// as it is stored: whatever is computed of it is what its f32 values give.
 ///
 /// A tensor computed from a [parameter](Tensor::parameter) remembers how, so that
 /// [`Tensor::backward`] can differentiate it; others remember nothing.
@@ -290,12 +293,12 @@ impl Tensor {
                 return Ok(std::mem::take(values));
             }
         }
-        Ok(self.cpu()?.flatten_all()?.to_vec1()?)
+        Ok(self.wide()?.flatten_all()?.to_vec1()?)
     }
 
     /// A copy of the values, row by row.
     pub fn to_vec2<T: WithDType>(&self) -> Result<Vec<Vec<T>>> {
-        Ok(self.cpu()?.to_vec2()?)
+        Ok(self.wide()?.to_vec2()?)
     }
 
     /// The values as a file of weights stores them.
@@ -320,6 +323,15 @@ impl Tensor {
         }
     }
 
+    /// The same, in f32 where they are held in bf16.
+    fn wide(&self) -> Result<candle_core::Tensor> {
+        let values = self.cpu()?;
+        Ok(match values.dtype() {
+            DType::BF16 => values.to_dtype(DType::F32)?,
+            _ => values,
+        })
+    }
+
     fn wrong_rank(&self, rank: usize) -> Error {
         let what = format!("shape {:?}, expected {rank} dimensions", self.dims());
         Error::new(Kind::Internal, what)
@@ -334,42 +346,6 @@ impl From<candle_core::Tensor> for Tensor {
             node: None,
         }
     }
-}
-
-/// Runs `f` on the values of contiguous f32 tensors on the CPU.
-pub(crate) fn with_slices<const N: usize, R>(
-    tensors: [&Tensor; N],
-    f: impl FnOnce([&[f32]; N]) -> Result<R>,
-) -> Result<R> {
-    // A weight is in memory wherever it has a copy; a value computed on a GPU is only there.
-    let tensors = tensors.map(|tensor| match &tensor.values {
-        Values::Cpu(values, _) => Some(values),
-        Values::Cuda(_) => None,
-    });
-    if tensors.iter().any(Option::is_none) {
-        return Err(
-            Error::usage("the model has a layer that does not run on the GPU yet")
-                .todo("run with --device cpu"),
-        );
-    }
-    let mut guards = Vec::with_capacity(N);
-    guards.extend(
-        tensors
-            .iter()
-            .flatten()
-            .map(|values| values.storage_and_layout()),
-    );
-    let mut slices = [&[][..]; N];
-    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
-        let Storage::Cpu(storage) = &**storage else {
-            return Err(Error::new(Kind::Internal, "this op runs on the CPU only"));
-        };
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            return Err(Error::new(Kind::Internal, "a tensor is not contiguous"));
-        };
-        *slice = &storage.as_slice::<f32>()?[start..end];
-    }
-    f(slices)
 }
 
 /// Checks a shape that the callers' own arithmetic guarantees.

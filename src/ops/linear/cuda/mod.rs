@@ -5,6 +5,7 @@ mod backward;
 mod tests;
 
 use crate::error::{Error, Kind, Result};
+use crate::ops::Held;
 use crate::ops::cuda::{Element, Gpu, Operand, blas, expect_len, matmul, vector};
 use crate::ops::math::Activation;
 use crate::ops::tensor::cuda::{self as values, convert};
@@ -36,7 +37,7 @@ impl Linear {
     /// product, which sums in f32.
     pub fn new(
         gpu: &Arc<Gpu>,
-        weight: &[f32],
+        weight: Held,
         [width, inner]: [usize; 2],
         bias: Option<&[f32]>,
         rounded: bool,
@@ -49,10 +50,10 @@ impl Linear {
         Ok(Self {
             gpu: Arc::clone(gpu),
             rounded_bias: rounded_bias.map(|bias| convert(gpu, bias)).transpose()?,
-            weight: if rounded {
-                Weight::Bf16(convert(gpu, &gpu.upload(weight)?)?)
-            } else {
-                Weight::F32(gpu.upload(weight)?)
+            weight: match (weight, rounded) {
+                (Held::F32(weight), true) => Weight::Bf16(convert(gpu, &gpu.upload(weight)?)?),
+                (Held::Bf16(weight), true) => Weight::Bf16(gpu.upload(weight)?),
+                (weight, false) => Weight::F32(gpu.upload(&weight.wide())?),
             },
             bias,
             inner,

@@ -1,4 +1,5 @@
 use super::Linear;
+use crate::ops::Held;
 use crate::ops::cuda::Gpu;
 use crate::ops::cuda::testing::{
     close, flat, gpu, random, rounded, rounded_gpu, same, same_on, tensor, values, wide,
@@ -27,7 +28,8 @@ fn dense_layers_equal_the_cpu_s() {
             let bias = bias.then_some(&b[..]);
             for activation in ACTIVATIONS {
                 for round in [false, true] {
-                    let layer = Linear::new(gpu, &w, [width, inner], bias, round).unwrap();
+                    let layer =
+                        Linear::new(gpu, Held::F32(&w), [width, inner], bias, round).unwrap();
                     let (x, w) = if round {
                         (rounded(&x), rounded(&w))
                     } else {

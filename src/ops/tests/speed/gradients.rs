@@ -1,6 +1,7 @@
 //! Gradients.
 
 use super::{ROWS, time, zeros};
+use crate::ops::Held;
 use crate::ops::cuda::testing::{gpu, random, whole};
 use crate::ops::gate::cuda::gate_slopes;
 use crate::ops::linear::cuda::{Linear, to_weight};
@@ -42,7 +43,14 @@ fn gradients_of_rows() {
     let rounded_wide = convert::<bf16>(gpu, &wide).unwrap();
     for half in [false, true] {
         let flops = 6 * d * d;
-        let layer = Linear::new(gpu, &random(3 * d * d, 1), [3 * d, d], None, half).unwrap();
+        let layer = Linear::new(
+            gpu,
+            Held::F32(&random(3 * d * d, 1)),
+            [3 * d, d],
+            None,
+            half,
+        )
+        .unwrap();
         let bytes = if half { 10 } else { 16 };
         time(
             &format!("to input 384 128, rounded {half}"),

@@ -2,6 +2,7 @@
 
 use super::{ROWS, time, zeros};
 use crate::ops::Activation;
+use crate::ops::Held;
 use crate::ops::cuda::testing::{gpu, random};
 use crate::ops::linear::cuda::Linear;
 use crate::ops::norm::cuda::{layer_norm, rms_norm};
@@ -38,9 +39,10 @@ fn rows_and_products() {
             }
         };
         let flops = 2 * inner * width;
-        let plain = Linear::new(gpu, &weight, [width, inner], None, false).unwrap();
-        let half = Linear::new(gpu, &weight, [width, inner], None, true).unwrap();
-        let biased = Linear::new(gpu, &weight, [width, inner], Some(&bias), true).unwrap();
+        let plain = Linear::new(gpu, Held::F32(&weight), [width, inner], None, false).unwrap();
+        let half = Linear::new(gpu, Held::F32(&weight), [width, inner], None, true).unwrap();
+        let biased =
+            Linear::new(gpu, Held::F32(&weight), [width, inner], Some(&bias), true).unwrap();
         time(
             &format!("product f32 {inner} {width}"),
             ROWS,
