@@ -135,6 +135,9 @@ pub fn run<J: Job>(job: &J, style: Style) -> Result<()> {
     let unchanged = Inputs::of(inputs.iter().map(|(_, path)| path));
     let mut outputs = Outputs::new(&read, output.force);
     let declared = declared(job);
+    if output.summary.is_some() {
+        outputs.set().sum();
+    }
     outputs.open(&declared)?;
     let mut opened = job.open()?;
     let session = J::session(&opened);

@@ -265,7 +265,7 @@ impl Sink for LedgerSink<'_> {
         };
         let file = part.file.into_inner();
         let file = file.map_err(|e| crate::Error::io(&part.path, e.error()))?;
-        mark.keep(&part.path, file.finish()?.sha256);
+        mark.keep(&part.path, file.finish()?.sha256)?;
         self.part = Some(ScoresFile::create(part.directory, mark.number() + 1)?);
         Ok(())
     }

@@ -255,7 +255,7 @@ impl<B: Batch + Serialize + DeserializeOwned> TableOutput<B> {
         let mut finished = std::mem::replace(&mut self.writer, next);
         finished.abandon_group();
         let receipt = finished.finish(&serde_json::Value::Null)?;
-        mark.keep(&done, receipt.sha256);
+        mark.keep(&done, receipt.sha256)?;
         let waiting = std::mem::take(&mut parts.pending);
         let rest = RestOf {
             rows: self.rows,

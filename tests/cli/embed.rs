@@ -1,7 +1,7 @@
 //! Embeddings: chunks, strands, bins, types, threads, the summary and limits.
 
 use crate::harness::table::{Table, difference};
-use crate::harness::{Case, Outcome, bases, record};
+use crate::harness::{Case, Outcome, bases, record, sha256};
 use crocuta::ops::rounds_on_cpu;
 
 fn text() -> String {
@@ -209,10 +209,7 @@ fn the_summary_counts() {
         summary["model_sha256"],
         out.table().footer["model"]["sha256"]
     );
-    use sha2::Digest;
-    let digest = sha2::Sha256::digest(out.file("out.parquet"));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(summary["output_sha256"], hex);
+    assert_eq!(summary["output_sha256"], sha256(out.file("out.parquet")));
 }
 
 #[test]

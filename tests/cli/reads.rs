@@ -2,7 +2,7 @@
 
 use crate::harness::bytes::{bgzf, gzip};
 use crate::harness::table::{Table, difference};
-use crate::harness::{Case, Outcome, bases, record};
+use crate::harness::{Case, Outcome, bases, record, sha256};
 use std::path::Path;
 
 /// A file of tests/data/reads.
@@ -300,9 +300,16 @@ fn without_an_output_the_tagged_bam_is_all_that_is_written() {
     let mut case = small("small.bam", "").args(&format!("{line} tagged.bam"));
     let alone = case.run().succeeds(&files);
     assert!(alone.stdout.is_empty());
-    let mut case = small("small.bam", "--bam-out tagged.bam --summary s.json");
-    let beside = case.run();
+    let more = "--bam-out tagged.bam --per-base bases.parquet --summary s.json";
+    let beside = small("small.bam", more).run();
     assert_eq!(rows(&alone), rows(&beside));
+    let summary: serde_json::Value = serde_json::from_slice(beside.file("s.json")).unwrap();
+    for (key, name) in [
+        ("bam_out_sha256", "tagged.bam"),
+        ("per_base_sha256", "bases.parquet"),
+    ] {
+        assert_eq!(summary[key], sha256(beside.file(name)));
+    }
     let streamed = small("small.bam", "").args(&format!("{line} -")).run();
     assert!(
         streamed

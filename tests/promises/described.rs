@@ -1,8 +1,8 @@
 //! What outputs and stderr say of the run: the model, where it is from, and the command.
 
 use crate::given;
-use crate::harness::Outcome;
 use crate::harness::table::Table;
+use crate::harness::{Outcome, sha256};
 use crate::kinds;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -22,13 +22,6 @@ fn summaries_of_all_commands_say_the_same_things() {
         let outcome = given::case(&command.whole()).run().succeeds(&files);
         let (found, table) = (summary(&outcome), outcome.file("out.parquet"));
         let line = command.line;
-        let digest = {
-            use sha2::Digest;
-            let hash = sha2::Sha256::digest(table);
-            hash.iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
-        };
         let read = Table::read(table);
         let model = if line.contains("-m genes") {
             "genes"
@@ -45,7 +38,7 @@ fn summaries_of_all_commands_say_the_same_things() {
             ("version", env!("CARGO_PKG_VERSION").into()),
             ("rows", read.rows().into()),
             ("output_bytes", table.len().into()),
-            ("output_sha256", digest.into()),
+            ("output_sha256", sha256(table).into()),
         ] {
             let value = found.get(key).unwrap_or_else(|| panic!("{line}: no {key}"));
             match key {

@@ -2,7 +2,7 @@
 
 use crate::given::{self, Output};
 use crate::harness::bytes::{bgzf, gzi, words};
-use crate::harness::{Case, fai};
+use crate::harness::{Case, fai, sha256};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -135,14 +135,11 @@ fn no_output_is_a_tokenizer_a_shard_or_a_list_of_digests() {
     let vocabulary = r#"{"[CLS]": 0, "[SEP]": 1, "[BOS]": 2, "[MASK]": 3, "[PAD]": 4,
         "[RESERVED]": 5, "[UNK]": 6, "A": 7, "C": 8, "G": 9, "T": 10, "N": 11}"#;
     let made = |args: &str| {
-        use sha2::Digest;
         let mut case = given::case(args).file("model/vocab.json", vocabulary);
         let mut digests = String::new();
         for name in ["config.json", "model.safetensors", "vocab.json"] {
-            let digest =
-                sha2::Sha256::digest(std::fs::read(case.path("model").join(name)).unwrap());
-            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            digests += &format!("{hex}  {name}\n");
+            let digest = sha256(std::fs::read(case.path("model").join(name)).unwrap());
+            digests += &format!("{digest}  {name}\n");
         }
         case = case.file("model/SHA256SUMS", digests);
         case

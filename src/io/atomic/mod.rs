@@ -71,8 +71,9 @@ struct Temporary {
 pub struct Written {
     /// Its length in bytes.
     pub bytes: u64,
-    /// The SHA-256 of its bytes, in lower-case hexadecimal.
-    pub sha256: String,
+    /// The SHA-256 of its bytes, in lower-case hexadecimal; of an output of a set, if the
+    /// [set is summed](OutputSet::sum).
+    pub sha256: Option<String>,
 }
 
 /// Fails unless the directory around `path` is there.

@@ -1,7 +1,7 @@
 //! Outputs that take their names together: all of them, or none.
 
 use super::{
-    AtomicFile, Temporary, exists, fault, is_unknown, rename_no_replace, rename_with,
+    AtomicFile, Sum, Temporary, exists, fault, is_unknown, rename_no_replace, rename_with,
     sync_directory,
 };
 use crate::error::{Error, Kind, Result};
@@ -18,6 +18,8 @@ pub struct OutputSet(Arc<Mutex<Members>>);
 
 #[derive(Debug, Default)]
 struct Members {
+    /// Whether SHA-256 of the outputs are wanted.
+    summed: bool,
     /// Paths of files that were created, and not withdrawn.
     declared: Vec<PathBuf>,
     complete: Vec<Complete>,
@@ -47,12 +49,20 @@ enum Renamed {
 }
 
 impl OutputSet {
+    /// Sums up the outputs that are created from now on.
+    pub fn sum(&self) {
+        self.members().summed = true;
+    }
+
     /// Opens an output of the set, as [`AtomicFile::create`] does.
     ///
     /// # Errors
     /// As [`AtomicFile::create`].
     pub fn create(&self, path: &Path, force: bool) -> Result<AtomicFile> {
         let mut file = AtomicFile::create(path, force)?;
+        if !self.members().summed {
+            file.sum = Sum::Unasked;
+        }
         if file.temporary.is_some() {
             self.members().declared.push(path.to_path_buf());
             file.set = Some(self.clone());

@@ -73,8 +73,9 @@ pub struct Receipt {
     pub rows: u64,
     /// Its size in bytes.
     pub bytes: u64,
-    /// The SHA-256 of the file, in hexadecimal: Parquet pages carry no checksum of their own.
-    pub sha256: String,
+    /// The SHA-256 of the file, in hexadecimal, where it was summed: Parquet pages carry no checksum
+    /// of their own.
+    pub sha256: Option<String>,
 }
 
 /// Writes one table. Dropped before [`finish`](Self::finish), it leaves nothing behind.

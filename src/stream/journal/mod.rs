@@ -11,7 +11,7 @@ mod values;
 
 pub use values::{load, store};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::io::atomic::{AtomicFile, hidden, is_stdout};
 use crate::io::sha256::{digest, digest_of, hex};
 use lock::{LOCK, lock};
@@ -275,15 +275,27 @@ impl Mark {
         let mut file = BufWriter::with_capacity(1 << 20, AtomicFile::create(&path, true)?);
         write(&mut file).map_err(|error| error.file(path.display()))?;
         let file = file.into_inner().map_err(|e| Error::io(&path, e.error()))?;
-        self.files.insert(named(&path), file.finish()?.sha256);
+        let sha256 = summed(&path, file.finish()?.sha256)?;
+        self.files.insert(named(&path), sha256);
         Ok(())
     }
 
     /// Counts a finished file of the journal's directory among those that every later checkpoint
     /// needs too.
-    pub fn keep(&mut self, path: &Path, sha256: String) {
-        self.parts.insert(named(path), sha256);
+    ///
+    /// # Errors
+    /// Internal: it was not summed.
+    pub fn keep(&mut self, path: &Path, sha256: Option<String>) -> Result<()> {
+        self.parts.insert(named(path), summed(path, sha256)?);
+        Ok(())
     }
+}
+
+fn summed(path: &Path, sha256: Option<String>) -> Result<String> {
+    sha256.ok_or_else(|| {
+        let what = "a file of a checkpoint was not summed";
+        Error::new(Kind::Internal, what).file(path.display())
+    })
 }
 
 const ENTRY: &str = "journal.json";

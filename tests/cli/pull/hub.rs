@@ -1,7 +1,6 @@
 //! A server that speaks the hub's protocol, and the program that talks to it.
 
-use crate::harness::Case;
-use sha2::{Digest, Sha256};
+use crate::harness::{Case, sha256};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -46,12 +45,6 @@ struct Served {
     trouble: Trouble,
     answers: AtomicUsize,
     asked: Arc<Mutex<Vec<String>>>,
-}
-
-/// SHA-256, as the hub states it.
-pub fn hex(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Hub {
@@ -194,7 +187,7 @@ impl Served {
                 Vec::new(),
             );
         };
-        let digest = hex(bytes);
+        let digest = sha256(bytes);
         let commit = format!("X-Repo-Commit: {COMMIT}\r\n");
         if name.ends_with(".json") || name.ends_with(".md") {
             let etag = if self.trouble == Trouble::NoETag {
@@ -221,7 +214,7 @@ impl Served {
         let bytes = self
             .files
             .values()
-            .find(|bytes| hex(bytes) == digest)
+            .find(|bytes| sha256(bytes) == digest)
             .unwrap();
         let mut bytes = bytes.clone();
         if self.trouble == Trouble::OtherBytes {

@@ -2,8 +2,8 @@
 
 mod hub;
 
-use crate::harness::{CONFIG, Case, model_file, skipped, torch};
-use hub::{COMMIT, Hub, Trouble, hex};
+use crate::harness::{CONFIG, Case, model_file, sha256, skipped, torch};
+use hub::{COMMIT, Hub, Trouble};
 
 /// The small model as it is published.
 fn published() -> Vec<(&'static str, Vec<u8>)> {
@@ -46,7 +46,7 @@ fn a_model_is_pulled_into_hugging_face_s_cache_and_found_by_its_name() {
     let link = std::fs::read_link(snapshot.join("model.safetensors")).unwrap();
     assert_eq!(
         link,
-        std::path::Path::new("../../blobs").join(hex(&weights))
+        std::path::Path::new("../../blobs").join(sha256(&weights))
     );
     assert!(std::fs::read(snapshot.join("model.safetensors")).unwrap() == weights);
     assert!(!snapshot.join("flax_model.msgpack").exists());
@@ -125,16 +125,16 @@ fn a_connection_that_is_cut_goes_on_where_it_was() {
         let case = pull("");
         hub.ends(&case, &[], 0, &["going on at byte"]);
         let asked = hub.asked();
-        let line = format!("GET /cdn/{} {range}", hex(&weights));
+        let line = format!("GET /cdn/{} {range}", sha256(&weights));
         assert!(asked.contains(&line), "{asked:?}");
-        let file = folder(&case).join("blobs").join(hex(&weights));
+        let file = folder(&case).join("blobs").join(sha256(&weights));
         assert!(std::fs::read(file).unwrap() == weights);
     }
     // So does a run that another one left.
     let hub = Hub::new(&published(), Trouble::None);
     let left = format!(
         "hf/hub/models--zoo--hyena/blobs/{}.incomplete",
-        hex(&weights)
+        sha256(&weights)
     );
     let case = pull("").file(&left, &weights[..777]);
     hub.ends(&case, &[], 0, &[]);
@@ -158,7 +158,7 @@ fn a_connection_that_is_cut_goes_on_where_it_was() {
 fn what_is_not_what_the_hub_says_is_not_kept() {
     let hub = Hub::new(&published(), Trouble::OtherBytes);
     let case = pull("");
-    let digest = hex(&model_file("model.safetensors"));
+    let digest = sha256(&model_file("model.safetensors"));
     hub.ends(
         &case,
         &[],
@@ -251,7 +251,7 @@ fn pickles_are_converted_on_the_way_if_that_is_asked_for() {
         let case = case.args("models verify hf:zoo/hyena");
         let verified = hub.ends(&case, &[], 0, &[]);
         assert!(
-            verified.contains(&hex(&model_file("model.safetensors"))),
+            verified.contains(&sha256(&model_file("model.safetensors"))),
             "{verified}"
         );
         let blobs = std::fs::read_dir(folder(&case).join("blobs")).unwrap();
