@@ -4,14 +4,16 @@
     crocuta models new --preset mamba-d256-l16 --seed 1 -o MODEL
     python3 docs/benchmarks/peers.py MODEL [--tokens 1024] [--threads 1] [--runs 3]
     python3 docs/benchmarks/peers.py MODEL --caduceus REPO --mamba-ssm REPO    # a Caduceus
+    python3 docs/benchmarks/peers.py MODEL --hyenadna standalone_hyenadna.py --tokens 160000    # a HyenaDNA
 
-Needs torch, transformers, einops, safetensors and numpy; One
-forward pass over one sequence, float32, without a head.
+Needs torch, transformers, einops, safetensors and numpy. One forward pass over one sequence, without a
+head; float32, or with `--precision bf16` torch's autocast.
 
 Mamba and Mamba-2 run in transformers as they come without the mamba_ssm kernels, which need a GPU.
 Caduceus is the authors' modelling code (REPO: a checkout of kuleshov-group/caduceus) on the Mamba of
 mamba_ssm (a checkout of state-spaces/mamba). What of it needs a GPU is replaced: the fused kernel and
-the scan by its own selective_scan_ref, the fused norm by torch's RMSNorm.
+the scan by its own selective_scan_ref, the fused norm by torch's RMSNorm. HyenaDNA is the file that is
+named, of github.com/HazyResearch/hyena-dna, with random weights.
 """
 
 import argparse
@@ -65,6 +67,15 @@ def caduceus(args, config, torch):
     return model.eval(), f"authors' code, {pathlib.Path(args.caduceus).name}, with selective_scan_ref"
 
 
+def hyenadna(args, config, torch):
+    from training import Hyena
+
+    sizes = argparse.Namespace(
+        code=args.hyenadna, width=config["d_model"], layers=config["n_layer"], length=args.tokens
+    )
+    return Hyena(sizes).backbone.eval(), "authors' code"
+
+
 def published(args, config, torch):
     import transformers
 
@@ -84,17 +95,17 @@ def measure_torch(args):
 
     torch.set_num_threads(args.threads)
     config = json.loads((args.model / "config.json").read_text())
-    load = caduceus if config.get("model_type") == "caduceus" else published
+    load = {"caduceus": caduceus, "hyenadna": hyenadna}.get(config.get("model_type"), published)
     model, name = load(args, config, torch)
     ids = torch.randint(7, 11, (1, args.tokens), generator=torch.Generator().manual_seed(1))
     ids = ids % config["vocab_size"]
     seconds = []
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, args.precision == "bf16"):
         for run in range(args.runs + 1):
             started = time.perf_counter()
             model(ids)
             seconds.append(time.perf_counter() - started)
-    show(args, f"{name}, torch {torch.__version__}", args.threads, args.tokens, seconds[1:])
+    show(args, f"{name}, torch {torch.__version__}, {args.precision}", args.threads, args.tokens, seconds[1:])
 
 
 def measure_crocuta(args):
@@ -110,11 +121,12 @@ def measure_crocuta(args):
         for _ in range(args.runs):
             command = [args.crocuta, "embed", f"{scratch}/sequence.fa", "-m", args.model, "--quiet", "--force"]
             command += ["-o", f"{scratch}/out.parquet", "--bin", "1000000", "--threads", args.threads]
+            command += ["--precision", args.precision]
             command += ["--device", "cpu", "--summary", f"{scratch}/run.json"]
             subprocess.run(list(map(str, command)), check=True)
             speed = json.loads(pathlib.Path(f"{scratch}/run.json").read_text())["bases_per_second"]
             seconds.append(bases / speed)
-    show(args, "crocuta embed", args.threads, bases, seconds)
+    show(args, f"crocuta embed, {args.precision}", args.threads, bases, seconds)
 
 
 def main():
@@ -123,6 +135,8 @@ def main():
     parser.add_argument("--tokens", type=int, default=1024, help="of the peer's sequence")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=3, help="of each; one more before, of the peer")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--hyenadna", type=pathlib.Path)
     parser.add_argument("--caduceus", type=pathlib.Path)
     parser.add_argument("--mamba-ssm", type=pathlib.Path)
     parser.add_argument("--crocuta", default="target/release/crocuta")
