@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 /// Blocks that may wait for their sum.
 const WAITING: usize = 2;
 
-/// A sum that grows: at once, or by a thread of its own. A gigabyte takes half a second, or three on
+/// A sum that grows: at once, or by a thread of its own. A gigabyte takes half a second, and longer on
 /// a processor without instructions for it.
 #[derive(Debug)]
 pub(super) enum Sum {

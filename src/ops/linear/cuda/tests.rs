@@ -74,6 +74,29 @@ fn dense_layers_equal_the_cpu_s() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn a_weight_held_in_bf16_gives_the_bits_of_its_f32_values() {
+    let (rows, inner, width) = (300, 64, 96);
+    let wide = rounded(&random(width * inner, 2));
+    let narrow: Vec<_> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
+    let x = random(rows * inner, 1);
+    for gpu in [gpu(), rounded_gpu()] {
+        let device = Device::Cuda(Arc::clone(gpu));
+        let found = [
+            Tensor::from_slice(&wide, (width, inner), &Device::Cpu),
+            Tensor::from_slice(&narrow, (width, inner), &Device::Cpu),
+        ]
+        .map(|weight| {
+            let layer = ops::Linear::new(weight.unwrap(), None);
+            let x = tensor(&x, &[rows, inner]).to_device(&device).unwrap();
+            flat(&layer.forward(&x).unwrap())
+        });
+        assert!(found[0].iter().all(|y| y.is_finite()));
+        assert_eq!(found[0], found[1]);
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn results_are_rounded_where_products_are_and_no_gradient_passes() {
     let (rows, inner, width) = (50, 16, 8);
     let layer = || {
