@@ -1,10 +1,12 @@
-//! Products of bfloat16 on the CPU, by the instruction of AVX-512 for them: both factors are
-//! rounded to bf16 (to nearest, ties to even), and their products are summed in f32.
+//! Products of bfloat16 on the CPU, by the instruction of AVX-512 for them, or by [tiles](amx): both
+//! factors are rounded to bf16 (to nearest, ties to even), and their products are summed in f32.
 //!
 //! The weight is rounded and packed once, as the loop reads it: panels of up to 64 columns, in which
 //! the values of two neighbouring k stand beside each other for each column. Each sum is one chain over k
 //! whatever else is computed, so a row's bits depend on the row alone.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -19,6 +21,8 @@ const ROWS: usize = 6;
 pub struct Packed {
     inner: usize,
     width: usize,
+    /// Pairs of k, with those that fill the last tile.
+    halves: usize,
     /// Panel after panel; each has for two k at a time its columns, two values in each u32.
     pairs: Vec<u32>,
 }
@@ -32,11 +36,23 @@ pub fn available() -> bool {
     false
 }
 
+/// Whether products are by tiles.
+fn tiled() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return available() && amx::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 impl Packed {
     /// Of `weight` (N, K) of so many columns K.
     pub fn new<T: Copy + Into<f32>>(weight: &[T], inner: usize) -> Self {
         let width = weight.len() / inner.max(1);
-        let halves = inner.div_ceil(2);
+        let halves = if tiled() {
+            inner.div_ceil(2).next_multiple_of(LANES)
+        } else {
+            inner.div_ceil(2)
+        };
         let value = |n: usize, k: usize| {
             if n < width && k < inner {
                 u32::from(rounded(weight[n * inner + k].into()))
@@ -47,7 +63,7 @@ impl Packed {
         let mut pairs = Vec::with_capacity(width.next_multiple_of(LANES) * halves);
         for panel in (0..width).step_by(LANES * VECTORS) {
             let columns = (width - panel).next_multiple_of(LANES).min(LANES * VECTORS);
-            for k in (0..inner).step_by(2) {
+            for k in (0..2 * halves).step_by(2) {
                 let both = |n| value(n, k) | value(n, k + 1) << 16;
                 pairs.extend((panel..panel + columns).map(both));
             }
@@ -55,6 +71,7 @@ impl Packed {
         Self {
             inner,
             width,
+            halves,
             pairs,
         }
     }
@@ -65,12 +82,18 @@ impl Packed {
         let (inner, width) = (self.inner, self.width);
         let rows = x.len() / inner.max(1);
         assert!(available() && out.len() == rows * width && x.len() == rows * inner);
-        block.resize(rows * inner.div_ceil(2), 0);
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the features were detected just above.
         unsafe {
-            round(block, x, inner);
-            self.block(out, block, rows);
+            if tiled() {
+                block.resize(rows.next_multiple_of(amx::ROWS) * self.halves, 0);
+                round(block, x, [inner, self.halves]);
+                amx::multiply(self, out, block, rows);
+            } else {
+                block.resize(rows * self.halves, 0);
+                round(block, x, [inner, self.halves]);
+                self.block(out, block, rows);
+            }
         }
     }
 
@@ -78,7 +101,7 @@ impl Packed {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bf16")]
     fn block(&self, out: &mut [f32], x: &[u32], rows: usize) {
-        let halves = self.inner.div_ceil(2);
+        let halves = self.halves;
         let mut panels = &self.pairs[..];
         for first in (0..self.width).step_by(LANES * VECTORS) {
             let columns = (self.width - first).min(LANES * VECTORS);
@@ -106,11 +129,12 @@ fn rounded(x: f32) -> u16 {
     half::bf16::from_f32(x).to_bits()
 }
 
-/// Rows (M, K) to bf16, two values in each u32; after an odd number of them a zero.
+/// Rows (M, K) to bf16, two values in each u32, and zeros up to so many of these.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn round(out: &mut [u32], x: &[f32], inner: usize) {
-    for (out, x) in out.chunks_mut(inner.div_ceil(2)).zip(x.chunks(inner)) {
+fn round(out: &mut [u32], x: &[f32], [inner, halves]: [usize; 2]) {
+    for (out, x) in out.chunks_mut(halves).zip(x.chunks(inner)) {
+        out[inner / 2..].fill(0);
         let (mut to, mut from) = (out.chunks_exact_mut(LANES), x.chunks_exact(2 * LANES));
         for (out, x) in to.by_ref().zip(from.by_ref()) {
             // SAFETY: 32 values are read and 16 written, which the slices have.
