@@ -12,6 +12,7 @@
 mod backward;
 mod branches;
 mod filter;
+mod form;
 mod large;
 mod past;
 #[cfg(test)]
@@ -19,15 +20,15 @@ mod tests;
 
 pub use backward::Convolved;
 pub use filter::{FilterNetwork, FilterTaps};
+pub use form::{Form, Input};
 #[cfg(test)]
 pub(in crate::ops) use large::KERNELS as FFT_KERNELS;
 pub use past::Past;
 
 use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::fft::{Direction, fast, stride};
-use crate::ops::cuda::launch::{Launch, THREADS};
+use crate::ops::cuda::launch::THREADS;
 use crate::ops::cuda::{Element, Floats, Gpu, Source, expect_len, lock};
-use crate::ops::short_conv::cuda::Within;
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
@@ -58,25 +59,6 @@ pub struct LongConv {
     /// Bytes of signals in one batch of FFTs; as much again are the filters' and, where it is used,
     /// cuFFT's.
     workspace: usize,
-}
-
-/// How signals and spectra are held.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Form {
-    /// In f32.
-    Exact,
-    /// Those of large FFTs in half the bytes: two values in a word, with errors of up to 2⁻¹¹ of the
-    /// larger one. The skip weights are part of the filters, so that what was convolved is not read
-    /// again.
-    Packed,
-}
-
-/// x0, x1 and x2, (T, 3C).
-#[derive(Clone, Copy)]
-pub enum Input<'a> {
-    Plain(Floats<'a>),
-    /// As a short convolution gives them: in the packed form, to bf16.
-    Convolved(Within<'a>),
 }
 
 /// A stretch of rows of one segment that one FFT of each channel takes.
@@ -532,91 +514,6 @@ impl LongConv {
         };
         let blocks = kept.div_ceil(SIDE) * self.channels.div_ceil(WIDE);
         launch.blocks(blocks, THREADS, 0)
-    }
-}
-
-impl<'a> From<Floats<'a>> for Input<'a> {
-    fn from(x: Floats<'a>) -> Self {
-        Self::Plain(x)
-    }
-}
-
-impl<'a> From<&'a CudaSlice<f32>> for Input<'a> {
-    fn from(x: &'a CudaSlice<f32>) -> Self {
-        Self::Plain(x.into())
-    }
-}
-
-impl<'a> From<Within<'a>> for Input<'a> {
-    fn from(x: Within<'a>) -> Self {
-        Self::Convolved(x)
-    }
-}
-
-impl Input<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Plain(x) => x.len(),
-            Self::Convolved(short) => short.x.len(),
-        }
-    }
-
-    /// As kernels are named.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Plain(x) => x.name(),
-            Self::Convolved(_) => "short",
-        }
-    }
-
-    /// With what kernels need to read it.
-    fn on<'g>(self, launch: Launch<'g>) -> Launch<'g> {
-        match self {
-            Self::Plain(x) => launch.floats(x),
-            Self::Convolved(short) => launch
-                .array(short.x)
-                .array(short.weight)
-                .array(short.bias)
-                .array(short.tails),
-        }
-    }
-}
-
-impl Form {
-    /// The form for a GPU on which products round, or do not.
-    pub fn of(gpu: &Gpu) -> Self {
-        if gpu.rounded() {
-            Self::Packed
-        } else {
-            Self::Exact
-        }
-    }
-
-    fn large(self, gpu: &Gpu, size: usize) -> Option<Large> {
-        Large::new(gpu, size, self == Self::Packed)
-    }
-
-    /// Whether signals of this size are pairs of values.
-    fn packs(self, gpu: &Gpu, size: usize) -> bool {
-        self == Self::Packed && self.large(gpu, size).is_some()
-    }
-
-    /// Words from one signal to the next.
-    fn words(self, gpu: &Gpu, size: usize) -> usize {
-        if self.packs(gpu, size) {
-            stride(size) / 2
-        } else {
-            stride(size)
-        }
-    }
-
-    /// The type of signals in kernels' names.
-    fn name(self, gpu: &Gpu, size: usize) -> &'static str {
-        if self.packs(gpu, size) {
-            "pairs"
-        } else {
-            "f32"
-        }
     }
 }
 
