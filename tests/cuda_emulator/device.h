@@ -77,11 +77,6 @@ inline float __uint_as_float(unsigned bits) {
     memcpy(&x, &bits, 4);
     return x;
 }
-inline unsigned __float_as_uint(float x) {
-    unsigned bits;
-    memcpy(&bits, &x, 4);
-    return bits;
-}
 inline unsigned short bf16_bits(float x) {
     unsigned bits;
     memcpy(&bits, &x, 4);
@@ -96,9 +91,6 @@ inline void asm_cvt_rn_bf16x2_f32(unsigned &to, float high, float low) {
 inline void asm_cvt_rn_f16_f32(unsigned short &to, float x) {
     _Float16 half = (_Float16)x;
     memcpy(&to, &half, 2);
-}
-inline void asm_max_NaN_f32(float &to, float a, float b) {
-    to = a != a || b != b ? NAN : fmaxf(a, b);
 }
 inline void asm_ex2_approx_ftz_f32(float &to, float x) { to = exp2f(x); }
 

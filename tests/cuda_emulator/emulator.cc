@@ -249,7 +249,7 @@ API int nvrtcCompileProgram(Program *program, int count, const char **options) {
         const std::string option = options[i], define = "--define-macro=";
         if (option.rfind(define, 0) == 0) defines += " -D" + option.substr(define.size());
     }
-    const std::regex assembly(R"re(asm\("([A-Za-z0-9.]+) [^"]*" : "=\w"\((.*?)\) : (.*)\);)re");
+    const std::regex assembly(R"re(asm\("([a-z0-9.]+) [^"]*" : "=\w"\((.*?)\) : (.*)\);)re");
     std::string source;
     std::stringstream lines(program->source);
     for (std::string line; std::getline(lines, line); source += line + "\n") {

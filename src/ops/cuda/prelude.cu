@@ -44,34 +44,6 @@ __device__ __forceinline__ void store(bf16 *at, Values<4> v) {
     *(uint2 *)at = packed;
 }
 
-// Two numbers in one word, of 12 bits each with one exponent of 8 bits: errors are up to 2^-11 of the
-// larger one, of any magnitude that a float has. What is not finite stays so.
-//
-// With 2^e the larger one's binary exponent, x 2^-e lies between -2 and 2: the last 12 bits of the
-// float 8194 + x 2^-e, of which the last is 2^-10, are 2048 + x 2^(10 - e), rounded. 2^-e is taken a
-// little smaller, so that nothing is rounded to 2, and 2^e as much larger.
-struct Pair { u32 word; };
-
-__device__ __forceinline__ void store(Pair *at, float2 x) {
-    float most;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(most) : "f"(fabsf(x.x)), "f"(fabsf(x.y)));
-    const u32 exponent = __float_as_uint(most) & 0x7f800000u;
-    const float down = __uint_as_float(0x7efff000u - exponent);
-    const u32 a = __float_as_uint(fmaf(x.x, down, 8194.0f));
-    const u32 b = __float_as_uint(fmaf(x.y, down, 8194.0f));
-    at->word = exponent << 1 | (b << 12 & 0xfff000u) | (a & 0xfffu);
-}
-__device__ __forceinline__ float2 load(const Pair *at) {
-    const u32 word = at->word;
-    const float up = __uint_as_float((word >> 1 & 0x7f800000u) | 0x800u);
-    const u32 exponent = 0x46000000u; // of 8194
-    const float a = __uint_as_float((word & 0xfffu) | exponent) - 8194.0f;
-    const float b = __uint_as_float((word >> 12 & 0xfffu) | exponent) - 8194.0f;
-    return make_float2(a * up, b * up);
-}
-__device__ __forceinline__ void store(float2 *at, float2 x) { *at = x; }
-__device__ __forceinline__ float2 load(const float2 *at) { return *at; }
-
 // 1 / (1 + exp(-x)); the quick division is exact to 2 units in the last place.
 __device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + expf(-x)); }
 __device__ __forceinline__ float silu(float x) { return __fdividef(x, 1.0f + expf(-x)); }

@@ -6,13 +6,6 @@
 // Forward, the butterflies decimate in frequency and leave frequencies in bit-reversed order; back,
 // they decimate in time and take them so: nothing is put in order. COLUMN and ROW are powers of two
 // from 256 to 2048.
-//
-// Between the passes numbers are two floats, or where PACKED a Pair: half the bytes.
-#if PACKED
-typedef Pair Number;
-#else
-typedef float2 Number;
-#endif
 
 // Numbers that a thread has, of a column or a row. WIDE neighbouring columns are one block's.
 enum { HELD = 16, NUMBERS = COLUMN * ROW, WIDE = 8192 / COLUMN };
@@ -158,26 +151,26 @@ template <int LENGTH, int EACH, int SPREAD> struct Transform {
 };
 
 // Columns of signals `stride` numbers apart, in their place.
-template <bool BACK> __device__ void transform_columns(Number *signals, i64 stride) {
+template <bool BACK> __device__ void transform_columns(float2 *signals, i64 stride) {
     DYNAMIC_SHARED(shared);
     const u32 wide = threadIdx.x % WIDE, thread = threadIdx.x / WIDE;
     const u32 column = blockIdx.x % (ROW / WIDE) * WIDE + wide;
-    Number *signal = signals + blockIdx.x / (ROW / WIDE) * stride + column;
+    float2 *signal = signals + blockIdx.x / (ROW / WIDE) * stride + column;
     const Transform<COLUMN, WIDE, ROW> all = {(float2 *)shared + wide, thread, column};
     const u32 apart = HELD * thread * ROW, first = thread * ROW;
     float2 x[HELD];
     if (BACK) {
 #pragma unroll
-        for (int i = 0; i < HELD; i++) x[i] = load(signal + apart + i * ROW);
+        for (int i = 0; i < HELD; i++) x[i] = signal[apart + i * ROW];
         all.back(x);
 #pragma unroll
-        for (int i = 0; i < HELD; i++) store(signal + first + i * (COLUMN / HELD) * ROW, x[i]);
+        for (int i = 0; i < HELD; i++) signal[first + i * (COLUMN / HELD) * ROW] = x[i];
     } else {
 #pragma unroll
-        for (int i = 0; i < HELD; i++) x[i] = load(signal + first + i * (COLUMN / HELD) * ROW);
+        for (int i = 0; i < HELD; i++) x[i] = signal[first + i * (COLUMN / HELD) * ROW];
         all.forward(x);
 #pragma unroll
-        for (int i = 0; i < HELD; i++) store(signal + apart + i * ROW, x[i]);
+        for (int i = 0; i < HELD; i++) signal[apart + i * ROW] = x[i];
     }
 }
 
@@ -210,22 +203,22 @@ __device__ __forceinline__ void join(float2 &a, float2 &b, float2 w) {
 // become a spectrum with FILTER, X itself in the place of Z, X(NUMBERS) behind; else they are
 // multiplied with such a spectrum, and transformed back. `pieces` signals of each channel.
 template <bool FILTER>
-__device__ void transform_rows(Number *signals, const Number *filters, int pieces, i64 channels,
+__device__ void transform_rows(float2 *signals, const float2 *filters, int pieces, i64 channels,
                                i64 stride, float scale) {
     enum { THREADS = ROW / HELD, SIDE = ROW + ROW / HELD };
     __shared__ float2 shared[2 * SIDE];
     const int piece = blockIdx.x % pieces, pair = blockIdx.x / pieces % (COLUMN / 2);
     const i64 channel = blockIdx.x / pieces / (COLUMN / 2);
-    Number *signal = signals + (piece * channels + channel) * stride;
-    const Number *filter = filters + channel * stride;
+    float2 *signal = signals + (piece * channels + channel) * stride;
+    const float2 *filter = filters + channel * stride;
     const int upper = reversed<COLUMN>(pair) * ROW;
     const int lower = reversed<COLUMN>(pair ? COLUMN - pair : COLUMN / 2) * ROW;
     const bool below = threadIdx.x >= THREADS;
     const Transform<ROW, 1, 1> row = {shared + (below ? SIDE : 0), threadIdx.x % THREADS, 0};
-    Number *mine = signal + (below ? lower : upper);
+    float2 *mine = signal + (below ? lower : upper);
     float2 x[HELD];
 #pragma unroll
-    for (int i = 0; i < HELD; i++) x[i] = load(mine + row.thread + i * THREADS);
+    for (int i = 0; i < HELD; i++) x[i] = mine[row.thread + i * THREADS];
     row.forward(x);
 #pragma unroll
     for (int i = 0; i < HELD; i++) row.last(i) = x[i];
@@ -250,10 +243,10 @@ __device__ void transform_rows(Number *signals, const Number *filters, int piece
         float2 a = at, b = other;
         split(a, b, w);
         if (FILTER) {
-            store(signal + first, make_float2(0.5f * a.x, 0.5f * a.y));
-            store(signal + last, make_float2(0.5f * b.x, -0.5f * b.y));
+            signal[first] = make_float2(0.5f * a.x, 0.5f * a.y);
+            signal[last] = make_float2(0.5f * b.x, -0.5f * b.y);
         } else {
-            const float2 f = load(filter + first), g = load(filter + last);
+            const float2 f = filter[first], g = filter[last];
             a = times(a, make_float2(scale * f.x, scale * f.y));
             b = over(b, make_float2(scale * g.x, scale * g.y));
             join(a, b, w);
@@ -267,20 +260,20 @@ __device__ void transform_rows(Number *signals, const Number *filters, int piece
     for (int i = 0; i < HELD; i++) x[i] = row.last(i);
     row.back(x);
 #pragma unroll
-    for (int i = 0; i < HELD; i++) store(mine + row.thread + i * THREADS, x[i]);
+    for (int i = 0; i < HELD; i++) mine[row.thread + i * THREADS] = x[i];
 }
 
-extern "C" __global__ void __launch_bounds__(512, 2) columns(Number *signals, i64 stride) {
+extern "C" __global__ void __launch_bounds__(512, 2) columns(float2 *signals, i64 stride) {
     transform_columns<false>(signals, stride);
 }
-extern "C" __global__ void __launch_bounds__(512, 2) columns_back(Number *signals, i64 stride) {
+extern "C" __global__ void __launch_bounds__(512, 2) columns_back(float2 *signals, i64 stride) {
     transform_columns<true>(signals, stride);
 }
-extern "C" __global__ void __launch_bounds__(ROW / 8, 8192 / ROW) filter_rows(Number *signals, i64 stride) {
+extern "C" __global__ void __launch_bounds__(ROW / 8, 8192 / ROW) filter_rows(float2 *signals, i64 stride) {
     transform_rows<true>(signals, signals, 1, 0, stride, 1.0f);
 }
 extern "C" __global__ void __launch_bounds__(ROW / 8, 8192 / ROW)
-    signal_rows(Number *signals, const Number *filters, int pieces, i64 channels, i64 stride,
+    signal_rows(float2 *signals, const float2 *filters, int pieces, i64 channels, i64 stride,
                 float scale) {
     transform_rows<false>(signals, filters, pieces, channels, stride, scale);
 }

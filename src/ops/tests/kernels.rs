@@ -81,8 +81,6 @@ fn kernels_compile_for_each_architecture() {
             assert_eq!(&code[..4], b"\x7fELF", "{}", source.name);
         }
     }
-    let packed = ["COLUMN=1024", "ROW=2048", "PACKED=1"].map(String::from);
-    compile(long_conv::cuda::FFT_KERNELS, &packed, 80).unwrap();
     for other in ["GRADIENTS=1", "ROUNDED=1"] {
         let sizes = ["STATES=16", "RANK=16", other].map(String::from);
         compile(selective_scan::cuda::KERNELS, &sizes, 90).unwrap();

@@ -15,51 +15,40 @@ const HELD: usize = 16;
 /// Numbers of a block of columns.
 const BLOCK: usize = 8192;
 
-/// How signals of one size are transformed: as matrices of `column` · `row` complex numbers, two
-/// floats each, or packed into one word: see `Pair` in prelude.cu.
+/// How signals of one size are transformed: as matrices of `column` · `row` complex numbers.
 #[derive(Clone, Copy)]
 pub(super) struct Large {
     column: usize,
     row: usize,
-    packed: bool,
 }
 
 impl Large {
     /// For signals of `size` values, where that is a size for these kernels, and the GPU has the
     /// shared memory that they take: 68 KB a block.
-    pub(super) fn new(gpu: &Gpu, size: usize, packed: bool) -> Option<Self> {
+    pub(super) fn new(gpu: &Gpu, size: usize) -> Option<Self> {
         let bits = size.ilog2() - 1;
         let fits = size.is_power_of_two() && (16..=22).contains(&bits) && gpu.capability >= 80;
         fits.then(|| Self {
             column: 1 << (bits / 2),
             row: 1 << bits.div_ceil(2),
-            packed,
         })
     }
 
     /// What the kernels are compiled for.
-    pub(super) fn defines(&self) -> [String; 3] {
+    pub(super) fn defines(&self) -> [String; 2] {
         [
             format!("COLUMN={}", self.column),
             format!("ROW={}", self.row),
-            format!("PACKED={}", u8::from(self.packed)),
         ]
     }
 
     /// Taps of filters to their spectra, in the order that [`Large::convolve`] reads.
-    pub(super) fn filters(
-        &self,
-        gpu: &Gpu,
-        taps: CudaSlice<f32>,
-        channels: usize,
-    ) -> Result<CudaSlice<f32>> {
-        let out = if self.packed { pack(gpu, &taps)? } else { taps };
-        self.columns(gpu, "columns", &out, channels)?;
+    pub(super) fn filters(&self, gpu: &Gpu, taps: &CudaSlice<f32>, channels: usize) -> Result<()> {
+        self.columns(gpu, "columns", taps, channels)?;
         self.kernel(gpu, "filter_rows")?
-            .array(&out)
+            .array(taps)
             .long(self.stride())
-            .blocks(channels * self.column / 2, self.row / 8, 0)?;
-        Ok(out)
+            .blocks(channels * self.column / 2, self.row / 8, 0)
     }
 
     /// Signals (pieces, channels, stride), convolved with filters of which the spectra are given.
@@ -100,16 +89,4 @@ impl Large {
     fn stride(&self) -> usize {
         stride(2 * self.column * self.row) / 2
     }
-}
-
-/// Two neighbouring values in each word.
-pub(super) fn pack(gpu: &Gpu, values: &CudaSlice<f32>) -> Result<CudaSlice<f32>> {
-    let count = values.len() / 2;
-    let out = gpu.unwritten(count)?;
-    gpu.kernel(super::KERNELS, "pack")?
-        .array(&out)
-        .array(values)
-        .long(count)
-        .over(count)?;
-    Ok(out)
 }

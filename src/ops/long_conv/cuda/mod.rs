@@ -12,7 +12,6 @@
 mod backward;
 mod branches;
 mod filter;
-mod form;
 mod large;
 mod past;
 #[cfg(test)]
@@ -20,7 +19,6 @@ mod tests;
 
 pub use backward::Convolved;
 pub use filter::{FilterNetwork, FilterTaps};
-pub use form::{Form, Input};
 #[cfg(test)]
 pub(in crate::ops) use large::KERNELS as FFT_KERNELS;
 pub use past::Past;
@@ -28,7 +26,7 @@ pub use past::Past;
 use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::fft::{Direction, fast, stride};
 use crate::ops::cuda::launch::THREADS;
-use crate::ops::cuda::{Element, Floats, Gpu, Source, expect_len, lock};
+use crate::ops::cuda::{Element, Floats, Gpu, Source, lock};
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
@@ -54,7 +52,6 @@ pub struct LongConv {
     length: usize,
     channels: usize,
     bias: CudaSlice<f32>, // (C)
-    form: Form,
     spectra: Mutex<Spectra>,
     /// Bytes of signals in one batch of FFTs; as much again are the filters' and, where it is used,
     /// cuFFT's.
@@ -78,13 +75,10 @@ struct Piece {
     zeros: usize,
     /// Its first row among what is summed for branches.
     sums: usize,
-    /// Its segment's first row, and its lane unless the sequence starts there.
-    begin: usize,
-    lane: Option<usize>,
 }
 
 /// Words of a description.
-const WORDS: usize = 14;
+const WORDS: usize = 12;
 /// What one FFT takes of each channel, as the kernels read it.
 type Words = [u32; WORDS];
 
@@ -93,7 +87,6 @@ type Batches = BTreeMap<(usize, usize), Vec<Piece>>;
 
 /// Signals of some channels, convolved, and what they are of.
 struct Batch {
-    /// Values, or pairs of them.
     signals: CudaSlice<f32>,
     descriptions: CudaSlice<u32>,
     count: usize,
@@ -105,8 +98,8 @@ struct Batch {
 
 impl LongConv {
     /// Filters of `length` taps, the skip weights `bias` (C), the room in bytes for spectra that
-    /// are kept rather than computed at each use, which layers share, the bytes of workspace for
-    /// the FFTs (about three times as much is used in all), and how signals are held.
+    /// are kept rather than computed at each use, which layers share, and bytes of workspace for
+    /// the FFTs (about three times as much is used in all).
     pub fn new(
         gpu: &Arc<Gpu>,
         length: usize,
@@ -114,18 +107,13 @@ impl LongConv {
         taps: FilterTaps,
         room: Arc<AtomicIsize>,
         workspace: usize,
-        form: Form,
     ) -> Result<Self> {
-        let uploaded = gpu.upload(bias)?;
-        let skip = (form == Form::Packed).then(|| gpu.copy(&uploaded));
-        let taps = (taps, skip.transpose()?);
         Ok(Self {
             gpu: Arc::clone(gpu),
             length: length.max(1),
             channels: bias.len(),
-            bias: uploaded,
-            form,
-            spectra: Mutex::new(Spectra::new(length.max(1), taps, form, room)),
+            bias: gpu.upload(bias)?,
+            spectra: Mutex::new(Spectra::new(length.max(1), taps, room)),
             workspace,
         })
     }
@@ -140,7 +128,7 @@ impl LongConv {
     /// (T, 3C), the columns x0, x1 and x2, to the gated convolution (T, C).
     pub fn forward<O: Element>(
         &self,
-        x: Input,
+        x: Floats,
         past: &mut Past,
         segments: &[Segment],
     ) -> Result<CudaSlice<O>> {
@@ -157,7 +145,6 @@ impl LongConv {
         past: &mut Past,
         segments: &[Segment],
     ) -> Result<(CudaSlice<O>, CudaSlice<f32>)> {
-        let x = Input::from(x);
         let (out, sums) = (
             self.gpu.unwritten(x.len() / 3)?,
             self.gpu.unwritten(x.len() / 3)?,
@@ -170,7 +157,7 @@ impl LongConv {
     /// Convolves the segments, and so many rows beyond each as `rooms` say, whose inputs are zeros.
     fn run(
         &self,
-        x: Input,
+        x: Floats,
         past: &mut Past,
         (segments, branches): (&[Segment], &[Branch]),
         rooms: &[usize],
@@ -178,11 +165,7 @@ impl LongConv {
     ) -> Result<()> {
         let packed = self.gpu.pack_branched(segments, branches)?;
         packed.expect_lanes(past.lanes.len())?;
-        let len = packed.rows() * 3 * self.channels;
-        match x {
-            Input::Plain(x) => x.expect_len("long convolution", len)?,
-            Input::Convolved(short) => expect_len("long convolution", short.x, len)?,
-        }
+        x.expect_len("long convolution", packed.rows() * 3 * self.channels)?;
         let (batches, retired) = self.batches(past, segments, rooms)?;
         let mut spectra = lock(&self.spectra);
         for (key, pieces) in &batches {
@@ -227,7 +210,6 @@ impl LongConv {
                 lane
             };
             let ring = lane.ring.as_ref().map_or(0, |ring| self.gpu.address(ring));
-            let before = (!segment.starts).then_some(segment.lane);
             let mut add = |done: usize, len: usize, taps: usize, size: usize| {
                 let position = lane.position + done;
                 let past = position.min(taps - 1);
@@ -242,8 +224,6 @@ impl LongConv {
                     ahead: 0,
                     zeros: (done + len).saturating_sub(segment.len),
                     sums: sums + done,
-                    begin: row,
-                    lane: before,
                 });
             };
             let (most, step) = self.largest();
@@ -256,7 +236,7 @@ impl LongConv {
                 // Sizes are rounded up so that segments of similar length share a batch.
                 let len = fast(rows);
                 let taps = self.length.min(fast(lane.position + len));
-                add(0, rows, taps, self.size(len + taps - 1));
+                add(0, rows, taps, fast(len + taps - 1));
             }
             row += segment.len;
             sums += rows;
@@ -269,35 +249,6 @@ impl LongConv {
     fn largest(&self) -> (usize, usize) {
         let size = (4 * self.length).next_power_of_two().max(1 << 12);
         (size, size - self.length + 1)
-    }
-
-    /// The size of an FFT for `n` values. Packed, a power of two takes less time than a smaller size
-    /// that cuFFT would take.
-    fn size(&self, n: usize) -> usize {
-        let large = n.next_power_of_two();
-        if self.form.packs(&self.gpu, large) {
-            large
-        } else {
-            fast(n)
-        }
-    }
-
-    /// Channels of one batch of FFTs, of so many signals at most. Packed, groups are of one size and
-    /// full tiles, or at least of the four channels that tiles read at once, if there are as many.
-    fn group(&self, signals: usize) -> usize {
-        let most = self.channels.min(signals);
-        if self.form == Form::Exact || most == self.channels {
-            return most;
-        }
-        let even = self.channels.div_ceil(self.channels.div_ceil(signals));
-        let tiles = even.next_multiple_of(WIDE);
-        if tiles <= signals {
-            tiles
-        } else if most >= 4 {
-            most - most % 4
-        } else {
-            most
-        }
     }
 
     /// Lengthens a lane's ring so that it holds what the filter will reach after this segment.
@@ -329,16 +280,15 @@ impl LongConv {
     fn convolve(
         &self,
         (taps, size): (usize, usize),
-        x: Input,
+        x: Floats,
         load: &str,
         works: &[(usize, Words)],
         spectra: &mut Spectra,
         store: impl Fn(&Batch) -> Result<()>,
     ) -> Result<()> {
         let gpu = &*self.gpu;
-        let words = self.form.words(gpu, size);
-        let signals = (self.workspace / (words * size_of::<f32>())).max(1);
-        let group = self.group(signals);
+        let signals = (self.workspace / (stride(size) * size_of::<f32>())).max(1);
+        let group = self.channels.min(signals);
         let together = signals / group;
         let mut filters = spectra.of(gpu, self.channels, group, taps, size)?;
         for first in (0..self.channels).step_by(group) {
@@ -352,14 +302,8 @@ impl LongConv {
                 rest = later;
                 let descriptions = self.describe(now.iter().map(|(_, words)| *words))?;
                 let (io, channels) = ((x, None), first..first + count);
-                let mut signals = self.load(
-                    (load, self.form),
-                    io,
-                    &descriptions,
-                    batch,
-                    channels.clone(),
-                    size,
-                )?;
+                let mut signals =
+                    self.load(load, io, &descriptions, batch, channels.clone(), size)?;
                 self.multiply(&mut signals, &filter, [batch, count], size)?;
                 store(&Batch {
                     signals,
@@ -384,7 +328,7 @@ impl LongConv {
         size: usize,
     ) -> Result<()> {
         let gpu = &*self.gpu;
-        if let Some(large) = self.form.large(gpu, size) {
+        if let Some(large) = Large::new(gpu, size) {
             return large.convolve(gpu, signals, filters, [pieces, channels]);
         }
         gpu.complex_fft(signals, size, pieces * channels, Direction::Forward)?;
@@ -410,33 +354,29 @@ impl LongConv {
         &'a self,
         out: &'a CudaSlice<O>,
         sums: Option<&'a CudaSlice<f32>>,
-        x: Input<'a>,
+        x: Floats<'a>,
     ) -> impl Fn(&Batch) -> Result<()> + 'a {
-        move |batch| self.store("store_outputs", (out, sums), x, batch)
+        let kernel = format!("store_outputs_{}_{}", x.name(), O::NAME);
+        move |batch| self.store(&kernel, (out, sums), x, batch)
     }
 
-    /// Gives on convolved signals. The kernel's name ends with the types of signals, of x, and of
-    /// what is stored.
+    /// Gives on convolved signals.
     fn store<O: Element>(
         &self,
         kernel: &str,
         (out, sums): (&CudaSlice<O>, Option<&CudaSlice<f32>>),
-        x: Input,
+        x: Floats,
         batch: &Batch,
     ) -> Result<()> {
-        let held = self.form.name(&self.gpu, batch.size);
-        let kernel = format!("{kernel}_{held}_{}_{}", x.name(), O::NAME);
-        let bias = (self.form == Form::Exact).then_some(&self.bias);
         let columns = batch.channels.len().div_ceil(WIDE);
         let blocks = batch.longest.div_ceil(SIDE) * columns * batch.count;
-        let launch = self
-            .gpu
-            .kernel(KERNELS, &kernel)?
+        self.gpu
+            .kernel(KERNELS, kernel)?
             .array(out)
             .optional(sums)
-            .array(&batch.signals);
-        x.on(launch)
-            .optional(bias)
+            .array(&batch.signals)
+            .floats(x)
+            .array(&self.bias)
             .array(&batch.descriptions)
             .int(self.channels)
             .int(batch.channels.start)
@@ -447,11 +387,11 @@ impl LongConv {
     }
 
     /// The signals of some channels of pieces, not yet transformed: v, or d of a gradient. The
-    /// kernel's name ends with the types of signals and of x.
+    /// kernel's name ends with the type of x.
     fn load(
         &self,
-        (kernel, form): (&str, Form),
-        (x, grad): (Input, Option<&CudaSlice<f32>>),
+        kernel: &str,
+        (x, grad): (Floats, Option<&CudaSlice<f32>>),
         descriptions: &CudaSlice<u32>,
         pieces: usize,
         channels: Range<usize>,
@@ -459,12 +399,10 @@ impl LongConv {
     ) -> Result<CudaSlice<f32>> {
         let gpu = &*self.gpu;
         let count = channels.len();
-        let signals = gpu.unwritten(pieces * count * form.words(gpu, size))?;
-        let held = form.name(gpu, size);
-        let launch = gpu
-            .kernel(KERNELS, &format!("{kernel}_{held}_{}", x.name()))?
-            .array(&signals);
-        x.on(launch)
+        let signals = gpu.unwritten(pieces * count * stride(size))?;
+        gpu.kernel(KERNELS, &format!("{kernel}_{}", x.name()))?
+            .array(&signals)
+            .floats(x)
             .optional(grad)
             .array(descriptions)
             .int(self.channels)
@@ -485,7 +423,7 @@ impl LongConv {
     }
 
     /// Moves a lane past a segment, from row `row` of the step on.
-    fn keep(&self, x: Input, lane: &mut Lane, row: usize, s: &Segment) -> Result<()> {
+    fn keep(&self, x: Floats, lane: &mut Lane, row: usize, s: &Segment) -> Result<()> {
         if s.ends {
             // The ring stays: the next sequence may have started in this step.
             lane.position = 0;
@@ -496,24 +434,20 @@ impl LongConv {
         let Some(ring) = lane.ring.as_ref().filter(|_| kept > 0) else {
             return Ok(());
         };
-        let launch = self
-            .gpu
+        self.gpu
             .kernel(KERNELS, &format!("keep_past_{}", x.name()))?
-            .array(ring);
-        let launch = x
-            .on(launch)
+            .array(ring)
+            .floats(x)
             .int(self.channels)
             .long(row + s.len - kept)
             .long(kept)
             .long((lane.position - kept) % lane.capacity)
-            .long(lane.capacity);
-        let launch = match x {
-            Input::Plain(_) => launch,
-            Input::Convolved(_) if s.starts => launch.long(row).long(usize::MAX),
-            Input::Convolved(_) => launch.long(row).long(s.lane),
-        };
-        let blocks = kept.div_ceil(SIDE) * self.channels.div_ceil(WIDE);
-        launch.blocks(blocks, THREADS, 0)
+            .long(lane.capacity)
+            .blocks(
+                kept.div_ceil(SIDE) * self.channels.div_ceil(WIDE),
+                THREADS,
+                0,
+            )
     }
 }
 
@@ -530,13 +464,10 @@ impl Piece {
             ahead,
             zeros,
             sums,
-            begin,
-            lane,
         } = *self;
-        let lane = lane.map_or(u32::MAX as usize, |lane| lane);
         let [low, high] = [ring as usize & 0xffff_ffff, (ring >> 32) as usize];
         [
-            low, high, row, len, past, inside, slot, capacity, ahead, zeros, sums, begin, lane, 0,
+            low, high, row, len, past, inside, slot, capacity, ahead, zeros, sums, 0,
         ]
         .map(|n| n as u32)
     }

@@ -1,6 +1,5 @@
 //! The gated long convolution, with filters from both sources.
 
-use super::large::pack;
 use super::*;
 use crate::ops;
 use crate::ops::Tensor;
@@ -76,12 +75,8 @@ impl Network {
     }
 
     fn on_device(&self) -> FilterTaps {
-        self.on_device_of(gpu())
-    }
-
-    fn on_device_of(&self, gpu: &Gpu) -> FilterTaps {
         let network = FilterNetwork::new(
-            gpu,
+            gpu(),
             (&self.z, &self.t),
             &self.hidden,
             &self.freq,
@@ -96,8 +91,8 @@ impl Network {
 fn both(
     length: usize,
     network: bool,
-    (budget, workspace): (isize, usize),
-    form: Form,
+    budget: isize,
+    workspace: usize,
 ) -> (ops::LongConv, LongConv) {
     let bias = random(CHANNELS, 9);
     let filter = Arc::new(Network::new(length, CHANNELS));
@@ -121,23 +116,13 @@ fn both(
         FilterTaps::Host(closure)
     };
     let room = Arc::new(budget.into());
-    let conv = LongConv::new(gpu(), length, &bias, taps, room, workspace, form);
+    let conv = LongConv::new(gpu(), length, &bias, taps, room, workspace);
     (cpu, conv.unwrap())
 }
 
 fn check(length: usize, most: usize, network: bool, budget: isize, workspace: usize) {
-    check_form(length, most, network, (budget, workspace), Form::Exact);
-}
-
-fn check_form(length: usize, most: usize, network: bool, room: (isize, usize), form: Form) {
     let gpu = gpu();
-    let (cpu, conv) = both(length, network, room, form);
-    // Errors of pairs are up to 2⁻¹¹ of the larger number, as often as they are stored.
-    let most_error = if form.packs(gpu, conv.largest().0) {
-        1e-3
-    } else {
-        5e-6
-    };
+    let (cpu, conv) = both(length, network, budget, workspace);
     let (mut past, mut cpu_past) = (conv.start(3), cpu.start(3));
     for (i, segments) in steps(most, 11).into_iter().enumerate() {
         let rows = total(&segments);
@@ -159,8 +144,8 @@ fn check_form(length: usize, most: usize, network: bool, room: (isize, usize), f
         } else {
             Floats::from(&narrow)
         };
-        let found = conv.forward::<f32>(x.into(), &mut past, &segments).unwrap();
-        close(&name, &gpu.download(&found).unwrap(), &expected, most_error);
+        let found = conv.forward::<f32>(x, &mut past, &segments).unwrap();
+        close(&name, &gpu.download(&found).unwrap(), &expected, 5e-6);
         past = past.fork(gpu).unwrap();
     }
 }
@@ -174,8 +159,6 @@ fn long_convolutions_equal_the_cpu_s() {
     check(1026, 700, true, 1 << 30, 1 << 20);
     check(1026, 30_000, true, 0, 1 << 28);
     check(30_000, 9_000, true, 1 << 30, 1 << 22);
-    check_form(300, 2000, false, (0, 1 << 16), Form::Packed);
-    check_form(30_000, 9_000, true, (1 << 30, 1 << 22), Form::Packed);
 }
 
 #[test]
@@ -192,7 +175,7 @@ fn long_signals_are_convolved_as_they_are_defined() {
     };
     for bits in 17..=most {
         let size = 1 << bits;
-        let exact = Large::new(gpu, size, false).unwrap();
+        let large = Large::new(gpu, size).unwrap();
         let places = [0, 1, size / 3, size / 2 + 5, size - 1];
         let mut taps = vec![0.0; CHANNELS * stride(size)];
         for (i, tap) in random(CHANNELS * places.len(), bits)
@@ -202,19 +185,12 @@ fn long_signals_are_convolved_as_they_are_defined() {
             taps[i / places.len() * stride(size) + places[i % places.len()]] = tap;
         }
         let signals = random(PIECES * CHANNELS * stride(size), bits + 1);
+        let filters = gpu.upload(&taps).unwrap();
+        large.filters(gpu, &filters, CHANNELS).unwrap();
+        let found = gpu.upload(&signals).unwrap();
         let counts = [PIECES, CHANNELS];
-        let [taps_there, signals_there] = [&taps, &signals].map(|x| gpu.upload(x).unwrap());
-        let packed = Large::new(gpu, size, true).unwrap();
-        let pairs = pack(gpu, &signals_there).unwrap();
-        let copy = gpu.copy(&taps_there).unwrap();
-        let filters = packed.filters(gpu, copy, CHANNELS).unwrap();
-        packed.convolve(gpu, &pairs, &filters, counts).unwrap();
-        let pairs = unpacked(&gpu.download(&pairs).unwrap());
-        let filters = exact.filters(gpu, taps_there, CHANNELS).unwrap();
-        exact
-            .convolve(gpu, &signals_there, &filters, counts)
-            .unwrap();
-        let found = gpu.download(&signals_there).unwrap();
+        large.convolve(gpu, &found, &filters, counts).unwrap();
+        let found = gpu.download(&found).unwrap();
         for (i, signal) in signals.chunks(stride(size)).enumerate() {
             let taps = &taps[i % CHANNELS * stride(size)..];
             let expected = (0..size).map(|t| {
@@ -224,55 +200,10 @@ fn long_signals_are_convolved_as_they_are_defined() {
             let expected: Vec<f32> = expected.collect();
             let found = &found[i * stride(size)..][..size];
             close(&format!("signal {i} of {size}"), found, &expected, 2e-6);
-            let found = &pairs[i * stride(size)..][..size];
-            close(&format!("packed {i} of {size}"), found, &expected, 3e-3);
         }
     }
-    assert!(Large::new(gpu, 1 << 16, false).is_none() && Large::new(gpu, 1 << 24, true).is_none());
-    assert!(Large::new(gpu, 3 << 17, false).is_none());
-}
-
-/// The values of pairs: see `Pair` in prelude.cu.
-fn unpacked(words: &[f32]) -> Vec<f32> {
-    let pairs = words.iter().flat_map(|word| {
-        let word = word.to_bits();
-        let up = f32::from_bits((word >> 1 & 0x7f80_0000) | 0x800);
-        [word, word >> 12].map(|bits| ((bits & 0xfff) as f32 - 2048.0) / 1024.0 * up)
-    });
-    pairs.collect()
-}
-
-#[test]
-#[ignore = "needs a CUDA device"]
-fn pairs_keep_magnitudes_and_what_is_not_finite() {
-    let gpu = gpu();
-    let (inf, nan) = (f32::INFINITY, f32::NAN);
-    for magnitude in [1e-36, 2.0f32.powi(-20), 1.0, 1.999_999, 3.0, 1e4, 1e36] {
-        let values: Vec<f32> = random(4096, 1).iter().map(|x| x * magnitude).collect();
-        let edges = [magnitude, -magnitude, 0.0, magnitude, -magnitude, 0.0];
-        let values = [&values[..], &edges[..]].concat();
-        let found = pack(gpu, &gpu.upload(&values).unwrap()).unwrap();
-        let found = unpacked(&gpu.download(&found).unwrap());
-        for (x, y) in values.chunks(2).zip(found.chunks(2)) {
-            let most = x[0].abs().max(x[1].abs()) / 2040.0;
-            assert!(
-                (x[0] - y[0]).abs() <= most && (x[1] - y[1]).abs() <= most,
-                "{x:?} {y:?}"
-            );
-        }
-    }
-    let values = [inf, 0.0, 1.0, -inf, nan, 1.0, 0.0, nan, -nan, inf, 3.0, 4.0];
-    let found = pack(gpu, &gpu.upload(&values).unwrap()).unwrap();
-    let found = unpacked(&gpu.download(&found).unwrap());
-    let finite: Vec<bool> = found
-        .chunks(2)
-        .map(|x| x.iter().any(|x| x.is_finite()))
-        .collect();
-    assert_eq!(
-        finite,
-        [false, false, false, false, false, true],
-        "{found:?}"
-    );
+    assert!(Large::new(gpu, 1 << 16).is_none() && Large::new(gpu, 1 << 24).is_none());
+    assert!(Large::new(gpu, 3 << 17).is_none());
 }
 
 #[test]
@@ -280,14 +211,14 @@ fn pairs_keep_magnitudes_and_what_is_not_finite() {
 fn branches_of_long_convolutions_are_what_their_sequences_would_be() {
     let gpu = gpu();
     // Branches beyond the filter, segments beyond one FFT, and what does not fit the workspace.
-    for (length, most, workspace, form) in [
-        (1, 20, 1 << 28, Form::Exact),
-        (40, 300, 1 << 28, Form::Packed),
-        (300, 2000, 1 << 16, Form::Exact),
-        (70, 9000, 1 << 22, Form::Packed),
-        (3000, 500, 1 << 20, Form::Exact),
+    for (length, most, workspace) in [
+        (1, 20, 1 << 28),
+        (40, 300, 1 << 28),
+        (300, 2000, 1 << 16),
+        (70, 9000, 1 << 22),
+        (3000, 500, 1 << 20),
     ] {
-        let (cpu, conv) = both(length, length != 40, (1 << 30, workspace), form);
+        let (cpu, conv) = both(length, length != 40, 1 << 30, workspace);
         let (mut past, mut cpu_past) = (conv.start(3), cpu.start(3));
         for (i, segments) in steps(most, 11).into_iter().take(4).enumerate() {
             let branches = branches(&segments, 400, i as u64);
@@ -318,66 +249,6 @@ fn branches_of_long_convolutions_are_what_their_sequences_would_be() {
                 &expected,
                 5e-6,
             );
-        }
-    }
-}
-
-#[test]
-#[ignore = "needs a CUDA device"]
-fn short_convolutions_within_long_ones_give_what_both_give() {
-    let gpu = rounded_gpu();
-    for (channels, length, most, workspace) in [
-        (68, 40, 300, 1 << 28),
-        (67, 300, 2000, 1 << 16),
-        (68, 1026, 9000, 1 << 20),
-        (66, 30_000, 70_000, 1 << 22),
-    ] {
-        let width = 3 * channels;
-        let (weight, bias) = (random(3 * width, 5), random(width, 6));
-        let short = ops::ShortConv::new(
-            &tensor(&weight, &[width, 1, 3]),
-            Some(&tensor(&bias, &[width])),
-            ops::Activation::None,
-        );
-        let short = short.unwrap();
-        let filters = Network::new(length, channels);
-        let taps = filters.taps(0..channels, length);
-        let conv = long_conv(
-            &tensor(&taps, &[channels, length]),
-            &tensor(&random(channels, 9), &[channels]),
-        );
-        let on_gpu = LongConv::new(
-            gpu,
-            length,
-            &random(channels, 9),
-            filters.on_device_of(gpu),
-            Arc::new((1 << 30).into()),
-            workspace,
-            Form::Packed,
-        );
-        let on_gpu = on_gpu.unwrap();
-        let (mut tail, mut past) = (short.start(3), conv.start(3));
-        let (mut gpu_tail, mut gpu_past) = (short.start(3), on_gpu.start(3));
-        for (i, segments) in steps(most, 11).into_iter().enumerate() {
-            let rows = total(&segments);
-            let u = rounded(&random(rows * width, i as u64));
-            let shape = [rows, width];
-            let x = short
-                .forward(&tensor(&u, &shape), &mut tail, &segments)
-                .unwrap();
-            let expected = flat(&conv.forward(&x, &mut past, &segments).unwrap());
-            let u = convert::<bf16>(gpu, &gpu.upload(&u).unwrap()).unwrap();
-            let (within, gpu_tail) = short.lent(gpu, &mut gpu_tail).unwrap();
-            let input = within.within(&u, gpu_tail).unwrap();
-            let found = on_gpu
-                .forward::<bf16>(input.into(), &mut gpu_past, &segments)
-                .unwrap();
-            within.pass(&u, gpu_tail, &segments).unwrap();
-            let found = wide(gpu.download(&found).unwrap());
-            let name = format!("{channels} channels, {length} taps, step {i}");
-            // The outputs are rounded to bf16.
-            close(&name, &found, &expected, 7e-3);
-            gpu_past = gpu_past.fork(gpu).unwrap();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod backward;
 
-use super::{Form, KERNELS, mismatch};
+use super::{KERNELS, Large, mismatch};
 use crate::error::Result;
 use crate::ops::Taps;
 use crate::ops::cuda::fft::{Direction, stride};
@@ -188,9 +188,6 @@ type Spectrum = Arc<CudaSlice<f32>>;
 pub(super) struct Spectra {
     length: usize,
     taps: FilterTaps,
-    /// Skip weights (C), where they are part of the filters.
-    skip: Option<CudaSlice<f32>>,
-    form: Form,
     /// Bytes that more may take, those of other layers too.
     room: Arc<AtomicIsize>,
     /// By taps and size: all groups of channels.
@@ -213,17 +210,10 @@ pub(super) struct Groups<'a> {
 }
 
 impl Spectra {
-    pub(super) fn new(
-        length: usize,
-        (taps, skip): (FilterTaps, Option<CudaSlice<f32>>),
-        form: Form,
-        room: Arc<AtomicIsize>,
-    ) -> Self {
+    pub(super) fn new(length: usize, taps: FilterTaps, room: Arc<AtomicIsize>) -> Self {
         Self {
             length,
             taps,
-            skip,
-            form,
             room,
             kept: HashMap::new(),
             forgotten: 0,
@@ -246,7 +236,7 @@ impl Spectra {
         }
         let key = (taps.min(self.length), size);
         let groups = self.kept.get(&key).cloned().unwrap_or_default();
-        let bytes = (channels * self.form.words(gpu, size) * size_of::<f32>()) as isize;
+        let bytes = (channels * stride(size) * size_of::<f32>()) as isize;
         let fits = bytes <= self.room.load(Ordering::Relaxed);
         let keep = (groups.is_empty() && fits).then_some(bytes);
         debug_assert!(groups.is_empty() || groups.len() == channels.div_ceil(group));
@@ -302,7 +292,7 @@ impl Groups<'_> {
     }
 
     fn compute(&self, gpu: &Gpu, channels: Range<usize>) -> Result<CudaSlice<f32>> {
-        let ((taps, size), count, first) = (self.key, channels.len(), channels.start);
+        let ((taps, size), count) = (self.key, channels.len());
         let stride = stride(size);
         let mut out: CudaSlice<f32> = gpu.unwritten(count * stride)?;
         match (&self.spectra.taps, &self.activations) {
@@ -324,19 +314,10 @@ impl Groups<'_> {
             }
             (FilterTaps::Network(_), None) => return Err(mismatch("no activations")),
         }
-        if let Some(skip) = &self.spectra.skip {
-            let skip = gpu.address(skip) + (first * size_of::<f32>()) as u64;
-            gpu.kernel(KERNELS, "add_skip")?
-                .array(&out)
-                .address(skip)
-                .long(count)
-                .long(stride)
-                .over(count)?;
+        match Large::new(gpu, size) {
+            Some(large) => large.filters(gpu, &out, count)?,
+            None => gpu.fft(&mut out, size, count, Direction::Forward)?,
         }
-        if let Some(large) = self.spectra.form.large(gpu, size) {
-            return large.filters(gpu, out, count);
-        }
-        gpu.fft(&mut out, size, count, Direction::Forward)?;
         Ok(out)
     }
 }
