@@ -208,6 +208,61 @@ fn long_signals_are_convolved_as_they_are_defined() {
 
 #[test]
 #[ignore = "needs a CUDA device"]
+fn the_first_rows_of_a_long_sequence_are_as_near_as_their_own_magnitude_asks() {
+    // With a mean and a slow filter sums grow along a piece by orders of magnitude, while what is
+    // rounded within its FFT falls on all rows alike.
+    const CHANNELS: usize = 4;
+    const LENGTH: usize = 40_000;
+    const ROWS: usize = 230_000;
+    const FIRST: usize = 100;
+    let tap = |c: usize, j: usize| {
+        let decay = (-(j as f32) / LENGTH as f32).exp();
+        (0.01 + 0.02 * ((j * (c + 3)) as f32).sin()) * decay
+    };
+    let taps = Arc::new(move |n: usize| {
+        let rows = move |channels: Range<usize>| {
+            let taps = channels.flat_map(|c| (0..n).map(move |j| (c, j)));
+            let inside = taps.map(|(c, j)| if j < LENGTH { tap(c, j) } else { 0.0 });
+            inside.collect()
+        };
+        Box::new(rows) as Box<ops::TapRows>
+    });
+    let bias = random(CHANNELS, 9);
+    let x: Vec<f32> = random(ROWS * 3 * CHANNELS, 1)
+        .iter()
+        .map(|x| x + 0.5)
+        .collect();
+    let x = rounded(&x);
+    let at = |row: usize, part: usize, c: usize| f64::from(x[(row * 3 + part) * CHANNELS + c]);
+    let v = |row, c| at(row, 1, c) * at(row, 2, c);
+    let expected = (0..FIRST * CHANNELS).map(|i| {
+        let (row, c) = (i / CHANNELS, i % CHANNELS);
+        let sum: f64 = (0..=row)
+            .map(|j| f64::from(tap(c, j)) * v(row - j, c))
+            .sum();
+        (at(row, 0, c) * (f64::from(bias[c]) * v(row, c) + sum)) as f32
+    });
+    let expected: Vec<f32> = expected.collect();
+    let segment = Segment {
+        lane: 0,
+        len: ROWS,
+        starts: true,
+        ends: true,
+    };
+    // Where products round, too.
+    for (gpu, most) in [(gpu(), 1e-4), (rounded_gpu(), 4e-3)] {
+        let taps = FilterTaps::Host(taps.clone());
+        let room = Arc::new((1 << 30).into());
+        let conv = LongConv::new(gpu, LENGTH, &bias, taps, room, 1 << 28).unwrap();
+        let there = convert::<bf16>(gpu, &gpu.upload(&x).unwrap()).unwrap();
+        let found = conv.forward::<f32>((&there).into(), &mut conv.start(1), &[segment]);
+        let found = gpu.download(&found.unwrap()).unwrap();
+        close("first rows", &found[..FIRST * CHANNELS], &expected, most);
+    }
+}
+
+#[test]
+#[ignore = "needs a CUDA device"]
 fn branches_of_long_convolutions_are_what_their_sequences_would_be() {
     let gpu = gpu();
     // Branches beyond the filter, segments beyond one FFT, and what does not fit the workspace.
