@@ -142,25 +142,17 @@ impl Weights {
     /// The tensor as f32, contiguous. An error names it if it is missing, has another shape,
     /// holds whole numbers, or a value that is NaN or infinite.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<ops::Tensor> {
-        self.held(name, shape, |_| DType::F32)
+        self.found(name, shape, false)
     }
 
     /// The same for a matrix that products read, [`ops::Linear`]'s: one that is stored in bf16 stays
     /// so in memory, not copied, and products widen it.
     pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<ops::Tensor> {
-        self.held(name, shape, |stored| match stored {
-            DType::BF16 => stored,
-            _ => DType::F32,
-        })
+        self.found(name, shape, true)
     }
 
-    /// The tensor, of the type that is chosen by the stored one.
-    fn held(
-        &self,
-        name: &str,
-        shape: &[usize],
-        dtype: impl Fn(DType) -> DType,
-    ) -> Result<ops::Tensor> {
+    /// The tensor as f32, or if it may be `narrow` and is stored so as bf16.
+    fn found(&self, name: &str, shape: &[usize], narrow: bool) -> Result<ops::Tensor> {
         let full = self.full(name);
         let found = self.all.tensors.get(&full).ok_or_else(|| {
             self.error(&full, "missing tensor")
@@ -184,7 +176,10 @@ impl Weights {
             self.use_up(full);
             return Ok(replaced.clone());
         }
-        let dtype = dtype(found.dtype());
+        let dtype = match found.dtype() {
+            DType::BF16 if narrow => DType::BF16,
+            _ => DType::F32,
+        };
         let tensor = ops::Tensor::from(found.to_dtype(dtype)?.contiguous()?);
         self.expect_finite(&full, &tensor)?;
         self.use_up(full);

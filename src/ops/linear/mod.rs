@@ -113,18 +113,16 @@ impl Linear {
         let width = self.weight.dims()[0];
         let inner = weight.len() / width.max(1);
         let packed = self.packed.as_ref().filter(|_| !self.is_tracked());
-        let weight = match (packed, weight) {
-            (Some(packed), weight) => Weight::Rounded(packed.get_or_init(|| match weight {
+        let weight = match packed {
+            Some(packed) => Weight::Rounded(packed.get_or_init(|| match weight {
                 Held::F32(weight) => Packed::new(weight, inner),
                 Held::Bf16(weight) => Packed::new(weight, inner),
             })),
-            (None, Held::F32(weight)) if rows > ROWS => {
-                Weight::Turned(turned(weight, inner, width))
-            }
-            (None, Held::Bf16(weight)) if rows > ROWS => {
-                Weight::Turned(turned(weight, inner, width))
-            }
-            (None, weight) => Weight::Stored(weight.wide()),
+            None if rows > ROWS => Weight::Turned(match weight {
+                Held::F32(weight) => turned(weight, inner, width),
+                Held::Bf16(weight) => turned(weight, inner, width),
+            }),
+            None => Weight::Stored(weight.wide()),
         };
         Rows {
             inner,

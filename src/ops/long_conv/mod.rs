@@ -84,8 +84,8 @@ pub fn long_conv_flops(bases: u64) -> f64 {
     5.0 * n * n.log2() / bases.max(1) as f64
 }
 
-/// The past of each lane's unfinished sequence: `lanes · ring · channels` values at most, memory
-/// touched only as far as a sequence has come.
+/// The past of each lane's unfinished sequence: `lanes · ring · channels` values from its first step
+/// on, however short it is.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Past {
     lanes: Vec<Lane>,
