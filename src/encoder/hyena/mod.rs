@@ -449,10 +449,10 @@ impl Mixer {
         (segments, branches): (&[Segment], &[Branch]),
     ) -> Result<Tensor> {
         let u = self.in_proj.forward_rounded(x)?; // (T, 3D): x0, x1, x2
-        let u = self
-            .short_conv
-            .forward_branched(&u, tail, segments, branches)?; // (T, 3D)
-        let y = self.operator.forward(&u, carried, segments, branches)?; // (T, D)
+        let short = (&self.short_conv, tail);
+        let y = self
+            .operator
+            .forward(&u, short, carried, segments, branches)?; // (T, D)
         self.out_proj.forward_residual(&y, residual)
     }
 }

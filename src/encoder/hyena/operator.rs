@@ -6,7 +6,7 @@ use super::{Hyperparameters, ImplicitFilter};
 use crate::checkpoint::Weights;
 use crate::encoder::{Branch, Segment};
 use crate::error::{Error, Kind, Result};
-use crate::ops::{self, Activation, LongConv, Modal, ModalState, Past, TapRows};
+use crate::ops::{self, Activation, LongConv, Modal, ModalState, Past, ShortConv, Tail, TapRows};
 use crate::ops::{Device, Tensor};
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
@@ -97,19 +97,22 @@ impl Operator {
         }
     }
 
-    /// (T, 3D), the columns x0, x1 and v, to `x0 · ((h + bias δ) * (x1 · v))` (T, D).
+    /// What the short convolution gives of `u` (T, 3D), the columns x0, x1 and v, to
+    /// `x0 · ((h + bias δ) * (x1 · v))` (T, D).
     pub(super) fn forward(
         &self,
         u: &Tensor,
+        (short, tail): (&ShortConv, &mut Tail),
         carried: &mut OperatorState,
         segments: &[Segment],
         branches: &[Branch],
     ) -> Result<Tensor> {
         match (self, carried) {
             (Self::Implicit(conv), OperatorState::Implicit(past)) => {
-                conv.forward_branched(u, past, segments, branches)
+                conv.forward_convolved(u, (short, tail), past, segments, branches)
             }
             (Self::Modal { modal, width }, OperatorState::Modal(state)) => {
+                let u = &short.forward_branched(u, tail, segments, branches)?;
                 let g = ops::gate((u, 1), (u, 2), *width)?;
                 let y = modal.forward_branched(&g, state, segments, branches)?;
                 ops::gate_to_product((u, 0), (&y, 0), *width, Activation::None)

@@ -150,27 +150,64 @@ template <int LENGTH, int EACH, int SPREAD> struct Transform {
     }
 };
 
-// Columns of signals `stride` numbers apart, in their place.
-template <bool BACK> __device__ void transform_columns(float2 *signals, i64 stride) {
+// Two neighbouring values of a signal are one number: floats, or both in a word where they are bf16.
+__device__ __forceinline__ float2 number(const float2 *at) { return *at; }
+__device__ __forceinline__ float2 number(const u32 *at) {
+    const u32 word = *at;
+    return make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000u));
+}
+__device__ __forceinline__ void put(float2 *at, float2 x) { *at = x; }
+__device__ __forceinline__ void put(u32 *at, float2 x) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(*at) : "f"(x.y), "f"(x.x));
+}
+
+// Where a thread's part of the columns of a block lies: neighbouring threads have neighbouring ones.
+struct Columns {
+    u32 wide, thread, column;
+    i64 signal;
+    __device__ __forceinline__ Columns()
+        : wide(threadIdx.x % WIDE), thread(threadIdx.x / WIDE),
+          column(blockIdx.x % (ROW / WIDE) * WIDE + wide), signal(blockIdx.x / (ROW / WIDE)) {}
+    __device__ __forceinline__ Transform<COLUMN, WIDE, ROW> transform(unsigned char *shared) const {
+        return {(float2 *)shared + wide, thread, column};
+    }
+    __device__ __forceinline__ u32 first(int i) const {
+        return (thread + i * (COLUMN / HELD)) * ROW + column;
+    }
+    __device__ __forceinline__ u32 last(int i) const { return (HELD * thread + i) * ROW + column; }
+};
+
+// Columns of signals of `count` numbers, zeros behind, `apart` numbers from one to the next, to
+// those `stride` numbers apart. These may be the same.
+template <typename N>
+__device__ void transform_columns(const N *from, i64 apart, u32 count, float2 *signals, i64 stride) {
     DYNAMIC_SHARED(shared);
-    const u32 wide = threadIdx.x % WIDE, thread = threadIdx.x / WIDE;
-    const u32 column = blockIdx.x % (ROW / WIDE) * WIDE + wide;
-    float2 *signal = signals + blockIdx.x / (ROW / WIDE) * stride + column;
-    const Transform<COLUMN, WIDE, ROW> all = {(float2 *)shared + wide, thread, column};
-    const u32 apart = HELD * thread * ROW, first = thread * ROW;
+    const Columns all;
     float2 x[HELD];
-    if (BACK) {
 #pragma unroll
-        for (int i = 0; i < HELD; i++) x[i] = signal[apart + i * ROW];
-        all.back(x);
+    for (int i = 0; i < HELD; i++) {
+        const u32 at = all.first(i);
+        x[i] = at < count ? number(from + all.signal * apart + at) : make_float2(0.0f, 0.0f);
+    }
+    all.transform(shared).forward(x);
 #pragma unroll
-        for (int i = 0; i < HELD; i++) signal[first + i * (COLUMN / HELD) * ROW] = x[i];
-    } else {
+    for (int i = 0; i < HELD; i++) signals[all.signal * stride + all.last(i)] = x[i];
+}
+
+// And back: of signals only numbers from `begin` to `end` are written.
+template <typename N>
+__device__ void columns_to_signals(const float2 *signals, i64 stride, N *to, i64 apart, u32 begin,
+                                   u32 end) {
+    DYNAMIC_SHARED(shared);
+    const Columns all;
+    float2 x[HELD];
 #pragma unroll
-        for (int i = 0; i < HELD; i++) x[i] = signal[first + i * (COLUMN / HELD) * ROW];
-        all.forward(x);
+    for (int i = 0; i < HELD; i++) x[i] = signals[all.signal * stride + all.last(i)];
+    all.transform(shared).back(x);
 #pragma unroll
-        for (int i = 0; i < HELD; i++) signal[apart + i * ROW] = x[i];
+    for (int i = 0; i < HELD; i++) {
+        const u32 at = all.first(i);
+        if (at >= begin && at < end) put(to + all.signal * apart + at, x[i]);
     }
 }
 
@@ -263,12 +300,19 @@ __device__ void transform_rows(float2 *signals, const float2 *filters, int piece
     for (int i = 0; i < HELD; i++) mine[row.thread + i * THREADS] = x[i];
 }
 
-extern "C" __global__ void __launch_bounds__(512, 2) columns(float2 *signals, i64 stride) {
-    transform_columns<false>(signals, stride);
-}
-extern "C" __global__ void __launch_bounds__(512, 2) columns_back(float2 *signals, i64 stride) {
-    transform_columns<true>(signals, stride);
-}
+// Named for the type of values.
+#define COLUMNS(T, N)                                                                              \
+    extern "C" __global__ void __launch_bounds__(512, 2)                                           \
+        columns_##T(const N *from, i64 apart, u32 count, float2 *signals, i64 stride) {            \
+        transform_columns(from, apart, count, signals, stride);                                    \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(512, 2)                                           \
+        columns_back_##T(const float2 *signals, i64 stride, N *to, i64 apart, u32 begin,           \
+                         u32 end) {                                                                \
+        columns_to_signals(signals, stride, to, apart, begin, end);                                \
+    }
+COLUMNS(f32, float2)
+COLUMNS(bf16, u32)
 extern "C" __global__ void __launch_bounds__(ROW / 8, 8192 / ROW) filter_rows(float2 *signals, i64 stride) {
     transform_rows<true>(signals, signals, 1, 0, stride, 1.0f);
 }

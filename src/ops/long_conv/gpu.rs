@@ -1,10 +1,12 @@
 //! The gated long convolution on a GPU, and its gradients there.
 
-use super::cuda::{self, Convolved};
+use super::cuda::{self, Convolved, Form};
 use super::{LongConv, Past};
 use crate::error::Result;
 use crate::ops::Tensor;
-use crate::ops::cuda::Gpu;
+use crate::ops::cuda::{Floats, Gpu};
+use crate::ops::short_conv::{ShortConv, Tail};
+use crate::ops::timing;
 use crate::sequence::{Branch, Segment};
 use std::sync::Arc;
 
@@ -94,10 +96,40 @@ impl LongConv {
         }))
     }
 
+    /// As [`LongConv::forward_convolved`], if the GPU has kernels for this.
+    pub(super) fn within_on_gpu(
+        &self,
+        gpu: &Arc<Gpu>,
+        u: &Tensor,
+        (short, tail): (&ShortConv, &mut Tail),
+        past: &mut Past,
+        segments: &[Segment],
+    ) -> Result<Option<Tensor>> {
+        let Floats::Bf16(values) = u.gpu_floats(gpu)? else {
+            return Ok(None);
+        };
+        let _span = timing::span("long convolution");
+        let (short, tail) = short.lent(gpu, tail)?;
+        let Some(input) = short.within(values, tail) else {
+            return Ok(None);
+        };
+        let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
+        let lanes = past.lanes.len();
+        past.on_gpu.resume(gpu)?;
+        let past = past
+            .on_gpu
+            .own(|| Ok(conv.start(lanes)), |past| past.fork(gpu))?;
+        let out = conv.forward(input.into(), past, segments)?;
+        short.pass(values, tail, segments)?;
+        let shape = [u.dim(0)?, self.channels];
+        Ok(Some(Tensor::rounded_on_gpu(gpu, out, &shape)))
+    }
+
     fn to_gpu(&self, gpu: &Arc<Gpu>) -> Result<cuda::LongConv> {
         let taps = (self.gpu_taps)(gpu)?;
         let (free, _) = gpu.memory()?;
         let (room, workspace) = (gpu.spectra_room(), WORKSPACE.min(free / PART));
-        cuda::LongConv::new(gpu, self.length, &self.bias, taps, room, workspace)
+        let form = Form::of(gpu);
+        cuda::LongConv::new(gpu, self.length, &self.bias, taps, room, workspace, form)
     }
 }

@@ -11,12 +11,14 @@ struct Piece {
     const float *ring; // (C, capacity)
     u32 row, len, past, inside;
     u32 slot, capacity; // where the first of the past lies in the ring
-    u32 ahead, zeros, sums, unused;
+    u32 ahead, zeros, sums;
+    u32 begin, lane, unused; // the segment's first row, and its lane where it has not started here
 };
+enum { NO_LANE = 0xffffffffu };
 
 // A branch of `len` rows beside those of the segment that it leaves, of which there are `shared`,
 // and their sums.
-struct Beside { u32 row, len, beside, shared, sums, unused[7]; };
+struct Beside { u32 row, len, beside, shared, sums, unused[9]; };
 
 // Tiles of rows and channels lie between memory in which channels are neighbours and signals, in
 // which rows are. Of tiles of 32, 64 and 128 these are the fastest, eight blocks at a time.
@@ -56,14 +58,14 @@ template <class F> __device__ __forceinline__ void by_channel(i64 rows, int colu
 }
 
 // Writes f(row, channel) of the tile's rows to signals, in which their number is a multiple of 4.
-template <class F>
-__device__ __forceinline__ void put(float *signals, const Spot &s, int count, i64 stride, F f) {
+template <typename S, class F>
+__device__ __forceinline__ void put(S *signals, const Spot &s, int count, i64 stride, F f) {
     const int j = threadIdx.x % (SIDE / 4) * 4;
 #pragma unroll
     for (int c = threadIdx.x / (SIDE / 4); c < WIDE; c += THREADS / (SIDE / 4))
         if (j < s.rows && c < s.columns)
-            *(float4 *)(signals + (s.index * count + s.column + c) * stride + s.from + j) =
-                make_float4(f(j, c), f(j + 1, c), f(j + 2, c), f(j + 3, c));
+            store(signals + (s.index * count + s.column + c) * stride + s.from + j,
+                  Values<4>{{f(j, c), f(j + 1, c), f(j + 2, c), f(j + 3, c)}});
 }
 
 // v = x1 x2 of V channels
@@ -88,10 +90,22 @@ __device__ __forceinline__ float slope(const float *x, const float *grad, i64 ro
     return grad[row * channels + c] * x[row * 3 * channels + c];
 }
 
+template <typename S>
+__device__ __forceinline__ void put_inputs(const Matrix &tile, S *signals, const Spot &s,
+                                           const Piece &p, int first, int count, i64 stride) {
+    const i64 outside = (i64)p.past - p.inside, used = (i64)p.past + p.len - p.zeros;
+    put(signals, s, count, stride, [&](int j, int c) {
+        const i64 i = s.from + j;
+        if (i >= outside) return i < used ? tile[j][c] : 0.0f;
+        const i64 row = first + s.column + c;
+        return p.ring[row * p.capacity + wrapped(p.slot + i, p.capacity)];
+    });
+}
+
 // The signals (pieces, channels, stride) of `count` channels from `first` on: past, new inputs,
 // zeros up to `size`.
-template <int V, typename E>
-__device__ void load_inputs(Matrix &tile, float *signals, const E *x, const Piece *pieces,
+template <int V, typename S, typename E>
+__device__ void load_inputs(Matrix &tile, S *signals, const E *x, const Piece *pieces,
                             int channels, int first, int count, i64 size, i64 stride) {
     const Spot s = spot(size, count);
     const Piece p = pieces[s.index];
@@ -104,16 +118,11 @@ __device__ void load_inputs(Matrix &tile, float *signals, const E *x, const Piec
         for (int k = 0; k < V; k++) tile[j][c + k] = v.x[k];
     });
     __syncthreads();
-    put(signals, s, count, stride, [&](int j, int c) {
-        const i64 i = s.from + j;
-        if (i >= outside) return i < used ? tile[j][c] : 0.0f;
-        const i64 row = first + s.column + c;
-        return p.ring[row * p.capacity + wrapped(p.slot + i, p.capacity)];
-    });
+    put_inputs(tile, signals, s, p, first, count, stride);
 }
 
 // d in the place of v, zeros for the past, and the rows ahead.
-extern "C" __global__ void load_slopes_f32(float *signals, const float *x, const float *grad,
+extern "C" __global__ void load_slopes_f32_f32(float *signals, const float *x, const float *grad,
                                            const Piece *pieces, int channels, int first, int count,
                                            i64 size, i64 stride) {
     __shared__ Matrix tile;
@@ -133,17 +142,19 @@ extern "C" __global__ void load_slopes_f32(float *signals, const float *x, const
 }
 
 // The convolved signals' values behind `skip` others, into the tile.
-__device__ __forceinline__ void fetch(Matrix &tile, const float *signals, const Spot &s, i64 rows,
+template <typename S>
+__device__ __forceinline__ void fetch(Matrix &tile, const S *signals, const Spot &s, i64 rows,
                                       i64 skip, int count, i64 stride) {
     by_channel(rows - s.from, s.columns, [&](int j, int c) {
-        tile[j][c] = signals[(s.index * count + s.column + c) * stride + skip + s.from + j];
+        tile[j][c] = load(signals + (s.index * count + s.column + c) * stride + skip + s.from + j);
     });
     __syncthreads();
 }
 
 // x0 (y + bias v), y being the signals after the convolution; y + bias v itself to `sums`, if given.
-template <int V, typename E, typename X>
-__device__ void store_outputs(Matrix &tile, E *out, float *sums, const float *signals, const X *x,
+// Without a bias it is in the filters.
+template <int V, typename E, typename X, typename S>
+__device__ void store_outputs(Matrix &tile, E *out, float *sums, const S *signals, const X *x,
                               const float *bias, const Piece *pieces, int channels, int first,
                               int count, i64 longest, i64 stride) {
     const Spot s = spot(longest, count);
@@ -154,11 +165,12 @@ __device__ void store_outputs(Matrix &tile, E *out, float *sums, const float *si
     by_row<V>(len - s.from, s.columns, [&](int j, int column) {
         const i64 row = (i64)p.row + s.from + j;
         const int c = first + s.column + column;
-        const Values<V> v = gated<V>(x, row, channels, c), b = load<V>(bias + c);
+        Values<V> v, b;
+        if (bias) v = gated<V>(x, row, channels, c), b = load<V>(bias + c);
         Values<V> y = load<V>(x + row * 3 * channels + c);
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            const float sum = tile[j][column + k] + b.x[k] * v.x[k];
+            const float sum = tile[j][column + k] + (bias ? b.x[k] * v.x[k] : 0.0f);
             if (sums) sums[row * channels + c + k] = sum;
             y.x[k] *= sum;
         }
@@ -167,10 +179,9 @@ __device__ void store_outputs(Matrix &tile, E *out, float *sums, const float *si
 }
 
 // The sums of pieces, and of the rows beyond their segments: (rows, C).
-extern "C" __global__ void store_sums(float *out, float *, const float *signals, const void *,
-                                      const float *, const Piece *pieces, int channels, int first,
-                                      int count, i64 longest, i64 stride) {
-    __shared__ Matrix tile;
+template <typename S>
+__device__ void store_sums(Matrix &tile, float *out, const S *signals, const Piece *pieces,
+                           int channels, int first, int count, i64 longest, i64 stride) {
     const Spot s = spot(longest, count);
     const Piece p = pieces[s.index];
     if (s.from >= p.len) return;
@@ -181,8 +192,8 @@ extern "C" __global__ void store_sums(float *out, float *, const float *signals,
 }
 
 // The signals of branches: their inputs less those of the rows beside them.
-template <typename E>
-__device__ void load_differences(Matrix &tile, float *signals, const E *x, const Beside *branches,
+template <typename S, typename E>
+__device__ void load_differences(Matrix &tile, S *signals, const E *x, const Beside *branches,
                                  int channels, int first, int count, i64 size, i64 stride) {
     const Spot s = spot(size, count);
     const Beside b = branches[s.index];
@@ -200,8 +211,8 @@ __device__ void load_differences(Matrix &tile, float *signals, const E *x, const
 }
 
 // x0 (y + sums + bias v) of branches, y being the differences after the convolution.
-template <typename E, typename X>
-__device__ void store_branches(Matrix &tile, E *out, const float *sums, const float *signals,
+template <typename E, typename X, typename S>
+__device__ void store_branches(Matrix &tile, E *out, const float *sums, const S *signals,
                                const X *x, const float *bias, const Beside *branches, int channels,
                                int first, int count, i64 longest, i64 stride) {
     const Spot s = spot(longest, count);
@@ -211,8 +222,8 @@ __device__ void store_branches(Matrix &tile, E *out, const float *sums, const fl
     by_row<1>(p.len - s.from, s.columns, [&](int j, int column) {
         const i64 i = s.from + j, row = p.row + i;
         const int c = first + s.column + column;
-        const float y = tile[j][column] + sums[((i64)p.sums + i) * channels + c] +
-                        bias[c] * gated<1>(x, row, channels, c).x[0];
+        float y = tile[j][column] + sums[((i64)p.sums + i) * channels + c];
+        if (bias) y += bias[c] * gated<1>(x, row, channels, c).x[0];
         store(out + row * channels + c, load(x + row * 3 * channels + c) * y);
     });
 }
@@ -242,6 +253,13 @@ extern "C" __global__ void store_slopes(float *out, float *products, const float
     });
 }
 
+__device__ __forceinline__ void put_past(const Matrix &tile, float *ring, const Spot &s, i64 slot,
+                                         i64 capacity) {
+    by_channel(s.rows, s.columns, [&](int j, int c) {
+        ring[(i64)(s.column + c) * capacity + wrapped(slot + s.from + j, capacity)] = tile[j][c];
+    });
+}
+
 // The last `kept` inputs of a segment of `len` rows into the lane's ring, the first of them to
 // `slot`.
 template <int V, typename E>
@@ -254,9 +272,126 @@ __device__ void keep_past(Matrix &tile, float *ring, const E *x, int channels, i
         for (int k = 0; k < V; k++) tile[j][c + k] = v.x[k];
     });
     __syncthreads();
-    by_channel(s.rows, s.columns, [&](int j, int c) {
-        ring[(i64)(s.column + c) * capacity + wrapped(slot + s.from + j, capacity)] = tile[j][c];
+    put_past(tile, ring, s, slot, capacity);
+}
+
+// x0, x1 and x2 as a short convolution of 3 taps gives them, from what it reads: (rows, 3C).
+struct Short {
+    const bf16 *u;
+    const float *weight, *bias; // (3, 3C) and (3C)
+    i64 width;                  // 3C
+};
+
+// The first row of a segment, and the two rows before it: (2, 3C), or none.
+struct Before { i64 row; const float *rows; };
+
+// Rows of V channels that a thread convolves: two more are read.
+enum { RUN = 4 };
+
+// Column `column` of rows from `row` on. Those from `end` on are not read.
+template <int V>
+__device__ __forceinline__ void convolve(Values<V> (&y)[RUN], const Short &s, const Before &before,
+                                         i64 row, i64 end, i64 column) {
+    Values<V> x[RUN + 2], w[3];
+#pragma unroll
+    for (int j = 0; j < RUN + 2; j++) {
+        const i64 at = row + j - 2, back = at - before.row;
+        x[j] = Values<V>();
+        if (back >= 0 && at < end) x[j] = load<V>(s.u + at * s.width + column);
+        if (before.rows && back < 0 && back >= -2)
+            x[j] = load<V>(before.rows + (back + 2) * s.width + column);
+    }
+    const Values<V> b = load<V>(s.bias + column);
+#pragma unroll
+    for (int j = 0; j < 3; j++) w[j] = load<V>(s.weight + j * s.width + column);
+#pragma unroll
+    for (int j = 0; j < RUN; j++)
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            const float first = fmaf(x[j].x[i], w[0].x[i], b.x[i]);
+            y[j].x[i] = fmaf(x[j + 2].x[i], w[2].x[i], fmaf(x[j + 1].x[i], w[1].x[i], first));
+        }
+}
+
+// f(row, channel) for RUN rows from `row` on of V neighbouring channels.
+template <int V, class F> __device__ __forceinline__ void by_run(i64 rows, int columns, F f) {
+    const int c = threadIdx.x % (WIDE / V) * V;
+#pragma unroll 1
+    for (int j = threadIdx.x / (WIDE / V) * RUN; j < SIDE; j += THREADS * V / WIDE * RUN)
+        if (j < rows && c < columns) f(j, c);
+}
+
+// v = x1 x2 of RUN rows into the tile.
+template <int V>
+__device__ __forceinline__ void gate(Matrix &tile, const Short &s, const Before &before, i64 row,
+                                     i64 end, int channels, int channel, int j, int c) {
+    Values<V> x1[RUN], x2[RUN];
+    convolve<V>(x1, s, before, row, end, channels + channel);
+    convolve<V>(x2, s, before, row, end, 2 * channels + channel);
+#pragma unroll
+    for (int k = 0; k < RUN; k++)
+#pragma unroll
+        for (int i = 0; i < V; i++) tile[j + k][c + i] = x1[k].x[i] * x2[k].x[i];
+}
+
+__device__ __forceinline__ Before before(const Piece &p, const float *tails, i64 width) {
+    return {p.begin, p.lane == NO_LANE ? nullptr : tails + (i64)p.lane * 2 * width};
+}
+
+// As load_inputs.
+template <int V, typename S>
+__device__ void load_convolved(Matrix &tile, S *signals, const Short &u, const float *tails,
+                               const Piece *pieces, int channels, int first, int count, i64 size,
+                               i64 stride) {
+    const Spot s = spot(size, count);
+    const Piece p = pieces[s.index];
+    const i64 outside = (i64)p.past - p.inside, used = (i64)p.past + p.len - p.zeros;
+    const i64 end = (i64)p.row + p.len - p.zeros;
+    by_run<V>(s.rows, s.columns, [&](int j, int c) {
+        const i64 i = s.from + j;
+        if (i + RUN <= outside || i >= used) return;
+        gate<V>(tile, u, before(p, tails, u.width), p.row + i - p.past, end, channels,
+                first + s.column + c, j, c);
     });
+    __syncthreads();
+    put_inputs(tile, signals, s, p, first, count, stride);
+}
+
+// As store_outputs, without a bias: x0 y.
+template <int V, typename S>
+__device__ void store_convolved(Matrix &tile, bf16 *out, const S *signals, const Short &u,
+                                const float *tails, const Piece *pieces, int channels, int first,
+                                int count, i64 longest, i64 stride) {
+    const Spot s = spot(longest, count);
+    const Piece p = pieces[s.index];
+    const i64 len = (i64)p.len - p.zeros;
+    if (s.from >= len) return;
+    fetch(tile, signals, s, len, p.past, count, stride);
+    by_run<V>(len - s.from, s.columns, [&](int j, int column) {
+        const i64 row = (i64)p.row + s.from + j;
+        const int c = first + s.column + column;
+        Values<V> y[RUN];
+        convolve<V>(y, u, before(p, tails, u.width), row, p.row + len, c);
+#pragma unroll
+        for (int k = 0; k < RUN; k++) {
+            if (s.from + j + k >= len) break;
+#pragma unroll
+            for (int i = 0; i < V; i++) y[k].x[i] *= tile[j + k][column + i];
+            store(out + (row + k) * channels + c, y[k]);
+        }
+    });
+}
+
+// As keep_past, of a segment that begins behind the rows `before`.
+template <int V>
+__device__ void keep_convolved(Matrix &tile, float *ring, const Short &u, const Before &before,
+                               int channels, i64 row, i64 kept, i64 slot, i64 capacity) {
+    const Spot s = spot(kept, channels);
+    by_run<V>(s.rows, s.columns, [&](int j, int c) {
+        gate<V>(tile, u, before, row + s.from + j, row + kept, channels, s.column + c, j, c);
+    });
+    __syncthreads();
+    put_past(tile, ring, s, slot, capacity);
 }
 
 // Whether four channels can be read at once.
@@ -264,12 +399,12 @@ __device__ __forceinline__ bool by_four(int channels, int first, int count) {
     return (channels | first | count) % 4 == 0;
 }
 
-// Named for the type of x, and that of what is stored.
-#define STORE(X, E)                                                                                \
+// Named for the types of signals, of x, and of what is stored.
+#define STORE(S, X, E)                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS, 8)                                       \
-        store_outputs_##X##_##E(E *out, float *sums, const float *signals, const X *x,             \
-                                const float *bias, const Piece *pieces, int channels,              \
-                                int first, int count, i64 longest, i64 stride) {                   \
+        store_outputs_##S##_##X##_##E(E *out, float *sums, const S *signals, const X *x,           \
+                                      const float *bias, const Piece *pieces, int channels,        \
+                                      int first, int count, i64 longest, i64 stride) {             \
         __shared__ Matrix tile;                                                                    \
         if (by_four(channels, first, count))                                                       \
             store_outputs<4>(tile, out, sums, signals, x, bias, pieces, channels, first, count,    \
@@ -278,29 +413,41 @@ __device__ __forceinline__ bool by_four(int channels, int first, int count) {
             store_outputs<1>(tile, out, sums, signals, x, bias, pieces, channels, first, count,    \
                              longest, stride);                                                     \
     }                                                                                              \
-    extern "C" __global__ void store_branches_##X##_##E(                                           \
-        E *out, const float *sums, const float *signals, const X *x, const float *bias,            \
+    extern "C" __global__ void store_branches_##S##_##X##_##E(                                     \
+        E *out, const float *sums, const S *signals, const X *x, const float *bias,                \
         const Beside *branches, int channels, int first, int count, i64 longest, i64 stride) {     \
         __shared__ Matrix tile;                                                                    \
         store_branches(tile, out, sums, signals, x, bias, branches, channels, first, count,        \
                        longest, stride);                                                           \
     }
-#define EXPORT(X)                                                                                  \
+#define LOAD(S, X)                                                                                 \
     extern "C" __global__ void __launch_bounds__(THREADS, 8)                                       \
-        load_inputs_##X(float *signals, const X *x, const float *, const Piece *pieces,            \
-                        int channels, int first, int count, i64 size, i64 stride) {                \
+        load_inputs_##S##_##X(S *signals, const X *x, const float *, const Piece *pieces,          \
+                              int channels, int first, int count, i64 size, i64 stride) {          \
         __shared__ Matrix tile;                                                                    \
         if (by_four(channels, first, count))                                                       \
             load_inputs<4>(tile, signals, x, pieces, channels, first, count, size, stride);        \
         else                                                                                       \
             load_inputs<1>(tile, signals, x, pieces, channels, first, count, size, stride);        \
     }                                                                                              \
-    extern "C" __global__ void load_differences_##X(                                               \
-        float *signals, const X *x, const float *, const Beside *branches, int channels,           \
-        int first, int count, i64 size, i64 stride) {                                              \
+    extern "C" __global__ void load_differences_##S##_##X(                                         \
+        S *signals, const X *x, const float *, const Beside *branches, int channels, int first,    \
+        int count, i64 size, i64 stride) {                                                         \
         __shared__ Matrix tile;                                                                    \
         load_differences(tile, signals, x, branches, channels, first, count, size, stride);        \
     }                                                                                              \
+    extern "C" __global__ void store_sums_##S##_##X##_f32(                                         \
+        float *out, float *, const S *signals, const X *, const float *, const Piece *pieces,      \
+        int channels, int first, int count, i64 longest, i64 stride) {                             \
+        __shared__ Matrix tile;                                                                    \
+        store_sums(tile, out, signals, pieces, channels, first, count, longest, stride);           \
+    }                                                                                              \
+    STORE(S, X, f32)                                                                               \
+    STORE(S, X, bf16)
+#define SIGNALS(S)                                                                                 \
+    LOAD(S, f32)                                                                                   \
+    LOAD(S, bf16)
+#define KEEP(X)                                                                                    \
     extern "C" __global__ void keep_past_##X(float *ring, const X *x, int channels, i64 row,       \
                                              i64 kept, i64 slot, i64 capacity) {                   \
         __shared__ Matrix tile;                                                                    \
@@ -308,11 +455,60 @@ __device__ __forceinline__ bool by_four(int channels, int first, int count) {
             keep_past<4>(tile, ring, x, channels, row, kept, slot, capacity);                      \
         else                                                                                       \
             keep_past<1>(tile, ring, x, channels, row, kept, slot, capacity);                      \
+    }
+#define CONVOLVED(S)                                                                               \
+    extern "C" __global__ void __launch_bounds__(THREADS, 4)                                       \
+        load_inputs_##S##_short(S *signals, const bf16 *u, const float *weight, const float *bias, \
+                                const float *tails, const float *, const Piece *pieces,            \
+                                int channels, int first, int count, i64 size, i64 stride) {        \
+        __shared__ Matrix tile;                                                                    \
+        const Short all = {u, weight, bias, (i64)3 * channels};                                    \
+        if (by_four(channels, first, count))                                                       \
+            load_convolved<4>(tile, signals, all, tails, pieces, channels, first, count, size,     \
+                              stride);                                                             \
+        else                                                                                       \
+            load_convolved<1>(tile, signals, all, tails, pieces, channels, first, count, size,     \
+                              stride);                                                             \
     }                                                                                              \
-    STORE(X, f32)                                                                                  \
-    STORE(X, bf16)
-EXPORT(f32)
-EXPORT(bf16)
+    extern "C" __global__ void __launch_bounds__(THREADS, 4) store_outputs_##S##_short_bf16(       \
+        bf16 *out, float *, const S *signals, const bf16 *u, const float *weight,                  \
+        const float *bias, const float *tails, const float *, const Piece *pieces, int channels,   \
+        int first, int count, i64 longest, i64 stride) {                                           \
+        __shared__ Matrix tile;                                                                    \
+        const Short all = {u, weight, bias, (i64)3 * channels};                                    \
+        if (by_four(channels, first, count))                                                       \
+            store_convolved<4>(tile, out, signals, all, tails, pieces, channels, first, count,     \
+                               longest, stride);                                                   \
+        else                                                                                       \
+            store_convolved<1>(tile, out, signals, all, tails, pieces, channels, first, count,     \
+                               longest, stride);                                                   \
+    }
+SIGNALS(f32)
+SIGNALS(bf16)
+KEEP(f32)
+KEEP(bf16)
+CONVOLVED(f32)
+CONVOLVED(bf16)
+
+// `tails` (lanes, 2, 3C), or none for a segment that starts a sequence.
+extern "C" __global__ void __launch_bounds__(THREADS, 4)
+    keep_past_short(float *ring, const bf16 *u, const float *weight, const float *bias,
+                    const float *tails, int channels, i64 row, i64 kept, i64 slot, i64 capacity,
+                    i64 begin, i64 lane) {
+    __shared__ Matrix tile;
+    const Short all = {u, weight, bias, (i64)3 * channels};
+    const Before rows = {begin, lane < 0 ? nullptr : tails + lane * 2 * all.width};
+    if (by_four(channels, 0, 0))
+        keep_convolved<4>(tile, ring, all, rows, channels, row, kept, slot, capacity);
+    else
+        keep_convolved<1>(tile, ring, all, rows, channels, row, kept, slot, capacity);
+}
+
+// Adds each channel's skip weight to its filter's first tap.
+extern "C" __global__ void add_skip(float *taps, const float *bias, i64 channels, i64 stride) {
+    const i64 c = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c < channels) taps[c * stride] += bias[c];
+}
 
 // The row of this block, and the place in it of this thread, where `blockDim.x` threads at a time
 // cover rows of `width`.

@@ -29,6 +29,7 @@ mod spectrum;
 mod tiles;
 
 use super::cuda::{Carried, Gpu, OnGpu};
+use super::short_conv::{ShortConv, Tail};
 use super::{Device, expect_branchable, expect_shape, unwritten, with_slices};
 use crate::error::{Error, Kind, Result};
 use crate::ops::Tensor;
@@ -185,7 +186,7 @@ impl LongConv {
         let _span = timing::span("long convolution");
         let (rows, _) = x.dims2()?;
         expect_shape("long convolution", x, &[rows, 3 * self.channels])?;
-        let tracked = x.is_tracked() || self.tracked.is_some() || self.bias_tensor.is_tracked();
+        let tracked = self.is_tracked(x);
         expect_branchable(x, tracked, branches)?;
         if let Device::Cuda(gpu) = x.device() {
             return self.on_gpu(gpu, x, tracked, past, segments, branches);
@@ -194,6 +195,36 @@ impl LongConv {
             return backward::forward(self, x, past, segments);
         }
         self.values(x, true, past, segments)
+    }
+
+    /// The same of what a short convolution gives of `u` (T, 3C). A GPU on which products round
+    /// convolves `u` as it reads it, in f32: what the short one gives is not stored.
+    ///
+    /// # Errors
+    /// As of both.
+    pub fn forward_convolved(
+        &self,
+        u: &Tensor,
+        (short, tail): (&ShortConv, &mut Tail),
+        past: &mut Past,
+        segments: &[Segment],
+        branches: &[Branch],
+    ) -> Result<Tensor> {
+        let tracked = self.is_tracked(u) || short.is_tracked();
+        if let Device::Cuda(gpu) = u.device()
+            && gpu.rounded()
+            && branches.is_empty()
+            && !tracked
+            && let Some(out) = self.within_on_gpu(gpu, u, (short, &mut *tail), past, segments)?
+        {
+            return Ok(out);
+        }
+        let x = short.forward_branched(u, tail, segments, branches)?;
+        self.forward_branched(&x, past, segments, branches)
+    }
+
+    fn is_tracked(&self, x: &Tensor) -> bool {
+        x.is_tracked() || self.tracked.is_some() || self.bias_tensor.is_tracked()
     }
 
     /// The numbers alone; not `gated`, before they are multiplied with x0.

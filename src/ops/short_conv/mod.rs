@@ -122,12 +122,7 @@ impl ShortConv {
         let kept = x.is_tracked() || self.tracked.is_some();
         expect_branchable(x, kept || self.reversed, branches)?;
         if let Device::Cuda(gpu) = x.device() {
-            let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
-            let lanes = (tail.rows.len() / self.tail_len().max(1)).max(1);
-            tail.on_gpu.resume(gpu)?;
-            let tail = tail
-                .on_gpu
-                .own(|| conv.start(lanes), |tail| tail.fork(gpu))?;
+            let (conv, tail) = self.lent(gpu, tail)?;
             let before = kept.then(|| tail.fork(gpu)).transpose()?;
             let Some(before) = before else {
                 // What was rounded for it, it gives on rounded.
@@ -181,6 +176,26 @@ impl ShortConv {
             weights: self.tracked.is_some(),
         };
         Ok(out.derived([x, taps, bias], move |grad| step.backward(grad)))
+    }
+
+    /// This convolution on the GPU and the tails there, for an op that convolves as it reads.
+    pub(super) fn lent<'a>(
+        &'a self,
+        gpu: &Arc<Gpu>,
+        tail: &'a mut Tail,
+    ) -> Result<(&'a cuda::ShortConv, &'a mut cuda::Tail)> {
+        let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
+        let lanes = (tail.rows.len() / self.tail_len().max(1)).max(1);
+        tail.on_gpu.resume(gpu)?;
+        let tail = tail
+            .on_gpu
+            .own(|| conv.start(lanes), |tail| tail.fork(gpu))?;
+        Ok((conv, tail))
+    }
+
+    /// Whether gradients pass to taps or bias.
+    pub(super) fn is_tracked(&self) -> bool {
+        self.tracked.is_some()
     }
 
     fn to_gpu(&self, gpu: &Arc<Gpu>) -> Result<cuda::ShortConv> {

@@ -3,11 +3,11 @@
 //! A piece of a segment is one FFT of v and one of d, which begins with the piece and goes on as
 //! far as the filter reaches: so each product of a v and a later d is counted once.
 
-use super::{Batches, KERNELS, LongConv, Past, Piece, SIDE, WIDE};
+use super::{Batches, KERNELS, Layout, LongConv, Past, Piece, SIDE, WIDE};
 use crate::error::Result;
-use crate::ops::cuda::expect_len;
 use crate::ops::cuda::fft::{Direction, fast, stride};
 use crate::ops::cuda::launch::THREADS;
+use crate::ops::cuda::{Floats, expect_len};
 use crate::ops::sums::cuda::column_sums;
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
@@ -90,6 +90,8 @@ impl LongConv {
                     ahead,
                     zeros: 0,
                     sums: 0,
+                    begin: row,
+                    lane: None,
                 });
             };
             if past + segment.len <= step {
@@ -148,10 +150,9 @@ impl LongConv {
                 rest = later;
                 let descriptions = self.describe(now.iter().map(Piece::words))?;
                 let load = |kernel: &str| -> Result<CudaSlice<f32>> {
-                    let io = (io.x.into(), Some(grad));
-                    let channels = channels.clone();
-                    let mut signals =
-                        self.load(kernel, io, &descriptions, batch, channels, size)?;
+                    let io = (Floats::from(io.x).into(), Some(grad));
+                    let (channels, all) = (channels.clone(), Layout::whole(size));
+                    let mut signals = self.load(kernel, io, &descriptions, batch, channels, all)?;
                     gpu.fft(&mut signals, size, batch * count, Direction::Forward)?;
                     Ok(signals)
                 };

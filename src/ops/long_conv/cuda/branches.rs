@@ -2,7 +2,7 @@
 //! [`beside`](crate::ops::beside). A segment is convolved with as many zeros behind it as branches
 //! reach beyond its end.
 
-use super::{Batch, LongConv, Past, WORDS, Words};
+use super::{Batch, Input, LongConv, Past, WORDS, Work};
 use crate::error::Result;
 use crate::ops::beside::{Beside, beside};
 use crate::ops::cuda::fft::fast;
@@ -21,9 +21,9 @@ impl LongConv {
         branches: &[Branch],
     ) -> Result<CudaSlice<O>> {
         if branches.is_empty() {
-            return self.forward(x, past, segments);
+            return self.forward(x.into(), past, segments);
         }
-        let gpu = &*self.gpu;
+        let (gpu, x) = (&*self.gpu, Input::from(x));
         let (rooms, found) = beside(segments, branches)?;
         let rows = segments
             .iter()
@@ -31,31 +31,26 @@ impl LongConv {
             .chain(rooms.iter().copied());
         let sums: CudaSlice<f32> = gpu.unwritten(rows.sum::<usize>() * self.channels)?;
         let out = gpu.unwritten(x.len() / 3)?;
-        let [outputs, aside] = ["store_outputs", "store_branches"]
-            .map(|kernel| format!("{kernel}_{}_{}", x.name(), O::NAME));
         self.run(x, past, (segments, branches), &rooms, |batch: &Batch| {
-            self.store(&outputs, (&out, None), x, batch)?;
+            self.store("store_outputs", (&out, None), x, batch)?;
             self.store("store_sums", (&sums, None), x, batch)
         })?;
         let mut batches = BTreeMap::<_, Vec<_>>::new();
         for branch in found {
             let len = fast(branch.len);
-            let key = (self.length.min(len), fast(2 * len - 1));
-            batches
-                .entry(key)
-                .or_default()
-                .push((branch.len, words(&branch)));
+            let key = (self.length.min(len), self.size(2 * len - 1));
+            batches.entry(key).or_default().push(work(&branch));
         }
         let mut spectra = lock(&self.spectra);
         for (key, works) in &batches {
-            let store = |batch: &Batch| self.store(&aside, (&out, Some(&sums)), x, batch);
+            let store = |batch: &Batch| self.store("store_branches", (&out, Some(&sums)), x, batch);
             self.convolve(*key, x, "load_differences", works, &mut spectra, store)?;
         }
         Ok(out)
     }
 }
 
-fn words(branch: &Beside) -> Words {
+fn work(branch: &Beside) -> Work {
     let Beside {
         row,
         len,
@@ -69,5 +64,9 @@ fn words(branch: &Beside) -> Words {
     for (word, number) in words.iter_mut().zip(numbers) {
         *word = number as u32;
     }
-    words
+    Work {
+        past: 0,
+        len,
+        words,
+    }
 }

@@ -1,11 +1,13 @@
 //! Convolutions with signals of 2¹⁷ to 2²³ values, by FFTs in three passes over memory: cuFFT's
 //! need five and more, since it does not know that a product and the way back follow.
 
+use super::Layout;
 use crate::error::Result;
 use crate::ops::cuda::fft::stride;
 use crate::ops::cuda::launch::Launch;
 use crate::ops::cuda::{Gpu, Source};
 use cudarc::driver::CudaSlice;
+use std::ops::Range;
 
 pub(in crate::ops) const KERNELS: Source =
     Source::new("long_conv/fft.cu", include_str!("../fft.cu"));
@@ -44,41 +46,73 @@ impl Large {
 
     /// Taps of filters to their spectra, in the order that [`Large::convolve`] reads.
     pub(super) fn filters(&self, gpu: &Gpu, taps: &CudaSlice<f32>, channels: usize) -> Result<()> {
-        self.columns(gpu, "columns", taps, channels)?;
+        let all = Layout::whole(2 * self.column * self.row);
+        self.columns(gpu, (taps, all), taps, channels)?;
         self.kernel(gpu, "filter_rows")?
             .array(taps)
             .long(self.stride())
             .blocks(channels * self.column / 2, self.row / 8, 0)
     }
 
-    /// Signals (pieces, channels, stride), convolved with filters of which the spectra are given.
+    /// Signals (pieces, channels, stride), convolved with filters of which the spectra are given: of
+    /// each the values `wanted`.
     pub(super) fn convolve(
         &self,
         gpu: &Gpu,
-        signals: &CudaSlice<f32>,
+        (signals, layout): (&CudaSlice<f32>, Layout),
         filters: &CudaSlice<f32>,
         [pieces, channels]: [usize; 2],
+        wanted: Range<usize>,
     ) -> Result<()> {
-        self.columns(gpu, "columns", signals, pieces * channels)?;
+        let count = pieces * channels;
+        let own = layout
+            .rounded
+            .then(|| gpu.unwritten(count * 2 * self.stride()));
+        let own = own.transpose()?;
+        let spectra = own.as_ref().unwrap_or(signals);
+        self.columns(gpu, (signals, layout), spectra, count)?;
         self.kernel(gpu, "signal_rows")?
-            .array(signals)
+            .array(spectra)
             .array(filters)
             .int(pieces)
             .long(channels)
             .long(self.stride())
             .float(0.25 / (self.column * self.row) as f32)
-            .blocks(pieces * channels * self.column / 2, self.row / 8, 0)?;
-        self.columns(gpu, "columns_back", signals, pieces * channels)
+            .blocks(count * self.column / 2, self.row / 8, 0)?;
+        let [threads, shared] = self.block();
+        self.kernel(gpu, &format!("columns_back_{}", layout.name()))?
+            .array(spectra)
+            .long(self.stride())
+            .array(signals)
+            .long(layout.stride / 2)
+            .int(wanted.start / 2)
+            .int(wanted.end.div_ceil(2))
+            .blocks(count * self.row * self.column / BLOCK, threads, shared)
     }
 
-    fn columns(&self, gpu: &Gpu, name: &str, signals: &CudaSlice<f32>, count: usize) -> Result<()> {
-        let wide = BLOCK / self.column;
-        // One number is skipped after so many as a thread has.
-        let shared = (BLOCK + BLOCK / HELD) * size_of::<[f32; 2]>();
-        self.kernel(gpu, name)?
+    /// Columns of signals to those of what becomes their spectra.
+    fn columns(
+        &self,
+        gpu: &Gpu,
+        (signals, layout): (&CudaSlice<f32>, Layout),
+        spectra: &CudaSlice<f32>,
+        count: usize,
+    ) -> Result<()> {
+        let [threads, shared] = self.block();
+        self.kernel(gpu, &format!("columns_{}", layout.name()))?
             .array(signals)
+            .long(layout.stride / 2)
+            .int(layout.span / 2)
+            .array(spectra)
             .long(self.stride())
-            .blocks(count * self.row / wide, BLOCK / HELD, shared)
+            .blocks(count * self.row * self.column / BLOCK, threads, shared)
+    }
+
+    /// Threads, and bytes of shared memory, of a block of columns: one number is skipped after so
+    /// many as a thread has.
+    fn block(&self) -> [usize; 2] {
+        let shared = (BLOCK + BLOCK / HELD) * size_of::<[f32; 2]>();
+        [BLOCK / HELD, shared]
     }
 
     fn kernel<'a>(&self, gpu: &'a Gpu, name: &str) -> Result<Launch<'a>> {

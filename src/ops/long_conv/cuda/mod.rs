@@ -12,6 +12,7 @@
 mod backward;
 mod branches;
 mod filter;
+mod form;
 mod large;
 mod past;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 
 pub use backward::Convolved;
 pub use filter::{FilterNetwork, FilterTaps};
+pub use form::{Form, Input};
 #[cfg(test)]
 pub(in crate::ops) use large::KERNELS as FFT_KERNELS;
 pub use past::Past;
@@ -26,10 +28,11 @@ pub use past::Past;
 use crate::error::{Error, Kind, Result};
 use crate::ops::cuda::fft::{Direction, fast, stride};
 use crate::ops::cuda::launch::THREADS;
-use crate::ops::cuda::{Element, Floats, Gpu, Source, lock};
+use crate::ops::cuda::{Element, Floats, Gpu, Source, expect_len, lock};
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
+use form::Layout;
 use large::Large;
 use past::Lane;
 use std::collections::BTreeMap;
@@ -52,6 +55,7 @@ pub struct LongConv {
     length: usize,
     channels: usize,
     bias: CudaSlice<f32>, // (C)
+    form: Form,
     spectra: Mutex<Spectra>,
     /// Bytes of signals in one batch of FFTs; as much again are the filters' and, where it is used,
     /// cuFFT's.
@@ -75,31 +79,41 @@ struct Piece {
     zeros: usize,
     /// Its first row among what is summed for branches.
     sums: usize,
+    /// Its segment's first row, and its lane unless the sequence starts there.
+    begin: usize,
+    lane: Option<usize>,
 }
 
 /// Words of a description.
-const WORDS: usize = 12;
+const WORDS: usize = 14;
 /// What one FFT takes of each channel, as the kernels read it.
 type Words = [u32; WORDS];
 
 /// Pieces by taps of the filter and size of the FFT.
 type Batches = BTreeMap<(usize, usize), Vec<Piece>>;
 
+/// A piece or a branch: values of the past and new ones, and its description.
+struct Work {
+    past: usize,
+    len: usize,
+    words: Words,
+}
+
 /// Signals of some channels, convolved, and what they are of.
 struct Batch {
     signals: CudaSlice<f32>,
+    layout: Layout,
     descriptions: CudaSlice<u32>,
     count: usize,
     /// Rows of the longest.
     longest: usize,
     channels: Range<usize>,
-    size: usize,
 }
 
 impl LongConv {
     /// Filters of `length` taps, the skip weights `bias` (C), the room in bytes for spectra that
-    /// are kept rather than computed at each use, which layers share, and bytes of workspace for
-    /// the FFTs (about three times as much is used in all).
+    /// are kept rather than computed at each use, which layers share, the bytes of workspace for
+    /// the FFTs (about three times as much is used in all), and how signals are held.
     pub fn new(
         gpu: &Arc<Gpu>,
         length: usize,
@@ -107,12 +121,17 @@ impl LongConv {
         taps: FilterTaps,
         room: Arc<AtomicIsize>,
         workspace: usize,
+        form: Form,
     ) -> Result<Self> {
+        let uploaded = gpu.upload(bias)?;
+        let skip = (form == Form::Rounded).then(|| gpu.copy(&uploaded));
+        let taps = (taps, skip.transpose()?);
         Ok(Self {
             gpu: Arc::clone(gpu),
             length: length.max(1),
             channels: bias.len(),
-            bias: gpu.upload(bias)?,
+            bias: uploaded,
+            form,
             spectra: Mutex::new(Spectra::new(length.max(1), taps, room)),
             workspace,
         })
@@ -128,7 +147,7 @@ impl LongConv {
     /// (T, 3C), the columns x0, x1 and x2, to the gated convolution (T, C).
     pub fn forward<O: Element>(
         &self,
-        x: Floats,
+        x: Input,
         past: &mut Past,
         segments: &[Segment],
     ) -> Result<CudaSlice<O>> {
@@ -145,6 +164,7 @@ impl LongConv {
         past: &mut Past,
         segments: &[Segment],
     ) -> Result<(CudaSlice<O>, CudaSlice<f32>)> {
+        let x = Input::from(x);
         let (out, sums) = (
             self.gpu.unwritten(x.len() / 3)?,
             self.gpu.unwritten(x.len() / 3)?,
@@ -157,7 +177,7 @@ impl LongConv {
     /// Convolves the segments, and so many rows beyond each as `rooms` say, whose inputs are zeros.
     fn run(
         &self,
-        x: Floats,
+        x: Input,
         past: &mut Past,
         (segments, branches): (&[Segment], &[Branch]),
         rooms: &[usize],
@@ -165,12 +185,15 @@ impl LongConv {
     ) -> Result<()> {
         let packed = self.gpu.pack_branched(segments, branches)?;
         packed.expect_lanes(past.lanes.len())?;
-        x.expect_len("long convolution", packed.rows() * 3 * self.channels)?;
+        let len = packed.rows() * 3 * self.channels;
+        match x {
+            Input::Plain(x) => x.expect_len("long convolution", len)?,
+            Input::Convolved(short) => expect_len("long convolution", short.x, len)?,
+        }
         let (batches, retired) = self.batches(past, segments, rooms)?;
         let mut spectra = lock(&self.spectra);
         for (key, pieces) in &batches {
-            let works = pieces.iter().map(|piece| (piece.len, piece.words()));
-            let works: Vec<_> = works.collect();
+            let works: Vec<_> = pieces.iter().map(Piece::work).collect();
             self.convolve(*key, x, "load_inputs", &works, &mut spectra, &store)?;
         }
         drop((spectra, retired));
@@ -210,6 +233,7 @@ impl LongConv {
                 lane
             };
             let ring = lane.ring.as_ref().map_or(0, |ring| self.gpu.address(ring));
+            let before = (!segment.starts).then_some(segment.lane);
             let mut add = |done: usize, len: usize, taps: usize, size: usize| {
                 let position = lane.position + done;
                 let past = position.min(taps - 1);
@@ -224,6 +248,8 @@ impl LongConv {
                     ahead: 0,
                     zeros: (done + len).saturating_sub(segment.len),
                     sums: sums + done,
+                    begin: row,
+                    lane: before,
                 });
             };
             let (most, step) = self.largest();
@@ -236,7 +262,7 @@ impl LongConv {
                 // Sizes are rounded up so that segments of similar length share a batch.
                 let len = fast(rows);
                 let taps = self.length.min(fast(lane.position + len));
-                add(0, rows, taps, fast(len + taps - 1));
+                add(0, rows, taps, self.size(len + taps - 1));
             }
             row += segment.len;
             sums += rows;
@@ -249,6 +275,35 @@ impl LongConv {
     fn largest(&self) -> (usize, usize) {
         let size = (4 * self.length).next_power_of_two().max(1 << 12);
         (size, size - self.length + 1)
+    }
+
+    /// The size of an FFT for `n` values. Rounded, a power of two takes less time than a smaller size
+    /// that cuFFT would take.
+    fn size(&self, n: usize) -> usize {
+        let large = n.next_power_of_two();
+        if self.form == Form::Rounded && Large::new(&self.gpu, large).is_some() {
+            large
+        } else {
+            fast(n)
+        }
+    }
+
+    /// Channels of one batch of FFTs, of so many signals at most. Rounded, groups are of one size and
+    /// full tiles, or at least of the four channels that tiles read at once, if there are as many.
+    fn group(&self, signals: usize) -> usize {
+        let most = self.channels.min(signals);
+        if self.form == Form::Exact || most == self.channels {
+            return most;
+        }
+        let even = self.channels.div_ceil(self.channels.div_ceil(signals));
+        let tiles = even.next_multiple_of(WIDE);
+        if tiles <= signals {
+            tiles
+        } else if most >= 4 {
+            most - most % 4
+        } else {
+            most
+        }
     }
 
     /// Lengthens a lane's ring so that it holds what the filter will reach after this segment.
@@ -280,15 +335,15 @@ impl LongConv {
     fn convolve(
         &self,
         (taps, size): (usize, usize),
-        x: Floats,
+        x: Input,
         load: &str,
-        works: &[(usize, Words)],
+        works: &[Work],
         spectra: &mut Spectra,
         store: impl Fn(&Batch) -> Result<()>,
     ) -> Result<()> {
         let gpu = &*self.gpu;
         let signals = (self.workspace / (stride(size) * size_of::<f32>())).max(1);
-        let group = self.channels.min(signals);
+        let group = self.group(signals);
         let together = signals / group;
         let mut filters = spectra.of(gpu, self.channels, group, taps, size)?;
         for first in (0..self.channels).step_by(group) {
@@ -300,18 +355,24 @@ impl LongConv {
                 let batch = 1 << rest.len().min(together).ilog2();
                 let (now, later) = rest.split_at(batch);
                 rest = later;
-                let descriptions = self.describe(now.iter().map(|(_, words)| *words))?;
-                let (io, channels) = ((x, None), first..first + count);
+                let past = now.iter().map(|work| work.past).min().unwrap_or(0);
+                let used = now.iter().map(|work| work.past + work.len).max();
+                let wanted = past..used.unwrap_or(0);
+                let layout = self.form.layout(gpu, size, wanted.end);
+                let descriptions = self.describe(now.iter().map(|work| work.words))?;
+                let channels = first..first + count;
+                let io = (x, None);
                 let mut signals =
-                    self.load(load, io, &descriptions, batch, channels.clone(), size)?;
-                self.multiply(&mut signals, &filter, [batch, count], size)?;
+                    self.load(load, io, &descriptions, batch, channels.clone(), layout)?;
+                let counts = [batch, count];
+                self.multiply((&mut signals, layout), &filter, counts, size, wanted)?;
                 store(&Batch {
                     signals,
+                    layout,
                     descriptions,
                     count: batch,
-                    longest: now.iter().map(|(len, _)| *len).max().unwrap_or(0),
+                    longest: now.iter().map(|work| work.len).max().unwrap_or(0),
                     channels,
-                    size,
                 })?;
             }
         }
@@ -319,17 +380,20 @@ impl LongConv {
         Ok(())
     }
 
-    /// Signals (pieces, channels, stride), convolved with filters of which the spectra are given.
+    /// Signals (pieces, channels, stride), convolved with filters of which the spectra are given: of
+    /// each at least the values `wanted`.
     fn multiply(
         &self,
-        signals: &mut CudaSlice<f32>,
+        (signals, layout): (&mut CudaSlice<f32>, Layout),
         filters: &CudaSlice<f32>,
         [pieces, channels]: [usize; 2],
         size: usize,
+        wanted: Range<usize>,
     ) -> Result<()> {
         let gpu = &*self.gpu;
         if let Some(large) = Large::new(gpu, size) {
-            return large.convolve(gpu, signals, filters, [pieces, channels]);
+            let counts = [pieces, channels];
+            return large.convolve(gpu, (signals, layout), filters, counts, wanted);
         }
         gpu.complex_fft(signals, size, pieces * channels, Direction::Forward)?;
         let bins = size / 4 + 1; // and as many from the other end
@@ -354,64 +418,70 @@ impl LongConv {
         &'a self,
         out: &'a CudaSlice<O>,
         sums: Option<&'a CudaSlice<f32>>,
-        x: Floats<'a>,
+        x: Input<'a>,
     ) -> impl Fn(&Batch) -> Result<()> + 'a {
-        let kernel = format!("store_outputs_{}_{}", x.name(), O::NAME);
-        move |batch| self.store(&kernel, (out, sums), x, batch)
+        move |batch| self.store("store_outputs", (out, sums), x, batch)
     }
 
-    /// Gives on convolved signals.
+    /// Gives on convolved signals. The kernel's name ends with the types of signals, of x, and of
+    /// what is stored.
     fn store<O: Element>(
         &self,
         kernel: &str,
         (out, sums): (&CudaSlice<O>, Option<&CudaSlice<f32>>),
-        x: Floats,
+        x: Input,
         batch: &Batch,
     ) -> Result<()> {
+        let held = batch.layout.name();
+        let kernel = format!("{kernel}_{held}_{}_{}", x.name(), O::NAME);
+        let bias = (self.form == Form::Exact).then_some(&self.bias);
         let columns = batch.channels.len().div_ceil(WIDE);
         let blocks = batch.longest.div_ceil(SIDE) * columns * batch.count;
-        self.gpu
-            .kernel(KERNELS, kernel)?
+        let launch = self
+            .gpu
+            .kernel(KERNELS, &kernel)?
             .array(out)
             .optional(sums)
-            .array(&batch.signals)
-            .floats(x)
-            .array(&self.bias)
+            .array(&batch.signals);
+        x.on(launch)
+            .optional(bias)
             .array(&batch.descriptions)
             .int(self.channels)
             .int(batch.channels.start)
             .int(batch.channels.len())
             .long(batch.longest)
-            .long(stride(batch.size))
+            .long(batch.layout.stride)
             .blocks(blocks, THREADS, 0)
     }
 
     /// The signals of some channels of pieces, not yet transformed: v, or d of a gradient. The
-    /// kernel's name ends with the type of x.
+    /// kernel's name ends with the types of signals and of x.
     fn load(
         &self,
         kernel: &str,
-        (x, grad): (Floats, Option<&CudaSlice<f32>>),
+        (x, grad): (Input, Option<&CudaSlice<f32>>),
         descriptions: &CudaSlice<u32>,
         pieces: usize,
         channels: Range<usize>,
-        size: usize,
+        layout: Layout,
     ) -> Result<CudaSlice<f32>> {
         let gpu = &*self.gpu;
         let count = channels.len();
-        let signals = gpu.unwritten(pieces * count * stride(size))?;
-        gpu.kernel(KERNELS, &format!("{kernel}_{}", x.name()))?
-            .array(&signals)
-            .floats(x)
+        let signals = gpu.unwritten(pieces * count * layout.words())?;
+        let held = layout.name();
+        let launch = gpu
+            .kernel(KERNELS, &format!("{kernel}_{held}_{}", x.name()))?
+            .array(&signals);
+        x.on(launch)
             .optional(grad)
             .array(descriptions)
             .int(self.channels)
             .int(channels.start)
             .int(count)
-            .long(size)
-            .long(stride(size))
+            .long(layout.span)
+            .long(layout.stride)
             .blocks(
-                size.div_ceil(SIDE) * count.div_ceil(WIDE) * pieces,
+                layout.span.div_ceil(SIDE) * count.div_ceil(WIDE) * pieces,
                 THREADS,
                 0,
             )?;
@@ -423,7 +493,7 @@ impl LongConv {
     }
 
     /// Moves a lane past a segment, from row `row` of the step on.
-    fn keep(&self, x: Floats, lane: &mut Lane, row: usize, s: &Segment) -> Result<()> {
+    fn keep(&self, x: Input, lane: &mut Lane, row: usize, s: &Segment) -> Result<()> {
         if s.ends {
             // The ring stays: the next sequence may have started in this step.
             lane.position = 0;
@@ -434,24 +504,36 @@ impl LongConv {
         let Some(ring) = lane.ring.as_ref().filter(|_| kept > 0) else {
             return Ok(());
         };
-        self.gpu
+        let launch = self
+            .gpu
             .kernel(KERNELS, &format!("keep_past_{}", x.name()))?
-            .array(ring)
-            .floats(x)
+            .array(ring);
+        let launch = x
+            .on(launch)
             .int(self.channels)
             .long(row + s.len - kept)
             .long(kept)
             .long((lane.position - kept) % lane.capacity)
-            .long(lane.capacity)
-            .blocks(
-                kept.div_ceil(SIDE) * self.channels.div_ceil(WIDE),
-                THREADS,
-                0,
-            )
+            .long(lane.capacity);
+        let launch = match x {
+            Input::Plain(_) => launch,
+            Input::Convolved(_) if s.starts => launch.long(row).long(usize::MAX),
+            Input::Convolved(_) => launch.long(row).long(s.lane),
+        };
+        let blocks = kept.div_ceil(SIDE) * self.channels.div_ceil(WIDE);
+        launch.blocks(blocks, THREADS, 0)
     }
 }
 
 impl Piece {
+    fn work(&self) -> Work {
+        Work {
+            past: self.past,
+            len: self.len,
+            words: self.words(),
+        }
+    }
+
     fn words(&self) -> Words {
         let Self {
             ring,
@@ -464,10 +546,13 @@ impl Piece {
             ahead,
             zeros,
             sums,
+            begin,
+            lane,
         } = *self;
+        let lane = lane.map_or(u32::MAX as usize, |lane| lane);
         let [low, high] = [ring as usize & 0xffff_ffff, (ring >> 32) as usize];
         [
-            low, high, row, len, past, inside, slot, capacity, ahead, zeros, sums, 0,
+            low, high, row, len, past, inside, slot, capacity, ahead, zeros, sums, begin, lane, 0,
         ]
         .map(|n| n as u32)
     }

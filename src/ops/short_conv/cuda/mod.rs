@@ -10,6 +10,7 @@ use crate::ops::cuda::launch::THREADS;
 use crate::ops::cuda::{Element, Gpu, Packed, Saved, Source, Stored, expect_len, vector};
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
+use half::bf16;
 use std::sync::Arc;
 
 pub(in crate::ops) const KERNELS: Source =
@@ -28,6 +29,18 @@ pub struct ShortConv {
     channels: usize,
     activation: Activation,
     reversed: bool,
+}
+
+/// A convolution of 3 taps for another op's kernels.
+#[derive(Clone, Copy)]
+pub(in crate::ops) struct Within<'a> {
+    /// (T, C).
+    pub x: &'a CudaSlice<bf16>,
+    /// (3, C) and (C).
+    pub weight: &'a CudaSlice<f32>,
+    pub bias: &'a CudaSlice<f32>,
+    /// (lanes, 2, C): before the step.
+    pub tails: &'a CudaSlice<f32>,
 }
 
 /// The last K−1 inputs of each lane's unfinished sequence, oldest first: (lanes, K−1, C).
@@ -88,18 +101,58 @@ impl ShortConv {
         expect_len("tail", &tail.rows, (tail.lanes * self.tail_len()).max(1))?;
         expect_len("short convolution", x, packed.rows() * self.channels)?;
         let out = self.convolve(x, tail, &packed, self.activation)?;
-        let blocks = self.channels.div_ceil(THREADS);
-        if segments.iter().any(|segment| !segment.ends) {
-            gpu.kernel(KERNELS, &format!("keep_tail_{}", E::NAME))?
-                .array(&tail.rows)
-                .array(x)
-                .array(&packed.segments)
-                .int(self.taps)
-                .int(self.channels)
-                .int(self.reversed.into())
-                .blocks(blocks * segments.len(), THREADS, 0)?;
-        }
+        self.keep(x, tail, &packed, segments)?;
         Ok(out)
+    }
+
+    /// Moves the tails past segments of `x`.
+    fn keep<E: Element>(
+        &self,
+        x: &CudaSlice<E>,
+        tail: &Tail,
+        packed: &Packed,
+        segments: &[Segment],
+    ) -> Result<()> {
+        if segments.iter().all(|segment| segment.ends) {
+            return Ok(());
+        }
+        self.gpu
+            .kernel(KERNELS, &format!("keep_tail_{}", E::NAME))?
+            .array(&tail.rows)
+            .array(x)
+            .array(&packed.segments)
+            .int(self.taps)
+            .int(self.channels)
+            .int(self.reversed.into())
+            .blocks(self.channels.div_ceil(THREADS) * segments.len(), THREADS, 0)
+    }
+
+    /// What the kernels of an op need that convolves as it reads `x` (T, C), in the place of
+    /// [`ShortConv::forward`]: they are for 3 taps.
+    pub(in crate::ops) fn within<'a>(
+        &'a self,
+        x: &'a CudaSlice<bf16>,
+        tail: &'a Tail,
+    ) -> Option<Within<'a>> {
+        let plain = self.taps == 3 && !self.reversed && self.activation == Activation::None;
+        plain.then_some(Within {
+            x,
+            weight: &self.weight,
+            bias: &self.bias,
+            tails: &tail.rows,
+        })
+    }
+
+    /// Moves the tails past segments of `x` that [`ShortConv::within`] was for.
+    pub(in crate::ops) fn pass(
+        &self,
+        x: &CudaSlice<bf16>,
+        tail: &mut Tail,
+        segments: &[Segment],
+    ) -> Result<()> {
+        let packed = self.gpu.pack_branched(segments, &[])?;
+        packed.expect_lanes(tail.lanes)?;
+        self.keep(x, tail, &packed, segments)
     }
 
     fn convolve<E: Element>(

@@ -5,7 +5,7 @@ use crate::ops::Held;
 use crate::ops::cuda::testing::{gpu, random, whole};
 use crate::ops::gate::cuda::gate_slopes;
 use crate::ops::linear::cuda::{Linear, to_weight};
-use crate::ops::long_conv::cuda::{Convolved, FilterTaps, LongConv};
+use crate::ops::long_conv::cuda::{Convolved, FilterTaps, Form, LongConv};
 use crate::ops::norm::cuda::rms_norm_backward;
 use crate::ops::selective_scan::cuda::{ScanInputs, SelectiveScan};
 use crate::ops::short_conv::cuda::ShortConv;
@@ -185,7 +185,7 @@ fn gradients_of_sequence_mixers() {
         });
         let (bias, host) = (random(d, 2), FilterTaps::Host(host));
         let room = Arc::new((1 << 30).into());
-        let conv = LongConv::new(gpu, length, &bias, host, room, 1 << 30).unwrap();
+        let conv = LongConv::new(gpu, length, &bias, host, room, 1 << 30, Form::of(gpu)).unwrap();
         let (mut past, before) = (conv.start(1), conv.start(1));
         time(&format!("long conv {length}"), rows, 16 * d, 0, || {
             conv.forward::<f32>((&x).into(), &mut past, &segments)

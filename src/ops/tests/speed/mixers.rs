@@ -3,7 +3,7 @@
 use super::{ROWS, shapes, time, zeros};
 use crate::ops::attention::cuda::Attention;
 use crate::ops::cuda::testing::{gpu, random, whole};
-use crate::ops::long_conv::cuda::{FilterNetwork, FilterTaps, LongConv};
+use crate::ops::long_conv::cuda::{FilterNetwork, FilterTaps, Form, LongConv};
 use crate::ops::modal::cuda::Modal;
 use crate::ops::selective_scan::cuda::{ScanInputs, SelectiveScan};
 use crate::ops::short_conv::cuda::ShortConv;
@@ -116,6 +116,7 @@ fn long_convolutions() {
                 filter(length),
                 Arc::new(budget.into()),
                 workspace,
+                Form::of(gpu),
             )
             .unwrap();
             let x = zeros(rows * 3 * d);
@@ -130,7 +131,16 @@ fn long_convolutions() {
     }
     let conv = {
         let room = Arc::new((1 << 30).into());
-        LongConv::new(gpu, 1026, &random(d, 1), filter(1026), room, 1 << 30).unwrap()
+        LongConv::new(
+            gpu,
+            1026,
+            &random(d, 1),
+            filter(1026),
+            room,
+            1 << 30,
+            Form::of(gpu),
+        )
+        .unwrap()
     };
     let x = zeros(ROWS * 3 * d);
     let reads = vec![

@@ -188,6 +188,8 @@ type Spectrum = Arc<CudaSlice<f32>>;
 pub(super) struct Spectra {
     length: usize,
     taps: FilterTaps,
+    /// Skip weights (C), where they are part of the filters.
+    skip: Option<CudaSlice<f32>>,
     /// Bytes that more may take, those of other layers too.
     room: Arc<AtomicIsize>,
     /// By taps and size: all groups of channels.
@@ -210,10 +212,15 @@ pub(super) struct Groups<'a> {
 }
 
 impl Spectra {
-    pub(super) fn new(length: usize, taps: FilterTaps, room: Arc<AtomicIsize>) -> Self {
+    pub(super) fn new(
+        length: usize,
+        (taps, skip): (FilterTaps, Option<CudaSlice<f32>>),
+        room: Arc<AtomicIsize>,
+    ) -> Self {
         Self {
             length,
             taps,
+            skip,
             room,
             kept: HashMap::new(),
             forgotten: 0,
@@ -292,7 +299,7 @@ impl Groups<'_> {
     }
 
     fn compute(&self, gpu: &Gpu, channels: Range<usize>) -> Result<CudaSlice<f32>> {
-        let ((taps, size), count) = (self.key, channels.len());
+        let ((taps, size), count, first) = (self.key, channels.len(), channels.start);
         let stride = stride(size);
         let mut out: CudaSlice<f32> = gpu.unwritten(count * stride)?;
         match (&self.spectra.taps, &self.activations) {
@@ -313,6 +320,15 @@ impl Groups<'_> {
                 network.taps(gpu, &out, activations, channels, taps, stride)?;
             }
             (FilterTaps::Network(_), None) => return Err(mismatch("no activations")),
+        }
+        if let Some(skip) = &self.spectra.skip {
+            let skip = gpu.address(skip) + (first * size_of::<f32>()) as u64;
+            gpu.kernel(KERNELS, "add_skip")?
+                .array(&out)
+                .address(skip)
+                .long(count)
+                .long(stride)
+                .over(count)?;
         }
         match Large::new(gpu, size) {
             Some(large) => large.filters(gpu, &out, count)?,
