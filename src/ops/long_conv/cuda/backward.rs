@@ -92,6 +92,7 @@ impl LongConv {
                     sums: 0,
                     begin: row,
                     lane: None,
+                    blank: 0,
                 });
             };
             if past + segment.len <= step {

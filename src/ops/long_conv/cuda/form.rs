@@ -1,6 +1,6 @@
 //! In which form signals lie in memory, and what they are made of.
 
-use super::{Large, SIDE};
+use super::{Large, SIDE, STRIP};
 use crate::ops::cuda::fft::stride;
 use crate::ops::cuda::launch::Launch;
 use crate::ops::cuda::{Floats, Gpu};
@@ -109,6 +109,14 @@ impl Input<'_> {
         match self {
             Self::Plain(x) => x.len(),
             Self::Convolved(short) => short.x.len(),
+        }
+    }
+
+    /// Rows of a tile.
+    pub(super) fn side(&self) -> usize {
+        match self {
+            Self::Plain(_) => SIDE,
+            Self::Convolved(_) => STRIP,
         }
     }
 

@@ -15,6 +15,7 @@ mod filter;
 mod form;
 mod large;
 mod past;
+mod pieces;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ pub(in crate::ops) use large::KERNELS as FFT_KERNELS;
 pub use past::Past;
 
 use crate::error::{Error, Kind, Result};
-use crate::ops::cuda::fft::{Direction, fast, stride};
+use crate::ops::cuda::fft::{Direction, stride};
 use crate::ops::cuda::launch::THREADS;
 use crate::ops::cuda::{Element, Floats, Gpu, Source, expect_len, lock};
 use crate::sequence::{Branch, Segment};
@@ -35,17 +36,25 @@ use filter::Spectra;
 use form::Layout;
 use large::Large;
 use past::Lane;
-use std::collections::BTreeMap;
+use pieces::{Batches, Piece, WORDS, Words, Work};
 use std::ops::Range;
 use std::sync::atomic::AtomicIsize;
 use std::sync::{Arc, Mutex};
 
-pub(in crate::ops) const KERNELS: Source =
-    Source::new("long_conv/kernel.cu", include_str!("../kernel.cu"));
+pub(in crate::ops) const KERNELS: Source = Source::new(
+    "long_conv/kernel.cu",
+    concat!(
+        include_str!("../tiles.cu"),
+        include_str!("../convolved.cu"),
+        include_str!("../kernel.cu"),
+    ),
+);
 
 /// Rows and channels of a block's tile.
 const SIDE: usize = 64;
 const WIDE: usize = 64;
+/// Rows of a tile where a short convolution's outputs are convolved on.
+const STRIP: usize = 128;
 /// Pieces whose spectra one thread multiplies.
 const TOGETHER: usize = 8;
 
@@ -60,43 +69,6 @@ pub struct LongConv {
     /// Bytes of signals in one batch of FFTs; as much again are the filters' and, where it is used,
     /// cuFFT's.
     workspace: usize,
-}
-
-/// A stretch of rows of one segment that one FFT of each channel takes.
-struct Piece {
-    ring: u64,
-    row: usize,
-    len: usize,
-    /// Inputs before it that the filter reaches.
-    past: usize,
-    /// Those of them that are rows of this step.
-    inside: usize,
-    slot: usize,
-    capacity: usize,
-    /// Rows after it from which gradients come.
-    ahead: usize,
-    /// Those of its rows, and so many before them, for which the step has no inputs: zeros.
-    zeros: usize,
-    /// Its first row among what is summed for branches.
-    sums: usize,
-    /// Its segment's first row, and its lane unless the sequence starts there.
-    begin: usize,
-    lane: Option<usize>,
-}
-
-/// Words of a description.
-const WORDS: usize = 14;
-/// What one FFT takes of each channel, as the kernels read it.
-type Words = [u32; WORDS];
-
-/// Pieces by taps of the filter and size of the FFT.
-type Batches = BTreeMap<(usize, usize), Vec<Piece>>;
-
-/// A piece or a branch: values of the past and new ones, and its description.
-struct Work {
-    past: usize,
-    len: usize,
-    words: Words,
 }
 
 /// Signals of some channels, convolved, and what they are of.
@@ -207,87 +179,6 @@ impl LongConv {
         Ok(())
     }
 
-    /// Cuts segments into pieces, and makes room for what their lanes will keep. Rings that were
-    /// too short for that must live until the pieces were read: in one step a sequence may end and
-    /// the next one start in its lane.
-    fn batches(
-        &self,
-        past: &mut Past,
-        segments: &[Segment],
-        rooms: &[usize],
-    ) -> Result<(Batches, Vec<CudaSlice<f32>>)> {
-        let mut retired = Vec::new();
-        let mut batches = Batches::new();
-        let (mut row, mut sums) = (0, 0);
-        let rooms = rooms.iter().copied().chain(std::iter::repeat(0));
-        for (segment, room) in segments.iter().zip(rooms) {
-            let whole = Lane::default();
-            let lane = if segment.starts && segment.ends {
-                &whole
-            } else {
-                let lane = &mut past.lanes[segment.lane];
-                if segment.starts {
-                    lane.position = 0;
-                }
-                retired.extend(self.make_room(lane, segment)?);
-                lane
-            };
-            let ring = lane.ring.as_ref().map_or(0, |ring| self.gpu.address(ring));
-            let before = (!segment.starts).then_some(segment.lane);
-            let mut add = |done: usize, len: usize, taps: usize, size: usize| {
-                let position = lane.position + done;
-                let past = position.min(taps - 1);
-                batches.entry((taps, size)).or_default().push(Piece {
-                    ring,
-                    row: row + done,
-                    len,
-                    past,
-                    inside: past.min(done),
-                    slot: (position - past) % lane.capacity.max(1),
-                    capacity: lane.capacity,
-                    ahead: 0,
-                    zeros: (done + len).saturating_sub(segment.len),
-                    sums: sums + done,
-                    begin: row,
-                    lane: before,
-                });
-            };
-            let (most, step) = self.largest();
-            let rows = segment.len + room;
-            if rows > step {
-                (0..rows).step_by(step).for_each(|done| {
-                    add(done, step.min(rows - done), self.length, most);
-                })
-            } else {
-                // Sizes are rounded up so that segments of similar length share a batch.
-                let len = fast(rows);
-                let taps = self.length.min(fast(lane.position + len));
-                add(0, rows, taps, self.size(len + taps - 1));
-            }
-            row += segment.len;
-            sums += rows;
-        }
-        Ok((batches, retired))
-    }
-
-    /// The largest FFT, and the rows of a piece that it takes: beyond four filter lengths, one FFT
-    /// of all is more work than several.
-    fn largest(&self) -> (usize, usize) {
-        let size = (4 * self.length).next_power_of_two().max(1 << 12);
-        (size, size - self.length + 1)
-    }
-
-    /// The size of an FFT for `n` values. Rounded, a power of two takes less time than a smaller size
-    /// that cuFFT would take.
-    fn size(&self, n: usize) -> usize {
-        let large = n.next_power_of_two();
-        if self.form == Form::Rounded && Large::new(&self.gpu, large).is_some() {
-            large
-        } else {
-            fast(n)
-        }
-    }
-
     /// Channels of one batch of FFTs, of so many signals at most. Rounded, groups are of one size and
     /// full tiles, or at least of the four channels that tiles read at once, if there are as many.
     fn group(&self, signals: usize) -> usize {
@@ -306,30 +197,6 @@ impl LongConv {
         }
     }
 
-    /// Lengthens a lane's ring so that it holds what the filter will reach after this segment.
-    /// The ring that it replaces, if any.
-    fn make_room(&self, lane: &mut Lane, segment: &Segment) -> Result<Option<CudaSlice<f32>>> {
-        let gpu = &*self.gpu;
-        let most = self.length - 1;
-        let needed = most.min(lane.position + segment.len);
-        if segment.ends || needed <= lane.capacity {
-            return Ok(None);
-        }
-        // Nothing has wrapped around yet: the ring was shorter than the filter.
-        let capacity = most.min(needed.max(2 * lane.capacity).next_multiple_of(256));
-        let longer: CudaSlice<f32> = gpu.unwritten(self.channels * capacity)?;
-        if let Some(ring) = lane.ring.as_ref().filter(|_| lane.position > 0) {
-            gpu.kernel(KERNELS, "lengthen")?
-                .array(&longer)
-                .array(ring)
-                .long(lane.capacity)
-                .long(capacity)
-                .blocks(self.channels * lane.capacity.div_ceil(THREADS), THREADS, 0)?;
-        }
-        lane.capacity = capacity;
-        Ok(lane.ring.replace(longer))
-    }
-
     /// Works of one size, each with its rows, through batches of FFTs, from the kernel `load` to
     /// `store`.
     fn convolve(
@@ -342,7 +209,7 @@ impl LongConv {
         store: impl Fn(&Batch) -> Result<()>,
     ) -> Result<()> {
         let gpu = &*self.gpu;
-        let signals = (self.workspace / (stride(size) * size_of::<f32>())).max(1);
+        let signals = (self.workspace / (size * size_of::<f32>())).max(1);
         let group = self.group(signals);
         let together = signals / group;
         let mut filters = spectra.of(gpu, self.channels, group, taps, size)?;
@@ -436,7 +303,7 @@ impl LongConv {
         let kernel = format!("{kernel}_{held}_{}_{}", x.name(), O::NAME);
         let bias = (self.form == Form::Exact).then_some(&self.bias);
         let columns = batch.channels.len().div_ceil(WIDE);
-        let blocks = batch.longest.div_ceil(SIDE) * columns * batch.count;
+        let blocks = batch.longest.div_ceil(x.side()) * columns * batch.count;
         let launch = self
             .gpu
             .kernel(KERNELS, &kernel)?
@@ -481,7 +348,7 @@ impl LongConv {
             .long(layout.span)
             .long(layout.stride)
             .blocks(
-                layout.span.div_ceil(SIDE) * count.div_ceil(WIDE) * pieces,
+                layout.span.div_ceil(x.side()) * count.div_ceil(WIDE) * pieces,
                 THREADS,
                 0,
             )?;
@@ -520,41 +387,8 @@ impl LongConv {
             Input::Convolved(_) if s.starts => launch.long(row).long(usize::MAX),
             Input::Convolved(_) => launch.long(row).long(s.lane),
         };
-        let blocks = kept.div_ceil(SIDE) * self.channels.div_ceil(WIDE);
+        let blocks = kept.div_ceil(x.side()) * self.channels.div_ceil(WIDE);
         launch.blocks(blocks, THREADS, 0)
-    }
-}
-
-impl Piece {
-    fn work(&self) -> Work {
-        Work {
-            past: self.past,
-            len: self.len,
-            words: self.words(),
-        }
-    }
-
-    fn words(&self) -> Words {
-        let Self {
-            ring,
-            row,
-            len,
-            past,
-            inside,
-            slot,
-            capacity,
-            ahead,
-            zeros,
-            sums,
-            begin,
-            lane,
-        } = *self;
-        let lane = lane.map_or(u32::MAX as usize, |lane| lane);
-        let [low, high] = [ring as usize & 0xffff_ffff, (ring >> 32) as usize];
-        [
-            low, high, row, len, past, inside, slot, capacity, ahead, zeros, sums, begin, lane, 0,
-        ]
-        .map(|n| n as u32)
     }
 }
 
