@@ -1,7 +1,7 @@
 //! Convolutions with signals of 2¹⁷ to 2²³ values, by FFTs in three passes over memory: cuFFT's
 //! need five and more, since it does not know that a product and the way back follow.
 
-use super::Layout;
+use super::layout::Layout;
 use crate::error::Result;
 use crate::ops::cuda::fft::stride;
 use crate::ops::cuda::launch::Launch;

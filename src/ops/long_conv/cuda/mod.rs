@@ -14,6 +14,7 @@ mod branches;
 mod filter;
 mod form;
 mod large;
+mod layout;
 mod past;
 mod pieces;
 #[cfg(test)]
@@ -33,8 +34,8 @@ use crate::ops::cuda::{Element, Floats, Gpu, Source, expect_len, lock};
 use crate::sequence::{Branch, Segment};
 use cudarc::driver::CudaSlice;
 use filter::Spectra;
-use form::Layout;
 use large::Large;
+use layout::Layout;
 use past::Lane;
 use pieces::{Batches, Piece, WORDS, Words, Work};
 use std::ops::Range;
