@@ -1,5 +1,5 @@
 // The gated long convolution of what a short one of 3 taps gives of `u`, which is convolved as it is
-// read: x0, x1 and x2 are never stored.
+// read: x0, x1 and x2 are never stored. Behind tiles.cu.
 
 // x0, x1 and x2 as a short convolution of 3 taps gives them, from what it reads: (rows, 3C).
 struct Short {

@@ -1,4 +1,4 @@
-// Rings, filters and spectra of the gated long convolution.
+// Rings, filters and spectra of the gated long convolution. Behind tiles.cu and convolved.cu.
 
 // Adds each channel's skip weight to its filter's first tap.
 extern "C" __global__ void add_skip(float *taps, const float *bias, i64 channels, i64 stride) {
