@@ -26,12 +26,8 @@ impl LongConv {
         segments: &[Segment],
         branches: &[Branch],
     ) -> Result<Tensor> {
-        let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
         let lanes = past.lanes.len();
-        past.on_gpu.resume(gpu)?;
-        let past = past
-            .on_gpu
-            .own(|| Ok(conv.start(lanes)), |past| past.fork(gpu))?;
+        let (conv, past) = self.lent(gpu, past)?;
         let shape = [x.dim(0)?, self.channels];
         // A product reads it next.
         if !tracked {
@@ -113,16 +109,26 @@ impl LongConv {
         let Some(input) = short.within(values, tail) else {
             return Ok(None);
         };
+        let (conv, past) = self.lent(gpu, past)?;
+        let out = conv.forward(input.into(), past, segments)?;
+        short.pass(values, tail, segments)?;
+        let shape = [u.dim(0)?, self.channels];
+        Ok(Some(Tensor::rounded_on_gpu(gpu, out, &shape)))
+    }
+
+    /// This convolution on the GPU and the past there.
+    fn lent<'a>(
+        &'a self,
+        gpu: &Arc<Gpu>,
+        past: &'a mut Past,
+    ) -> Result<(&'a cuda::LongConv, &'a mut cuda::Past)> {
         let conv = self.on_gpu.get(|| self.to_gpu(gpu))?;
         let lanes = past.lanes.len();
         past.on_gpu.resume(gpu)?;
         let past = past
             .on_gpu
             .own(|| Ok(conv.start(lanes)), |past| past.fork(gpu))?;
-        let out = conv.forward(input.into(), past, segments)?;
-        short.pass(values, tail, segments)?;
-        let shape = [u.dim(0)?, self.channels];
-        Ok(Some(Tensor::rounded_on_gpu(gpu, out, &shape)))
+        Ok((conv, past))
     }
 
     fn to_gpu(&self, gpu: &Arc<Gpu>) -> Result<cuda::LongConv> {

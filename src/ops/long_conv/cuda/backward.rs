@@ -5,9 +5,9 @@
 
 use super::{Batches, KERNELS, Layout, LongConv, Past, Piece, SIDE, WIDE};
 use crate::error::Result;
+use crate::ops::cuda::expect_len;
 use crate::ops::cuda::fft::{Direction, fast, stride};
 use crate::ops::cuda::launch::THREADS;
-use crate::ops::cuda::{Floats, expect_len};
 use crate::ops::sums::cuda::column_sums;
 use crate::sequence::Segment;
 use cudarc::driver::CudaSlice;
@@ -125,7 +125,7 @@ impl LongConv {
     ) -> Result<()> {
         let gpu = &*self.gpu;
         // Of v and of d.
-        let signals = (self.workspace / (2 * stride(size) * size_of::<f32>())).max(1);
+        let signals = (self.workspace / (2 * size * size_of::<f32>())).max(1);
         let group = self.channels.min(signals);
         let together = signals / group;
         let (scale, bins) = (1.0 / size as f32, stride(size) / 2);
@@ -151,7 +151,7 @@ impl LongConv {
                 rest = later;
                 let descriptions = self.describe(now.iter().map(Piece::words))?;
                 let load = |kernel: &str| -> Result<CudaSlice<f32>> {
-                    let io = (Floats::from(io.x).into(), Some(grad));
+                    let io = (io.x.into(), Some(grad));
                     let (channels, all) = (channels.clone(), Layout::whole(size));
                     let mut signals = self.load(kernel, io, &descriptions, batch, channels, all)?;
                     gpu.fft(&mut signals, size, batch * count, Direction::Forward)?;
