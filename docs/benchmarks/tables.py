@@ -44,7 +44,7 @@ def main():
     runs = int(sys.argv[5]) if len(sys.argv) > 5 else 3
     import duckdb
 
-    contig, rows = duckdb.execute(f"SELECT any_value(chrom), count(*) FROM '{whole}'").fetchone()
+    contig, rows = duckdb.execute(f"SELECT any_value(chrom), count(*) FROM '{whole}'").fetchall()[0]
     print(f"{rows:,} rows of {contig}, {pathlib.Path(whole).stat().st_size / 1e6:,.0f} MB\n")
     with tempfile.TemporaryDirectory() as scratch:
         bed = pathlib.Path(scratch, "intervals.bed")
